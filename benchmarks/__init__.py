@@ -1,0 +1,1 @@
+"""Measurements: step latency against named peers."""

@@ -1,0 +1,1 @@
+"""Demonstrations for people: a film, a window, a stream of events."""

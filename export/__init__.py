@@ -1,0 +1,1 @@
+"""What runs on the workstation: models, checkpoints, ONNX export, verification, training."""

@@ -1,0 +1,60 @@
+"""What every frame source gives: images with times, and a word about itself."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FrameSource", "TimedFrame"]
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """One image and when it was taken."""
+
+    image: NDArray[np.uint8]
+    """uint8, shape (height, width, 3), BGR."""
+    time_s: float
+    """Seconds since the source's first frame, for a recording by its own clock; never goes back."""
+    index: int
+    """Number of frames the source gave before this one, dropped ones included."""
+
+
+class FrameSource(abc.ABC):
+    """An opened camera, file, pipe, folder or generator. Iterate once; close when done."""
+
+    name: str
+    """For messages: what the user asked for."""
+    live: bool
+    """True when frames arrive by themselves and are lost if nobody takes them."""
+    rate_hz: float | None
+    """Nominal frames per second, None where it is unknown."""
+
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Frames in order of time, until the source ends.
+
+        Raises:
+            SourceError: what came is not what was expected.
+            SourceLostError: a live source stopped and did not come back.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give the device, file or process back. May be called twice, and from another thread."""
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

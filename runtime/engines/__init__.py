@@ -1,0 +1,1 @@
+"""Engines: each runs one model file and holds the states of its streams."""

@@ -1,0 +1,57 @@
+"""The seam between a stream and whatever computes its step.
+
+An engine takes the camera frame already scaled to the model's size, as uint8 BGR, and does the
+rest itself: one engine normalises in numpy, another inside its first convolution.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["Engine", "Session"]
+
+
+class Session(abc.ABC):
+    """The states of one stream, and the step that moves them on. Used by one thread at a time."""
+
+    @abc.abstractmethod
+    def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run one frame and keep the new states.
+
+        Args:
+            image: uint8, shape (height, width, 3) of the spec, BGR, C-contiguous.
+
+        Returns:
+            Logits, float32, shape (classes,), the caller's own.
+        """
+
+    @abc.abstractmethod
+    def reset(self) -> None:
+        """Empty every state, as in a fresh stream."""
+
+    @abc.abstractmethod
+    def save(self) -> bytes:
+        """All states as one block; the layout is the engine's own and of constant length."""
+
+    @abc.abstractmethod
+    def load(self, block: bytes) -> None:
+        """Take the states from a block that :meth:`save` of the same engine and model gave."""
+
+
+class Engine(abc.ABC):
+    """One loaded model. Sessions of it may run in several threads at once."""
+
+    name: str
+    """As in ``load(..., engine=name)``."""
+    version: str
+    """Of the library underneath, for reports."""
+    spec: ModelSpec
+
+    @abc.abstractmethod
+    def open_session(self) -> Session:
+        """A new session with empty states."""

@@ -1,0 +1,103 @@
+"""Every error a user can meet, as one tree.
+
+::
+
+    ShiftedgeError
+    ├── MissingExtraError   an optional package is not installed (also an ImportError)
+    ├── SpecError           model metadata: absent, malformed, or from a newer version
+    ├── ModelError          a model file that cannot be run as its spec says
+    ├── CheckpointError     a checkpoint that cannot be read or does not fit the network
+    │   └── TwoWayCheckpointError   weights trained with future frames, refused for online use
+    ├── FrameError          one image or its timestamp is unusable (also a ValueError)
+    ├── NumericsError       NaN or infinity where numbers were expected
+    ├── SnapshotError       saved state of another model, or damaged
+    ├── SourceError         a camera, file, pipe or folder that gives no frames
+    │   └── SourceLostError     it gave frames, then stopped, and did not come back
+    ├── DataError           training or calibration data that cannot be used
+    ├── DownloadError       a file could not be fetched whole and genuine
+    ├── OutputError         a result could not be written
+    └── VerificationError   two forms of one model disagree
+
+Each message is a sentence that says what was wrong, what was expected, and what to do. The command
+line prints it and exits with 1; a library caller may catch :class:`ShiftedgeError` for all of them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DownloadError",
+    "FrameError",
+    "MissingExtraError",
+    "ModelError",
+    "NumericsError",
+    "OutputError",
+    "ShiftedgeError",
+    "SnapshotError",
+    "SourceError",
+    "SourceLostError",
+    "SpecError",
+    "TwoWayCheckpointError",
+    "VerificationError",
+]
+
+
+class ShiftedgeError(Exception):
+    """Base of all errors raised on purpose by shiftedge."""
+
+
+class MissingExtraError(ShiftedgeError, ImportError):
+    """An optional package is needed and not installed; the message holds the pip line."""
+
+
+class SpecError(ShiftedgeError):
+    """A model's metadata is absent, malformed, or written by a newer version."""
+
+
+class ModelError(ShiftedgeError):
+    """A model file cannot be loaded, or does not do what its spec says."""
+
+
+class CheckpointError(ShiftedgeError):
+    """A checkpoint cannot be read safely, or its weights do not fit the network."""
+
+
+class TwoWayCheckpointError(CheckpointError):
+    """Weights trained with frames of the future, refused for online use unless asked for."""
+
+
+class FrameError(ShiftedgeError, ValueError):
+    """A frame has the wrong dtype, shape or values, or its timestamp is unusable."""
+
+
+class NumericsError(ShiftedgeError):
+    """NaN or infinity appeared where finite numbers were expected."""
+
+
+class SnapshotError(ShiftedgeError):
+    """A snapshot belongs to another model or engine, or is damaged."""
+
+
+class SourceError(ShiftedgeError):
+    """A frame source cannot be opened or read."""
+
+
+class SourceLostError(SourceError):
+    """A live source stopped giving frames and did not come back."""
+
+
+class DataError(ShiftedgeError):
+    """Training or calibration data cannot be used."""
+
+
+class DownloadError(ShiftedgeError):
+    """A download did not end with the whole, genuine file."""
+
+
+class OutputError(ShiftedgeError):
+    """A result could not be written where it was asked for."""
+
+
+class VerificationError(ShiftedgeError):
+    """Two forms of one model gave different numbers."""

@@ -1,0 +1,42 @@
+"""Optional packages, imported where they are needed and explained where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from shiftedge.runtime.errors import MissingExtraError
+
+__all__ = ["EXTRA_OF", "require"]
+
+EXTRA_OF = {
+    "cv2": "camera",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxruntime": "onnx",
+    "onnxscript": "export",
+    "rich": "camera",
+    "torch": "export",
+    "tvm": "compile",
+    "ziglang": "compile",
+}
+"""Import name of each optional package -> the extra of shiftedge that installs it."""
+
+
+def require(module: str) -> Any:
+    """Import ``module`` (a key of :data:`EXTRA_OF`, or a submodule of one) and return it.
+
+    Raises:
+        MissingExtraError: it is not installed; the message holds the exact pip line.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        top = module.partition(".")[0]
+        if (error.name or "").partition(".")[0] not in ("", top):
+            raise  # something that the package itself needs is broken: not ours to explain away
+        extra = EXTRA_OF[top]
+        raise MissingExtraError(
+            f"This needs the package {top}, which is not installed: "
+            f"run  pip install 'shiftedge[{extra}]'"
+        ) from error

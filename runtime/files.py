@@ -1,0 +1,67 @@
+"""Writing files so that a reader sees the whole result or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shiftedge.runtime.errors import OutputError
+
+__all__ = ["atomic_path", "output_folder"]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it there on success, remove it on failure.
+
+    The temporary name keeps the suffix of ``path``, since writers such as OpenCV's choose the
+    container by it. ``path`` itself is left as it was when the body raises (Ctrl-C included).
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"Cannot write {path}: it is a folder; name a file instead.")
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {path}: {error.strerror} in {path.parent}; "
+            "choose a folder that exists and can be written to."
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; a result is an ordinary one
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def output_folder(path: str | Path) -> Path:
+    """Create the folder ``path`` (and its parents) if need be and check that it can be written to.
+
+    Raises:
+        OutputError: it cannot be created or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write into {path}: {error.strerror or error}; choose another folder."
+        ) from error
+    return path

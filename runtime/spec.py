@@ -1,0 +1,251 @@
+"""ModelSpec: everything a runtime must know of a model beside its weights.
+
+The spec travels as JSON, in the metadata of the ONNX file (key :data:`METADATA_KEY`) and in the
+manifest of a bundle. This module is its only reader and writer. Unknown keys are ignored, so that
+a later version may add optional ones without a new schema number; a higher schema number is
+refused, because then a meaning has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from shiftedge.runtime.errors import SpecError
+
+__all__ = ["METADATA_KEY", "SCHEMA", "DecoderSettings", "ModelSpec", "StateSpec"]
+
+SCHEMA = 1
+"""Version of the JSON form. Raised when the meaning of an existing key changes."""
+
+METADATA_KEY = "shiftedge.spec"
+"""Key of the spec in an ONNX file's ``metadata_props``."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB mean and standard deviation of pixel / 255, as the TSM paper's code trains with."""
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One cached tensor, float32. ``shape`` is NCHW, with N = 1; a fresh stream holds zeros."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of float32 elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """How logits over time become events; see :class:`shiftedge.runtime.decode.GestureDecoder`.
+
+    Probabilities are in 0..1, times in seconds.
+    """
+
+    smoothing_s: float = 0.15
+    """Time constant of the exponential average over probabilities; 0 switches it off."""
+    enter: float = 0.6
+    """Smoothed probability at which a gesture begins to count."""
+    exit: float = 0.3
+    """Smoothed probability below which a gesture has ended. At most ``enter``."""
+    min_duration_s: float = 0.08
+    """How long a gesture must stay at or above ``exit`` after entry before it is reported."""
+    rearm_s: float = 0.5
+    """Least time from the end of an event until the next one of any label may begin."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Description of one streaming model.
+
+    Sizes in pixels, times in seconds, rates in Hz. ``mean`` and ``std`` are per channel in RGB
+    order, for pixels divided by 255.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    height: int
+    width: int
+    resize_short_side: int
+    """The camera frame is scaled so that this many pixels cover its short side, then the centre
+    ``height`` x ``width`` is cut out; raised as needed so that the frame covers the crop."""
+    states: tuple[StateSpec, ...]
+    receptive_field: int
+    """Frames that one prediction can depend on, the current one included."""
+    frame_rate_hz: float = 12.0
+    """Frames per second that the model was trained at (Jester: 12)."""
+    max_gap_s: float = 1.0
+    """A longer pause between frames empties the states."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    silent_labels: tuple[str, ...] = ()
+    """Labels that never become an event, such as "No gesture"."""
+    decoder: DecoderSettings = field(default_factory=DecoderSettings)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def classes(self) -> int:
+        """Number of labels, which is the length of the logits."""
+        return len(self.labels)
+
+    @property
+    def state_size(self) -> int:
+        """Number of float32 elements in all states together."""
+        return sum(state.size for state in self.states)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The spec as JSON text, keys in a fixed order."""
+        return json.dumps(asdict(self), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Parse and check JSON text.
+
+        Raises:
+            SpecError: not JSON, from a newer schema, or a field is missing or out of range.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError(
+                f"The model's spec is not valid JSON ({error}); export the model again."
+            ) from error
+        return cls.from_dict(document)
+
+    @classmethod
+    def from_dict(cls, document: object) -> ModelSpec:
+        """Build a spec from parsed JSON; raises :class:`SpecError` as :meth:`from_json` does."""
+        if not isinstance(document, Mapping):
+            raise SpecError(
+                f"The model's spec is a {type(document).__name__}; expected a JSON object."
+            )
+        schema = document.get("schema")
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise SpecError(f"The model's spec has schema {schema!r}; expected a number from 1.")
+        if schema > SCHEMA:
+            raise SpecError(
+                f"The model's spec has schema {schema}, and this shiftedge reads up to {SCHEMA}: "
+                "upgrade shiftedge, or export the model again with this version."
+            )
+        states = tuple(_state(entry) for entry in _list(document, "states"))
+        known = cls.__dataclass_fields__
+        values: dict[str, Any] = {key: document[key] for key in document if key in known}
+        for key in ("labels", "silent_labels", "mean", "std"):
+            if key in values:
+                values[key] = tuple(_list(document, key))
+        values["states"] = states
+        if "decoder" in values:
+            values["decoder"] = _decoder(values["decoder"])
+        try:
+            return cls(**values)
+        except TypeError as error:  # a missing field
+            raise SpecError(
+                f"The model's spec is incomplete ({error}); export the model again."
+            ) from error
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[Any]:
+    value = document.get(key)
+    if not isinstance(value, list):
+        raise SpecError(f"The model's spec has {key} = {value!r}; expected a list.")
+    return value
+
+
+def _state(entry: object) -> StateSpec:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("shape"), list):
+        raise SpecError(f"The model's spec has a state {entry!r}; expected a name and a shape.")
+    return StateSpec(name=entry.get("name", ""), shape=tuple(entry["shape"]))
+
+
+def _decoder(entry: object) -> DecoderSettings:
+    if not isinstance(entry, Mapping):
+        raise SpecError(f"The model's spec has decoder = {entry!r}; expected an object.")
+    known = DecoderSettings.__dataclass_fields__
+    return DecoderSettings(**{key: entry[key] for key in entry if key in known})
+
+
+def _number(value: object, low: float, high: float) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and low <= value <= high
+    )
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and _number(value, low, high)
+
+
+def _check(spec: ModelSpec) -> None:
+    """Raise SpecError for the first field that is out of range; say which, and what it may be."""
+
+    def need(holds: bool, what: str, value: object, expected: str) -> None:
+        if not holds:
+            raise SpecError(f"The model's spec has {what} = {value!r}; expected {expected}.")
+
+    need(isinstance(spec.name, str) and bool(spec.name), "name", spec.name, "some text")
+    labels = spec.labels
+    need(
+        len(labels) > 0 and all(isinstance(label, str) and label for label in labels),
+        "labels",
+        labels,
+        "a list of names",
+    )
+    need(len(set(labels)) == len(labels), "labels", labels, "each name once")
+    strange = [label for label in spec.silent_labels if label not in labels]
+    need(not strange, "silent_labels", strange, "names that are among the labels")
+    for side in ("height", "width", "resize_short_side"):
+        value = getattr(spec, side)
+        need(_whole(value, 1, 8192), side, value, "a whole number of pixels from 1 to 8192")
+    names = [state.name for state in spec.states]
+    need(
+        all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names),
+        "states",
+        names,
+        "a different name for each",
+    )
+    for state in spec.states:
+        good = len(state.shape) >= 1 and all(_whole(side, 1, 1 << 24) for side in state.shape)
+        need(good, f"state {state.name} of shape", state.shape, "positive whole numbers")
+    need(
+        _whole(spec.receptive_field, 1, 100_000),
+        "receptive_field",
+        spec.receptive_field,
+        "a whole number of frames from 1",
+    )
+    need(
+        _number(spec.frame_rate_hz, 0.01, 1000.0),
+        "frame_rate_hz",
+        spec.frame_rate_hz,
+        "a rate from 0.01 to 1000",
+    )
+    need(
+        _number(spec.max_gap_s, 0.0, 1e6) and spec.max_gap_s * spec.frame_rate_hz >= 1.0,
+        "max_gap_s",
+        spec.max_gap_s,
+        "a time of at least one frame",
+    )
+    for key in ("mean", "std"):
+        values = getattr(spec, key)
+        low = 1e-6 if key == "std" else -1e6
+        good = len(values) == 3 and all(_number(value, low, 1e6) for value in values)
+        need(good, key, values, "three numbers (R, G, B)" + (" above 0" if key == "std" else ""))
+    decoder = spec.decoder
+    for key in ("enter", "exit"):
+        value = getattr(decoder, key)
+        need(_number(value, 0.0, 1.0), f"decoder.{key}", value, "a probability from 0 to 1")
+    need(decoder.exit <= decoder.enter, "decoder.exit", decoder.exit, "at most decoder.enter")
+    for key in ("smoothing_s", "min_duration_s", "rearm_s"):
+        value = getattr(decoder, key)
+        need(_number(value, 0.0, 3600.0), f"decoder.{key}", value, "seconds from 0 to 3600")
