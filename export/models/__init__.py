@@ -1,0 +1,20 @@
+"""Networks with temporal shifts, and the means to run them as a clip or frame by frame."""
+
+from shiftedge.export.models.build import ARCHITECTURES, build
+from shiftedge.export.models.mobilenet_v2 import MobileNetV2, tsm_mobilenet_v2
+from shiftedge.export.models.resnet import ResNet50, tsm_resnet50
+from shiftedge.export.models.shift import PreviousFrame, TemporalShift, insert_shift
+from shiftedge.export.models.streaming import StreamingModel
+
+__all__ = [
+    "ARCHITECTURES",
+    "MobileNetV2",
+    "PreviousFrame",
+    "ResNet50",
+    "StreamingModel",
+    "TemporalShift",
+    "build",
+    "insert_shift",
+    "tsm_mobilenet_v2",
+    "tsm_resnet50",
+]

@@ -1,0 +1,151 @@
+"""MobileNetV2 with temporal shifts (arXiv 1801.04381; TSM as in arXiv 1811.08383, section 5).
+
+Parameter names are those of the official TSM online model: ``features.N.conv.M``, ``classifier``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from shiftedge.export.models.shift import FOLD_DIV, PreviousFrame, TemporalShift
+
+__all__ = ["InvertedResidual", "MobileNetV2", "tsm_mobilenet_v2"]
+
+# expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381.
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+
+
+def _channels(base: int, width: float) -> int:
+    """Scale a channel count and round it to a multiple of 8, losing at most a tenth of it.
+
+    The rule of the reference implementation; at width 1.0 it changes nothing.
+    """
+    wanted = base * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expand 1x1, depthwise 3x3, project 1x1; shifted inside the residual branch where it has one.
+
+    A block without a skip connection is not shifted: its output would lose the features of now
+    that the shift pushed out (paper, section 3.2, "residual shift").
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: int, *, fold_div: int = FOLD_DIV
+    ) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers += [
+                nn.Conv2d(inputs, hidden, 1, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU6(inplace=True),
+            ]
+        layers += [
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.shift = TemporalShift(fold_div=fold_div) if self.residual else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        if self.residual:
+            shifted: Tensor = self.conv(self.shift(x))
+            return x + shifted
+        plain: Tensor = self.conv(x)
+        return plain
+
+
+class MobileNetV2(nn.Module):
+    """The network over single frames, with a shift in each of its ten residual blocks.
+
+    Args:
+        classes: length of the logits.
+        width: multiplier of all channel counts; 1.0 is the paper's.
+        previous_frame: let the first convolution see the frame before as well (6 channels in); the
+            states then begin with that frame.
+        dropout: share of features dropped before the classifier in training.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        width: float = 1.0,
+        previous_frame: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.previous = PreviousFrame() if previous_frame else nn.Identity()
+        channels = _channels(STEM_CHANNELS, width)
+        layers: list[nn.Module] = [_conv_bn_relu6(6 if previous_frame else 3, channels, 3, 2)]
+        for expansion, base, repeats, first_stride in STAGES:
+            outputs = _channels(base, width)
+            for index in range(repeats):
+                stride = first_stride if index == 0 else 1
+                layers.append(InvertedResidual(channels, outputs, stride, expansion))
+                channels = outputs
+        head = _channels(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
+        layers.append(_conv_bn_relu6(channels, head, 1, 1))
+        self.features = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(head, classes)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # Per group: torch's fan-out counts all of a depthwise layer's channels as one.
+                area = module.kernel_size[0] * module.kernel_size[1]
+                fan_out = area * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        stem = self.features[0][0]  # type: ignore[index]
+        if isinstance(self.previous, PreviousFrame):
+            half = stem.out_channels // 2  # these filters start as differences in time
+            with torch.no_grad():
+                stem.weight[:half, :3] = -stem.weight[:half, 3:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map frames (N, 3, H, W) to logits (N, classes)."""
+        x = self.features(self.previous(x))
+        logits: Tensor = self.classifier(self.dropout(torch.mean(x, dim=(2, 3))))
+        return logits
+
+
+def tsm_mobilenet_v2(
+    classes: int, *, width: float = 1.0, previous_frame: bool = False, dropout: float = 0.0
+) -> MobileNetV2:
+    """A :class:`MobileNetV2`; at width 1.0 and 27 classes it has 2,258,459 parameters."""
+    return MobileNetV2(classes, width=width, previous_frame=previous_frame, dropout=dropout)

@@ -1,0 +1,208 @@
+"""The temporal shift, written once for every form a model is run in.
+
+A shift block replaces the first 1/8 of its input channels by the same channels of the frame before
+(arXiv 1811.08383, section 4.3). All that a form must answer is "what did these channels hold one
+frame ago?", so that is the whole interface, :class:`Form`:
+
+* :class:`ClipForm` knows all frames of a clip: it moves them by one along time, zeros first.
+* :class:`OnlineForm` knows one frame: it hands out the cached state, and keeps the channels of now
+  as the next state. Started from zeros it gives what the clip form gives.
+* ``ClipForm(two_way=True)`` also moves a second 1/8 from the frame after, as the paper's offline
+  models do (section 4.1). No online form exists for those.
+
+The modules hold no state and no parameters. The form that is in force is a context variable, so
+shifts may sit anywhere inside any module whose ``forward`` knows nothing of them, and two threads
+may run two forms of one model.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "ClipForm",
+    "Form",
+    "OnlineForm",
+    "PreviousFrame",
+    "TemporalShift",
+    "insert_shift",
+    "running",
+]
+
+FOLD_DIV = 8
+"""One channel in eight is shifted (paper, section 3.2: the best trade of accuracy and movement)."""
+
+
+class Form(abc.ABC):
+    """How the frames of a running model relate in time."""
+
+    two_way: bool = False
+
+    @abc.abstractmethod
+    def earlier(self, x: Tensor) -> Tensor:
+        """What ``x`` (N, C, H, W) held one frame before; zeros before the first frame."""
+
+    @abc.abstractmethod
+    def later(self, x: Tensor) -> Tensor:
+        """What ``x`` will hold one frame after; zeros after the last frame."""
+
+
+class ClipForm(Form):
+    """N clips of ``frames`` frames each, folded into the batch as (N * frames, C, H, W)."""
+
+    def __init__(self, frames: int, *, two_way: bool = False) -> None:
+        self.frames = frames
+        self.two_way = two_way
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, self.frames, *x.shape[1:])
+
+    def earlier(self, x: Tensor) -> Tensor:
+        clip = self._unfold(x)
+        return torch.cat((torch.zeros_like(clip[:, :1]), clip[:, :-1]), dim=1).flatten(0, 1)
+
+    def later(self, x: Tensor) -> Tensor:
+        clip = self._unfold(x)
+        return torch.cat((clip[:, 1:], torch.zeros_like(clip[:, :1])), dim=1).flatten(0, 1)
+
+
+class OnlineForm(Form):
+    """One frame with the states of the frame before it, in the order the shifts are met.
+
+    ``states=None`` starts a stream: each state is zeros of whatever shape its shift asks for.
+    After the forward pass ``next_states`` holds the states for the next frame.
+    """
+
+    def __init__(self, states: Sequence[Tensor] | None = None) -> None:
+        self._states = states
+        self.next_states: list[Tensor] = []
+
+    def earlier(self, x: Tensor) -> Tensor:
+        position = len(self.next_states)
+        self.next_states.append(x)
+        if self._states is None:
+            return torch.zeros_like(x)
+        if position >= len(self._states):
+            raise ValueError(f"the model has more shifts than the {len(self._states)} states given")
+        state = self._states[position]
+        if state.shape != x.shape:
+            raise ValueError(
+                f"state_{position} has shape {tuple(state.shape)}; expected {tuple(x.shape)}"
+            )
+        return state
+
+    def later(self, x: Tensor) -> Tensor:
+        raise ValueError("a two-way shift needs the next frame, which is not there online")
+
+
+_running: ContextVar[Form] = ContextVar("form")
+
+
+@contextlib.contextmanager
+def running(form: Form) -> Iterator[Form]:
+    """Run every shift inside the block in ``form``."""
+    token = _running.set(form)
+    try:
+        yield form
+    finally:
+        _running.reset(token)
+
+
+def _form() -> Form:
+    try:
+        return _running.get()
+    except LookupError:
+        raise RuntimeError(
+            "a temporal shift was called outside a form: wrap the network in StreamingModel "
+            "and call its clip() or step()"
+        ) from None
+
+
+class TemporalShift(nn.Module):
+    """Replaces the first ``C // fold_div`` channels of its input by those of the frame before.
+
+    In a two-way form the next ``C // fold_div`` channels are taken from the frame after.
+
+    Args:
+        net: a module to run on the shifted input, such as the first convolution of a residual
+            branch. The official training code wraps convolutions in this way, hence the attribute's
+            name ``net`` in its checkpoints. None: the shift alone.
+        fold_div: channels per shifted channel.
+    """
+
+    def __init__(self, net: nn.Module | None = None, *, fold_div: int = FOLD_DIV) -> None:
+        super().__init__()
+        if fold_div < 2:
+            raise ValueError(f"fold_div is {fold_div}; expected at least 2")
+        self.fold_div = fold_div
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shift ``x`` (N, C, H, W), and run ``net`` on it if there is one."""
+        form = _form()
+        fold = x.shape[1] // self.fold_div
+        if fold:
+            parts = [form.earlier(x[:, :fold])]
+            rest = fold
+            if form.two_way:
+                parts.append(form.later(x[:, fold : 2 * fold]))
+                rest = 2 * fold
+            x = torch.cat((*parts, x[:, rest:]), dim=1)
+        return x if self.net is None else self.net(x)
+
+    def extra_repr(self) -> str:
+        return f"fold_div={self.fold_div}"
+
+
+class PreviousFrame(nn.Module):
+    """Gives its input with the same input of the frame before in front: (N, 2C, H, W).
+
+    Put before the first convolution it lets the filters see motion at full resolution; the state
+    is the whole previous frame. It looks back only, in every form.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Join the previous and the current ``x`` (N, C, H, W) along the channels."""
+        return torch.cat((_form().earlier(x), x), dim=1)
+
+
+def insert_shift(
+    module: nn.Module, blocks: Sequence[str], *, fold_div: int = FOLD_DIV
+) -> nn.Module:
+    """Wrap the named submodules of any torch module in :class:`TemporalShift`, in place.
+
+    Args:
+        module: a network over single frames (N, C, H, W).
+        blocks: dotted names as in ``named_modules()``; each must take (N, C, H, W) and have at
+            least ``fold_div`` input channels. For a residual shift, as the paper advises (section
+            3.2), name the first layer of each residual branch rather than the whole block.
+
+    Returns:
+        ``module`` itself. Its parameters below a wrapped block gain ``.net`` in their names, as in
+        the official checkpoints.
+
+    Raises:
+        ValueError: a name is unknown, given twice, or already inside a shifted block.
+    """
+    known = dict(module.named_modules())
+    for position, name in enumerate(blocks):
+        if name not in known or not name:
+            raise ValueError(f"no submodule is called {name!r}; see named_modules() for the names")
+        if name in blocks[:position]:
+            raise ValueError(f"the block {name!r} was named twice")
+        if isinstance(known[name], TemporalShift):
+            raise ValueError(f"the block {name!r} is shifted already")
+        nested = [other for other in blocks if other != name and name.startswith(other + ".")]
+        if nested:
+            raise ValueError(f"the block {name!r} lies inside {nested[0]!r}, which is shifted too")
+    for name in blocks:
+        parent_name, _, child = name.rpartition(".")
+        parent = known[parent_name]
+        setattr(parent, child, TemporalShift(known[name], fold_div=fold_div))
+    return module
