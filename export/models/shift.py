@@ -7,8 +7,9 @@ frame ago?", so that is the whole interface, :class:`Form`:
 * :class:`ClipForm` knows all frames of a clip: it moves them by one along time, zeros first.
 * :class:`OnlineForm` knows one frame: it hands out the cached state, and keeps the channels of now
   as the next state. Started from zeros it gives what the clip form gives.
-* ``ClipForm(two_way=True)`` also moves a second 1/8 from the frame after, as the paper's offline
-  models do (section 4.1). No online form exists for those.
+* ``ClipForm(two_way=True)`` takes the first 1/8 from the frame after and the next 1/8 from the
+  frame before, as the paper's offline models do (section 4.1; the order is that of the official
+  training code, so that its weights give its numbers). No online form exists for those.
 
 The modules hold no state and no parameters. The form that is in force is a context variable, so
 shifts may sit anywhere inside any module whose ``forward`` knows nothing of them, and two threads
@@ -127,7 +128,8 @@ def _form() -> Form:
 class TemporalShift(nn.Module):
     """Replaces the first ``C // fold_div`` channels of its input by those of the frame before.
 
-    In a two-way form the next ``C // fold_div`` channels are taken from the frame after.
+    In a two-way form the first ``C // fold_div`` come from the frame after, and the next as many
+    from the frame before.
 
     Args:
         net: a module to run on the shifted input, such as the first convolution of a residual
@@ -147,13 +149,12 @@ class TemporalShift(nn.Module):
         """Shift ``x`` (N, C, H, W), and run ``net`` on it if there is one."""
         form = _form()
         fold = x.shape[1] // self.fold_div
-        if fold:
-            parts = [form.earlier(x[:, :fold])]
-            rest = fold
-            if form.two_way:
-                parts.append(form.later(x[:, fold : 2 * fold]))
-                rest = 2 * fold
-            x = torch.cat((*parts, x[:, rest:]), dim=1)
+        if fold and form.two_way:
+            future = form.later(x[:, :fold])
+            past = form.earlier(x[:, fold : 2 * fold])
+            x = torch.cat((future, past, x[:, 2 * fold :]), dim=1)
+        elif fold:
+            x = torch.cat((form.earlier(x[:, :fold]), x[:, fold:]), dim=1)
         return x if self.net is None else self.net(x)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,226 @@
+"""A network with shifts -> an ONNX file with explicit states, verified before it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shiftedge.export.models.streaming import StreamingModel
+from shiftedge.export.verify import FRAMES, TOLERANCE, Report, verify_onnx
+from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.extras import require
+from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
+
+__all__ = ["IR_VERSION", "OPSET", "SILENT_LABELS", "describe", "export_model", "to_onnx"]
+
+OPSET = 18
+"""ONNX operator set; ONNX Runtime reads it since 1.14 (2023)."""
+
+IR_VERSION = 9
+"""ONNX file format version; ONNX Runtime reads it since 1.15, and 1.31 reads up to 13."""
+
+SILENT_LABELS = ("No gesture", "Doing other things")
+"""Jester's names of what is no event."""
+
+RESIZE_MARGIN = 256 / 224
+"""The paper's code scales the short side to 256 pixels and cuts out 224."""
+
+
+def describe(
+    net: nn.Module,
+    *,
+    name: str,
+    labels: Sequence[str],
+    height: int,
+    width: int,
+    resize_short_side: int | None = None,
+    **settings: Any,
+) -> ModelSpec:
+    """The spec of ``net`` for frames of height x width pixels, its states found by a dry run.
+
+    Args:
+        net: maps (N, 3, H, W) to (N, classes), with shifts inside.
+        name: for people.
+        labels: one for each class.
+        height: of the model's frame, pixels.
+        width: of the model's frame, pixels.
+        resize_short_side: see ModelSpec; left out, 256/224 of the shorter side, as in the paper.
+        settings: other fields of ModelSpec, such as ``frame_rate_hz``.
+
+    Raises:
+        ModelError: the network does not run on frames of that size, or has no shift.
+        SpecError: the labels do not match the classes, or a setting is out of range.
+    """
+    model = StreamingModel(net)
+    with _evaluating(net):
+        try:
+            states = model.initial_states(height, width)
+            with torch.no_grad():
+                logits, _ = model.step(states[0].new_zeros((1, 3, height, width)), states)
+        except IndexError:
+            raise ModelError(
+                "The network has no temporal shift, so there is nothing to stream; put shifts in "
+                "with shiftedge.export.models.insert_shift."
+            ) from None
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"The network does not run on frames of {width}x{height} pixels: {error}"
+            ) from error
+    if logits.dim() != 2 or logits.shape[0] != 1:
+        raise ModelError(
+            f"The network gives {tuple(logits.shape)} for one frame; expected (1, classes)."
+        )
+    if len(labels) != logits.shape[1]:
+        raise SpecError(
+            f"There are {len(labels)} labels and the network has {logits.shape[1]} classes; give "
+            "one label a line, in the order of the classes."
+        )
+    if resize_short_side is None:
+        resize_short_side = round(min(height, width) * RESIZE_MARGIN)
+    return ModelSpec(
+        name=name,
+        labels=tuple(labels),
+        silent_labels=settings.pop("silent_labels", None)
+        or tuple(label for label in SILENT_LABELS if label in labels),
+        height=height,
+        width=width,
+        resize_short_side=resize_short_side,
+        states=tuple(
+            StateSpec(f"state_{index}", tuple(state.shape)) for index, state in enumerate(states)
+        ),
+        receptive_field=model.receptive_field(height, width),
+        **settings,
+    )
+
+
+def to_onnx(net: nn.Module, spec: ModelSpec) -> bytes:
+    """Serialise the online step of ``net`` as ONNX with the spec in its metadata.
+
+    Inputs ``frame`` (1, 3, H, W) and ``state_i``; outputs ``logits`` (1, classes) and
+    ``next_state_i``, all float32 and of static shape. Batch norms are folded into the convolutions.
+
+    Raises:
+        ModelError: the network uses something that cannot be expressed in ONNX.
+    """
+    onnx = require("onnx")
+    require("onnxscript")  # torch's exporter stands on it
+    model = StreamingModel(net)
+    states = [torch.zeros(state.shape) for state in spec.states]
+    frame = torch.zeros(1, 3, spec.height, spec.width)
+    inputs = ["frame", *(f"state_{index}" for index in range(len(states)))]
+    outputs = ["logits", *(f"next_state_{index}" for index in range(len(states)))]
+    with _evaluating(net), _quiet():
+        try:
+            program = torch.onnx.export(
+                model,
+                (frame, *states),
+                input_names=inputs,
+                output_names=outputs,
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises many kinds of its own
+            cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(f"The network cannot be written as ONNX: {cause[0]}") from error
+    assert program is not None  # without a file name the exporter returns the program
+    document = program.model_proto
+    _clean(document)
+    document.ir_version = IR_VERSION
+    document.producer_name = "shiftedge"
+    document.producer_version = ""
+    del document.metadata_props[:]
+    document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    onnx.checker.check_model(document, full_check=True)
+    serialised: bytes = document.SerializeToString(deterministic=True)
+    return serialised
+
+
+def export_model(
+    net: nn.Module,
+    spec: ModelSpec,
+    path: str | Path,
+    *,
+    frames: int = FRAMES,
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """Write ``net`` to ``path`` as ONNX, once it has been shown to compute what torch computes.
+
+    Args:
+        net: maps (N, 3, H, W) to (N, classes), with shifts inside; any torch module.
+        spec: as :func:`describe` makes it.
+        path: of the ONNX file. Nothing is written, and a file already there is left as it was,
+            unless every comparison holds.
+        frames: length of the verification stream.
+        tolerance: largest accepted error, relative to the largest value of each tensor.
+
+    Raises:
+        ModelError: the network cannot be exported.
+        VerificationError: torch and ONNX Runtime disagree.
+        OutputError: ``path`` cannot be written.
+    """
+    with atomic_path(path) as temporary, _evaluating(net):
+        serialised = to_onnx(net, spec)
+        report = verify_onnx(
+            StreamingModel(net), serialised, spec, frames=frames, tolerance=tolerance
+        )
+        report.require_passed()
+        temporary.write_bytes(serialised)
+    return report
+
+
+def with_labels(spec: ModelSpec, labels: Sequence[str]) -> ModelSpec:
+    """The spec with other labels of the same number; raises SpecError when the number differs."""
+    if len(labels) != spec.classes:
+        raise SpecError(
+            f"There are {len(labels)} labels and the model has {spec.classes} classes; give one "
+            "label a line, in the order of the classes."
+        )
+    silent = tuple(label for label in SILENT_LABELS if label in labels)
+    return replace(spec, labels=tuple(labels), silent_labels=silent)
+
+
+def _clean(document: Any) -> None:
+    """Drop what the exporter leaves for debugging: names of scopes, stack traces, source paths."""
+    graph = document.graph
+    graph.name = "step"
+    graph.doc_string = document.doc_string = ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's warnings about packages that we do not need off the user's screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Rendered scenes: a gesturing person, and a cheap moving pattern."""

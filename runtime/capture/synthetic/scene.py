@@ -1,0 +1,266 @@
+"""One person in one room before one camera, painted at any moment of a timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Build, Lens, arm_shapes
+from shiftedge.runtime.capture.synthetic.camera import Camera
+from shiftedge.runtime.capture.synthetic.hand import Floats
+from shiftedge.runtime.capture.synthetic.motion import body_at
+from shiftedge.runtime.capture.synthetic.person import (
+    LAYERS_LARGE,
+    LAYERS_SMALL,
+    ArmPaint,
+    Looks,
+    head_sprite,
+    trunk_sprite,
+)
+from shiftedge.runtime.capture.synthetic.room import Image, colour, draw_room
+from shiftedge.runtime.capture.synthetic.timeline import Timeline
+from shiftedge.runtime.capture.synthetic.tracks import uniform
+from shiftedge.runtime.extras import require
+
+cv2 = require("cv2")
+
+__all__ = ["Scene"]
+
+_EXPOSURES = 3
+"""Moments within one exposure at which arms are computed, for motion blur."""
+_LARGE_PX = 200
+"""Frames of at least this height get rounder shading."""
+_CODEC_PX = 320
+"""Frames up to this width may go through JPEG: it costs 5 ms at 640x480."""
+
+
+@dataclass(frozen=True)
+class _Idle:
+    """What nobody can stop: sway, breath, glances, blinks and the moving mouth of a talker."""
+
+    amplitude: Floats
+    rate_hz: Floats
+    phase: Floats
+    talks: bool
+    blink_s: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _Idle:
+        size = 0.012 if rng.random() < 0.6 else 0.05
+        amplitude = np.abs(rng.normal(0.0, 1.0, 6)) * np.array([size, 0.5 * size, 0.3 * size, 0.25, 0.2, size])  # fmt: skip
+        rate = rng.uniform(0.05, 0.45, 6)
+        phase = rng.uniform(0.0, 2.0 * np.pi, 6)
+        return cls(amplitude, rate, phase, bool(rng.random() < 0.35), uniform(rng, 1.5, 5.0))
+
+    def at(self, times: Floats) -> Floats:
+        """(N, 6): shift right, shift down, roll, yaw, nod, tilt of the head."""
+        wave: Floats = self.amplitude * np.sin(
+            2.0 * np.pi * self.rate_hz * times[:, None] + self.phase
+        )
+        return wave
+
+
+class Scene:
+    """Paints frames of a timeline.
+
+    Args:
+        rng: draws everybody and everything.
+        timeline: what happens.
+        height, width: of the frames, pixels.
+        clean: good light and a good camera, for films that people look at.
+        empty: a room with nobody in it.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        timeline: Timeline,
+        height: int,
+        width: int,
+        *,
+        clean: bool = False,
+        empty: bool = False,
+    ) -> None:
+        self._size = (height, width)
+        self._timeline = timeline
+        self._empty = empty
+        share = uniform(rng, 0.28, 0.34) if clean else uniform(rng, 0.21, 0.42)
+        if not clean and rng.random() < 0.12:
+            share = uniform(rng, 0.42, 0.55)
+        top = uniform(rng, 0.30, 0.36) if clean else uniform(rng, 0.52, 0.85) * share + 0.03
+        if not clean and rng.random() < 0.3:
+            top = uniform(rng, 0.3, 0.5)
+        aside = rng.normal(0.0, 0.03 if clean else 0.09)
+        head = (width * (0.5 + aside), height * top)
+        # Webcams see 40 to 55 degrees of height, at arm's length or farther.
+        distance = max(3.0, 1.0 / (share * uniform(rng, 0.75, 1.05)))
+        self._lens = Lens(share * height, distance, (width / 2.0, height / 2.0), head)
+        looks = Looks.draw(rng)
+        self._looks = looks
+        self._layers = LAYERS_LARGE if height >= _LARGE_PX else LAYERS_SMALL
+        shoulder = np.array([-0.90 * looks.shoulders, 1.05, 0.0])
+        thick = uniform(rng, 0.88, 1.15)
+        self._build = Build(
+            shoulder,
+            hand=uniform(rng, 0.74, 0.90),
+            upper_radius=0.24 * thick,
+            elbow_radius=0.18 * thick,
+            wrist_radius=0.12 * thick,
+            elbow_out=uniform(rng, 0.1, 1.1),
+        )
+        self._room = draw_room(rng, height, width)
+        self._trunk = trunk_sprite(rng, looks, self._lens)
+        self._head = head_sprite(rng, looks, self._lens)
+        self._paint = ArmPaint(rng, looks, self._layers)
+        self._idle = _Idle.draw(rng)
+        self._chair = colour(rng) * 0.6 if rng.random() < 0.35 else None
+        self._exposure_s = uniform(rng, 0.012, 0.03) if clean else uniform(rng, 0.01, 0.075)
+        self._camera = Camera(rng, height, width, clean=clean, codec=width <= _CODEC_PX)
+
+    def frames(self, times: Floats, first_index: int) -> list[Image]:
+        """Frames at ``times`` (seconds); ``first_index`` numbers the first one for the camera."""
+        if self._empty:
+            return [
+                self._camera.shoot(self._room, first_index + i, float(t))
+                for i, t in enumerate(times)
+            ]
+        offsets = np.linspace(0.0, self._exposure_s, _EXPOSURES)
+        fine = (times[:, None] + offsets).ravel()
+        body = body_at(self._timeline.body(), fine)
+        idle = self._idle.at(fine)
+        idle[:, :5] += body
+        arms = []
+        for side, mirror in ((0, 1.0), (1, -1.0)):
+            keys, wobbles = self._timeline.arm(side)
+            shapes = arm_shapes(
+                keys,
+                wobbles,
+                fine,
+                idle[:, :2],
+                self._build,
+                self._lens,
+                self._looks.light,
+                self._layers[:, :2],
+                mirror,
+            )
+            arms.append(shapes)
+        frames = []
+        for i, time_s in enumerate(times):
+            scene = self._paint_moment(arms, idle[i * _EXPOSURES], i * _EXPOSURES, float(time_s))
+            frames.append(self._camera.shoot(scene, first_index + i, float(time_s)))
+        return frames
+
+    def _paint_moment(
+        self, arms: list[ArmShapes], state: Floats, index: int, time_s: float
+    ) -> Image:
+        scene: Image = self._room.copy()
+        lens, k = self._lens, self._lens.scale
+        x, y = lens.head[0] + state[0] * k, lens.head[1] + state[1] * k
+        if self._chair is not None:
+            self._box(scene, lens.head[0], lens.head[1] + 0.35 * k, 0.75 * k, self._chair)
+        self._trunk.place(scene, (x, y + 2.6 * k), state[2], 1.0)
+        # The head follows the shoulders, which turn about the waist.
+        tilt = state[2] + state[5]
+        x += 2.6 * k * np.sin(state[2])
+        yaw, nod = np.clip(state[3], -1.2, 1.2), np.clip(state[4], -1.0, 1.0)
+        x, y = x + 0.05 * yaw * k, y + 0.03 * nod * k
+        visible = [a for a in arms if self._in_frame(a, index)]
+        for arm in visible:
+            if arm.near[index] < 0.0:
+                self._expose(scene, [arm], index, time_s)
+        self._head.place(scene, (x, y), tilt, 1.0 - 0.06 * abs(yaw))
+        self._face(scene, x, y, tilt, yaw, nod, time_s)
+        self._expose(scene, [a for a in visible if a.near[index] >= 0.0], index, time_s)
+        return scene
+
+    @staticmethod
+    def _box(scene: Image, x: float, top: float, half: float, fill: Floats) -> None:
+        bottom = float(scene.shape[0])
+        corners = np.array([[x - half, top], [x + half, top], [x + half, bottom], [x - half, bottom]])
+        b, g, r = (float(v) for v in fill)
+        fixed = np.rint(corners * 16).astype(np.int32)
+        cv2.fillConvexPoly(scene, fixed, (b, g, r), cv2.LINE_AA, 4)
+
+    def _in_frame(self, arm: ArmShapes, index: int) -> bool:
+        height, width = self._size
+        span = np.stack([arm.span[index], arm.span[index + _EXPOSURES - 1]])
+        # The upper arm hangs beside the trunk and shows even where the hand does not.
+        left, top, right, _ = span[:, 0].min(), span[:, 1].min(), span[:, 2].max(), 0
+        shoulder = self._lens.head[1] + 1.0 * self._lens.scale
+        return bool(min(top, shoulder) < height and left < width and right > 0)
+
+    def _expose(self, scene: Image, arms: list[ArmShapes], index: int, time_s: float) -> None:
+        """Paint arms over ``scene``, blurred as far as they move within the exposure."""
+        for arm in arms:
+            prop = self._prop(arm, time_s)
+            moments = arm.span[index : index + _EXPOSURES]
+            travel = float(np.abs(arm.wrist[index + _EXPOSURES - 1] - arm.wrist[index]).max())
+            step = arm.hand_px[index] * 0.05
+            count = 1 if travel < step else 2 if travel < 3.0 * step else 3
+            if count == 1:
+                self._paint.draw(scene, arm, index, prop)
+                continue
+            height, width = self._size
+            left, top = (max(0, int(v)) for v in moments[:, :2].min(0))
+            right, bottom = (int(v) + 1 for v in moments[:, 2:].max(0))
+            right, bottom = min(right, width), min(bottom, height)
+            if right <= left or bottom <= top:
+                continue
+            base = scene.copy()
+            self._paint.draw(scene, arm, index, prop)
+            region = np.s_[top:bottom, left:right]
+            for n in range(1, count):
+                other = base if n == count - 1 else base.copy()
+                moment = index + (n if count == 3 else _EXPOSURES - 1)
+                self._paint.draw(other, arm, moment, prop)
+                weight = 1.0 / (n + 1.0)
+                scene[region] = cv2.addWeighted(scene[region], 1.0 - weight, other[region], weight, 0)
+
+    def _prop(self, arm: ArmShapes, time_s: float) -> str:
+        for name, side, start, stop in self._timeline.props:
+            mine = arm.mirror < 0 if side == 1 else arm.mirror > 0
+            if mine and start <= time_s <= stop:
+                return name
+        return ""
+
+    def _face(
+        self, scene: Image, x: float, y: float, tilt: float, yaw: float, nod: float, time_s: float
+    ) -> None:
+        """Eyes, brows, nose and mouth, which move with the turn of the head."""
+        looks, k = self._looks, self._lens.scale
+        c, s = np.cos(tilt), np.sin(tilt)
+        ox, oy = 0.10 * yaw, 0.07 * nod
+        degrees = float(np.degrees(tilt))
+
+        def at(u: float, v: float) -> tuple[int, int]:
+            u, v = u + ox, v + oy
+            return round((x + (c * u - s * v) * k) * 16), round((y + (s * u + c * v) * k) * 16)
+
+        def oval(u: float, v: float, a: float, b: float, fill: Floats, width: int = -1) -> None:
+            axes = (max(4, round(a * k * 16)), max(4, round(b * k * 16)))
+            tone = (float(fill[0]), float(fill[1]), float(fill[2]))
+            cv2.ellipse(scene, at(u, v), axes, degrees, 0, 360, tone, width, cv2.LINE_AA, 4)
+
+        dark = np.minimum(looks.hair * 0.8, looks.skin * 0.5)
+        line = max(1, round(0.028 * k))
+        blink = (time_s % self._idle.blink_s) < 0.12
+        eye_line = looks.skin * 0.55
+        for u in (-0.155, 0.155):
+            brow = (float(dark[0]), float(dark[1]), float(dark[2]))
+            cv2.line(scene, at(u - 0.075, -0.10), at(u + 0.075, -0.105), brow, line, cv2.LINE_AA, 4)
+            if blink:
+                oval(u, 0.0, 0.06, 0.008, eye_line)
+            else:
+                oval(u, 0.0, 0.062, 0.032, np.minimum(looks.skin * 0.4 + 125.0, 235.0))
+                oval(u + 0.03 * yaw, 0.0, 0.028, 0.030, np.array([30.0, 35.0, 45.0]))
+            if looks.glasses:
+                oval(u, 0.01, 0.125, 0.10, np.array([25.0, 25.0, 28.0]), line)
+        oval(0.02 * yaw, 0.14, 0.055, 0.03, looks.skin * 0.80)
+        oval(0.015 + 0.03 * yaw, 0.08, 0.022, 0.06, np.minimum(looks.skin * 1.08, 250.0))
+        open_mouth = 0.012
+        if self._idle.talks:
+            wave = np.sin(time_s * 17.0) + np.sin(time_s * 11.3 + 1.0)
+            open_mouth += 0.022 * max(0.0, float(wave))
+        oval(0.0, 0.27, 0.105, 0.014 + open_mouth, looks.skin * np.array([0.62, 0.58, 0.80]))
+        oval(0.0, 0.27, 0.085, open_mouth * 0.6, looks.skin * 0.3)

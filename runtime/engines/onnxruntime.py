@@ -1,0 +1,294 @@
+"""ONNX Runtime behind the step: I/O binding over two sets of states that swap roles.
+
+Each session owns both sets and two bindings built once: one reads set 0 and writes set 1, the
+other the reverse. A step fills the frame in place, runs one binding and remembers which set is
+current. No state is copied, allocated or moved off its device, and a run that fails has written
+only to the set that does not count.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.extras import require
+from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+
+__all__ = ["OnnxRuntimeEngine", "OnnxRuntimeSession", "Provider", "default_threads"]
+
+Provider = str | tuple[str, Mapping[str, Any]]
+"""An execution provider: "cpu", "cuda", "tensorrt" or ONNX Runtime's own name; or a pair of such a
+name and the provider's options, such as ``("tensorrt", {"trt_fp16_enable": True})``."""
+
+SHORT_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+THREADS_MOST = 4
+"""One frame is a small problem: past four cores a step gains little and the rest of the board
+starves."""
+
+
+def default_threads() -> int:
+    """Threads for one step unless told otherwise: the cores this process may use, at most 4."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    return max(1, min(THREADS_MOST, cores))
+
+
+class OnnxRuntimeEngine(Engine):
+    """An .onnx file that follows the contract: ``frame`` and ``state_i`` in, ``logits`` and
+    ``next_state_i`` out, all float32 and of static shape, the spec in its metadata.
+
+    Args:
+        path: the file.
+        threads: for one step, from 1; None is :func:`default_threads`. Idle threads sleep instead
+            of spinning: with a frame every 80 ms, spinning would burn the cores between frames
+            for a few per cent of the step's time.
+        providers: in order of preference, see :data:`Provider`; None is the CPU.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        ModelError: no such file, not a model, not as its spec says, or a provider is missing.
+        SpecError: the spec is absent, malformed or from a newer version.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        ort = require("onnxruntime")
+        self.version: str = ort.__version__
+        self.path = Path(path)
+        if threads is not None and threads < 1:
+            raise ModelError(f"threads is {threads}; expected a whole number from 1.")
+        self.threads = default_threads() if threads is None else threads
+        wanted = _providers(ort, providers)
+        if not self.path.is_file():
+            raise ModelError(f"There is no model file {self.path}; check the path.")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
+        try:
+            self.session: Any = ort.InferenceSession(str(self.path), options, providers=wanted)
+        except _failures() as error:
+            raise ModelError(
+                f"{self.path} cannot be loaded as an ONNX model ({_first_line(error)}); "
+                "it may be damaged, or made for a newer ONNX Runtime: export it again."
+            ) from error
+        _check_active(self.session, wanted)
+        self.spec = _read_spec(self.session, self.path)
+        _check_contract(self.session, self.spec, self.path)
+        device, self.device_id = _device(wanted[0])
+        self.device: str = device
+
+    def open_session(self) -> OnnxRuntimeSession:
+        """A new session with empty states. Sessions share the weights and the thread pool."""
+        return OnnxRuntimeSession(self)
+
+
+class OnnxRuntimeSession(Session):
+    """See the module's docstring."""
+
+    def __init__(self, engine: OnnxRuntimeEngine) -> None:
+        spec = engine.spec
+        self._engine = engine
+        self._failures = _failures()
+        self._normalise = Preprocessor(spec).normalise
+        self._frame = _Tensor((1, 3, spec.height, spec.width), engine.device, engine.device_id)
+        self._logits = _Tensor((1, spec.classes), "cpu", 0)
+        self._sets = [
+            [_Tensor(state.shape, engine.device, engine.device_id) for state in spec.states]
+            for _ in range(2)
+        ]
+        self._bindings = [self._bind(0), self._bind(1)]
+        self._current = 0  # the set that the next step reads
+
+    def _bind(self, source: int) -> Any:
+        binding = self._engine.session.io_binding()
+        binding.bind_ortvalue_input("frame", self._frame.value)
+        binding.bind_ortvalue_output("logits", self._logits.value)
+        for i, (old, new) in enumerate(
+            zip(self._sets[source], self._sets[1 - source], strict=True)
+        ):
+            binding.bind_ortvalue_input(f"state_{i}", old.value)
+            binding.bind_ortvalue_output(f"next_state_{i}", new.value)
+        return binding
+
+    def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See :meth:`Session.step`.
+
+        Raises:
+            ModelError: ONNX Runtime failed; the states are as they were before.
+        """
+        self._normalise(image, self._frame.host)
+        self._frame.push()
+        try:
+            self._engine.session.run_with_iobinding(self._bindings[self._current])
+        except self._failures as error:
+            raise ModelError(
+                f"{self._engine.path} failed in ONNX Runtime ({_first_line(error)})."
+            ) from error
+        self._current = 1 - self._current
+        return self._logits.pull()[0].copy()
+
+    def reset(self) -> None:
+        """See :meth:`Session.reset`."""
+        for tensor in self._sets[self._current]:
+            tensor.host.fill(0.0)
+            tensor.push()
+
+    def save(self) -> bytes:
+        """See :meth:`Session.save`: float32 in the machine's byte order, state after state."""
+        return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
+
+    def load(self, block: bytes) -> None:
+        """See :meth:`Session.load`."""
+        flat = np.frombuffer(block, np.float32)
+        expected = sum(tensor.host.size for tensor in self._sets[0])
+        if flat.size != expected:
+            raise ModelError(f"The states have {flat.size} numbers; expected {expected}.")
+        start = 0
+        for tensor in self._sets[self._current]:
+            end = start + tensor.host.size
+            tensor.host[...] = flat[start:end].reshape(tensor.host.shape)
+            tensor.push()
+            start = end
+
+
+class _Tensor:
+    """A float32 tensor that ONNX Runtime reads and writes in place, and our view of it.
+
+    On the CPU both are the same memory, and push and pull do nothing.
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: str, device_id: int) -> None:
+        ort = require("onnxruntime")
+        self.host: NDArray[np.float32] = np.zeros(shape, np.float32)
+        self.value: Any = ort.OrtValue.ortvalue_from_numpy(self.host, device, device_id)
+        self._shared = device == "cpu" and self.value.data_ptr() == self.host.ctypes.data
+
+    def push(self) -> None:
+        """Bring what was written into ``host`` to the device."""
+        if not self._shared:
+            self.value.update_inplace(self.host)
+
+    def pull(self) -> NDArray[np.float32]:
+        """The device's numbers; valid until the next step."""
+        if not self._shared:
+            self.host[...] = self.value.numpy()
+        return self.host
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Everything ONNX Runtime raises on purpose: its exceptions have no common base."""
+    state = require("onnxruntime.capi.onnxruntime_pybind11_state")
+    own = [
+        kind
+        for kind in vars(state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+    return (*own, RuntimeError, ValueError)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _providers(ort: Any, providers: Sequence[Provider] | None) -> list[tuple[str, dict[str, Any]]]:
+    """Full names with options, each checked against what this onnxruntime was built with."""
+    if isinstance(providers, str):
+        providers = [providers]
+    available = ort.get_available_providers()
+    wanted = []
+    for entry in providers or ["cpu"]:
+        given, options = (entry, {}) if isinstance(entry, str) else entry
+        name = SHORT_NAMES.get(given.lower(), given)
+        if name not in available:
+            raise ModelError(
+                f"The execution provider {given} is not in this onnxruntime {ort.__version__}; "
+                f"available are {', '.join(available)}. GPUs need the package onnxruntime-gpu."
+            )
+        wanted.append((name, dict(options)))
+    return wanted
+
+
+def _check_active(session: Any, wanted: list[tuple[str, dict[str, Any]]]) -> None:
+    """ONNX Runtime falls back to the CPU with no more than a warning; that is refused here."""
+    active = session.get_providers()
+    for name, _ in wanted:
+        if name not in active:
+            raise ModelError(
+                f"{name} is installed but did not start (its driver or libraries may be missing "
+                f"or too old); active are {', '.join(active)}."
+            )
+
+
+def _device(provider: tuple[str, dict[str, Any]]) -> tuple[str, int]:
+    name, options = provider
+    if name in (SHORT_NAMES["cuda"], SHORT_NAMES["tensorrt"]):
+        return "cuda", int(options.get("device_id", 0))
+    return "cpu", 0
+
+
+def _read_spec(session: Any, path: Path) -> ModelSpec:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise SpecError(
+            f"{path} has no {METADATA_KEY} in its metadata, so its labels and states are unknown; "
+            "`shiftedge export` makes files that have it."
+        )
+    return ModelSpec.from_json(text)
+
+
+def _check_contract(session: Any, spec: ModelSpec, path: Path) -> None:
+    """Names, types and shapes of all inputs and outputs against the spec, in any order."""
+    shapes = [state.shape for state in spec.states]
+    inputs = {f"state_{i}": shape for i, shape in enumerate(shapes)}
+    inputs["frame"] = (1, 3, spec.height, spec.width)
+    outputs = {f"next_state_{i}": shape for i, shape in enumerate(shapes)}
+    outputs["logits"] = (1, spec.classes)
+    for kind, expected, nodes in (
+        ("input", inputs, session.get_inputs()),
+        ("output", outputs, session.get_outputs()),
+    ):
+        found = {node.name: node for node in nodes}
+        for name, shape in expected.items():
+            if name not in found:
+                raise ModelError(
+                    f"{path} has no {kind} {name}; expected float32 {list(shape)} as its spec "
+                    f"says, and found {', '.join(found)}: export the model again."
+                )
+            got_type, got = found[name].type, found[name].shape
+            if got_type != "tensor(float)" or got != list(shape):
+                dynamic = any(not isinstance(side, int) for side in got or [None])
+                raise ModelError(
+                    f"{path} has the {kind} {name} as {got_type} {got}; expected tensor(float) "
+                    f"{list(shape)} as its spec says: "
+                    + ("export it with static shapes." if dynamic else "export the model again.")
+                )
+        strange = sorted(set(found) - set(expected))
+        if strange:
+            raise ModelError(
+                f"{path} has the {kind} {strange[0]}, which its spec does not know; expected only "
+                f"{', '.join(expected)}: export the model again."
+            )

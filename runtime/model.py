@@ -1,0 +1,294 @@
+"""Load a model, open streams, step them one camera frame at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.engines.base import Engine
+from shiftedge.runtime.errors import ModelError, NumericsError, ShiftedgeError, SnapshotError
+from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from shiftedge.runtime.engines.onnxruntime import Provider
+
+__all__ = ["BUNDLED_NAME", "ENGINES", "Model", "Stream", "load"]
+
+ENGINES = ("onnxruntime",)
+"""Names that :func:`load` takes as ``engine``."""
+
+BUNDLED_NAME = "gestures.onnx"
+"""The model that ships with the package, in ``shiftedge.runtime.assets``."""
+
+SNAPSHOT_MAGIC = b"SEst"
+SNAPSHOT_VERSION = 1
+SNAPSHOT_HEADER = struct.Struct("<4sHH16sIIQII")
+"""Little-endian: magic, version, bytes of this header, first 16 bytes of the model's digest, CRC-32
+of the layout (engine, states), bytes of the states, frames fed, CRC-32 of the states, CRC-32 of
+the header before it."""
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+    providers: Sequence[Provider] | None = None,
+) -> Model:
+    """Load a model and check it against its spec.
+
+    Args:
+        path: an .onnx file that ``shiftedge export`` wrote; None is the bundled model.
+        engine: a name from :data:`ENGINES`; None chooses by the path.
+        threads: for one step, from 1; None lets the engine choose.
+        providers: ONNX Runtime execution providers in order of preference, such as
+            ``["cuda", "cpu"]``; None is the CPU.
+
+    Raises:
+        ModelError: no such file, not a model, not as its spec says, or an unknown engine.
+        SpecError: the file's spec is absent, malformed or from a newer version.
+        MissingExtraError: the engine's package is not installed.
+    """
+    if engine == "native":
+        raise ModelError(
+            "The engine native runs compiled bundles, which are not part of this release; "
+            "use engine='onnxruntime' with the .onnx file."
+        )
+    if engine is not None and engine not in ENGINES:
+        raise ModelError(f"There is no engine {engine!r}; known are {', '.join(ENGINES)}.")
+    if path is None:
+        bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
+        if not bundled.is_file():
+            raise ModelError(
+                f"This installation has no bundled model ({BUNDLED_NAME}); "
+                "name a model file, such as one that `shiftedge export` wrote."
+            )
+        with importlib.resources.as_file(bundled) as file:
+            return _load_onnx(file, threads, providers)
+    path = Path(path)
+    if path.is_dir():
+        raise ModelError(
+            f"{path} is a folder; compiled bundles are not part of this release, "
+            "so name the .onnx file that it was made from."
+        )
+    if path.suffix in (".pth", ".pt", ".tar", ".ckpt", ".safetensors"):
+        raise ModelError(
+            f"{path} looks like a checkpoint; turn it into a model first with "
+            "`shiftedge export --checkpoint`."
+        )
+    return _load_onnx(path, threads, providers)
+
+
+def _load_onnx(path: Path, threads: int | None, providers: Sequence[Provider] | None) -> Model:
+    from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+    engine = OnnxRuntimeEngine(path, threads=threads, providers=providers)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return Model(engine, digest=digest.digest())
+
+
+class Model:
+    """One loaded model. Opens any number of streams, which may step in different threads.
+
+    Args:
+        engine: what computes the step.
+        digest: identifies the weights, 16 bytes or more, for snapshots; None takes the spec alone.
+    """
+
+    def __init__(self, engine: Engine, *, digest: bytes | None = None) -> None:
+        self.engine = engine
+        self.spec: ModelSpec = engine.spec
+        self.preprocessor = Preprocessor(self.spec)
+        self.digest = digest or hashlib.sha256(self.spec.to_json().encode()).digest()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.spec.labels
+
+    @property
+    def classes(self) -> int:
+        """Number of labels, which is the length of the logits."""
+        return self.spec.classes
+
+    def stream(self) -> Stream:
+        """A new stream with empty states."""
+        return Stream(self)
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        return (
+            f"Model({spec.name!r}, engine={self.engine.name!r}, classes={spec.classes}, "
+            f"frame={spec.height}x{spec.width}, states={len(spec.states)})"
+        )
+
+
+class Stream:
+    """One camera's way through a model: owns the states. Used by one thread at a time.
+
+    A second thread that calls in while the first is inside gets a :class:`ShiftedgeError`, and the
+    states stay whole.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._session = model.engine.open_session()
+        self._fit = model.preprocessor.fit
+        self._frames = 0
+        self._busy = threading.Lock()
+        states = ",".join(f"{state.name}{list(state.shape)}" for state in model.spec.states)
+        self._layout = zlib.crc32(f"{model.engine.name};{states}".encode())
+
+    @property
+    def model(self) -> Model:
+        """The model that this stream steps."""
+        return self._model
+
+    @property
+    def frames(self) -> int:
+        """Frames fed since the states were last empty."""
+        return self._frames
+
+    @property
+    def warm(self) -> int:
+        """Frames still needed until predictions no longer see the empty start; 0 is warm."""
+        return max(0, self._model.spec.receptive_field - self._frames)
+
+    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Feed the next frame.
+
+        Args:
+            frame: uint8, shape (any height, any width, 3), BGR.
+
+        Returns:
+            Logits, float32, shape (classes,).
+
+        Raises:
+            FrameError: not such a frame; the states are as before.
+            ModelError: the engine failed; the states are as before.
+            NumericsError: the logits are not finite; the states have been emptied, so that the
+                next frame begins anew.
+        """
+        self._claim()
+        try:
+            logits = self._session.step(self._fit(frame))
+            if not np.isfinite(logits).all():
+                self._empty()
+                raise NumericsError(
+                    f"The model {self._model.spec.name} gave logits that are not finite; its "
+                    "states were emptied so that the next frame starts anew. If it happens again, "
+                    "check the weights with `shiftedge export`."
+                )
+            self._frames += 1
+            return logits
+        finally:
+            self._busy.release()
+
+    def reset(self) -> None:
+        """Empty the states, as in a new stream."""
+        self._claim()
+        try:
+            self._empty()
+        finally:
+            self._busy.release()
+
+    def snapshot(self) -> bytes:
+        """The states and the frame count as one block, for :meth:`restore`, here or elsewhere."""
+        self._claim()
+        try:
+            block = self._session.save()
+            header = SNAPSHOT_HEADER.pack(
+                SNAPSHOT_MAGIC,
+                SNAPSHOT_VERSION,
+                SNAPSHOT_HEADER.size,
+                self._model.digest[:16],
+                self._layout,
+                len(block),
+                self._frames,
+                zlib.crc32(block),
+                0,
+            )[:-4]
+            return header + struct.pack("<I", zlib.crc32(header)) + block
+        finally:
+            self._busy.release()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Continue from a snapshot that the same model and engine made.
+
+        Raises:
+            SnapshotError: damaged, from another model or engine, or from a newer version; the
+                states are as before.
+        """
+        frames, block = self._parse(snapshot)
+        self._claim()
+        try:
+            expected = len(self._session.save())
+            if len(block) != expected:
+                raise SnapshotError(
+                    f"The snapshot holds {len(block)} bytes of states; expected {expected}."
+                )
+            self._session.load(block)
+            self._frames = frames
+        finally:
+            self._busy.release()
+
+    def _parse(self, snapshot: bytes) -> tuple[int, bytes]:
+        if not isinstance(snapshot, (bytes, bytearray, memoryview)):
+            raise SnapshotError(
+                f"The snapshot is a {type(snapshot).__name__}; expected bytes from snapshot()."
+            )
+        snapshot = bytes(snapshot)
+        size = SNAPSHOT_HEADER.size
+        if snapshot[:4] != SNAPSHOT_MAGIC or len(snapshot) < size:
+            raise SnapshotError(
+                f"These {len(snapshot)} bytes are not a snapshot; expected what snapshot() gave."
+            )
+        fields = SNAPSHOT_HEADER.unpack_from(snapshot)
+        _, version, header_size, digest, layout, block_size, frames, block_sum, header_sum = fields
+        if version != SNAPSHOT_VERSION:
+            raise SnapshotError(
+                f"The snapshot has version {version}, and this shiftedge reads "
+                f"{SNAPSHOT_VERSION}: take a new one."
+            )
+        if header_size != size or header_sum != zlib.crc32(snapshot[: size - 4]):
+            raise SnapshotError("The snapshot's header is damaged; take a new one.")
+        if digest != self._model.digest[:16]:
+            raise SnapshotError(
+                "The snapshot is of another model; restore it into the model that made it."
+            )
+        if layout != self._layout:
+            raise SnapshotError(
+                "The snapshot was made by another engine; restore it with the engine that made it "
+                f"(this one is {self._model.engine.name})."
+            )
+        block = snapshot[size:]
+        if len(block) != block_size or zlib.crc32(block) != block_sum:
+            raise SnapshotError(
+                f"The snapshot is damaged or cut short: {len(block)} bytes of states, expected "
+                f"{block_size}; take a new one."
+            )
+        return frames, block
+
+    def _empty(self) -> None:
+        self._session.reset()
+        self._frames = 0
+
+    def _claim(self) -> None:
+        if not self._busy.acquire(blocking=False):
+            raise ShiftedgeError(
+                "This stream is in use by another thread; open one stream per thread with "
+                "model.stream()."
+            )
