@@ -32,7 +32,7 @@ __all__ = ["Opener", "fetch", "git_blob_id", "web_opener"]
 
 TIMEOUT_S = 20.0
 """For connecting and for each read: a server silent for so long is taken for lost."""
-ATTEMPTS = 4
+ATTEMPTS = 3
 """Tries at one address in a row that bring next to nothing before it is given up."""
 BACK_OFF_S = 1.0
 """Wait before the second try; doubled for each further one."""
@@ -88,11 +88,11 @@ def fetch(
     opener = opener or web_opener()
     failures: list[str] = []
     with (
-        _part_file(target) as part,
         progress(entry.file_name, entry.size_bytes, "bytes") as advance,
+        _part_file(target, advance) as part,
     ):
         for url in entry.urls:
-            download = _Download(entry, url, part, opener, timeout_s, advance)
+            download = _Download(entry, url, part, opener, timeout_s)
             try:
                 _try_often(download, sleep)
                 part.keep_as(target)
@@ -129,23 +129,12 @@ def web_opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        _WebRedirects(),
+        urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
     opener.addheaders = [("User-Agent", "shiftedge")]
     return opener
-
-
-class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        if not newurl.lower().startswith(("http://", "https://")):
-            raise DownloadError(
-                f"{req.full_url} leads to {newurl}; expected an http or https address."
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _is_genuine(path: Path, entry: CatalogueEntry) -> bool:
@@ -173,10 +162,13 @@ def _try_often(download: _Download, sleep: Callable[[float], None]) -> None:
 class _Part:
     """The unfinished file and the note beside it that says where it comes from."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, advance: Advance) -> None:
         self._path = path
         self._file = file
         self._note_path = path.with_name(path.name + ".json")
+        self._advance = advance
+        self._shown = 0
+        self._show()
 
     @property
     def size(self) -> int:
@@ -196,11 +188,14 @@ class _Part:
         with self._writing():
             self._file.truncate(0)
             self._note_path.write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
+        self._show()
 
     def append(self, block: bytes) -> None:
         with self._writing():
-            self._file.write(block)
-            self._file.flush()
+            rest = memoryview(block)
+            while rest:  # an unbuffered write may take less than all
+                rest = rest[self._file.write(rest) :]
+        self._show()
 
     def blob_id(self) -> str:
         return git_blob_id(self._path)
@@ -222,6 +217,11 @@ class _Part:
             self._path.unlink(missing_ok=True)
             self._note_path.unlink(missing_ok=True)
 
+    def _show(self) -> None:
+        size = self.size
+        self._advance(size - self._shown)
+        self._shown = size
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -234,7 +234,7 @@ class _Part:
 
 
 @contextlib.contextmanager
-def _part_file(target: Path) -> Iterator[_Part]:
+def _part_file(target: Path, advance: Advance) -> Iterator[_Part]:
     """Open ``target``'s part for this process alone, old bytes included."""
     path = target.with_name(target.name + ".part")
     try:
@@ -247,11 +247,14 @@ def _part_file(target: Path) -> Iterator[_Part]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # one that ended since the file was opened has given these very bytes their final name
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                raise FileNotFoundError(path)
         except OSError as error:
             raise OutputError(
                 f"Cannot write {path}: another download of it is under way; wait for that one."
             ) from error
-        yield _Part(path, file)
+        yield _Part(path, file, advance)
 
 
 class _Download:
@@ -264,15 +267,12 @@ class _Download:
         part: _Part,
         opener: Opener,
         timeout_s: float,
-        advance: Advance,
     ) -> None:
         self.part = part
         self._entry = entry
         self._url = url
         self._opener = opener
         self._timeout_s = timeout_s
-        self._advance = advance
-        self._shown = 0
 
     def attempt(self) -> None:
         """Ask for what is missing, store it, and check the whole.
@@ -320,11 +320,12 @@ class _Download:
             return self._opener.open(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             error.close()
+            answer = f"{self._url} answered {error.code} " + " ".join(str(error.reason).split())
             if error.code == 416:  # the part is no beginning of the file that is there now
                 self.part.discard()
             elif error.code < 500 and error.code not in (408, 429):
-                raise DownloadError(f"{self._url} answered {error.code} {error.reason}.") from error
-            raise _AgainError(f"{self._url} answered {error.code} {error.reason}") from error
+                raise DownloadError(answer + ".") from error
+            raise _AgainError(answer) from error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise _AgainError(f"{self._url} did not answer ({reason})") from error
@@ -352,7 +353,6 @@ class _Download:
             self.part.begin(self._url, _validator(headers))
         else:
             raise DownloadError(f"{self._url} answered {response.status}; expected 200.")
-        self._show()
         return start
 
     def _receive(self, response: Any) -> None:
@@ -368,12 +368,6 @@ class _Download:
             if not block:
                 return
             self.part.append(block)
-            self._show()
-
-    def _show(self) -> None:
-        size = self.part.size
-        self._advance(size - self._shown)
-        self._shown = size
 
 
 def _validator(headers: Any) -> str:

@@ -92,12 +92,7 @@ class FrameClock:
         Raises:
             FrameError: ``time_s`` is not a finite number; the clock is as it was before.
         """
-        if not isinstance(time_s, numbers.Real) or not math.isfinite(time_s):
-            raise FrameError(
-                f"The frame's time is {time_s!r}; expected a finite number of seconds: "
-                "use time.monotonic() if the camera gives none."
-            )
-        time_s = float(time_s)
+        time_s = _seconds(time_s)
         if self._last_s is None:
             return self._begin(time_s, None)
         interval_s = time_s - self._last_s
@@ -120,3 +115,12 @@ class FrameClock:
         self._start_s = self._last_s = time_s
         self._claimed = 1
         return Tick(1, reset)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    raise FrameError(
+        f"The frame's time is {value!r}; expected a finite number of seconds: "
+        "use time.monotonic() if the camera gives none."
+    )

@@ -6,12 +6,17 @@ witnesses, both about structure instead of brightness, on a luma thumbnail of ab
 
 1. the correlation of the whole thumbnail with the last one is low. Gain and offset (exposure,
    a lamp, white balance) cancel in it, and noise is averaged away by the cells;
-2. hardly any region still looks as it did. The thumbnail is split into 4 x 4 tiles, and each tile
-   that has texture is correlated with its predecessor. A hand close to the camera may cover most
-   of the picture and ruin the first witness, but the tiles that it leaves free still match.
+2. hardly any place still looks as it did. The thumbnail is split into tiles of 4 x 4 cells, and
+   each tile with texture in both frames is correlated with itself. A hand close to the camera may
+   cover most of the picture and ruin the first witness, but the tiles that it leaves free match.
 
 A picture without texture (a covered lens, a black frame between two shots) is no evidence either
 way: it is passed over, and the next picture is compared with the last one that had texture.
+
+Chosen on three webcam clips and 40 random scenes: 99 of 100 pairs of different scenes are cuts;
+none are noise of 30 grey levels, a third or 2.5 times the exposure, a hand that covers 60% of the
+picture at once, a pan by 1/28 of its width. Beyond 80% or 1/7 most are: by then little is left
+that the states could know.
 """
 
 from __future__ import annotations
@@ -24,16 +29,17 @@ __all__ = ["CutDetector"]
 CELLS = 28
 """Thumbnail cells on the longer axis at most: 8 x 8 pixels each at 224, where noise averages out
 and a gesture's step from frame to frame is about one cell."""
-TILES = 4
-"""Tiles on each axis."""
+TILE_CELLS = 4
+"""Cells on each side of a tile: the fewest whose pattern is more than chance."""
 LUMA_BGR = (0.114, 0.587, 0.299)
 """Weights of ITU-R BT.601, in the frame's channel order."""
 
-CORRELATION_MAX = 0.5
-"""Whole-picture correlation below which a cut is possible."""
-TILE_CORRELATION = 0.6
+CORRELATION_MAX = 0.6
+"""Whole-picture correlation below which a cut is possible. Gestures stayed above 0.8 in the clips
+(0.66 with 7 of 8 frames left out), different scenes below 0.5."""
+TILE_CORRELATION = 0.8
 """A tile at or above this looks as it did."""
-TILES_KEPT_MAX = 0.2
+TILES_KEPT_MAX = 0.1
 """A cut keeps less than this share of the textured tiles."""
 TEXTURE_LEVELS = 10.0
 """Standard deviation of a thumbnail, in grey levels, below which the picture is blank."""
@@ -80,13 +86,11 @@ class _Thumbnail:
         side = max(1, -(-max(height, width) // CELLS))
         rows, columns = max(1, height // side), max(1, width // side)
         # One line of pixels from the middle of each row of cells: 28 lines instead of 224 keep
-        # this under 20 us, and a line of 8 pixels x 3 channels already averages the noise.
+        # this far under 50 us, and a line of 8 pixels x 3 channels already averages the noise.
         lines = image[side // 2 : rows * side : side, : columns * side]
-        lines = lines[:rows].reshape(rows * columns, -1).astype(np.float32)
-        weights = np.resize(np.asarray(LUMA_BGR, np.float32), lines.shape[1]) * (
-            3.0 / lines.shape[1]
-        )
-        cells = (lines @ weights.astype(np.float32)).reshape(rows, columns)
+        pixels = lines.reshape(rows * columns, side * 3).astype(np.float32)
+        weights = np.asarray(LUMA_BGR * side, np.float32) / np.float32(side)
+        cells: NDArray[np.float32] = (pixels @ weights).reshape(rows, columns)
         cells -= cells.mean()
         self.cells = cells
         self.norm = float(np.sqrt(np.vdot(cells, cells)))
@@ -94,23 +98,22 @@ class _Thumbnail:
 
 
 def _keeps_few_tiles(last: NDArray[np.float32], now: NDArray[np.float32]) -> bool:
-    """The second witness; only asked for the rare frames that the first one suspects."""
-    kept = voting = 0
-    rows, columns = last.shape
-    for i in range(TILES):
-        for j in range(TILES):
-            place = (
-                slice(rows * i // TILES, rows * (i + 1) // TILES),
-                slice(columns * j // TILES, columns * (j + 1) // TILES),
-            )
-            a, b = last[place], now[place]
-            if a.size < 4:
-                continue
-            a, b = a - a.mean(), b - b.mean()
-            norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-            least = TILE_TEXTURE_LEVELS * float(np.sqrt(a.size))
-            if max(norms) < least:
-                continue
-            voting += 1
-            kept += float(np.vdot(a, b)) >= TILE_CORRELATION * norms[0] * norms[1] > 0.0
-    return voting >= TILES_LEAST and kept < TILES_KEPT_MAX * voting
+    """The second witness; only asked for the frames that the first one suspects."""
+    a, b = _tiles(last), _tiles(now)
+    norms_a = np.sqrt(np.einsum("ij,ij->i", a, a))
+    norms_b = np.sqrt(np.einsum("ij,ij->i", b, b))
+    voting = np.minimum(norms_a, norms_b) >= TILE_TEXTURE_LEVELS * np.sqrt(a.shape[1])
+    same = np.einsum("ij,ij->i", a, b) >= TILE_CORRELATION * norms_a * norms_b
+    kept = voting & same
+    votes = int(np.count_nonzero(voting))
+    return votes >= TILES_LEAST and int(np.count_nonzero(kept)) < TILES_KEPT_MAX * votes
+
+
+def _tiles(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean-removed cells of each tile, float32 (tiles, 16); an odd rest at the edge is left out."""
+    side = TILE_CELLS
+    rows, columns = cells.shape[0] // side, cells.shape[1] // side
+    whole = cells[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    tiles = whole.transpose(0, 2, 1, 3).reshape(rows * columns, side * side)
+    centred: NDArray[np.float32] = tiles - tiles.mean(axis=1, keepdims=True)
+    return centred

@@ -148,7 +148,8 @@ class OnnxRuntimeSession(Session):
                 f"{self._engine.path} failed in ONNX Runtime ({_first_line(error)})."
             ) from error
         self._current = 1 - self._current
-        return self._logits.pull()[0].copy()
+        logits: NDArray[np.float32] = self._logits.pull()[0].copy()
+        return logits
 
     def reset(self) -> None:
         """See :meth:`Session.reset`."""

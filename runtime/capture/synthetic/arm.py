@@ -12,38 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.hand import FINGER_RADII, Floats, joints, unit
+from shiftedge.runtime.capture.synthetic.lens import Lens
 from shiftedge.runtime.capture.synthetic.motion import Key, Wobble, arm_at
 
-__all__ = ["ARM", "FRACTION_BITS", "HAND", "ArmShapes", "Build", "Lens", "arm_shapes", "capsules"]
+__all__ = ["ARM", "FRACTION_BITS", "HAND", "ArmShapes", "Build", "arm_shapes", "capsules"]
 
 FRACTION_BITS = 4
 """Fractional bits of pixel coordinates handed to OpenCV."""
 
-_ARC = 5
-"""Points on each round end of a capsule."""
+_ARCS = {2: 5}
+_ARC_LARGE = 9
+"""Points on each round end of a capsule, by the number of layers."""
 
 _LIMIT_PX = 16000.0
 """Coordinates beyond are clipped: OpenCV's fixed point would overflow."""
-
-
-@dataclass(frozen=True)
-class Lens:
-    """Pinhole projection. Pixels per head at the distance of the trunk, and that distance."""
-
-    scale: float
-    """Pixels per head at z = 0."""
-    distance: float
-    """Heads from the camera to z = 0."""
-    centre: tuple[float, float]
-    """Pixel at which the optical axis meets the image."""
-    head: tuple[float, float]
-    """Pixel of the centre of the head when the person sits straight."""
-
-    def project(self, points: Floats) -> tuple[Floats, Floats]:
-        """Points (..., 3) in heads -> pixels (..., 2) and pixels per head there (...)."""
-        nearer = self.distance / np.maximum(self.distance - points[..., 2], 0.8)
-        flat = points[..., :2] * self.scale + (np.array(self.head) - self.centre)
-        return flat * nearer[..., None] + self.centre, self.scale * nearer
 
 
 @dataclass(frozen=True)
@@ -110,13 +92,13 @@ def capsules(
         light: (2,), direction of the light in the image.
 
     Returns:
-        (N, L, K, 2 * _ARC, 2), fixed point.
+        (N, L, K, P, 2), fixed point.
     """
     axis = b - a
     angle = np.arctan2(axis[..., 1], axis[..., 0])[..., None]
     # The outline touches both circles: its points lie on the normals, or a little off them where
     # the stroke tapers, which at these sizes does not show.
-    half = np.linspace(0.5, 1.5, _ARC) * np.pi
+    half = np.linspace(0.5, 1.5, _ARCS.get(len(layers), _ARC_LARGE)) * np.pi
     round_a = np.stack([np.cos(angle + half), np.sin(angle + half)], -1)
     share = layers[None, :, None, None, None, 0]
     offset = layers[None, :, None, None, None, 1] * light
@@ -130,7 +112,8 @@ def capsules(
 
 def _fixed(points: Floats) -> NDArray[np.int32]:
     clipped = np.clip(points, -_LIMIT_PX, _LIMIT_PX)
-    return np.asarray(np.rint(clipped * (1 << FRACTION_BITS)), np.int32)
+    # OpenCV refuses outlines that are not contiguous.
+    return np.ascontiguousarray(np.rint(clipped * (1 << FRACTION_BITS)), np.int32)
 
 
 def _elbow(shoulder: Floats, wrist: Floats, build: Build, mirror: float) -> Floats:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.hand import Floats
 from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE
+from shiftedge.runtime.capture.synthetic.lens import draw_lens
 from shiftedge.runtime.capture.synthetic.scene import Scene
 from shiftedge.runtime.capture.synthetic.timeline import Timeline
 from shiftedge.runtime.capture.synthetic.tracks import resting_hand
@@ -57,9 +58,10 @@ def render_clip(
     """
     rests = (resting_hand(rng), resting_hand(rng))
     seconds = frames / rate_hz
-    timeline, start = Timeline.around(rng, label, rests, seconds)
+    lens = draw_lens(rng, height, width, clean=False)
+    timeline, start = Timeline.around(rng, label, rests, lens, seconds)
     empty = label == NO_GESTURE and rng.random() < _EMPTY_ROOMS
-    scene = Scene(rng, timeline, height, width, empty=bool(empty))
+    scene = Scene(rng, timeline, lens, height, width, empty=bool(empty))
     times: Floats = start + (np.arange(frames) + rng.uniform(0.0, _JITTER, frames)) / rate_hz
     pictures = np.stack(scene.frames(times, 0))
     truth = timeline.labels_at(times)

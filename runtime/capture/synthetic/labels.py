@@ -6,7 +6,7 @@ Jester names a swipe from the performer's point of view, and its images are not 
 
 from __future__ import annotations
 
-__all__ = ["IGNORED", "LABELS", "MIRRORED", "NO_GESTURE", "OTHER", "SWIPES"]
+__all__ = ["IGNORED", "LABELS", "MIRRORED", "NO_GESTURE", "OPPOSITE", "OTHER", "SWIPES"]
 
 SWIPES = ("Swiping Left", "Swiping Right", "Swiping Up", "Swiping Down")
 NO_GESTURE = "No gesture"
@@ -17,6 +17,14 @@ LABELS: tuple[str, ...] = (*SWIPES, NO_GESTURE, OTHER)
 
 MIRRORED = {"Swiping Left": "Swiping Right", "Swiping Right": "Swiping Left"}
 """What a label becomes when the image is mirrored left to right; others stay as they are."""
+
+OPPOSITE = {
+    "Swiping Left": "Swiping Right",
+    "Swiping Right": "Swiping Left",
+    "Swiping Up": "Swiping Down",
+    "Swiping Down": "Swiping Up",
+}
+"""The swipe that leads back."""
 
 IGNORED = -1
 """Frame label of a frame that is not decidable yet, or may be taken either way."""

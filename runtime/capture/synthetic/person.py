@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.arm import FRACTION_BITS, HAND, ArmShapes, Lens
+from shiftedge.runtime.capture.synthetic.arm import FRACTION_BITS, HAND, ArmShapes
+from shiftedge.runtime.capture.synthetic.lens import Lens
 from shiftedge.runtime.capture.synthetic.room import Image, colour, soft_noise
 from shiftedge.runtime.capture.synthetic.tracks import uniform
 from shiftedge.runtime.extras import require
@@ -211,7 +212,7 @@ def head_sprite(rng: np.random.Generator, looks: Looks, lens: Lens) -> Sprite:
     skin += np.array([-6.0, -8.0, 8.0], np.float32) * np.exp(
         -(((np.abs(x) - 0.18) / 0.1) ** 2) - ((y - 0.15) / 0.1) ** 2
     )[..., None]
-    strands = 1.0 + 0.16 * soft_noise(rng, rows, columns, 10, 2)[..., None]
+    strands = 1.0 + 0.06 * soft_noise(rng, rows, columns, 30, 1)[..., None]
     hair = looks.hair.astype(np.float32) * strands * (0.85 + 0.3 * np.clip(lit, 0, 1))[..., None]
     values = skin
     cover = np.maximum(face, inside(ears, 0.06))
@@ -228,7 +229,9 @@ def head_sprite(rng: np.random.Generator, looks: Looks, lens: Lens) -> Sprite:
         if looks.long_hair:
             low = uniform(rng, 0.6, 1.05)
             fall = inside(np.sqrt((x / (width + 0.14)) ** 2 + ((y - 0.1) / low) ** 2), width)
-            cap = np.maximum(cap, fall * np.maximum(1.0 - face, above))
+            # It falls beside the face and the neck, not before them.
+            open_front = np.clip((0.86 * width - np.abs(x)) * k, 0, 1) * (y > 0.0)
+            cap = np.maximum(cap, fall * np.maximum(1.0 - face, above) * (1.0 - open_front))
         values = values + (hair - values) * cap[..., None]
         cover = np.maximum(cover, cap)
     return _sprite(values, cover, (half * k, half * k))
@@ -242,7 +245,10 @@ class ArmPaint:
     def __init__(self, rng: np.random.Generator, looks: Looks, layers: NDArray[np.float64]) -> None:
         warm = looks.skin * uniform(rng, 0.92, 1.15)
         self._skin = self._table(warm, layers)
-        self._cloth = self._table(looks.cloth, layers)
+        # Cloth has no hard edge where it turns away, as skin seen against skin seems to have.
+        soft = layers.copy()
+        soft[:, 2] = 1.0 - 0.5 * (1.0 - layers[:, 2])
+        self._cloth = self._table(looks.cloth, soft)
         self._prop = self._table(colour(rng, dull=0.3), layers[:1] * 1.4)
         self._layers = len(layers)
         self._long = looks.long_sleeves

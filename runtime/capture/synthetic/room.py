@@ -182,8 +182,9 @@ def draw_room(rng: np.random.Generator, height: int, width: int) -> Image:
         _THINGS[int(rng.integers(len(_THINGS)))](paint)
     room = paint.canvas.astype(np.float32)
     if rng.random() < 0.25:  # wallpaper, trees behind a balcony, a blurred photograph
+        room += (uniform(rng, 4.0, 30.0) * soft_noise(rng, height, width, 4, 5))[..., None]
         for channel in range(3):
-            room[..., channel] += uniform(rng, 4.0, 35.0) * soft_noise(rng, height, width, 4, 5)
+            room[..., channel] += uniform(rng, 0.0, 10.0) * soft_noise(rng, height, width, 3, 2)
     grain = soft_noise(rng, height, width, int(rng.integers(2, 6)), 2)
     room += (uniform(rng, 2.0, 12.0) * grain)[..., None]
     # Plaster and cloth are never quite even; half of it survives the lens.

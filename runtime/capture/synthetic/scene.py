@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Build, Lens, arm_shapes
+from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Build, arm_shapes
 from shiftedge.runtime.capture.synthetic.camera import Camera
 from shiftedge.runtime.capture.synthetic.hand import Floats
+from shiftedge.runtime.capture.synthetic.lens import Lens
 from shiftedge.runtime.capture.synthetic.motion import body_at
 from shiftedge.runtime.capture.synthetic.person import (
     LAYERS_LARGE,
@@ -27,7 +28,7 @@ cv2 = require("cv2")
 
 __all__ = ["Scene"]
 
-_EXPOSURES = 3
+_MOMENTS_SMALL, _MOMENTS_LARGE = 3, 7
 """Moments within one exposure at which arms are computed, for motion blur."""
 _LARGE_PX = 200
 """Frames of at least this height get rounder shading."""
@@ -67,6 +68,7 @@ class Scene:
     Args:
         rng: draws everybody and everything.
         timeline: what happens.
+        lens: where the camera stands.
         height, width: of the frames, pixels.
         clean: good light and a good camera, for films that people look at.
         empty: a room with nobody in it.
@@ -76,6 +78,7 @@ class Scene:
         self,
         rng: np.random.Generator,
         timeline: Timeline,
+        lens: Lens,
         height: int,
         width: int,
         *,
@@ -85,20 +88,11 @@ class Scene:
         self._size = (height, width)
         self._timeline = timeline
         self._empty = empty
-        share = uniform(rng, 0.28, 0.34) if clean else uniform(rng, 0.21, 0.42)
-        if not clean and rng.random() < 0.12:
-            share = uniform(rng, 0.42, 0.55)
-        top = uniform(rng, 0.30, 0.36) if clean else uniform(rng, 0.52, 0.85) * share + 0.03
-        if not clean and rng.random() < 0.3:
-            top = uniform(rng, 0.3, 0.5)
-        aside = rng.normal(0.0, 0.03 if clean else 0.09)
-        head = (width * (0.5 + aside), height * top)
-        # Webcams see 40 to 55 degrees of height, at arm's length or farther.
-        distance = max(3.0, 1.0 / (share * uniform(rng, 0.75, 1.05)))
-        self._lens = Lens(share * height, distance, (width / 2.0, height / 2.0), head)
+        self._lens = lens
         looks = Looks.draw(rng)
         self._looks = looks
         self._layers = LAYERS_LARGE if height >= _LARGE_PX else LAYERS_SMALL
+        self._moments = _MOMENTS_LARGE if height >= _LARGE_PX else _MOMENTS_SMALL
         shoulder = np.array([-0.90 * looks.shoulders, 1.05, 0.0])
         thick = uniform(rng, 0.88, 1.15)
         self._build = Build(
@@ -125,7 +119,7 @@ class Scene:
                 self._camera.shoot(self._room, first_index + i, float(t))
                 for i, t in enumerate(times)
             ]
-        offsets = np.linspace(0.0, self._exposure_s, _EXPOSURES)
+        offsets = np.linspace(0.0, self._exposure_s, self._moments)
         fine = (times[:, None] + offsets).ravel()
         body = body_at(self._timeline.body(), fine)
         idle = self._idle.at(fine)
@@ -147,7 +141,7 @@ class Scene:
             arms.append(shapes)
         frames = []
         for i, time_s in enumerate(times):
-            scene = self._paint_moment(arms, idle[i * _EXPOSURES], i * _EXPOSURES, float(time_s))
+            scene = self._paint_moment(arms, idle[i * self._moments], i * self._moments, float(time_s))
             frames.append(self._camera.shoot(scene, first_index + i, float(time_s)))
         return frames
 
@@ -184,7 +178,7 @@ class Scene:
 
     def _in_frame(self, arm: ArmShapes, index: int) -> bool:
         height, width = self._size
-        span = np.stack([arm.span[index], arm.span[index + _EXPOSURES - 1]])
+        span = np.stack([arm.span[index], arm.span[index + self._moments - 1]])
         # The upper arm hangs beside the trunk and shows even where the hand does not.
         left, top, right, _ = span[:, 0].min(), span[:, 1].min(), span[:, 2].max(), 0
         shoulder = self._lens.head[1] + 1.0 * self._lens.scale
@@ -194,10 +188,10 @@ class Scene:
         """Paint arms over ``scene``, blurred as far as they move within the exposure."""
         for arm in arms:
             prop = self._prop(arm, time_s)
-            moments = arm.span[index : index + _EXPOSURES]
-            travel = float(np.abs(arm.wrist[index + _EXPOSURES - 1] - arm.wrist[index]).max())
-            step = arm.hand_px[index] * 0.05
-            count = 1 if travel < step else 2 if travel < 3.0 * step else 3
+            moments = arm.span[index : index + self._moments]
+            travel = float(np.abs(arm.wrist[index + self._moments - 1] - arm.wrist[index]).max())
+            step = arm.hand_px[index] * (0.05 if self._moments == _MOMENTS_SMALL else 0.03)
+            count = min(self._moments, 1 + int(travel / step))
             if count == 1:
                 self._paint.draw(scene, arm, index, prop)
                 continue
@@ -205,17 +199,18 @@ class Scene:
             left, top = (max(0, int(v)) for v in moments[:, :2].min(0))
             right, bottom = (int(v) + 1 for v in moments[:, 2:].max(0))
             right, bottom = min(right, width), min(bottom, height)
-            if right <= left or bottom <= top:
-                continue
             base = scene.copy()
             self._paint.draw(scene, arm, index, prop)
+            if right <= left or bottom <= top:
+                continue
             region = np.s_[top:bottom, left:right]
+            other = base.copy()
             for n in range(1, count):
-                other = base if n == count - 1 else base.copy()
-                moment = index + (n if count == 3 else _EXPOSURES - 1)
+                moment = index + round(n * (self._moments - 1) / (count - 1))
+                other[region] = base[region]
                 self._paint.draw(other, arm, moment, prop)
                 weight = 1.0 / (n + 1.0)
-                scene[region] = cv2.addWeighted(scene[region], 1.0 - weight, other[region], weight, 0)
+                scene[region] = cv2.addWeighted(scene[region], 1 - weight, other[region], weight, 0)
 
     def _prop(self, arm: ArmShapes, time_s: float) -> str:
         for name, side, start, stop in self._timeline.props:

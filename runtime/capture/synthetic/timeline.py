@@ -14,13 +14,15 @@ from shiftedge.runtime.capture.synthetic.labels import (
     LABELS,
     MIRRORED,
     NO_GESTURE,
+    OPPOSITE,
     OTHER,
     SWIPES,
 )
+from shiftedge.runtime.capture.synthetic.lens import Lens, in_view
 from shiftedge.runtime.capture.synthetic.motion import Act, BodyKey, Key, Wobble
 from shiftedge.runtime.capture.synthetic.tracks import act_out, uniform
 
-__all__ = ["DECIDED", "REPORT_S", "Timeline", "TrueEvent"]
+__all__ = ["DECIDED", "REPORT_S", "Timeline", "TrueEvent", "visible_act"]
 
 assert _others.OTHER_ACTORS  # noqa: S101 - keeps the import that registers the tracks
 
@@ -28,6 +30,11 @@ DECIDED = 0.6
 """Share of a stroke after which it can be told from other movements."""
 REPORT_S = 0.4
 """How long after its end a gesture still counts as seen, so that a decoder can fire late."""
+
+_FROM_HOLD = 0.15
+"""Share of swipes that start from where a swipe the other way has ended and the hand was held."""
+_TRIES = 25
+"""Draws of a gesture until one is in view."""
 
 
 @dataclass(frozen=True)
@@ -167,19 +174,28 @@ class Timeline:
 
     @classmethod
     def around(
-        cls, rng: np.random.Generator, label: str, rests: tuple[Key, Key], seconds: float
+        cls,
+        rng: np.random.Generator,
+        label: str,
+        rests: tuple[Key, Key],
+        lens: Lens,
+        seconds: float,
     ) -> tuple[Timeline, float]:
         """One act of ``label`` and a window of ``seconds`` that shows what the label means.
 
         Returns:
             The timeline, and the time at which the window starts.
         """
-        timeline = cls(*rests)
         left = bool(rng.random() < 0.5)
-        wanted = label
-        if left:
-            wanted = MIRRORED.get(label, label)
-        act = act_out(rng, wanted, rests[int(left)])
+        rest = rests[int(left)]
+        if label in SWIPES and rng.random() < _FROM_HOLD:
+            rest = held_hand(rng, OPPOSITE[label], rest, left, lens)
+        act = visible_act(rng, label, rest, left, lens)
+        if rest is not rests[int(left)]:  # the hand has been held out: it goes to rest afterwards
+            last, home = act.right[-1], rests[int(left)]
+            last = replace(home, time_s=last.time_s, bulge=last.bulge, moving=True)
+            act = replace(act, right=(*act.right[:-1], last))
+        timeline = cls(rests[0] if left else rest, rest if left else rests[1])
         end = timeline.add(act, 0.0, left=left)
         if act.stroke is not None:
             # At least 60% of the stroke and a little of what follows is in the window.
@@ -191,3 +207,22 @@ class Timeline:
         else:
             start = uniform(rng, 0.0, 1.0)
         return timeline, start
+
+
+def held_hand(rng: np.random.Generator, label: str, rest: Key, left: bool, lens: Lens) -> Key:
+    """The hand held out where a gesture of ``label`` has ended, as a place to start from."""
+    act = visible_act(rng, label, rest, left, lens)
+    assert act.stroke is not None  # noqa: S101 - only swipes come here
+    key = next(key for key in act.right if key.time_s >= act.stroke[1] - 1e-9)
+    return replace(key, time_s=0.0, bulge=None, moving=False)
+
+
+def visible_act(rng: np.random.Generator, label: str, rest: Key, left: bool, lens: Lens) -> Act:
+    """An act that shows ``label`` to the camera when the right or left hand does it."""
+    wanted = MIRRORED.get(label, label) if left else label
+    act = act_out(rng, wanted, rest)
+    for _ in range(_TRIES):
+        if in_view(act, lens, left):
+            break
+        act = act_out(rng, wanted, rest)
+    return act

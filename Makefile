@@ -1,0 +1,57 @@
+# Two commands: `make demo` watches gestures being recognised, `make test` runs all checks.
+# Each works by itself on a fresh clone; both share the virtual environment .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# A camera number, a video file, a folder of images, synthetic:KIND, pipe:COMMAND or a URL.
+SOURCE ?= synthetic:gestures
+# The version the tests are known to pass with. Where the CPU build of torch is wanted, set TORCH
+# to what https://pytorch.org/get-started says, or install it into .venv first.
+TORCH ?= torch==2.13.0
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo 'make demo                  the bundled model on a rendered person; writes out/demo.mp4'
+	@echo 'make demo SOURCE=0         the same on camera 0'
+	@echo 'make demo SOURCE=clip.mp4  the same on a file'
+	@echo 'make test                  ruff, mypy and all tests'
+
+demo: $(VENV)/.demo
+	@mkdir -p out
+	@$(BIN)/shiftedge demo --source '$(SOURCE)' --film out/demo.mp4
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo 'shiftedge needs Python 3.10 or newer: make PYTHON=python3.11'; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo 'On Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
+	$(PIP) --upgrade pip
+
+# The stamps keep a second call from asking the package index again.
+$(VENV)/.demo: $(BIN)/python setup.cfg pyproject.toml
+	$(PIP) --editable '.[onnx,camera]'
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python setup.cfg pyproject.toml
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[onnx,camera,export,dev]'
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info src/*.egg-info

@@ -1,0 +1,163 @@
+"""A shell command whose output is read: never waited for endlessly, never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+from shiftedge.runtime.capture.handle import Handle
+from shiftedge.runtime.errors import SourceError
+
+__all__ = ["CommandOutput", "CommandStalledError"]
+
+PIECE_BYTES = 65536
+TAIL_BYTES = 4096
+"""How much of the end of stderr is kept for the error message."""
+EXIT_S = 2.0
+"""Time a command has from the end of its output to its exit."""
+TERMINATE_S = 1.0
+"""Time from SIGTERM to SIGKILL: gst-launch and rpicam-vid give the camera back on SIGTERM."""
+
+
+class CommandStalledError(SourceError):
+    """The command wrote nothing for too long."""
+
+
+class _Pipes:
+    """Both outputs of a process and the selector over them."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None  # noqa: S101 - for mypy: asked for with PIPE
+        assert process.stderr is not None  # noqa: S101
+        self.stdout, self.stderr = process.stdout, process.stderr
+        self.selector = selectors.DefaultSelector()
+        for stream in (self.stdout, self.stderr):
+            os.set_blocking(stream.fileno(), False)
+            self.selector.register(stream, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        self.selector.close()
+        self.stdout.close()
+        self.stderr.close()
+
+
+class CommandOutput:
+    """Runs ``command`` in a shell and a process group of its own.
+
+    Args:
+        command: as typed at a prompt; pipes and quotes work.
+        clock: monotonic seconds.
+
+    Raises:
+        SourceError: the shell could not be started.
+    """
+
+    def __init__(self, command: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        try:
+            self._process = subprocess.Popen(  # noqa: S602 - running a command is the purpose
+                command,
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise SourceError(f"Cannot start the command {command!r}: {error}.") from error
+        self._tail = b""
+        self._deadline_s: float | None = None
+        self._killing = threading.Lock()
+        pipes = _Pipes(self._process)
+        self._handle: Handle[_Pipes] = Handle(pipes, lambda opened: opened.close())
+
+    @property
+    def process_id(self) -> int:
+        """The shell's, which is also its process group's."""
+        return self._process.pid
+
+    def expect_within(self, seconds: float) -> None:
+        """From now on, until the next call, bytes must come within that time altogether."""
+        self._deadline_s = self._clock() + seconds
+
+    def fill(self, view: memoryview) -> int:
+        """Read some bytes of stdout into ``view``; their number, or 0 at the end or once closed.
+
+        Raises:
+            CommandStalledError: nothing came in time.
+        """
+        with self._handle.use() as pipes:
+            while pipes is not None:
+                left_s = None
+                if self._deadline_s is not None:
+                    left_s = self._deadline_s - self._clock()
+                    if left_s <= 0.0:
+                        raise CommandStalledError("The command stalled.")
+                ready = {key.fileobj for key, _ in pipes.selector.select(left_s)}
+                if pipes.stderr in ready:
+                    self._read_stderr(pipes)
+                if pipes.stdout in ready:
+                    try:
+                        return os.readv(pipes.stdout.fileno(), [view])
+                    except BlockingIOError:
+                        continue
+        return 0
+
+    def finish(self) -> tuple[int, str]:
+        """After the end of stdout: exit status (as in subprocess) and the last line of stderr.
+
+        A command that closed its output and runs on is stopped; that counts as status 0.
+        """
+        status: int | None = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(EXIT_S)
+        with self._handle.use() as pipes:
+            if pipes is not None:
+                while self._read_stderr(pipes):
+                    pass
+        self.close()
+        lines = self._tail.decode("utf-8", "replace").split("\n")
+        return status or 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def close(self) -> None:
+        """Stop the command and all that it started, wait for it, and close the pipes.
+
+        May be called twice, and from another thread, in which the reader is woken.
+        """
+        with self._killing:
+            self._signal(signal.SIGTERM)
+            try:
+                self._process.wait(TERMINATE_S)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self._process.wait()
+            else:
+                # The shell is gone; what it started and did not wait for goes too.
+                self._signal(signal.SIGKILL)
+        self._handle.close()
+
+    def _signal(self, number: int) -> None:
+        # The group keeps its number while any member lives, the shell's body included, so the
+        # number cannot have gone to a stranger unless all were gone and reaped before.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def _read_stderr(self, pipes: _Pipes) -> bool:
+        """Take what stderr holds; False when it holds nothing now or has ended."""
+        try:
+            piece = os.read(pipes.stderr.fileno(), PIECE_BYTES)
+        except BlockingIOError:
+            return False
+        if not piece:
+            with contextlib.suppress(KeyError):
+                pipes.selector.unregister(pipes.stderr)  # else it is ready for ever: a busy wait
+            return False
+        self._tail = (self._tail + piece)[-TAIL_BYTES:]
+        return True

@@ -1,0 +1,97 @@
+"""A folder of pictures, one a frame."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+from shiftedge.runtime.capture.opencv import as_bgr, opencv
+from shiftedge.runtime.errors import SourceError
+
+__all__ = ["IMAGE_SUFFIXES", "ImageFolder", "natural_key"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+DEFAULT_RATE_HZ = 12.0
+"""The Jester data set (20BN, 2019) ships its clips as folders of JPEG files at 12 frames/s."""
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sort key under which ``frame2`` comes before ``frame10``."""
+    parts: list[str | int] = list(_DIGITS.split(name.lower()))
+    parts[1::2] = [int(digits) for digits in parts[1::2]]  # the split alternates text and digits
+    return parts, name  # the name itself, so that 1.png and 01.png have an order
+
+
+class ImageFolder(FrameSource):
+    """The pictures of a folder in natural order of their names; sizes may differ.
+
+    Args:
+        folder: files with other suffixes than :data:`IMAGE_SUFFIXES`, and hidden ones, are passed
+            over.
+        rate_hz: frames per second that the pictures stand for.
+
+    Raises:
+        SourceError: the folder cannot be read or holds no picture, or the first cannot be decoded.
+        MissingExtraError: OpenCV is not installed.
+    """
+
+    live = False
+
+    def __init__(self, folder: str | Path, rate_hz: float = DEFAULT_RATE_HZ) -> None:
+        self.name = str(folder)
+        self.rate_hz: float = rate_hz
+        self._cv2 = opencv()
+        self._closed = threading.Event()
+        try:
+            found = [path for path in Path(folder).iterdir() if _is_picture(path)]
+        except OSError as error:
+            raise SourceError(f"Cannot read {folder}: {error.strerror or error}.") from error
+        if not found:
+            raise SourceError(
+                f"The folder {folder} holds no pictures; expected files ending in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            )
+        self._paths = sorted(found, key=lambda path: natural_key(path.name))
+        self._load(self._paths[0])
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """One frame for each picture.
+
+        Raises:
+            SourceError: a picture cannot be decoded; those before it were given.
+        """
+        for index, path in enumerate(self._paths):
+            if self._closed.is_set():
+                return
+            yield TimedFrame(self._load(path), index / self.rate_hz, index)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _load(self, path: Path) -> NDArray[np.uint8]:
+        try:
+            content = np.frombuffer(path.read_bytes(), np.uint8)
+        except OSError as error:
+            raise SourceError(f"Cannot read {path}: {error.strerror or error}.") from error
+        try:
+            image = self._cv2.imdecode(content, self._cv2.IMREAD_COLOR)
+        except self._cv2.error:  # an empty file, or a header that asks for gigabytes
+            image = None
+        if image is None:
+            raise SourceError(f"{path} is not a picture, or is damaged; remove or replace it.")
+        return as_bgr(image, str(path))
+
+
+def _is_picture(path: Path) -> bool:
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )

@@ -1,0 +1,213 @@
+"""A device that gives frames by itself, may stop at any time, and is then tried again."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.handle import Handle
+from shiftedge.runtime.capture.opencv import as_bgr
+from shiftedge.runtime.errors import SourceError, SourceLostError
+
+__all__ = ["CaptureDevice", "FinalSourceError", "LiveSource", "Retry", "try_again"]
+
+T = TypeVar("T")
+
+MOST_DAMAGED = 30
+"""Frames in a row that arrive but cannot be decoded (USB cameras send broken JPEGs when the bus is
+busy) before the device counts as lost: one second at 30 frames/s."""
+
+
+class CaptureDevice(Protocol):
+    """What is needed of ``cv2.VideoCapture``. Every call comes back within the stall time."""
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False when none came or the device is gone."""
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Decode the frame that was grabbed: (True, image) or (False, anything)."""
+
+    def release(self) -> None:
+        """Give the device back."""
+
+
+class FinalSourceError(SourceError):
+    """Trying again will not help, for example where a permission is missing."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Exponential back-off: pauses of 0.5, 1, 2, 4, 5, 5, ... seconds until a limit."""
+
+    limit_s: float = 30.0
+    """From the loss to giving up. A USB camera that resets is back after 2 to 5 s."""
+    first_limit_s: float = 3.0
+    """The same at the first opening, when somebody waits in front of the screen."""
+    first_s: float = 0.5
+    longest_s: float = 5.0
+
+
+class LiveSource(FrameSource):
+    """Frames of a live device, with the monotonic time at which each was grabbed.
+
+    Args:
+        name: for messages, such as ``camera /dev/video0``.
+        connect: opens the device, or raises SourceError (:class:`FinalSourceError` where another
+            attempt is useless).
+        rate_hz: nominal frames per second, None if unknown.
+        retry: how long to try again.
+        on_event: told of every attempt, in one sentence.
+        clock: monotonic seconds.
+        wait: waits for that many seconds, True if the source was closed meanwhile.
+
+    Raises:
+        SourceError: the device could not be opened, or gave no first frame.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], CaptureDevice],
+        *,
+        rate_hz: float | None = None,
+        retry: Retry | None = None,
+        on_event: EventHandler = log_event,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        self.name = name
+        self.rate_hz = rate_hz
+        self._open_device = connect
+        self._retry = retry or Retry()
+        self._report = on_event
+        self._clock = clock
+        self._closing = threading.Event()
+        self._wait = wait or self._closing.wait
+        self._handle: Handle[CaptureDevice] | None = None
+        try:
+            self._connect()
+        except FinalSourceError:
+            raise
+        except SourceError as error:
+            self._reconnect(error, self._retry.first_limit_s)
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Frames until the source is closed; the time goes on while the device is away.
+
+        Raises:
+            SourceLostError: the device stopped and did not come back within ``retry.limit_s``.
+        """
+        start_s: float | None = None
+        index = 0
+        while not self._closing.is_set():
+            taken = self._take()
+            if taken is None:
+                lost = SourceError(f"The {self.name} gives no more frames.")
+                try:
+                    self._reconnect(lost, self._retry.limit_s)
+                except SourceError as error:
+                    raise SourceLostError(
+                        f"The {self.name} stopped after {index} frames and did not come back. "
+                        f"{error}"
+                    ) from error
+                continue
+            image, time_s = taken
+            start_s = time_s if start_s is None else start_s
+            yield TimedFrame(image, time_s - start_s, index)
+            index += 1
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._handle is not None:
+            self._handle.close()
+
+    def _connect(self) -> None:
+        """Open the device and take one frame: some drivers say that they are busy only then."""
+        device = self._open_device()
+        self._handle = Handle(device, lambda opened: opened.release())
+        if self._closing.is_set():
+            self._handle.close()
+        elif self._take() is None:
+            raise SourceError(f"The {self.name} was opened but gives no frame.")
+
+    def _take(self) -> tuple[NDArray[np.uint8], float] | None:
+        """The next frame that can be decoded and its time; None once the device fails."""
+        handle = self._handle
+        if handle is None:
+            return None
+        taken = None
+        with handle.use() as device:
+            for _ in range(MOST_DAMAGED):
+                if device is None or not device.grab():
+                    break
+                time_s = self._clock()
+                good, image = device.retrieve()
+                if good and image is not None:
+                    taken = as_bgr(image, f"The {self.name}"), time_s
+                    break
+        if taken is None:
+            handle.close()
+        return taken
+
+    def _reconnect(self, error: SourceError, limit_s: float) -> None:
+        """Try again with growing pauses; returns when it worked or when the source was closed."""
+        again = try_again(
+            lambda: self._connect() or True,
+            error,
+            limit_s,
+            retry=self._retry,
+            on_event=self._report,
+            clock=self._clock,
+            wait=lambda pause_s: self._wait(pause_s) or self._closing.is_set(),
+        )
+        if again:
+            self._report(f"The {self.name} gives frames again.")
+
+
+def try_again(
+    connect: Callable[[], T],
+    error: SourceError,
+    limit_s: float,
+    *,
+    retry: Retry,
+    on_event: EventHandler,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+) -> T | None:
+    """Call ``connect`` after ever longer pauses until it works, once it has failed with ``error``.
+
+    Returns what ``connect`` returned, or None when ``wait`` answered true: nobody waits any more.
+
+    Raises:
+        SourceError: it failed with this at the last attempt within ``limit_s``.
+        FinalSourceError: at once, since another attempt is useless.
+    """
+    start_s = clock()
+    pause_s = retry.first_s
+    for attempt in itertools.count(1):
+        left_s = limit_s - (clock() - start_s)
+        if left_s <= 0.0:
+            break
+        pause_s = min(pause_s, left_s)
+        on_event(f"{error} Trying again in {pause_s:.1f} s (attempt {attempt}).")
+        if wait(pause_s):
+            return None
+        try:
+            return connect()
+        except FinalSourceError:
+            raise
+        except SourceError as failure:
+            error = failure
+        pause_s = min(2.0 * pause_s, retry.longest_s)
+    raise error

@@ -1,0 +1,133 @@
+"""Video from the network: IP cameras (RTSP, MJPEG over HTTP) and recordings on web servers."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from shiftedge.runtime.capture.base import FrameSource
+from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.live import CaptureDevice, LiveSource, Retry, try_again
+from shiftedge.runtime.capture.opencv import opencv
+from shiftedge.runtime.capture.video import VideoFile
+from shiftedge.runtime.errors import SourceError
+
+__all__ = ["SCHEMES", "connect_url", "open_url", "without_password"]
+
+SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
+"""What FFmpeg may be asked for. Its other protocols read local files or run filters."""
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
+"""Default ports of the protocols over TCP (IANA), for saying why an address does not answer."""
+FASTEST_RATE_HZ = 240.0
+"""Rates above are FFmpeg's guess from the time base (90,000 for many RTSP cameras)."""
+REACH_S = 2.0
+"""Time to find out why an address does not answer, once FFmpeg has failed."""
+
+
+def without_password(url: str) -> str:
+    """The URL with its user name and password hidden, for messages and logs."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return re.sub(r"//[^/@]*@", "//***@", url)
+    if host == parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"***@{host}"))
+
+
+def connect_url(url: str, stall_s: float) -> Any:
+    """Open a URL through OpenCV's FFmpeg; opening and every read end within ``stall_s`` seconds.
+
+    Raises:
+        SourceError: no answer, or no video; the message hides the password.
+    """
+    cv2 = opencv()
+    timeout_ms = max(1, round(1000 * stall_s))
+    capture = cv2.VideoCapture(
+        url,
+        cv2.CAP_FFMPEG,
+        [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            timeout_ms,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            timeout_ms,
+        ],
+    )
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(f"Cannot open {without_password(url)}: {_why_not(url, stall_s)}.")
+    return capture
+
+
+def open_url(
+    url: str,
+    *,
+    stall_s: float = 10.0,
+    retry: Retry | None = None,
+    on_event: EventHandler = log_event,
+) -> FrameSource:
+    """Open a stream or a recording by its URL.
+
+    A recording (its container says how many frames it has) is read to its end. A stream is live:
+    when it stops, or stalls for ``stall_s`` seconds, it is tried again.
+
+    Raises:
+        SourceError: it could not be opened within ``retry.first_limit_s``.
+        MissingExtraError: OpenCV is not installed.
+    """
+    cv2 = opencv()
+    shown = without_password(url)
+    retry = retry or Retry()
+    try:
+        capture = connect_url(url, stall_s)
+    except SourceError as error:
+        capture = try_again(
+            lambda: connect_url(url, stall_s),
+            error,
+            retry.first_limit_s,
+            retry=retry,
+            on_event=on_event,
+        )
+    if 0.0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 2**31:
+        return VideoFile(capture, shown)
+    rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
+    opened = [capture]
+
+    def connect() -> CaptureDevice:
+        device: CaptureDevice = opened.pop() if opened else connect_url(url, stall_s)
+        return device
+
+    return LiveSource(
+        f"stream {shown}",
+        connect,
+        rate_hz=rate_hz if 0.0 < rate_hz <= FASTEST_RATE_HZ else None,
+        retry=retry,
+        on_event=on_event,
+    )
+
+
+def _why_not(url: str, stall_s: float) -> str:
+    """The reason that FFmpeg keeps to itself, found by asking the address once."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return "the address is malformed"
+    if not host:
+        return "the address names no host"
+    if port is None or parts.scheme in ("udp", "srt", "rtp"):
+        return f"no video arrived within {stall_s:g} s"
+    try:
+        socket.create_connection((host, port), timeout=min(REACH_S, stall_s)).close()
+    except socket.gaierror:
+        return f"there is no host named {host}; check the address and the network"
+    except OSError as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
+        return f"{host} does not answer at port {port} ({reason}); is it switched on"
+    return (
+        f"{host} answers at port {port} but sent no video within {stall_s:g} s; "
+        "check the path, user name and password"
+    )

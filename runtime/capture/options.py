@@ -1,0 +1,101 @@
+"""Options in the text of a source: ``name=value``, checked, with a sentence for every mistake."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shiftedge.runtime.errors import SourceError
+
+__all__ = ["flag", "four_letters", "parse_options", "rate", "seconds", "size", "whole_number"]
+
+LARGEST_SIDE_PX = 16384
+LARGEST_RATE_HZ = 1000.0
+LARGEST_SECONDS = 24 * 3600.0
+
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?)(?:[/:]([0-9]{1,7}))?")
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_FOURCC = re.compile(r"[A-Za-z0-9]{4}")
+_YES_NO = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
+
+
+def size(text: str) -> tuple[int, int]:
+    """``"640x480"`` -> (width, height) in pixels."""
+    match = _SIZE.fullmatch(text)
+    if match is not None:
+        width, height = int(match[1]), int(match[2])
+        if 0 < width <= LARGEST_SIDE_PX and 0 < height <= LARGEST_SIDE_PX:
+            return width, height
+    raise ValueError("a size such as 640x480")
+
+
+def rate(text: str) -> float:
+    """``"30"``, ``"29.97"`` or ``"30000/1001"`` -> frames per second."""
+    match = _RATE.fullmatch(text)
+    if match is not None and (match[2] is None or int(match[2])):
+        value = float(match[1]) / int(match[2] or 1)
+        if 0 < value <= LARGEST_RATE_HZ:
+            return value
+    raise ValueError("a number of frames per second such as 30 or 30000/1001")
+
+
+def seconds(text: str) -> float:
+    """``"20"`` or ``"1.5"`` -> seconds, above 0 and at most a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= LARGEST_SECONDS:
+        raise ValueError("a number of seconds such as 20")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """``"7"`` -> 7."""
+    if _WHOLE.fullmatch(text) is None:
+        raise ValueError("a whole number such as 7")
+    return int(text)
+
+
+def flag(text: str) -> bool:
+    """``"yes"`` or ``"no"``."""
+    if text.lower() not in _YES_NO:
+        raise ValueError("yes or no")
+    return _YES_NO[text.lower()]
+
+
+def four_letters(text: str) -> str:
+    """``"MJPG"``: a pixel format of V4L2."""
+    if _FOURCC.fullmatch(text) is None:
+        raise ValueError("a pixel format of four letters such as MJPG or YUYV")
+    return text.upper()
+
+
+def parse_options(
+    text: str, known: Mapping[str, Callable[[str], Any]], where: str, separator: str = "&"
+) -> dict[str, Any]:
+    """Parse ``name=value`` pairs; ``known`` maps each name to the reader of its value.
+
+    Raises:
+        SourceError: a name that is unknown or given twice, or a value that its reader refuses;
+            ``where`` is what the user typed.
+    """
+    found: dict[str, Any] = {}
+    names = ", ".join(known) or "none"
+    for pair in text.split(separator) if text.strip() else []:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if name not in known or not equals:
+            raise SourceError(
+                f"{pair.strip()!r} in {where!r} is not an option; write name=value, "
+                f"the names being {names}."
+            )
+        if name in found:
+            raise SourceError(f"The option {name} stands twice in {where!r}; keep one.")
+        try:
+            found[name] = known[name](value)
+        except ValueError as error:
+            raise SourceError(f"{pair.strip()!r} in {where!r}: expected {error}.") from error
+    return found

@@ -1,0 +1,127 @@
+"""A long session of one person before a webcam, with the truth of what happens when.
+
+A film is a function of its seed: any frame may be asked for at any time, in any order, and comes
+out the same. Frames are painted as they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from shiftedge.runtime.capture.synthetic.hand import Floats
+from shiftedge.runtime.capture.synthetic.labels import OPPOSITE, OTHER, SWIPES
+from shiftedge.runtime.capture.synthetic.lens import Lens, draw_lens
+from shiftedge.runtime.capture.synthetic.motion import Key
+from shiftedge.runtime.capture.synthetic.room import Image
+from shiftedge.runtime.capture.synthetic.scene import Scene
+from shiftedge.runtime.capture.synthetic.timeline import Timeline, TrueEvent, visible_act
+from shiftedge.runtime.capture.synthetic.tracks import resting_hand, uniform
+
+__all__ = ["Film"]
+
+_CHAINED = 0.15
+"""Share of swipes after which the hand is held and swipes the other way."""
+_BATCH = 8
+"""Frames computed together: numpy's calls cost as much for one moment as for some."""
+
+
+class Film:
+    """One person, one room, one camera, for ``seconds``.
+
+    Args:
+        seed: the same seed gives the same film at the same size and rate.
+        seconds: length.
+        rate_hz: frames per second.
+        height, width: pixels.
+        gestures: whether the person does anything but sit there, talk and look about.
+        clean: good light and a good camera, as suits a demonstration; otherwise anything that
+            training clips show may happen here too.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        seconds: float = 60.0,
+        rate_hz: float = 30.0,
+        height: int = 480,
+        width: int = 640,
+        gestures: bool = True,
+        clean: bool = True,
+    ) -> None:
+        if seconds <= 0 or rate_hz <= 0:
+            raise ValueError(f"seconds is {seconds} and rate_hz {rate_hz}; expected above 0")
+        self.rate_hz = rate_hz
+        self.seconds = seconds
+        # What happens must not depend on the size, so it has a generator of its own.
+        plot = np.random.default_rng((seed, 1))
+        looks = np.random.default_rng((seed, 2))
+        lens = draw_lens(np.random.default_rng((seed, 3)), height, width, clean=clean)
+        places = ("lap", "desk") if clean else ("lap", "desk", "lap", "desk", "chin")
+        rests = [resting_hand(plot, places[int(plot.integers(len(places)))]) for _ in range(2)]
+        timeline = Timeline(rests[0], rests[1])
+        if gestures:
+            _play(plot, timeline, (rests[0], rests[1]), lens, seconds)
+        self.events: tuple[TrueEvent, ...] = tuple(timeline.events)
+        """The gestures in order of time. None begins before 1 s or ends after the film."""
+        self.timeline = timeline
+        self._scene = Scene(looks, timeline, lens, height, width, clean=clean)
+        self._batch: tuple[int, list[Image]] = (-1, [])
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return max(1, round(self.seconds * self.rate_hz))
+
+    def time_of(self, index: int) -> float:
+        """Seconds since the first frame."""
+        return index / self.rate_hz
+
+    def frame_at(self, index: int) -> Image:
+        """The frame ``index``, uint8 (height, width, 3) BGR; in order is fastest.
+
+        Raises:
+            IndexError: before the first frame or past the last one.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of a film of {len(self)} frames")
+        number, place = divmod(index, _BATCH)
+        if self._batch[0] != number:
+            first = number * _BATCH
+            times: Floats = np.arange(first, min(first + _BATCH, len(self))) / self.rate_hz
+            self._batch = (number, self._scene.frames(times, first))
+        return self._batch[1][place]
+
+    def __iter__(self) -> Iterator[Image]:
+        for index in range(len(self)):
+            yield self.frame_at(index)
+
+
+def _play(
+    rng: np.random.Generator, timeline: Timeline, rests: tuple[Key, Key], lens: Lens, seconds: float
+) -> None:
+    """Fill the timeline with gestures, other things and pauses."""
+    time = uniform(rng, 1.0, 1.8)
+    deck: list[str] = []
+    while True:
+        if not deck:  # every gesture comes up, in random order, with other things between
+            deck = [*SWIPES, OTHER, OTHER]
+            rng.shuffle(deck)
+        label = deck.pop()
+        left = bool(rng.random() < 0.5)
+        act = visible_act(rng, label, rests[int(left)], left, lens)
+        if time + act.end_s > seconds - 0.3:
+            return
+        time = timeline.add(act, time, left=left)
+        if label in SWIPES and rng.random() < _CHAINED:
+            # The hand stays out for a moment and swipes back, as who leafs to and fro does.
+            stop = timeline.events[-1].end_s
+            timeline.cut_return(stop)
+            time = stop + uniform(rng, 0.8, 1.6)
+            back = visible_act(rng, OPPOSITE[label], rests[int(left)], left, lens)
+            if time + back.end_s > seconds - 0.3:
+                return
+            time = timeline.add(back, time, left=left, chained=True)
+        time += uniform(rng, 0.6, 2.4) if rng.random() < 0.85 else uniform(rng, 2.4, 5.0)
+

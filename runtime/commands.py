@@ -1,0 +1,164 @@
+"""The commands that need a model and nothing else: ``inspect`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftedge.runtime.model import Model
+
+__all__ = ["add_commands", "add_model_options", "load_chosen"]
+
+RUN_EXAMPLES = """\
+examples:
+  shiftedge run                                      the bundled model on a rendered person
+  shiftedge run --source 0                           camera 0
+  shiftedge run my.onnx --source clip.mp4 > events.jsonl
+  shiftedge run --source 'pipe:[size=640x480,format=bgr24,fps=30] ffmpeg -i rtsp://cam/1 -f rawvideo -pix_fmt bgr24 -'
+
+Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
+Everything meant for people goes to stderr. Ctrl-C ends a live source.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the sub-parsers of this module to ``commands`` (argparse's special object)."""
+    inspect = commands.add_parser(
+        "inspect",
+        help="show what a model file holds",
+        description="Show a model's labels, frame, states and decoder settings, after checking "
+        "that it is what its spec says.",
+        epilog="examples:\n  shiftedge inspect my.onnx\n  shiftedge inspect --json my.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inspect.add_argument("model", nargs="?", help="an .onnx file; left out: the bundled model")
+    inspect.add_argument("--json", action="store_true", help="print the spec as JSON")
+    inspect.set_defaults(handler=_inspect)
+
+    run = commands.add_parser(
+        "run",
+        help="recognise gestures in a source, one JSON line each",
+        description="Stream a source through a model and print each gesture when it happens.",
+        epilog=RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_options(run)
+    run.add_argument(
+        "--source",
+        default="synthetic:gestures",
+        help="a camera number, a video file, a folder of images, synthetic:KIND, "
+        "pipe:COMMAND or a URL (default: %(default)s)",
+    )
+    run.add_argument(
+        "--steps",
+        action="store_true",
+        help="print a line for every model step too: its time, best label and probability",
+    )
+    run.set_defaults(handler=_run)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose a model and an engine, the same in every command that runs one."""
+    parser.add_argument("model", nargs="?", help="an .onnx file; left out: the bundled model")
+    parser.add_argument("--engine", help="onnxruntime (default: chosen by the model's file)")
+    parser.add_argument("--threads", type=_positive, help="threads for one step")
+    parser.add_argument(
+        "--provider",
+        action="append",
+        metavar="NAME",
+        help="ONNX Runtime provider: cpu, cuda or tensorrt; repeat in order of preference",
+    )
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return value
+
+
+def load_chosen(options: argparse.Namespace) -> Model:
+    """Load the model that :func:`add_model_options` let the user choose."""
+    from shiftedge.runtime.model import load
+
+    return load(
+        options.model,
+        engine=options.engine,
+        threads=options.threads,
+        providers=options.provider,
+    )
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from shiftedge.runtime.model import load
+
+    model = load(options.model)
+    spec = model.spec
+    if options.json:
+        print(spec.to_json(indent=2))
+        return 0
+    decoder = spec.decoder
+    silent = set(spec.silent_labels)
+    print(f"name             {spec.name}")
+    print(
+        f"frame            {spec.width}x{spec.height}, short side scaled to "
+        f"{spec.resize_short_side}"
+    )
+    print(
+        f"frame rate       {spec.frame_rate_hz:g} Hz; a gap over {spec.max_gap_s:g} s empties "
+        "the states"
+    )
+    print(
+        f"receptive field  {spec.receptive_field} frames "
+        f"({spec.receptive_field / spec.frame_rate_hz:.2f} s)"
+    )
+    print(
+        f"decoder          enter {decoder.enter:g}, exit {decoder.exit:g}, smoothing "
+        f"{decoder.smoothing_s:g} s, hold {decoder.min_duration_s:g} s, re-arm "
+        f"{decoder.rearm_s:g} s"
+    )
+    print(f"labels           {spec.classes}")
+    for index, label in enumerate(spec.labels):
+        print(f"  {index:3d}  {label}{'  (never an event)' if label in silent else ''}")
+    print(f"states           {len(spec.states)}, {4 * spec.state_size:,} bytes")
+    for state in spec.states:
+        print(f"  {state.name:<10} {'x'.join(map(str, state.shape))}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from shiftedge.runtime.session import Session
+
+    model = load_chosen(options)
+
+    def note(text: str) -> None:
+        print(f"shiftedge: {text}", file=sys.stderr)
+
+    session = Session(model, options.source, on_note=note)
+    with session:
+        for observed in session:
+            result, time_s = observed.result, observed.time_s
+            if options.steps and result.logits is not None:
+                best = observed.best_label(model.spec)
+                _line({"time_s": time_s, "step": best[0], "probability": best[1]})
+            if result.event is not None:
+                event = result.event
+                _line(
+                    {
+                        "time_s": round(event.time_s, 4),
+                        "label": event.label,
+                        "confidence": round(event.confidence, 4),
+                    }
+                )
+    print(session.summary().sentence(), file=sys.stderr)
+    return 0
+
+
+def _line(document: dict[str, Any]) -> None:
+    print(json.dumps(document, ensure_ascii=False), flush=True)

@@ -1,0 +1,200 @@
+"""Exported files: their form, their agreement with torch, and what is refused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+
+from shiftedge.export import verify  # noqa: E402
+from shiftedge.export.models import (  # noqa: E402
+    StreamingModel,
+    insert_shift,
+    tsm_mobilenet_v2,
+    tsm_resnet50,
+)
+from shiftedge.export.to_onnx import describe, export_model, to_onnx  # noqa: E402
+from shiftedge.runtime.errors import (  # noqa: E402
+    ModelError,
+    OutputError,
+    SpecError,
+    VerificationError,
+)
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec  # noqa: E402
+
+
+def labels(count):
+    return [f"label {index}" for index in range(count)]
+
+
+@pytest.fixture
+def small(trained):
+    net = trained(tsm_mobilenet_v2(5, width=0.35))
+    return net, describe(net, name="small", labels=labels(5), height=64, width=96)
+
+
+def test_the_file_is_as_the_contract_says(tmp_path, small):
+    net, spec = small
+    report = export_model(net, spec, tmp_path / "small.onnx")
+    assert report.passed
+    assert report.frames == 32
+    assert {row.tensor for row in report.comparisons} == {
+        "logits", *(f"next_state_{index}" for index in range(10))
+    }  # fmt: skip
+    model = onnx.load(tmp_path / "small.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    names = [value.name for value in model.graph.input]
+    assert names == ["frame", *(f"state_{index}" for index in range(10))]
+    names = [value.name for value in model.graph.output]
+    assert names == ["logits", *(f"next_state_{index}" for index in range(10))]
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        assert all(side.dim_value > 0 for side in value.type.tensor_type.shape.dim)
+    kinds = collections.Counter(node.op_type for node in model.graph.node)
+    assert not {"BatchNormalization", "Identity", "Constant", "Dropout"} & set(kinds)
+    assert kinds["Conv"] == 52
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert ModelSpec.from_json(metadata[METADATA_KEY]) == spec
+    content = (tmp_path / "small.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b".py" not in content, "no paths of the machine that exported it"
+
+
+def test_exporting_twice_gives_the_same_bytes(small):
+    assert to_onnx(*small) == to_onnx(*small)
+
+
+def test_a_plain_script_streams_it(tmp_path, small, scene):
+    """The README's script: onnxruntime and numpy, nothing of ours, against torch's clip form."""
+    net, spec = small
+    export_model(net, spec, tmp_path / "m.onnx")
+    clip = scene(1, 12, spec.height, spec.width)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    inputs = session.get_inputs()
+    states = {i.name: np.zeros(i.shape, np.float32) for i in inputs[1:]}
+    with torch.no_grad():
+        expected = StreamingModel(net).clip(clip)[0].numpy()
+    for t in range(12):
+        logits, *new = session.run(None, {"frame": clip[0, t : t + 1].numpy(), **states})
+        states = dict(zip(states, new, strict=True))
+        assert np.abs(logits[0] - expected[t]).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (tsm_mobilenet_v2(4, width=0.35, previous_frame=True), 4),
+        lambda: (tsm_resnet50(3), 3),
+    ],
+    ids=["previous-frame", "resnet50"],
+)
+def test_other_networks(tmp_path, trained, make):
+    net, classes = make()
+    trained(net)
+    spec = describe(net, name="n", labels=labels(classes), height=64, width=64)
+    assert export_model(net, spec, tmp_path / "n.onnx", frames=18).passed
+
+
+def test_a_network_of_the_user_s(tmp_path, trained):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.BatchNorm2d(16))
+            self.b = torch.nn.Conv2d(16, 16, 3, 1, 1)
+            self.gate = torch.nn.Conv2d(16, 16, 1)
+            self.head = torch.nn.Linear(16, 3)
+
+        def forward(self, x):
+            x = torch.nn.functional.hardswish(self.a(x))
+            x = x + self.b(x)
+            x = x * torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)))
+            return self.head(x.mean(dim=(2, 3)))
+
+    net = trained(insert_shift(Own(), ["b"]))
+    spec = describe(net, name="own", labels=labels(3), height=40, width=56, frame_rate_hz=10.0)
+    assert export_model(net, spec, tmp_path / "own.onnx").passed
+    assert spec.receptive_field == 2
+
+
+def test_disagreement_leaves_no_file(tmp_path, small, monkeypatch):
+    net, spec = small
+
+    def altered(model, spec, scene):
+        for outputs in list(real(model, spec, scene)):
+            yield {**outputs, "next_state_4": outputs["next_state_4"] + 0.5}
+
+    real = verify.onnx_outputs
+    monkeypatch.setattr(verify, "onnx_outputs", altered)
+    (tmp_path / "m.onnx").write_bytes(b"before")
+    with pytest.raises(VerificationError, match="next_state_4 differs between online / ONNX"):
+        export_model(net, spec, tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_an_error_in_one_state_of_one_frame_is_found(small):
+    net, spec = small
+    scene = verify.moving_frames(spec, 8)
+    good = list(verify.online_outputs(StreamingModel(net), scene))
+    bad = [dict(outputs) for outputs in good]
+    bad[5]["next_state_3"] = bad[5]["next_state_3"].copy()
+    bad[5]["next_state_3"].flat[7] += 0.01 * np.abs(bad[5]["next_state_3"]).max() + 0.01
+    rows = verify.compare("a / b", good, bad, tolerance=verify.TOLERANCE)
+    failed = [row for row in rows if not row.passed]
+    assert [(row.tensor, row.frame) for row in failed] == [("next_state_3", 5)]
+    assert failed == rows[:1], "the worst comes first"
+    bad[2]["logits"] = np.full_like(bad[2]["logits"], np.nan)
+    with pytest.raises(VerificationError, match="logits holds NaN or infinity at frame 2"):
+        verify.compare("a / b", good, bad, tolerance=verify.TOLERANCE)
+
+
+def test_what_cannot_be_described(small, trained):
+    net, _ = small
+    with pytest.raises(SpecError, match="4 labels and the network has 5 classes"):
+        describe(net, name="x", labels=labels(4), height=64, width=64)
+    with pytest.raises(SpecError, match="each name once"):
+        describe(net, name="x", labels=["same"] * 5, height=64, width=64)
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    with pytest.raises(ModelError, match="no temporal shift"):
+        describe(flat, name="x", labels=labels(2), height=2, width=2)
+    with pytest.raises(ModelError, match="does not run on frames of 7x5"):
+        describe(flat, name="x", labels=labels(2), height=5, width=7)
+    maps = insert_shift(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1)), ["0"], fold_div=3)
+    with pytest.raises(ModelError, match=r"gives \(1, 8, 4, 4\) for one frame"):
+        describe(maps, name="x", labels=labels(8), height=4, width=4)
+
+
+def test_where_it_cannot_be_written(tmp_path, small):
+    net, spec = small
+    with pytest.raises(OutputError, match="folder that exists"):
+        export_model(net, spec, tmp_path / "absent" / "m.onnx")
+    with pytest.raises(OutputError, match="it is a folder"):
+        export_model(net, spec, tmp_path)
+
+
+def test_damaged_weights_are_found(tmp_path, small):
+    net, spec = small
+    with torch.no_grad():
+        net.classifier.weight[0, 0] = float("inf")
+    with pytest.raises(VerificationError, match="logits holds NaN or infinity"):
+        export_model(net, spec, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_is_json_and_text(small):
+    import json
+
+    net, spec = small
+    report = verify.verify_onnx(StreamingModel(net), to_onnx(net, spec), spec, frames=4)
+    assert json.loads(json.dumps(report.to_dict()))["passed"] is True
+    assert report.table().count("\n") == len(report.comparisons)
+    failing = dataclasses.replace(
+        report, comparisons=(dataclasses.replace(report.comparisons[0], passed=False),)
+    )
+    assert "FAILED" in failing.table()
