@@ -7,13 +7,13 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from shiftedge.export.catalogue import JESTER_SILENT_LABELS
 from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.export.verify import FRAMES, TOLERANCE, Report, verify_onnx
 from shiftedge.runtime.errors import ModelError, SpecError
@@ -21,16 +21,13 @@ from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import atomic_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
-__all__ = ["IR_VERSION", "OPSET", "SILENT_LABELS", "describe", "export_model", "to_onnx"]
+__all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
 
 OPSET = 18
 """ONNX operator set; ONNX Runtime reads it since 1.14 (2023)."""
 
 IR_VERSION = 9
 """ONNX file format version; ONNX Runtime reads it since 1.15, and 1.31 reads up to 13."""
-
-SILENT_LABELS = ("No gesture", "Doing other things")
-"""Jester's names of what is no event."""
 
 RESIZE_MARGIN = 256 / 224
 """The paper's code scales the short side to 256 pixels and cuts out 224."""
@@ -91,7 +88,7 @@ def describe(
         name=name,
         labels=tuple(labels),
         silent_labels=settings.pop("silent_labels", None)
-        or tuple(label for label in SILENT_LABELS if label in labels),
+        or tuple(label for label in JESTER_SILENT_LABELS if label in labels),
         height=height,
         width=width,
         resize_short_side=resize_short_side,
@@ -177,17 +174,6 @@ def export_model(
         report.require_passed()
         temporary.write_bytes(serialised)
     return report
-
-
-def with_labels(spec: ModelSpec, labels: Sequence[str]) -> ModelSpec:
-    """The spec with other labels of the same number; raises SpecError when the number differs."""
-    if len(labels) != spec.classes:
-        raise SpecError(
-            f"There are {len(labels)} labels and the model has {spec.classes} classes; give one "
-            "label a line, in the order of the classes."
-        )
-    silent = tuple(label for label in SILENT_LABELS if label in labels)
-    return replace(spec, labels=tuple(labels), silent_labels=silent)
 
 
 def _clean(document: Any) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from shiftedge.runtime.capture.handle import Handle
 from shiftedge.runtime.errors import SourceError
@@ -23,6 +24,9 @@ EXIT_S = 2.0
 """Time a command has from the end of its output to its exit."""
 TERMINATE_S = 1.0
 """Time from SIGTERM to SIGKILL: gst-launch and rpicam-vid give the camera back on SIGTERM."""
+
+POLL_S = 0.005
+"""Between two looks at whether a stopped command is gone."""
 
 
 class CommandStalledError(SourceError):
@@ -74,7 +78,8 @@ class CommandOutput:
             raise SourceError(f"Cannot start the command {command!r}: {error}.") from error
         self._tail = b""
         self._deadline_s: float | None = None
-        self._killing = threading.Lock()
+        self._stopping = threading.Lock()
+        self._stopped = False
         pipes = _Pipes(self._process)
         self._handle: Handle[_Pipes] = Handle(pipes, lambda opened: opened.close())
 
@@ -131,23 +136,24 @@ class CommandOutput:
 
         May be called twice, and from another thread, in which the reader is woken.
         """
-        with self._killing:
-            self._signal(signal.SIGTERM)
-            try:
-                self._process.wait(TERMINATE_S)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
-            else:
-                # The shell is gone; what it started and did not wait for goes too.
-                self._signal(signal.SIGKILL)
+        with self._stopping:
+            if not self._stopped:
+                self._stopped = True  # never twice: the group's number may be a stranger's by then
+                self._stop()
         self._handle.close()
 
-    def _signal(self, number: int) -> None:
-        # The group keeps its number while any member lives, the shell's body included, so the
-        # number cannot have gone to a stranger unless all were gone and reaped before.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+    def _stop(self) -> None:
+        group = self._process.pid
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+            until_s = time.monotonic() + TERMINATE_S
+            # poll() reaps the shell; the group lives on while anything that it started does.
+            while self._process.poll() is None or _any_runs(group):
+                if time.monotonic() > until_s:
+                    os.killpg(group, signal.SIGKILL)
+                    break
+                time.sleep(POLL_S)
+        self._process.wait()
 
     def _read_stderr(self, pipes: _Pipes) -> bool:
         """Take what stderr holds; False when it holds nothing now or has ended."""
@@ -161,3 +167,14 @@ class CommandOutput:
             return False
         self._tail = (self._tail + piece)[-TAIL_BYTES:]
         return True
+
+
+def _any_runs(group: int) -> bool:
+    """Whether a process of the group is left that is not merely waiting to be reaped."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # proc(5): pid (name) state ppid pgrp ...; the name may hold spaces and parentheses
+            state, _, member_of = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+            if int(member_of) == group and state not in "ZX":
+                return True
+    return False

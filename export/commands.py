@@ -1,0 +1,223 @@
+"""The workstation's commands: ``export``, ``train`` and ``models``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_commands"]
+
+EXPORT_EXAMPLES = """\
+examples:
+  shiftedge export --checkpoint mobilenetv2_jester_online.pth.tar --output jester.onnx
+  shiftedge export --checkpoint out/checkpoint.pt --output gestures.onnx
+  shiftedge export --checkpoint my.pth --labels labels.txt --size 160 --output my.onnx
+  shiftedge export --model mobilenet_v2 --output untrained.onnx        for measuring
+  shiftedge export --model my_package.my_module:make_net --output my.onnx
+
+The file is written once torch's clip form, torch's online form and ONNX Runtime have been shown to
+agree on 32 frames of a moving scene, logits and every state; otherwise nothing is, and the exit
+status is 1.
+"""
+
+TRAIN_EXAMPLES = """\
+examples:
+  shiftedge train synthetic: --output out/gestures
+  shiftedge train my_clips --output out/mine --start gestures.pt
+
+DATA is `synthetic:` for rendered clips, or a folder with one folder of clips for each label:
+my_clips/Swiping Left/0001.mp4. Ctrl-C keeps the checkpoint of the last whole epoch.
+"""
+
+MODELS_EXAMPLES = """\
+examples:
+  shiftedge models list
+  shiftedge models fetch jester
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the sub-parsers of this module to ``commands`` (argparse's special object)."""
+    _add_export(commands)
+    _add_train(commands)
+    _add_models(commands)
+
+
+def _parser(commands: Any, name: str, text: str, description: str, epilog: str) -> Any:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_export(commands: Any) -> None:
+    parser = _parser(
+        commands,
+        "export",
+        "turn a checkpoint into a verified ONNX file with explicit states",
+        "Write the one-frame step of a network as ONNX, its states as inputs and outputs.",
+        EXPORT_EXAMPLES,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", metavar="FILE", help="official, mmaction2's or our own")
+    source.add_argument(
+        "--model", metavar="NAME", help="mobilenet_v2, resnet50 (untrained), or module:function"
+    )
+    parser.add_argument("--output", metavar="MODEL.onnx", required=True)
+    parser.add_argument(
+        "--size",
+        type=_size,
+        help="pixels: 224, or WIDTHxHEIGHT (default: the checkpoint's, or 224)",
+    )
+    parser.add_argument("--labels", metavar="FILE", help="one label a line, in class order")
+    parser.add_argument("--name", help="for people (default: the checkpoint's file name)")
+    parser.add_argument(
+        "--classes", type=int, default=27, help="of an untrained network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--width",
+        type=float,
+        default=1.0,
+        help="of an untrained MobileNetV2 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--accept-two-way",
+        action="store_true",
+        help="take weights trained with future frames; expect a lower accuracy",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(handler=_export)
+
+
+def _size(text: str) -> tuple[int, int]:
+    first, _, second = text.partition("x")
+    try:
+        width, height = int(first), int(second or first)
+    except ValueError:
+        width = height = 0
+    if not (8 <= width <= 4096 and 8 <= height <= 4096):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 128x96")
+    return width, height
+
+
+def _export(options: argparse.Namespace) -> int:
+    from shiftedge.runtime.extras import require
+
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        require(package)
+    from shiftedge.export.nets import from_checkpoint, from_name, read_labels
+    from shiftedge.export.to_onnx import export_model
+
+    labels = None if options.labels is None else read_labels(options.labels)
+    if options.checkpoint is not None:
+        net, spec = from_checkpoint(
+            options.checkpoint,
+            labels=labels,
+            size=options.size,
+            name=options.name,
+            accept_two_way=options.accept_two_way,
+        )
+    else:
+        net, spec = from_name(
+            options.model,
+            classes=options.classes,
+            labels=labels,
+            size=options.size,
+            width=options.width,
+        )
+    if spec.labels[0] == "class 0":
+        _say("the classes have no names; give them with --labels FILE, one a line")
+    _say(
+        f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
+        f"{len(spec.states)} states ({4 * spec.state_size:,} bytes)"
+    )
+    report = export_model(net, spec, options.output)
+    if options.json:
+        print(json.dumps({"output": str(options.output), **report.to_dict()}))
+        return 0
+    print(report.table())
+    size = Path(options.output).stat().st_size
+    print(f"{options.output}: {size:,} bytes, verified over {report.frames} frames")
+    return 0
+
+
+def _add_train(commands: Any) -> None:
+    parser = _parser(
+        commands,
+        "train",
+        "train an online model on rendered or your own clips",
+        "Train a one-way model and write a checkpoint that `shiftedge export` takes.",
+        TRAIN_EXAMPLES,
+    )
+    parser.add_argument("data", metavar="DATA", help="synthetic:, or a folder of labelled clips")
+    parser.add_argument("--output", metavar="FOLDER", required=True)
+    parser.set_defaults(handler=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    raise SystemExit(2)
+
+
+def _add_models(commands: Any) -> None:
+    parser = _parser(
+        commands,
+        "models",
+        "list the models known by name, or fetch one",
+        "The bundled model and those that can be fetched.",
+        MODELS_EXAMPLES,
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="names, sizes and licences")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.set_defaults(handler=_list)
+    fetch = verbs.add_parser(
+        "fetch",
+        help="download a model, check that it is genuine",
+        description="Download a checkpoint, going on where a broken download stopped, and check "
+        "its size and content before it is put in place.",
+    )
+    fetch.add_argument("name", metavar="NAME")
+    fetch.add_argument(
+        "--folder", help="where to put it (default: the user's cache, ~/.cache/shiftedge)"
+    )
+    fetch.set_defaults(handler=_fetch)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from shiftedge.export.catalogue import CATALOGUE
+
+    if options.json:
+        print(json.dumps([entry.to_dict() for entry in CATALOGUE], indent=2))
+        return 0
+    for entry in CATALOGUE:
+        size = "bundled" if entry.bundled else f"{entry.size_bytes / 1e6:.1f} MB"
+        print(f"{entry.name:<10} {size:>8}  {entry.summary}")
+        print(f"{'':<20} {entry.licence}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from shiftedge.export.catalogue import find
+    from shiftedge.export.fetch import fetch
+
+    entry = find(options.name)
+    if entry.bundled:
+        print(f"{entry.name} is part of the installation: `shiftedge run` uses it by itself")
+        return 0
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shiftedge"
+    _say(entry.licence)
+    path = fetch(entry, options.folder or cache)
+    print(path)
+    _say(f"next: shiftedge export --checkpoint {path} --output {entry.name}.onnx")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"shiftedge: {text}", file=sys.stderr)

@@ -1,0 +1,148 @@
+"""Cheap variations of clips, so that each is another one every time it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.training.clips import IGNORED, ClipSet
+from shiftedge.runtime.extras import require
+
+cv2 = require("cv2")
+
+__all__ = ["Batch", "make_batch", "mirror_table"]
+
+_UNSEEN = 6
+"""Frames after a cut into a clip in which a gesture's label is dropped: its stroke may lie before
+the cut. A label outlasts its stroke by 0.4 s, which is 5 frames at 12 Hz."""
+_LEAST_FRAMES = 2
+"""A clip keeps its label after a cut if this many of its frames still have it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees."""
+
+    frames: NDArray[np.float32]
+    """float32 (N * T, H, W, 3), RGB, normalised."""
+    labels: NDArray[np.int64]
+    """int64 (N,), IGNORED where the cut took what the label means."""
+    frame_labels: NDArray[np.int64]
+    """int64 (N * T,), IGNORED where a frame does not count."""
+
+
+def mirror_table(names: tuple[str, ...], mirrored: Mapping[str, str]) -> NDArray[np.int64]:
+    """Index of what each label becomes in a mirrored image; -1 where that label is not there."""
+    position = {name: index for index, name in enumerate(names)}
+    partners = [mirrored.get(name, name) for name in names]
+    return np.array([position.get(partner, -1) for partner in partners], np.int64)
+
+
+def make_batch(
+    clips: ClipSet,
+    chosen: NDArray[np.int64],
+    rng: np.random.Generator | None,
+    *,
+    frames: int,
+    height: int,
+    width: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    mirror: NDArray[np.int64] | None = None,
+    steady: frozenset[int] = frozenset(),
+) -> Batch:
+    """Cut, vary and normalise some clips.
+
+    Args:
+        clips: the set.
+        chosen: int64 (N,), which clips.
+        rng: draws the variations; None: none, and the clips are taken from their first frame.
+        frames: number of frames T of each clip in the batch, at most the set's.
+        height, width: of the batch, pixels.
+        mean, std: RGB, for pixels divided by 255.
+        mirror: see :func:`mirror_table`; None: never mirror.
+        steady: labels that hold at any moment, such as "No gesture", whatever a cut takes away.
+    """
+    count = len(chosen)
+    total = clips.frames.shape[1]
+    pictures = np.empty((count, frames, height, width, 3), np.float32)
+    labels = clips.labels[chosen].copy()
+    frame_labels = np.empty((count, frames), np.int64)
+    # One table lookup or multiplication per pixel is what this can cost.
+    scale = 1.0 / (255.0 * np.array(std[::-1], np.float32))
+    shift = np.array(mean[::-1], np.float32) / np.array(std[::-1], np.float32)
+    for row, clip in enumerate(chosen.tolist()):
+        start = 0 if rng is None else int(rng.integers(0, total - frames + 1))
+        truth = clips.frame_labels[clip, start : start + frames].astype(np.int64)
+        source = clips.frames[clip, start : start + frames]
+        if start:
+            lost = ~np.isin(truth[:_UNSEEN], list(steady))
+            truth[:_UNSEEN][lost] = IGNORED
+            meant = int(labels[row])
+            if meant not in steady and (truth == meant).sum() < _LEAST_FRAMES:
+                labels[row] = IGNORED
+        if rng is None:
+            for t in range(frames):
+                pictures[row, t] = _resized(source[t], height, width)
+            pictures[row] = pictures[row] * scale - shift
+        else:
+            flip = mirror is not None and bool(rng.random() < 0.5)
+            if mirror is not None and flip:
+                partners = np.append(mirror, IGNORED)  # -1 stays -1
+                if (partners[truth] == -1).all() and (truth != IGNORED).any():
+                    flip = False  # the mirrored gesture is not among the labels
+                else:
+                    truth = partners[truth]
+                    labels[row] = partners[labels[row]]
+            _vary(pictures[row], source, rng, flip, scale, shift)
+        frame_labels[row] = truth
+    rgb = np.ascontiguousarray(pictures.reshape(count * frames, height, width, 3)[..., ::-1])
+    return Batch(rgb, labels, frame_labels.reshape(-1))
+
+
+def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    smaller: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return smaller
+
+
+def _vary(
+    target: NDArray[np.float32],
+    source: NDArray[np.uint8],
+    rng: np.random.Generator,
+    flip: bool,
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+) -> None:
+    """Crop, mirror, stutter, and change light and colour; the same for all frames of a clip."""
+    height, width = source.shape[1:3]
+    zoom = rng.uniform(0.88, 1.18)
+    stretch = rng.uniform(0.94, 1.06)
+    dx, dy = rng.normal(0.0, 0.04, 2) * (width, height)
+    mirror = -1.0 if flip else 1.0
+    matrix = np.array(
+        [
+            [mirror * zoom * stretch, 0.0, width * 0.5 * (1.0 - mirror * zoom * stretch) + dx],
+            [0.0, zoom / stretch, height * 0.5 * (1.0 - zoom / stretch) + dy],
+        ]
+    )
+    gain = np.exp(rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, 3)).astype(np.float32)
+    lift = np.float32(rng.normal(0.0, 0.12)) + rng.normal(0.0, 0.04, 3).astype(np.float32)
+    grey = rng.random() < 0.08
+    stutter = rng.random() < 0.12
+    for t in range(len(target)):
+        if t and stutter and rng.random() < 0.15:  # a camera gives the same frame twice
+            target[t] = target[t - 1]
+            continue
+        image = cv2.warpAffine(
+            np.ascontiguousarray(source[t]), matrix, (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
+        image = _resized(image, target.shape[1], target.shape[2])
+        if grey:
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
+        np.multiply(image, scale * gain, out=target[t])
+        target[t] -= shift - lift

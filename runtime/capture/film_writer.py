@@ -1,0 +1,172 @@
+"""Writing what was seen to a video file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.capture.opencv import opencv
+from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.files import atomic_path
+
+__all__ = ["FILM_SUFFIXES", "FilmWriter"]
+
+FILM_SUFFIXES = {".mp4": ("mp4v", "avc1"), ".avi": ("MJPG",)}
+"""Containers and their codecs, the first that works. mp4v is built into every OpenCV wheel; avc1
+is, where it exists at all, a board's hardware encoder with its own ideas of sizes and rates."""
+LARGEST_RATE_HZ = 600.0
+
+
+class FilmWriter:
+    """A film that appears at ``path`` when it is closed, whole, or not at all.
+
+    Use it in a ``with`` block: Ctrl-C ends the film and keeps it, an error removes it.
+
+    Args:
+        path: ends in one of :data:`FILM_SUFFIXES`; an older file there is replaced at the end.
+        size: (width, height) in pixels.
+        rate_hz: frames per second, above 0 and at most 600.
+
+    Raises:
+        OutputError: another suffix, a folder that cannot be written to, no codec for this size.
+        MissingExtraError: OpenCV is not installed.
+    """
+
+    def __init__(self, path: str | Path, size: tuple[int, int], rate_hz: float) -> None:
+        self.path = Path(path)
+        self.frames = 0
+        """Frames written so far."""
+        codecs = FILM_SUFFIXES.get(self.path.suffix.lower())
+        if codecs is None:
+            raise OutputError(
+                f"Cannot write a film to {path}: its name must end in {' or '.join(FILM_SUFFIXES)}."
+            )
+        if min(size) < 1 or not 0.0 < rate_hz <= LARGEST_RATE_HZ:
+            raise OutputError(
+                f"A film of {size[0]}x{size[1]} at {rate_hz} frames/s cannot be written; expected "
+                f"a size above 0 and a rate above 0 and at most {LARGEST_RATE_HZ:g}."
+            )
+        self._cv2 = opencv()
+        self._size = size
+        self._place = atomic_path(self.path)
+        self._temporary = self._place.__enter__()
+        try:
+            self._writer: Any = self._open(codecs, rate_hz)
+        except BaseException as error:
+            self._remove(error)
+            raise
+
+    def write(self, image: NDArray[np.uint8]) -> None:
+        """Append a frame, uint8 (height, width, 3) BGR; one of another size is fitted in.
+
+        Fitting keeps the proportions and leaves black borders: a camera that changes its size
+        half-way does not end the film.
+
+        Raises:
+            OutputError: the film is closed, or ``image`` is not such an array.
+        """
+        if self._writer is None:
+            raise OutputError(f"The film {self.path} is closed; no frame can be added.")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise OutputError(
+                f"A film frame has shape {image.shape} and type {image.dtype}; "
+                "expected uint8 (height, width, 3)."
+            )
+        self._writer.write(self._fitted(image))
+        self.frames += 1
+
+    def close(self) -> None:
+        """End the film and put it in its place. May be called twice. No frames, no file.
+
+        Raises:
+            OutputError: not all of it could be written, for example because the disk is full.
+        """
+        if self._writer is None:
+            return
+        writer, self._writer = self._writer, None
+        writer.release()
+        if not self.frames:
+            self._remove(_Discarded())
+            return
+        try:
+            self._check()
+        except BaseException as error:
+            self._remove(error)
+            raise
+        self._place.__exit__(None, None, None)
+
+    def discard(self) -> None:
+        """Stop and leave no file."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            self._remove(_Discarded())
+
+    def __enter__(self) -> FilmWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            self.discard()
+        else:  # the end, Ctrl-C or exit(): the user wants what was filmed so far
+            self.close()
+
+    def _open(self, codecs: tuple[str, ...], rate_hz: float) -> Any:
+        cv2 = self._cv2
+        for codec in codecs:
+            # Two decimals: MPEG-4 keeps the rate as a ratio whose numbers must stay below 65,536.
+            writer = cv2.VideoWriter(
+                str(self._temporary.absolute()),
+                cv2.CAP_FFMPEG,
+                cv2.VideoWriter_fourcc(*codec),
+                max(round(rate_hz, 2), 0.01),
+                self._size,
+            )
+            if writer.isOpened():
+                return writer
+        raise OutputError(
+            f"OpenCV cannot write {self.path} as {' or '.join(codecs)} of "
+            f"{self._size[0]}x{self._size[1]}; try {' or '.join(FILM_SUFFIXES)} and another size."
+        )
+
+    def _check(self) -> None:
+        """Count the frames in the file: OpenCV's writer says nothing of a full disk."""
+        cv2 = self._cv2
+        reader = cv2.VideoCapture(str(self._temporary.absolute()), cv2.CAP_FFMPEG)
+        found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if found != self.frames:
+            raise OutputError(
+                f"The film {self.path} is not whole ({found} of {self.frames} frames) and was "
+                "removed; is the disk full?"
+            )
+
+    def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        width, height = self._size
+        if image.shape[:2] == (height, width):
+            return image
+        scale = min(width / image.shape[1], height / image.shape[0])
+        inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        fitted = np.zeros((height, width, 3), np.uint8)
+        fitted[top : top + inner[1], left : left + inner[0]] = self._cv2.resize(
+            image, inner, interpolation=self._cv2.INTER_AREA
+        )
+        return fitted
+
+    def _remove(self, error: BaseException) -> None:
+        """Tell :func:`atomic_path` that the body failed, so that it removes its file."""
+        self._place.__exit__(type(error), error, error.__traceback__)
+
+
+class _Discarded(Exception):  # noqa: N818 - a signal to atomic_path, never seen by anybody
+    """The film is not wanted."""

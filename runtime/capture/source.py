@@ -1,0 +1,158 @@
+"""From the text that a user types to an opened source of frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from shiftedge.runtime.capture.base import FrameSource
+from shiftedge.runtime.capture.camera import camera_device, open_camera
+from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.folder import ImageFolder
+from shiftedge.runtime.capture.live import Retry
+from shiftedge.runtime.capture.network import SCHEMES, open_url
+from shiftedge.runtime.capture.options import four_letters, parse_options, rate, size
+from shiftedge.runtime.capture.pipe import PipeSource, parse_pipe
+from shiftedge.runtime.capture.synthetic_source import open_synthetic
+from shiftedge.runtime.capture.video import open_video
+from shiftedge.runtime.errors import SourceError
+
+__all__ = ["SOURCE_FORMS", "SourceText", "open_source", "parse_source"]
+
+SOURCE_FORMS = (
+    "a camera number such as 0 or a device such as /dev/video0 (options: 0?size=640x480&fps=30), "
+    "a video file, a folder of pictures (option: folder?fps=12), "
+    "synthetic:gestures or synthetic:moving (options: ?seed=1&seconds=20), "
+    "pipe:COMMAND, or a URL such as rtsp://host/path"
+)
+"""For messages and help texts."""
+
+Kind = Literal["camera", "path", "pipe", "synthetic", "url"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_CAMERA = {"size": size, "fps": rate, "fourcc": four_letters}
+_FOLDER = {"fps": rate}
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A source as typed, taken apart."""
+
+    kind: Kind
+    target: str
+    """Device, path, command, kind of synthetic film, or whole URL."""
+    options: str = ""
+    """What stands behind a question mark, unparsed."""
+
+
+def parse_source(text: str) -> SourceText:
+    """Take the text of a source apart; whether a file or device exists is left to the opening.
+
+    A file whose name looks like something else can be named with ``./`` before it.
+
+    Raises:
+        SourceError: it has none of the forms :data:`SOURCE_FORMS`.
+    """
+    text = text.strip()
+    if not text or "\0" in text:
+        raise SourceError(f"No source was named; expected {SOURCE_FORMS}.")
+    name, _, options = text.partition("?")
+    device = camera_device(name)
+    if device is not None:
+        return SourceText("camera", device, options)
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return SourceText("path", text)
+    word, rest = scheme[1].lower(), text[scheme.end() :]
+    if word == "pipe":
+        return SourceText("pipe", rest.strip())
+    if word == "synthetic":
+        kind, _, options = rest.partition("?")
+        return SourceText("synthetic", kind, options)
+    if word == "file" and rest.startswith("///"):
+        return SourceText("path", unquote(rest[2:]))
+    if word in SCHEMES and rest.startswith("//"):
+        return SourceText("url", text)
+    if Path(text).exists():
+        return SourceText("path", text)
+    raise SourceError(f"{text!r} is not a source; expected {SOURCE_FORMS}.")
+
+
+def open_source(
+    text: str,
+    *,
+    on_event: EventHandler = log_event,
+    stall_s: float = 10.0,
+    retry: Retry | None = None,
+) -> FrameSource:
+    """Open what ``text`` names (see :data:`SOURCE_FORMS`) and check that it gives frames.
+
+    Args:
+        text: as typed on a command line.
+        on_event: told in a sentence when a camera or stream is lost and tried again, and when the
+            last frame of a pipe was cut short.
+        stall_s: longest time without a frame from a pipe or URL, in seconds. A local camera has
+            the driver's limit, 5 s.
+        retry: how long cameras and streams are tried again.
+
+    Raises:
+        SourceError: the text, the device or the file is unusable; the sentence says what to do.
+        MissingExtraError: OpenCV is needed for it and not installed.
+    """
+    parsed = parse_source(text)
+    opener: dict[Kind, Callable[[], FrameSource]] = {
+        "camera": lambda: _open_camera(parsed, on_event, retry),
+        "path": lambda: _open_path(parsed.target),
+        "pipe": lambda: PipeSource(parse_pipe(parsed.target), stall_s=stall_s, on_event=on_event),
+        "synthetic": lambda: open_synthetic(parsed.target, parsed.options),
+        "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, on_event=on_event),
+    }
+    return opener[parsed.kind]()
+
+
+def _open_camera(parsed: SourceText, on_event: EventHandler, retry: Retry | None) -> FrameSource:
+    options: dict[str, Any] = {"size": (640, 480), "fps": 30.0, "fourcc": None}
+    options.update(parse_options(parsed.options, _CAMERA, f"{parsed.target}?{parsed.options}"))
+    return open_camera(
+        parsed.target,
+        size=options["size"],
+        rate_hz=options["fps"],
+        fourcc=options["fourcc"],
+        retry=retry,
+        on_event=on_event,
+    )
+
+
+def _open_path(text: str) -> FrameSource:
+    # A name may hold a question mark: options begin at the last one, if the whole is no name.
+    name, options = text, ""
+    path = Path(name).expanduser()
+    if not _exists(path) and "?" in text:
+        name, _, options = text.rpartition("?")
+        path = Path(name).expanduser()
+    if not _exists(path):
+        raise SourceError(f"There is no file or folder {name!r}; expected {SOURCE_FORMS}.")
+    if path.is_dir():
+        return ImageFolder(path, **_folder_options(options, text))
+    parse_options(options, {}, text)
+    if not path.is_file():
+        raise SourceError(
+            f"{name} is neither a file nor a folder; for a named pipe use 'pipe:cat {name}'."
+        )
+    return open_video(path)
+
+
+def _folder_options(options: str, text: str) -> dict[str, float]:
+    found = parse_options(options, _FOLDER, text)
+    return {"rate_hz": found["fps"]} if found else {}
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        return False
