@@ -33,6 +33,7 @@ from shiftedge.demos.paint import (
     fit_text,
     shade,
     text,
+    text_width,
 )
 from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.extras import require
@@ -53,7 +54,7 @@ BANNER_S = 1.6
 """How long an event's name stays; it fades in the last half second."""
 CURVE_LEAST = 0.1
 """A gesture that stayed below this has no curve in the strip: it would only lie on the axis."""
-ROWS = 12
+ROWS = 8
 """Most labels with a bar each; of more labels the likeliest are shown."""
 PAD_PX = 18
 
@@ -110,6 +111,8 @@ class Overlay:
         self._history: deque[Moment] = deque()
         self._events: deque[GestureEvent] = deque(maxlen=64)
         self._count = 0
+        wide, high = self.size
+        self._empty: Image = np.full((high, wide, 3), GROUND, np.uint8)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -119,9 +122,7 @@ class Overlay:
     def draw(self, image: NDArray[np.uint8], moment: Moment) -> Image:
         """A new canvas, uint8 (height, width, 3) BGR, for one frame of the camera."""
         self._remember(moment)
-        width, height = self.size
-        canvas: Image = np.empty((height, width, 3), np.uint8)
-        canvas[:] = GROUND
+        canvas = self._empty.copy()
         stage = canvas[:STAGE_HEIGHT_PX, : self._stage_width]
         _place(image, stage)
         last = self._events[-1] if self._events else None
@@ -188,8 +189,10 @@ class Overlay:
         bottom = STAGE_HEIGHT_PX - 22
         milliseconds = f"{1e3 * moment.step_s:.1f}"
         text(panel, milliseconds, PAD_PX, bottom, 40, WHITE, weight=700)
-        text(panel, "ms a step", PAD_PX + 98, bottom, 15, DIM)
-        for line, words in enumerate((f"{self._count} events", f"{moment.dropped} dropped")):
+        unit_x = PAD_PX + text_width(milliseconds, 40, 700) + 8
+        text(panel, "ms a step", unit_x, bottom, 15, DIM)
+        events = "1 event" if self._count == 1 else f"{self._count} events"
+        for line, words in enumerate((events, f"{moment.dropped} dropped")):
             text(panel, words, right, bottom - 18 * (1 - line), 13, DIM, align="right")
 
     def _shown(self, probabilities: NDArray[np.float64]) -> list[int]:
@@ -221,7 +224,7 @@ class Overlay:
         cv2 = require("cv2")
         height, width = strip.shape[:2]
         fill(strip, 0, 0, width, 1, TRACK)
-        top, base = 30, height - 12
+        top, base = 38, height - 12
         per_s = (width - 2 * PAD_PX) / STRIP_S
 
         def x_of(when_s: float) -> int:
@@ -234,14 +237,15 @@ class Overlay:
             if gesture.start_s <= time_s and gesture.end_s >= time_s - STRIP_S:
                 left, right = max(x_of(gesture.start_s), PAD_PX), x_of(min(gesture.end_s, time_s))
                 shade(strip, left, top, max(right - left, 2), base - top, FAINT, 0.35)
-                text(strip, gesture.label, max(left, PAD_PX), 22, 12, FAINT)
+                wide = text_width(gesture.label, 13)
+                text(strip, gesture.label, min(left, width - PAD_PX - wide), 20, 13, DIM)
         self._curves(strip, x_of, top, base)
         for event in self._events:
             x = x_of(event.time_s)
             if x >= PAD_PX:
                 colour = colour_of(event.index, False)
                 fill(strip, x - 1, top - 4, 2, base - top + 4, colour)
-                cv2.circle(strip, (x, top - 5), 5, colour, -1, cv2.LINE_AA)
+                cv2.circle(strip, (x, top - 6), 5, colour, -1, cv2.LINE_AA)
 
     def _curves(self, strip: Image, x_of: Callable[[float], int], top: int, base: int) -> None:
         """The smoothed probability of each gesture that came anywhere near counting."""
@@ -267,9 +271,7 @@ def _place(image: NDArray[np.uint8], stage: Image) -> None:
         wide if abs(width * scale - wide) < 2 else max(1, round(width * scale)),
         high if abs(height * scale - high) < 2 else max(1, round(height * scale)),
     )
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     left, top = (wide - inner[0]) // 2, (high - inner[1]) // 2
     stage[:] = 0
-    stage[top : top + inner[1], left : left + inner[0]] = cv2.resize(
-        image, inner, interpolation=smooth
-    )
+    # Bilinear also when shrinking: by area costs 17 ms instead of 2 for a full HD frame.
+    stage[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner)

@@ -7,17 +7,20 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
 
 __all__ = ["add_commands", "add_model_options", "load_chosen"]
 
-RUN_EXAMPLES = """\
+RUN_EXAMPLES = r"""\
 examples:
   shiftedge run                                      the bundled model on a rendered person
   shiftedge run --source 0                           camera 0
   shiftedge run my.onnx --source clip.mp4 > events.jsonl
-  shiftedge run --source 'pipe:[size=640x480,format=bgr24,fps=30] ffmpeg -i rtsp://cam/1 -f rawvideo -pix_fmt bgr24 -'
+  shiftedge run --source 'pipe:[size=640x480,format=yuv420p,fps=30] rpicam-vid -t 0 --codec \
+      yuv420 --width 640 --height 480 --framerate 30 -o -'
 
 Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
 Everything meant for people goes to stderr. Ctrl-C ends a live source.
@@ -55,7 +58,7 @@ def add_commands(commands: Any) -> None:
     run.add_argument(
         "--steps",
         action="store_true",
-        help="print a line for every model step too: its time, best label and probability",
+        help='print a line for every model step too, marked "step": true, with its best label',
     )
     run.set_defaults(handler=_run)
 
@@ -136,29 +139,29 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.runtime.session import Session
 
     model = load_chosen(options)
-
-    def note(text: str) -> None:
-        print(f"shiftedge: {text}", file=sys.stderr)
-
-    session = Session(model, options.source, on_note=note)
-    with session:
-        for observed in session:
-            result, time_s = observed.result, observed.time_s
-            if options.steps and result.logits is not None:
-                best = observed.best_label(model.spec)
-                _line({"time_s": time_s, "step": best[0], "probability": best[1]})
-            if result.event is not None:
-                event = result.event
-                _line(
-                    {
-                        "time_s": round(event.time_s, 4),
-                        "label": event.label,
-                        "confidence": round(event.confidence, 4),
-                    }
-                )
-    print(session.summary().sentence(), file=sys.stderr)
+    labels = model.labels
+    with Session(model, options.source, on_note=_note) as session:
+        try:
+            for observed in session:
+                result = observed.result
+                if options.steps and result.logits is not None:
+                    best = int(result.logits.argmax())
+                    shares = np.exp(result.logits - result.logits[best])
+                    _line(observed.frame.time_s, labels[best], float(1 / shares.sum()), step=True)
+                if result.event is not None:
+                    event = result.event
+                    _line(event.time_s, event.label, event.confidence)
+        except KeyboardInterrupt:
+            _note("interrupted")
+        finally:
+            _note(session.summary().sentence())
     return 0
 
 
-def _line(document: dict[str, Any]) -> None:
-    print(json.dumps(document, ensure_ascii=False), flush=True)
+def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:
+    document = {"time_s": round(time_s, 4), "label": label, "confidence": round(confidence, 4)}
+    print(json.dumps({**document, **more}, ensure_ascii=False), flush=True)
+
+
+def _note(text: str) -> None:
+    print(f"shiftedge: {text}", file=sys.stderr, flush=True)

@@ -45,7 +45,7 @@ def camera_device(text: str) -> str | None:
     if re.fullmatch(r"/dev/video[0-9]{1,3}", text):
         return text
     try:
-        # /dev/v4l/by-id/... are links that keep their name when cameras are plugged in another order
+        # Links such as /dev/v4l/by-id/... keep their name when cameras are plugged in otherwise.
         return text if stat.S_ISCHR(os.stat(text).st_mode) else None
     except (OSError, ValueError):
         return None
@@ -73,7 +73,7 @@ def check_camera(device: str, *, dev: Path = Path("/dev")) -> str:
     _, card, _, _, capabilities, device_caps = CAPABILITY.unpack(answer)
     if capabilities & CAP_DEVICE_CAPS:  # of this node, where the first field is of all its nodes
         capabilities = device_caps
-    name = card.split(b"\0")[0].decode("utf-8", "replace")
+    name: str = card.split(b"\0")[0].decode("utf-8", "replace")
     if not capabilities & (CAP_VIDEO_CAPTURE | CAP_VIDEO_CAPTURE_MPLANE):
         raise FinalSourceError(
             f"{device} ({name}) gives no images, like the second node of many USB cameras; "
@@ -173,8 +173,7 @@ def _explain_open(device: str, error: OSError, dev: Path) -> NoReturn:
         ) from error
     if isinstance(error, FileNotFoundError) or error.errno in _GONE:
         raise SourceError(
-            f"There is no camera {device}: plug it in and check the cable; "
-            f"{_others(device, dev)}."
+            f"There is no camera {device}: plug it in and check the cable; {_others(device, dev)}."
         ) from error
     if error.errno == errno.EBUSY:
         users = ", ".join(camera_users(device)) or "another program"

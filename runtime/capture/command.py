@@ -37,8 +37,9 @@ class _Pipes:
     """Both outputs of a process and the selector over them."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None  # noqa: S101 - for mypy: asked for with PIPE
-        assert process.stderr is not None  # noqa: S101
+        # For mypy: both were asked for as pipes.
+        assert process.stdout is not None
+        assert process.stderr is not None
         self.stdout, self.stderr = process.stdout, process.stderr
         self.selector = selectors.DefaultSelector()
         for stream in (self.stdout, self.stderr):
@@ -65,7 +66,7 @@ class CommandOutput:
     def __init__(self, command: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         try:
-            self._process = subprocess.Popen(  # noqa: S602 - running a command is the purpose
+            self._process = subprocess.Popen(  # a shell, since pipes and quotes are wanted
                 command,
                 shell=True,
                 stdin=subprocess.DEVNULL,

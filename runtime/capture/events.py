@@ -1,4 +1,4 @@
-"""Things a user should hear of while frames go on: a camera that is tried again, a frame cut off."""
+"""What a user should hear of while frames go on: a camera tried again, a frame cut off."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ EventHandler = Callable[[str], None]
 
 
 def log_event(sentence: str) -> None:
-    """Log ``sentence`` as a warning of the logger ``shiftedge.capture``: stderr, if unconfigured."""
+    """Log ``sentence`` as a warning of the logger ``shiftedge.capture`` (stderr by default)."""
     logging.getLogger("shiftedge.capture").warning(sentence)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,7 @@ class LiveSource(FrameSource):
         if self._handle is not None:
             self._handle.close()
 
-    def _connect(self) -> None:
+    def _connect(self) -> Literal[True]:
         """Open the device and take one frame: some drivers say that they are busy only then."""
         device = self._open_device()
         self._handle = Handle(device, lambda opened: opened.release())
@@ -140,6 +140,7 @@ class LiveSource(FrameSource):
             self._handle.close()
         elif self._take() is None:
             raise SourceError(f"The {self.name} was opened but gives no frame.")
+        return True
 
     def _take(self) -> tuple[NDArray[np.uint8], float] | None:
         """The next frame that can be decoded and its time; None once the device fails."""
@@ -163,7 +164,7 @@ class LiveSource(FrameSource):
     def _reconnect(self, error: SourceError, limit_s: float) -> None:
         """Try again with growing pauses; returns when it worked or when the source was closed."""
         again = try_again(
-            lambda: self._connect() or True,
+            self._connect,
             error,
             limit_s,
             retry=self._retry,

@@ -1,4 +1,4 @@
-"""OpenCV, imported late and kept from talking to the user: our own sentence says what went wrong."""
+"""OpenCV, imported late and kept from talking to the user: our own sentence says it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["as_bgr", "opencv"]
 QUIET = "-8"
 """AV_LOG_QUIET of libavutil/log.h."""
 V4L_SELECT_TIMEOUT_S = "5"
-"""A camera that hangs is found after this time instead of OpenCV's 10 s. Read when cv2 is loaded."""
+"""A camera that hangs is found after this time, not after OpenCV's 10 s. Read as cv2 is loaded."""
 
 
 def opencv() -> Any:

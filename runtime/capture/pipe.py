@@ -73,7 +73,8 @@ def parse_pipe(text: str) -> PipeCommand:
         )
     video = None
     if "size" in options:
-        video = RawVideo(*options["size"], options["format"])
+        width, height = options["size"]
+        video = RawVideo(width, height, options["format"])
         if video.format in ("yuv420p", "nv12") and (video.width % 2 or video.height % 2):
             raise SourceError(
                 f"'pipe:{text}' has an odd size; raw {video.format} needs even width and height."

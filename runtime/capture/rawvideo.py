@@ -122,7 +122,7 @@ class ByteReader:
         found = bytearray()
         while len(found) < limit:
             byte = self.exactly(1)
-            if byte in (b"", b"\n"):
+            if byte in (bytearray(), bytearray(b"\n")):
                 break
             found += byte
         return bytes(found)

@@ -163,5 +163,7 @@ def open_video(path: str | Path) -> VideoFile:
         str(Path(path).absolute()), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY
     )
     if not capture.isOpened():
-        raise SourceError(f"{name} is not a video, or is damaged at its beginning; give {_READABLE}.")
+        raise SourceError(
+            f"{name} is not a video, or is damaged at its beginning; give {_READABLE}."
+        )
     return VideoFile(capture, name)

@@ -71,7 +71,7 @@ def _side(text: str) -> int | None:
 
 
 def _rate(text: str, name: str) -> float | None:
-    above, colon, below = text.partition(":")
+    above, _, below = text.partition(":")
     if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (above, below)):
         raise SourceError(f"{name} says its rate as F{text}; expected a ratio such as F30:1.")
     if int(above) == 0 or int(below) == 0:

@@ -1,0 +1,160 @@
+"""From a source's text to results: open, keep up, feed, count.
+
+One loop serves the command line, the demo and whoever embeds shiftedge: it decides what a frame
+that comes too late means. A live source never queues frames up: the newest is taken and the others
+are counted as dropped, since a gesture seen a second late is of no use. A recording is read frame
+by frame, by its own clock, unless it is to be played in real time like a camera.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from shiftedge.runtime.capture import FrameSource, LatestFrame, Paced, TimedFrame, open_source
+from shiftedge.runtime.live import LiveStream, Result
+from shiftedge.runtime.model import Model
+
+__all__ = ["Observed", "Session", "Summary"]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One camera frame and what it led to."""
+
+    frame: TimedFrame
+    result: Result
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A session in numbers. Step times in milliseconds, None before the first step."""
+
+    frames: int
+    """Camera frames taken."""
+    steps: int
+    """Model steps; fewer than frames when the camera is faster than the model's clock."""
+    events: int
+    dropped: int
+    """Camera frames that passed while the model was busy with another."""
+    resets: dict[str, int]
+    """Reason -> how often the states were emptied for it: "gap", "clock", "cut"."""
+    step_p50_ms: float | None
+    step_p99_ms: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """One line for people."""
+        times = "no step taken"
+        if self.step_p50_ms is not None and self.step_p99_ms is not None:
+            times = f"step p50 {self.step_p50_ms:.2f} ms, p99 {self.step_p99_ms:.2f} ms"
+        resets = ", ".join(f"{count} by {reason}" for reason, count in self.resets.items())
+        return (
+            f"{self.frames} frames, {self.steps} steps, {self.events} events, {times}, "
+            f"{self.dropped} frames dropped" + (f", states emptied: {resets}" if resets else "")
+        )
+
+
+class Session:
+    """A model watching a source. Iterate once for the results; close, or use as a context.
+
+    Args:
+        model: what recognises.
+        source: as typed on a command line, or an opened source, which is closed with the session.
+        realtime: play a recording at its own pace like a camera, dropping frames when late.
+        on_note: told in a sentence of what a user should know: a camera lost and found again, or
+            states emptied.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        source: str | FrameSource,
+        *,
+        realtime: bool = False,
+        on_note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.model = model
+        self.live = LiveStream(model)
+        opened = open_source(source, on_event=on_note) if isinstance(source, str) else source
+        self.source = opened
+        self._latest: LatestFrame | None = None
+        self._frames: FrameSource = opened
+        if realtime and not opened.live:
+            self._frames = opened = Paced(opened)
+        if opened.live:
+            self._frames = self._latest = LatestFrame(opened)
+        self._note = on_note
+        self._step_ms = array.array("d")
+        self._taken = self._steps = self._events = 0
+        self._resets: collections.Counter[str] = collections.Counter()
+
+    def __iter__(self) -> Iterator[Observed]:
+        """Feed each frame and yield what it led to, until the source ends.
+
+        Raises:
+            SourceError, SourceLostError: see :meth:`FrameSource.__iter__`.
+            FrameError, ModelError, NumericsError: see :meth:`LiveStream.feed`.
+        """
+        for frame in self._frames:
+            result = self.live.feed(frame.image, frame.time_s)
+            self._count(frame, result)
+            yield Observed(frame, result)
+
+    def _count(self, frame: TimedFrame, result: Result) -> None:
+        self._taken += 1
+        self._steps += result.steps
+        if result.steps:
+            self._step_ms.append(1000.0 * result.step_s / result.steps)
+        self._events += result.event is not None
+        if result.reset is not None:
+            self._resets[result.reset] += 1
+            self._note(f"states emptied at {frame.time_s:.2f} s: {RESET_WORDS[result.reset]}")
+
+    def summary(self) -> Summary:
+        """What happened so far."""
+        p50 = p99 = None
+        if self._step_ms:
+            p50, p99 = (float(value) for value in np.percentile(self._step_ms, (50, 99)))
+        return Summary(
+            frames=self._taken,
+            steps=self._steps,
+            events=self._events,
+            dropped=0 if self._latest is None else self._latest.dropped,
+            resets=dict(self._resets),
+            step_p50_ms=p50,
+            step_p99_ms=p99,
+        )
+
+    def close(self) -> None:
+        """Close the source. May be called twice."""
+        self._frames.close()
+        self.source.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+RESET_WORDS = {
+    "gap": "no frame for longer than the model's limit",
+    "clock": "the frames' time went back",
+    "cut": "the scene was cut",
+}
+"""Each of LiveStream's reasons in words."""
