@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,10 @@ from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Moment", "Overlay", "TrueGesture"]
+if TYPE_CHECKING:
+    from shiftedge.runtime.capture.synthetic import TrueEvent
+
+__all__ = ["Moment", "Overlay"]
 
 STAGE_HEIGHT_PX = 480
 STAGE_WIDTH_PX = (240, 960)
@@ -60,15 +64,6 @@ PAD_PX = 18
 
 
 @dataclass(frozen=True)
-class TrueGesture:
-    """A gesture known to happen in a rendered source, in seconds of its clock."""
-
-    label: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
 class Moment:
     """What is to be seen with one frame."""
 
@@ -78,7 +73,7 @@ class Moment:
     event: GestureEvent | None
     """Reported at this very frame."""
     step_s: float
-    """Seconds of the last model step."""
+    """Seconds of a model step, of late."""
     dropped: int
     """Frames dropped so far."""
 
@@ -92,7 +87,7 @@ class Overlay:
         image_size: tuple[int, int],
         *,
         engine: str = "",
-        truth: Sequence[TrueGesture] = (),
+        truth: Sequence[TrueEvent] = (),
     ) -> None:
         """
         Args:
@@ -122,7 +117,7 @@ class Overlay:
     def draw(self, image: NDArray[np.uint8], moment: Moment) -> Image:
         """A new canvas, uint8 (height, width, 3) BGR, for one frame of the camera."""
         self._remember(moment)
-        canvas = self._empty.copy()
+        canvas: Image = self._empty.copy()
         stage = canvas[:STAGE_HEIGHT_PX, : self._stage_width]
         _place(image, stage)
         last = self._events[-1] if self._events else None
@@ -222,13 +217,13 @@ class Overlay:
 
     def _strip(self, strip: Image, time_s: float) -> None:
         cv2 = require("cv2")
-        height, width = strip.shape[:2]
+        width, height = self.size[0], STRIP_HEIGHT_PX
         fill(strip, 0, 0, width, 1, TRACK)
         top, base = 38, height - 12
         per_s = (width - 2 * PAD_PX) / STRIP_S
 
         def x_of(when_s: float) -> int:
-            return round(width - PAD_PX - (time_s - when_s) * per_s)
+            return width - PAD_PX - round((time_s - when_s) * per_s)
 
         fill(strip, PAD_PX, base, width - 2 * PAD_PX, 1, FAINT)
         for second in range(int(time_s), max(int(time_s - STRIP_S), -1), -1):

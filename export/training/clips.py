@@ -46,6 +46,9 @@ class ClipSet:
     frame_labels: NDArray[np.int8]
     """int8 (clips, T), indices into ``names`` or IGNORED."""
     names: tuple[str, ...]
+    hands: NDArray[np.float32] | None = None
+    """float32 (clips, T, 2, 2): x and y of the middles of both hands as shares of width and height,
+    NaN where unknown; None if the clips do not come with them."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,28 +90,34 @@ def synthetic_clips(
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{split}-{seed}-{count}x{frames}x{height}x{width}@{rate_hz:g}"
     shape = (count, frames, height, width, 3)
-    pictures, truths = folder / f"{stem}.frames.npy", folder / f"{stem}.labels.npy"
+    pictures, truths = folder / f"{stem}.frames.npy", folder / f"{stem}.labels.npz"
     if not truths.exists():  # written last, so it stands for the whole
         store = np.lib.format.open_memmap(pictures, mode="w+", dtype=np.uint8, shape=shape)
         truth = np.empty((count, frames + 1), np.int8)
+        hands = np.empty((count, frames, 2, 2), np.float32)
         tasks = [
             _Task(seed, split, first, min(first + _CHUNK, count), frames, rate_hz, height, width)
             for first in range(0, count, _CHUNK)
         ]
-        for task, (part, part_truth) in zip(tasks, _run(tasks, workers), strict=True):
+        for task, (part, part_truth, part_hands) in zip(tasks, _run(tasks, workers), strict=True):
             store[task.first : task.last] = part
             truth[task.first : task.last] = part_truth
+            hands[task.first : task.last] = part_hands
             if advance is not None:
                 advance(task.last - task.first)
         store.flush()
-        np.save(truths, truth)
-    truth = np.load(truths)
+        np.savez(truths, truth=truth, hands=hands)
+    with np.load(truths) as arrays:
+        truth, hands = arrays["truth"], arrays["hands"]
     store = np.load(pictures, mmap_mode="r")
     if cache is None:  # the mapping keeps the data until it is closed
         pictures.unlink()
         truths.unlink()
         folder.rmdir()
-    return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS)
+    return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS, hands)
+
+
+_Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ class _Task:
 
 def _run(
     tasks: Sequence[_Task], workers: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int8]]]:
+) -> Iterator[_Rendered]:
     if workers <= 1:
         yield from map(_render, tasks)
         return
@@ -135,7 +144,7 @@ def _run(
         yield from pool.map(_render, tasks)
 
 
-def _render(task: _Task) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+def _render(task: _Task) -> _Rendered:
     from shiftedge.runtime.capture.synthetic import render_clip
     from shiftedge.runtime.extras import require
 
@@ -143,6 +152,7 @@ def _render(task: _Task) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
     count = task.last - task.first
     part = np.empty((count, task.frames, task.height, task.width, 3), np.uint8)
     truth = np.empty((count, task.frames + 1), np.int8)
+    hands = np.empty((count, task.frames, 2, 2), np.float32)
     odds = np.array([SHARES.get(name, 0.0) for name in LABELS])
     odds[odds == 0.0] = (1.0 - odds.sum()) / (odds == 0.0).sum()
     split = int.from_bytes(task.split.encode(), "big")
@@ -160,4 +170,5 @@ def _render(task: _Task) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         part[row] = clip.frames
         truth[row, 0] = index
         truth[row, 1:] = clip.frame_labels
-    return part, truth
+        hands[row] = clip.hands
+    return part, truth, hands

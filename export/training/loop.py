@@ -78,10 +78,9 @@ def keep_freed_memory() -> None:
     name = ctypes.util.find_library("c")
     mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
     if mallopt is not None:  # musl has none
-        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
-        mallopt(top_pad, 64 << 20)
+        trim_threshold, mmap_max = -1, -4  # malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)  # never
 
 
 def clip_logits(model: StreamingModel, frames: Tensor, length: int) -> Tensor:

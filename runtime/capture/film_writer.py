@@ -28,7 +28,8 @@ class FilmWriter:
 
     Args:
         path: ends in one of :data:`FILM_SUFFIXES`; an older file there is replaced at the end.
-        size: (width, height) in pixels.
+        size: (width, height) in pixels. The codecs know even sizes only: of an odd one the last
+            row or column is left out.
         rate_hz: frames per second, above 0 and at most 600.
 
     Raises:
@@ -139,15 +140,18 @@ class FilmWriter:
         )
 
     def _check(self) -> None:
-        """Count the frames in the file: OpenCV's writer says nothing of a full disk."""
+        """Count the frames and read the last: OpenCV's writer says nothing of a full disk."""
         cv2 = self._cv2
         reader = cv2.VideoCapture(str(self._temporary.absolute()), cv2.CAP_FFMPEG)
         found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.set(cv2.CAP_PROP_POS_FRAMES, self.frames - 1)  # an AVI's header counts lost ones too
+        if found == self.frames and not reader.read()[0]:
+            found -= 1
         reader.release()
         if found != self.frames:
             raise OutputError(
-                f"The film {self.path} is not whole ({found} of {self.frames} frames) and was "
-                "removed; is the disk full?"
+                f"The film {self.path} is not whole ({self.frames} frames were written, {found} or "
+                "fewer arrived) and was removed; is the disk full?"
             )
 
     def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -22,6 +22,9 @@ __all__ = ["CaptureDevice", "FinalSourceError", "LiveSource", "Retry", "try_agai
 
 T = TypeVar("T")
 
+SHORTEST_PAUSE_S = 1e-3
+"""Less time than this left, and the attempts are over."""
+
 MOST_DAMAGED = 30
 """Frames in a row that arrive but cannot be decoded (USB cameras send broken JPEGs when the bus is
 busy) before the device counts as lost: one second at 30 frames/s."""
@@ -198,7 +201,7 @@ def try_again(
     pause_s = retry.first_s
     for attempt in itertools.count(1):
         left_s = limit_s - (clock() - start_s)
-        if left_s <= 0.0:
+        if left_s < SHORTEST_PAUSE_S:
             break
         pause_s = min(pause_s, left_s)
         on_event(f"{error} Trying again in {pause_s:.1f} s (attempt {attempt}).")

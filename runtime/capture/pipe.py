@@ -12,6 +12,9 @@ This is the way in for cameras that OpenCV cannot open::
 Options in brackets stand before the command: ``size`` and ``format`` of raw frames; without them
 the command must write YUV4MPEG2, which says both itself. ``fps`` is the nominal rate. ``live=no``
 is for a command that decodes a recording: no frame is dropped, and times are index / fps.
+
+Rows must not be padded. rpicam-vid pads them to 64 bytes, so choose a width that 128 divides for
+yuv420p (its colour rows are half as wide), and GStreamer to 4.
 """
 
 from __future__ import annotations

@@ -88,10 +88,11 @@ def yuv_to_bgr(
     luma: NDArray[np.uint8], blue: NDArray[np.uint8], red: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """Y, U, V of one shape to BGR by the numbers of ITU-R BT.601, limited range (Y 16 to 235)."""
-    y = 1.164383 * (luma.astype(np.float32) - 16.0)
+    y = 1.164383 * np.maximum(luma.astype(np.float32) - 16.0, 0.0)  # at once, as OpenCV does
     u, v = blue.astype(np.float32) - 128.0, red.astype(np.float32) - 128.0
     planes = (y + 2.017232 * u, y - 0.391762 * u - 0.812968 * v, y + 1.596027 * v)
-    return np.clip(np.rint(np.stack(planes, axis=2)), 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(np.rint(np.stack(planes, axis=2)), 0, 255).astype(np.uint8)
+    return image
 
 
 class ByteReader:

@@ -128,7 +128,7 @@ def _moving(seed: int, length_s: float, rate_hz: float, size_px: tuple[int, int]
 
     def frame_at(index: int) -> NDArray[np.uint8]:
         place = index % turn
-        picture: NDArray[np.uint8] = scene[min(place, turn - place)]
-        return picture.copy()  # a caller may draw on it
+        picture: NDArray[np.uint8] = scene[min(place, turn - place)].copy()
+        return picture  # a copy, since the caller may draw on it
 
     return _Film(frames, frame_at, ())

@@ -24,6 +24,10 @@ LONGEST_PAUSE_S = 60.0
 WHOLE = 0.9
 """Share of the announced frames and of the announced length below which a file is cut short. The
 announced numbers are estimates in some containers, so a few frames less mean nothing."""
+HEAD_BYTES = 512
+CONTROL_BYTES = frozenset((*range(9), *range(14, 27), *range(28, 32)))
+"""Bytes that every video has in its first half kilobyte and text has nowhere: all below the space
+but white space and escape."""
 _READABLE = "a video such as .mp4, .avi, .mkv, .webm or .gif"
 
 
@@ -93,7 +97,9 @@ class VideoFile(FrameSource):
             raise
 
     def __iter__(self) -> Iterator[TimedFrame]:
-        """Frames until the end of the recording; one of another size than the first is given too.
+        """Frames until the end of the recording.
+
+        Where the recording changes its size, OpenCV scales the later frames to the first size.
 
         Raises:
             SourceError: the recording ended well before the length that it announces. All frames
@@ -150,11 +156,14 @@ def open_video(path: str | Path) -> VideoFile:
     name = str(path)
     try:
         with open(path, "rb") as file:
-            empty = not file.read(1)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise SourceError(f"Cannot read {name}: {error.strerror or error}.") from error
-    if empty:
+    if not head:
         raise SourceError(f"{name} is an empty file; give {_READABLE}.")
+    if not any(byte in CONTROL_BYTES for byte in head):
+        # FFmpeg would play a .txt as a film of a terminal, and follow the paths in a playlist.
+        raise SourceError(f"{name} is not a video but text; give {_READABLE}.")
     cv2 = opencv()
     has_ffmpeg = cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG)
     # The absolute path, since FFmpeg takes what stands before a colon for a protocol. And FFmpeg

@@ -72,6 +72,8 @@ class ArmShapes:
     """(N, 4), pixels: left, top, right, bottom of forearm and hand."""
     hand_px: Floats
     """(N,), length of the hand in pixels."""
+    middle: Floats
+    """(N, 2), pixels: the middle of the hand."""
     cup: Floats
     """(N, 4, 2), pixels: corners of a thing in the hand."""
     near: Floats
@@ -239,6 +241,7 @@ def arm_shapes(
         wrist=pixels_b[:, 1],
         span=span,
         hand_px=hand * scale_b[:, 1],
+        middle=lens.project(wrist + 0.45 * hand * forward)[0],
         cup=lens.project(corners)[0],
         near=wrist[:, 2],
         mirror=mirror,

@@ -33,6 +33,9 @@ class Clip:
     frame_labels: NDArray[np.int8]
     """int8 (T,): index into LABELS of what a decoder should say at each frame, -1 where either
     answer is right. A gesture's index runs from 60% of its stroke to 0.4 s after its end."""
+    hands: NDArray[np.float32]
+    """float32 (T, 2, 2): x and y of the middle of the right and the left hand, as shares of the
+    image's width and height; outside 0..1 where a hand is out of sight, NaN if nobody is there."""
 
 
 def render_clip(
@@ -63,8 +66,9 @@ def render_clip(
     empty = label == NO_GESTURE and rng.random() < _EMPTY_ROOMS
     scene = Scene(rng, timeline, lens, height, width, empty=bool(empty))
     times: Floats = start + (np.arange(frames) + rng.uniform(0.0, _JITTER, frames)) / rate_hz
-    pictures = np.stack(scene.frames(times, 0))
+    pictures, hands = scene.frames_and_hands(times, 0)
+    shares = (hands / np.array([width, height])).astype(np.float32)
     truth = timeline.labels_at(times)
     if empty:
         truth[:] = LABELS.index(NO_GESTURE)
-    return Clip(pictures, label, truth)
+    return Clip(np.stack(pictures), label, truth, shares)

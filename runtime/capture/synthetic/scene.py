@@ -114,11 +114,21 @@ class Scene:
 
     def frames(self, times: Floats, first_index: int) -> list[Image]:
         """Frames at ``times`` (seconds); ``first_index`` numbers the first one for the camera."""
+        return self.frames_and_hands(times, first_index)[0]
+
+    def frames_and_hands(self, times: Floats, first_index: int) -> tuple[list[Image], Floats]:
+        """Frames, and where the middles of the right and left hand are in them.
+
+        Returns:
+            N frames, and (N, 2, 2) pixels x and y, which may be outside the image; NaN if nobody
+            is there. The camera's roll and shake are not in them.
+        """
         if self._empty:
-            return [
+            empty = [
                 self._camera.shoot(self._room, first_index + i, float(t))
                 for i, t in enumerate(times)
             ]
+            return empty, np.full((len(times), 2, 2), np.nan)
         offsets = np.linspace(0.0, self._exposure_s, self._moments)
         fine = (times[:, None] + offsets).ravel()
         body = body_at(self._timeline.body(), fine)
@@ -143,7 +153,8 @@ class Scene:
         for i, time_s in enumerate(times):
             scene = self._paint_moment(arms, idle[i * self._moments], i * self._moments, float(time_s))
             frames.append(self._camera.shoot(scene, first_index + i, float(time_s)))
-        return frames
+        hands = np.stack([arm.middle[:: self._moments] for arm in arms], axis=1)
+        return frames, hands
 
     def _paint_moment(
         self, arms: list[ArmShapes], state: Floats, index: int, time_s: float

@@ -1,0 +1,115 @@
+"""Draws and films in a thread of its own, so that recognition does not wait for the encoder."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.demos.overlay import Moment, Overlay
+from shiftedge.demos.paint import Image
+from shiftedge.runtime.capture.film_writer import FilmWriter
+
+__all__ = ["Presenter"]
+
+QUEUE_BYTES = 32 << 20
+"""Camera frames that may wait for the encoder: a second of 640x480."""
+HIGHEST_RATE_HZ = 240.0
+LONGEST_HOLD_S = 2.0
+"""A longer pause of the camera is cut to this in the film."""
+
+
+class Presenter:
+    """Takes every frame that is to be seen; makes the film and the window's picture of it.
+
+    The film holds every frame that was given, and plays at the speed of the source: a picture is
+    held as long as it took until the next one came.
+
+    Args:
+        overlay: draws the frames; from here on only this object's thread uses it.
+        film: where the film goes; None for no film.
+        rate_hz: frames per second of the film.
+        image_bytes: size of a camera frame, which decides how many may wait.
+
+    Raises:
+        OutputError: the film cannot be begun.
+    """
+
+    def __init__(
+        self, overlay: Overlay, *, film: Path | None, rate_hz: float, image_bytes: int
+    ) -> None:
+        self._overlay = overlay
+        self._rate_hz = min(rate_hz, HIGHEST_RATE_HZ)
+        self._film = None if film is None else FilmWriter(film, overlay.size, self._rate_hz)
+        waiting = min(max(QUEUE_BYTES // max(image_bytes, 1), 2), 64)
+        self._queue: queue.Queue[tuple[NDArray[np.uint8], Moment] | None] = queue.Queue(waiting)
+        self._start_s: float | None = None
+        self._cut_s = 0.0
+        self._error: Exception | None = None
+        self.latest: Image | None = None
+        """The canvas drawn last, for a window; never painted on again."""
+        self._thread = threading.Thread(target=self._work, name="shiftedge film", daemon=True)
+        self._thread.start()
+
+    def show(self, image: NDArray[np.uint8], moment: Moment) -> None:
+        """Hand over a frame, which must not be changed afterwards; waits only for a full queue.
+
+        Raises:
+            ShiftedgeError: what drawing or writing an earlier frame failed with.
+        """
+        self._check()
+        self._queue.put((image, moment))
+
+    def close(self) -> None:
+        """Draw what is left and end the film. May be called twice.
+
+        Raises:
+            OutputError: the film could not be written whole.
+        """
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        film, self._film = self._film, None
+        if film is not None:
+            if self._error is None:
+                film.close()
+            else:
+                film.discard()
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # the queue must be emptied, or show() would wait for ever
+            try:
+                self._present(*task)
+            except Exception as error:  # noqa: BLE001 - handed to the thread that shows frames
+                self._error = error
+
+    def _present(self, image: NDArray[np.uint8], moment: Moment) -> None:
+        before = self.latest
+        canvas = self._overlay.draw(image, moment)
+        if self._film is not None:
+            if self._start_s is None or before is None:
+                self._start_s = moment.time_s
+            else:
+                self._hold(self._film, before, moment.time_s - self._start_s)
+            self._film.write(canvas)
+        self.latest = canvas
+
+    def _hold(self, film: FilmWriter, canvas: Image, played_s: float) -> None:
+        """Repeat a picture until the film is as long as what it shows."""
+        held = round((played_s - self._cut_s) * self._rate_hz) - film.frames
+        most = round(LONGEST_HOLD_S * self._rate_hz)
+        if held > most:
+            self._cut_s += (held - most) / self._rate_hz
+            held = most
+        for _ in range(held):
+            film.write(canvas)

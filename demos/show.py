@@ -1,0 +1,267 @@
+"""The demo loop: a source through a model, live, with each gesture told when it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.demos.ahead import ReadAhead
+from shiftedge.demos.report import Report
+from shiftedge.demos.score import score
+from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.live import LiveStream
+from shiftedge.runtime.model import Model
+from shiftedge.runtime.session import Observed, Session
+
+if TYPE_CHECKING:
+    from shiftedge.demos.paint import Image
+    from shiftedge.demos.presenter import Presenter
+    from shiftedge.runtime.capture.synthetic import TrueEvent
+
+__all__ = ["Shown", "Watcher", "show"]
+
+FILM_RATE_HZ = 30.0
+"""Where the source does not know its own rate."""
+RECENT_STEPS = 15
+"""Steps whose median time is shown: a number that changes with every frame cannot be read."""
+
+Watcher = Callable[[GestureEvent, float], object]
+"""Told of an event when it happens, with the time of a model step of late, in seconds."""
+
+
+class Shown(Protocol):
+    """What the loop needs of a window; see :class:`shiftedge.demos.screen.Screen`."""
+
+    def show(self, canvas: Image, /) -> bool:
+        """False once the user wants to end."""
+
+    def close(self) -> None:
+        """Give the window back."""
+
+
+def show(
+    model: Model,
+    source_text: str,
+    *,
+    film: Path | None = None,
+    window: bool = False,
+    on_event: Watcher | None = None,
+    on_note: Callable[[str], None] = lambda sentence: None,
+    realtime: bool = True,
+    limit_s: float | None = None,
+    open_screen: Callable[[], Shown] | None = None,
+) -> Report:
+    """Show a source until it ends, and say what was seen.
+
+    In real time the newest frame is taken each time, and a frame that the model is too slow for
+    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C and SIGTERM end the
+    show early and in order: the film is finished and the report given.
+
+    Args:
+        source_text: see :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`.
+        film: where the annotated film goes (.mp4 or .avi), None for none.
+        window: show the annotated frames on the screen too. Needs the main thread.
+        on_event: told of each gesture.
+        on_note: told in a sentence when the source has trouble or the states are emptied.
+        realtime: False takes every frame of a recording, as fast as the model can.
+        limit_s: end after so many seconds of the source's clock.
+        open_screen: opens the window; None is :class:`shiftedge.demos.screen.Screen`.
+
+    Raises:
+        SourceError: the source could not be opened or gave no frame at all. One that is lost
+            later ends the show, and the error is in the report.
+        OutputError: the film or the window could not be made.
+        FrameError, ModelError, NumericsError: from a step.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_terminate_as_interrupt())
+        screen = None
+        if window:
+            screen = stack.enter_context(contextlib.closing((open_screen or _open_screen)()))
+        _warm_up(model)
+        source = open_source(source_text, on_event=on_note)
+        truth = tuple(getattr(source, "truth", ()))
+        if not source.live:
+            source = ReadAhead(source)
+        session = Session(model, source, realtime=realtime, on_note=on_note)
+        run = _Run(session, film, truth, screen, on_event or _ignore)
+        error = None
+        try:
+            ended = run.follow(limit_s)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        except SourceError as lost:
+            if not run.frames:
+                raise
+            ended, error = "lost", lost
+        finally:
+            with _no_interrupts():  # a second Ctrl-C must not cost the film
+                session.close()
+                run.close()
+        return Report(
+            source=source_text,
+            model=model.spec.name,
+            engine=_engine(model),
+            seconds=run.last_s - run.first_s,
+            numbers=session.summary(),
+            events=tuple(run.events),
+            ended=ended,
+            score=score(run.events, truth, run.last_s) if truth else None,
+            film=film if run.frames else None,
+            error=error,
+        )
+
+
+class _Run:
+    """Follows a session and hands on what is to be seen."""
+
+    def __init__(
+        self,
+        session: Session,
+        film: Path | None,
+        truth: tuple[TrueEvent, ...],
+        screen: Shown | None,
+        on_event: Watcher,
+    ) -> None:
+        self.events: list[GestureEvent] = []
+        self.frames = 0
+        self.first_s = 0.0
+        self.last_s = 0.0
+        self._session = session
+        self._film = film
+        self._truth = truth
+        self._screen = screen
+        self._on_event = on_event
+        self._presenter: Presenter | None = None
+        self._recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
+        # The session's own decoder, but within reach: its probabilities are to be seen.
+        self._decoder = GestureDecoder(session.model.spec)
+        session.live = LiveStream(session.model, self._decoder)
+
+    def follow(self, limit_s: float | None) -> str:
+        """Take frames until there is a reason to end; returns it."""
+        for observed in self._session:
+            result, time_s = observed.result, observed.frame.time_s
+            if self.frames == 0:
+                self.first_s = time_s
+            self.frames += 1
+            self.last_s = time_s
+            if result.steps:
+                self._recent_s.append(result.step_s / result.steps)
+            if result.event is not None:
+                self.events.append(result.event)
+                self._on_event(result.event, self._step_s())
+            if not self._present(observed):
+                return "closed"
+            if limit_s is not None and time_s - self.first_s >= limit_s:
+                return "limit"
+        return "end"
+
+    def _present(self, observed: Observed) -> bool:
+        """Film and show a frame; False once the user has closed the window."""
+        if self._film is None and self._screen is None:
+            return True
+        from shiftedge.demos.overlay import Moment
+
+        frame = observed.frame
+        if self._presenter is None:
+            self._presenter = self._open_presenter(frame.image)
+        moment = Moment(
+            time_s=frame.time_s,
+            probabilities=self._decoder.probabilities,
+            event=observed.result.event,
+            step_s=self._step_s(),
+            dropped=frame.index + 1 - self.frames,
+        )
+        self._presenter.show(frame.image, moment)
+        canvas = self._presenter.latest
+        return self._screen is None or canvas is None or self._screen.show(canvas)
+
+    def _open_presenter(self, image: NDArray[np.uint8]) -> Presenter:
+        from shiftedge.demos.overlay import Overlay
+        from shiftedge.demos.presenter import Presenter
+
+        model = self._session.model
+        overlay = Overlay(
+            model.spec,
+            (image.shape[0], image.shape[1]),
+            engine=_engine(model),
+            truth=self._truth,
+        )
+        return Presenter(
+            overlay,
+            film=self._film,
+            rate_hz=self._session.source.rate_hz or FILM_RATE_HZ,
+            image_bytes=image.nbytes,
+        )
+
+    def _step_s(self) -> float:
+        """Median time of the last steps."""
+        return float(np.median(self._recent_s)) if self._recent_s else 0.0
+
+    def close(self) -> None:
+        """End the film."""
+        if self._presenter is not None:
+            self._presenter.close()
+
+
+def _engine(model: Model) -> str:
+    return f"{model.engine.name} {model.engine.version}"
+
+
+def _warm_up(model: Model) -> None:
+    """Take one step: the first of a model plans and allocates, and a camera would not wait."""
+    model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
+
+
+def _open_screen() -> Shown:
+    from shiftedge.demos.screen import Screen
+
+    return Screen()
+
+
+def _ignore(event: GestureEvent, step_s: float) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Within, SIGTERM raises KeyboardInterrupt as Ctrl-C does. Of use in the main thread alone."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handling((signal.SIGTERM,), interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM do nothing."""
+    with _handling((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(numbers: tuple[signal.Signals, ...], handler: Any) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.signal(number, handler)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in before:
+            # None is a handler that was not set by Python, and cannot be set again from here
+            signal.signal(number, signal.SIG_DFL if old is None else old)

@@ -1,0 +1,247 @@
+"""How good a model is: on clips, on films streamed frame by frame, and before people who sit still."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from shiftedge.export.models import StreamingModel
+from shiftedge.export.training.augment import make_batch
+from shiftedge.export.training.clips import ClipSet
+from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
+from shiftedge.runtime.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = [
+    "ClipScore",
+    "EventScore",
+    "decode",
+    "match_events",
+    "score_clips",
+    "score_films",
+    "stream_film",
+]
+
+LATE_S = 0.8
+"""An event counts if it is reported at most this long after the gesture's end."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """Accuracy over clips, by the mean of the logits over the clip's frames."""
+
+    clips: int
+    accuracy: float
+    recall: dict[str, float]
+    """Of each label."""
+    confusion: list[list[int]]
+    """Rows are true labels, columns predicted ones, in the order of the model's labels."""
+
+
+@dataclass
+class EventScore:
+    """Events against the truth, summed over films."""
+
+    minutes: float = 0.0
+    gestures: int = 0
+    reported: int = 0
+    right: int = 0
+    latency_s: list[float] = field(default_factory=list)
+    """From the end of each gesture that was found to its report; negative before the end."""
+    false_labels: list[str] = field(default_factory=list)
+    missed_labels: list[str] = field(default_factory=list)
+
+    @property
+    def precision(self) -> float:
+        """Share of the reports that are right; 1 where nothing was reported."""
+        return self.right / self.reported if self.reported else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the gestures that were reported."""
+        return self.right / self.gestures if self.gestures else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both."""
+        both = self.precision + self.recall
+        return 2.0 * self.precision * self.recall / both if both else 0.0
+
+    @property
+    def false_per_minute(self) -> float:
+        """Reports that match no gesture, per minute of film."""
+        return (self.reported - self.right) / self.minutes if self.minutes else 0.0
+
+    def add(
+        self, events: Sequence[GestureEvent], truth: Sequence[TrueEvent], seconds: float
+    ) -> None:
+        """Count one film."""
+        pairs = match_events(events, truth)
+        found = {id(true) for _, true in pairs}
+        matched = {id(event) for event, _ in pairs}
+        self.minutes += seconds / 60.0
+        self.gestures += len(truth)
+        self.reported += len(events)
+        self.right += len(pairs)
+        self.latency_s += [event.time_s - true.end_s for event, true in pairs]
+        self.false_labels += [event.label for event in events if id(event) not in matched]
+        self.missed_labels += [true.label for true in truth if id(true) not in found]
+
+    def summary(self) -> dict[str, object]:
+        """Figures for a report."""
+        late = np.array(self.latency_s) if self.latency_s else np.zeros(1)
+        return {
+            "minutes": round(self.minutes, 2),
+            "gestures": self.gestures,
+            "reported": self.reported,
+            "right": self.right,
+            "precision": round(self.precision, 4),
+            "recall": round(self.recall, 4),
+            "f1": round(self.f1, 4),
+            "false_per_minute": round(self.false_per_minute, 3),
+            "latency_s": {
+                "p50": round(float(np.percentile(late, 50)), 3),
+                "p90": round(float(np.percentile(late, 90)), 3),
+            },
+            "false": _counts(self.false_labels),
+            "missed": _counts(self.missed_labels),
+        }
+
+
+def _counts(names: Sequence[str]) -> dict[str, int]:
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def match_events(
+    events: Sequence[GestureEvent], truth: Sequence[TrueEvent]
+) -> list[tuple[GestureEvent, TrueEvent]]:
+    """Pair each event with the first free gesture of its label that it may report.
+
+    It may report one from that gesture's start to :data:`LATE_S` after its end.
+    """
+    pairs: list[tuple[GestureEvent, TrueEvent]] = []
+    free = list(truth)
+    for event in events:
+        for true in free:
+            timely = true.start_s <= event.time_s <= true.end_s + LATE_S
+            if timely and true.label == event.label:
+                pairs.append((event, true))
+                free.remove(true)
+                break
+    return pairs
+
+
+@torch.inference_mode()
+def score_clips(
+    net: nn.Module, clips: ClipSet, spec: ModelSpec, advance: Advance | None = None
+) -> ClipScore:
+    """Accuracy of ``net`` on clips it has not been trained on."""
+    net.eval()
+    model = StreamingModel(net)
+    names = clips.names
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    length = clips.frames.shape[1]
+    for first in range(0, len(clips), 16):
+        chosen = np.arange(first, min(first + 16, len(clips)))
+        batch = make_batch(
+            clips,
+            chosen,
+            None,
+            frames=length,
+            height=spec.height,
+            width=spec.width,
+            mean=spec.mean,
+            std=spec.std,
+        )
+        frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
+        logits = model.clip(frames.reshape(len(chosen), length, *frames.shape[1:]))
+        guesses = logits.reshape(len(chosen), length, -1).mean(1).argmax(1).numpy()
+        np.add.at(confusion, (clips.labels[chosen], guesses), 1)
+        if advance is not None:
+            advance(len(chosen))
+    totals = confusion.sum(1)
+    recall = {
+        name: float(confusion[i, i] / totals[i]) for i, name in enumerate(names) if totals[i]
+    }
+    accuracy = float(np.trace(confusion) / max(1, confusion.sum()))
+    return ClipScore(len(clips), accuracy, recall, confusion.tolist())
+
+
+@torch.inference_mode()
+def stream_film(
+    net: nn.Module, frames: Sequence[NDArray[np.uint8]], spec: ModelSpec
+) -> NDArray[np.float32]:
+    """Logits (frames, classes) of the online form, one frame at a time from empty states."""
+    net.eval()
+    model = StreamingModel(net)
+    states = model.initial_states(spec.height, spec.width)
+    mean = np.array(spec.mean, np.float32)
+    std = np.array(spec.std, np.float32)
+    rows = []
+    for image in frames:
+        rgb = (image[..., ::-1].astype(np.float32) / 255.0 - mean) / std
+        frame = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None]
+        logits, states = model.step(frame, states)
+        rows.append(logits[0].numpy())
+    return np.stack(rows).astype(np.float32)
+
+
+def decode(logits: NDArray[np.float32], spec: ModelSpec) -> list[GestureEvent]:
+    """Events of a stream of logits at the spec's frame rate."""
+    decoder = GestureDecoder(spec)
+    events = []
+    for index, row in enumerate(logits):
+        event = decoder.update(row, index / spec.frame_rate_hz)
+        if event is not None:
+            events.append(event)
+    return events
+
+
+def score_films(
+    net: nn.Module,
+    spec: ModelSpec,
+    *,
+    seed: int,
+    films: int,
+    seconds: float,
+    gestures: bool = True,
+    advance: Advance | None = None,
+) -> EventScore:
+    """Stream rendered films of unseen people through the online form and decode them.
+
+    Args:
+        net: the network.
+        spec: its size, rate, labels and decoder settings.
+        seed: of the first film; the others follow.
+        films: number of films.
+        seconds: of each.
+        gestures: False for people who only sit there.
+        advance: told about each film.
+    """
+    from shiftedge.runtime.capture.synthetic import Film
+
+    spec = dataclasses.replace(spec)
+    score = EventScore()
+    for number in range(films):
+        film = Film(
+            seed + number,
+            seconds=seconds,
+            rate_hz=spec.frame_rate_hz,
+            height=spec.height,
+            width=spec.width,
+            gestures=gestures,
+            clean=False,
+        )
+        logits = stream_film(net, list(film), spec)
+        score.add(decode(logits, spec), film.events, seconds)
+        if advance is not None:
+            advance(1)
+    return score

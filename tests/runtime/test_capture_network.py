@@ -1,0 +1,178 @@
+"""Streams and recordings over HTTP, from a server on the loopback that misbehaves as told."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from shiftedge.runtime.capture import LiveSource, Retry, VideoFile, open_source, open_url
+from shiftedge.runtime.capture.network import without_password
+from shiftedge.runtime.errors import SourceError, SourceLostError
+
+JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+ONCE = Retry(limit_s=0.0, first_limit_s=0.0)
+
+
+class Server:
+    """Answers each connection with the next of ``plans`` (the last one for ever)."""
+
+    def __init__(self, *plans: str, body: bytes = b"") -> None:
+        self.plans = list(plans)
+        self.body = body
+        self.done = threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/x"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self.done.set()
+        self.socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+
+    def _answer(self, client: socket.socket) -> None:
+        plan = ""
+        try:
+            if not client.recv(65536):
+                return  # only asked whether anybody is here
+            plan = self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
+            if plan == "missing":
+                client.sendall(b"HTTP/1.0 404 Not Found\r\n\r\n")
+            elif plan == "file":
+                client.sendall(
+                    b"HTTP/1.0 200 OK\r\nContent-Type: video/x-msvideo\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(self.body) + self.body
+                )
+            elif plan != "silent":
+                client.sendall(
+                    b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+                )
+                part = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(JPEG)
+                client.sendall((part + JPEG + b"\r\n") * 20)
+            if plan in ("silent", "stall"):
+                self.done.wait(60.0)
+        except OSError:
+            pass  # the reader has gone
+        finally:
+            client.close()
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    opened: list[Server] = []
+    yield opened
+    for server in opened:
+        server.close()
+
+
+def serve(servers: list[Server], *plans: str, body: bytes = b"") -> str:
+    servers.append(Server(*plans, body=body))
+    return servers[-1].url
+
+
+@pytest.mark.parametrize("plan", ["stall", "end"])
+def test_a_stream_that_stalls_or_ends_is_lost_not_waited_for(
+    servers: list[Server], plan: str
+) -> None:
+    url = serve(servers, plan, "missing")
+    events: list[str] = []
+    retry = Retry(limit_s=0.02, first_s=0.01)
+    source = open_url(url, stall_s=0.4, retry=retry, on_event=events.append)
+    assert source.live
+    frames = []
+    with pytest.raises(
+        SourceLostError, match=r"The stream http.* stopped after \d+ frames and did not come back"
+    ):
+        frames.extend(frame.image.shape for frame in source)
+    assert frames
+    assert set(frames) == {(48, 64, 3)}
+    assert "gives no more frames. Trying again in 0.0 s (attempt 1)" in events[0]
+
+
+def test_a_stream_that_comes_back_goes_on(servers: list[Server]) -> None:
+    url = serve(servers, "end", "missing", "end", "missing")
+    events: list[str] = []
+    source = open_url(
+        url, stall_s=0.5, retry=Retry(limit_s=1.0, first_s=0.01), on_event=events.append
+    )
+    frames = list(itertools.islice(source, 30))
+    source.close()
+    assert [frame.index for frame in frames] == list(range(30))
+    assert f"The stream {url} gives frames again." in events
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        ("silent", r"answers at port \d+ but sent no video within 0\.3 s; check the path"),
+        ("missing", r"answers at port \d+ but sent no video"),
+    ],
+)
+def test_a_server_without_video_says_so(servers: list[Server], plan: str, sentence: str) -> None:
+    with pytest.raises(SourceError, match=sentence):
+        open_url(serve(servers, plan), stall_s=0.3, retry=ONCE)
+
+
+def test_nobody_there_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(
+        SourceError, match=rf"does not answer at port {port} \(Connection refused\)"
+    ):
+        open_url(f"rtsp://127.0.0.1:{port}/x", stall_s=0.5, retry=ONCE)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http:///x", "names no host"),
+        ("http://a:b/x", "malformed"),
+        ("udp://127.0.0.1:9", "no vid"),
+    ],
+)
+def test_useless_addresses_say_so(url: str, sentence: str) -> None:
+    with pytest.raises(SourceError, match=sentence):
+        open_url(url, stall_s=0.2, retry=ONCE)
+
+
+def test_a_recording_on_a_server_ends(servers: list[Server], tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    fourcc = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, 20.0, (64, 48))
+    for _ in range(10):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    source = open_source(serve(servers, "file", body=path.read_bytes()), stall_s=2.0, retry=ONCE)
+    assert isinstance(source, VideoFile)
+    assert not source.live
+    assert len(list(source)) == 10
+
+
+def test_passwords_stay_out_of_messages(servers: list[Server]) -> None:
+    assert without_password("rtsp://me:secret@host:1/x?y") == "rtsp://***@host:1/x?y"
+    assert without_password("rtsp://host/x") == "rtsp://host/x"
+    assert "secret" not in without_password("rtsp://me:secret@[bad/x")
+    url = serve(servers, "missing").replace("//", "//me:secret@")
+    with pytest.raises(SourceError) as raised:
+        open_url(url, stall_s=0.3, retry=ONCE)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_live_stream_hides_its_password(servers: list[Server]) -> None:
+    url = serve(servers, "stall").replace("//", "//me:secret@")
+    with open_url(url, stall_s=0.4, retry=ONCE) as source:
+        assert isinstance(source, LiveSource)
+        assert source.name.startswith("stream http://***@127.0.0.1")

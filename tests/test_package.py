@@ -1,0 +1,53 @@
+"""The package as a whole: what it exports, what it lists, what it would ship."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+import shiftedge
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("export", "runtime", "demos", "benchmarks")
+
+
+def test_every_package_is_listed_in_setup_cfg():
+    """A subpackage that is not listed works from a checkout and is missing from the wheel."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    found = {"shiftedge"}
+    for folder in FOLDERS:
+        for init in (ROOT / folder).rglob("__init__.py"):
+            found.add(".".join(("shiftedge", *init.parent.relative_to(ROOT).parts)))
+    assert listed == found
+
+
+def test_every_folder_with_modules_is_a_package():
+    for folder in FOLDERS:
+        for module in (ROOT / folder).rglob("*.py"):
+            assert (module.parent / "__init__.py").exists(), module
+
+
+def test_the_links_lead_to_the_folders():
+    for folder in FOLDERS:
+        assert (ROOT / "src" / "shiftedge" / folder).resolve() == ROOT / folder
+
+
+def test_public_names():
+    assert all(hasattr(shiftedge, name) for name in shiftedge.__all__)
+    assert sorted(shiftedge.__all__) == shiftedge.__all__
+
+
+def test_the_version_is_the_one_in_setup_cfg():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["version"] == shiftedge.__version__
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "tests"])
+def test_no_module_is_longer_than_a_person_reads(folder):
+    for module in (ROOT / folder).rglob("*.py"):
+        assert len(module.read_text().splitlines()) <= 500, module
