@@ -32,6 +32,8 @@ class Batch:
     """int64 (N,), IGNORED where the cut took what the label means."""
     frame_labels: NDArray[np.int64]
     """int64 (N * T,), IGNORED where a frame does not count."""
+    hands: NDArray[np.float32] | None
+    """float32 (N * T, 2, 2), shares of width and height; None where the clips come without."""
 
 
 def mirror_table(names: tuple[str, ...], mirrored: Mapping[str, str]) -> NDArray[np.int64]:
@@ -71,6 +73,7 @@ def make_batch(
     pictures = np.empty((count, frames, height, width, 3), np.float32)
     labels = clips.labels[chosen].copy()
     frame_labels = np.empty((count, frames), np.int64)
+    hands = None if clips.hands is None else np.empty((count, frames, 2, 2), np.float32)
     # One table lookup or multiplication per pixel is what this can cost.
     scale = 1.0 / (255.0 * np.array(std[::-1], np.float32))
     shift = np.array(mean[::-1], np.float32) / np.array(std[::-1], np.float32)
@@ -78,6 +81,7 @@ def make_batch(
         start = 0 if rng is None else int(rng.integers(0, total - frames + 1))
         truth = clips.frame_labels[clip, start : start + frames].astype(np.int64)
         source = clips.frames[clip, start : start + frames]
+        matrix = np.eye(2, 3)
         if start:
             lost = ~np.isin(truth[:_UNSEEN], list(steady))
             truth[:_UNSEEN][lost] = IGNORED
@@ -97,10 +101,16 @@ def make_batch(
                 else:
                     truth = partners[truth]
                     labels[row] = partners[labels[row]]
-            _vary(pictures[row], source, rng, flip, scale, shift)
+            matrix = _view(source.shape[1:3], rng, flip)
+            _vary(pictures[row], source, rng, matrix, scale, shift)
         frame_labels[row] = truth
+        if hands is not None and clips.hands is not None:
+            size = np.array(source.shape[2:0:-1])
+            places = clips.hands[clip, start : start + frames] * size
+            hands[row] = (places @ matrix[:, :2].T + matrix[:, 2]) / size
     rgb = np.ascontiguousarray(pictures.reshape(count * frames, height, width, 3)[..., ::-1])
-    return Batch(rgb, labels, frame_labels.reshape(-1))
+    flat = None if hands is None else hands.reshape(-1, 2, 2)
+    return Batch(rgb, labels, frame_labels.reshape(-1), flat)
 
 
 def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -110,26 +120,31 @@ def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return smaller
 
 
+def _view(size: tuple[int, ...], rng: np.random.Generator, flip: bool) -> NDArray[np.float64]:
+    """Crop and mirror as a matrix (2, 3) from the clip's pixels to the batch's."""
+    height, width = size
+    zoom = rng.uniform(0.88, 1.18)
+    stretch = rng.uniform(0.94, 1.06)
+    dx, dy = rng.normal(0.0, 0.04, 2) * (width, height)
+    across, down = zoom * stretch * (-1.0 if flip else 1.0), zoom / stretch
+    return np.array(
+        [
+            [across, 0.0, 0.5 * width * (1.0 - across) + dx],
+            [0.0, down, 0.5 * height * (1.0 - down) + dy],
+        ]
+    )
+
+
 def _vary(
     target: NDArray[np.float32],
     source: NDArray[np.uint8],
     rng: np.random.Generator,
-    flip: bool,
+    matrix: NDArray[np.float64],
     scale: NDArray[np.float32],
     shift: NDArray[np.float32],
 ) -> None:
-    """Crop, mirror, stutter, and change light and colour; the same for all frames of a clip."""
+    """Move, stutter, and change light and colour; the same for all frames of a clip."""
     height, width = source.shape[1:3]
-    zoom = rng.uniform(0.88, 1.18)
-    stretch = rng.uniform(0.94, 1.06)
-    dx, dy = rng.normal(0.0, 0.04, 2) * (width, height)
-    mirror = -1.0 if flip else 1.0
-    matrix = np.array(
-        [
-            [mirror * zoom * stretch, 0.0, width * 0.5 * (1.0 - mirror * zoom * stretch) + dx],
-            [0.0, zoom / stretch, height * 0.5 * (1.0 - zoom / stretch) + dy],
-        ]
-    )
     gain = np.exp(rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, 3)).astype(np.float32)
     lift = np.float32(rng.normal(0.0, 0.12)) + rng.normal(0.0, 0.04, 3).astype(np.float32)
     grey = rng.random() < 0.08

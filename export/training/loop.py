@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 import math
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftedge.export.models import StreamingModel
+from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.training.augment import Batch, make_batch, mirror_table
 from shiftedge.export.training.clips import IGNORED, ClipSet
+from shiftedge.export.training.hands import HandLesson
 from shiftedge.runtime.capture.synthetic.labels import MIRRORED
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
@@ -48,6 +50,8 @@ class Settings:
     threads: int = 2
     mirror: bool = True
     """Whether clips may be mirrored, which swaps "Swiping Left" and "Swiping Right"."""
+    lesson: float = 1.0
+    """Weight of the lesson about hands at the start; it falls to 0 at the end."""
     steady: tuple[str, ...] = ("No gesture", "Doing other things")
     """Labels that hold at any moment of their clips."""
     max_steps: int | None = None
@@ -147,63 +151,101 @@ def fit(
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    rng = np.random.default_rng((settings.seed, 7))
     net.to(memory_format=torch.channels_last)  # twice as fast as NCHW in oneDNN's training
-    model = StreamingModel(net)
-    full = (clips.frames.shape[2], clips.frames.shape[3])
-    length = min(settings.frames, clips.frames.shape[1])
-    steady = frozenset(i for i, name in enumerate(clips.names) if name in settings.steady)
-    mirror = mirror_table(clips.names, MIRRORED) if settings.mirror else None
-    steps = math.ceil(len(clips) / settings.batch)
-    optimizer = torch.optim.AdamW(_groups(net, settings.decay), lr=settings.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=settings.rate,
-        total_steps=max(2, steps * settings.epochs),
-        pct_start=min(0.3, max(0.05, 300 / max(1, steps * settings.epochs))),
-    )
-    history: list[Epoch] = []
-    done = 0
-    for number in range(settings.epochs):
+    with contextlib.ExitStack() as stack:
+        heads: HandLesson | None = None
+        if clips.hands is not None and settings.lesson > 0.0 and isinstance(net, MobileNetV2):
+            aspect = clips.frames.shape[3] / clips.frames.shape[2]
+            heads = stack.enter_context(HandLesson(net, aspect))
+        run = _Run(net, heads, clips, settings)
+        history: list[Epoch] = []
+        for number in range(settings.epochs):
+            history.append(run.epoch(number, after_step))
+            if after_epoch is not None:
+                after_epoch(history[-1])
+            if run.finished:
+                break
+    return history
+
+
+class _Run:
+    """What lasts from step to step."""
+
+    def __init__(
+        self, net: nn.Module, heads: HandLesson | None, clips: ClipSet, settings: Settings
+    ) -> None:
+        self._net, self._heads, self._clips, self._settings = net, heads, clips, settings
+        self._model = StreamingModel(net)
+        self._rng = np.random.default_rng((settings.seed, 7))
+        self._length = min(settings.frames, clips.frames.shape[1])
+        names = clips.names
+        self._steady = frozenset(i for i, n in enumerate(names) if n in settings.steady)
+        self._mirror = mirror_table(names, MIRRORED) if settings.mirror else None
+        self._total = math.ceil(len(clips) / settings.batch) * settings.epochs
+        self._done = 0
+        groups = _groups(net, settings.decay)
+        if heads is not None:
+            groups.append({"params": list(heads.parameters()), "weight_decay": 0.0})
+        self._optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer,
+            max_lr=settings.rate,
+            total_steps=max(2, self._total),
+            pct_start=min(0.3, max(0.05, 300 / max(1, self._total))),
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the settings ask for no further step."""
+        return self._settings.max_steps is not None and self._done >= self._settings.max_steps
+
+    def epoch(self, number: int, after_step: Callable[[int], None] | None) -> Epoch:
+        """One pass over the clips."""
         started = time.perf_counter()
+        settings = self._settings
+        full = (self._clips.frames.shape[2], self._clips.frames.shape[3])
         height, width = _size(settings, number, full)
-        order = rng.permutation(len(clips))
+        order = self._rng.permutation(len(self._clips))
         losses, right, counted = [], 0.0, 0
-        net.train()
+        self._net.train()
         for first in range(0, len(order), settings.batch):
             batch = make_batch(
-                clips,
+                self._clips,
                 np.sort(order[first : first + settings.batch]),
-                rng,
-                frames=length,
+                self._rng,
+                frames=self._length,
                 height=height,
                 width=width,
                 mean=IMAGENET_MEAN,
                 std=IMAGENET_STD,
-                mirror=mirror,
-                steady=steady,
+                mirror=self._mirror,
+                steady=self._steady,
             )
-            # The array is NHWC: seen as NCHW it already is channels_last.
-            frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
-            loss, hits = _loss(clip_logits(model, frames, length), batch, settings)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
+            loss, hits = self._step(batch)
+            losses.append(loss)
             right, counted = right + float(hits.sum()), counted + len(hits)
-            done += 1
             if after_step is not None:
                 after_step(len(batch.labels))
-            if settings.max_steps is not None and done >= settings.max_steps:
+            if self.finished:
                 break
         seconds = time.perf_counter() - started
-        mean = float(np.mean(losses))
-        epoch = Epoch(number + 1, mean, right / max(counted, 1), seconds, height, losses)
-        history.append(epoch)
-        if after_epoch is not None:
-            after_epoch(epoch)
-        if settings.max_steps is not None and done >= settings.max_steps:
-            break
-    return history
+        accuracy = right / max(counted, 1)
+        return Epoch(number + 1, float(np.mean(losses)), accuracy, seconds, height, losses)
+
+    def _step(self, batch: Batch) -> tuple[float, Tensor]:
+        settings = self._settings
+        # The array is NHWC: seen as NCHW it already is channels_last.
+        frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
+        loss, hits = _loss(clip_logits(self._model, frames, self._length), batch, settings)
+        shown = float(loss.detach())
+        if self._heads is not None and batch.hands is not None:
+            share = 1.0 - self._done / max(1, self._total)
+            hands = torch.from_numpy(batch.hands)
+            loss = loss + settings.lesson * share * self._heads.loss(hands, self._length)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._net.parameters(), 5.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._done += 1
+        return shown, hits

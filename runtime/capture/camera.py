@@ -16,7 +16,7 @@ from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, Live
 from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.errors import SourceError
 
-__all__ = ["camera_device", "check_camera", "connect_camera", "open_camera"]
+__all__ = ["camera_device", "camera_users", "check_camera", "connect_camera", "open_camera"]
 
 # linux/videodev2.h
 VIDIOC_QUERYCAP = 0x80685600

@@ -144,17 +144,16 @@ class CommandOutput:
         self._handle.close()
 
     def _stop(self) -> None:
-        group = self._process.pid
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGTERM)
+        """SIGTERM, then SIGKILL, to the whole group; returns when nothing of it runs."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):  # all of it has gone already
+                os.killpg(self._process.pid, number)
             until_s = time.monotonic() + TERMINATE_S
-            # poll() reaps the shell; the group lives on while anything that it started does.
-            while self._process.poll() is None or _any_runs(group):
-                if time.monotonic() > until_s:
-                    os.killpg(group, signal.SIGKILL)
-                    break
+            while time.monotonic() < until_s:
+                # poll() reaps the shell; the group lives on while anything that it started does.
+                if self._process.poll() is not None and not _any_runs(self._process.pid):
+                    return
                 time.sleep(POLL_S)
-        self._process.wait()
 
     def _read_stderr(self, pipes: _Pipes) -> bool:
         """Take what stderr holds; False when it holds nothing now or has ended."""

@@ -126,7 +126,7 @@ def _why_not(url: str, stall_s: float) -> str:
         return f"there is no host named {host}; check the address and the network"
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
-        return f"{host} does not answer at port {port} ({reason}); is it switched on"
+        return f"{host} does not answer at port {port} ({reason}); check that it is switched on"
     return (
         f"{host} answers at port {port} but sent no video within {stall_s:g} s; "
         "check the path, user name and password"

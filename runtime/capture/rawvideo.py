@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.errors import MissingExtraError
 
-__all__ = ["FORMATS", "ByteReader", "RawVideo", "to_bgr"]
+__all__ = ["FORMATS", "ByteReader", "RawVideo", "to_bgr", "yuv_to_bgr"]
 
 FORMATS = ("bgr24", "rgb24", "bgrx", "rgbx", "gray", "yuv420p", "nv12")
 """Pixel formats by FFmpeg's names, save bgrx and rgbx (four bytes, the last one ignored): FFmpeg's

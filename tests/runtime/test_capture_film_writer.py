@@ -54,20 +54,24 @@ def test_a_frame_of_another_size_is_fitted_in(tmp_path: Path) -> None:
     assert thin.shape == (48, 64, 3)
 
 
+def film_then_raise(path: Path, error: BaseException) -> None:
+    with FilmWriter(path, SIZE, 10.0) as film:
+        film.write(picture())
+        raise error
+
+
 def test_ctrl_c_keeps_what_was_filmed(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    with pytest.raises(KeyboardInterrupt), FilmWriter(path, SIZE, 10.0) as film:
-        film.write(picture())
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        film_then_raise(path, KeyboardInterrupt())
     assert len(list(open_source(str(path)))) == 1
 
 
 def test_an_error_leaves_the_old_film(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"the old film")
-    with pytest.raises(ZeroDivisionError), FilmWriter(path, SIZE, 10.0) as film:
-        film.write(picture())
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        film_then_raise(path, ZeroDivisionError())
     assert path.read_bytes() == b"the old film"
     assert os.listdir(tmp_path) == ["a.mp4"]
 

@@ -58,7 +58,8 @@ class Server:
                 )
             elif plan != "silent":
                 client.sendall(
-                    b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
+                    b"HTTP/1.0 200 OK\r\n"
+                    b"Content-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
                 )
                 part = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(JPEG)
                 client.sendall((part + JPEG + b"\r\n") * 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -36,10 +37,13 @@ def is_alive(process_group: int) -> bool:
         os.killpg(process_group, 0)
     except ProcessLookupError:
         return False
-    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
-    fields = [stat.rpartition(")")[2].split() for stat in stats]
-    # In a container without an init process, orphans may stay as zombies that nobody reaps.
-    return any(int(field[2]) == process_group and field[0] != "Z" for field in fields)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            state, _, group, *_ = path.read_text().rpartition(")")[2].split()
+            # In a container without an init process, orphans may stay as zombies for ever.
+            if int(group) == process_group and state not in "ZX":
+                return True
+    return False
 
 
 # Good commands
@@ -241,9 +245,10 @@ def test_a_wrong_pipe_says_what_is_wrong(text: str, sentence: str) -> None:
 @given(st.text())
 def test_any_pipe_text_parses_or_is_refused(text: str) -> None:
     try:
-        assert parse_pipe(text).command
-    except SourceError as error:
-        assert "pipe:" in str(error)
+        parsed = parse_pipe(text)
+    except SourceError:
+        return
+    assert parsed.command
 
 
 @given(

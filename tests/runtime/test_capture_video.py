@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -190,7 +191,7 @@ def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) 
     stamps = [times.stamp(position) for position in positions_ms]
     assert stamps[0] == 0.0
     assert all(math.isfinite(stamp) for stamp in stamps)
-    for before, after in zip(stamps, stamps[1:], strict=False):
+    for before, after in itertools.pairwise(stamps):
         assert before <= after <= before + LONGEST_PAUSE_S + 1.0
 
 

@@ -231,6 +231,17 @@ def test_garbage(tmp_path: Path, data: bytes) -> None:
         OnnxRuntimeEngine(path)
 
 
+@pytest.mark.parametrize("word", [b"Stop Sign", b"state_1", b"conv_1"])
+def test_text_that_is_not_utf_8(
+    tiny_onnx: Path, tmp_path: Path, word: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "text.onnx"
+    path.write_bytes(tiny_onnx.read_bytes().replace(word, b"\xff" * len(word)))
+    with pytest.raises((ModelError, SpecError), match=r"text\.onnx"):
+        OnnxRuntimeEngine(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_refused_file_says_nothing_on_stderr(tmp_path: Path) -> None:
     path = tmp_path / "garbage.onnx"
     path.write_bytes(b"hello")

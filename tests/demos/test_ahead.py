@@ -1,0 +1,66 @@
+"""Reading ahead changes when frames are made, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from playback import Frames, film_of
+
+from shiftedge.demos.ahead import ReadAhead
+from shiftedge.runtime.capture import FrameSource, TimedFrame
+from shiftedge.runtime.errors import SourceError
+
+
+def test_the_same_frames_in_the_same_order() -> None:
+    frames = film_of([(0, 10.0)])
+    with ReadAhead(Frames(frames)) as ahead:
+        assert ahead.rate_hz == 24.0
+        assert [frame.index for frame in ahead] == list(range(240))
+
+
+def test_nothing_comes_of_nothing() -> None:
+    assert list(ReadAhead(Frames([]))) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_an_error_comes_after_the_frames_before_it(count: int) -> None:
+    source = Frames(film_of([(0, count / 24)]), error=SourceError("The file is cut short."))
+    taken = []
+    with pytest.raises(SourceError, match="cut short"):  # noqa: PT012 - how far it got matters
+        for frame in ReadAhead(source):
+            taken.append(frame)  # noqa: PERF402 - extend would lose those before the error
+    assert len(taken) == count
+
+
+class Endless(FrameSource):
+    name, live, rate_hz = "endless", False, 30.0
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        image = np.zeros((480, 640, 3), np.uint8)
+        while True:
+            self.given += 1
+            yield TimedFrame(image, self.given / 30, self.given)
+
+    def close(self) -> None:
+        pass
+
+
+def test_it_stays_within_its_memory_and_ends_when_closed() -> None:
+    source = Endless()
+    ahead = ReadAhead(source)
+    threads = set(threading.enumerate())
+    frames = iter(ahead)
+    for _ in range(5):
+        next(frames)
+    ahead.close()
+    assert list(frames) == []
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5.0)
+        assert not thread.is_alive()
+    assert source.given < 64, "16 MiB are 18 frames of 640x480"

@@ -1,0 +1,164 @@
+"""The spec as text: a round trip, every limit, and no text that does more than SpecError."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shiftedge.runtime.errors import SpecError
+from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
+
+GOOD = ModelSpec(
+    name="tiny",
+    labels=("No gesture", "Swiping Left"),
+    height=24,
+    width=32,
+    resize_short_side=28,
+    states=(StateSpec("a", (1, 2, 12, 16)), StateSpec("b", (1, 4, 6, 8))),
+    receptive_field=3,
+    silent_labels=("No gesture",),
+    decoder=DecoderSettings(enter=0.7),
+)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(GOOD.to_json()), **changes}
+
+
+def test_round_trip() -> None:
+    assert ModelSpec.from_json(GOOD.to_json()) == GOOD
+    assert ModelSpec.from_json(GOOD.to_json(indent=2)) == GOOD
+    assert ModelSpec.from_dict(document()) == GOOD
+    assert hash(GOOD) == hash(ModelSpec.from_json(GOOD.to_json()))
+
+
+def test_labels_of_any_script_survive() -> None:
+    spec = dataclasses.replace(GOOD, labels=("左へ", "🖐"), silent_labels=())
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    assert "左へ" in spec.to_json()
+
+
+def test_derived_numbers() -> None:
+    assert (GOOD.classes, GOOD.state_size) == (2, 384 + 192)
+    assert GOOD.states[1].size == 192
+
+
+def test_optional_fields_have_defaults() -> None:
+    short = document()
+    for key in ("frame_rate_hz", "max_gap_s", "mean", "std", "silent_labels", "decoder"):
+        del short[key]
+    spec = ModelSpec.from_dict(short)
+    assert (spec.frame_rate_hz, spec.max_gap_s, spec.silent_labels) == (12.0, 1.0, ())
+    assert spec.decoder == DecoderSettings()
+
+
+def test_unknown_keys_are_for_later_versions() -> None:
+    later = document(colour="red")
+    later["decoder"]["mood"] = 1
+    assert ModelSpec.from_dict(later) == GOOD
+
+
+@pytest.mark.parametrize("key", ["name", "labels", "height", "width", "states", "receptive_field"])
+def test_a_missing_field_is_named(key: str) -> None:
+    short = document()
+    del short[key]
+    with pytest.raises(SpecError, match=key):
+        ModelSpec.from_dict(short)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("null", "is a NoneType; expected a JSON object"),
+        ("[]", "is a list"),
+        ("{}", "schema None"),
+        ('{"schema": "1"}', "schema '1'"),
+        ('{"schema": true}', "schema True"),
+        ('{"schema": 0}', "schema 0"),
+        ('{"schema": 99}', "schema 99, and this shiftedge reads up to 1: upgrade"),
+    ],
+)
+def test_text_that_is_no_spec(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        ModelSpec.from_json(text)
+
+
+BAD_FIELDS: list[tuple[str, Any]] = [
+    *[("name", value) for value in ("", None, 3, ["a"])],
+    *[("labels", value) for value in ([], None, "abc", ["a", "a"], ["a", ""], [1, 2], [[], []])],
+    *[("silent_labels", value) for value in (["unknown"], None, "No gesture", [[]])],
+    *[
+        (side, value)
+        for side in ("height", "width", "resize_short_side")
+        for value in (0, -1, 8193, 2.5, "24", None, True)
+    ],
+    *[("receptive_field", value) for value in (0, -1, 1.5, None, 10**9)],
+    *[("frame_rate_hz", value) for value in (0, -12, 1e9, "12", None, float("nan"), float("inf"))],
+    *[("max_gap_s", value) for value in (0, -1, 0.01, None, "1", float("nan"))],
+    *[("mean", value) for value in ([], [1, 2], [1, 2, 3, 4], None, ["a", 0, 0], [0, 0, None])],
+    *[("std", value) for value in ([0, 1, 1], [-1, 1, 1], [1, 1], None, [1, 1, float("nan")])],
+    *[("states", value) for value in (None, {}, "s", [None], [{}], [{"name": "s"}], [[]])],
+    *[
+        ("states", [{"name": "s", "shape": shape}])
+        for shape in (None, [], [0], [-1], [1.5], ["1"], [1 << 40], [None], [[1]], "12")
+    ],
+    ("states", [{"shape": [1]}]),
+    ("states", [{"name": "", "shape": [1]}]),
+    ("states", [{"name": 3, "shape": [1]}]),
+    ("states", [{"name": "s", "shape": [1]}] * 2),
+    *[("decoder", value) for value in (None, [], 3, "x")],
+    *[("decoder", {"enter": value}) for value in (-0.1, 1.1, None, "x", float("nan"))],
+    ("decoder", {"enter": 0.3, "exit": 0.5}),
+    *[
+        ("decoder", {key: value})
+        for key in ("smoothing_s", "min_duration_s", "rearm_s")
+        for value in (-1, 1e9, None, "x")
+    ],
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_FIELDS)
+def test_a_field_out_of_range_is_named(key: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=key.rstrip("s")) as caught:
+        ModelSpec.from_dict(document(**{key: value}))
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("key", ["frame_rate_hz", "max_gap_s"])
+def test_a_whole_number_too_large_for_a_float(key: str) -> None:
+    with pytest.raises(SpecError, match=key):
+        ModelSpec.from_dict(document(**{key: 10**400}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_gives_a_spec_error(text: str) -> None:
+    with pytest.raises(SpecError):
+        ModelSpec.from_json(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(key=st.sampled_from(sorted(document())), value=JSON)
+def test_any_value_of_any_field_is_read_or_refused(key: str, value: Any) -> None:
+    try:
+        spec = ModelSpec.from_dict(document(**{key: value}))
+    except SpecError:
+        return
+    assert ModelSpec.from_json(spec.to_json()) == spec
