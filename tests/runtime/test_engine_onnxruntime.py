@@ -231,7 +231,7 @@ def test_garbage(tmp_path: Path, data: bytes) -> None:
         OnnxRuntimeEngine(path)
 
 
-@pytest.mark.parametrize("word", [b"Stop Sign", b"state_1", b"conv_1"])
+@pytest.mark.parametrize("word", [b"Stop Sign", b"state_1"])
 def test_text_that_is_not_utf_8(
     tiny_onnx: Path, tmp_path: Path, word: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
