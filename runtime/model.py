@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import struct
 import threading
@@ -92,12 +91,7 @@ def load(
 def _load_onnx(path: Path, threads: int | None, providers: Sequence[Provider] | None) -> Model:
     from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
-    engine = OnnxRuntimeEngine(path, threads=threads, providers=providers)
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return Model(engine, digest=digest.digest())
+    return Model(OnnxRuntimeEngine(path, threads=threads, providers=providers))
 
 
 class Model:
@@ -105,14 +99,12 @@ class Model:
 
     Args:
         engine: what computes the step.
-        digest: identifies the weights, 16 bytes or more, for snapshots; None takes the spec alone.
     """
 
-    def __init__(self, engine: Engine, *, digest: bytes | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.spec: ModelSpec = engine.spec
         self.preprocessor = Preprocessor(self.spec)
-        self.digest = digest or hashlib.sha256(self.spec.to_json().encode()).digest()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -214,7 +206,7 @@ class Stream:
                 SNAPSHOT_MAGIC,
                 SNAPSHOT_VERSION,
                 SNAPSHOT_HEADER.size,
-                self._model.digest[:16],
+                self._model.engine.digest[:16],
                 self._layout,
                 len(block),
                 self._frames,
@@ -265,7 +257,7 @@ class Stream:
             )
         if header_size != size or header_sum != zlib.crc32(snapshot[: size - 4]):
             raise SnapshotError("The snapshot's header is damaged; take a new one.")
-        if digest != self._model.digest[:16]:
+        if digest != self._model.engine.digest[:16]:
             raise SnapshotError(
                 "The snapshot is of another model; restore it into the model that made it."
             )

@@ -18,10 +18,14 @@ from typing import Any
 import numpy as np
 
 from shiftedge.runtime.capture import FrameSource, LatestFrame, Paced, TimedFrame, open_source
-from shiftedge.runtime.live import LiveStream, Result
+from shiftedge.runtime.live import Decoder, LiveStream, Result
 from shiftedge.runtime.model import Model
 
 __all__ = ["Observed", "Session", "Summary"]
+
+STALL_S = 60.0
+"""Longest wait for a frame of a live source: a last resort against a driver that hangs, well above
+the time that sources themselves spend on trying again."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Session:
         realtime: play a recording at its own pace like a camera, dropping frames when late.
         on_note: told in a sentence of what a user should know: a camera lost and found again, or
             states emptied.
+        decoder: see :class:`LiveStream`.
     """
 
     def __init__(
@@ -82,9 +87,10 @@ class Session:
         *,
         realtime: bool = False,
         on_note: Callable[[str], None] = lambda text: None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.model = model
-        self.live = LiveStream(model)
+        self.live = LiveStream(model, decoder)
         opened = open_source(source, on_event=on_note) if isinstance(source, str) else source
         self.source = opened
         self._latest: LatestFrame | None = None
@@ -92,7 +98,7 @@ class Session:
         if realtime and not opened.live:
             self._frames = opened = Paced(opened)
         if opened.live:
-            self._frames = self._latest = LatestFrame(opened)
+            self._frames = self._latest = LatestFrame(opened, stall_s=STALL_S)
         self._note = on_note
         self._step_ms = array.array("d")
         self._taken = self._steps = self._events = 0

@@ -178,8 +178,7 @@ def _number(value: object, low: float, high: float) -> bool:
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= value <= high
+        and low <= value <= high  # NaN is not; and an int may be too large for a float
     )
 
 

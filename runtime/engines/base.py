@@ -51,6 +51,8 @@ class Engine(abc.ABC):
     version: str
     """Of the library underneath, for reports."""
     spec: ModelSpec
+    digest: bytes
+    """Identifies the weights, 16 bytes or more, so that a snapshot fits no other model."""
 
     @abc.abstractmethod
     def open_session(self) -> Session:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,7 @@ class FakeEngine(Engine):
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+        self.digest = hashlib.sha256(spec.to_json().encode()).digest()
         features = 3 * GRID * GRID
         angles = np.outer(np.arange(1, spec.classes + 1), np.arange(1, features + 1))
         self.projection: NDArray[np.float32] = np.cos(angles).astype(np.float32)

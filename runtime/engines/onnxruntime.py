@@ -8,6 +8,7 @@ only to the set that does not count.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,6 +109,7 @@ class OnnxRuntimeEngine(Engine):
             raise ModelError(
                 f"{self.path} holds text that is not UTF-8, so it is damaged: export it again."
             ) from error
+        self.digest = _sha256(self.path)
         device, self.device_id = _device(wanted[0])
         self.device: str = device
 
@@ -208,6 +210,14 @@ class _Tensor:
         if not self._shared:
             self.host[...] = self.value.numpy()
         return self.host
+
+
+def _sha256(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.digest()
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def test_a_live_source_counts_what_it_drops(reading_model: Model, play: PlaySour
     assert report.numbers.frames + report.numbers.dropped == 96
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell that runs tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_in_order(
     reading_model: Model, play: PlaySource, tmp_path: Path, number: signal.Signals
@@ -111,6 +121,7 @@ def test_an_interrupt_ends_in_order(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_a_second_interrupt_does_not_cost_the_film(
     reading_model: Model, play: PlaySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -255,13 +255,15 @@ def test_snapshots_of_others_are_refused(
     feed(stream, moving_frames[:2])
     before = stream.snapshot()
 
+    reweighted = FakeEngine(spec)
+    reweighted.digest = bytes(32)
     renamed = FakeEngine(spec)
     renamed.name = "other"
     states = (StateSpec("s", (1, 2, 24, 32)),)
     wider = ModelSpec("tiny", spec.labels, 24, 32, 28, states, 3)
     cases = [
         (Model(FakeEngine(wider)), "of another model"),
-        (Model(FakeEngine(spec), digest=bytes(32)), "of another model"),
+        (Model(reweighted), "of another model"),
         (Model(renamed), "another engine.*this one is fake"),
     ]
     for other, message in cases:

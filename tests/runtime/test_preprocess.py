@@ -36,21 +36,18 @@ def reference_box(
     return (image_height - rows) // 2, (image_width - columns) // 2, rows, columns
 
 
-def reference_weights(size: int, count: int, area: bool) -> NDArray[np.float64]:
+def reference_weights(size: int, count: int, factor: int) -> NDArray[np.float64]:
     """How much of each input place goes into each output, one at a time, shape (count, size)."""
     weights = np.zeros((count, size))
+    boxes = size // factor
+    start = (size % factor) // 2
     for i in range(count):
-        if area:
-            low, high = i * size, (i + 1) * size  # in parts of 1 / count of a pixel
-            for k in range(size):
-                overlap = min(high, (k + 1) * count) - max(low, k * count)
-                weights[i, k] = max(0, overlap) / size
-        else:
-            place = (Fraction(2 * i + 1, 2)) * Fraction(size, count) - Fraction(1, 2)
-            place = min(max(place, Fraction(0)), Fraction(size - 1))
-            left = math.floor(place)
-            weights[i, left] += 1 - (place - left)
-            weights[i, min(left + 1, size - 1)] += place - left
+        place = (Fraction(2 * i + 1, 2)) * Fraction(boxes, count) - Fraction(1, 2)
+        place = min(max(place, Fraction(0)), Fraction(boxes - 1))
+        left = math.floor(place)
+        for box, share in ((left, 1 - (place - left)), (min(left + 1, boxes - 1), place - left)):
+            for k in range(start + box * factor, start + (box + 1) * factor):
+                weights[i, k] += float(share) / factor
     return weights
 
 
@@ -59,9 +56,9 @@ def reference_fit(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float
         *image.shape[:2], spec.height, spec.width, spec.resize_short_side
     )
     crop = image[top : top + rows, left : left + columns].astype(np.float64)
-    area = rows >= spec.height and columns >= spec.width
-    down = reference_weights(rows, spec.height, area)
-    across = reference_weights(columns, spec.width, area)
+    factor = max(1, min(rows // spec.height, columns // spec.width))
+    down = reference_weights(rows, spec.height, factor)
+    across = reference_weights(columns, spec.width, factor)
     return np.einsum("jl,ilc->ijc", across, np.einsum("ik,klc->ilc", down, crop))
 
 
@@ -102,7 +99,8 @@ def test_fit_equals_the_float64_reference(size: tuple[int, int, int, int, int]) 
     assert fitted.dtype == np.uint8
     assert fitted.shape == (spec.height, spec.width, 3)
     assert fitted.flags.c_contiguous
-    assert np.abs(fitted - exact).max() <= 1.0
+    # Rounded once after the boxes and once at the end, the latter from fixed point in OpenCV.
+    assert np.abs(fitted - exact).max() <= 1.2
     assert abs((fitted - exact).mean()) < 0.2  # rounded; cut off, it would be -0.5
 
 
@@ -132,7 +130,9 @@ def test_numpy_and_opencv_agree_within_one_level(height: int, width: int, seed: 
     pytest.importorskip("cv2")
     crop = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     with_opencv = preprocess._resize(crop, 24, 32).astype(int)
-    with_numpy = preprocess._resize_numpy(crop, 24, 32).astype(int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preprocess, "_opencv", lambda: None)
+        with_numpy = preprocess._resize(crop, 24, 32).astype(int)
     assert np.abs(with_opencv - with_numpy).max() <= 1
 
 
