@@ -20,7 +20,6 @@ from shiftedge.demos.score import score
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.live import LiveStream
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.session import Observed, Session
 
@@ -94,8 +93,9 @@ def show(
         truth = tuple(getattr(source, "truth", ()))
         if not source.live:
             source = ReadAhead(source)
-        session = Session(model, source, realtime=realtime, on_note=on_note)
-        run = _Run(session, film, truth, screen, on_event or _ignore)
+        decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
+        session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
+        run = _Run(session, decoder, film, truth, screen, on_event or _ignore)
         error = None
         try:
             ended = run.follow(limit_s)
@@ -129,6 +129,7 @@ class _Run:
     def __init__(
         self,
         session: Session,
+        decoder: GestureDecoder,
         film: Path | None,
         truth: tuple[TrueEvent, ...],
         screen: Shown | None,
@@ -145,9 +146,7 @@ class _Run:
         self._on_event = on_event
         self._presenter: Presenter | None = None
         self._recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
-        # The session's own decoder, but within reach: its probabilities are to be seen.
-        self._decoder = GestureDecoder(session.model.spec)
-        session.live = LiveStream(session.model, self._decoder)
+        self._decoder = decoder
 
     def follow(self, limit_s: float | None) -> str:
         """Take frames until there is a reason to end; returns it."""

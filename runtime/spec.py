@@ -54,7 +54,7 @@ class DecoderSettings:
     enter: float = 0.6
     """Smoothed probability at which a gesture begins to count."""
     exit: float = 0.3
-    """Smoothed probability below which a gesture has ended. At most ``enter``."""
+    """Smoothed probability below which a gesture has ended. Above 0, at most ``enter``."""
     min_duration_s: float = 0.08
     """How long a gesture must stay at or above ``exit`` after entry before it is reported."""
     rearm_s: float = 0.5
@@ -244,6 +244,7 @@ def _check(spec: ModelSpec) -> None:
     for key in ("enter", "exit"):
         value = getattr(decoder, key)
         need(_number(value, 0.0, 1.0), f"decoder.{key}", value, "a probability from 0 to 1")
+    need(decoder.exit > 0, "decoder.exit", decoder.exit, "above 0, or no gesture would ever end")
     need(decoder.exit <= decoder.enter, "decoder.exit", decoder.exit, "at most decoder.enter")
     for key in ("smoothing_s", "min_duration_s", "rearm_s"):
         value = getattr(decoder, key)

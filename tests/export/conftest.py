@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
-pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+if TYPE_CHECKING:
+    import torch
 
 
 @pytest.fixture
 def trained() -> Callable[..., torch.nn.Module]:
     """A function that gives a network statistics and weights as training might leave them."""
+    import torch
+
+    torch.set_num_threads(1)  # the test machine's cores are few, and the networks small
 
     def randomise(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -42,6 +41,8 @@ def trained() -> Callable[..., torch.nn.Module]:
 @pytest.fixture
 def scene() -> Callable[..., torch.Tensor]:
     """A function that gives clips (N, T, 3, H, W) in which every frame differs."""
+    import torch
+
     from shiftedge.runtime.capture.synthetic.moving import moving_scene
 
     def clips(clip_count: int, frames: int, height: int, width: int) -> torch.Tensor:
