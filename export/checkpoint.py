@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -137,11 +138,11 @@ def _read(path: Path) -> Any:
             )  # torch warns of the legacy format the official file has
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error)
-        if "Unsupported global" in reason or "GLOBAL" in reason or "weights_only" in reason.lower():
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))  # the name it would have called
+        if wanted is not None:
             raise CheckpointError(
-                f"{path} asks to run code when it is opened ({_first_global(reason)}), which "
-                "shiftedge never does; load it where you trust it and save its state_dict alone."
+                f"{path} asks to run code when it is opened ({wanted[1]}), which shiftedge never "
+                "does; load it where you trust it and save its state_dict alone."
             ) from error
         raise CheckpointError(_damaged(path, size)) from error
     except (
@@ -166,13 +167,6 @@ def _damaged(path: Path, size: int) -> str:
         f"{path} ({size:,} bytes) is not a whole torch checkpoint: it is truncated, damaged or "
         "another kind of file; fetch or copy it again."
     )
-
-
-def _first_global(reason: str) -> str:
-    for word in reason.split():
-        if "." in word.strip("`.,") and not word.startswith(("http", "torch.load")):
-            return word.strip("`.,:")
-    return "a global that is not allowed"
 
 
 def _tensors(path: Path, document: Mapping[Any, Any]) -> dict[str, Tensor]:

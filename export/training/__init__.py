@@ -1,1 +1,6 @@
-"""Training: synthetic clips or a user's folder of clips in, a checkpoint and its scores out."""
+"""Training: rendered clips or a user's folder of clips in, a checkpoint and its scores out."""
+
+from shiftedge.export.training.loop import Settings
+from shiftedge.export.training.train import CHECKPOINT, SCORES, SYNTHETIC, Shape, train
+
+__all__ = ["CHECKPOINT", "SCORES", "SYNTHETIC", "Settings", "Shape", "train"]

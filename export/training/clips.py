@@ -7,6 +7,7 @@ that a set may be larger than the machine's memory and is made once.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -92,7 +93,8 @@ def synthetic_clips(
     shape = (count, frames, height, width, 3)
     pictures, truths = folder / f"{stem}.frames.npy", folder / f"{stem}.labels.npz"
     if not truths.exists():  # written last, so it stands for the whole
-        store = np.lib.format.open_memmap(pictures, mode="w+", dtype=np.uint8, shape=shape)
+        partial = folder / f"{stem}.{os.getpid()}.part"
+        store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         truth = np.empty((count, frames + 1), np.int8)
         hands = np.empty((count, frames, 2, 2), np.float32)
         tasks = [
@@ -105,7 +107,8 @@ def synthetic_clips(
             hands[task.first : task.last] = part_hands
             if advance is not None:
                 advance(task.last - task.first)
-        store.flush()
+        del store  # closes the mapping; the kernel writes it out when it likes
+        os.replace(partial, pictures)
         np.savez(truths, truth=truth, hands=hands)
     with np.load(truths) as arrays:
         truth, hands = arrays["truth"], arrays["hands"]

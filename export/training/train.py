@@ -1,0 +1,282 @@
+"""``shiftedge train``: data in, a checkpoint and its scores out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
+from shiftedge.export.models import build
+from shiftedge.export.to_onnx import describe
+from shiftedge.export.training.clips import ClipSet, synthetic_clips
+from shiftedge.export.training.folder import find_clips, load_clips, split_clips
+from shiftedge.export.training.loop import Epoch, Settings, fit
+from shiftedge.export.training.score import ClipScore, score_clips, score_films
+from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.files import atomic_path, output_folder
+from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import DecoderSettings, ModelSpec
+
+__all__ = ["CHECKPOINT", "SCORES", "SYNTHETIC", "Shape", "train"]
+
+SYNTHETIC = "synthetic:"
+"""DATA that stands for rendered clips."""
+CHECKPOINT = "checkpoint.pt"
+SCORES = "scores.json"
+"""Names of the files in the output folder."""
+
+_FOLDER_FRAMES = 36
+"""Frames kept of a user's clip: 3 s at 12 Hz, which is what Jester's clips last."""
+_UNSEEN_SEED = 1_000_003
+"""Films for the scores start at this seed plus the training's own."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The network, and the frames it is made for."""
+
+    multiplier: float = 0.35
+    """Of MobileNetV2's channels."""
+    height: int = 96
+    width: int = 128
+    rate_hz: float = 12.0
+    previous_frame: bool = True
+    """Whether the first convolution also sees the frame before."""
+    dropout: float = 0.1
+
+    def description(self, classes: int) -> dict[str, Any]:
+        """Arguments of :func:`shiftedge.export.models.build.build`."""
+        return {
+            "architecture": "mobilenet_v2",
+            "classes": classes,
+            "width": self.multiplier,
+            "previous_frame": self.previous_frame,
+            "dropout": self.dropout,
+        }
+
+
+def train(
+    data: str,
+    output: Path,
+    *,
+    epochs: int = 12,
+    clips: int = 12_000,
+    check_clips: int = 600,
+    films: int = 8,
+    seed: int = 0,
+    threads: int = 2,
+    workers: int = 1,
+    shape: Shape | None = None,
+    decoder: DecoderSettings | None = None,
+    start: Path | None = None,
+    cache: Path | None = None,
+    settings: Settings | None = None,
+    command: str = "",
+    bar: ProgressFactory = progress,
+) -> dict[str, Any]:
+    """Train a one-way model and write ``checkpoint.pt`` and ``scores.json`` into ``output``.
+
+    The checkpoint is replaced as a whole after each epoch, so Ctrl-C keeps the last one.
+
+    Args:
+        data: :data:`SYNTHETIC`, or a folder ``DATA/<Label name>/<clip>``.
+        output: folder, made if need be.
+        epochs: passes over the clips.
+        clips, check_clips: rendered clips to learn from and to check with.
+        films: rendered films of a minute for the scores; 0: none. Synthetic data only.
+        seed: fixes data, initial weights and order.
+        threads: of torch.
+        workers: processes that render.
+        shape: network and frame; the default is the bundled model's.
+        decoder: settings stored in the spec and used for the scores.
+        start: a checkpoint to go on from; its last layer is new if its labels are others.
+        cache: folder that keeps the rendered clips for the next run.
+        settings: everything else about training; ``epochs``, ``seed`` and ``threads`` win.
+        command: how this was called, for the record.
+        bar: shows progress.
+
+    Returns:
+        What ``scores.json`` holds.
+
+    Raises:
+        DataError: the data cannot be used.
+        CheckpointError: ``start`` cannot.
+        OutputError: ``output`` cannot be written to.
+    """
+    if epochs < 1:
+        raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
+    output = output_folder(output)
+    started = time.perf_counter()
+    shape = shape or Shape()
+    settings = dataclasses.replace(
+        settings or Settings(), epochs=epochs, seed=seed, threads=threads
+    )
+    synthetic = data == SYNTHETIC
+    if synthetic:
+        learn = _rendered(clips, "train", seed, shape, workers, cache, bar)
+        check = _rendered(check_clips, "validation", seed, shape, workers, cache, bar)
+    else:
+        learn, check = _from_folder(Path(data), shape, bar)
+        settings = dataclasses.replace(settings, frames=_FOLDER_FRAMES)
+    torch.manual_seed(seed)
+    description = shape.description(len(learn.names))
+    net = build(description)
+    if start is not None:
+        _take_over(net, start, learn.names)
+    spec = describe(
+        net,
+        name="gestures",
+        labels=learn.names,
+        height=shape.height,
+        width=shape.width,
+        resize_short_side=min(shape.height, shape.width),
+        frame_rate_hz=shape.rate_hz,
+        **({} if decoder is None else {"decoder": decoder}),
+    )
+    record: dict[str, Any] = {
+        "data": data if synthetic else "folder",
+        "clips": len(learn),
+        "seed": seed,
+        "epochs": 0,
+        "command": command,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+    }
+
+    def keep(epoch: Epoch) -> None:
+        record.update(
+            epochs=epoch.number,
+            loss=round(epoch.loss, 4),
+            frame_accuracy=round(epoch.frame_accuracy, 4),
+            seconds=round(time.perf_counter() - started, 1),
+        )
+        save_checkpoint(
+            output / CHECKPOINT,
+            net,
+            description,
+            labels=learn.names,
+            spec=_stored(spec),
+            training=record,
+        )
+
+    with bar("training", settings.epochs * len(learn), "clips") as advance:
+        fit(net, learn, settings, after_epoch=keep, after_step=advance)
+    scores = {**record, "clip": _clip_score(net, check, spec, bar)}
+    if synthetic and films:
+        scores["films"], scores["still"] = _film_scores(net, spec, seed, films, bar)
+    with atomic_path(output / SCORES) as temporary:
+        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def _rendered(
+    count: int,
+    split: str,
+    seed: int,
+    shape: Shape,
+    workers: int,
+    cache: Path | None,
+    bar: ProgressFactory,
+) -> ClipSet:
+    with bar(f"rendering clips ({split})", count, "clips") as advance:
+        return synthetic_clips(
+            count,
+            seed=seed,
+            split=split,
+            rate_hz=shape.rate_hz,
+            height=shape.height,
+            width=shape.width,
+            workers=workers,
+            cache=cache,
+            advance=advance,
+        )
+
+
+def _from_folder(data: Path, shape: Shape, bar: ProgressFactory) -> tuple[ClipSet, ClipSet]:
+    found = find_clips(data)
+    names = tuple(sorted({clip.label for clip in found}))
+    sets = []
+    with bar("reading clips", len(found), "clips") as advance:
+        for part in split_clips(found):
+            sets.append(
+                load_clips(
+                    part,
+                    names,
+                    frames=_FOLDER_FRAMES,
+                    rate_hz=shape.rate_hz,
+                    height=shape.height,
+                    width=shape.width,
+                    advance=advance,
+                )
+            )
+    return sets[0], sets[1]
+
+
+def _take_over(net: nn.Module, start: Path, labels: tuple[str, ...]) -> None:
+    """Copy the weights of ``start`` that fit; the last layer only if the labels are the same."""
+    checkpoint = load_checkpoint(start)
+    weights = checkpoint.net.state_dict()
+    own = net.state_dict()
+    same = checkpoint.labels == labels
+    fitting = {
+        key: value
+        for key, value in weights.items()
+        if key in own
+        and own[key].shape == value.shape
+        and (same or not key.startswith("classifier"))
+    }
+    if len(fitting) < len(own) // 2:
+        raise DataError(
+            f"{start} fits {len(fitting)} of the {len(own)} tensors of the network to train; "
+            "expected a checkpoint of the same architecture and width."
+        )
+    net.load_state_dict(fitting, strict=False)
+
+
+def _stored(spec: ModelSpec) -> dict[str, Any]:
+    """The part of the spec that training fixes, as plain values."""
+    keys = ("height", "width", "resize_short_side", "frame_rate_hz", "mean", "std")
+    everything = dataclasses.asdict(spec)
+    stored = {key: everything[key] for key in (*keys, "max_gap_s", "silent_labels", "decoder")}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
+
+
+def _clip_score(
+    net: nn.Module, check: ClipSet, spec: ModelSpec, bar: ProgressFactory
+) -> dict[str, Any]:
+    with bar("checking on clips", len(check), "clips") as advance:
+        score: ClipScore = score_clips(net, check, spec, advance)
+    return {
+        "clips": score.clips,
+        "accuracy": round(score.accuracy, 4),
+        "recall": {name: round(value, 4) for name, value in score.recall.items()},
+        "labels": list(check.names),
+        "confusion": score.confusion,
+    }
+
+
+def _film_scores(
+    net: nn.Module, spec: ModelSpec, seed: int, films: int, bar: ProgressFactory
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    summaries = []
+    for gestures in (True, False):
+        with contextlib.ExitStack() as stack:
+            advance = stack.enter_context(bar("checking on films", films, "films"))
+            score = score_films(
+                net,
+                spec,
+                seed=_UNSEEN_SEED + 1000 * seed + (0 if gestures else 500),
+                films=films,
+                seconds=60.0,
+                gestures=gestures,
+                advance=advance,
+            )
+            summaries.append(score.summary())
+    return summaries[0], summaries[1]
