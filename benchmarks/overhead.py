@@ -172,11 +172,17 @@ def _run_way(engine: OnnxRuntimeEngine) -> Callable[[NDArray[np.float32]], objec
 
 
 def _binding_way(engine: OnnxRuntimeEngine) -> Callable[[NDArray[np.float32]], object]:
-    value_of = require("onnxruntime").OrtValue.ortvalue_from_numpy
+    ort = require("onnxruntime")
     spec = engine.spec
-    frame_host = np.zeros((1, 3, spec.height, spec.width), np.float32)
-    frame, logits = value_of(frame_host), value_of(np.zeros((1, spec.classes), np.float32))
-    sets = [[value_of(np.zeros(s.shape, np.float32)) for s in spec.states] for _ in range(2)]
+    hosts: list[NDArray[np.float32]] = []
+
+    def value_of(shape: tuple[int, ...]) -> Any:
+        # The value is a view of the array, which older ONNX Runtimes do not keep alive.
+        hosts.append(np.zeros(shape, np.float32))
+        return ort.OrtValue.ortvalue_from_numpy(hosts[-1])
+
+    frame, logits = value_of((1, 3, spec.height, spec.width)), value_of((1, spec.classes))
+    sets = [[value_of(state.shape) for state in spec.states] for _ in range(2)]
     bindings = []
     for source in range(2):
         binding = engine.session.io_binding()
@@ -188,7 +194,7 @@ def _binding_way(engine: OnnxRuntimeEngine) -> Callable[[NDArray[np.float32]], o
         bindings.append(binding)
 
     def step(image: NDArray[np.float32]) -> object:
-        np.copyto(frame_host, image)
+        np.copyto(hosts[0], image)
         engine.session.run_with_iobinding(bindings[0])
         bindings.reverse()
         return logits

@@ -59,7 +59,9 @@ def test_the_average_is_the_models_rate(
     times_s = np.arange(0.0, duration_s, 1.0 / rate_hz)
     times_s += generator.uniform(-jitter, jitter, len(times_s)) / rate_hz
     times_s = start_s + times_s[generator.random(len(times_s)) >= dropped]
-    if np.diff(times_s).max() > GAP_S:
+    # A longer pause empties the states; one that comes within a period of it, while the estimate
+    # of the period jumps too, meets the limit on repeats, which gives ticks up on purpose.
+    if np.diff(times_s).max() > GAP_S - 1.0 / rate_hz:
         return
     steps = sum(steps_of(times_s.tolist()))
     expected = (times_s[-1] - times_s[0]) * RATE_HZ
