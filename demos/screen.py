@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from types import TracebackType
 
 from shiftedge.demos.paint import Image
+from shiftedge.runtime.closing import Closing
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.extras import require
 
@@ -17,7 +17,7 @@ END_KEYS = (ord("q"), ord("Q"), 27)
 """27 is Escape."""
 
 
-class Screen:
+class Screen(Closing):
     """One window. To be used by the main thread only, as window systems want it.
 
     Raises:
@@ -59,14 +59,3 @@ class Screen:
         if self._sized:
             self._sized = False
             self._cv2.destroyAllWindows()
-
-    def __enter__(self) -> Screen:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

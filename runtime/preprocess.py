@@ -227,7 +227,7 @@ def _bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
 
 @functools.lru_cache(maxsize=32)
 def _taps(size: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Which two places of an axis of ``size`` each of ``count`` outputs reads, and how much of each.
+    """Which two places of an axis of ``size`` each of ``count`` outputs reads, and the shares.
 
     Returns:
         Indices and weights, both of shape (2, count); the weights of one output sum to 1.

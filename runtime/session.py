@@ -12,12 +12,12 @@ import array
 import collections
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from shiftedge.runtime.capture import FrameSource, LatestFrame, Paced, TimedFrame, open_source
+from shiftedge.runtime.closing import Closing
 from shiftedge.runtime.live import Decoder, LiveStream, Result
 from shiftedge.runtime.model import Model
 
@@ -68,7 +68,7 @@ class Summary:
         )
 
 
-class Session:
+class Session(Closing):
     """A model watching a source. Iterate once for the results; close, or use as a context.
 
     Args:
@@ -145,17 +145,6 @@ class Session:
         """Close the source. May be called twice."""
         self._frames.close()
         self.source.close()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 RESET_WORDS = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shiftedge.runtime.closing import Closing
 
 __all__ = ["FrameSource", "TimedFrame"]
 
@@ -25,7 +26,7 @@ class TimedFrame:
     """Number of frames the source gave before this one, dropped ones included."""
 
 
-class FrameSource(abc.ABC):
+class FrameSource(Closing):
     """An opened camera, file, pipe, folder or generator. Iterate once; close when done."""
 
     name: str
@@ -47,14 +48,3 @@ class FrameSource(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Give the device, file or process back. May be called twice, and from another thread."""
-
-    def __enter__(self) -> FrameSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

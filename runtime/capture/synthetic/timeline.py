@@ -24,7 +24,7 @@ from shiftedge.runtime.capture.synthetic.tracks import act_out, uniform
 
 __all__ = ["DECIDED", "REPORT_S", "Timeline", "TrueEvent", "visible_act"]
 
-assert _others.OTHER_ACTORS  # noqa: S101 - keeps the import that registers the tracks
+assert _others.OTHER_ACTORS
 
 DECIDED = 0.6
 """Share of a stroke after which it can be told from other movements."""
@@ -212,7 +212,7 @@ class Timeline:
 def held_hand(rng: np.random.Generator, label: str, rest: Key, left: bool, lens: Lens) -> Key:
     """The hand held out where a gesture of ``label`` has ended, as a place to start from."""
     act = visible_act(rng, label, rest, left, lens)
-    assert act.stroke is not None  # noqa: S101 - only swipes come here
+    assert act.stroke is not None
     key = next(key for key in act.right if key.time_s >= act.stroke[1] - 1e-9)
     return replace(key, time_s=0.0, bulge=None, moving=False)
 
