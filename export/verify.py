@@ -97,7 +97,7 @@ def moving_frames(spec: ModelSpec, frames: int = FRAMES, *, seed: int = 0) -> Ar
     from shiftedge.runtime.capture.synthetic.moving import moving_scene
 
     images = moving_scene(seed, frames=frames, height=spec.height, width=spec.width)
-    pixels = np.stack(list(images))[..., ::-1].astype(np.float32) / 255.0
+    pixels = images[..., ::-1].astype(np.float32) / 255.0
     mean, std = (np.array(values, np.float32) for values in (spec.mean, spec.std))
     return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
 

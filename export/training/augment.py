@@ -75,8 +75,9 @@ def make_batch(
     frame_labels = np.empty((count, frames), np.int64)
     hands = None if clips.hands is None else np.empty((count, frames, 2, 2), np.float32)
     # One table lookup or multiplication per pixel is what this can cost.
-    scale = 1.0 / (255.0 * np.array(std[::-1], np.float32))
-    shift = np.array(mean[::-1], np.float32) / np.array(std[::-1], np.float32)
+    bgr_std = np.array(std[::-1], np.float32)
+    scale: NDArray[np.float32] = np.float32(1.0 / 255.0) / bgr_std
+    shift: NDArray[np.float32] = np.array(mean[::-1], np.float32) / bgr_std
     for row, clip in enumerate(chosen.tolist()):
         start = 0 if rng is None else int(rng.integers(0, total - frames + 1))
         truth = clips.frame_labels[clip, start : start + frames].astype(np.int64)
@@ -147,15 +148,15 @@ def _vary(
     height, width = source.shape[1:3]
     gain = np.exp(rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, 3)).astype(np.float32)
     lift = np.float32(rng.normal(0.0, 0.12)) + rng.normal(0.0, 0.04, 3).astype(np.float32)
+    size = (width, height)
     grey = rng.random() < 0.08
     stutter = rng.random() < 0.12
     for t in range(len(target)):
         if t and stutter and rng.random() < 0.15:  # a camera gives the same frame twice
             target[t] = target[t - 1]
             continue
-        image = cv2.warpAffine(
-            np.ascontiguousarray(source[t]), matrix, (width, height), borderMode=cv2.BORDER_REPLICATE
-        )
+        image = np.ascontiguousarray(source[t])
+        image = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         image = _resized(image, target.shape[1], target.shape[2])
         if grey:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]

@@ -135,9 +135,7 @@ class _Task:
     width: int
 
 
-def _run(
-    tasks: Sequence[_Task], workers: int
-) -> Iterator[_Rendered]:
+def _run(tasks: Sequence[_Task], workers: int) -> Iterator[_Rendered]:
     if workers <= 1:
         yield from map(_render, tasks)
         return

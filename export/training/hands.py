@@ -87,9 +87,9 @@ class HandLesson(nn.Module):
             weight = near * known[:, :, None, None]
             wrong = F.smooth_l1_loss(
                 guess[:, None, 1:].expand(-1, 2, -1, -1, -1),
-                velocity.nan_to_num(0.0).clamp(-3.0, 3.0)[..., None, None].expand(
-                    -1, -1, -1, *guess.shape[2:]
-                ),
+                velocity.nan_to_num(0.0)
+                .clamp(-3.0, 3.0)[..., None, None]
+                .expand(-1, -1, -1, *guess.shape[2:]),
                 reduction="none",
                 beta=0.1,
             ).sum(2)

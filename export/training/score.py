@@ -1,4 +1,4 @@
-"""How good a model is: on clips, on films streamed frame by frame, and before people who sit still."""
+"""How good a model is: on clips, on films streamed frame by frame, before people who sit still."""
 
 from __future__ import annotations
 
@@ -168,9 +168,7 @@ def score_clips(
         if advance is not None:
             advance(len(chosen))
     totals = confusion.sum(1)
-    recall = {
-        name: float(confusion[i, i] / totals[i]) for i, name in enumerate(names) if totals[i]
-    }
+    recall = {name: float(confusion[i, i] / totals[i]) for i, name in enumerate(names) if totals[i]}
     accuracy = float(np.trace(confusion) / max(1, confusion.sum()))
     return ClipScore(len(clips), accuracy, recall, confusion.tolist())
 

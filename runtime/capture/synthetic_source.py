@@ -21,9 +21,6 @@ __all__ = ["SYNTHETIC_KINDS", "SyntheticSource", "open_synthetic"]
 SYNTHETIC_KINDS = ("gestures", "moving")
 """A seated person who gestures (needs OpenCV), and textured things that move (numpy alone)."""
 SMALLEST_SIDE_PX = 32
-LOOP_BYTES = 32 * 2**20
-"""Memory for the moving scene, which is rendered at once and played to and fro: 36 frames of
-640x480."""
 
 _OPTIONS = {"seed": whole_number, "seconds": seconds, "fps": rate, "size": size}
 
@@ -118,17 +115,7 @@ def _gestures(seed: int, length_s: float, rate_hz: float, size_px: tuple[int, in
 
 
 def _moving(seed: int, length_s: float, rate_hz: float, size_px: tuple[int, int]) -> _Film:
-    from shiftedge.runtime.capture.synthetic import moving_scene
+    from shiftedge.runtime.capture.synthetic import MovingScene
 
-    width, height = size_px
-    frames = max(1, round(length_s * rate_hz))
-    kept = max(1, min(frames, LOOP_BYTES // (3 * width * height)))
-    scene = moving_scene(seed, frames=kept, height=height, width=width)
-    turn = max(1, 2 * (kept - 1))
-
-    def frame_at(index: int) -> NDArray[np.uint8]:
-        place = index % turn
-        picture: NDArray[np.uint8] = scene[min(place, turn - place)].copy()
-        return picture  # a copy, since the caller may draw on it
-
-    return _Film(frames, frame_at, ())
+    scene = MovingScene(seed, height=size_px[1], width=size_px[0])
+    return _Film(max(1, round(length_s * rate_hz)), scene.frame_at, ())

@@ -49,7 +49,7 @@ def scene() -> Callable[..., torch.Tensor]:
         import numpy as np
 
         videos = [
-            np.stack(list(moving_scene(seed, frames=frames, height=height, width=width)))
+            moving_scene(seed, frames=frames, height=height, width=width)
             for seed in range(clip_count)
         ]
         pixels = torch.from_numpy(np.stack(videos)).permute(0, 1, 4, 2, 3).float()

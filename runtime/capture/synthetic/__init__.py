@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.runtime.capture.synthetic.labels import IGNORED, LABELS, MIRRORED
-from shiftedge.runtime.capture.synthetic.moving import moving_scene
+from shiftedge.runtime.capture.synthetic.moving import MovingScene, moving_scene
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic.clip import Clip, render_clip
@@ -22,6 +22,7 @@ __all__ = [
     "MIRRORED",
     "Clip",
     "Film",
+    "MovingScene",
     "TrueEvent",
     "moving_scene",
     "render_clip",

@@ -212,9 +212,7 @@ def arm_shapes(
     share = layers[None, :, None, None, 0]
     palms = _fixed(middle[:, None] + (flat - middle)[:, None] * (0.7 + 0.3 * share))
 
-    depth = np.concatenate(
-        [fingers[:, :, 1:, 2].mean(2), thumb[:, 1:, 2].mean(1)[:, None]], axis=1
-    )
+    depth = np.concatenate([fingers[:, :, 1:, 2].mean(2), thumb[:, 1:, 2].mean(1)[:, None]], axis=1)
     palm_depth = 0.5 * (fingers[:, :, 0, 2].mean(1) + wrist[:, 2])[:, None] - 0.03
     order = np.argsort(np.concatenate([depth, palm_depth], axis=1), axis=1)
 
@@ -229,9 +227,7 @@ def arm_shapes(
     room = (scale_a[:, 1] * 0.25)[:, None]
     span = np.concatenate([shown.min(1) - room, shown.max(1) + room], axis=1)
     held = wrist + hand * (0.42 * forward + 0.12 * normal)
-    corners = np.stack(
-        [held + 0.32 * (u * side) + 0.17 * v * forward for u, v in _CORNERS], axis=1
-    )
+    corners = np.stack([held + 0.32 * (u * side) + 0.17 * v * forward for u, v in _CORNERS], axis=1)
     return ArmShapes(
         polygons=polygons,
         palms=palms,

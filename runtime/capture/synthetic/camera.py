@@ -44,7 +44,8 @@ class Camera:
         soft = rng.random()
         self._blur = uniform(rng, 0.4, 0.9) * height / 96.0 if not clean and soft < 0.35 else 0.0
         self._flicker = uniform(rng, 0.0, 0.02) if not clean and rng.random() < 0.4 else 0.0
-        self._shake = uniform(rng, 0.0, 0.006) * height if not clean and rng.random() < 0.12 else 0.0
+        shaky = not clean and rng.random() < 0.12
+        self._shake = uniform(rng, 0.0, 0.006) * height if shaky else 0.0
         roll = rng.normal(0.0, 0.035) if not clean else 0.0
         self._roll = roll if rng.random() < 0.5 else 0.0
         self._step = uniform(rng, -0.5, 0.6) if not clean and rng.random() < 0.06 else 0.0
@@ -89,9 +90,10 @@ class Camera:
         elif rng.random() < 0.2:
             level = 0.0  # codecs freeze what does not move
         shape = (height + _SPARE_PX, width + _SPARE_PX)
-        grain = rng.standard_normal((*shape, 3), np.float32)
-        grain = level * (0.55 * grain + 0.75 * rng.standard_normal((*shape, 1), np.float32))
-        result: NDArray[np.int8] = np.clip(np.rint(grain), -120, 120).astype(np.int8)
+        colour = rng.standard_normal((*shape, 3), np.float32)
+        grey = rng.standard_normal((*shape, 1), np.float32)
+        grain = np.rint(level * (0.55 * colour + 0.75 * grey))
+        result: NDArray[np.int8] = np.clip(grain, -120, 120).astype(np.int8)
         return result
 
     def shoot(self, scene: Image, index: int, time_s: float) -> Image:
@@ -129,7 +131,5 @@ class Camera:
         degrees = float(np.degrees(self._roll))
         matrix = cv2.getRotationMatrix2D((width / 2.0, height / 2.0), degrees, zoom)
         matrix[:, 2] += jitter
-        turned: Image = cv2.warpAffine(
-            scene, matrix, self._size, borderMode=cv2.BORDER_REPLICATE
-        )
+        turned: Image = cv2.warpAffine(scene, matrix, self._size, borderMode=cv2.BORDER_REPLICATE)
         return turned

@@ -124,4 +124,3 @@ def _play(
                 return
             time = timeline.add(back, time, left=left, chained=True)
         time += uniform(rng, 0.6, 2.4) if rng.random() < 0.85 else uniform(rng, 2.4, 5.0)
-

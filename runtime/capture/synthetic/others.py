@@ -92,7 +92,8 @@ def _drum(rng: np.random.Generator, rest: Key) -> Act:
     leave = path.hold(rng, uniform(rng, 1.0, 2.5))
     path.back(rng)
     still = np.array([0.0, 0.02, 0.0])
-    drum = Wobble(arrive, leave, uniform(rng, 2.0, 4.5), still, _bend(uniform(rng, 0.3, 0.6)), still)
+    rate, bend = uniform(rng, 2.0, 4.5), uniform(rng, 0.3, 0.6)
+    drum = Wobble(arrive, leave, rate, still, _bend(bend), still)
     return Act(OTHER, tuple(path.keys), wobbles=(drum,))
 
 

@@ -19,7 +19,15 @@ from shiftedge.runtime.extras import require
 
 cv2 = require("cv2")
 
-__all__ = ["LAYERS_LARGE", "LAYERS_SMALL", "ArmPaint", "Looks", "Sprite", "head_sprite", "trunk_sprite"]
+__all__ = [
+    "LAYERS_LARGE",
+    "LAYERS_SMALL",
+    "ArmPaint",
+    "Looks",
+    "Sprite",
+    "head_sprite",
+    "trunk_sprite",
+]
 
 Floats32 = NDArray[np.float32]
 Bgr = tuple[float, float, float]
@@ -27,11 +35,24 @@ Bgr = tuple[float, float, float]
 # Share of the radius, shift towards the light in radii; and the brightness of each layer.
 LAYERS_SMALL = np.array([[1.0, 0.0, 0.66], [0.74, 0.14, 1.0]])
 LAYERS_LARGE = np.array(
-    [[1.0, 0.0, 0.58], [0.90, 0.05, 0.76], [0.74, 0.11, 0.92], [0.54, 0.18, 1.02], [0.28, 0.26, 1.09]]
+    [
+        [1.0, 0.0, 0.58],
+        [0.90, 0.05, 0.76],
+        [0.74, 0.11, 0.92],
+        [0.54, 0.18, 1.02],
+        [0.28, 0.26, 1.09],
+    ]
 )
 
 _SKINS = np.array(
-    [[185, 208, 240], [150, 180, 225], [115, 150, 205], [80, 115, 170], [55, 82, 130], [38, 55, 88]],
+    [
+        [185, 208, 240],
+        [150, 180, 225],
+        [115, 150, 205],
+        [80, 115, 170],
+        [55, 82, 130],
+        [38, 55, 88],
+    ],
     float,
 )
 """BGR, light to dark, under daylight."""
@@ -136,7 +157,11 @@ def _smooth(points: list[tuple[float, float]], rounds: int = 3) -> NDArray[np.fl
 
 
 def _mask(
-    outline: NDArray[np.float64], rows: int, columns: int, lens_scale: float, at: NDArray[np.float64]
+    outline: NDArray[np.float64],
+    rows: int,
+    columns: int,
+    lens_scale: float,
+    at: NDArray[np.float64],
 ) -> Floats32:
     mask = np.zeros((rows, columns), np.uint8)
     pixels = np.rint((outline * lens_scale + at) * 16).astype(np.int32)
@@ -152,8 +177,9 @@ def trunk_sprite(rng: np.random.Generator, looks: Looks, lens: Lens) -> Sprite:
     columns, rows = int(2 * half * k), int(3.6 * k)
     at = np.array([half * k, 0.0])
     w = looks.shoulders
-    trunk = _smooth([(-0.24, 0.66), (-0.5, 0.76), (-w, 0.86), (-w - 0.12, 1.15), (-w, 1.7), (-w * 0.95, 3.0),
-                     (-w, 4.2), (w, 4.2), (w * 0.95, 3.0), (w, 1.7), (w + 0.12, 1.15), (w, 0.86), (0.5, 0.76), (0.24, 0.66)])  # fmt: skip
+    side = [(0.24, 0.66), (0.5, 0.76), (w, 0.86), (w + 0.12, 1.15), (w, 1.7), (w * 0.95, 3.0)]
+    side.append((w, 4.2))
+    trunk = _smooth([(-u, v) for u, v in side] + side[::-1])
     cover = _mask(trunk, rows, columns, k, at)
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
     x, y = x / k - half, y / k
@@ -179,7 +205,8 @@ def trunk_sprite(rng: np.random.Generator, looks: Looks, lens: Lens) -> Sprite:
     values *= shade[..., None]
     # Skin of the neck and of the neckline, in the shadow of the chin.
     low = 0.66 + looks.neckline
-    neck = _smooth([(-0.19, 0.2), (0.19, 0.2), (0.21, 0.6), (0.30, 0.72), (0.08, low), (-0.08, low), (-0.30, 0.72), (-0.21, 0.6)], 2)  # fmt: skip
+    edge = [(0.19, 0.2), (0.21, 0.6), (0.30, 0.72), (0.08, low)]
+    neck = _smooth([(-0.19, 0.2), *edge, *((-u, v) for u, v in edge[:0:-1])], 2)
     skin_cover = _mask(neck, rows, columns, k, at)
     tone = 0.92 - 0.3 * np.exp(-(((y - 0.42) / 0.16) ** 2)) + np.float32(0.5 * looks.light[0]) * x
     skin = looks.skin.astype(np.float32) * tone[..., None]
@@ -209,9 +236,10 @@ def head_sprite(rng: np.random.Generator, looks: Looks, lens: Lens) -> Sprite:
     light = looks.light
     lit = np.float32(light[0]) * nx + np.float32(light[1]) * ny + np.float32(light[2]) * nz
     skin = looks.skin.astype(np.float32) * (0.70 + 0.38 * np.clip(lit, -0.6, 1.0))[..., None]
-    skin += np.array([-6.0, -8.0, 8.0], np.float32) * np.exp(
-        -(((np.abs(x) - 0.18) / 0.1) ** 2) - ((y - 0.15) / 0.1) ** 2
-    )[..., None]
+    skin += (
+        np.array([-6.0, -8.0, 8.0], np.float32)
+        * np.exp(-(((np.abs(x) - 0.18) / 0.1) ** 2) - ((y - 0.15) / 0.1) ** 2)[..., None]
+    )
     strands = 1.0 + 0.06 * soft_noise(rng, rows, columns, 30, 1)[..., None]
     hair = looks.hair.astype(np.float32) * strands * (0.85 + 0.3 * np.clip(lit, 0, 1))[..., None]
     values = skin

@@ -22,7 +22,8 @@ def colour(rng: np.random.Generator, *, dull: float = 0.6) -> NDArray[np.float64
     strength = 14.0 if rng.random() < dull else 45.0
     warm = uniform(rng, -18.0, 18.0)
     shift = rng.normal(0.0, strength, 3) + np.array([-warm, 0.0, warm])
-    return np.clip(value + shift, 5.0, 250.0)
+    shade: NDArray[np.float64] = np.clip(value + shift, 5.0, 250.0)
+    return shade
 
 
 def soft_noise(
@@ -65,7 +66,9 @@ class _Painter:
         corners = np.array([self.point(x, y) for x, y in points], np.int32)
         cv2.fillConvexPoly(self.canvas, corners, _bgr(fill), cv2.LINE_AA, 4)
 
-    def line(self, a: tuple[float, float], b: tuple[float, float], fill: NDArray[np.float64]) -> None:
+    def line(
+        self, a: tuple[float, float], b: tuple[float, float], fill: NDArray[np.float64]
+    ) -> None:
         thickness = max(1, round(self.height * uniform(self.rng, 0.004, 0.02)))
         start, stop = self.point(*a), self.point(*b)
         cv2.line(self.canvas, start, stop, _bgr(fill), thickness, cv2.LINE_AA, 4)
@@ -82,8 +85,9 @@ def _wall(paint: _Painter) -> None:
         x, shade = uniform(rng, 0.1, 0.9), uniform(rng, 0.75, 0.95)
         top_y = uniform(rng, -0.1, 0.3)
         paint.polygon([(x, top_y), (2.0, top_y - 0.3), (2.0, 2.0), (x, 2.0)], top * shade)
-        paint.polygon([(x, top_y), (2.0, top_y - 0.3), (2.0, -1.0), (-1.0, -1.0), (-1.0, top_y - 0.2)],
-                      np.minimum(top * 1.15, 245.0))  # fmt: skip
+        far = top_y - 0.3
+        ceiling = [(x, top_y), (2.0, far), (2.0, -1.0), (-1.0, -1.0), (-1.0, top_y - 0.2)]
+        paint.polygon(ceiling, np.minimum(top * 1.15, 245.0))
 
 
 def _window(paint: _Painter) -> None:

@@ -49,7 +49,8 @@ class _Idle:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Idle:
         size = 0.012 if rng.random() < 0.6 else 0.05
-        amplitude = np.abs(rng.normal(0.0, 1.0, 6)) * np.array([size, 0.5 * size, 0.3 * size, 0.25, 0.2, size])  # fmt: skip
+        spread = np.array([size, 0.5 * size, 0.3 * size, 0.25, 0.2, size])
+        amplitude = np.abs(rng.normal(0.0, 1.0, 6)) * spread
         rate = rng.uniform(0.05, 0.45, 6)
         phase = rng.uniform(0.0, 2.0 * np.pi, 6)
         return cls(amplitude, rate, phase, bool(rng.random() < 0.35), uniform(rng, 1.5, 5.0))
@@ -151,7 +152,8 @@ class Scene:
             arms.append(shapes)
         frames = []
         for i, time_s in enumerate(times):
-            scene = self._paint_moment(arms, idle[i * self._moments], i * self._moments, float(time_s))
+            moment = i * self._moments
+            scene = self._paint_moment(arms, idle[moment], moment, float(time_s))
             frames.append(self._camera.shoot(scene, first_index + i, float(time_s)))
         hands = np.stack([arm.middle[:: self._moments] for arm in arms], axis=1)
         return frames, hands
@@ -182,7 +184,8 @@ class Scene:
     @staticmethod
     def _box(scene: Image, x: float, top: float, half: float, fill: Floats) -> None:
         bottom = float(scene.shape[0])
-        corners = np.array([[x - half, top], [x + half, top], [x + half, bottom], [x - half, bottom]])
+        left, right = x - half, x + half
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
         b, g, r = (float(v) for v in fill)
         fixed = np.rint(corners * 16).astype(np.int32)
         cv2.fillConvexPoly(scene, fixed, (b, g, r), cv2.LINE_AA, 4)

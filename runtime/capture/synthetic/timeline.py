@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,8 +101,8 @@ class Timeline:
             for key in act.body
         )
         for wobble in act.wobbles:
-            times = {"start_s": wobble.start_s + start_s, "end_s": wobble.end_s + start_s}
-            self._wobbles[int(left)].append(replace(wobble, **times))
+            later = replace(wobble, start_s=wobble.start_s + start_s, end_s=wobble.end_s + start_s)
+            self._wobbles[int(left)].append(later)
         if act.prop:
             span = (act.prop_s[0] + start_s, act.prop_s[1] + start_s)
             self.props.append((act.prop, int(left), *span))
@@ -167,7 +168,7 @@ class Timeline:
     def _moving_at(self, times: Floats) -> NDArray[np.bool_]:
         moving = np.zeros(len(times), bool)
         for keys in self._keys:
-            for before, key in zip(keys, keys[1:], strict=False):
+            for before, key in itertools.pairwise(keys):
                 if key.moving:
                     moving |= (times > before.time_s + 0.1) & (times < key.time_s)
         return moving
@@ -192,9 +193,9 @@ class Timeline:
             rest = held_hand(rng, OPPOSITE[label], rest, left, lens)
         act = visible_act(rng, label, rest, left, lens)
         if rest is not rests[int(left)]:  # the hand has been held out: it goes to rest afterwards
-            last, home = act.right[-1], rests[int(left)]
-            last = replace(home, time_s=last.time_s, bulge=last.bulge, moving=True)
-            act = replace(act, right=(*act.right[:-1], last))
+            away, home = act.right[-1], rests[int(left)]
+            away = replace(home, time_s=away.time_s, bulge=away.bulge, moving=True)
+            act = replace(act, right=(*act.right[:-1], away))
         timeline = cls(rests[0] if left else rest, rest if left else rests[1])
         end = timeline.add(act, 0.0, left=left)
         if act.stroke is not None:

@@ -17,7 +17,7 @@ from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
 from shiftedge.export.models import build
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.clips import ClipSet, synthetic_clips
-from shiftedge.export.training.folder import find_clips, load_clips, split_clips
+from shiftedge.export.training.folder import FolderClip, find_clips, load_clips, split_clips
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.score import ClipScore, score_clips, score_films
 from shiftedge.runtime.errors import DataError
@@ -67,8 +67,8 @@ def train(
     data: str,
     output: Path,
     *,
-    epochs: int = 12,
-    clips: int = 12_000,
+    epochs: int = 9,
+    clips: int = 10_000,
     check_clips: int = 600,
     films: int = 8,
     seed: int = 0,
@@ -202,21 +202,21 @@ def _rendered(
 def _from_folder(data: Path, shape: Shape, bar: ProgressFactory) -> tuple[ClipSet, ClipSet]:
     found = find_clips(data)
     names = tuple(sorted({clip.label for clip in found}))
-    sets = []
     with bar("reading clips", len(found), "clips") as advance:
-        for part in split_clips(found):
-            sets.append(
-                load_clips(
-                    part,
-                    names,
-                    frames=_FOLDER_FRAMES,
-                    rate_hz=shape.rate_hz,
-                    height=shape.height,
-                    width=shape.width,
-                    advance=advance,
-                )
+
+        def read(part: list[FolderClip]) -> ClipSet:
+            return load_clips(
+                part,
+                names,
+                frames=_FOLDER_FRAMES,
+                rate_hz=shape.rate_hz,
+                height=shape.height,
+                width=shape.width,
+                advance=advance,
             )
-    return sets[0], sets[1]
+
+        learn, check = split_clips(found)
+        return read(learn), read(check)
 
 
 def _take_over(net: nn.Module, start: Path, labels: tuple[str, ...]) -> None:
