@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
+
+from shiftedge.runtime.commands import positive
 
 __all__ = ["add_commands"]
 
@@ -79,7 +82,10 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--labels", metavar="FILE", help="one label a line, in class order")
     parser.add_argument("--name", help="for people (default: the checkpoint's file name)")
     parser.add_argument(
-        "--classes", type=int, default=27, help="of an untrained network (default: %(default)s)"
+        "--classes",
+        type=positive,
+        default=27,
+        help="of an untrained network (default: %(default)s)",
     )
     parser.add_argument(
         "--width",
@@ -158,11 +164,70 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="DATA", help="synthetic:, or a folder of labelled clips")
     parser.add_argument("--output", metavar="FOLDER", required=True)
+    parser.add_argument(
+        "--start",
+        metavar="FILE",
+        help="go on from a checkpoint of any known kind; a two-way one learns to do without the "
+        "frames of the future",
+    )
+    parser.add_argument("--epochs", type=positive, default=9, help="default: %(default)s")
+    parser.add_argument(
+        "--clips", type=positive, default=10_000, help="rendered clips (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        help="of the model's frame: 224, or WIDTHxHEIGHT (default: the start's, or 128x96)",
+    )
+    parser.add_argument(
+        "--width", type=float, help="of MobileNetV2's channels (default: the start's, or 0.35)"
+    )
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="keep the rendered clips there for the next run"
+    )
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.set_defaults(handler=_train)
 
 
 def _train(options: argparse.Namespace) -> int:
-    raise SystemExit(2)
+    from shiftedge.runtime.extras import require
+
+    for package in ("torch", "cv2"):
+        require(package)
+    from shiftedge.export.training import CHECKPOINT, train
+
+    output = Path(options.output)
+    words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
+    words += ["--epochs", str(options.epochs), "--clips", str(options.clips)]
+    scores = train(
+        options.data,
+        output,
+        epochs=options.epochs,
+        clips=options.clips,
+        seed=options.seed,
+        threads=options.threads,
+        size=options.size,
+        multiplier=options.width,
+        start=None if options.start is None else Path(options.start),
+        cache=None if options.cache is None else Path(options.cache),
+        command=shlex.join(words),
+    )
+    if options.json:
+        print(json.dumps(scores))
+        return 0
+    print(
+        f"clips   {scores['clip']['accuracy']:.1%} of {scores['clip']['clips']} unseen ones right"
+    )
+    if "films" in scores:
+        films, still = scores["films"], scores["still"]
+        print(f"events  F1 {films['f1']:.2f} over {films['gestures']} gestures in unseen films")
+        print(
+            f"still   {still['reported']} events in {still['minutes']:g} minutes of sitting still"
+        )
+    _say(f"next: shiftedge export --checkpoint {output / CHECKPOINT} --output my.onnx")
+    return 0
 
 
 def _add_models(commands: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
 
-__all__ = ["add_commands", "add_model_options", "load_chosen"]
+__all__ = ["add_commands", "add_model_options", "load_chosen", "positive"]
 
 RUN_EXAMPLES = r"""\
 examples:
@@ -67,7 +67,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose a model and an engine, the same in every command that runs one."""
     parser.add_argument("model", nargs="?", help="an .onnx file; left out: the bundled model")
     parser.add_argument("--engine", help="onnxruntime (default: chosen by the model's file)")
-    parser.add_argument("--threads", type=_positive, help="threads for one step")
+    parser.add_argument("--threads", type=positive, help="threads for one step")
     parser.add_argument(
         "--provider",
         action="append",
@@ -76,7 +76,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
     try:
         value = int(text)
     except ValueError:

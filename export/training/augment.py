@@ -94,14 +94,13 @@ def make_batch(
                 pictures[row, t] = _resized(source[t], height, width)
             pictures[row] = pictures[row] * scale - shift
         else:
-            flip = mirror is not None and bool(rng.random() < 0.5)
+            flip = bool(rng.random() < 0.5)
+            if mirror is None or mirror[clips.labels[clip]] < 0:
+                flip = False  # what the mirrored clip would show is not among the labels
             if mirror is not None and flip:
-                partners = np.append(mirror, IGNORED)  # -1 stays -1
-                if (partners[truth] == -1).all() and (truth != IGNORED).any():
-                    flip = False  # the mirrored gesture is not among the labels
-                else:
-                    truth = partners[truth]
-                    labels[row] = partners[labels[row]]
+                partners = np.append(mirror, IGNORED)  # IGNORED, which is -1, stays what it is
+                truth = partners[truth]
+                labels[row] = partners[labels[row]]
             matrix = _view(source.shape[1:3], rng, flip)
             _vary(pictures[row], source, rng, matrix, scale, shift)
         frame_labels[row] = truth

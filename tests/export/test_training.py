@@ -1,0 +1,464 @@
+"""Training: the data is what it says, learning lowers the loss, and files come out whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+cv2 = pytest.importorskip("cv2")
+
+from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.models import StreamingModel, tsm_mobilenet_v2
+from shiftedge.export.nets import from_checkpoint
+from shiftedge.export.training import CHECKPOINT, SCORES, Settings, Shape, train
+from shiftedge.export.training.augment import make_batch, mirror_table
+from shiftedge.export.training.clips import IGNORED, ClipSet, synthetic_clips
+from shiftedge.export.training.folder import find_clips, load_clips, split_clips
+from shiftedge.export.training.loop import fit
+from shiftedge.export.training.score import (
+    LATE_S,
+    EventScore,
+    decode,
+    match_events,
+    score_clips,
+    stream_film,
+)
+from shiftedge.export.to_onnx import describe
+from shiftedge.runtime.capture.synthetic import LABELS, MIRRORED
+from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
+from shiftedge.runtime.decode import GestureEvent
+from shiftedge.runtime.errors import DataError, OutputError
+from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
+
+SMALL: dict[str, Any] = {"frames": 8, "rate_hz": 6.0, "height": 32, "width": 32}
+SHAPE = Shape(multiplier=0.25, height=32, width=32, rate_hz=6.0, dropout=0.0)
+LEFT, RIGHT, UP = (LABELS.index(f"Swiping {way}") for way in ("Left", "Right", "Up"))
+STILL = LABELS.index("No gesture")
+
+
+@pytest.fixture(scope="module")
+def clips() -> ClipSet:
+    return synthetic_clips(8, seed=1, split="train", **SMALL)
+
+
+@contextlib.contextmanager
+def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
+
+
+def net_for(names: tuple[str, ...]) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return tsm_mobilenet_v2(len(names), width=0.25, previous_frame=True)
+
+
+# --- rendered clips
+
+
+def test_a_clip_depends_on_its_number_and_not_on_the_others(clips: ClipSet) -> None:
+    fewer = synthetic_clips(3, seed=1, split="train", **SMALL)
+    np.testing.assert_array_equal(fewer.frames, clips.frames[:3])
+    np.testing.assert_array_equal(fewer.labels, clips.labels[:3])
+
+
+def test_splits_and_seeds_share_no_clip(clips: ClipSet) -> None:
+    check = synthetic_clips(8, seed=1, split="validation", **SMALL)
+    other = synthetic_clips(8, seed=2, split="train", **SMALL)
+    everything = [c.tobytes() for s in (clips, check, other) for c in s.frames]
+    assert len(set(everything)) == 24
+
+
+def test_the_cache_is_used_and_progress_is_told(tmp_path: Path) -> None:
+    told: list[int] = []
+    first = synthetic_clips(2, seed=3, split="t", cache=tmp_path, advance=told.append, **SMALL)
+    assert sum(told) == 2
+    again = synthetic_clips(2, seed=3, split="t", cache=tmp_path, advance=told.append, **SMALL)
+    assert sum(told) == 2
+    np.testing.assert_array_equal(first.frames, again.frames)
+    np.testing.assert_array_equal(first.frame_labels, again.frame_labels)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_no_clips_are_refused() -> None:
+    with pytest.raises(DataError, match="at least 1"):
+        synthetic_clips(0, seed=0, split="train")
+
+
+# --- batches
+
+
+def tiny_set(label: int, truth: list[int]) -> ClipSet:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (1, len(truth), 32, 32, 3), dtype=np.uint8)
+    return ClipSet(frames, np.array([label]), np.array([truth], np.int8), LABELS)
+
+
+def batch_of(clips: ClipSet, rng: np.random.Generator | None, frames: int, **more: Any) -> Any:
+    return make_batch(
+        clips,
+        np.arange(len(clips)),
+        rng,
+        frames=frames,
+        height=32,
+        width=32,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        **more,
+    )
+
+
+def test_without_variation_a_batch_is_normalised_rgb() -> None:
+    clips = tiny_set(LEFT, [IGNORED, LEFT, LEFT, STILL])
+    batch = batch_of(clips, None, 4)
+    expected = (clips.frames[0, ..., ::-1] / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
+    np.testing.assert_allclose(batch.frames, expected, atol=1e-5)
+    assert batch.labels.tolist() == [LEFT]
+    assert batch.frame_labels.tolist() == [IGNORED, LEFT, LEFT, STILL]
+
+
+def test_mirroring_swaps_left_and_right_and_nothing_else() -> None:
+    mirror = mirror_table(LABELS, MIRRORED)
+    assert mirror[LEFT] == RIGHT
+    assert mirror[RIGHT] == LEFT
+    assert mirror[UP] == UP
+    seen = set()
+    for seed in range(12):
+        batch = batch_of(
+            tiny_set(LEFT, [IGNORED, LEFT, STILL]), np.random.default_rng(seed), 3, mirror=mirror
+        )
+        assert batch.frame_labels.tolist() in ([IGNORED, LEFT, STILL], [IGNORED, RIGHT, STILL])
+        assert batch.frame_labels[1] == batch.labels[0]
+        seen.add(int(batch.labels[0]))
+    assert seen == {LEFT, RIGHT}
+
+
+def test_a_gesture_without_its_mirror_image_is_not_mirrored() -> None:
+    names = ("No gesture", "Swiping Left")
+    mirror = mirror_table(names, MIRRORED)
+    assert mirror.tolist() == [0, -1]
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (1, 3, 32, 32, 3), dtype=np.uint8)
+    for truth in ([IGNORED] * 3, [1, 1, 0]):
+        clips = ClipSet(frames, np.array([1]), np.array([truth], np.int8), names)
+        for seed in range(8):
+            batch = batch_of(clips, np.random.default_rng(seed), 3, mirror=mirror)
+            assert batch.labels.tolist() == [1]
+            assert batch.frame_labels.tolist() == truth
+
+
+def test_a_cut_forgets_gestures_whose_stroke_it_took_away() -> None:
+    clips = tiny_set(LEFT, [IGNORED] * 2 + [LEFT] * 6 + [STILL] * 12)
+    steady = frozenset({STILL})
+    for seed in range(20):
+        batch = batch_of(clips, np.random.default_rng(seed), 12, steady=steady)
+        kept = int((batch.frame_labels == LEFT).sum())
+        assert kept in (0, 1, 2, 6)
+        assert batch.labels.tolist() == ([LEFT] if kept >= 2 else [IGNORED])
+
+
+def test_hands_move_with_the_picture() -> None:
+    clips = tiny_set(STILL, [STILL] * 2)
+    frames = np.zeros_like(clips.frames)
+    frames[:, :, 10:13, 20:23] = 255
+    hands = np.full((1, 2, 2, 2), 0.0, np.float32)
+    hands[..., 0], hands[..., 1] = 21.5 / 32.0, 11.5 / 32.0
+    clips = ClipSet(frames, clips.labels, clips.frame_labels, LABELS, hands)
+    mirror = mirror_table(LABELS, MIRRORED)
+    for seed in range(10):
+        batch = batch_of(clips, np.random.default_rng(seed), 2, mirror=mirror)
+        light = batch.frames[0].sum(-1)
+        light = light - light.min()
+        y, x = np.mgrid[:32, :32] + 0.5
+        spot = np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+        np.testing.assert_allclose(batch.hands[0, 0] * 32.0, spot, atol=1.1)
+
+
+# --- learning
+
+
+def test_twenty_steps_lower_the_loss(clips: ClipSet) -> None:
+    net = net_for(clips.names)
+    rates = Settings(
+        epochs=20,
+        batch=8,
+        frames=8,
+        rate=4e-3,
+        lesson=0.0,
+        threads=1,
+        mirror=False,
+        sizes=((1.0, 1.0),),
+    )
+    seen: list[int] = []
+    history = fit(net, clips, rates, after_epoch=lambda epoch: seen.append(epoch.number))
+    losses = [loss for epoch in history for loss in epoch.losses]
+    assert seen == list(range(1, 21))
+    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_training_repeats_itself(clips: ClipSet) -> None:
+    rates = Settings(epochs=1, batch=4, frames=8, threads=1, max_steps=2)
+    results = []
+    for _ in range(2):
+        net = net_for(clips.names)
+        fit(net, clips, rates)
+        results.append(net.classifier.weight.detach().clone())
+    assert torch.equal(results[0], results[1])
+
+
+def test_a_streamed_film_gives_the_logits_of_the_clip_form(clips: ClipSet) -> None:
+    net = net_for(clips.names).eval()
+    spec = describe(net, name="t", labels=clips.names, height=32, width=32)
+    streamed = stream_film(net, list(clips.frames[0]), spec)
+    batch = batch_of(clips, None, 8)
+    with torch.no_grad():
+        frames = torch.from_numpy(batch.frames[:8]).permute(0, 3, 1, 2)[None]
+        whole = StreamingModel(net).clip(frames)[0].numpy()
+    np.testing.assert_allclose(streamed, whole, atol=1e-5)
+    assert isinstance(decode(streamed, spec), list)
+
+
+def test_clip_scores_add_up(clips: ClipSet) -> None:
+    net = net_for(clips.names)
+    spec = describe(net, name="t", labels=clips.names, height=32, width=32)
+    score = score_clips(net, clips, spec)
+    table = np.array(score.confusion)
+    assert table.sum() == score.clips == 8
+    assert score.accuracy == pytest.approx(np.trace(table) / 8)
+
+
+# --- events
+
+
+def event(label: str, time_s: float) -> GestureEvent:
+    return GestureEvent(time_s=time_s, label=label, index=0, confidence=0.9, start_s=time_s - 0.1)
+
+
+def test_events_match_gestures_of_their_label_in_time() -> None:
+    truth = [TrueEvent("Swiping Left", 1.0, 1.5), TrueEvent("Swiping Right", 3.0, 3.4)]
+    events = [
+        event("Swiping Left", 0.9),  # before it starts
+        event("Swiping Left", 1.5 + LATE_S),
+        event("Swiping Left", 1.6),  # the gesture is taken
+        event("Swiping Left", 3.2),  # the other gesture
+    ]
+    pairs = match_events(events, truth)
+    assert [(e.time_s, t.label) for e, t in pairs] == [(1.5 + LATE_S, "Swiping Left")]
+    score = EventScore()
+    score.add(events, truth, seconds=30.0)
+    assert (score.precision, score.recall) == (0.25, 0.5)
+    assert score.f1 == pytest.approx(1.0 / 3.0)
+    assert score.false_per_minute == pytest.approx(6.0)
+    summary = score.summary()
+    assert summary["missed"] == {"Swiping Right": 1}
+    assert summary["false"] == {"Swiping Left": 3}
+    json.dumps(summary)
+
+
+def test_silence_before_nobody_is_perfect() -> None:
+    score = EventScore()
+    score.add([], [], seconds=60.0)
+    assert (score.precision, score.recall, score.f1) == (1.0, 1.0, 1.0)
+    assert score.false_per_minute == 0.0
+
+
+@given(
+    times=st.lists(st.floats(0.0, 20.0), max_size=12),
+    starts=st.lists(st.integers(0, 18), unique=True, max_size=8),
+)
+@settings(max_examples=100, deadline=None)
+def test_no_gesture_and_no_event_counts_twice(times: list[float], starts: list[int]) -> None:
+    truth = [TrueEvent("Swiping Up", s, s + 0.5) for s in sorted(starts)]
+    pairs = match_events([event("Swiping Up", t) for t in sorted(times)], truth)
+    assert len({id(e) for e, _ in pairs}) == len(pairs) <= len(times)
+    assert len({id(t) for _, t in pairs}) == len(pairs) <= len(truth)
+    assert all(t.start_s <= e.time_s <= t.end_s + LATE_S for e, t in pairs)
+
+
+# --- a user's folder
+
+
+def write_clip(folder: Path, frames: int = 12, seed: int = 0) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for index in range(frames):
+        image = rng.integers(0, 256, (36, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{index:03d}.png"), image)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for label in ("No gesture", "Swiping Left"):
+        for number in range(4):
+            write_clip(tmp_path / "data" / label / str(number), seed=number)
+    return tmp_path / "data"
+
+
+def test_a_folder_of_clips_is_read(data: Path) -> None:
+    names = ("No gesture", "Swiping Left")
+    found = find_clips(data)
+    assert [clip.label for clip in found] == ["No gesture"] * 4 + ["Swiping Left"] * 4
+    read = load_clips(found, names, frames=10, rate_hz=6.0, height=32, width=32)
+    assert read.frames.shape == (8, 10, 32, 32, 3)
+    assert (read.frame_labels[:4] == 0).all()
+    assert (read.frame_labels[4:] == IGNORED).all()
+    # Twelve images at 12 Hz are six frames at 6 Hz; the last one is held.
+    np.testing.assert_array_equal(read.frames[0, 5], read.frames[0, 9])
+    assert not np.array_equal(read.frames[0, 4], read.frames[0, 5])
+
+
+def test_videos_are_read_at_the_rate_of_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "Thumb Up" / "1.avi"
+    path.parent.mkdir()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for index in range(30):
+        writer.write(np.full((48, 64, 3), 8 * index, np.uint8))
+    writer.release()
+    (clip,) = [c for c in _clips(path.parent)]
+    read = load_clips([clip], ("Thumb Up",), frames=12, rate_hz=12.0, height=24, width=32)
+    brightness = read.frames[0].mean(axis=(1, 2, 3)) / 8.0
+    np.testing.assert_allclose(brightness, np.rint(np.arange(12) * 2.5), atol=0.8)
+
+
+def _clips(folder: Path) -> list[Any]:
+    from shiftedge.export.training.folder import FolderClip
+
+    return [FolderClip(folder.name, entry) for entry in sorted(folder.iterdir())]
+
+
+def test_every_label_is_on_both_sides_of_the_split_and_no_clip_is(data: Path) -> None:
+    train_clips, check = split_clips(find_clips(data))
+    assert not set(train_clips) & set(check)
+    assert set(train_clips) | set(check) == set(find_clips(data))
+    assert {c.label for c in train_clips} == {c.label for c in check}
+    assert split_clips(find_clips(data)[::-1]) == (train_clips, check)
+
+
+def broken_video(data: Path) -> None:
+    (data / "Swiping Left" / "bad.mp4").write_bytes(b"not a video")
+
+
+def broken_image(data: Path) -> None:
+    (data / "Swiping Left" / "0" / "000.png").write_bytes(b"not an image")
+
+
+def empty_clip(data: Path) -> None:
+    (data / "Swiping Left" / "nothing").mkdir()
+
+
+def short_clip(data: Path) -> None:
+    write_clip(data / "Swiping Left" / "short", frames=2)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (broken_video, "no video that OpenCV can read"),
+        (broken_image, "no image that OpenCV can read"),
+        (empty_clip, "gives no frames"),
+        (short_clip, "longer clip"),
+    ],
+)
+def test_an_unusable_clip_is_named(
+    data: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(data)
+    with pytest.raises(DataError, match=message):
+        train(str(data), tmp_path / "out", epochs=1, threads=1, shape=SHAPE, bar=no_bar)
+    assert not (tmp_path / "out" / CHECKPOINT).exists()
+
+
+def test_a_folder_needs_two_labels_of_two_clips(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no folder"):
+        find_clips(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="has 0 folders"):
+        find_clips(tmp_path)
+    write_clip(tmp_path / "Swiping Left" / "0")
+    with pytest.raises(DataError, match="at least two labels"):
+        find_clips(tmp_path)
+    write_clip(tmp_path / "No gesture" / "0")
+    with pytest.raises(DataError, match="at least two, one to learn from"):
+        find_clips(tmp_path)
+
+
+# --- the whole
+
+
+def test_train_on_a_folder_then_go_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    scores = train(str(data), out, epochs=1, threads=1, shape=SHAPE, bar=no_bar, command="me")
+    assert scores == json.loads((out / SCORES).read_text())
+    assert scores["clip"]["labels"] == ["No gesture", "Swiping Left"]
+    assert str(tmp_path) not in json.dumps(scores)
+    net, spec = from_checkpoint(out / CHECKPOINT)
+    assert spec.labels == ("No gesture", "Swiping Left")
+    assert (spec.height, spec.width, spec.resize_short_side) == (32, 32, 32)
+    assert spec.frame_rate_hz == 6.0
+    assert spec.silent_labels == ("No gesture",)
+    again = train(
+        str(data), out, epochs=1, threads=1, shape=SHAPE, bar=no_bar, start=out / CHECKPOINT
+    )
+    assert again["clip"]["clips"] == 2
+    with pytest.raises(DataError, match="same architecture"):
+        wide = Shape(multiplier=1.0, height=32, width=32)
+        train(str(data), out, epochs=1, threads=1, shape=wide, bar=no_bar, start=out / CHECKPOINT)
+
+
+def test_train_on_rendered_clips_and_its_film_scores(tmp_path: Path) -> None:
+    scores = train(
+        "synthetic:",
+        tmp_path,
+        epochs=1,
+        clips=4,
+        check_clips=2,
+        films=1,
+        threads=1,
+        seed=5,
+        shape=SHAPE,
+        bar=no_bar,
+    )
+    assert scores["films"]["gestures"] > 0
+    assert scores["still"]["gestures"] == 0
+    checkpoint = load_checkpoint(tmp_path / CHECKPOINT)
+    assert checkpoint.labels == LABELS
+    assert checkpoint.training["seed"] == 5
+    assert checkpoint.training["epochs"] == 1
+    document = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert (document["format"], document["version"]) == ("shiftedge.checkpoint", 1)
+
+
+def test_ctrl_c_keeps_the_last_whole_epoch(data: Path, tmp_path: Path) -> None:
+    @contextlib.contextmanager
+    def impatient(description: str, total: int | None, unit: str) -> Iterator[Any]:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if description == "training" and done > 6:  # six clips are an epoch
+                raise KeyboardInterrupt
+
+        yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        train(str(data), tmp_path, epochs=3, threads=1, shape=SHAPE, bar=impatient)
+    assert load_checkpoint(tmp_path / CHECKPOINT).training["epochs"] == 1
+    assert not (tmp_path / SCORES).exists()
+
+
+def test_wrong_wishes_are_refused_before_any_work(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least 1"):
+        train(str(data), tmp_path, epochs=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        train(str(data), tmp_path / "file", epochs=1)
