@@ -16,7 +16,8 @@
     ├── DataError           training or calibration data that cannot be used
     ├── DownloadError       a file could not be fetched whole and genuine
     ├── OutputError         a result could not be written
-    └── VerificationError   two forms of one model disagree
+    ├── VerificationError   two forms of one model disagree
+    └── CompileError        a model that the compiler cannot translate
 
 Each message is a sentence that says what was wrong, what was expected, and what to do. The command
 line prints it and exits with 1; a library caller may catch :class:`ShiftedgeError` for all of them.
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "CompileError",
     "DataError",
     "DownloadError",
     "FrameError",
@@ -101,3 +103,7 @@ class OutputError(ShiftedgeError):
 
 class VerificationError(ShiftedgeError):
     """Two forms of one model gave different numbers."""
+
+
+class CompileError(ShiftedgeError):
+    """The compiler has no translation for a part of the model; the message names it."""

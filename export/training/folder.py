@@ -54,8 +54,8 @@ def find_clips(data: Path) -> list[FolderClip]:
     folders = sorted(entry for entry in data.iterdir() if _visible(entry) and entry.is_dir())
     if len(folders) < 2:
         raise DataError(
-            f"{data} has {len(folders)} folders; expected one of clips for each label and at "
-            f"least two labels, as in {data / 'Swiping Left'}/1.mp4 and {data / 'No gesture'}/1.mp4."
+            f"{data} has {len(folders)} folders; expected one of clips for each label and at least "
+            f"two labels, such as {data / 'Swiping Left'}/1.mp4 and {data / 'No gesture'}/1.mp4."
         )
     clips = []
     for folder in folders:

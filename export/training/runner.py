@@ -71,6 +71,7 @@ def train(
     clips: int = 10_000,
     check_clips: int = 600,
     films: int = 8,
+    film_seconds: float = 60.0,
     seed: int = 0,
     threads: int = 2,
     workers: int = 1,
@@ -91,7 +92,8 @@ def train(
         output: folder, made if need be.
         epochs: passes over the clips.
         clips, check_clips: rendered clips to learn from and to check with.
-        films: rendered films of a minute for the scores; 0: none. Synthetic data only.
+        films: rendered films for the scores, as many with gestures as without; 0: none.
+        film_seconds: length of each.
         seed: fixes data, initial weights and order.
         threads: of torch.
         workers: processes that render.
@@ -170,7 +172,7 @@ def train(
         fit(net, learn, settings, after_epoch=keep, after_step=advance)
     scores = {**record, "clip": _clip_score(net, check, spec, bar)}
     if synthetic and films:
-        scores["films"], scores["still"] = _film_scores(net, spec, seed, films, bar)
+        scores["films"], scores["still"] = _film_scores(net, spec, seed, films, film_seconds, bar)
     with atomic_path(output / SCORES) as temporary:
         temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
@@ -263,7 +265,7 @@ def _clip_score(
 
 
 def _film_scores(
-    net: nn.Module, spec: ModelSpec, seed: int, films: int, bar: ProgressFactory
+    net: nn.Module, spec: ModelSpec, seed: int, films: int, seconds: float, bar: ProgressFactory
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     summaries = []
     for gestures in (True, False):
@@ -274,7 +276,7 @@ def _film_scores(
                 spec,
                 seed=_UNSEEN_SEED + 1000 * seed + (0 if gestures else 500),
                 films=films,
-                seconds=60.0,
+                seconds=seconds,
                 gestures=gestures,
                 advance=advance,
             )

@@ -13,16 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
-cv2 = pytest.importorskip("cv2")
+pytest.importorskip("torch")
+pytest.importorskip("cv2")
+
+import cv2
+import torch
 
 from shiftedge.export.checkpoint import load_checkpoint
-from shiftedge.export.models import StreamingModel, tsm_mobilenet_v2
+from shiftedge.export.models import MobileNetV2, StreamingModel, tsm_mobilenet_v2
 from shiftedge.export.nets import from_checkpoint
+from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, SCORES, Settings, Shape, train
 from shiftedge.export.training.augment import make_batch, mirror_table
 from shiftedge.export.training.clips import IGNORED, ClipSet, synthetic_clips
-from shiftedge.export.training.folder import find_clips, load_clips, split_clips
+from shiftedge.export.training.folder import FolderClip, find_clips, load_clips, split_clips
 from shiftedge.export.training.loop import fit
 from shiftedge.export.training.score import (
     LATE_S,
@@ -32,7 +36,6 @@ from shiftedge.export.training.score import (
     score_clips,
     stream_film,
 )
-from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.capture.synthetic import LABELS, MIRRORED
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.decode import GestureEvent
@@ -55,7 +58,7 @@ def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[
     yield lambda count: None
 
 
-def net_for(names: tuple[str, ...]) -> torch.nn.Module:
+def net_for(names: tuple[str, ...]) -> MobileNetV2:
     torch.manual_seed(0)
     return tsm_mobilenet_v2(len(names), width=0.25, previous_frame=True)
 
@@ -184,24 +187,25 @@ def test_hands_move_with_the_picture() -> None:
 # --- learning
 
 
-def test_twenty_steps_lower_the_loss(clips: ClipSet) -> None:
+def dark_and_bright() -> ClipSet:
+    rng = np.random.default_rng(0)
+    labels = np.arange(8) % 2
+    frames = rng.integers(0, 60, (8, 6, 32, 32, 3)) + 170 * labels[:, None, None, None, None]
+    truth = np.repeat(labels[:, None], 6, axis=1).astype(np.int8)
+    hands = rng.uniform(0.0, 1.0, (8, 6, 2, 2)).astype(np.float32)
+    return ClipSet(frames.astype(np.uint8), labels, truth, ("dark", "bright"), hands)
+
+
+def test_twenty_steps_lower_the_loss() -> None:
+    clips = dark_and_bright()
     net = net_for(clips.names)
-    rates = Settings(
-        epochs=20,
-        batch=8,
-        frames=8,
-        rate=4e-3,
-        lesson=0.0,
-        threads=1,
-        mirror=False,
-        sizes=((1.0, 1.0),),
-    )
+    wanted = Settings(epochs=20, batch=8, frames=6, rate=4e-3, threads=1, sizes=((1.0, 1.0),))
     seen: list[int] = []
-    history = fit(net, clips, rates, after_epoch=lambda epoch: seen.append(epoch.number))
+    history = fit(net, clips, wanted, after_epoch=lambda epoch: seen.append(epoch.number))
     losses = [loss for epoch in history for loss in epoch.losses]
     assert seen == list(range(1, 21))
-    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
-    assert not any(module._forward_hooks for module in net.modules())
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+    assert not any(module._forward_hooks for module in net.modules()), "the lesson's hooks stay"
 
 
 def test_training_repeats_itself(clips: ClipSet) -> None:
@@ -324,16 +328,10 @@ def test_videos_are_read_at_the_rate_of_the_model(tmp_path: Path) -> None:
     for index in range(30):
         writer.write(np.full((48, 64, 3), 8 * index, np.uint8))
     writer.release()
-    (clip,) = [c for c in _clips(path.parent)]
-    read = load_clips([clip], ("Thumb Up",), frames=12, rate_hz=12.0, height=24, width=32)
+    clips = [FolderClip("Thumb Up", path)]
+    read = load_clips(clips, ("Thumb Up",), frames=12, rate_hz=12.0, height=24, width=32)
     brightness = read.frames[0].mean(axis=(1, 2, 3)) / 8.0
     np.testing.assert_allclose(brightness, np.rint(np.arange(12) * 2.5), atol=0.8)
-
-
-def _clips(folder: Path) -> list[Any]:
-    from shiftedge.export.training.folder import FolderClip
-
-    return [FolderClip(folder.name, entry) for entry in sorted(folder.iterdir())]
 
 
 def test_every_label_is_on_both_sides_of_the_split_and_no_clip_is(data: Path) -> None:
@@ -400,7 +398,7 @@ def test_train_on_a_folder_then_go_on_from_its_checkpoint(data: Path, tmp_path: 
     assert scores == json.loads((out / SCORES).read_text())
     assert scores["clip"]["labels"] == ["No gesture", "Swiping Left"]
     assert str(tmp_path) not in json.dumps(scores)
-    net, spec = from_checkpoint(out / CHECKPOINT)
+    _, spec = from_checkpoint(out / CHECKPOINT)
     assert spec.labels == ("No gesture", "Swiping Left")
     assert (spec.height, spec.width, spec.resize_short_side) == (32, 32, 32)
     assert spec.frame_rate_hz == 6.0
@@ -409,8 +407,8 @@ def test_train_on_a_folder_then_go_on_from_its_checkpoint(data: Path, tmp_path: 
         str(data), out, epochs=1, threads=1, shape=SHAPE, bar=no_bar, start=out / CHECKPOINT
     )
     assert again["clip"]["clips"] == 2
+    wide = Shape(multiplier=1.0, height=32, width=32)
     with pytest.raises(DataError, match="same architecture"):
-        wide = Shape(multiplier=1.0, height=32, width=32)
         train(str(data), out, epochs=1, threads=1, shape=wide, bar=no_bar, start=out / CHECKPOINT)
 
 
@@ -422,6 +420,7 @@ def test_train_on_rendered_clips_and_its_film_scores(tmp_path: Path) -> None:
         clips=4,
         check_clips=2,
         films=1,
+        film_seconds=15.0,
         threads=1,
         seed=5,
         shape=SHAPE,

@@ -38,7 +38,7 @@ OTHER = LABELS.index("Doing other things")
 
 def clip(seed: int, label: str, **size: int) -> Clip:
     size = {"height": 48, "width": 64, **size}
-    return render_clip(np.random.default_rng(seed), label, **size)  # type: ignore[arg-type]
+    return render_clip(np.random.default_rng(seed), label, **size)
 
 
 def test_a_clip_is_what_its_docstring_says() -> None:
@@ -84,7 +84,8 @@ def _moving_point(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArra
     change = np.abs(after.astype(float) - before).max(axis=-1)
     change[change < 25.0] = 0.0
     y, x = np.mgrid[: change.shape[0], : change.shape[1]]
-    return np.array([(change * x).sum(), (change * y).sum()]) / max(change.sum(), 1e-9)
+    total = max(float(change.sum()), 1e-9)
+    return np.array([(change * x).sum() / total, (change * y).sum() / total])
 
 
 def test_pixels_move_as_the_truth_says() -> None:

@@ -91,7 +91,7 @@ class Film:
             first = number * _BATCH
             times: Floats = np.arange(first, min(first + _BATCH, len(self))) / self.rate_hz
             self._batch = (number, self._scene.frames(times, first))
-        return self._batch[1][place]
+        return self._batch[1][place].copy()  # the next caller must not see drawings on it
 
     def __iter__(self) -> Iterator[Image]:
         for index in range(len(self)):
@@ -109,6 +109,9 @@ def _play(
             deck = [*SWIPES, OTHER, OTHER]
             rng.shuffle(deck)
         label = deck.pop()
+        if label == OTHER and not timeline.events:  # who watches a film wants to see a gesture
+            deck.insert(0, label)
+            continue
         left = bool(rng.random() < 0.5)
         act = visible_act(rng, label, rests[int(left)], left, lens)
         if time + act.end_s > seconds - 0.3:

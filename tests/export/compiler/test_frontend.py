@@ -1,0 +1,273 @@
+"""ONNX -> graph -> numpy, against ONNX Runtime frame by frame; and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+
+from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
+from shiftedge.export.compiler.fusion import (  # noqa: E402
+    ConvKernel,
+    InvertedResidual,
+    Single,
+    Tail,
+    fuse,
+)
+from shiftedge.export.compiler.graph import Activation, Conv  # noqa: E402
+from shiftedge.export.compiler.reference import run_operator, run_step  # noqa: E402
+from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50  # noqa: E402
+from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
+from shiftedge.export.verify import moving_frames, onnx_outputs  # noqa: E402
+from shiftedge.runtime.errors import CompileError  # noqa: E402
+
+
+class Own(torch.nn.Module):
+    """What a user might bring: squeeze and excite, several activations, pooling, a branch."""
+
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.stem = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.Hardswish())
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.a = nn.Conv2d(12, 12, 3, 1, 1, groups=12)
+        self.b = nn.Conv2d(12, 16, 1)
+        self.squeeze = nn.Conv2d(16, 4, 1)
+        self.excite = nn.Conv2d(4, 16, 1)
+        self.c = nn.Conv2d(16, 16, 5, 1, 2, groups=4)
+        self.mean = nn.AvgPool2d(2)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.pool(self.stem(x))
+        x = torch.nn.functional.silu(self.b(torch.relu(self.a(x))))
+        gate = torch.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True)))
+        x = x * torch.nn.functional.hardsigmoid(self.excite(gate))
+        x = torch.relu(x + self.c(x))
+        x = self.mean(torch.sigmoid(x) * x)
+        return self.head(x.mean(dim=(2, 3)))
+
+
+NETS = {
+    "mobilenet_v2": lambda: tsm_mobilenet_v2(5, width=0.5),
+    "previous-frame": lambda: tsm_mobilenet_v2(4, width=0.35, previous_frame=True),
+    "resnet50": lambda: tsm_resnet50(3),
+    "own": lambda: insert_shift(Own(), ["b", "c"]),
+}
+
+
+@pytest.fixture(params=NETS)
+def exported(request, trained):
+    """(name, serialised ONNX, spec) of each kind of network."""
+    torch.manual_seed(0)
+    net = trained(NETS[request.param]())
+    classes = {"mobilenet_v2": 5, "previous-frame": 4}.get(request.param, 3)
+    spec = describe(
+        net, name="n", labels=[f"l{i}" for i in range(classes)], height=64, width=32
+    )  # fmt: skip
+    return request.param, to_onnx(net, spec), spec
+
+
+def nhwc(array):
+    return np.ascontiguousarray(array[0].transpose(1, 2, 0))
+
+
+def test_the_graph_is_the_model(exported):
+    _, model, spec = exported
+    graph = read_onnx(model, spec)
+    frames = moving_frames(spec, 5)
+    states = [np.zeros(shape, np.float32) for shape in graph.states]
+    for frame, expected in zip(frames, onnx_outputs(model, spec, frames), strict=True):
+        logits, states = run_step(graph, nhwc(frame[None]), states)
+        scale = np.abs(expected["logits"]).max()
+        assert np.abs(logits - expected["logits"][0]).max() < 1e-4 * scale
+        for index, state in enumerate(states):
+            wanted = nhwc(expected[f"next_state_{index}"])
+            assert state.shape == wanted.shape
+            assert np.abs(state - wanted).max() <= 1e-4 * max(np.abs(wanted).max(), 1e-6)
+
+
+def test_kernels_hold_every_operator_once_and_can_run_in_order(exported):
+    _, model, spec = exported
+    graph = read_onnx(model, spec)
+    kernels, kept = fuse(graph)
+    inside = [operator for kernel in kernels for operator in kernel.operators]
+    assert len(inside) + len(kept) == len(graph.operators)
+    assert {id(operator) for operator in (*inside, *kept)} == set(map(id, graph.operators))
+    assert [one.state for one in kept] == list(range(len(graph.states)))
+    generator = np.random.default_rng(0)
+    values = {"frame": generator.normal(size=graph.shapes["frame"])}
+    for index, shape in enumerate(graph.states):
+        values[f"state_{index}"] = generator.normal(size=shape)
+    expected, _ = run_step(
+        graph, values["frame"].astype(np.float32),
+        [values[f"state_{i}"].astype(np.float32) for i in range(len(graph.states))],
+    )  # fmt: skip
+    values = {name: value.astype(np.float32).astype(np.float64) for name, value in values.items()}
+    for kernel in kernels:
+        # A kernel sees what it says it reads and nothing else.
+        local = {name: values[name] for name in kernel.reads}
+        for operator in kernel.operators:
+            local[operator.out] = run_operator(operator, local)
+        values[kernel.out] = local[kernel.out]
+    np.testing.assert_allclose(values[graph.logits].reshape(-1), expected, rtol=1e-9)
+
+
+def test_mobilenet_is_sixteen_blocks_a_stem_and_a_tail(trained):
+    net = trained(tsm_mobilenet_v2(27))
+    spec = describe(net, name="n", labels=[str(i) for i in range(27)], height=224, width=224)
+    graph = read_onnx(to_onnx(net, spec), spec)
+    assert round(graph.flops() / 1e6) == 599  # the paper's 300 M multiply-adds
+    kernels, kept = fuse(graph)
+    assert len(kept) == 10
+    assert [type(kernel) for kernel in kernels] == [ConvKernel, *[InvertedResidual] * 17, Tail]
+    blocks = [kernel for kernel in kernels if isinstance(kernel, InvertedResidual)]
+    shifted = [index for index, block in enumerate(blocks) if block.join is not None]
+    assert shifted == [2, 4, 5, 7, 8, 9, 11, 12, 14, 15]
+    for index, block in enumerate(blocks):
+        assert (block.residual is not None) == (index in shifted)
+        assert (block.expand is None) == (index == 0)
+        assert block.depthwise.activation is Activation.RELU6
+        if block.join is not None:
+            assert block.residual == block.join.inputs[1]
+            assert block.join.begin == graph.states[block.join.state][2]
+
+
+def test_resnet_blocks(trained):
+    net = trained(tsm_resnet50(3))
+    spec = describe(net, name="n", labels=["a", "b", "c"], height=64, width=64)
+    kernels, _ = fuse(read_onnx(to_onnx(net, spec), spec))
+    convs = [kernel for kernel in kernels if isinstance(kernel, ConvKernel)]
+    assert len(convs) == 53
+    assert sum(kernel.residual is not None for kernel in convs) == 16
+    assert sum(kernel.join is not None for kernel in convs) == 16
+    singles = [type(kernel.operators[0]).__name__ for kernel in kernels if type(kernel) is Single]
+    assert singles == ["Pool", "Mean", "Dense"]
+
+
+def small_onnx(spec, change=None, **replace):
+    """A model of one pointwise convolution and one shift, with nodes replaced."""
+    helper = onnx.helper
+    weight = onnx.numpy_helper.from_array(np.ones((8, 3, 1, 1), np.float32), "weight")
+    matrix = onnx.numpy_helper.from_array(np.ones((2, 8), np.float32), "matrix")
+    ints = [
+        onnx.numpy_helper.from_array(np.array([v], np.int64), n)
+        for n, v in (("zero", 0), ("one", 1), ("end", 1 << 40))
+    ]
+    nodes = {
+        "conv": helper.make_node("Conv", ["frame", "weight"], ["x"], name="conv"),
+        "act": helper.make_node("Relu", ["x"], ["y"], name="act"),
+        "first": helper.make_node("Slice", ["y", "zero", "one", "one"], ["next_state_0"], "first"),
+        "rest": helper.make_node("Slice", ["y", "one", "end", "one"], ["rest"], "rest"),
+        "join": helper.make_node("Concat", ["state_0", "rest"], ["z"], "join", axis=1),
+        "mean": helper.make_node("GlobalAveragePool", ["z"], ["m"], "mean"),
+        "flat": helper.make_node("Flatten", ["m"], ["f"], "flat"),
+        "dense": helper.make_node("Gemm", ["f", "matrix"], ["logits"], "dense", transB=1),
+    }
+    nodes.update(replace)
+    info = helper.make_tensor_value_info
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node for node in nodes.values() if node is not None],
+        "g",
+        [info("frame", kind, (1, 3, 4, 4)), info("state_0", kind, (1, 1, 4, 4))],
+        [info("logits", kind, (1, 2)), info("next_state_0", kind, (1, 1, 4, 4))],
+        [weight, matrix, *ints],
+    )
+    if change is not None:
+        change(graph)
+    return helper.make_model(graph, ir_version=8).SerializeToString()
+
+
+@pytest.fixture
+def tiny_spec():
+    from shiftedge.runtime.spec import ModelSpec, StateSpec
+
+    return ModelSpec("t", ("a", "b"), 4, 4, 4, (StateSpec("state_0", (1, 1, 4, 4)),), 2)
+
+
+def test_the_small_model_is_read(tiny_spec):
+    graph = read_onnx(small_onnx(tiny_spec), tiny_spec)
+    assert [type(operator).__name__ for operator in graph.operators] == [
+        "Conv", "Activate", "Join", "Mean", "Dense", "KeepState",
+    ]  # fmt: skip
+    assert isinstance(graph.operators[0], Conv)
+    assert graph.operators[0].pointwise
+
+
+def node(*arguments, **attributes):
+    return onnx.helper.make_node(*arguments, **attributes)
+
+
+REFUSED = {
+    "unknown operator": (
+        {"act": lambda: node("Softplus", ["x"], ["y"], name="act")},
+        r"operator Softplus \(node 'act'\) cannot be compiled.*engine='onnxruntime'",
+    ),
+    "clip": (
+        {"act": lambda: node("Clip", ["x", "one_f", "two_f"], ["y"], name="act")},
+        r"Clip \(node 'act'\) clips to 1..2; known are",
+    ),
+    "slice that is no shift": (
+        {"mean": lambda: node("GlobalAveragePool", ["rest"], ["m"], name="mean")},
+        "channel slice rest, which is no part of a temporal shift",
+    ),
+    "concat of features": (
+        {"join": lambda: node("Concat", ["y", "y"], ["z"], name="join", axis=1)},
+        r"Concat \(node 'join'\) does not join a state and features",
+    ),
+    "rows joined": (
+        {"join": lambda: node("Concat", ["state_0", "rest"], ["z"], name="join", axis=2)},
+        "does not join a state and features",
+    ),
+    "rows sliced": (
+        {"rest": lambda: node("Slice", ["y", "one", "end", "two_i"], ["rest"], name="rest")},
+        "is no slice of channels",
+    ),
+    "dilated": (
+        {"conv": lambda: node("Conv", ["frame", "weight"], ["x"], name="conv", dilations=[2, 2])},
+        "is dilated",
+    ),
+    "groups": (
+        {"conv": lambda: node("Conv", ["frame", "weight"], ["x"], name="conv", group=2)},
+        "in 2 groups for 3 channels",
+    ),
+    "weights computed": (
+        {"conv": lambda: node("Conv", ["frame", "frame"], ["x"], name="conv")},
+        "computes its input 1",
+    ),
+    "map flattened": (
+        {"flat": lambda: node("Flatten", ["z"], ["f"], name="flat")},
+        "reorders a map of shape",
+    ),
+    "state of another shape": (
+        {"first": lambda: node("Slice", ["y", "zero", "two_i", "one"], ["next_state_0"], "first")},
+        "next_state_0 has shape .*expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_named(case, tiny_spec):
+    changes, message = REFUSED[case]
+
+    def extras(graph):
+        for name, value in (
+            ("one_f", np.float32(1)), ("two_f", np.float32(2)), ("two_i", np.array([2])),
+        ):  # fmt: skip
+            graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
+
+    replaced = {name: make() for name, make in changes.items()}
+    with pytest.raises(CompileError, match=message):
+        read_onnx(small_onnx(tiny_spec, extras, **replaced), tiny_spec)
+
+
+def test_nan_weights_are_refused(tiny_spec):
+    def poison(graph):
+        weight = np.full((8, 3, 1, 1), np.nan, np.float32)
+        graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "weight"))
+
+    with pytest.raises(CompileError, match="constant weight of node 'conv' holds NaN"):
+        read_onnx(small_onnx(tiny_spec, poison), tiny_spec)
