@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftedge.demos.score import Score
 from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.score import Score
 from shiftedge.runtime.session import Summary
 
 __all__ = ["Report"]

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from shiftedge.demos.ahead import ReadAhead
 from shiftedge.demos.report import Report
-from shiftedge.demos.score import score
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.model import Model
+from shiftedge.runtime.score import score
 from shiftedge.runtime.session import Observed, Session
 
 if TYPE_CHECKING:

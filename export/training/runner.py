@@ -258,6 +258,7 @@ def _clip_score(
     return {
         "clips": score.clips,
         "accuracy": round(score.accuracy, 4),
+        "accuracy_by_mean": round(score.accuracy_by_mean, 4),
         "recall": {name: round(value, 4) for name, value in score.recall.items()},
         "labels": list(check.names),
         "confusion": score.confusion,

@@ -26,7 +26,7 @@ __all__ = ["SOURCE_FORMS", "SourceText", "open_source", "parse_source"]
 SOURCE_FORMS = (
     "a camera number such as 0 or a device such as /dev/video0 (options: 0?size=640x480&fps=30), "
     "a video file, a folder of pictures (option: folder?fps=12), "
-    "synthetic:gestures or synthetic:moving (options: ?seed=1&seconds=20), "
+    "synthetic:gestures, synthetic:still or synthetic:moving (options: ?seed=1&seconds=20), "
     "pipe:COMMAND, or a URL such as rtsp://host/path"
 )
 """For messages and help texts."""

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SYNTHETIC_KINDS", "SyntheticSource", "open_synthetic"]
 
-SYNTHETIC_KINDS = ("gestures", "moving")
-"""A seated person who gestures (needs OpenCV), and textured things that move (numpy alone)."""
+SYNTHETIC_KINDS = ("gestures", "still", "moving")
+"""A seated person who gestures, one who sits still (both need OpenCV), and textured things that
+move (numpy alone)."""
 SMALLEST_SIDE_PX = 32
 
 _OPTIONS = {"seed": whole_number, "seconds": seconds, "fps": rate, "size": size}
@@ -45,7 +46,7 @@ class SyntheticSource(FrameSource):
 
     Raises:
         SourceError: an unknown kind, or a size below 32 pixels.
-        MissingExtraError: ``gestures`` without OpenCV.
+        MissingExtraError: a person without OpenCV.
     """
 
     live = False
@@ -64,7 +65,7 @@ class SyntheticSource(FrameSource):
         if kind not in SYNTHETIC_KINDS:
             raise SourceError(
                 f"{self.name} is not known; expected "
-                f"{' or '.join(f'synthetic:{known}' for known in SYNTHETIC_KINDS)}."
+                f"{', '.join(f'synthetic:{known}' for known in SYNTHETIC_KINDS)}."
             )
         if min(size_px) < SMALLEST_SIDE_PX:
             raise SourceError(
@@ -72,8 +73,10 @@ class SyntheticSource(FrameSource):
                 f"expected at least {SMALLEST_SIDE_PX} pixels a side."
             )
         self._closed = threading.Event()
-        make = _gestures if kind == "gestures" else _moving
-        self._film = make(seed, length_s, rate_hz, size_px)
+        if kind == "moving":
+            self._film = _moving(seed, length_s, rate_hz, size_px)
+        else:
+            self._film = _person(seed, length_s, rate_hz, size_px, gestures=kind == "gestures")
 
     @property
     def truth(self) -> tuple[TrueEvent, ...]:
@@ -107,10 +110,15 @@ def open_synthetic(kind: str, options: str = "") -> SyntheticSource:
 # Both import late: the renderer lies in this package, whose import must not depend on it.
 
 
-def _gestures(seed: int, length_s: float, rate_hz: float, size_px: tuple[int, int]) -> _Film:
+def _person(
+    seed: int, length_s: float, rate_hz: float, size_px: tuple[int, int], *, gestures: bool
+) -> _Film:
     from shiftedge.runtime.capture.synthetic import Film
 
-    film = Film(seed, seconds=length_s, rate_hz=rate_hz, width=size_px[0], height=size_px[1])
+    width, height = size_px
+    film = Film(
+        seed, seconds=length_s, rate_hz=rate_hz, width=width, height=height, gestures=gestures
+    )
     return _Film(len(film), film.frame_at, tuple(film.events))
 
 

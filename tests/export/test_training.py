@@ -31,6 +31,7 @@ from shiftedge.export.training.loop import fit
 from shiftedge.export.training.score import (
     LATE_S,
     EventScore,
+    call_clip,
     decode,
     match_events,
     score_clips,
@@ -237,6 +238,20 @@ def test_clip_scores_add_up(clips: ClipSet) -> None:
     table = np.array(score.confusion)
     assert table.sum() == score.clips == 8
     assert score.accuracy == pytest.approx(np.trace(table) / 8)
+
+
+def test_a_clip_is_called_by_its_gesture_however_short() -> None:
+    names = ("No gesture", "Swiping Left", "Swiping Right")
+    net = net_for(names)
+    spec = describe(net, name="t", labels=names, height=32, width=32, frame_rate_hz=12.0)
+    logits = np.zeros((24, 3), np.float32)
+    logits[:, 0] = 8.0
+    assert call_clip(logits, spec) == 0
+    logits[10:16, 2] = 16.0
+    assert logits.mean(axis=0).argmax() == 0
+    assert call_clip(logits, spec) == 2
+    other = describe(net, name="t", labels=("a", "b", "c"), height=32, width=32)
+    assert call_clip(logits, other) == 0
 
 
 # --- events

@@ -154,7 +154,7 @@ def test_no_kind_means_gestures() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("synthetic:cats", "expected synthetic:gestures or synthetic:moving"),
+        ("synthetic:cats", "expected synthetic:gestures, synthetic:still, synthetic:moving"),
         ("synthetic:moving?size=8x8", "expected at least 32 pixels a side"),
     ],
 )

@@ -91,7 +91,8 @@ class Film:
             first = number * _BATCH
             times: Floats = np.arange(first, min(first + _BATCH, len(self))) / self.rate_hz
             self._batch = (number, self._scene.frames(times, first))
-        return self._batch[1][place].copy()  # the next caller must not see drawings on it
+        frame: Image = self._batch[1][place].copy()  # others must not see what is drawn on it
+        return frame
 
     def __iter__(self) -> Iterator[Image]:
         for index in range(len(self)):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shiftedge.demos.score import LATE_S, score
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.decode import GestureEvent
+from shiftedge.runtime.score import LATE_S, score
 
 
 def event(label: str, time_s: float) -> GestureEvent:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LATE_S", "Score", "score"]
 
-LATE_S = 1.0
+LATE_S = 0.8
 """An event later than this after its gesture's end answers nothing that a person still means."""
 
 
