@@ -82,9 +82,10 @@ def run_operator(operator: Operator, values: Mapping[str, Array]) -> Array:
     if isinstance(operator, Pool):
         return _pool(operator, x)
     if isinstance(operator, Mean):
-        return x.mean(axis=(0, 1), keepdims=True)
+        mean: Array = x.mean(axis=(0, 1), keepdims=True)
+        return mean
     if isinstance(operator, Dense):
-        product: Array = operator.weight.astype(np.float64) @ x.reshape(-1)
+        product: Array = np.dot(operator.weight.astype(np.float64), x.reshape(-1))
         return product + operator.bias
     if isinstance(operator, Join):
         return np.concatenate((x, inputs[1][..., operator.begin :]), axis=-1)

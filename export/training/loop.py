@@ -43,6 +43,9 @@ class Settings:
     """Label smoothing."""
     clip_weight: float = 0.3
     """Weight of the loss of a clip's mean logits against the loss per frame."""
+    lookalike: float = 1.0
+    """Weight of the frames of a gesture's clip that are none: the arm that rises, holds, drops.
+    Above 1, it teaches the difference of raising a hand to swipe down and swiping up."""
     sizes: tuple[tuple[float, float], ...] = ((0.67, 0.5), (0.78, 0.75), (1.0, 1.0))
     """Until which share of the epochs frames are shrunk by which factor. Small frames teach the
     same motions at a quarter of the cost; the last epochs adapt to the full size."""
@@ -94,17 +97,27 @@ def clip_logits(model: StreamingModel, frames: Tensor, length: int) -> Tensor:
     return logits.reshape(len(clips), length, -1)
 
 
-def _loss(logits: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
-    """The loss, and how many of the frames that count are right."""
+def _loss(
+    logits: Tensor, batch: Batch, settings: Settings, steady: frozenset[int]
+) -> tuple[Tensor, Tensor]:
+    """The loss, and for each frame that counts whether it is right (1.0) or not (0.0)."""
     truth = torch.from_numpy(batch.frame_labels)
     labels = torch.from_numpy(batch.labels)
     flat = logits.flatten(0, 1)
     counted = truth != IGNORED
     total = flat.new_zeros(())
     if bool(counted.any()):
-        total = total + F.cross_entropy(
-            flat[counted], truth[counted], label_smoothing=settings.smoothing
+        losses = F.cross_entropy(
+            flat[counted],
+            truth[counted],
+            label_smoothing=settings.smoothing,
+            reduction="none",
         )
+        none = torch.tensor([*steady, IGNORED])
+        shown = labels.repeat_interleave(logits.shape[1])
+        lookalike = torch.isin(truth, none) & ~torch.isin(shown, none)
+        weights = 1.0 + (settings.lookalike - 1.0) * lookalike[counted]
+        total = total + (losses * weights).sum() / weights.sum()
     known = labels != IGNORED
     if bool(known.any()):
         total = total + settings.clip_weight * F.cross_entropy(
@@ -237,7 +250,8 @@ class _Run:
         settings = self._settings
         # The array is NHWC: seen as NCHW it already is channels_last.
         frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
-        loss, hits = _loss(clip_logits(self._model, frames, self._length), batch, settings)
+        logits = clip_logits(self._model, frames, self._length)
+        loss, hits = _loss(logits, batch, settings, self._steady)
         shown = float(loss.detach())
         if self._heads is not None and batch.hands is not None:
             share = 1.0 - self._done / max(1, self._total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import time
@@ -16,10 +15,18 @@ from torch import nn
 from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
 from shiftedge.export.models import build
 from shiftedge.export.to_onnx import describe
+from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
 from shiftedge.export.training.clips import ClipSet, synthetic_clips
 from shiftedge.export.training.folder import FolderClip, find_clips, load_clips, split_clips
 from shiftedge.export.training.loop import Epoch, Settings, fit
-from shiftedge.export.training.score import ClipScore, score_clips, score_films
+from shiftedge.export.training.score import (
+    ClipScore,
+    logits_of_clips,
+    score_clips,
+    score_films,
+    stream_film,
+)
+from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
 from shiftedge.runtime.progress import ProgressFactory, progress
@@ -33,8 +40,12 @@ CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
 """Names of the files in the output folder."""
 
+PAPER_SIZE = 224
+"""Pixels a side where a checkpoint does not say."""
 _FOLDER_FRAMES = 36
 """Frames kept of a user's clip: 3 s at 12 Hz, which is what Jester's clips last."""
+_CALIBRATION_SEED = 500_000
+"""Films for the calibration start at this seed plus a thousand times the training's own."""
 _UNSEEN_SEED = 1_000_003
 """Films for the scores start at this seed plus the training's own."""
 
@@ -76,6 +87,8 @@ def train(
     threads: int = 2,
     workers: int = 1,
     shape: Shape | None = None,
+    size: tuple[int, int] | None = None,
+    multiplier: float | None = None,
     decoder: DecoderSettings | None = None,
     start: Path | None = None,
     cache: Path | None = None,
@@ -97,7 +110,9 @@ def train(
         seed: fixes data, initial weights and order.
         threads: of torch.
         workers: processes that render.
-        shape: network and frame; the default is the bundled model's.
+        shape: network and frame; the default is the start's, or the bundled model's.
+        size: (width, height) of the frame in pixels, instead of the shape's.
+        multiplier: of MobileNetV2's channels, instead of the shape's.
         decoder: settings stored in the spec and used for the scores.
         start: a checkpoint to go on from; its last layer is new if its labels are others.
         cache: folder that keeps the rendered clips for the next run.
@@ -117,7 +132,7 @@ def train(
         raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
     output = output_folder(output)
     started = time.perf_counter()
-    shape = shape or Shape()
+    shape = _shape(shape, start, size, multiplier)
     settings = dataclasses.replace(
         settings or Settings(), epochs=epochs, seed=seed, threads=threads
     )
@@ -169,10 +184,17 @@ def train(
         )
 
     with bar("training", settings.epochs * len(learn), "clips") as advance:
-        fit(net, learn, settings, after_epoch=keep, after_step=advance)
+        last = fit(net, learn, settings, after_epoch=keep, after_step=advance)[-1]
+    torch.set_num_threads(1)  # one frame at a time is too little work to share
+    if synthetic and films and decoder is None:
+        chosen = _calibration(net, check, spec, seed, films, film_seconds, bar)
+        apply(net, chosen)
+        spec = dataclasses.replace(spec, decoder=chosen.decoder)
+        record["calibration"] = {"bias": dict(zip(spec.labels, chosen.bias, strict=True))}
+        keep(last)
     scores = {**record, "clip": _clip_score(net, check, spec, bar)}
     if synthetic and films:
-        scores["films"], scores["still"] = _film_scores(net, spec, seed, films, film_seconds, bar)
+        scores.update(_film_scores(net, spec, seed, films, film_seconds, bar))
     with atomic_path(output / SCORES) as temporary:
         temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
@@ -221,9 +243,39 @@ def _from_folder(data: Path, shape: Shape, bar: ProgressFactory) -> tuple[ClipSe
         return read(learn), read(check)
 
 
+def _shape(
+    shape: Shape | None,
+    start: Path | None,
+    size: tuple[int, int] | None,
+    multiplier: float | None,
+) -> Shape:
+    """The network to train: as asked, else as the start, else as the bundled model."""
+    if shape is None and start is not None:
+        checkpoint = load_checkpoint(start, accept_two_way=True)
+        description, spec = checkpoint.description, checkpoint.spec
+        if description["architecture"] != "mobilenet_v2":
+            raise DataError(
+                f"{start} is a {description['architecture']}; training goes on from MobileNetV2."
+            )
+        shape = Shape(
+            multiplier=description["width"],
+            previous_frame=bool(description.get("previous_frame")),
+            height=spec.get("height", PAPER_SIZE),
+            width=spec.get("width", PAPER_SIZE),
+            rate_hz=spec.get("frame_rate_hz", Shape.rate_hz),
+        )
+    shape = shape or Shape()
+    if size is not None:
+        shape = dataclasses.replace(shape, width=size[0], height=size[1])
+    if multiplier is not None:
+        shape = dataclasses.replace(shape, multiplier=multiplier)
+    return shape
+
+
 def _take_over(net: nn.Module, start: Path, labels: tuple[str, ...]) -> None:
     """Copy the weights of ``start`` that fit; the last layer only if the labels are the same."""
-    checkpoint = load_checkpoint(start)
+    # Two-way weights may start it: training teaches them to do without the frames of the future.
+    checkpoint = load_checkpoint(start, accept_two_way=True)
     weights = checkpoint.net.state_dict()
     own = net.state_dict()
     same = checkpoint.labels == labels
@@ -265,21 +317,54 @@ def _clip_score(
     }
 
 
+def _calibration(
+    net: nn.Module,
+    check: ClipSet,
+    spec: ModelSpec,
+    seed: int,
+    films: int,
+    seconds: float,
+    bar: ProgressFactory,
+) -> Calibration:
+    """Choose on films of both kinds, whose seeds lie before those of the scores."""
+    streamed = []
+    with bar("calibrating on films", 2 * films, "films") as advance:
+        for number in range(2 * films):
+            film = Film(
+                _CALIBRATION_SEED + 1000 * seed + number,
+                seconds=seconds,
+                rate_hz=spec.frame_rate_hz,
+                height=spec.height,
+                width=spec.width,
+                clean=number % 2 == 0,
+            )
+            streamed.append(Streamed(stream_film(net, list(film), spec), film.events, seconds))
+            advance(1)
+    rows = [row for _, logits in logits_of_clips(net, check, spec) for row in logits]
+    return calibrate(spec, streamed, rows, check.labels.tolist())
+
+
 def _film_scores(
     net: nn.Module, spec: ModelSpec, seed: int, films: int, seconds: float, bar: ProgressFactory
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    summaries = []
-    for gestures in (True, False):
-        with contextlib.ExitStack() as stack:
-            advance = stack.enter_context(bar("checking on films", films, "films"))
+) -> dict[str, Any]:
+    """Scores by kind of film: good light, the worst of training, and a person who sits still."""
+    kinds = {
+        "films": (True, True, 0),
+        "harsh_films": (True, False, 300),
+        "still": (False, False, 500),
+    }
+    summaries = {}
+    for name, (gestures, clean, offset) in kinds.items():
+        with bar(f"checking on {name.replace('_', ' ')}", films, "films") as advance:
             score = score_films(
                 net,
                 spec,
-                seed=_UNSEEN_SEED + 1000 * seed + (0 if gestures else 500),
+                seed=_UNSEEN_SEED + 1000 * seed + offset,
                 films=films,
                 seconds=seconds,
                 gestures=gestures,
+                clean=clean,
                 advance=advance,
             )
-            summaries.append(score.summary())
-    return summaries[0], summaries[1]
+        summaries[name] = score.summary()
+    return summaries

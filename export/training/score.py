@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +15,7 @@ from shiftedge.export.training.augment import make_batch
 from shiftedge.export.training.clips import ClipSet
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.score import score
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
@@ -23,14 +23,10 @@ __all__ = [
     "EventScore",
     "call_clip",
     "decode",
-    "match_events",
     "score_clips",
     "score_films",
     "stream_film",
 ]
-
-LATE_S = 0.8
-"""An event counts if it is reported at most this long after the gesture's end."""
 
 Advance = Callable[[int], None]
 
@@ -88,16 +84,14 @@ class EventScore:
         self, events: Sequence[GestureEvent], truth: Sequence[TrueEvent], seconds: float
     ) -> None:
         """Count one film."""
-        pairs = match_events(events, truth)
-        found = {id(true) for _, true in pairs}
-        matched = {id(event) for event, _ in pairs}
+        found = score(events, truth, seconds)
         self.minutes += seconds / 60.0
-        self.gestures += len(truth)
+        self.gestures += len(found.recognised) + len(found.missed)
         self.reported += len(events)
-        self.right += len(pairs)
-        self.latency_s += [event.time_s - true.end_s for event, true in pairs]
-        self.false_labels += [event.label for event in events if id(event) not in matched]
-        self.missed_labels += [true.label for true in truth if id(true) not in found]
+        self.right += len(found.recognised)
+        self.latency_s += [event.time_s - true.end_s for true, event in found.recognised]
+        self.false_labels += [event.label for event in found.false]
+        self.missed_labels += [true.label for true in found.missed]
 
     def summary(self) -> dict[str, object]:
         """Figures for a report."""
@@ -124,36 +118,14 @@ def _counts(names: Sequence[str]) -> dict[str, int]:
     return {name: names.count(name) for name in sorted(set(names))}
 
 
-def match_events(
-    events: Sequence[GestureEvent], truth: Sequence[TrueEvent]
-) -> list[tuple[GestureEvent, TrueEvent]]:
-    """Pair each event with the first free gesture of its label that it may report.
-
-    It may report one from that gesture's start to :data:`LATE_S` after its end.
-    """
-    pairs: list[tuple[GestureEvent, TrueEvent]] = []
-    free = list(truth)
-    for event in events:
-        for true in free:
-            timely = true.start_s <= event.time_s <= true.end_s + LATE_S
-            if timely and true.label == event.label:
-                pairs.append((event, true))
-                free.remove(true)
-                break
-    return pairs
-
-
 @torch.inference_mode()
-def score_clips(
-    net: nn.Module, clips: ClipSet, spec: ModelSpec, advance: Advance | None = None
-) -> ClipScore:
-    """Accuracy of ``net`` on clips it has not been trained on."""
+def logits_of_clips(
+    net: nn.Module, clips: ClipSet, spec: ModelSpec
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Numbers of some clips and their logits (clips, frames, classes), until all have come."""
     net.eval()
     model = StreamingModel(net)
-    names = clips.names
-    confusion = np.zeros((len(names), len(names)), np.int64)
     length = clips.frames.shape[1]
-    by_mean = 0
     for first in range(0, len(clips), 16):
         chosen = np.arange(first, min(first + 16, len(clips)))
         batch = make_batch(
@@ -168,7 +140,17 @@ def score_clips(
         )
         frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
         logits = model.clip(frames.reshape(len(chosen), length, *frames.shape[1:]))
-        rows = logits.reshape(len(chosen), length, -1).numpy()
+        yield chosen, logits.reshape(len(chosen), length, -1).numpy()
+
+
+def score_clips(
+    net: nn.Module, clips: ClipSet, spec: ModelSpec, advance: Advance | None = None
+) -> ClipScore:
+    """Accuracy of ``net`` on clips it has not been trained on."""
+    names = clips.names
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    by_mean = 0
+    for chosen, rows in logits_of_clips(net, clips, spec):
         by_mean += int((rows.mean(1).argmax(1) == clips.labels[chosen]).sum())
         guesses = np.array([call_clip(row, spec) for row in rows])
         np.add.at(confusion, (clips.labels[chosen], guesses), 1)
@@ -246,6 +228,7 @@ def score_films(
     films: int,
     seconds: float,
     gestures: bool = True,
+    clean: bool = True,
     advance: Advance | None = None,
 ) -> EventScore:
     """Stream rendered films of unseen people through the online form and decode them.
@@ -257,12 +240,12 @@ def score_films(
         films: number of films.
         seconds: of each.
         gestures: False for people who only sit there.
+        clean: good light and a good camera; otherwise the worst that training clips show.
         advance: told about each film.
     """
     from shiftedge.runtime.capture.synthetic import Film
 
-    spec = dataclasses.replace(spec)
-    score = EventScore()
+    total = EventScore()
     for number in range(films):
         film = Film(
             seed + number,
@@ -271,10 +254,10 @@ def score_films(
             height=spec.height,
             width=spec.width,
             gestures=gestures,
-            clean=False,
+            clean=clean,
         )
         logits = stream_film(net, list(film), spec)
-        score.add(decode(logits, spec), film.events, seconds)
+        total.add(decode(logits, spec), film.events, seconds)
         if advance is not None:
             advance(1)
-    return score
+    return total

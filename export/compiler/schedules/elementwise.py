@@ -1,0 +1,104 @@
+"""Sums, products and activations of maps, where no kernel before could take them in.
+
+``y`` of a sum or product is a map of x's shape, or for ``by_channel`` one number a channel (a
+squeeze-and-excite gate). Work units are runs of ``RUN`` vectors, or pixels for ``by_channel``.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules.tiles import VectorUnit
+from shiftedge.export.compiler.tir_index import Const, Index, Var, index
+from shiftedge.export.compiler.tir_kernel import (
+    COLUMN,
+    UNIT,
+    Buffer,
+    If,
+    Kernel,
+    Loop,
+    Segment,
+    Statement,
+    Tile,
+    grid,
+    pieces,
+)
+
+__all__ = ["RUN", "Elementwise", "Operation", "schedule"]
+
+RUN = 64
+"""Vectors of a work unit, large enough to outweigh handing it to a thread."""
+
+
+class Operation(enum.Enum):
+    """What is done before the activation."""
+
+    NOTHING = "nothing"
+    ADD = "add"
+    MULTIPLY = "multiply"
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Shape of the operation."""
+
+    pixels: int
+    channels: int
+    operation: Operation = Operation.NOTHING
+    by_channel: bool = False
+    activation: Activation = Activation.NONE
+
+
+def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
+    """The kernel: parameters x, [y], out."""
+    size, lanes = shape.pixels * shape.channels, unit.lanes
+    paired = shape.operation is not Operation.NOTHING
+    x, out = Buffer("x", size), Buffer("out", size, "output")
+    y = Buffer("y", shape.channels if shape.by_channel else size)
+
+    def tile(start: Index, first: Index, length: int) -> Statement:
+        """``length`` elements, ``first`` after ``start``; at most one vector."""
+        here = start + first + COLUMN
+        other = y.at((first if shape.by_channel else start + first) + COLUMN)
+        values = [x.at(here), *([other] if shape.operation is Operation.ADD else [])]
+        product = Segment((), x.at(here), other, by_column=True)
+        multiply = shape.operation is Operation.MULTIPLY
+        return Tile(
+            vectors=grid(1, length, length),
+            columns=length,
+            start=() if multiply else tuple(values),
+            segments=(product,) if multiply else (),
+            target=out.at(here),
+            activation=shape.activation,
+        )
+
+    def run(start: Index, count: int) -> tuple[Statement, ...]:
+        """``count`` elements from ``start`` on."""
+        vector, full = Var("vector"), count // lanes
+        result: list[Statement] = []
+        if full:
+            body = tile(start, vector * lanes, lanes)
+            result.append(Loop(vector, Const(0), Const(full), (body,)))
+        for first, length in pieces(count - full * lanes, lanes):
+            result.append(tile(start, index(full * lanes + first), length))
+        return tuple(result)
+
+    if shape.by_channel:
+        units, body = shape.pixels, run(UNIT * shape.channels, shape.channels)
+    else:
+        step = RUN * lanes
+        full, rest = divmod(size, step)
+        units = full + (rest > 0)
+        body = run(UNIT * step, step) if full else ()
+        if rest:
+            last = run(index(full * step), rest)
+            body = (If(UNIT.below(full), body, last),) if full else last
+    return Kernel(
+        name=name,
+        buffers=(x, *((y,) if paired else ()), out),
+        units=units,
+        body=body,
+        note=f"elementwise {shape.operation.value}, {shape.activation.value}",
+    )

@@ -1,0 +1,145 @@
+"""A map with its border: what convolutions with a window read, so that they test no bound.
+
+Copies (height, width, channels) into a larger map whose border is constant. On the way it joins
+the state's channels for a shift, or turns the camera's bytes into normalised numbers. One pass
+through the second-level cache; 3 x 3 convolutions read each number 9 times after that. Work units
+are rows of the padded map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler.tir_index import Const, Index, Var
+from shiftedge.export.compiler.tir_kernel import (
+    UNIT,
+    Buffer,
+    Copy,
+    Fill,
+    If,
+    Kernel,
+    Loop,
+    Statement,
+)
+
+__all__ = ["Padding", "inputs", "normalisation", "row", "schedule"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Shape of a map and its border."""
+
+    height: int
+    width: int
+    channels: int
+    border: tuple[int, int, int, int]
+    """Rows above, columns left, rows below, columns right."""
+    shift: int = 0
+    """Channels that come from the state; 0 for no shift."""
+    frame: bool = False
+    """The map is a camera frame: uint8, each number times a scale plus an offset."""
+    fill: float = 0.0
+    """Of the border."""
+
+    @property
+    def line(self) -> int:
+        """Elements of a padded row."""
+        return (self.width + self.border[1] + self.border[3]) * self.channels
+
+    @property
+    def rows(self) -> int:
+        """Padded rows."""
+        return self.height + self.border[0] + self.border[2]
+
+    @property
+    def size(self) -> int:
+        """Elements of the padded map."""
+        return self.rows * self.line
+
+    @property
+    def needed(self) -> bool:
+        """Whether the map could not be read as it is."""
+        return any(self.border) or self.shift > 0 or self.frame
+
+
+def schedule(name: str, shape: Padding) -> Kernel:
+    """The kernel: parameters x, [state], [scale, offset], padded."""
+    if shape.frame and shape.shift:
+        raise ValueError(f"{name}: a camera frame has no state's channels")
+    padded = Buffer("padded", shape.size, "output")
+    return Kernel(
+        name=name,
+        buffers=(*inputs(shape), padded),
+        units=shape.rows,
+        body=row(shape, UNIT, padded, UNIT * shape.line),
+        note="padding",
+    )
+
+
+def inputs(shape: Padding) -> tuple[Buffer, ...]:
+    """x, [state], [scale, offset]."""
+    numbers = shape.width * shape.channels
+    dtype = "uint8" if shape.frame else "float32"
+    buffers = [Buffer("x", shape.height * numbers, dtype=dtype)]
+    if shape.shift:
+        buffers.append(Buffer("state", shape.height * shape.width * shape.shift))
+    if shape.frame:
+        buffers += [Buffer("scale", numbers, "weight"), Buffer("offset", numbers, "weight")]
+    return tuple(buffers)
+
+
+def row(shape: Padding, number: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
+    """Makes padded row ``number``, in ``target`` from ``start`` on."""
+    top, left = shape.border[0], shape.border[1] * shape.channels
+
+    def fill(first: int, count: int) -> tuple[Statement, ...]:
+        return (Fill(target.at(start + first), count, shape.fill),) if count else ()
+
+    right = left + shape.width * shape.channels
+    image = _image(shape, (number - top) * shape.width, target, start + left)
+    outside = fill(0, shape.line)
+    body = (*fill(0, left), *image, *fill(right, shape.line - right))
+    if shape.border[2]:
+        body = (If(number.below(top + shape.height), body, outside),)
+    if top:
+        body = (If(number.below(top), outside, body),)
+    return body
+
+
+def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
+    """A row without its border, of the pixels from ``pixel`` on."""
+    channels, width, shift = shape.channels, shape.width, shape.shift
+    x, *others = inputs(shape)
+    if not shift:
+        tables = [table.at(0) for table in others]
+        place = target.at(start)
+        return (Copy(x.at(pixel * channels), place, width * channels, *tables),)
+    column = Var("column of image")
+    place_of = start + column * channels
+    parts: tuple[Statement, ...] = (
+        Copy(others[0].at((pixel + column) * shift), target.at(place_of), shift),
+    )
+    if channels > shift:
+        source = x.at((pixel + column) * channels + shift)
+        parts += (Copy(source, target.at(place_of + shift), channels - shift),)
+    return (Loop(column, Const(0), Const(width), parts),)
+
+
+def normalisation(
+    mean: tuple[float, ...], std: tuple[float, ...], shape: Padding
+) -> dict[str, Array]:
+    """``scale`` and ``offset`` that make (byte / 255 - mean) / std of each byte of a row.
+
+    ``mean`` and ``std`` are in the frame's order of channels, so B, G, R for a camera's frame.
+    """
+    scale = 1.0 / (255.0 * np.asarray(std))
+    offset = -np.asarray(mean) / np.asarray(std)
+    return {
+        "scale": np.tile(scale, shape.width).astype(np.float32),
+        "offset": np.tile(offset, shape.width).astype(np.float32),
+    }

@@ -1,0 +1,279 @@
+"""The packed matrix product, shared by the rules: pixels x inputs times inputs x outputs.
+
+Output channels are cut into blocks of ``tiles.columns``; the last may be narrower and is padded to
+whole vectors in the packed weights, never in the features. Pixels are cut into tiles of
+``tiles.rows`` and one shorter tile for what remains. So at most four tiles are generated, and none
+tests a bound inside its loop.
+
+Weights are packed in the order they are read: [block][input][column of the block].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules.tiles import Tiles
+from shiftedge.export.compiler.tir_index import Const, Index, IndexLike, Var, index, minimum
+from shiftedge.export.compiler.tir_kernel import (
+    COLUMN,
+    ROW,
+    Access,
+    Buffer,
+    If,
+    Loop,
+    Part,
+    Segment,
+    Statement,
+    Step,
+    Tile,
+    grid,
+    paired,
+)
+
+__all__ = [
+    "BLOCK",
+    "CHANNEL",
+    "PIXEL",
+    "Product",
+    "Stretch",
+    "blocked_stretches",
+    "pack_bias",
+    "pack_weights",
+    "packed_size",
+]
+
+Array = NDArray[np.float32]
+PIXEL = Var("pixel")
+"""Stands for the pixel in a product's addresses."""
+BLOCK = Var("block of channels")
+"""Stands for the block of output channels in a product's addresses."""
+CHANNEL = Var("channel")
+"""Stands for the output channel in a product's addresses."""
+_CACHE_LINE = 16
+"""float32 numbers a prefetch brings."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Input channels that one buffer holds: a segment of the inner loop."""
+
+    steps: tuple[Step, ...]
+    source: Access
+    """Over PIXEL and the steps."""
+    row: Index
+    """Which row of the weights, over the steps."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product and its tiling; makes tiles for any of its blocks."""
+
+    pixels: int
+    inputs: int
+    """Rows of the weights: the sum of all stretches."""
+    outputs: int
+    stretches: tuple[Stretch, ...]
+    weight: Buffer
+    start: tuple[Access, ...]
+    """Over PIXEL and CHANNEL: bias, residual."""
+    target: Access
+    """Over PIXEL and CHANNEL."""
+    activation: Activation
+    tiles: Tiles
+    lanes: int
+
+    def __post_init__(self) -> None:
+        tiles = self.tiles
+        whole = 3 * self.lanes // 2 if tiles.paired else self.lanes
+        if tiles.columns % whole or (
+            tiles.paired and (tiles.columns != whole or self.outputs % whole)
+        ):
+            raise ValueError(
+                f"{self.outputs} channels in blocks of {tiles.columns}: "
+                f"{'paired tiles take' if tiles.paired else 'blocks are'} multiples of {whole}"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of output channels, a narrower last one included."""
+        return -(-self.outputs // self.tiles.columns)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of pixels, a shorter last one included."""
+        return -(-self.pixels // self.tiles.rows)
+
+    def one(self, block: Index, tile: Index) -> tuple[Statement, ...]:
+        """The tile at a position of the grid, chosen by the numbers."""
+        full = self.outputs // self.tiles.columns
+        return _either(
+            block, full, self.blocks, lambda at, whole: self._row_of_tiles(at, tile, whole)
+        )
+
+    def unit(self, number: Index) -> tuple[Statement, ...]:
+        """The tile that work unit ``number`` does, of ``blocks * tile_count``."""
+        if self.tiles.blocks_outer:
+            return self.one(number // self.tile_count, number % self.tile_count)
+        return self.one(number % self.blocks, number // self.blocks)
+
+    def all(self, suffix: str = "") -> tuple[Statement, ...]:
+        """Loops over all of it; ``suffix`` sets the variables' names apart."""
+        full = self.outputs // self.tiles.columns
+        return _each(
+            Var("block" + suffix),
+            full,
+            self.blocks,
+            lambda block, whole: self.block(block, suffix, whole),
+        )
+
+    def block(self, block: Index, suffix: str = "", whole: bool = True) -> tuple[Statement, ...]:
+        """A loop over all pixels for one block of channels, by default one of full width."""
+        return _each(
+            Var("tile" + suffix),
+            self.pixels // self.tiles.rows,
+            self.tile_count,
+            lambda tile, rows: (self._tile(block, tile, whole, rows),),
+        )
+
+    def chosen_block(
+        self, number: Index, after: Callable[[Index, int], tuple[Statement, ...]]
+    ) -> tuple[Statement, ...]:
+        """All pixels for block ``number``, then ``after(block, its valid columns)``."""
+        columns = self.tiles.columns
+        return _either(
+            number,
+            self.outputs // columns,
+            self.blocks,
+            lambda at, whole: (
+                *self.block(at, whole=whole),
+                *after(at, columns if whole else self.outputs % columns),
+            ),
+        )
+
+    def _row_of_tiles(self, block: Index, tile: Index, whole: bool) -> tuple[Statement, ...]:
+        full = self.pixels // self.tiles.rows
+        return _either(
+            tile, full, self.tile_count, lambda at, rows: (self._tile(block, at, whole, rows),)
+        )
+
+    def _tile(self, block: Index, tile: Index, whole: bool, all_rows: bool) -> Tile:
+        """``whole``: a block of the full width; ``all_rows``: a tile of the full height."""
+        rows = self.tiles.rows if all_rows else self.pixels % self.tiles.rows
+        columns = self.tiles.columns if whole else self.outputs % self.tiles.columns
+        first = block * self.tiles.columns
+        here: dict[Var, IndexLike] = {
+            PIXEL: tile * self.tiles.rows + ROW,
+            CHANNEL: first + COLUMN,
+            BLOCK: block,
+        }
+        return Tile(
+            vectors=self._vectors(rows, columns),
+            columns=columns,
+            start=tuple(_replace(access, here) for access in self.start),
+            segments=tuple(self._segment(s, block, tile, columns, here) for s in self.stretches),
+            target=_replace(self.target, here),
+            activation=self.activation,
+        )
+
+    def _vectors(self, rows: int, columns: int) -> tuple[tuple[Part, ...], ...]:
+        if not self.tiles.paired:
+            return grid(rows, columns, self.lanes)
+        vectors = paired(rows // 2 * 2, self.lanes)
+        if rows % 2:  # an odd last pixel by itself, its last vector half idle
+            half = Part(rows - 1, self.lanes, self.lanes // 2)
+            vectors += ((Part(rows - 1, 0, self.lanes),), (half,))
+        return vectors
+
+    def _segment(
+        self, stretch: Stretch, block: Index, tile: Index, columns: int, here: dict[Var, IndexLike]
+    ) -> Segment:
+        width = _width(columns, self.tiles, self.lanes)
+        size = self.inputs * _width(self.tiles.columns, self.tiles, self.lanes)
+        weight = self.weight.at(block * size + stretch.row * width + COLUMN)
+        ahead = None
+        if self.tiles.prefetch and self.blocks > 1 and self.tiles.blocks_outer:
+            line = (tile * self.inputs + stretch.row) * _CACHE_LINE
+            last = self.weight.size - _CACHE_LINE
+            ahead = self.weight.at(minimum((block + 1) * size + line, last))
+        source = _replace(stretch.source, here)
+        return Segment(stretch.steps, source, weight, prefetch=ahead)
+
+
+def blocked_stretches(source: Buffer, pixels: int, inputs: int, block: int) -> tuple[Stretch, ...]:
+    """Input channels stored as [block of channels][pixel][channel of the block].
+
+    A depthwise stage leaves them like that; what is read in the inner loop is then contiguous.
+    """
+    outer, k = Var("kb"), Var("k")
+    full, rest = divmod(inputs, block)
+    stretches = []
+    if full:
+        steps = (Step(outer, full), Step(k, block)) if full > 1 else (Step(k, block),)
+        number: IndexLike = outer if full > 1 else 0
+        place = source.at((number * index(pixels) + PIXEL) * block + k)
+        stretches.append(Stretch(steps, place, number * index(block) + k))
+    if rest:
+        place = source.at((PIXEL + full * pixels) * block + k)
+        stretches.append(Stretch((Step(k, rest),), place, k + full * block))
+    return tuple(stretches)
+
+
+def pack_weights(weight: Array, tiles: Tiles, lanes: int) -> Array:
+    """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors."""
+    packed = []
+    for first in range(0, len(weight), tiles.columns):
+        block = weight[first : first + tiles.columns].T
+        if tiles.paired:
+            packed.append(np.concatenate([block, block[:, lanes:]], axis=1).ravel())
+        else:
+            width = _width(block.shape[1], tiles, lanes)
+            packed.append(np.pad(block, ((0, 0), (0, width - block.shape[1]))).ravel())
+    return np.ascontiguousarray(np.concatenate(packed), dtype=np.float32)
+
+
+def pack_bias(bias: Array, lanes: int) -> Array:
+    """(outputs,), padded with zeros to whole vectors."""
+    return np.pad(bias, (0, -len(bias) % lanes)).astype(np.float32)
+
+
+def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:
+    """Elements of the packed weights."""
+    full, rest = divmod(outputs, tiles.columns)
+    width = full * _width(tiles.columns, tiles, lanes)
+    return inputs * (width + (_width(rest, tiles, lanes) if rest else 0))
+
+
+def _width(columns: int, tiles: Tiles, lanes: int) -> int:
+    """Numbers a step's weights take in a block of ``columns``."""
+    return 2 * lanes if tiles.paired else -(-columns // lanes) * lanes
+
+
+def _replace(access: Access, values: dict[Var, IndexLike]) -> Access:
+    return Access(access.buffer, access.position.replace(values))
+
+
+_Body = Callable[[Index, bool], tuple[Statement, ...]]
+
+
+def _either(number: Index, full: int, count: int, body: _Body) -> tuple[Statement, ...]:
+    """The body for number ``number`` of ``count``, of which the first ``full`` are whole."""
+    if full == count:
+        return body(number, True)
+    if full == 0:
+        return body(Const(0), False)
+    return (If(number.below(full), body(number, True), body(index(full), False)),)
+
+
+def _each(variable: Var, full: int, count: int, body: _Body) -> tuple[Statement, ...]:
+    """The body for all of ``count``, of which the first ``full`` are whole."""
+    result: tuple[Statement, ...] = ()
+    if full == 1:
+        result = body(Const(0), True)
+    elif full:
+        result = (Loop(variable, Const(0), index(full), body(variable, True)),)
+    return result + (body(index(full), False) if full < count else ())

@@ -1,0 +1,84 @@
+"""What the rules are parameterised by: the vector unit, and the sizes of tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["AVX2", "AVX512", "NEON", "Tiles", "VectorUnit", "best_divisor", "default_tiles"]
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """Vector registers of a core."""
+
+    lanes: int
+    """float32 numbers a register holds."""
+    registers: int
+
+
+AVX512 = VectorUnit(lanes=16, registers=32)
+AVX2 = VectorUnit(lanes=8, registers=16)
+NEON = VectorUnit(lanes=4, registers=32)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A matrix product's tiling: blocks of ``columns`` channels by tiles of ``rows`` pixels."""
+
+    rows: int
+    columns: int
+    """A multiple of the lanes; or 1.5 times the lanes if ``paired``."""
+    paired: bool = False
+    """Two pixels share three vectors, see ``tir_kernel.paired``; ``rows`` must be even."""
+    prefetch: bool = True
+    """Ask for the next block's weights while this one's are used. Worth 10% of the whole step."""
+    blocks_outer: bool = True
+    """All pixels for one block of channels, then the next block: weights are read once. Otherwise
+    all channels for one tile of pixels: features are read once."""
+
+
+def _fitting(rows: int, line: int) -> int:
+    """At most ``rows``, whole lines or a divisor of one, if that is not under half of it."""
+    if not line:
+        return rows
+    fit = best_divisor(line, rows) if line > rows else rows // line * line
+    return fit if 2 * fit > rows else rows
+
+
+_WEIGHTS_IN_CACHE = 256 * 1024  # bytes; half of the smallest L2 among the targets (A76: 512 KiB)
+
+
+# Rows of a tile for so many vectors across: accumulators leave room for those vectors of weights
+# and one of features. 7 x 64 and anything 16 high spill on AVX-512.
+_WIDE_ROWS = {1: 14, 2: 14, 3: 7, 4: 6}
+_NARROW_ROWS = {1: 12, 2: 6}
+
+
+def default_tiles(pixels: int, inputs: int, outputs: int, unit: VectorUnit, line: int = 0) -> Tiles:
+    """Tiles that are good without a search: as many accumulators as registers allow, less spill.
+
+    On AVX-512 7x48, 14x32 and 6x64 were measured best, by which divides the channels. A step of
+    14 rows loads 16 vectors for 28 multiply-adds, of 7x48 10 for 21; two vectors of weights and
+    one of features stay outside the accumulators. With ``line``, an image's width, a tile is whole
+    rows or divides one where that costs little, so that addresses need no division.
+    """
+    lanes = unit.lanes
+    if 2 * outputs % (3 * lanes) == 0 and outputs % lanes and pixels > 1:
+        rows = min(8 if unit.registers >= 32 else 4, pixels // 2 * 2)
+        rows = max(2, _fitting(rows, line) // 2 * 2)
+        return Tiles(rows, 3 * lanes // 2, paired=True, blocks_outer=False)
+    vectors = -(-outputs // lanes)
+    wide = unit.registers >= 32
+    # By preference: no channel block left over, then the squarest tile.
+    candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
+    across = min(candidates, key=lambda n: (-vectors % n, n))
+    rows = min(pixels, (_WIDE_ROWS if wide else _NARROW_ROWS)[across])
+    # Without lines: the last tile should not be a sliver. 49 pixels as 3 x 13 + 10, not 3 x 14 + 7.
+    rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
+    outer = 4 * inputs * outputs > _WEIGHTS_IN_CACHE
+    return Tiles(rows, across * lanes, blocks_outer=outer)
+
+
+def best_divisor(number: int, most: int) -> int:
+    """The largest divisor of ``number`` up to ``most``."""
+    return max(each for each in range(1, min(number, most) + 1) if number % each == 0)

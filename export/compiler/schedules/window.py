@@ -1,0 +1,166 @@
+"""Windows that treat each channel by itself: depthwise convolution and pooling.
+
+Two kernels: ``padding`` makes the map with its border, unless there is none; then a work unit is
+an output row, in tiles of some pixels by one vector of channels. Channels beyond the last whole
+vector go in vectors of a half, a quarter, ... so nothing outside the map is touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules import padding
+from shiftedge.export.compiler.schedules.padding import Padding
+from shiftedge.export.compiler.schedules.tiles import VectorUnit, best_divisor
+from shiftedge.export.compiler.tir_index import Const, Index, Var, index
+from shiftedge.export.compiler.tir_kernel import (
+    COLUMN,
+    ROW,
+    UNIT,
+    Buffer,
+    Kernel,
+    Loop,
+    Segment,
+    Statement,
+    Step,
+    Tile,
+    grid,
+    pieces,
+)
+
+__all__ = ["Window", "schedule", "tile_pixels"]
+
+_UNROLLED_TAPS = 25
+"""Larger windows than 5 x 5 are loops."""
+_SPARE_REGISTERS = 2
+"""For a tap's weight, and a number on its way."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Shape of the map and the window over it."""
+
+    height: int
+    width: int
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Rows above, columns left, rows below, columns right."""
+    shift: int = 0
+    """Channels that come from the state; 0 for no shift."""
+
+    def border(self, fill: float) -> Padding:
+        """The input with its border of ``fill``."""
+        return Padding(self.height, self.width, self.channels, self.padding, self.shift, fill=fill)
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def out_height(self) -> int:
+        padded = self.height + self.padding[0] + self.padding[2]
+        return (padded - self.kernel[0]) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        padded = self.width + self.padding[1] + self.padding[3]
+        return (padded - self.kernel[1]) // self.stride[1] + 1
+
+
+def tile_pixels(shape: Window, unit: VectorUnit) -> int:
+    """Output pixels of a tile: a divisor of the row, if not too small."""
+    most = min(16, unit.registers - _SPARE_REGISTERS)
+    fit = best_divisor(shape.out_width, most)
+    return fit if fit >= 4 else min(most, shape.out_width)
+
+
+def schedule(
+    name: str,
+    shape: Window,
+    unit: VectorUnit,
+    *,
+    weighted: bool = False,
+    largest: bool = False,
+    residual: bool = False,
+    scale: float = 1.0,
+    fill: float = 0.0,
+    activation: Activation = Activation.NONE,
+    note: str,
+) -> tuple[Kernel, ...]:
+    """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias], [residual], out.
+
+    ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
+    otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum.
+    """
+    border = shape.border(fill)
+    width, channels, lanes = shape.out_width, shape.channels, unit.lanes
+    source = Buffer("padded" if border.needed else "x", border.size)
+    weight = Buffer("weight", shape.taps * channels, "weight")
+    bias = Buffer("bias", channels, "weight")
+    added = Buffer("residual", shape.out_height * width * channels)
+    out = Buffer("out", shape.out_height * width * channels, "output")
+    pixels = tile_pixels(shape, unit)
+    down, right = Var("down"), Var("right")
+    unrolled = shape.taps <= _UNROLLED_TAPS
+
+    def tile(number: Index, rows: int, first: Index, length: int) -> Statement:
+        channel = first + COLUMN
+        pixel = number * pixels + ROW
+        place = (UNIT * shape.stride[0] + down) * border.line + channel
+        place = place + (pixel * shape.stride[1] + right) * channels
+        at = (UNIT * width + pixel) * channels + channel
+        tap = down * shape.kernel[1] + right
+        segment = Segment(
+            steps=(Step(down, shape.kernel[0], unrolled), Step(right, shape.kernel[1], unrolled)),
+            source=source.at(place),
+            weight=weight.at(tap * channels + channel) if weighted else None,
+            by_column=True,
+            largest=largest,
+        )
+        start = [bias.at(channel)] if weighted else []
+        if residual:
+            start.append(added.at(at))
+        return Tile(
+            vectors=grid(rows, length, length),
+            columns=length,
+            start=tuple(start),
+            segments=(segment,),
+            target=out.at(at),
+            activation=activation,
+            scale=scale,
+        )
+
+    def all_channels(number: Index, rows: int) -> tuple[Statement, ...]:
+        vector, full = Var("vector"), channels // lanes
+        result: list[Statement] = []
+        if full:
+            body = tile(number, rows, vector * lanes, lanes)
+            result.append(Loop(vector, Const(0), Const(full), (body,)))
+        for first, length in pieces(channels - full * lanes, lanes):
+            result.append(tile(number, rows, index(full * lanes + first), length))
+        return tuple(result)
+
+    number = Var("tile")
+    full, rest = divmod(width, pixels)
+    body: tuple[Statement, ...] = ()
+    if full:
+        body += (Loop(number, Const(0), Const(full), all_channels(number, pixels)),)
+    if rest:
+        body += all_channels(index(full), rest)
+    kernel = Kernel(
+        name=name,
+        buffers=(
+            source,
+            *((weight, bias) if weighted else ()),
+            *((added,) if residual else ()),
+            out,
+        ),
+        units=shape.out_height,
+        body=body,
+        flops=2 * shape.taps * shape.out_height * width * channels if weighted else 0,
+        note=f"{note}, tiles {pixels} x {lanes}",
+    )
+    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)

@@ -1,0 +1,382 @@
+"""Kernels to machine code: the kernel IR lowered to TVM's TIR, and TIR to an object file.
+
+What was found about TVM 0.27, and why this module looks as it does:
+
+- TIR is built from its nodes (``tirx.For``, ``BufferStore``, ``Ramp`` ...), already in the form
+  that TVM's passes would bring it to: flat buffers, explicit vectors, tiles unrolled. So no pass is
+  run, and ``target.build.llvm`` is called directly. That is fast (20 to 50 ms a kernel) and there
+  is nothing between what a kernel's text says and what LLVM sees.
+- It also gives **a plain C function**: pointers and two int32, no packed arguments, no checks, no
+  symbol of TVM's runtime. A parameter is a ``Var`` of ``PointerType``, bound to a buffer by
+  ``DeclBuffer``; a buffer as parameter is refused by the code generator ("please lower it first").
+- Without the pass LowerTVMBuiltin an allocation stays an alloca, whatever its size. Each
+  accumulator is one vector's allocation of its own, which LLVM promotes to a register; reading
+  parts of one (channel remainders) does not hinder that.
+- ``tirx.noalias`` makes the pointers noalias: a kernel's buffers must not overlap.
+- A product added to an accumulator becomes one fused multiply-add, so results do not depend on
+  which tile an element falls in.
+- ``floordiv`` needs a lowering pass; indices are not negative here, so ``truncdiv`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from shiftedge.export.compiler import tir_math
+from shiftedge.export.compiler.tir_index import Binary, Const, Index, Var
+from shiftedge.export.compiler.tir_kernel import (
+    BEGIN,
+    COLUMN,
+    END,
+    LOWEST,
+    ROW,
+    UNIT,
+    Access,
+    Buffer,
+    Copy,
+    Fill,
+    If,
+    Kernel,
+    Loop,
+    Part,
+    Segment,
+    Statement,
+    Tile,
+    pieces,
+)
+
+__all__ = ["Code", "compile_kernels", "lower"]
+
+_UNROLLED_RUNS = 4
+"""Longer runs of whole vectors than this become a loop."""
+_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA = 0, 3, 1  # operands of llvm.prefetch
+
+
+@dataclass(frozen=True)
+class Code:
+    """Compiled kernels: one object file."""
+
+    module: Any
+    """TVM's module; ``inspect_source("asm")`` shows the assembly."""
+
+    def write(self, path: Path) -> None:
+        """Writes the object file."""
+        self.module.write_to_file(str(path))
+
+    @property
+    def assembly(self) -> str:
+        """The assembly of all kernels."""
+        return str(self.module.inspect_source("asm"))
+
+
+def compile_kernels(kernels: Sequence[Kernel], target: Mapping[str, Any], lanes: int) -> Code:
+    """Compiles kernels for an LLVM target, ``{"kind": "llvm", "mcpu": "x86-64-v4"}`` and the like.
+
+    ``lanes`` is the width of the target's float32 vectors; kernels were built for the same.
+    """
+    resolved = tvm.target.Target(dict(target))
+    functions = {kernel.name: lower(kernel, lanes) for kernel in kernels}
+    if len(functions) != len(kernels):
+        raise ValueError("two kernels have one name")
+    module = tvm.IRModule(
+        {name: function.with_attr("target", resolved) for name, function in functions.items()}
+    )
+    return Code(tvm.get_global_func("target.build.llvm")(module, resolved))
+
+
+def lower(kernel: Kernel, lanes: int) -> Any:
+    """A kernel as a ``tirx.PrimFunc``."""
+    return _Lowering(kernel, lanes).function()
+
+
+class _Lowering:
+    """Lowers one kernel. Environments map our variables to TIR's, or to numbers when unrolled."""
+
+    def __init__(self, kernel: Kernel, lanes: int) -> None:
+        self.kernel = kernel
+        self.lanes = lanes
+        scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
+        self.parameters = [*kernel.buffers, scratch]
+        self.pointers = [_pointer(each) for each in self.parameters]
+        self.buffers = {
+            each.name: tirx.decl_buffer((each.size,), each.dtype, each.name, layout=None)
+            for each in self.parameters
+        }
+        self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
+
+    def function(self) -> Any:
+        environment = dict(self.scalars)
+        unit = Loop(UNIT, BEGIN, END, self.kernel.body)
+        body = [
+            tirx.DeclBuffer(self.buffers[each.name], data=pointer)
+            for each, pointer in zip(self.parameters, self.pointers, strict=True)
+        ]
+        body += self._statements((*self.kernel.prologue, unit), environment)
+        parameters = [*self.pointers, *self.scalars.values()]
+        function = tirx.PrimFunc(parameters, _sequence(body))
+        return function.with_attrs({"global_symbol": self.kernel.name, "tirx.noalias": True})
+
+    def _statements(self, statements: Sequence[Statement], env: dict[Var, Any]) -> list[Any]:
+        result: list[Any] = []
+        for each in statements:
+            if isinstance(each, Loop):
+                result.append(self._loop(each, env))
+            elif isinstance(each, If):
+                then = _sequence(self._statements(each.then, env))
+                otherwise = self._statements(each.otherwise, env)
+                result.append(
+                    tirx.IfThenElse(
+                        _expression(each.condition, env),
+                        then,
+                        _sequence(otherwise) if otherwise else None,
+                    )
+                )
+            elif isinstance(each, Fill):
+                result += self._fill(each, env)
+            elif isinstance(each, Copy):
+                result += self._copy(each, env)
+            else:
+                result += self._tile(each, env)
+        return result
+
+    def _loop(self, loop: Loop, env: dict[Var, Any]) -> Any:
+        variable = tirx.Var(loop.variable.name, "int32")
+        begin, end = _expression(loop.begin, env), _expression(loop.end, env)
+        body = self._statements(loop.body, {**env, loop.variable: variable})
+        return tirx.For(variable, begin, end - begin, tirx.ForKind.SERIAL, _sequence(body))
+
+    # Runs of elements
+
+    def _fill(self, fill: Fill, env: dict[Var, Any]) -> list[Any]:
+        def run(first: Any, length: int) -> Any:
+            position = self._position(fill.target, env) + first
+            value = _splat(tirx.FloatImm(fill.target.buffer.dtype, fill.value), length)
+            return self._store(fill.target.buffer, position, length, value)
+
+        return self._runs(fill.count, run)
+
+    def _copy(self, copy: Copy, env: dict[Var, Any]) -> list[Any]:
+        def run(first: Any, length: int) -> Any:
+            value = self._load(copy.source, env, length, first)
+            if copy.source.buffer.dtype != copy.target.buffer.dtype:
+                value = tirx.Cast(_vector_type(copy.target.buffer.dtype, length), value)
+            if copy.scale:
+                value = value * self._load(copy.scale, env, length, first)
+            if copy.shift:
+                value = value + self._load(copy.shift, env, length, first)
+            position = self._position(copy.target, env) + first
+            return self._store(copy.target.buffer, position, length, value)
+
+        return self._runs(copy.count, run)
+
+    def _runs(self, count: int, run: Any) -> list[Any]:
+        """``run(first, length)`` over ``count`` elements: whole vectors, then what remains."""
+        whole = count // self.lanes
+        if whole <= _UNROLLED_RUNS:
+            return [run(first, length) for first, length in pieces(count, self.lanes)]
+        variable = tirx.Var("run", "int32")
+        body = run(variable * self.lanes, self.lanes)
+        loop = tirx.For(variable, _number(0), _number(whole), tirx.ForKind.SERIAL, body)
+        done = whole * self.lanes
+        rest = pieces(count - done, self.lanes)
+        return [loop, *(run(done + first, length) for first, length in rest)]
+
+    # Tiles
+
+    def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
+        registers = [
+            tirx.decl_buffer((sum(part.lanes for part in vector),), "float32", f"sum{number}")
+            for number, vector in enumerate(tile.vectors)
+        ]
+        result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
+        largest = any(segment.largest for segment in tile.segments)
+        for register, vector in zip(registers, tile.vectors, strict=True):
+            result += self._start(tile, register, vector, env, LOWEST if largest else 0.0)
+        for segment in tile.segments:
+            result += self._segment(tile, segment, registers, env, 0)
+        for register, vector in zip(registers, tile.vectors, strict=True):
+            result += self._finish(tile, register, vector, env)
+        return result
+
+    def _start(
+        self, tile: Tile, register: Any, vector: tuple[Part, ...], env: dict[Var, Any], zero: float
+    ) -> list[Any]:
+        """First values: what is padded to whole vectors, then what is not, piece by piece."""
+        padded = [access for access in tile.start if access.buffer.role == "weight"]
+        exact = [access for access in tile.start if access.buffer.role != "weight"]
+        result, offset = [], 0
+        for part in vector:
+            here = {**env, ROW: part.row, COLUMN: part.column}
+            value = _splat(tirx.FloatImm("float32", zero), part.lanes)
+            for number, access in enumerate(padded):
+                loaded = self._load(access, here, part.lanes)
+                value = loaded if number == 0 else value + loaded
+            result.append(_put(register, offset, part.lanes, value))
+            for first, length in _valid(part, tile.columns):
+                for access in exact:
+                    value = _get(register, offset + first, length)
+                    value = value + self._load(access, here, length, first)
+                    result.append(_put(register, offset + first, length, value))
+            offset += part.lanes
+        return result
+
+    def _segment(
+        self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any], depth: int
+    ) -> list[Any]:
+        """The loops of a segment from ``depth`` on, around one step."""
+        if depth == len(segment.steps):
+            return self._step(tile, segment, registers, env)
+        step = segment.steps[depth]
+        if step.unrolled:
+            result: list[Any] = []
+            for number in range(step.extent):
+                here = {**env, step.variable: number}
+                result += self._segment(tile, segment, registers, here, depth + 1)
+            return result
+        variable = tirx.Var(step.variable.name, "int32")
+        inner = self._segment(tile, segment, registers, {**env, step.variable: variable}, depth + 1)
+        extent = _number(step.extent)
+        return [tirx.For(variable, _number(0), extent, tirx.ForKind.SERIAL, _sequence(inner))]
+
+    def _step(
+        self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any]
+    ) -> list[Any]:
+        """One step: every accumulator takes its source, times its weight."""
+        result = []
+        if segment.prefetch:
+            address = tirx.address_of(self._load(segment.prefetch, env, 1))
+            hints = [_number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
+            call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
+            result.append(tirx.Evaluate(call))
+        for register, vector in zip(registers, tile.vectors, strict=True):
+            lanes = sum(part.lanes for part in vector)
+            source = self._source(segment, vector, env)
+            if segment.weight:
+                here = {**env, COLUMN: vector[0].column}
+                source = source * self._load(segment.weight, here, lanes)
+            old = _get(register, 0, lanes)
+            new = tirx.max(old, source) if segment.largest else old + source
+            result.append(_put(register, 0, lanes, new))
+        return result
+
+    def _source(self, segment: Segment, vector: tuple[Part, ...], env: dict[Var, Any]) -> Any:
+        values = []
+        for part in vector:
+            here = {**env, ROW: part.row, COLUMN: part.column}
+            if segment.by_column:
+                values.append(self._load(segment.source, here, part.lanes))
+            else:
+                values.append(_splat(self._load(segment.source, here, 1), part.lanes))
+        if len(values) == 1:
+            return values[0]
+        lanes = sum(part.lanes for part in vector)
+        return tirx.Shuffle(values, [_number(lane) for lane in range(lanes)])
+
+    def _finish(
+        self, tile: Tile, register: Any, vector: tuple[Part, ...], env: dict[Var, Any]
+    ) -> list[Any]:
+        """Activation and store, valid columns only."""
+        result, offset = [], 0
+        for part in vector:
+            here = {**env, ROW: part.row, COLUMN: part.column}
+            position = self._position(tile.target, here)
+            for first, length in _valid(part, tile.columns):
+                value = _get(register, offset + first, length)
+                if tile.scale != 1.0:
+                    value = value * _splat(tirx.FloatImm("float32", tile.scale), length)
+                value = tir_math.activation(tile.activation, value, length)
+                result.append(self._store(tile.target.buffer, position + first, length, value))
+            offset += part.lanes
+        return result
+
+    # Memory
+
+    def _position(self, access: Access, env: Mapping[Var, Any]) -> Any:
+        position = _expression(access.position, env)
+        if access.buffer.role == "scratch":
+            return position + self.kernel.offsets[access.buffer.name]
+        return position
+
+    def _buffer(self, buffer: Buffer) -> Any:
+        return self.buffers["scratch" if buffer.role == "scratch" else buffer.name]
+
+    def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
+        position = self._position(access, env) + first
+        return tirx.BufferLoad(self._buffer(access.buffer), [_ramp(position, lanes)])
+
+    def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
+        return tirx.BufferStore(self._buffer(buffer), value, [_ramp(position, lanes)])
+
+
+def _valid(part: Part, columns: int) -> list[tuple[int, int]]:
+    """The pieces of a part that lie below ``columns``."""
+    return pieces(max(0, min(part.lanes, columns - part.column)), part.lanes)
+
+
+def _get(register: Any, first: int, lanes: int) -> Any:
+    return tirx.BufferLoad(register, [_ramp(_number(first), lanes)])
+
+
+def _put(register: Any, first: int, lanes: int, value: Any) -> Any:
+    return tirx.BufferStore(register, value, [_ramp(_number(first), lanes)])
+
+
+def _pointer(buffer: Buffer) -> Any:
+    kind = tvm.ir.PointerType(tvm.ir.PrimType(buffer.dtype), "global")
+    return tirx.Var(f"{buffer.name}_pointer", kind)
+
+
+def _sequence(statements: list[Any]) -> Any:
+    """TIR has no sequence of one."""
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
+
+
+def _number(value: int) -> Any:
+    return tirx.IntImm("int32", value)
+
+
+def _ramp(position: Any, lanes: int) -> Any:
+    return position if lanes == 1 else tirx.Ramp(position, _number(1), _number(lanes))
+
+
+def _splat(value: Any, lanes: int) -> Any:
+    return value if lanes == 1 else tirx.Broadcast(value, _number(lanes))
+
+
+def _vector_type(dtype: str, lanes: int) -> str:
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+_BINARY = {
+    "+": lambda left, right: left + right,
+    "-": lambda left, right: left - right,
+    "*": lambda left, right: left * right,
+    "//": tirx.truncdiv,
+    "%": tirx.truncmod,
+    "min": tirx.min,
+    "max": tirx.max,
+    "<": tirx.LT,
+    "==": tirx.EQ,
+}
+
+
+def _expression(index: Index, env: Mapping[Var, Any]) -> Any:
+    """An index as a TIR expression of int32."""
+    unrolled = {name: value for name, value in env.items() if isinstance(value, int)}
+    return _tree(index.replace(unrolled), env)
+
+
+def _tree(index: Index, env: Mapping[Var, Any]) -> Any:
+    if isinstance(index, Const):
+        return _number(index.value)
+    if isinstance(index, Var):
+        return env[index]
+    if isinstance(index, Binary):
+        return _BINARY[index.op](_tree(index.left, env), _tree(index.right, env))
+    raise TypeError(f"{type(index).__name__} is not an index")

@@ -1,0 +1,341 @@
+"""The kernel IR: loops over tiles, as data that can be printed, tested and lowered.
+
+    Kernel                 buffers, work units, what one unit does
+      Loop, If             control
+      Fill, Copy           runs of elements
+      Tile                 where the time goes: a block of accumulators held in registers
+
+A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lanes`` channels:
+
+    accumulator[row, column]  = sum of start[row, column]            bias, residual
+    for each segment, each step of its loops:
+        accumulator[row, column] += source[row] * weight[column]     or source[row, column]
+    target[row, column] = activation(accumulator[row, column])
+
+The addresses are expressions over the loops around, and over ``ROW`` and ``COLUMN``, which the
+lowering replaces by each accumulator's own: a tile is unrolled completely, its segments are loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.tir_index import Index, IndexLike, Var, index
+
+__all__ = [
+    "BEGIN",
+    "COLUMN",
+    "END",
+    "LOWEST",
+    "ROW",
+    "UNIT",
+    "Access",
+    "Buffer",
+    "Copy",
+    "Fill",
+    "If",
+    "Kernel",
+    "Loop",
+    "Part",
+    "Segment",
+    "Statement",
+    "Step",
+    "Tile",
+    "grid",
+    "paired",
+    "pieces",
+]
+
+ROW = Var("row")
+COLUMN = Var("column")
+BEGIN = Var("begin")
+"""First work unit of this call."""
+END = Var("end")
+"""Work unit after the last of this call."""
+UNIT = Var("unit")
+LOWEST = -3.4028234663852886e38
+"""The lowest float32: what the largest of nothing is."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Elements in a row. ``role``: input, weight, output, or scratch (private to one call)."""
+
+    name: str
+    size: int
+    """In elements."""
+    role: str = "input"
+    dtype: str = "float32"
+
+    def at(self, position: IndexLike) -> Access:
+        """The element at ``position``."""
+        return Access(self, index(position))
+
+
+@dataclass(frozen=True)
+class Access:
+    """A place in a buffer."""
+
+    buffer: Buffer
+    position: Index
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}[{self.position}]"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``for variable in range(begin, end)``, one after the other."""
+
+    variable: Var
+    begin: Index
+    end: Index
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class If:
+    """Chooses between two bodies; the condition is 0 or 1."""
+
+    condition: Index
+    then: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Sets ``count`` elements to ``value``."""
+
+    target: Access
+    count: int
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copies ``count`` elements, converted to the target's type.
+
+    With ``scale`` and ``shift``, which hold ``count`` numbers each, x becomes x * scale + shift.
+    """
+
+    source: Access
+    target: Access
+    count: int
+    scale: Access | None = None
+    shift: Access | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """``lanes`` columns from ``column`` on of one row: an accumulator, or a part of one."""
+
+    row: int
+    column: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A loop of a segment."""
+
+    variable: Var
+    extent: int
+    unrolled: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of the sum: a range of input channels from one buffer, or a window's taps."""
+
+    steps: tuple[Step, ...]
+    """Outermost first."""
+    source: Access
+    """Over ROW and the steps; over COLUMN too where each channel has its own source."""
+    weight: Access | None
+    """Over COLUMN and the steps; None sums (or takes the largest of) the source itself."""
+    by_column: bool = False
+    """The source differs from column to column (depthwise, pooling); otherwise it is one number
+    for all columns (a matrix product)."""
+    largest: bool = False
+    """Keep the larger of accumulator and source, rather than their sum."""
+    prefetch: Access | None = None
+    """Brought into the first-level cache at each step: what the next tiles will read."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block of accumulators; see the module's docstring."""
+
+    vectors: tuple[tuple[Part, ...], ...]
+    """Each accumulator's parts, in order; usually one."""
+    columns: int
+    """Valid columns: beyond them start is not read and target not written."""
+    start: tuple[Access, ...]
+    """Summed as the first value, over ROW and COLUMN. Those of role weight are padded to whole
+    vectors and read as such; others only where columns are valid. None: 0 (-inf for largest)."""
+    segments: tuple[Segment, ...]
+    target: Access
+    activation: Activation = Activation.NONE
+    scale: float = 1.0
+    """Multiplies the sum before the activation: a mean's 1 / count."""
+
+    @property
+    def rows(self) -> int:
+        """Pixels of the tile."""
+        return 1 + max(part.row for vector in self.vectors for part in vector)
+
+
+Statement = Loop | If | Fill | Copy | Tile
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """``void name(buffers..., scratch, int32 begin, int32 end)``: does units begin to end - 1.
+
+    Units may be done in any order and in any split over threads, with one scratch block a thread:
+    each output element is made by one unit, always by the same arithmetic.
+    """
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    """Parameters, in order, without scratch."""
+    units: int
+    body: tuple[Statement, ...]
+    """What the unit ``UNIT`` does."""
+    prologue: tuple[Statement, ...] = ()
+    """Once a call, before its first unit."""
+    scratch: tuple[Buffer, ...] = ()
+    flops: int = 0
+    """Of all units, without what overlapping bands repeat."""
+    note: str = ""
+    """One line for people: family and tiles."""
+    offsets: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        offsets, end = {}, 0
+        for buffer in self.scratch:
+            offsets[buffer.name] = end
+            end += -(-buffer.size // 16) * 16  # 64 bytes: a cache line, a vector
+        object.__setattr__(self, "offsets", offsets)
+
+    @property
+    def scratch_size(self) -> int:
+        """Elements of the scratch block that each call needs."""
+        return sum(-(-buffer.size // 16) * 16 for buffer in self.scratch)
+
+    def prototype(self) -> str:
+        """The C declaration. Parameters must not overlap, but those that are only read may."""
+        types = {"float32": "float", "uint8": "uint8_t"}
+        parameters = [
+            f"{'' if buffer.role == 'output' else 'const '}{types[buffer.dtype]} *{buffer.name}"
+            for buffer in self.buffers
+        ]
+        parameters += ["float *scratch", "int32_t begin", "int32_t end"]
+        return f"void {self.name}({', '.join(parameters)});"
+
+    def text(self) -> str:
+        """The kernel as an indented text."""
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        names = ", ".join(f"{each.role} {each.name}[{each.size}]" for each in self.buffers)
+        yield f"kernel {self.name}({names})" + (f"  # {self.note}" if self.note else "")
+        for buffer in self.scratch:
+            yield f"  scratch {buffer.name}[{buffer.size}]"
+        for statement in self.prologue:
+            yield from _text(statement, "  ")
+        yield f"  for unit in begin .. end of {self.units}:"
+        for statement in self.body:
+            yield from _text(statement, "    ")
+
+    def tiles(self) -> Iterator[Tile]:
+        """All tiles, in the order of the text."""
+        for statement in (*self.prologue, *self.body):
+            yield from _tiles(statement)
+
+
+def grid(rows: int, columns: int, lanes: int) -> tuple[tuple[Part, ...], ...]:
+    """Accumulators for ``rows`` x ``columns``, each of one row, columns padded to whole vectors."""
+    return tuple(
+        (Part(row, column, lanes),) for row in range(rows) for column in range(0, columns, lanes)
+    )
+
+
+def paired(rows: int, lanes: int) -> tuple[tuple[Part, ...], ...]:
+    """Accumulators for an even number of rows x 1.5 vectors of columns: three for two rows.
+
+    The third holds both rows' last half vector, so no lane is idle: 24 channels on 16 lanes. The
+    packed weights repeat the half vector: [lanes][half][half].
+    """
+    half = lanes // 2
+    vectors: list[tuple[Part, ...]] = []
+    for row in range(0, rows, 2):
+        vectors += [
+            (Part(row, 0, lanes),),
+            (Part(row + 1, 0, lanes),),
+            (Part(row, lanes, half), Part(row + 1, lanes, half)),
+        ]
+    return tuple(vectors)
+
+
+def pieces(count: int, lanes: int) -> list[tuple[int, int]]:
+    """``count`` elements as (first, length) of vectors, lengths a power of two up to ``lanes``."""
+    result, first = [], 0
+    while first < count:
+        length = lanes
+        while length > count - first:
+            length //= 2
+        result.append((first, length))
+        first += length
+    return result
+
+
+def _tiles(statement: Statement) -> Iterator[Tile]:
+    if isinstance(statement, Tile):
+        yield statement
+    elif isinstance(statement, Loop):
+        for inner in statement.body:
+            yield from _tiles(inner)
+    elif isinstance(statement, If):
+        for inner in (*statement.then, *statement.otherwise):
+            yield from _tiles(inner)
+
+
+def _text(statement: Statement, indent: str) -> Iterator[str]:
+    deeper = indent + "  "
+    if isinstance(statement, Loop):
+        yield f"{indent}for {statement.variable} in {statement.begin} .. {statement.end}:"
+        for inner in statement.body:
+            yield from _text(inner, deeper)
+    elif isinstance(statement, If):
+        yield f"{indent}if {statement.condition}:"
+        for inner in statement.then:
+            yield from _text(inner, deeper)
+        if statement.otherwise:
+            yield f"{indent}else:"
+            for inner in statement.otherwise:
+                yield from _text(inner, deeper)
+    elif isinstance(statement, Fill):
+        yield f"{indent}fill {statement.target} .. +{statement.count} = {statement.value}"
+    elif isinstance(statement, Copy):
+        scaled = " * scale + shift" if statement.scale else ""
+        source = f"{statement.source} .. +{statement.count}"
+        yield f"{indent}copy {statement.target} = {source}{scaled}"
+    else:
+        shape = f"{statement.rows} rows x {statement.columns} columns"
+        yield f"{indent}tile of {shape}, {len(statement.vectors)} accumulators:"
+        start = " + ".join(map(str, statement.start)) or "0"
+        yield f"{deeper}start {start}"
+        for segment in statement.segments:
+            steps = ", ".join(
+                f"{step.variable} < {step.extent}" + (" unrolled" if step.unrolled else "")
+                for step in segment.steps
+            )
+            product = str(segment.source) + (f" * {segment.weight}" if segment.weight else "")
+            verb = "largest" if segment.largest else "add"
+            ahead = f"  (prefetch {segment.prefetch})" if segment.prefetch else ""
+            yield f"{deeper}{verb} {product} for {steps}{ahead}"
+        function = statement.activation.value
+        yield f"{deeper}store {statement.target} = {function}(sum)"

@@ -1,0 +1,224 @@
+"""A compiled model, libmodel.so, behind the step: ctypes over ``runtime/native/shiftedge.h``.
+
+The frame goes in as it is: the first kernel normalises it. The state is one block of bytes in the
+session's own memory, so saving, loading and emptying it are plain copies. The call into the library
+gives up the interpreter's lock, so other threads of the program go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.onnxruntime import default_threads
+from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["ABI_VERSION", "NativeEngine", "NativeSession"]
+
+ABI_VERSION = 1
+"""SHIFTEDGE_ABI_VERSION of the header that this module was written for."""
+
+STATE_ALIGNMENT = 64
+"""Bytes, SHIFTEDGE_STATE_ALIGNMENT."""
+
+STATE_SIZE_MOST = 1 << 31
+"""Bytes. A library that asks for more is damaged."""
+
+
+class _Options(ctypes.Structure):
+    """shiftedge_options."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("threads", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+    )
+
+
+class NativeEngine(Engine):
+    """A ``libmodel.so`` that ``shiftedge compile`` made for this CPU.
+
+    Sessions may step in several threads; their steps run one after another, each with all threads
+    of the engine. Open one engine per thread to have them side by side. A process forked after this
+    needs an engine of its own.
+
+    Args:
+        path: the library, for a CPU that this one is; what the manifest of a bundle tells. Code
+            for another CPU's instructions would end the process.
+        threads: for one step, from 1; None is the cores this process may use, at most 4. More
+            than those cores is lowered to them.
+
+    Raises:
+        ModelError: no such file, not such a library, of another version, or it did not open.
+        SpecError: the library's spec is malformed or from a newer version.
+    """
+
+    name = "native"
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        if threads is not None and not 1 <= threads < 1 << 31:
+            raise ModelError(f"threads is {threads}; expected a whole number from 1.")
+        if not self.path.is_file():
+            raise ModelError(f"There is no compiled model {self.path}; check the path.")
+        self.library = _load(self.path)
+        self.version = f"ABI {ABI_VERSION}"
+        self.spec = _read_spec(self.library, self.path)
+        self.state_size: int = self.library.shiftedge_state_size()
+        if not 0 < self.state_size < STATE_SIZE_MOST:
+            raise ModelError(
+                f"{self.path} asks for a state of {self.state_size} bytes, so it is damaged: "
+                "compile the model again."
+            )
+        self.digest = _sha256(self.path)
+        self.threads = _usable(threads)
+        options = _Options(ctypes.sizeof(_Options), self.threads, 0)
+        self.handle = ctypes.c_void_p()
+        status = self.library.shiftedge_open(ctypes.byref(options), ctypes.byref(self.handle))
+        if status != 0:
+            raise self.failure()
+        # Not at exit: the process ends its threads itself, and a stream may still be stepping.
+        self._closing = weakref.finalize(self, self.library.shiftedge_close, self.handle)
+        self._closing.atexit = False
+
+    def open_session(self) -> NativeSession:
+        """A new session with empty states. Sessions share weights, workspace and threads."""
+        return NativeSession(self)
+
+    def failure(self) -> ModelError:
+        """What the last failed call of this thread said."""
+        text: bytes = self.library.shiftedge_last_error()
+        return ModelError(f"{self.path}: {text.decode('utf-8', 'replace')}")
+
+
+class NativeSession(Session):
+    """See the module's docstring."""
+
+    def __init__(self, engine: NativeEngine) -> None:
+        self._engine = engine
+        self._shape = (engine.spec.height, engine.spec.width, 3)
+        self._classes = engine.spec.classes
+        self._step = engine.library.shiftedge_step
+        memory = np.zeros(engine.state_size + STATE_ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % STATE_ALIGNMENT
+        self._state = memory[start : start + engine.state_size]
+        self._state_address = self._state.ctypes.data
+
+    def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See :meth:`Session.step`. Rows may be apart, as in a cut-out of a larger picture.
+
+        Raises:
+            ModelError: not an image of the model's size, another thread is stepping this session,
+                the process was forked, or a kernel failed; the states are as they were before.
+        """
+        if image.shape != self._shape or image.dtype != np.uint8:
+            raise ModelError(
+                f"The image is {image.dtype} {list(image.shape)}; expected uint8 "
+                f"{list(self._shape)}."
+            )
+        stride, *inner = image.strides
+        if inner != [3, 1] or not 3 * self._shape[1] <= stride < 1 << 31:
+            image = np.ascontiguousarray(image)
+            stride = 3 * self._shape[1]
+        logits = np.empty(self._classes, np.float32)
+        status = self._step(
+            self._engine.handle,
+            self._state_address,
+            image.ctypes.data,
+            stride,
+            logits.ctypes.data,
+        )
+        if status != 0:
+            raise self._engine.failure()
+        return logits
+
+    def reset(self) -> None:
+        """See :meth:`Session.reset`."""
+        self._state.fill(0)
+
+    def save(self) -> bytes:
+        """See :meth:`Session.save`: the state block of shiftedge.h."""
+        return self._state.tobytes()
+
+    def load(self, block: bytes) -> None:
+        """See :meth:`Session.load`. What is not a state of this library, the next step refuses."""
+        if len(block) != self._engine.state_size:
+            raise ModelError(
+                f"The states have {len(block)} bytes; expected {self._engine.state_size}."
+            )
+        self._state[:] = np.frombuffer(block, np.uint8)
+
+
+def _load(path: Path) -> Any:
+    """The library with its functions declared and its version checked."""
+    try:
+        library = ctypes.CDLL(str(path.resolve()))
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be loaded as a compiled model ({error}); it may be damaged or made "
+            "for another kind of machine: compile it for this one."
+        ) from error
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    declared: dict[str, tuple[Any, list[Any]]] = {
+        "shiftedge_abi_version": (ctypes.c_uint32, []),
+        "shiftedge_spec_json": (ctypes.c_char_p, []),
+        "shiftedge_state_size": (size, []),
+        "shiftedge_open": (ctypes.c_int, [pointer, ctypes.POINTER(pointer)]),
+        "shiftedge_step": (ctypes.c_int, [pointer, pointer, pointer, ctypes.c_int32, pointer]),
+        "shiftedge_last_error": (ctypes.c_char_p, []),
+        "shiftedge_close": (None, [pointer]),
+    }
+    for name, (result, arguments) in declared.items():
+        try:
+            function = getattr(library, name)
+        except AttributeError as error:
+            raise ModelError(
+                f"{path} is a library without {name}; expected a libmodel.so that "
+                "`shiftedge compile` made."
+            ) from error
+        function.restype, function.argtypes = result, arguments
+        if name == "shiftedge_abi_version" and function() != ABI_VERSION:
+            raise ModelError(
+                f"{path} has the interface version {function()}, and this shiftedge reads "
+                f"{ABI_VERSION}: compile the model again with this version."
+            )
+    return library
+
+
+def _read_spec(library: Any, path: Path) -> ModelSpec:
+    text: bytes | None = library.shiftedge_spec_json()
+    if text is None:
+        raise SpecError(f"{path} holds no spec: compile the model again.")
+    try:
+        return ModelSpec.from_json(text.decode())
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"{path} holds a spec that is not UTF-8, so it is damaged: compile the model again."
+        ) from error
+
+
+def _usable(threads: int | None) -> int:
+    """The same choice as the library's, so that a report can tell it."""
+    if threads is None:
+        return default_threads()
+    try:
+        return min(threads, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not Linux
+        return threads
+
+
+def _sha256(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.digest()

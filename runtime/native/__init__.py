@@ -1,0 +1,1 @@
+"""C sources of a compiled model's runtime: the public interface, the thread pool, the step."""

@@ -1,0 +1,221 @@
+#define _GNU_SOURCE /* syscall, pthread_setname_np */
+
+#include "pool.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Two cache lines: Intel's prefetcher pulls lines in pairs (optimization manual, 3.7.3). */
+#define LINE 128
+
+/* A word that threads wait on until it changes. `sleepers` spares the one who changes it a system
+ * call as long as all who wait are spinning. */
+typedef struct gate {
+    alignas(LINE) _Atomic uint32_t word;
+    _Atomic uint32_t sleepers;
+} gate;
+
+typedef struct worker {
+    pool *pool;
+    int32_t index;
+    pthread_t thread;
+} worker;
+
+struct pool {
+    gate run;     /* +1 for each run, and once to stop */
+    gate barrier; /* +1 each time that all have arrived */
+    alignas(LINE) _Atomic int32_t arrived;
+    alignas(LINE) _Atomic int32_t barrier_spin_us; /* between the bounds of pool.h */
+    alignas(LINE) pool_task task;                  /* written before `run` is raised, read after */
+    void *context;
+    bool stop;
+    bool spin;
+    int32_t threads;
+    worker workers[];
+};
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory"); /* `yield` does nothing on most cores */
+#elif defined(__arm__)
+    __asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+static int64_t now_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Return when the word is no longer `old`; what was written before it changed is then visible.
+ * Whether it could be had without sleeping. */
+static bool gate_wait(gate *self, uint32_t old, int64_t spin_us) {
+    if (spin_us > 0) {
+        int64_t end = 0;
+        do {
+            /* Some 32 pauses between looks at the clock: 0.3 to 2 us. */
+            for (int i = 0; i < 32; i++) {
+                if (atomic_load_explicit(&self->word, memory_order_acquire) != old) {
+                    return true;
+                }
+                pause_cpu();
+            }
+            int64_t now = now_ns();
+            end = end == 0 ? now + spin_us * 1000 : end;
+            if (now >= end) {
+                break;
+            }
+        } while (true);
+    }
+    /* Either this addition comes before the load of `sleepers` in gate_raise, which then wakes us,
+     * or the word has changed by the time the kernel compares it, and it does not put us to
+     * sleep. Both sides are sequentially consistent for that. */
+    atomic_fetch_add(&self->sleepers, 1);
+    while (atomic_load(&self->word) == old) {
+        /* EAGAIN: it changed already; EINTR: a signal. Both: look again. */
+        (void)syscall(SYS_futex, &self->word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    }
+    atomic_fetch_sub(&self->sleepers, 1);
+    return false;
+}
+
+static void gate_raise(gate *self) {
+    atomic_fetch_add(&self->word, 1);
+    if (atomic_load(&self->sleepers) != 0) {
+        (void)syscall(SYS_futex, &self->word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    }
+}
+
+/* Count this thread in; the last one opens the barrier. Returns the word to wait on, or is the
+ * last: *last. The word is read before the count: it cannot move until we are counted. */
+static uint32_t arrive(pool *self, bool *last) {
+    uint32_t old = atomic_load_explicit(&self->barrier.word, memory_order_relaxed);
+    int32_t before = atomic_fetch_add_explicit(&self->arrived, 1, memory_order_acq_rel);
+    *last = before == self->threads - 1;
+    if (*last) {
+        atomic_store_explicit(&self->arrived, 0, memory_order_relaxed);
+        gate_raise(&self->barrier);
+    }
+    return old;
+}
+
+void pool_barrier(pool *self) {
+    bool last;
+    uint32_t old = arrive(self, &last);
+    if (last) {
+        return;
+    }
+    if (!self->spin) {
+        (void)gate_wait(&self->barrier, old, 0);
+        return;
+    }
+    int32_t spin_us = atomic_load_explicit(&self->barrier_spin_us, memory_order_relaxed);
+    int32_t next_us = gate_wait(&self->barrier, old, spin_us) ? spin_us * 2 : spin_us / 2;
+    next_us = next_us < POOL_SPIN_BARRIER_US ? next_us : POOL_SPIN_BARRIER_US;
+    next_us = next_us > POOL_SPIN_BARRIER_LEAST_US ? next_us : POOL_SPIN_BARRIER_LEAST_US;
+    if (next_us != spin_us) {
+        atomic_store_explicit(&self->barrier_spin_us, next_us, memory_order_relaxed);
+    }
+}
+
+static void *work(void *argument) {
+    worker *me = argument;
+    pool *self = me->pool;
+    char name[16]; /* the kernel's limit */
+    (void)snprintf(name, sizeof name, "shiftedge-%d", (int)me->index);
+    (void)pthread_setname_np(pthread_self(), name);
+    for (uint32_t seen = 0;; seen++) {
+        (void)gate_wait(&self->run, seen, self->spin ? POOL_SPIN_RUN_US : 0);
+        if (self->stop) {
+            return NULL;
+        }
+        self->task(self->context, me->index);
+        /* The end of a run is a barrier that only the caller waits at: a worker goes straight on
+         * to wait for the next run, which cannot begin before the caller has passed. */
+        bool last;
+        (void)arrive(self, &last);
+    }
+}
+
+void pool_run(pool *self, pool_task task, void *context) {
+    self->task = task;
+    self->context = context;
+    gate_raise(&self->run);
+    task(context, 0);
+    pool_barrier(self);
+}
+
+static void stop_and_join(pool *self, int32_t started) {
+    self->stop = true;
+    gate_raise(&self->run);
+    for (int32_t i = 1; i < started; i++) {
+        pthread_join(self->workers[i].thread, NULL);
+    }
+}
+
+/* Workers take no signals: a program's handlers run on its own threads, whose system calls they
+ * are meant to interrupt. Except for those that tell of a fault of the thread itself, which would
+ * end the process without a word. A thread inherits the mask of the one that starts it. */
+static int32_t start_workers(pool *self) {
+    const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    sigset_t blocked;
+    sigset_t before;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        sigdelset(&blocked, faults[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    int32_t started = 1;
+    while (started < self->threads) {
+        worker *next = &self->workers[started];
+        next->pool = self;
+        next->index = started;
+        if (pthread_create(&next->thread, NULL, work, next) != 0) {
+            break;
+        }
+        started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return started;
+}
+
+pool *pool_open(int32_t threads, bool spin, bool *out_of_memory) {
+    size_t bytes = sizeof(pool) + (size_t)threads * sizeof(worker);
+    bytes = (bytes + LINE - 1) / LINE * LINE;
+    pool *self = aligned_alloc(LINE, bytes);
+    *out_of_memory = self == NULL;
+    if (self == NULL) {
+        return NULL;
+    }
+    memset(self, 0, bytes); /* all-zero is a valid start of every atomic here */
+    self->threads = threads;
+    self->spin = spin;
+    self->barrier_spin_us = POOL_SPIN_BARRIER_US;
+    int32_t started = start_workers(self);
+    if (started < threads) {
+        stop_and_join(self, started);
+        free(self);
+        return NULL;
+    }
+    return self;
+}
+
+void pool_close(pool *self) {
+    stop_and_join(self, self->threads);
+    free(self);
+}
+
+void pool_abandon(pool *self) { free(self); }

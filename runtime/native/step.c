@@ -1,0 +1,236 @@
+/* One frame: check the caller, run the kernels, commit the states. Allocates nothing. */
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "float_env.h"
+#include "model.h"
+
+/* The state's owner word. While a step runs it holds a number made of the process and the block's
+ * address, so that whoever finds it knows whether the block is in use right here, or is a copy that
+ * was taken in the middle of a step. */
+static uint64_t owner_of(const shiftedge_model *model, const void *state) {
+    uint64_t mixed = ((uint64_t)(uintptr_t)state ^ ((uint64_t)(uint32_t)model->process << 40)) *
+                     UINT64_C(0x9e3779b97f4a7c15); /* odd, so different inputs stay different */
+    return mixed == 0 ? 1 : mixed;
+}
+
+static int claim(shiftedge_state_header *header, uint64_t owner) {
+    uint64_t found = 0;
+    if (__atomic_compare_exchange_n(&header->owner, &found, owner, false, __ATOMIC_ACQUIRE,
+                                    __ATOMIC_RELAXED)) {
+        return SHIFTEDGE_OK;
+    }
+    if (found == owner) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_BUSY,
+                              "This state is being stepped by another thread; use one state per "
+                              "thread.");
+    }
+    return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                          "This state block was never zeroed, or was copied while a step was "
+                          "writing it; zero it with memset, or restore an older copy.");
+}
+
+static void release(shiftedge_state_header *header) {
+    __atomic_store_n(&header->owner, 0, __ATOMIC_RELEASE);
+}
+
+/* Whether the block is fresh or one of this model's. Called by its owner. */
+static int check_header(const shiftedge_state_header *header, const shiftedge_program *program) {
+    const uint64_t *rest = header->reserved;
+    uint64_t reserved = rest[0] | rest[1] | rest[2] | rest[3];
+    if (header->magic == 0 && header->version == 0 && header->block_bytes == 0 &&
+        header->fingerprint == 0 && reserved == 0) {
+        return SHIFTEDGE_OK;
+    }
+    if (header->magic != SHIFTEDGE_STATE_MAGIC || header->version != SHIFTEDGE_STATE_VERSION ||
+        reserved != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                              "This block is neither zeroed nor a state of this version; zero "
+                              "shiftedge_state_size() bytes with memset.");
+    }
+    if (header->block_bytes != shiftedge_state_size()) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                              "This state block has %llu bytes; this model's has %zu.",
+                              (unsigned long long)header->block_bytes, shiftedge_state_size());
+    }
+    if (header->fingerprint != program->fingerprint) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                              "This state is of another model; zero it with memset to begin anew.");
+    }
+    return SHIFTEDGE_OK;
+}
+
+static int check_arguments(const shiftedge_model *model, const void *state, const uint8_t *bgr,
+                           int32_t stride_bytes, const float *logits) {
+    if (model == NULL || state == NULL || bgr == NULL || logits == NULL) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT, "shiftedge_step was given no %s (NULL).",
+                              model == NULL   ? "model"
+                              : state == NULL ? "state"
+                              : bgr == NULL   ? "frame"
+                                              : "logits");
+    }
+    if (model->process != getpid()) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_FORKED,
+                              "This model was opened before a fork, by process %ld, and its "
+                              "threads stayed there; open a model of its own in this process.",
+                              (long)model->process);
+    }
+    if ((uintptr_t)state % SHIFTEDGE_STATE_ALIGNMENT != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "The state begins at %p; expected a multiple of %d bytes, as from "
+                              "aligned_alloc(%d, shiftedge_state_size()).",
+                              state, SHIFTEDGE_STATE_ALIGNMENT, SHIFTEDGE_STATE_ALIGNMENT);
+    }
+    if ((uintptr_t)logits % sizeof(float) != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "The logits begin at %p; expected a multiple of %zu bytes.",
+                              (const void *)logits, sizeof(float));
+    }
+    int32_t row = model->program->frame_width * 3;
+    if (stride_bytes < row) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "The stride is %d bytes; a row of %d pixels has %d, so expected at "
+                              "least that.",
+                              (int)stride_bytes, (int)model->program->frame_width, (int)row);
+    }
+    return SHIFTEDGE_OK;
+}
+
+/* The frame as kernels want it: the caller's own, or a copy. */
+static const uint8_t *pack_frame(shiftedge_model *model, const uint8_t *bgr, int32_t stride_bytes) {
+    size_t row = (size_t)model->program->frame_width * 3;
+    uintptr_t alignment = (uintptr_t)model->program->frame_alignment;
+    if ((size_t)stride_bytes == row && (uintptr_t)bgr % alignment == 0) {
+        return bgr;
+    }
+    unsigned char *packed = model->memory + model->frame_at;
+    for (size_t y = 0; y < (size_t)model->program->frame_height; y++) {
+        memcpy(packed + y * row, bgr + y * (size_t)stride_bytes, row);
+    }
+    return packed;
+}
+
+/* This thread's pointers for all kernels, one after another. */
+static void *const *fill_arguments(const shiftedge_model *model, int32_t index) {
+    /* Kernels take one kind of pointer; that they only read FRAME, WEIGHTS and STATE is their
+     * contract, and for WEIGHTS the page table's. */
+    void *bases[] = {
+        [SHIFTEDGE_FRAME] = (void *)(uintptr_t)model->frame,
+        [SHIFTEDGE_WEIGHTS] = (void *)(uintptr_t)model->program->weights,
+        [SHIFTEDGE_STATE] = model->states,
+        [SHIFTEDGE_NEXT_STATE] = model->memory + model->next_state_at,
+        [SHIFTEDGE_WORKSPACE] = model->memory + model->workspace_at,
+        [SHIFTEDGE_LOGITS] = model->memory + model->logits_at,
+        [SHIFTEDGE_SCRATCH] =
+            model->memory + model->scratch_at + (size_t)index * model->scratch_stride,
+    };
+    void **arguments = model->arguments + (size_t)index * model->argument_stride;
+    void **next = arguments;
+    for (uint32_t k = 0; k < model->program->kernel_count; k++) {
+        const shiftedge_kernel *kernel = &model->program->kernels[k];
+        for (uint32_t i = 0; i < kernel->buffer_count; i++) {
+            const shiftedge_buffer *buffer = &kernel->buffers[i];
+            *next++ = (unsigned char *)bases[buffer->kind] + buffer->offset;
+        }
+    }
+    return arguments;
+}
+
+/* All kernels, as one thread of the pool runs them. */
+static void run_kernels(void *context, int32_t index) {
+    shiftedge_model *model = context;
+    const shiftedge_program *program = model->program;
+    uint64_t environment = shiftedge_float_enter();
+    void *const *arguments = fill_arguments(model, index);
+    for (uint32_t k = 0; k < program->kernel_count; k++) {
+        const shiftedge_kernel *kernel = &program->kernels[k];
+        int32_t begin = pool_split(kernel->units, index, model->threads);
+        int32_t end = pool_split(kernel->units, index + 1, model->threads);
+        if (begin < end) {
+            int32_t code = kernel->function(arguments, begin, end);
+            if (code != 0) {
+                model->failures[index].code = code;
+                shiftedge_kernel_text_take(model->failures[index].text);
+                atomic_store_explicit(&model->failed, k + 1, memory_order_relaxed);
+            }
+        }
+        arguments += kernel->buffer_count;
+        if (model->pool != NULL && k + 1 < program->kernel_count) {
+            pool_barrier(model->pool);
+        }
+        /* All threads leave after the same kernel: one that is already in the next kernel may have
+         * failed there, which the others learn at that kernel's end. */
+        uint32_t failed = atomic_load_explicit(&model->failed, memory_order_relaxed);
+        if (failed != 0 && failed <= k + 1) {
+            break;
+        }
+    }
+    shiftedge_float_leave(environment);
+}
+
+static int explain_failure(shiftedge_model *model, uint32_t failed) {
+    const shiftedge_kernel *kernel = &model->program->kernels[failed - 1];
+    const shiftedge_failure *first = model->failures; /* of the lowest thread: always the same */
+    while (first->code == 0) {
+        first++;
+    }
+    int status = shiftedge_fail(SHIFTEDGE_ERROR_KERNEL,
+                                "Kernel %s failed with code %d%s%s%s; the state is as it was.",
+                                kernel->name, (int)first->code, first->text[0] ? " (" : "",
+                                first->text, first->text[0] ? ")" : "");
+    memset(model->failures, 0, sizeof model->failures);
+    return status;
+}
+
+static void commit(shiftedge_model *model, shiftedge_state_header *header, float *logits) {
+    const shiftedge_program *program = model->program;
+    memcpy(header + 1, model->memory + model->next_state_at, (size_t)program->state_bytes);
+    memcpy(logits, model->memory + model->logits_at, (size_t)program->classes * sizeof *logits);
+    header->magic = SHIFTEDGE_STATE_MAGIC;
+    header->version = SHIFTEDGE_STATE_VERSION;
+    header->block_bytes = shiftedge_state_size();
+    header->fingerprint = program->fingerprint;
+}
+
+/* With the model's turn taken and the state owned. */
+static int run(shiftedge_model *model, shiftedge_state_header *header, const uint8_t *bgr,
+               int32_t stride_bytes, float *logits) {
+    model->states = header + 1;
+    model->frame = pack_frame(model, bgr, stride_bytes);
+    atomic_store_explicit(&model->failed, 0, memory_order_relaxed);
+    if (model->pool == NULL) {
+        run_kernels(model, 0);
+    } else {
+        pool_run(model->pool, run_kernels, model);
+    }
+    uint32_t failed = atomic_load_explicit(&model->failed, memory_order_relaxed);
+    if (failed != 0) {
+        return explain_failure(model, failed);
+    }
+    commit(model, header, logits);
+    return SHIFTEDGE_OK;
+}
+
+int shiftedge_step(shiftedge_model *model, void *state, const uint8_t *bgr, int32_t stride_bytes,
+                   float *logits) {
+    int status = check_arguments(model, state, bgr, stride_bytes, logits);
+    if (status != SHIFTEDGE_OK) {
+        return status;
+    }
+    shiftedge_state_header *header = state;
+    status = claim(header, owner_of(model, state));
+    if (status != SHIFTEDGE_OK) {
+        return status;
+    }
+    status = check_header(header, model->program);
+    if (status == SHIFTEDGE_OK) {
+        /* The state first, the turn second: a second thread on one state is told at once, not
+         * after it has waited. */
+        pthread_mutex_lock(&model->turn);
+        status = run(model, header, bgr, stride_bytes, logits);
+        pthread_mutex_unlock(&model->turn);
+    }
+    release(header);
+    return status;
+}

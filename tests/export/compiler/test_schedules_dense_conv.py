@@ -1,0 +1,120 @@
+"""Dense and first convolutions against numpy."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("tvm")
+
+from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run
+
+from shiftedge.export.compiler import tir
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules import dense_conv, padding
+from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512
+
+UNIT = host_unit()
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # R, G, B
+
+
+def reference(shape: DenseConv, x, state, residual, weight, bias) -> np.ndarray:
+    """float64, straight from the definition."""
+    if shape.frame:
+        x = (x[..., ::-1] / 255.0 - MEAN) / STD
+    joined = np.concatenate([state, x[..., shape.shift :]], axis=-1).astype(np.float64)
+    top, left, bottom, right = shape.padding
+    joined = np.pad(joined, ((top, bottom), (left, right), (0, 0)))
+    total = np.zeros((shape.out_height, shape.out_width, shape.outputs)) + bias
+    for i in range(shape.kernel[0]):
+        for j in range(shape.kernel[1]):
+            window = joined[i :: shape.stride[0], j :: shape.stride[1]]
+            window = window[: shape.out_height, : shape.out_width]
+            total += window @ weight[:, :, i, j].T
+    return activate(shape.activation, total + shape.residual * residual)
+
+
+def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
+    rng = np.random.default_rng(shape.outputs)
+    tiles = tiles or dense_conv.tiles_for(shape, UNIT)
+    weight = normal(rng, shape.outputs, shape.inputs, *shape.kernel, scale=shape.depth**-0.5)
+    bias = normal(rng, shape.outputs)
+    x = normal(rng, shape.height, shape.width, shape.inputs)
+    if shape.frame:
+        x = rng.integers(0, 256, x.shape, np.uint8)
+    state = normal(rng, shape.height, shape.width, shape.shift)
+    residual = normal(rng, shape.out_height, shape.out_width, shape.outputs)
+    arrays = {"x": x, "state": state, "residual": residual}
+    arrays |= dense_conv.pack(weight, bias, shape, tiles, UNIT)
+    if shape.frame:
+        arrays |= padding.normalisation(MEAN[::-1], STD[::-1], shape.padded)
+    kernels = dense_conv.schedule("conv", shape, tiles, UNIT)
+    libraries = [compiled(kernel, UNIT) for kernel in kernels]
+    results = []
+    for cut in ((), cuts):
+        values = dict(arrays)
+        for kernel, library in zip(kernels, libraries, strict=True):
+            values |= run(kernel, values, library, cut)
+        results.append(values["out"])
+    expected = reference(shape, x, state, residual, weight, bias).reshape(-1)
+    scale = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(results[0], expected, rtol=0, atol=2e-5 * scale)
+    np.testing.assert_array_equal(*results, err_msg="depends on the split")
+
+
+SHAPES = st.builds(
+    DenseConv,
+    height=st.integers(3, 10),
+    width=st.integers(3, 17),
+    inputs=st.sampled_from([1, 3, 7, 16, 33]),
+    outputs=st.sampled_from([1, 3, 7, 16, 24, 64, 97]),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    shift=st.integers(0, 33),
+    residual=st.booleans(),
+    activation=st.sampled_from([Activation.NONE, Activation.RELU, Activation.HARD_SWISH]),
+).map(lambda shape: dataclasses.replace(shape, shift=min(shape.shift, shape.inputs)))
+
+
+@settings(max_examples=14, deadline=None)
+@given(shape=SHAPES, cuts=st.lists(st.integers(0, 100), max_size=3))
+def test_any_shape_is_right_and_the_same_in_any_split(shape, cuts):
+    if shape.out_height > 0 and shape.out_width > 0:
+        verify(shape, cuts)
+
+
+@pytest.mark.parametrize(("size", "outputs", "kernel"), [(14, 32, 3), (15, 24, 3), (21, 8, 7)])
+def test_the_first_convolution_reads_bytes(size, outputs, kernel):
+    shape = DenseConv(
+        size, size, 3, outputs, (kernel, kernel), (2, 2), (kernel // 2,) * 4,
+        frame=True, activation=Activation.RELU6,
+    )  # fmt: skip
+    verify(shape, (3,))
+
+
+def test_what_needs_no_border_is_read_as_it_is():
+    shape = DenseConv(8, 8, 16, 32, (1, 1), (2, 2))
+    [kernel] = dense_conv.schedule("down", shape, dense_conv.tiles_for(shape, UNIT), UNIT)
+    assert kernel.buffers[0].name == "x"
+    verify(shape)
+
+
+def test_addresses_of_a_tile_of_whole_rows_are_plain():
+    shape = DenseConv(7, 7, 512, 512, (3, 3), padding=(1, 1, 1, 1))
+    tiles = dense_conv.tiles_for(shape, AVX512)
+    assert tiles.rows == 14
+    _, kernel = dense_conv.schedule("conv", shape, tiles, AVX512)
+    [whole, rest] = kernel.tiles()
+    assert (whole.rows, rest.rows) == (14, 7)
+
+
+def test_compiles_for_avx2():
+    shape = DenseConv(14, 14, 64, 64, (3, 3), padding=(1, 1, 1, 1))
+    tiles = dense_conv.tiles_for(shape, AVX2)
+    tir.compile_kernels(dense_conv.schedule("conv", shape, tiles, AVX2), X86_64_V3, AVX2.lanes)

@@ -1,0 +1,162 @@
+/* What the pool and the step cost by themselves: kernels that do nothing. The figures in pool.h
+ * come from here.
+ *
+ *     gcc -std=c11 -O2 -pthread -Iruntime/native runtime/native/?*.c tests/runtime/native/latency.c
+ *     ./a.out 2 100000 100        threads, steps one after another, frames 80 ms apart
+ */
+#define _GNU_SOURCE
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "pool.h"
+#include "program.h"
+#include "shiftedge.h"
+
+/* As in MobileNetV2 TSM at 224 x 224: 18 kernels, 27,048 floats of state. */
+enum { KERNELS = 18, STATE_BYTES = 27048 * 4, SIDE = 224, CLASSES = 27, BARRIERS = 100 };
+
+static int32_t nothing(void *const *buffers, int32_t begin, int32_t end) {
+    (void)buffers, (void)begin, (void)end;
+    return 0;
+}
+
+static const shiftedge_buffer buffers[] = {
+    {SHIFTEDGE_STATE, 0, 0}, {SHIFTEDGE_NEXT_STATE, 0, 0}, {SHIFTEDGE_LOGITS, 0, 0}};
+#define KERNEL {"nothing", nothing, buffers, 3, 64}
+#define SIX KERNEL, KERNEL, KERNEL, KERNEL, KERNEL, KERNEL
+static const shiftedge_kernel kernels[KERNELS] = {SIX, SIX, SIX};
+
+const shiftedge_program shiftedge_program_table = {
+    .abi = SHIFTEDGE_PROGRAM_ABI,
+    .kernel_count = KERNELS,
+    .kernels = kernels,
+    .spec_json = "{}",
+    .frame_height = SIDE,
+    .frame_width = SIDE,
+    .classes = CLASSES,
+    .frame_alignment = 1,
+    .fingerprint = 1,
+    .state_bytes = STATE_BYTES,
+};
+
+static int64_t now_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+    int64_t left = *(const int64_t *)a;
+    int64_t right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static void report(const char *what, int64_t *times_ns, int count, double divisor) {
+    qsort(times_ns, (size_t)count, sizeof *times_ns, compare);
+    printf("%-44s p50 %8.2f  p99 %8.2f us\n", what, (double)times_ns[count / 2] / 1e3 / divisor,
+           (double)times_ns[count - 1 - count / 100] / 1e3 / divisor);
+}
+
+typedef struct meeting {
+    pool *pool;
+    int64_t woken_ns; /* when the last thread began */
+} meeting;
+
+static void note_start(void *context, int32_t index) {
+    if (index == 1) {
+        ((meeting *)context)->woken_ns = now_ns();
+    }
+}
+
+static void meet(void *context, int32_t index) {
+    (void)index;
+    for (int i = 0; i < BARRIERS; i++) {
+        pool_barrier(((meeting *)context)->pool);
+    }
+}
+
+static void pause_camera(void) { nanosleep(&(struct timespec){.tv_nsec = 80000000}, NULL); }
+
+static void measure_pool(int32_t threads, int64_t *times, int count, int frames) {
+    bool out_of_memory;
+    meeting both = {.pool = pool_open(threads, true, &out_of_memory)};
+    for (int i = 0; i < count; i++) {
+        int64_t begin = now_ns();
+        pool_run(both.pool, note_start, &both);
+        times[i] = both.woken_ns - begin;
+    }
+    report("wake thread 1, one run after another", times, count, 1.0);
+    for (int i = 0; i < frames; i++) {
+        pause_camera();
+        int64_t begin = now_ns();
+        pool_run(both.pool, note_start, &both);
+        times[i] = both.woken_ns - begin;
+    }
+    report("wake thread 1, asleep for 80 ms", times, frames, 1.0);
+    for (int i = 0; i < count / BARRIERS; i++) {
+        int64_t begin = now_ns();
+        pool_run(both.pool, meet, &both);
+        times[i] = now_ns() - begin;
+    }
+    report("one barrier, mean of 100 in one run", times, count / BARRIERS, BARRIERS);
+    pool_close(both.pool);
+}
+
+int main(int argc, char **argv) {
+    int32_t threads = argc > 1 ? atoi(argv[1]) : 2;
+    int count = argc > 2 ? atoi(argv[2]) : 100000;
+    int frames = argc > 3 ? atoi(argv[3]) : 100;
+    if (threads < 1 || count < BARRIERS || frames < 1 || frames > count) {
+        fprintf(stderr, "usage: %s THREADS STEPS FRAMES, with 100 steps or more\n", argv[0]);
+        return 2;
+    }
+    int64_t *times = malloc((size_t)count * sizeof *times);
+    unsigned char *frame = calloc(SIDE * SIDE, 3);
+    void *state = aligned_alloc(SHIFTEDGE_STATE_ALIGNMENT, shiftedge_state_size());
+    shiftedge_options options = {.size = sizeof options, .threads = threads};
+    shiftedge_model *model = NULL;
+    if (times == NULL || frame == NULL || state == NULL ||
+        shiftedge_open(&options, &model) != SHIFTEDGE_OK) {
+        fprintf(stderr, "%s\n", shiftedge_last_error());
+        return 1;
+    }
+    memset(state, 0, shiftedge_state_size());
+    if (threads > 1) {
+        measure_pool(threads, times, count, frames);
+    }
+    float logits[CLASSES];
+    for (int i = 0; i < count; i++) {
+        int64_t begin = now_ns();
+        int status = shiftedge_step(model, state, frame, 3 * SIDE, logits);
+        times[i] = now_ns() - begin;
+        if (status != SHIFTEDGE_OK) {
+            fprintf(stderr, "%s\n", shiftedge_last_error());
+            return 1;
+        }
+    }
+    report("step of 18 empty kernels, one after another", times, count, 1.0);
+    for (int i = 0; i < frames; i++) {
+        pause_camera();
+        int64_t begin = now_ns();
+        (void)shiftedge_step(model, state, frame, 3 * SIDE, logits);
+        times[i] = now_ns() - begin;
+    }
+    report("step of 18 empty kernels, 80 ms apart", times, frames, 1.0);
+    unsigned char *copy = malloc(STATE_BYTES);
+    for (int i = 0; copy != NULL && i < count; i++) {
+        int64_t begin = now_ns();
+        memcpy(copy, (unsigned char *)state + 64, STATE_BYTES);
+        __asm__ volatile("" : : "r"(copy) : "memory"); /* or the copy is left out */
+        times[i] = now_ns() - begin;
+    }
+    report("of it: copying 108 KB of states", times, count, 1.0);
+    shiftedge_close(model);
+    free(copy);
+    free(state);
+    free(frame);
+    free(times);
+    return 0;
+}

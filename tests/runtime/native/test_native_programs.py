@@ -1,0 +1,176 @@
+"""The native runtime as C programs: sanitizers, warnings, symbols, every compiler at hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_library import DRIVER, FAKE, HERE, LIBRARY, NATIVE, RUNTIME, Fake, build, compilers
+
+TARGETS = ("x86_64-linux-gnu.2.27", "aarch64-linux-gnu.2.27", "arm-linux-gnueabihf.2.27")
+PARTS = 9
+"""Lines "ok ..." of driver.c."""
+
+
+def run_driver(path: Path) -> None:
+    # A sanitizer's findings end the program, and its own settings come from here alone.
+    keep = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    run = subprocess.run(
+        [str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**keep, "TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=1"},
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    assert run.stdout.count("ok ") == PARTS
+
+
+def test_driver(compiler: list[str], tmp_path: Path) -> None:
+    run_driver(build(compiler, tmp_path / "driver", [*RUNTIME, *DRIVER]))
+
+
+@pytest.mark.parametrize(
+    "sanitizer", ["address,undefined", "thread"], ids=["asan and ubsan", "tsan"]
+)
+def test_driver_under_a_sanitizer(sanitizer: str, tmp_path: Path) -> None:
+    """With gcc or clang: zig brings no AddressSanitizer."""
+    path = shutil.which("gcc") or shutil.which("clang")
+    if path is None:
+        pytest.skip("sanitizers need gcc or clang, and neither is installed")
+    flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-g", "-O1"]
+    probe = tmp_path / "probe.c"
+    probe.write_text("int main(void) { return 0; }\n")
+    line = [path, *flags, str(probe), "-o", str(tmp_path / "probe")]
+    if subprocess.run(line, capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"this {Path(path).name} has no -fsanitize={sanitizer}")
+    started = subprocess.run([str(tmp_path / "probe")], capture_output=True, check=False)
+    if started.returncode != 0:
+        pytest.skip(f"this system does not run programs with -fsanitize={sanitizer}")
+    run_driver(build([path], tmp_path / "driver", [*RUNTIME, *DRIVER], *flags))
+
+
+def test_a_sanitizer_would_speak_up(tmp_path: Path) -> None:
+    """A fake kernel's race, let in by leaving out the barrier: the harness must see it."""
+    path = shutil.which("gcc")
+    if path is None:
+        pytest.skip("needs gcc")
+    source = tmp_path / "step.c"
+    text = (NATIVE / "step.c").read_text()
+    assert "pool_barrier(model->pool);" in text
+    source.write_text(text.replace("pool_barrier(model->pool);", ";"))
+    runtime = [source if file.name == "step.c" else file for file in RUNTIME]
+    driver = build([path], tmp_path / "driver", [*runtime, *DRIVER], "-fsanitize=thread", "-g")
+    run = subprocess.run([str(driver)], capture_output=True, check=False, timeout=120)
+    assert run.returncode != 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_measuring_program(compiler: list[str], tmp_path: Path, threads: int) -> None:
+    path = build(compiler, tmp_path / "latency", [*RUNTIME, HERE / "latency.c"])
+    line = [str(path), str(threads), "200", "1"]
+    run = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60)
+    assert "step of 18 empty kernels" in run.stdout
+
+
+def test_symbols(compiler: list[str], tmp_path: Path) -> None:
+    """exports.map shows the interface and nothing else, and the library needs libc alone."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("needs nm")
+    library = build(
+        compiler,
+        tmp_path / "libmodel.so",
+        [*RUNTIME, *FAKE],
+        *LIBRARY,
+        f"-Wl,--version-script={NATIVE / 'exports.map'}",
+    )
+    output = subprocess.run(
+        [nm, "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True
+    ).stdout
+    names = {line.split()[-1] for line in output.splitlines()}
+    assert names == {
+        "shiftedge_abi_version",
+        "shiftedge_close",
+        "shiftedge_last_error",
+        "shiftedge_open",
+        "shiftedge_spec_json",
+        "shiftedge_state_size",
+        "shiftedge_step",
+    }
+
+
+def test_the_header_is_c_plus_plus_too(tmp_path: Path) -> None:
+    program = shutil.which("g++") or shutil.which("clang++")
+    if program is None:
+        pytest.skip("no C++ compiler")
+    source = tmp_path / "user.cpp"
+    source.write_text(
+        '#include "shiftedge.h"\nint main() { return shiftedge_abi_version() == 0; }\n'
+    )
+    line = [program, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}", str(source)]
+    subprocess.run(line, check=True)
+
+
+@pytest.mark.parametrize("header", sorted(path.name for path in NATIVE.glob("*.h")))
+def test_each_header_stands_alone(compiler: list[str], tmp_path: Path, header: str) -> None:
+    source = tmp_path / "user.c"
+    source.write_text(f'#include "{header}"\nint user(void);\nint user(void) {{ return 0; }}\n')
+    build(compiler, tmp_path / "user.o", [source], "-c")
+
+
+@pytest.mark.parametrize("name", ["clang", "zig"])
+def test_another_compiler(name: str, tmp_path: Path) -> None:
+    command = compilers().get(name)
+    if command is None:
+        pytest.skip(f"{name} is not installed")
+    run_driver(build(command, tmp_path / "driver", [*RUNTIME, *DRIVER]))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_boards(target: str, tmp_path: Path) -> None:
+    """Linked against the glibc that boards have: a newer symbol would be an error."""
+    command = compilers().get("zig")
+    if command is None:
+        pytest.skip("zig is not installed: pip install ziglang")
+    flags = ["-target", target, *LIBRARY, "-Wl,-z,defs"]
+    build(command, tmp_path / "libmodel.so", [*RUNTIME, *FAKE], *flags)
+
+
+def test_many_models_in_one_process(build_fake: Callable[..., Path]) -> None:
+    """Two libraries side by side keep apart: each has its own program, errors and threads."""
+    one, two = Fake(build_fake()), Fake(build_fake("-DFAKE_FINGERPRINT=7"))
+    models = [library.open(2) for library in (one, two) for _ in range(20)]
+    assert len(set(models)) == 40
+    one.library.shiftedge_open(None, None)
+    assert two.error() == ""
+    for library in (one, two):
+        for model in library.opened:
+            library.close(model)
+
+
+def test_no_file_is_longer_than_a_person_reads() -> None:
+    for folder in (NATIVE, Path(__file__).parent):
+        for path in folder.iterdir():
+            if path.suffix in (".c", ".h"):
+                assert len(path.read_text().splitlines()) < 500, path
+
+
+def test_nothing_of_this_is_needed_to_import_the_engine() -> None:
+    program = (
+        "import sys\nbefore = set(sys.modules)\nimport shiftedge.runtime.engines.native\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "src")}
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    loaded = {name for name in run.stdout.split() if "cython" not in name}
+    assert loaded <= {*sys.stdlib_module_names, "numpy", "shiftedge"}
