@@ -1,0 +1,1 @@
+"""Files that ship with the package: the checkpoint of the bundled model, to train on from."""

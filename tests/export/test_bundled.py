@@ -1,0 +1,24 @@
+"""The bundled ONNX file is the export of the bundled checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+
+from shiftedge.export.models import StreamingModel
+from shiftedge.export.nets import from_checkpoint
+from shiftedge.export.verify import verify_onnx
+from shiftedge.runtime.model import load
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_shipped_model_is_the_shipped_checkpoint():
+    net, spec = from_checkpoint(ROOT / "export" / "assets" / "gestures.pt", name="gestures")
+    assert load().spec == spec
+    shipped = (ROOT / "runtime" / "assets" / "gestures.onnx").read_bytes()
+    verify_onnx(StreamingModel(net), shipped, spec).require_passed()
