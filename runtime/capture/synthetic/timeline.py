@@ -23,7 +23,7 @@ from shiftedge.runtime.capture.synthetic.lens import Lens, in_view
 from shiftedge.runtime.capture.synthetic.motion import Act, BodyKey, Key, Wobble
 from shiftedge.runtime.capture.synthetic.tracks import act_out, uniform
 
-__all__ = ["DECIDED", "REPORT_S", "Timeline", "TrueEvent", "visible_act"]
+__all__ = ["DECIDED", "REPORT_S", "Timeline", "TrueEvent", "held_hand", "visible_act"]
 
 assert _others.OTHER_ACTORS
 
