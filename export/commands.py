@@ -1,4 +1,4 @@
-"""The workstation's commands: ``export``, ``train`` and ``models``."""
+"""The workstation's commands: ``export``, ``train`` and ``models``; ``compile`` is the compiler's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.runtime.commands import positive
 
 __all__ = ["add_commands"]
@@ -48,6 +49,7 @@ def add_commands(commands: Any) -> None:
     _add_export(commands)
     _add_train(commands)
     _add_models(commands)
+    add_compile(commands)
 
 
 def _parser(commands: Any, name: str, text: str, description: str, epilog: str) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.catalogue import JESTER_SILENT_LABELS
 from shiftedge.export.models.streaming import StreamingModel
-from shiftedge.export.verify import FRAMES, TOLERANCE, Report, verify_onnx
+from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import atomic_path

@@ -3,12 +3,13 @@
 Families, tried in this order at each operator (numbers in brackets say how many MobileNetV2 TSM
 has):
 
-1. **Inverted residual** [16]: [shift +] pointwise + activation, depthwise + activation, pointwise,
+1. **Inverted residual** [17]: [shift +] pointwise + activation, depthwise + activation, pointwise,
    [+ the block's input]. The expanded map, six times the block's input, is never written to
    memory. A depthwise convolution with a pointwise one behind it and nothing before is the same
-   family without its expansion.
+   family without its expansion; with the network's first convolution before, that one takes the
+   expansion's place.
 2. **Tail** [1]: pointwise + activation, mean, dense: the widest map is summed as it is made.
-3. **Convolution** [1]: [shift +] one convolution + activation, [+ a residual] [+ activation], of
+3. **Convolution** [0]: [shift +] one convolution + activation, [+ a residual] [+ activation], of
    any kernel; pointwise ones are told apart by their schedule.
 4. Everything else is a kernel of its own.
 
@@ -76,6 +77,8 @@ class InvertedResidual(Kernel):
     """Family 1."""
 
     join: Join | None
+    stem: Linear | None
+    """The first convolution of the network, over the frame, instead of an expansion."""
     expand: Linear | None
     depthwise: Linear
     project: Linear
@@ -182,13 +185,14 @@ class _Fuser:
         self, before: list[Operator], join: Join | None, head: Conv
     ) -> InvertedResidual | None:
         chain = list(before)
-        expand = None
+        stem = expand = None
         if not head.depthwise:
-            # A strided or larger first convolution expands as well (MobileNet's stem), but reads a
-            # map of another size: only a pointwise one belongs to the block.
-            if not head.pointwise:
+            # A strided or larger convolution expands as well, but reads a map of another size:
+            # only the stem, whose input has few channels, is made anew for each band of rows.
+            if not head.pointwise and (head.inputs != (self._graph.frame,) or head.groups > 1):
                 return None
-            expand, parts = self._linear(head)
+            first, parts = self._linear(head)
+            stem, expand = (None, first) if head.pointwise else (first, None)
             chain += parts
             following = self._only_reader(chain[-1].out)
             if not isinstance(following, Conv) or not following.depthwise:
@@ -210,6 +214,7 @@ class _Fuser:
         return InvertedResidual(
             tuple(chain),
             join=join,
+            stem=stem,
             expand=expand,
             depthwise=depthwise,
             project=Linear(project),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
 from shiftedge.export.compiler.graph import Activation
@@ -34,9 +35,9 @@ def activation(kind: Activation, value: Any, lanes: int) -> Any:
         return tirx.max(tirx.min(clipped, const(high)), const(low))
 
     if kind is Activation.RELU:
-        return tirx.max(value, const(0.0))
+        return _clip_bits(value, None, lanes)
     if kind is Activation.RELU6:
-        return clip(value, 0.0, 6.0)
+        return _clip_bits(value, 6.0, lanes)
     if kind in (Activation.HARD_SIGMOID, Activation.HARD_SWISH):
         gate = clip(value * const(1 / 6) + const(0.5), 0.0, 1.0)
         return gate if kind is Activation.HARD_SIGMOID else value * gate
@@ -45,6 +46,23 @@ def activation(kind: Activation, value: Any, lanes: int) -> Any:
         gate = const(1.0) / (const(1.0) + _exp(negative, lanes))
         return gate if kind is Activation.SIGMOID else value * gate
     return value
+
+
+def _clip_bits(value: Any, high: float | None, lanes: int) -> Any:
+    """max(value, 0), and no more than ``high``, by comparing bits as whole numbers.
+
+    Floats that are not negative are in the order of their bits, and negative ones are negative
+    there too. On AMD's Zen the largest and least of floats run in the pipes of the multiply-adds,
+    those of whole numbers in all four: worth NN% of a block with a short sum.
+    """
+    integers = "int32" if lanes == 1 else f"int32x{lanes}"
+    floats = "float32" if lanes == 1 else f"float32x{lanes}"
+    bits = tirx.reinterpret(integers, value)
+    bits = tirx.max(bits, _splat(tirx.IntImm("int32", 0), lanes))
+    if high is not None:
+        most = int(np.float32(high).view(np.int32))
+        bits = tirx.min(bits, _splat(tirx.IntImm("int32", most), lanes))
+    return tirx.reinterpret(floats, bits)
 
 
 def _exp(value: Any, lanes: int) -> Any:

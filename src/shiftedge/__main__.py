@@ -16,6 +16,8 @@ examples:
   shiftedge run --source 0                           camera 0 in, one JSON line per gesture out
   shiftedge export --checkpoint my.pth --output my.onnx
   shiftedge run my.onnx --source clip.mp4
+  shiftedge compile my.onnx                          one small library, faster than the .onnx file
+  shiftedge bench my.onnx                            how much faster, on this machine
 
 exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage
 """
@@ -24,6 +26,7 @@ exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage
 def parser() -> argparse.ArgumentParser:
     """The parser of every command; each sub-parser names its ``handler``."""
     # Imported here, so that `import shiftedge.__main__` stays cheap; none imports torch or cv2.
+    from shiftedge.benchmarks.commands import add_commands as add_benchmarks
     from shiftedge.demos.commands import add_commands as add_demos
     from shiftedge.export.commands import add_commands as add_export
     from shiftedge.runtime.commands import add_commands as add_runtime
@@ -39,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add_runtime(commands)
     add_demos(commands)
     add_export(commands)
+    add_benchmarks(commands)
     return top
 
 

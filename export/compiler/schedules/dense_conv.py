@@ -47,6 +47,8 @@ class DenseConv:
     """Rows above, columns left, rows below, columns right; zeros."""
     shift: int = 0
     """Channels that come from the state; 0 for no shift."""
+    begin: int | None = None
+    """First channel of the map that is taken; by default ``shift``, those before are replaced."""
     frame: bool = False
     """The input is a camera frame: uint8, normalised on the way."""
     residual: bool = False
@@ -55,7 +57,15 @@ class DenseConv:
     @property
     def padded(self) -> Padding:
         """The input with its border."""
-        return Padding(self.height, self.width, self.inputs, self.padding, self.shift, self.frame)
+        return Padding(
+            height=self.height,
+            width=self.width,
+            channels=self.inputs,
+            border=self.padding,
+            shift=self.shift,
+            begin=self.begin,
+            frame=self.frame,
+        )
 
     @property
     def out_height(self) -> int:

@@ -43,8 +43,17 @@ class Padding:
     """Channels that come from the state; 0 for no shift."""
     frame: bool = False
     """The map is a camera frame: uint8, each number times a scale plus an offset."""
+    reverse: bool = False
+    """Each pixel's channels in the other order: B, G, R to R, G, B. Of a frame only."""
     fill: float = 0.0
     """Of the border."""
+    begin: int | None = None
+    """First channel of the map that is taken; by default ``shift``, those before are replaced."""
+
+    @property
+    def first(self) -> int:
+        """First channel of the map that is taken."""
+        return self.shift if self.begin is None else self.begin
 
     @property
     def line(self) -> int:
@@ -83,7 +92,7 @@ def schedule(name: str, shape: Padding) -> Kernel:
 
 def inputs(shape: Padding) -> tuple[Buffer, ...]:
     """x, [state], [scale, offset]."""
-    numbers = shape.width * shape.channels
+    numbers = shape.width * (shape.channels - shape.shift + shape.first)
     dtype = "uint8" if shape.frame else "float32"
     buffers = [Buffer("x", shape.height * numbers, dtype=dtype)]
     if shape.shift:
@@ -115,6 +124,8 @@ def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[
     """A row without its border, of the pixels from ``pixel`` on."""
     channels, width, shift = shape.channels, shape.width, shape.shift
     x, *others = inputs(shape)
+    if shape.reverse:
+        return _reversed(shape, pixel, target, start)
     if not shift:
         tables = [table.at(0) for table in others]
         place = target.at(start)
@@ -125,9 +136,27 @@ def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[
         Copy(others[0].at((pixel + column) * shift), target.at(place_of), shift),
     )
     if channels > shift:
-        source = x.at((pixel + column) * channels + shift)
+        source = x.at((pixel + column) * (channels - shift + shape.first) + shape.first)
         parts += (Copy(source, target.at(place_of + shift), channels - shift),)
     return (Loop(column, Const(0), Const(width), parts),)
+
+
+def _reversed(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
+    """A row of a frame, channel by channel; 3 copies of one number a pixel."""
+    x, scale, offset = inputs(shape)
+    channels, column = shape.channels, Var("column of image")
+    first = column * channels
+    copies = tuple(
+        Copy(
+            x.at(pixel * channels + first + number),
+            target.at(start + first + (channels - 1 - number)),
+            1,
+            scale.at(first + number),
+            offset.at(first + number),
+        )
+        for number in range(channels)
+    )
+    return (Loop(column, Const(0), Const(shape.width), copies),)
 
 
 def normalisation(

@@ -1,0 +1,236 @@
+"""The command ``bench``: one step's latency, compiled and on the peers."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.resources
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftedge.benchmarks.engines import ENGINES, REFERENCE
+from shiftedge.runtime.commands import positive
+from shiftedge.runtime.errors import ModelError, OutputError
+
+if TYPE_CHECKING:
+    from shiftedge.benchmarks.bench import Candidate
+
+__all__ = ["add_commands"]
+
+EXAMPLES = """\
+examples:
+  shiftedge bench                                    the bundled model on all engines, one thread
+  shiftedge bench my.onnx --threads 1,2 --json out.json
+  shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
+  shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
+  shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
+
+Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
+own, on the same frames, after their logits and states have been compared with a reference. The
+native engine's time includes normalising the frame; the peers get theirs normalised already. An
+engine that cannot be measured is a row that says why. Ctrl-C prints what has been measured so far.
+"""
+TURN_FRAMES = 30
+ROUNDS_LEAST = 5
+"""Fewer give the bootstrap nothing to draw from."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the sub-parser of this module to ``commands`` (argparse's special object)."""
+    bench = commands.add_parser(
+        "bench",
+        help="measure one step against ONNX Runtime, OpenVINO and the machine's limit",
+        description="Measure the latency of one step: the compiled model, ONNX Runtime, OpenVINO, "
+        "and the time that the machine's peak would allow.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument(
+        "model",
+        nargs="?",
+        type=Path,
+        help="an .onnx file or a compiled bundle; left out: the bundled model",
+    )
+    bench.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="FOLDER",
+        help="the compiled model for the engine native (default: compiled from MODEL, and kept)",
+    )
+    bench.add_argument(
+        "--engines",
+        type=_list_of(_engine),
+        default=list(ENGINES),
+        metavar="A,B",
+        help=f"of {', '.join(ENGINES)} (default: all)",
+    )
+    bench.add_argument(
+        "--threads",
+        type=_list_of(positive),
+        default=[1],
+        metavar="N,N",
+        help="thread counts for one step (default: 1)",
+    )
+    bench.add_argument(
+        "--frames", type=positive, default=300, help="timed steps each (default: %(default)s)"
+    )
+    bench.add_argument(
+        "--rounds",
+        type=positive,
+        help=f"turns that the frames are spread over (default: of {TURN_FRAMES} frames)",
+    )
+    bench.add_argument(
+        "--timeout",
+        type=positive,
+        default=120,
+        metavar="SECONDS",
+        help="for loading and for each turn (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--json", metavar="FILE", help="write all figures there; - is stdout, without the table"
+    )
+    bench.set_defaults(handler=_bench, usage_error=bench.error)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from shiftedge.benchmarks.bench import Bench, Settings
+    from shiftedge.benchmarks.report import document, print_report
+
+    rounds = options.rounds or max(min(ROUNDS_LEAST, options.frames), options.frames // TURN_FRAMES)
+    if rounds > options.frames:
+        options.usage_error(f"--rounds {rounds} is more than --frames {options.frames}")
+    if options.bundle is not None and options.model is not None and _is_bundle(options.model):
+        options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
+    _check_writable(options.json)
+    with _model_files(options.model, options.bundle) as (onnx, bundle):
+        candidates, bundle = _candidates(options.engines, onnx, bundle)
+        settings = Settings(tuple(options.threads), options.frames, rounds, options.timeout)
+        bench = Bench(candidates, settings, onnx=onnx, reference=REFERENCE)
+        bench.run()
+        report = document(bench, bundle)
+    if options.json == "-":
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+        if options.json is not None:
+            _write(Path(options.json), report)
+    return _status(report)
+
+
+def _status(report: dict[str, Any]) -> int:
+    """The exit status, and the sentence that goes with a failure."""
+    if report["interrupted"]:
+        _say("interrupted; the figures are of what was measured until then")
+        return 130
+    found = [row["status"] for row in report["results"]]
+    broken = [status for status in found if status in ("disagrees", "crashed", "timeout")]
+    if broken:
+        _say(f"{len(broken)} of {len(found)} engines did not do what they should; see the reasons")
+        return 1
+    if "ok" not in found:
+        reasons = "; ".join(dict.fromkeys(row["reason"] for row in report["results"]))
+        _say(f"no engine could be measured: {reasons}")
+        return 1
+    return 0
+
+
+def _candidates(
+    engines: list[str], onnx: Path | None, bundle: Path | None
+) -> tuple[list[Candidate], Path | None]:
+    """What to measure, and the bundle, which is compiled first where there is none."""
+    from shiftedge.benchmarks.bench import Candidate
+
+    found = []
+    for engine in engines:
+        path, reason = onnx, None
+        if engine == "native":
+            if bundle is None and onnx is not None:
+                bundle, reason = _compile(onnx)
+            path = bundle
+        elif onnx is None:
+            reason = "It runs .onnx files: name that, and the bundle with --bundle."
+        found.append(Candidate(engine, ENGINES[engine], path, reason, peer=engine != "native"))
+    return found, bundle
+
+
+def _compile(onnx: Path) -> tuple[Path | None, str | None]:
+    """The bundle for this machine, or the reason why there is none."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        _say(f"compiling {onnx.name} for this machine")
+    try:
+        # By name: the compiler is an extra, and this part of it may not be there.
+        module = importlib.import_module("shiftedge.export.compiler.compile")
+        return Path(module.compile_cached(onnx, target="host")), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the peers can be measured
+        said = str(error).strip().splitlines()
+        return None, f"The model was not compiled: {said[0] if said else type(error).__name__}"
+
+
+@contextlib.contextmanager
+def _model_files(
+    model: Path | None, bundle: Path | None
+) -> Iterator[tuple[Path | None, Path | None]]:
+    """The .onnx file and the bundle that were named; at least one of them."""
+    if bundle is not None and not bundle.exists():
+        raise ModelError(f"There is no bundle {bundle}; check the path.")
+    if model is None:
+        from shiftedge.runtime.model import BUNDLED_NAME
+
+        bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
+        if not bundled.is_file():
+            raise ModelError(
+                f"This installation has no bundled model ({BUNDLED_NAME}); name a model."
+            )
+        with importlib.resources.as_file(bundled) as file:
+            yield file, bundle
+    elif not model.exists():
+        raise ModelError(f"There is no model file {model}; check the path.")
+    elif _is_bundle(model):
+        yield None, model
+    elif model.suffix == ".onnx":
+        yield model, bundle
+    else:
+        raise ModelError(f"{model} is neither an .onnx file nor a compiled bundle's folder.")
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".so"
+
+
+def _check_writable(target: str | None) -> None:
+    """Before minutes of measuring, not after."""
+    if target not in (None, "-") and not Path(target).resolve().parent.is_dir():
+        raise OutputError(f"Cannot write {target}: its folder does not exist.")
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    from shiftedge.runtime.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        text = json.dumps(report, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _engine(name: str) -> str:
+    if name not in ENGINES:
+        raise argparse.ArgumentTypeError(
+            f"there is no engine {name!r}; known are {', '.join(ENGINES)}"
+        )
+    return name
+
+
+def _list_of(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """A parser of comma-separated values, each once, in the order given."""
+
+    def parse(text: str) -> list[Any]:
+        return list(dict.fromkeys(one(part.strip()) for part in text.split(",")))
+
+    return parse
+
+
+def _say(text: str) -> None:
+    print(f"shiftedge: {text}", file=sys.stderr)

@@ -1,0 +1,39 @@
+"""Progress that costs the measurement nothing: a line on the terminal, written between turns only.
+
+The bar of :mod:`shiftedge.runtime.progress` redraws itself ten times a second from a thread of its
+own, which on a small board would be in every figure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from shiftedge.runtime.progress import Advance
+
+__all__ = ["counter"]
+
+
+@contextlib.contextmanager
+def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """As :func:`shiftedge.runtime.progress.progress`: on stderr, and only for a terminal."""
+    stderr = sys.stderr
+    if stderr is None or not stderr.isatty():
+        yield lambda count: None
+        return
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        whole = "" if total is None else f" of {total}"
+        stderr.write(f"\r{description}: {done}{whole} {unit}\x1b[K")
+        stderr.flush()
+
+    try:
+        advance(0)
+        yield advance
+    finally:
+        stderr.write("\r\x1b[K")
+        stderr.flush()

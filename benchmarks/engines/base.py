@@ -1,0 +1,102 @@
+"""The seam between the benchmark and whatever it times.
+
+Only :meth:`Contender.step` is timed. What a camera program would have done before it (the frame in
+memory), and what it would do after (looking at the logits), lies outside, alike for all.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["Array", "Contender", "StateBuffers"]
+
+Array = NDArray[np.float32]
+
+
+class Contender(abc.ABC):
+    """One engine with one model and one stream of it.
+
+    Args:
+        path: the .onnx file, or the compiled bundle.
+        threads: for one step, from 1.
+        spec: of the model, for engines whose file does not tell it; None where nobody knows it.
+
+    Raises:
+        ShiftedgeError: the engine is not installed (MissingExtraError) or refuses the model.
+    """
+
+    version: str
+    """Of the library underneath."""
+    precision = "fp32"
+    normalises = False
+    """True where the timed step takes the uint8 frame and normalises it itself."""
+    spec: ModelSpec
+    settings: dict[str, Any]
+    """What was asked for and what the engine made of it, for the report; plain JSON types."""
+
+    @abc.abstractmethod
+    def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None: ...
+
+    @abc.abstractmethod
+    def prepare(self, image: NDArray[np.uint8]) -> None:
+        """Bring the next frame to where :meth:`step` reads it. Not timed.
+
+        Args:
+            image: uint8, shape (height, width, 3) of the spec, BGR, C-contiguous.
+        """
+
+    @abc.abstractmethod
+    def step(self) -> None:
+        """Run the prepared frame and keep the new states. This is what is timed."""
+
+    @abc.abstractmethod
+    def logits(self) -> Array:
+        """Of the last step: float32, shape (classes,); valid until the next."""
+
+    @abc.abstractmethod
+    def states(self) -> Sequence[Array] | None:
+        """After the last step, in the order and shapes of the spec; None where the engine keeps
+        them in a layout of its own."""
+
+    @abc.abstractmethod
+    def reset(self) -> None:
+        """Empty every state, as in a fresh stream."""
+
+
+class StateBuffers:
+    """Two sets of states that swap roles: a step reads one and writes the other; nothing is copied.
+
+    Args:
+        spec: whose states to hold.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.sets: tuple[list[Array], list[Array]] = (_zeros(spec), _zeros(spec))
+        self.source = 0
+        """Index of the set that the next step reads."""
+
+    def swap(self) -> None:
+        """After a step: what was written is what the next step reads."""
+        self.source = 1 - self.source
+
+    @property
+    def current(self) -> list[Array]:
+        """The states after the last step."""
+        return self.sets[self.source]
+
+    def reset(self) -> None:
+        """Empty the set that the next step reads."""
+        for state in self.current:
+            state.fill(0.0)
+
+
+def _zeros(spec: ModelSpec) -> list[Array]:
+    return [np.zeros(state.shape, np.float32) for state in spec.states]

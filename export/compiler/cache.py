@@ -1,0 +1,78 @@
+"""Compiled bundles kept between runs, by everything that they depend on.
+
+The key is a digest of the ONNX file, the target's description, the compiler's and the native
+runtime's sources, and the versions of TVM and Zig: when it is the same, so is the bundle. An entry
+is a whole bundle, verified again when it is used, so a damaged one is only compiled anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.resources
+import os
+import shutil
+from pathlib import Path
+
+from shiftedge import __version__
+from shiftedge.export.compiler.targets import Target
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.errors import ShiftedgeError
+
+__all__ = ["cache_folder", "find", "key_of", "tool_versions"]
+
+_TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "onnx", "onnxruntime")
+_KEPT = 32
+"""Bundles kept; the one unused for longest goes first. 0.3 GB of MobileNets."""
+
+
+def tool_versions() -> dict[str, str]:
+    """Version of each package that has a part in a bundle."""
+    versions = {"shiftedge": __version__}
+    for name in _TOOLS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def cache_folder() -> Path:
+    """Where compiled bundles are kept: ``$XDG_CACHE_HOME/shiftedge/bundles`` or ``~/.cache``'s."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "shiftedge" / "bundles"
+
+
+def key_of(model: bytes, target: Target, settings: str) -> str:
+    """The key of a bundle; ``settings`` are what else it was asked to be."""
+    digest = hashlib.sha256(model)
+    digest.update(repr((target, settings, sorted(tool_versions().items()))).encode())
+    for package in ("shiftedge.export.compiler", "shiftedge.runtime.native"):
+        root = Path(str(importlib.resources.files(package)))
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".py", ".c", ".h", ".map"):
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def find(key: str) -> Bundle | None:
+    """The bundle of that key, whole and verified, or None."""
+    folder = cache_folder() / key
+    try:
+        bundle = Bundle.open(folder)
+    except (ShiftedgeError, OSError):
+        return None
+    try:
+        os.utime(folder)
+        _forget(cache_folder())
+    except OSError:
+        pass  # a cache that cannot be written to can be read all the same
+    return bundle
+
+
+def _forget(folder: Path) -> None:
+    """Remove the oldest entries past the limit."""
+    entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for path in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""What a step is made of once schedules are chosen: calls of kernels, with what they are given."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler.tir_kernel import Kernel
+
+__all__ = ["Argument", "Call", "Memory", "Step"]
+
+
+class Memory(enum.Enum):
+    """Where an argument lies; the names of ``runtime/native/program.h``."""
+
+    FRAME = "FRAME"
+    WEIGHTS = "WEIGHTS"
+    STATE = "STATE"
+    NEXT_STATE = "NEXT_STATE"
+    WORKSPACE = "WORKSPACE"
+    LOGITS = "LOGITS"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Something that a kernel reads or writes."""
+
+    memory: Memory
+    name: str = ""
+    """Of the constant, the value or the state (its index); empty for frame and logits."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel with its arguments."""
+
+    kernel: Kernel
+    arguments: Mapping[str, Argument]
+    """By name of the kernel's buffer."""
+    family: str
+    """For people: inverted residual, convolution, tail ..."""
+    source: str
+    """Name of the ONNX node that it ends with."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """All calls of one frame, in order, and the constants that they read."""
+
+    calls: tuple[Call, ...]
+    constants: Mapping[str, NDArray[np.float32]]
+    """Packed weights and biases, by name."""
+    states: tuple[tuple[int, ...], ...]
+    """(height, width, channels) of each."""
+    classes: int
+
+    def reads_and_writes(self) -> dict[str, tuple[int, int, int]]:
+        """For each value in the workspace: elements, its first call and its last."""
+        lives: dict[str, tuple[int, int, int]] = {}
+        for number, call in enumerate(self.calls):
+            for buffer in call.kernel.buffers:
+                argument = call.arguments[buffer.name]
+                if argument.memory is Memory.WORKSPACE:
+                    size, first, _ = lives.get(argument.name, (buffer.size, number, number))
+                    if size != buffer.size:
+                        raise ValueError(f"{argument.name} has {size} and {buffer.size} elements")
+                    lives[argument.name] = (size, first, number)
+        return lives

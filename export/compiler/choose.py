@@ -1,0 +1,127 @@
+"""Tiles by prediction: every sensible tiling of a kernel is scheduled and the cheapest is taken.
+
+What is tried is little, since the shape of a good tile is known: as many accumulators as registers
+allow beside the weights of one step, rows of pixels that leave no sliver at the end. What decides
+between them, the channels' division into vectors, the edges of short sums, rows that outgrow the
+first-level cache, is what ``cost`` predicts. The same model, target and version give the same
+tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import TypeVar
+
+from shiftedge.export.compiler.cost import kernel_cost
+from shiftedge.export.compiler.schedules import dense_conv as dense_rule
+from shiftedge.export.compiler.schedules import inverted_residual as block_rule
+from shiftedge.export.compiler.schedules import pointwise as point_rule
+from shiftedge.export.compiler.schedules import tail as tail_rule
+from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.schedules.inverted_residual import BlockTiles, InvertedResidual
+from shiftedge.export.compiler.schedules.pointwise import Pointwise
+from shiftedge.export.compiler.schedules.tiles import Tiles, best_divisor
+from shiftedge.export.compiler.targets import Target
+from shiftedge.export.compiler.tir_kernel import Kernel
+
+__all__ = ["dense_conv", "inverted_residual", "pointwise", "tail"]
+
+T = TypeVar("T")
+_SIGNIFICANT = 0.002
+
+
+@lru_cache(maxsize=512)
+def pointwise(shape: Pointwise, target: Target) -> Tiles:
+    """Tiles of a pointwise convolution or a dense layer."""
+    default = point_rule.tiles_for(shape, target.unit)
+    candidates = (default, *_tilings(default, shape.pixels, shape.outputs, target))
+    return _cheapest(
+        candidates, lambda tiles: (point_rule.schedule("k", shape, tiles, target.unit),), target
+    )
+
+
+@lru_cache(maxsize=512)
+def dense_conv(shape: DenseConv, target: Target) -> Tiles:
+    """Tiles of a convolution with a window; whole lines or divisors of one."""
+    default = dense_rule.tiles_for(shape, target.unit)
+    lines = _tilings(default, shape.out_width, shape.outputs, target)
+    return _cheapest(
+        (default, *lines),
+        lambda tiles: dense_rule.schedule("k", shape, tiles, target.unit),
+        target,
+    )
+
+
+@lru_cache(maxsize=512)
+def tail(shape: Pointwise, target: Target) -> Tiles:
+    """Tiles of the tail."""
+    default = tail_rule.tiles_for(shape, target.unit)
+    candidates = (default, *_tilings(default, shape.pixels, shape.outputs, target))
+    return _cheapest(
+        candidates, lambda tiles: (tail_rule.schedule("k", shape, tiles, target.unit),), target
+    )
+
+
+@lru_cache(maxsize=512)
+def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
+    """Tiles of a block: the expansion's with the band, then the project's."""
+    default = block_rule.tiles_for(shape, target.unit)
+
+    def kernels(tiles: BlockTiles) -> tuple[Kernel, ...]:
+        return block_rule.schedule("k", shape, tiles, target.unit)
+
+    return _cheapest((default, *_blocks(default, shape, target)), kernels, target)
+
+
+def _blocks(
+    default: BlockTiles, shape: InvertedResidual, target: Target
+) -> Iterator[BlockTiles]:
+    line = shape.width if default.band else shape.height * shape.width
+    bands = {default.band}
+    if default.band:
+        bands |= {band for band in (1, 2, 4) if shape.out_height % band == 0}
+    windows = {default.window, best_divisor(shape.out_width, 14)}
+    for expand in _tilings(default.expand, line, shape.hidden, target):
+        if expand.columns > -(-shape.hidden // target.unit.lanes) * target.unit.lanes:
+            continue
+        for band in sorted(bands):
+            for window in sorted(windows):
+                yield replace(
+                    default, band=band, expand=expand, window=window, channels_outer=bool(band)
+                )
+
+
+def _tilings(default: Tiles, line: int, outputs: int, target: Target) -> Iterator[Tiles]:
+    """Tiles of 1 to 4 vectors across and as many rows as registers allow, by three ways to end."""
+    unit = target.unit
+    vectors = -(-outputs // unit.lanes)
+    for across in range(1, min(4, vectors) + 1):
+        most = (unit.registers - across - 1) // across
+        most = min(most, line)
+        if most < 1:
+            continue
+        rows = {most, -(-line // -(-line // most)), best_divisor(line, most)}
+        if line > 14:
+            rows.add(best_divisor(line, min(most, 14)))
+        for number in sorted(rows):
+            if 2 * number >= min(most, 14):
+                yield replace(
+                    default, rows=number, columns=across * unit.lanes, paired=False
+                )
+
+
+def _cheapest(
+    candidates: Iterable[T], kernels: Callable[[T], tuple[Kernel, ...]], target: Target
+) -> T:
+    """The first of the cheapest."""
+    best: tuple[float, T] | None = None
+    for candidate in candidates:
+        cycles = sum(kernel_cost(kernel, target).cycles for kernel in kernels(candidate))
+        # A tie within what the model can tell apart goes to the default, which comes first.
+        if best is None or cycles < best[0] * (1 - _SIGNIFICANT):
+            best = (cycles, candidate)
+    if best is None:
+        raise ValueError("no tiles to choose from")
+    return best[1]

@@ -1,0 +1,179 @@
+"""The command ``compile``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftedge.export.compiler.compile import Compiled
+
+__all__ = ["add_commands"]
+
+EXAMPLES = """\
+examples:
+  shiftedge compile my.onnx                               for this machine, into my-host/
+  shiftedge compile my.onnx --target x86-64-v3 --output bundles/my-x86-64-v3
+  shiftedge compile my.onnx --explain                     why each kernel is as it is, and its time
+  shiftedge compile --list-targets
+  shiftedge run my-host --source 0                        run what was compiled
+
+The bundle is written once the compiled step and ONNX Runtime have been shown to agree on 32 frames
+of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the exit
+status is 1. An unchanged model comes from the cache.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the sub-parser to ``commands`` (argparse's special object)."""
+    parser = commands.add_parser(
+        "compile",
+        help="turn an ONNX file into one small library that needs neither Python nor TVM",
+        description="Compile the one-frame step of a model ahead of time into a bundle.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="from `shiftedge export`")
+    parser.add_argument(
+        "--target", default="host", metavar="NAME", help="of --list-targets (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="the bundle; one that stands there is replaced (default: MODEL-TARGET)",
+    )
+    parser.add_argument("--list-targets", action="store_true", help="print the targets and stop")
+    parser.add_argument(
+        "--explain", action="store_true", help="print each kernel's tiles, prediction and time"
+    )
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="do not compare with ONNX Runtime; for a target that this machine cannot run",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="compile even what is unchanged")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(handler=_compile, usage_error=parser.error)
+
+
+def _compile(options: argparse.Namespace) -> int:
+    if options.list_targets:
+        return _list_targets(options.json)
+    if options.model is None:
+        options.usage_error("name the .onnx file to compile, or pass --list-targets")
+    from shiftedge.runtime.extras import require
+
+    for package in ("onnx", "tvm", "ziglang") + (() if options.no_verify else ("onnxruntime",)):
+        require(package)
+    from shiftedge.export.compiler.compile import compile_model
+
+    model = Path(options.model)
+    output = Path(options.output or f"{model.stem}-{options.target}")
+    compiled = compile_model(
+        model,
+        output,
+        target=options.target,
+        verify=not options.no_verify,
+        use_cache=not options.no_cache,
+    )
+    explained = _explanation(model, options.target) if options.explain else None
+    if options.json:
+        print(json.dumps(_result(compiled, output, explained)))
+        return 0
+    if explained:
+        from shiftedge.export.compiler.explain import table
+        from shiftedge.export.compiler.targets import find_target
+
+        target = find_target(options.target)
+        print(table(explained["kernels"], target, explained["seconds"], explained["peak_flops"]))
+    _say(_summary(compiled, output))
+    return 0
+
+
+def _list_targets(as_json: bool) -> int:
+    from shiftedge.export.compiler.targets import TARGETS, find_target
+    from shiftedge.runtime.errors import CompileError
+
+    targets = list(TARGETS.values())
+    try:
+        host = find_target("host")
+        targets.insert(0, host)
+    except CompileError:
+        pass  # a machine that no target fits can still compile for another
+    if as_json:
+        rows = [
+            {
+                "name": target.name,
+                "description": target.description,
+                "architecture": target.architecture,
+                "instructions": target.variant,
+                "features": list(target.features),
+                "cores": target.cores,
+            }
+            for target in targets
+        ]
+        print(json.dumps(rows))
+        return 0
+    for target in targets:
+        print(f"{target.name:<12} {target.variant:<12} {target.description}")
+    return 0
+
+
+def _explanation(model: Path, name: str) -> dict[str, Any]:
+    """Rows, and on the target itself each kernel's time and the core's peak."""
+    from shiftedge.export.compiler.compile import prepare, read_model, runs_here
+    from shiftedge.export.compiler.explain import rows
+    from shiftedge.export.compiler.targets import find_target
+
+    target = find_target(name)
+    step, _ = prepare(*read_model(model), target)
+    found: dict[str, Any] = {"kernels": rows(step, target), "seconds": None, "peak_flops": None}
+    if runs_here(target):
+        from shiftedge.export.compiler.measure import kernel_seconds, peak_flops
+
+        found["seconds"] = kernel_seconds(step, target)
+        found["peak_flops"] = peak_flops(target)
+    return found
+
+
+def _result(
+    compiled: Compiled, output: Path, explained: dict[str, Any] | None
+) -> dict[str, Any]:
+    manifest = compiled.bundle.manifest
+    result: dict[str, Any] = {
+        "output": str(output),
+        "target": manifest.target,
+        "cached": compiled.cached,
+        "seconds": round(compiled.seconds, 3),
+        "memory": dict(manifest.memory),
+        "numerics": dict(manifest.numerics),
+    }
+    if explained:
+        result["explain"] = explained
+    return result
+
+
+def _summary(compiled: Compiled, output: Path) -> str:
+    manifest = compiled.bundle.manifest
+    library = manifest.files[manifest.variants[0].library]
+    numerics = manifest.numerics
+    if numerics.get("verified"):
+        worst = max(
+            row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"]
+        )
+        proof = f"within {worst:.1e} of ONNX Runtime over {numerics['frames']} frames"
+    else:
+        proof = "not verified"
+    source = "from the cache" if compiled.cached else f"in {compiled.seconds:.1f} s"
+    return (
+        f"{output}: {len(manifest.kernels)} kernels for {manifest.target}, libmodel.so "
+        f"{library.bytes:,} bytes, {proof}, {source}"
+    )
+
+
+def _say(text: str) -> None:
+    """For people; stdout is kept for results."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,284 @@
+"""ONNX file in, verified bundle out.
+
+    read_onnx   the file as a graph                         frontend, fusion
+    lower       a schedule and tiles for every kernel       rules, choose, schedules
+    layout      one workspace, one block of weights         program, memory
+    build       machine code, linked                        tir, link
+    check       against ONNX Runtime, over a stream         check
+    write       the folder, at once                         package
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftedge.export.agreement import Report
+from shiftedge.export.compiler import cache, explain, package, program
+from shiftedge.export.compiler.calls import Step
+from shiftedge.export.compiler.check import check
+from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.link import link
+from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.rules import lower
+from shiftedge.export.compiler.targets import Target, find_target
+from shiftedge.runtime.bundle import (
+    Bundle,
+    FileEntry,
+    Manifest,
+    Variant,
+    cpu_features,
+    machine_name,
+)
+from shiftedge.runtime.errors import CompileError, ModelError, OutputError
+from shiftedge.runtime.extras import require
+from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+
+__all__ = [
+    "Compiled",
+    "build_library",
+    "compile_cached",
+    "compile_model",
+    "prepare",
+    "read_model",
+    "runs_here",
+]
+
+_STAGES = 5
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What :func:`compile_model` did."""
+
+    bundle: Bundle
+    cached: bool
+    """Whether it was found in the cache."""
+    seconds: float
+
+
+def compile_model(
+    model: str | Path,
+    output: str | Path,
+    *,
+    target: str = "host",
+    verify: bool = True,
+    use_cache: bool = True,
+    show: ProgressFactory = progress,
+) -> Compiled:
+    """Compile an ONNX file into a bundle.
+
+    Args:
+        model: an .onnx file that follows the contract, such as ``shiftedge export`` writes.
+        output: the bundle's folder; a bundle that stands there is replaced.
+        target: a name from ``targets.TARGETS``, or ``host``.
+        verify: compare the compiled step with ONNX Runtime. Without, the manifest says so.
+        use_cache: take the bundle from the cache where it was compiled before.
+        show: shows progress.
+
+    Raises:
+        CompileError: the model or the target cannot be compiled.
+        VerificationError: the compiled step differs from the ONNX file's.
+        ModelError: no such file, or not an ONNX file.
+        OutputError: the folder cannot be written. In every case nothing is left there.
+    """
+    begin = time.perf_counter()
+    output = Path(output)
+    data, spec = read_model(Path(model))
+    chosen = find_target(target)
+    key = cache.key_of(data, chosen, f"verify={verify}")
+    found = cache.find(key) if use_cache else None
+    if found is not None:
+        with package.new_folder(output) as folder:
+            shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+        return Compiled(Bundle.open(output), True, time.perf_counter() - begin)
+    with package.new_folder(output) as folder:
+        _make(data, spec, chosen, folder, verify=verify, show=show)
+    if use_cache:
+        _remember(key, output)
+    return Compiled(Bundle.open(output), False, time.perf_counter() - begin)
+
+
+def compile_cached(model: str | Path, target: str = "host") -> Path:
+    """The bundle of an ONNX file in the cache, compiled now if it is not there.
+
+    Raises:
+        As :func:`compile_model`.
+    """
+    data, _ = read_model(Path(model))
+    chosen = find_target(target)
+    folder = cache.cache_folder() / cache.key_of(data, chosen, "verify=True")
+    if cache.find(folder.name) is None:
+        compile_model(model, folder, target=target, use_cache=False)
+    return folder
+
+
+def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]:
+    """The step of a serialised ONNX model for a target, and where everything in it lies."""
+    step = lower(read_onnx(data, spec), spec, target)
+    return step, program.layout(step)
+
+
+def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, to: Path) -> None:
+    """Generate the kernels' code and link ``to``, a libmodel.so."""
+    require("tvm")
+    from shiftedge.export.compiler.tir import compile_kernels
+
+    with tempfile.TemporaryDirectory(prefix="shiftedge-") as name:
+        folder = Path(name)
+        kernels, table = folder / "kernels.o", folder / "table.c"
+        code = compile_kernels(
+            [call.kernel for call in step.calls], target.llvm(), target.unit.lanes
+        )
+        code.write(kernels)
+        (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
+        table.write_text(program.source(step, places, spec, target.features))
+        link(kernels, table, to, target, include=[folder])
+
+
+def _make(
+    data: bytes,
+    spec: ModelSpec,
+    target: Target,
+    folder: Path,
+    *,
+    verify: bool,
+    show: ProgressFactory,
+) -> None:
+    variant = target.variant
+    library = folder / "lib" / variant / "libmodel.so"
+    if verify:
+        _require_runnable(target)
+    with show(f"compiling {spec.name} for {target.name}", _STAGES, "stages") as advance:
+        step, places = prepare(data, spec, target)
+        advance(1)
+        try:
+            library.parent.mkdir(parents=True)
+            build_library(step, places, spec, target, library)
+            advance(2)
+            numerics: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
+            if verify:
+                report = check(library, data, spec, step, places)
+                report.require_passed()
+                numerics = _numerics(report)
+            advance(1)
+            manifest = _manifest(data, spec, target, step, places, numerics, {})
+            (folder / "LICENSE").write_text(package.LICENSE_TEXT)
+            (folder / "README.md").write_text(package.readme(manifest))
+            header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
+            (folder / "shiftedge.h").write_text(header.read_text())
+            files = package.entries(folder)
+            manifest = _manifest(data, spec, target, step, places, numerics, files)
+            (folder / "manifest.json").write_text(manifest.to_json())
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write the bundle: {error.strerror or error}; check the free space and "
+                "the temporary folder."
+            ) from error
+        advance(1)
+
+
+def _manifest(
+    data: bytes,
+    spec: ModelSpec,
+    target: Target,
+    step: Step,
+    places: Layout,
+    numerics: Mapping[str, Any],
+    files: Mapping[str, FileEntry],
+) -> Manifest:
+    name = target.variant
+    library = f"lib/{name}/libmodel.so"
+    # The README is written from the manifest before there are files to list.
+    files = files or {library: FileEntry(sha256="0" * 64, bytes=0)}
+    return Manifest(
+        spec=spec,
+        target=target.name,
+        variants=(Variant(name, library, target.architecture, target.features),),
+        files=files,
+        numerics=numerics,
+        memory={
+            "weights_bytes": places.weights_bytes,
+            "state_bytes": places.state_bytes,
+            "workspace_bytes": places.workspace.size_bytes,
+            "scratch_bytes": places.scratch_bytes,
+        },
+        tools=cache.tool_versions(),
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        kernels=tuple(explain.rows(step, target)),
+    )
+
+
+def _numerics(report: Report) -> dict[str, Any]:
+    """The report as the manifest keeps it."""
+    document = report.to_dict()
+    return {**document, "verified": True, "comparisons": list(document["comparisons"])}
+
+
+def _lacking(target: Target) -> str:
+    """Why this machine cannot run code for the target, or nothing."""
+    if machine_name() != target.architecture:
+        return f"is {machine_name()}"
+    missing = [name for name in target.features if name not in cpu_features()]
+    return f"lacks {', '.join(missing)}" if missing else ""
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this machine can run code for the target."""
+    return not _lacking(target)
+
+
+def _require_runnable(target: Target) -> None:
+    """Refuse before the work what could not be verified after it."""
+    if why := _lacking(target):
+        raise CompileError(
+            f"This machine cannot run code for {target.name} (it {why}), so the result could not "
+            "be verified; compile for host, or pass --no-verify to do without."
+        )
+
+
+def read_model(path: Path) -> tuple[bytes, ModelSpec]:
+    """The bytes of an ONNX file, and its spec.
+
+    Raises:
+        ModelError: no such file, not ONNX, or without a spec.
+        SpecError: the spec is malformed or from a newer version.
+    """
+    onnx = require("onnx")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; name the .onnx file to compile.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
+        document = onnx.load_model_from_string(data)
+        metadata = {entry.key: entry.value for entry in document.metadata_props}
+    except Exception as error:  # protobuf's DecodeError has no public name across its versions
+        raise ModelError(
+            f"{path} is not an ONNX file, or is damaged; expected one that `shiftedge export` "
+            "wrote."
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path} has no {METADATA_KEY} in its metadata; write it with `shiftedge export`, "
+            "which describes frame, states and labels there."
+        )
+    return data, ModelSpec.from_json(metadata[METADATA_KEY])
+
+
+def _remember(key: str, bundle: Path) -> None:
+    """Keep a copy; a cache that cannot be written is no reason to fail."""
+    try:
+        with package.new_folder(cache.cache_folder() / key) as folder:
+            shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    except (OutputError, OSError):
+        pass

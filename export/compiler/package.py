@@ -1,0 +1,97 @@
+"""A bundle's folder: what stands in it beside the library, and how it is written whole or not."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shiftedge.runtime.bundle import FileEntry, Manifest
+from shiftedge.runtime.errors import OutputError
+
+__all__ = ["LICENSE_TEXT", "entries", "new_folder", "readme"]
+
+LICENSE_TEXT = """\
+The code in this bundle that comes from shiftedge (the step loop, the threads, the kernels it
+generated) is licensed under the Apache License, Version 2.0:
+https://www.apache.org/licenses/LICENSE-2.0
+
+The weights are those of the model that was compiled; their licence is that model's.
+"""
+
+
+def readme(manifest: Manifest) -> str:
+    """A page for who finds the folder on a board."""
+    spec = manifest.spec
+    libraries = "\n".join(
+        f"- `{variant.library}` for {variant.architecture} with {' '.join(variant.features)}"
+        for variant in manifest.variants
+    )
+    return f"""\
+# {spec.name}, compiled by shiftedge for {manifest.target}
+
+One step of a streaming model: a frame of {spec.width}x{spec.height} pixels in, {spec.classes}
+logits out, the states in between kept by the caller. Needs glibc 2.27 or newer and nothing else.
+
+{libraries}
+
+From Python: `shiftedge.load("this folder").stream().step(frame)`; needs `pip install shiftedge`.
+From C: the interface is `shiftedge.h`, which stands beside this page.
+
+`manifest.json` holds the model's spec, the SHA-256 of every file, the memory that a model takes,
+and how far the compiled step is from the ONNX file it was made from.
+"""
+
+
+def entries(folder: Path) -> dict[str, FileEntry]:
+    """Every file of a folder by its path, for the manifest."""
+    result = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            name = path.relative_to(folder).as_posix()
+            result[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    return result
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, which takes its place when the body succeeds.
+
+    A bundle that stands at ``path`` is replaced; anything else there is left and refused.
+
+    Raises:
+        OutputError: ``path`` is something else than a bundle, or cannot be written.
+    """
+    path = Path(os.path.abspath(path))
+    if path.exists() and not (path / "manifest.json").is_file():
+        empty = path.is_dir() and not any(path.iterdir())
+        if not empty:
+            raise OutputError(
+                f"Cannot write {path}: it exists and is no bundle; name a new folder."
+            )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {path}: {error.strerror or error}; choose another folder."
+        ) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,49 @@
+"""Worker processes of tests find the checkout and the contenders beside this file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shiftedge.benchmarks.bench import Bench, Candidate, Settings
+from shiftedge.runtime.spec import ModelSpec
+
+HERE = Path(__file__).parent
+SRC = HERE.parents[1] / "src"
+
+
+@pytest.fixture(autouse=True)
+def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sys.path of worker processes."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SRC), str(HERE))))
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path, spec: ModelSpec) -> Path:
+    """The model file of the faulty contenders."""
+    file = tmp_path / "model.json"
+    file.write_text(spec.to_json())
+    return file
+
+
+@pytest.fixture
+def make_bench(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
+    """A bench of contenders by name, with ``Good`` as its reference and no roofline."""
+    monkeypatch.setattr("shiftedge.benchmarks.roofline._compilers", list)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(spec_file.parent))
+
+    def make(*names: str, reference: str = "Good", settings: Settings | None = None) -> Bench:
+        return Bench(
+            [
+                Candidate(name, f"faulty_contenders:{name}", spec_file, peer=name != "Hidden")
+                for name in names
+            ],
+            settings or Settings(frames=12, rounds=3, timeout_s=20.0),
+            onnx=spec_file,
+            reference=f"faulty_contenders:{reference}",
+        )
+
+    return make

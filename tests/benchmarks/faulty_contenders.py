@@ -1,0 +1,119 @@
+"""Contenders without a model, for worker processes in tests: one that works, others that do not.
+
+Their model file is the spec's JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from shiftedge.benchmarks.engines.base import Contender
+from shiftedge.runtime.engines.fake import FakeEngine
+from shiftedge.runtime.errors import MissingExtraError, ModelError
+from shiftedge.runtime.spec import ModelSpec
+
+
+class Good(Contender):
+    normalises = True
+
+    def __init__(self, path, threads, spec):
+        self.spec = ModelSpec.from_json(Path(path).read_text())
+        self.version = "1"
+        self.settings = {"threads": threads}
+        self.session = FakeEngine(self.spec).open_session()
+        self.image = None
+        self.steps = 0
+        self.last = np.zeros(self.spec.classes, np.float32)
+
+    def prepare(self, image):
+        self.image = image
+
+    def step(self):
+        self.last = self.session.step(self.image)
+        self.steps += 1
+
+    def logits(self):
+        return self.last
+
+    def states(self):
+        flat = np.frombuffer(self.session.save(), np.float32)
+        ends = np.cumsum([state.size for state in self.spec.states])[:-1]
+        return np.split(flat, ends)
+
+    def reset(self):
+        self.session.reset()
+
+
+class Hidden(Good):
+    """Shows no states."""
+
+    def states(self):
+        return None
+
+
+class Absent(Good):
+    def __init__(self, path, threads, spec):
+        raise MissingExtraError("This needs the package nothing: run  pip install nothing")
+
+
+class Refuses(Good):
+    def __init__(self, path, threads, spec):
+        raise ModelError(f"{path} is not for me.")
+
+
+class Broken(Good):
+    """A bug, not a refusal."""
+
+    def __init__(self, path, threads, spec):
+        raise KeyError("weights")
+
+
+class Off(Good):
+    """The last state is off by one part in a hundred; the logits are right."""
+
+    def states(self):
+        *others, last = super().states()
+        return [*others, last * np.float32(1.01)]
+
+
+class Crashes(Good):
+    """Some time after loading, as a kernel that writes out of bounds would."""
+
+    def step(self):
+        super().step()
+        if self.steps > 70:
+            print("something is very wrong", file=sys.stderr, flush=True)
+            os.abort()
+
+
+class Hangs(Good):
+    def step(self):
+        super().step()
+        if self.steps > 70:
+            time.sleep(3600)
+
+
+class NotNumbers(Good):
+    """Agrees at first, and gives NaN later on."""
+
+    def logits(self):
+        return self.last if self.steps < 70 else np.full_like(self.last, np.nan)
+
+
+class AlwaysNan(Good):
+    def logits(self):
+        return np.full_like(self.last, np.nan)
+
+
+class Talks(Good):
+    """Prints where the answers go."""
+
+    def step(self):
+        super().step()
+        print("hello from a library")
+        os.write(1, b"and from C\n")

@@ -1,0 +1,201 @@
+"""``shiftedge bench`` as a user meets it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from shiftedge.benchmarks import commands
+from shiftedge.runtime.errors import ModelError, OutputError
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch, tmp_path):
+    """The peak has tests of its own."""
+    monkeypatch.setattr("shiftedge.benchmarks.roofline._compilers", list)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def bench(*arguments: object) -> int:
+    parser = argparse.ArgumentParser(prog="shiftedge")
+    commands.add_commands(parser.add_subparsers())
+    options = parser.parse_args(["bench", *map(str, arguments)])
+    return int(options.handler(options))
+
+
+def test_json_alone_on_stdout(tiny_onnx, capsys):
+    arguments = ("--engines", "onnxruntime", "--frames", 8, "--rounds", 2, "--json", "-")
+    assert bench(tiny_onnx, *arguments) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert captured.err == ""
+    (row,) = report["results"]
+    assert (row["engine"], row["status"], row["frames"]) == ("onnxruntime", "ok", 8)
+    assert row["agreement"]["states_compared"]
+    assert row["max_abs_error"] < 1e-3
+    assert report["model"]["flops"] > 0
+
+
+def test_the_bundled_model_on_all_engines(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "_compile", lambda onnx: (None, "There is no compiler."))
+    file = tmp_path / "out.json"
+    assert bench("--frames", 6, "--rounds", 2, "--threads", "1,2", "--json", file) == 0
+    table = capsys.readouterr().out
+    report = json.loads(file.read_text())
+    rows = {(row["engine"], row["threads"]): row for row in report["results"]}
+    assert set(rows) == {(e, t) for e in ("native", "onnxruntime", "openvino") for t in (1, 2)}
+    assert rows["native", 1]["status"] == "unavailable"
+    assert rows["onnxruntime", 2]["status"] == "ok"
+    assert rows["openvino", 1]["status"] in ("ok", "unavailable")
+    assert "There is no compiler." in table
+    assert "p50 ms" in table
+    assert "Roofline: The peak was not measured" in table
+
+
+def test_the_compiler_is_called_where_there_is_no_bundle(tiny_onnx, monkeypatch, capsys):
+    """Whatever it says ends up in the row."""
+
+    def failing(onnx, *, target):
+        assert (onnx, target) == (tiny_onnx, "host")
+        raise RuntimeError("no registers left\nand more")
+
+    name = "shiftedge.export.compiler.compile"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(compile_cached=failing))
+    assert bench(tiny_onnx, "--engines", "native", "--frames", 2) == 1
+    captured = capsys.readouterr()
+    assert "no registers left" in captured.out
+    assert "no engine could be measured" in captured.err
+    assert "and more" not in captured.err
+
+
+def test_a_native_row_of_something_that_is_no_bundle(tiny_onnx, tmp_path, capsys):
+    (tmp_path / "bundle").mkdir()
+    arguments = ("--engines", "native,onnxruntime", "--frames", 2, "--json", "-")
+    assert bench(tiny_onnx, "--bundle", tmp_path / "bundle", *arguments) == 0
+    native, peer = json.loads(capsys.readouterr().out)["results"]
+    assert native["status"] == "failed"
+    assert native["reason"]
+    assert peer["status"] == "ok"
+
+
+def test_a_compiled_model_by_itself(tmp_path, monkeypatch, capsys):
+    """The native tests' fake model, in place of one that the compiler made."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime" / "native"))
+    import fake_library
+
+    compilers = fake_library.compilers()
+    if not compilers:
+        pytest.skip("no C compiler: install gcc, or  pip install ziglang")
+    sources = [*fake_library.RUNTIME, *fake_library.FAKE]
+    command = next(iter(compilers.values()))
+    library = fake_library.build(command, tmp_path / "libmodel.so", sources, *fake_library.LIBRARY)
+    assert bench(library, "--frames", 6, "--json", "-") == 0
+    report = json.loads(capsys.readouterr().out)
+    native, *peers = report["results"]
+    assert native["status"] == "ok"
+    assert native["normalises"] is True
+    assert native["max_abs_error"] is None
+    assert any("Not checked" in note for note in report["notes"])
+    assert {row["status"] for row in peers} == {"unavailable"}
+    assert report["roofline"]["step_ms"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--engines", "tflite"],
+        ["--engines", ""],
+        ["--threads", "0"],
+        ["--threads", "1,x"],
+        ["--frames", "0"],
+        ["--frames", "3", "--rounds", "4"],
+        ["/tmp", "--bundle", "/tmp"],
+    ],
+)
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        bench(*arguments)
+    assert end.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done(tmp_path, tiny_onnx):
+    with pytest.raises(ModelError, match="no model file"):
+        bench(tmp_path / "absent.onnx")
+    with pytest.raises(ModelError, match="no bundle"):
+        bench(tiny_onnx, "--bundle", tmp_path / "absent")
+    checkpoint = tmp_path / "model.pth"
+    checkpoint.touch()
+    with pytest.raises(ModelError, match="neither"):
+        bench(checkpoint)
+    with pytest.raises(OutputError, match="does not exist"):
+        bench(tiny_onnx, "--json", tmp_path / "absent" / "out.json")
+
+
+def test_a_broken_model_ends_the_run(tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    from shiftedge.runtime.errors import ShiftedgeError
+
+    with pytest.raises(ShiftedgeError, match=r"broken\.onnx"):
+        bench(broken, "--engines", "onnxruntime", "--frames", 2)
+
+
+def test_a_disagreement_is_a_failure(capsys):
+    row = {"status": "disagrees", "reason": "It differs."}
+    report = {"interrupted": False, "results": [row, {"status": "ok", "reason": None}]}
+    assert commands._status(report) == 1
+    assert "1 of 2" in capsys.readouterr().err
+    assert commands._status({**report, "results": report["results"][1:]}) == 0
+    assert commands._status({**report, "interrupted": True}) == 130
+
+
+def test_ctrl_c_prints_and_leaves_nothing(tiny_onnx, tmp_path):
+    program = (
+        "import argparse, sys\n"
+        "from shiftedge.benchmarks import commands, roofline\n"
+        "roofline._compilers = list\n"
+        "parser = argparse.ArgumentParser()\n"
+        "commands.add_commands(parser.add_subparsers())\n"
+        "options = parser.parse_args(sys.argv[1:])\n"
+        "sys.exit(options.handler(options))\n"
+    )
+    arguments = ["bench", tiny_onnx, "--engines", "onnxruntime", "--frames", 10**6, "--json", "-"]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    children: set[int] = set()
+    end = time.monotonic() + 60
+    while len(children) < 2 and time.monotonic() < end:  # the reference, then the engine
+        children.update(workers_of(parent.pid))
+        time.sleep(0.01)
+    os.killpg(parent.pid, signal.SIGINT)
+    out, err = parent.communicate(timeout=60)
+    assert parent.returncode == 130, err
+    assert json.loads(out)["interrupted"] is True
+    assert "Traceback" not in err
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def workers_of(pid: int) -> list[int]:
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []

@@ -1,0 +1,128 @@
+"""The worker process and its parent's side: answers, order, and every way to die."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shiftedge.benchmarks.agreement import read_outputs
+from shiftedge.benchmarks.crew import Worker, WorkerError
+from shiftedge.runtime.capture.synthetic.moving import moving_scene
+from shiftedge.runtime.engines.fake import FakeEngine
+
+TURN = {"do": "turn", "begin": 0, "lead_in": 2, "frames": 5}
+
+
+@pytest.fixture
+def start(spec_file: Path) -> Callable[..., Worker]:
+    def make(name: str, timeout_s: float = 20.0, **changes: Any) -> Worker:
+        factory = f"faulty_contenders:{name}"
+        return Worker(factory, spec_file, 1, spec=None, timeout_s=timeout_s, **changes)
+
+    return make
+
+
+def gone(worker: Worker) -> bool:
+    """Neither running nor a zombie."""
+    return not Path(f"/proc/{worker.pid}").exists()
+
+
+def test_ready_outputs_turn(start, spec, tmp_path):
+    with start("Good", seed=3) as worker:
+        ready = worker.ready()
+        assert ready["normalises"] is True
+        assert ready["has_states"] is True
+        assert 0 < ready["load_ms"] < ready["first_prediction_ms"]
+        file = tmp_path / "outputs"
+        assert worker.ask({"do": "outputs", "frames": 4, "file": str(file)}) == {"frames": 4}
+        answer = worker.ask(TURN)
+        assert len(answer["step_ns"]) == 5
+        assert all(isinstance(time, int) and time > 0 for time in answer["step_ns"])
+        assert answer["rss_mb"] > ready["base_rss_mb"] > 1
+        assert worker.ask({**TURN, "frames": 0})["step_ns"] == []
+    assert gone(worker)
+    session = FakeEngine(spec).open_session()
+    expected = [
+        session.step(image)
+        for image in moving_scene(3, frames=4, height=spec.height, width=spec.width)
+    ]
+    np.testing.assert_array_equal(read_outputs(file, spec, has_states=True)["logits"], expected)
+
+
+def test_what_libraries_print_is_no_answer(start):
+    with start("Talks") as worker:
+        worker.ready()
+        assert len(worker.ask(TURN)["step_ns"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "text"),
+    [
+        ("Absent", "unavailable", "pip install nothing"),
+        ("Refuses", "failed", "not for me"),
+        ("Broken", "crashed", "KeyError"),
+        ("NoSuchClass", "crashed", "NoSuchClass"),
+    ],
+)
+def test_what_does_not_load(start, name, status, text):
+    with start(name) as worker:
+        with pytest.raises(WorkerError, match=text) as caught:
+            worker.ready()
+        assert caught.value.status == status
+        assert gone(worker)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "text"),
+    [
+        ("Crashes", "crashed", "SIGABRT: something is very wrong"),
+        ("Hangs", "timeout", "No answer to the order 'turn' within 3 s"),
+        ("NotNumbers", "disagrees", "not finite"),
+    ],
+)
+def test_what_dies_later(start, name, status, text):
+    with start(name, timeout_s=3.0) as worker:
+        worker.ready()
+        with pytest.raises(WorkerError, match=text) as caught:
+            worker.ask({**TURN, "frames": 100})
+        assert caught.value.status == status
+        assert gone(worker)
+        with pytest.raises(WorkerError):
+            worker.ask(TURN)
+
+
+def test_killed_while_idle(start):
+    with start("Good") as worker:
+        worker.ready()
+        os.kill(worker.pid, 9)
+        with pytest.raises(WorkerError, match="SIGKILL"):
+            worker.ask(TURN)
+    assert gone(worker)
+
+
+def test_a_worker_ends_with_its_parent(spec_file):
+    """The parent is killed outright and can clean up nothing."""
+    program = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from shiftedge.benchmarks.crew import Worker\n"
+        "worker = Worker('faulty_contenders:Good', Path(sys.argv[1]), 1, spec=None, timeout_s=20)\n"
+        "worker.ready()\nprint(worker.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", program, str(spec_file)], capture_output=True, check=False
+    )
+    # It held the pipe of the parent's stderr no longer than its own life: run() has seen its end.
+    assert parent.returncode == -9
+    status = Path(f"/proc/{int(parent.stdout)}/stat")
+    end = 200
+    while status.exists() and status.read_text().split(") ")[1][0] not in "ZX" and end:
+        end -= 1
+        subprocess.run(["sleep", "0.05"], check=True)
+    assert end

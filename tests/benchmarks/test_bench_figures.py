@@ -1,0 +1,116 @@
+"""Percentiles, paired ratios and the comparison of outputs."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shiftedge.benchmarks.agreement import compare, read_outputs, same_model
+from shiftedge.benchmarks.figures import paired_ratio, percentiles_ms
+from shiftedge.runtime.errors import VerificationError
+
+times = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
+rounds = st.lists(st.lists(st.integers(1000, 10**6), min_size=1, max_size=5), max_size=8)
+
+
+@given(times)
+def test_percentiles_are_numpys_and_in_order(step_ns):
+    found = percentiles_ms(step_ns)
+    for key, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        assert found[key] == pytest.approx(np.quantile(step_ns, share) / 1e6)
+    assert found["p50"] == pytest.approx(statistics.median(step_ns) / 1e6)
+    assert found["max"] == max(step_ns) / 1e6
+    assert found["p50"] <= found["p90"] <= found["p99"] <= found["max"]
+
+
+def test_no_times():
+    with pytest.raises(ValueError, match="no step times"):
+        percentiles_ms([])
+    with pytest.raises(ValueError, match="no round"):
+        paired_ratio([[1], []], [[], [1]])
+
+
+@given(rounds.filter(bool), st.floats(0.1, 10.0))
+def test_a_drift_that_hits_both_does_not_change_the_ratio(theirs, factor):
+    ours = [[time * factor for time in row] for row in theirs]
+    ratio = paired_ratio(ours, theirs)
+    assert ratio.value == pytest.approx(factor)
+    assert ratio.low == pytest.approx(factor)
+    assert ratio.high == pytest.approx(factor)
+
+
+@given(rounds.filter(bool), rounds.filter(bool))
+def test_the_interval_holds_the_ratio_and_is_repeatable(ours, theirs):
+    ratio = paired_ratio(ours, theirs)
+    assert ratio.low <= ratio.value * (1 + 1e-9)
+    assert ratio.value <= ratio.high * (1 + 1e-9)
+    assert ratio == paired_ratio(ours, theirs)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(100):
+        drift = generator.uniform(1.0, 3.0, (15, 1))
+        ours = drift * generator.lognormal(0.0, 0.2, (15, 9)) * 1.2
+        theirs = drift * generator.lognormal(0.0, 0.2, (15, 9))
+        ratio = paired_ratio(ours.tolist(), theirs.tolist())
+        held += ratio.low <= 1.2 <= ratio.high
+    assert held >= 85
+
+
+def test_rounds_that_one_lacks_are_left_out():
+    assert paired_ratio([[2], [4], [9]], [[1], [2]]).value == 2.0
+
+
+def outputs(**changes):
+    base = {"logits": np.array([[1.0, -2.0]]), "next_state_0": np.array([[0.5, 4.0]])}
+    return {name: np.asarray(value, np.float32) for name, value in {**base, **changes}.items()}
+
+
+def test_agreement():
+    found = compare(outputs(logits=[[1.0, -2.0001]]), outputs())
+    assert found.passed
+    assert found.worst_tensor == "logits"
+    assert found.max_abs_error == pytest.approx(1e-4, rel=0.01)
+    assert found.states_compared
+
+
+def test_a_state_that_differs_is_a_disagreement():
+    found = compare(outputs(next_state_0=[[0.5, 4.01]]), outputs())
+    assert not found.passed
+    assert found.worst_tensor == "next_state_0"
+    assert found.max_abs_error == 0.0
+
+
+def test_logits_alone():
+    only = {"logits": outputs()["logits"]}
+    assert not compare(only, outputs()).states_compared
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_never_agrees(value):
+    for ours, theirs in ((outputs(logits=[[1.0, value]]), outputs()),) * 2:
+        with pytest.raises(VerificationError, match="NaN or infinity"):
+            compare(ours, theirs)
+
+
+def test_a_cut_short_file(tmp_path, spec):
+    file = tmp_path / "outputs"
+    size = spec.classes + spec.state_size
+    np.zeros(3 * size, np.float32).tofile(file)
+    assert read_outputs(file, spec, has_states=True)["logits"].shape == (3, spec.classes)
+    np.zeros(3 * size - 1, np.float32).tofile(file)
+    with pytest.raises(VerificationError, match="expected"):
+        read_outputs(file, spec, has_states=True)
+
+
+def test_same_model(spec):
+    assert same_model(replace(spec, name="other"), spec)
+    assert not same_model(replace(spec, mean=(0.5, 0.5, 0.5)), spec)
+    assert not same_model(replace(spec, states=spec.states[:1]), spec)
