@@ -96,6 +96,8 @@ class Entry:
     agreement: Agreement | None = None
     rounds_ns: list[list[int]] = field(default_factory=list)
     """Step times of each round, nanoseconds."""
+    frame_rounds_ns: list[list[int]] = field(default_factory=list)
+    """The same from the uint8 frame on."""
     rss_mb: float | None = None
     idle_wall_ms: float = 0.0
     idle_cpu_ms: float = 0.0
@@ -232,6 +234,7 @@ class Bench:
             if entry.worker is not None:
                 self._turn(entry, entry.worker, 0, WARM_UP, 0)
                 entry.rounds_ns.clear()
+                entry.frame_rounds_ns.clear()
         except WorkerError as error:
             entry.end(error.status, str(error))
         except VerificationError as error:
@@ -281,6 +284,7 @@ class Bench:
         order = {"do": "turn", "begin": begin, "lead_in": lead_in, "frames": frames}
         answer = worker.ask(order)
         entry.rounds_ns.append(answer["step_ns"])
+        entry.frame_rounds_ns.append(answer["frame_ns"])
         entry.rss_mb = answer["rss_mb"]
         entry.idle_wall_ms += answer["idle"]["wall_ms"]
         entry.idle_cpu_ms += answer["idle"]["cpu_ms"]

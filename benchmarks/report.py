@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ SCHEMA = 1
 know."""
 
 HEADINGS = (
-    "engine", "version", "threads", "p50 ms", "p90", "p99", "max", "against best peer",
-    "of roofline", "RSS MB", "first ms", "max error",
+    "engine", "version", "threads", "step p50 ms", "p90", "p99", "max", "ratio to best peer",
+    "with frame ms", "ratio to best peer", "of roofline", "RSS MB", "first ms", "max error",
 )  # fmt: skip
 
 
@@ -58,8 +58,9 @@ def _normalising(entries: Sequence[Entry]) -> list[str]:
     if not inside or not outside:
         return []
     return [
-        f"{' and '.join(sorted(inside))}: the time includes normalising the uint8 frame; "
-        f"{' and '.join(sorted(outside))}: it does not, they get the float frame ready-made."
+        f"The step of {' and '.join(sorted(inside))} normalises the uint8 frame; that of "
+        f"{' and '.join(sorted(outside))} gets the float frame ready-made. With frame: from the "
+        "uint8 frame on, for all."
     ]
 
 
@@ -102,7 +103,9 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
         "frames": len(times),
         "step_ms": step_ms,
         "round_p50_ms": [percentiles_ms(times)["p50"] for times in entry.rounds_ns if times],
-        "against_best_peer": _against_best_peer(entry, bench.entries),
+        "against_best_peer": _against_best_peer(entry, bench.entries, _steps),
+        "frame_ms": _percentiles(entry, _frames),
+        "frame_against_best_peer": _against_best_peer(entry, bench.entries, _frames),
         "of_roofline": step_ms["p50"] / limit_ms if step_ms and limit_ms else None,
         "rss_mb": entry.rss_mb,
         "base_rss_mb": ready.get("base_rss_mb"),
@@ -122,19 +125,38 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _against_best_peer(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any] | None:
+Rounds = Callable[[Entry], Sequence[Sequence[int]]]
+"""Which times of an entry: those of the step alone, or from the uint8 frame on."""
+
+
+def _steps(entry: Entry) -> Sequence[Sequence[int]]:
+    return entry.rounds_ns
+
+
+def _frames(entry: Entry) -> Sequence[Sequence[int]]:
+    return entry.frame_rounds_ns
+
+
+def _percentiles(entry: Entry, rounds: Rounds) -> dict[str, float] | None:
+    times = [time for times in rounds(entry) for time in times]
+    return percentiles_ms(times) if times and entry.status == "ok" else None
+
+
+def _against_best_peer(
+    entry: Entry, entries: Sequence[Entry], rounds: Rounds
+) -> dict[str, Any] | None:
     """The ratio to the peer of the smallest median with as many threads; 1 for that peer itself."""
     if entry.status != "ok":
         return None
     peers = [
-        (percentiles_ms([time for times in other.rounds_ns for time in times])["p50"], index)
+        (percentiles_ms([time for times in rounds(other) for time in times])["p50"], index)
         for index, other in enumerate(entries)
         if other.candidate.peer and other.threads == entry.threads and other.status == "ok"
     ]
     if not peers:
         return None
     best = entries[min(peers)[1]]
-    ratio = paired_ratio(entry.rounds_ns, best.rounds_ns)
+    ratio = paired_ratio(rounds(entry), rounds(best))
     return {
         "peer": best.candidate.engine,
         "ratio": ratio.value,
@@ -203,20 +225,26 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         times = [row["status"], "", "", ""]
     else:
         times = [f"{step[key]:.3f}" for key in ("p50", "p90", "p99", "max")]
-    ratio = ""
-    if against is not None:
-        ratio = f"{against['ratio']:.3f} [{against['low']:.3f}, {against['high']:.3f}]"
+    frame = row["frame_ms"]
     return (
         row["engine"],
         row["version"] or "",
         str(row["threads"]),
         *times,
-        ratio,
+        _ratio(against),
+        "" if frame is None else f"{frame['p50']:.3f}",
+        _ratio(row["frame_against_best_peer"]),
         _number(row["of_roofline"], ".2f"),
         _number(row["rss_mb"], ".0f"),
         _number(row["first_prediction_ms"], ".0f"),
         _number(row["max_abs_error"], ".1e"),
     )
+
+
+def _ratio(against: Mapping[str, Any] | None) -> str:
+    if against is None:
+        return ""
+    return f"{against['ratio']:.3f} [{against['low']:.3f}, {against['high']:.3f}]"
 
 
 def _number(value: float | None, form: str) -> str:

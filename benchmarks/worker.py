@@ -175,7 +175,8 @@ def _turn(
     The lead-in wakes what slept while the others ran: threads, caches, the clock.
 
     Returns:
-        ``step_ns``, a list of ``frames`` whole numbers, and ``rss_mb``, the peak so far.
+        ``step_ns``, a list of ``frames`` whole numbers; ``frame_ns``, the same from the uint8 frame
+        on, so with its normalisation for every engine; and ``rss_mb``, the peak so far.
 
     Raises:
         NumericsError: logits that are not finite.
@@ -183,8 +184,9 @@ def _turn(
     # Drawn before, so that steps follow each other as closely as they can.
     images = [scene.frame_at(begin + index) for index in range(lead_in + frames)]
     clock, prepare, step = time.perf_counter_ns, contender.prepare, contender.step
-    step_ns = []
+    step_ns, frame_ns = [], []
     for index, image in enumerate(images):
+        given_ns = clock()
         prepare(image)
         start_ns = clock()
         step()
@@ -193,7 +195,8 @@ def _turn(
             raise NumericsError(f"The logits of frame {begin + index} are not finite.")
         if index >= lead_in:
             step_ns.append(end_ns - start_ns)
-    return {"step_ns": step_ns, "rss_mb": peak_rss_mb()}
+            frame_ns.append(end_ns - given_ns)
+    return {"step_ns": step_ns, "frame_ns": frame_ns, "rss_mb": peak_rss_mb()}
 
 
 if __name__ == "__main__":

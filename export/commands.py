@@ -1,4 +1,4 @@
-"""The workstation's commands: ``export``, ``train`` and ``models``; ``compile`` is the compiler's own."""
+"""The workstation's commands ``export``, ``train`` and ``models``; the compiler brings its own."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ examples:
   shiftedge run                                      the bundled model on a rendered person
   shiftedge run --source 0                           camera 0
   shiftedge run my.onnx --source clip.mp4 > events.jsonl
+  shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
   shiftedge run --source 'pipe:[size=640x480,format=yuv420p,fps=30] rpicam-vid -t 0 --codec \
       yuv420 --width 640 --height 480 --framerate 30 -o -'
 
@@ -27,18 +29,25 @@ Everything meant for people goes to stderr. Ctrl-C ends a live source.
 """
 
 
+MODEL_HELP = "an .onnx file or the folder of a compiled bundle; left out: the bundled model"
+
+
 def add_commands(commands: Any) -> None:
     """Add the sub-parsers of this module to ``commands`` (argparse's special object)."""
     inspect = commands.add_parser(
         "inspect",
-        help="show what a model file holds",
+        help="show what a model file or a bundle holds",
         description="Show a model's labels, frame, states and decoder settings, after checking "
-        "that it is what its spec says.",
-        epilog="examples:\n  shiftedge inspect my.onnx\n  shiftedge inspect --json my.onnx",
+        "that it is what its spec says; of a compiled bundle, for any machine, also its target, "
+        "variants, memory, numerics, tools and kernels, after checking every file.",
+        epilog="examples:\n  shiftedge inspect my.onnx\n  shiftedge inspect --json my.onnx\n"
+        "  shiftedge inspect my-x86-64-v3",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    inspect.add_argument("model", nargs="?", help="an .onnx file; left out: the bundled model")
-    inspect.add_argument("--json", action="store_true", help="print the spec as JSON")
+    inspect.add_argument("model", nargs="?", help=MODEL_HELP)
+    inspect.add_argument(
+        "--json", action="store_true", help="print the spec, or the bundle's manifest, as JSON"
+    )
     inspect.set_defaults(handler=_inspect)
 
     run = commands.add_parser(
@@ -65,8 +74,10 @@ def add_commands(commands: Any) -> None:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose a model and an engine, the same in every command that runs one."""
-    parser.add_argument("model", nargs="?", help="an .onnx file; left out: the bundled model")
-    parser.add_argument("--engine", help="onnxruntime (default: chosen by the model's file)")
+    parser.add_argument("model", nargs="?", help=MODEL_HELP)
+    parser.add_argument(
+        "--engine", help="native for a bundle or onnxruntime for a file (default: by the model)"
+    )
     parser.add_argument("--threads", type=positive, help="threads for one step")
     parser.add_argument(
         "--provider",
@@ -100,39 +111,20 @@ def load_chosen(options: argparse.Namespace) -> Model:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from shiftedge.runtime import inspection
+
+    if options.model is not None and Path(options.model).is_dir():
+        from shiftedge.runtime.bundle import Bundle
+
+        bundle = Bundle.open(options.model)
+        print(
+            bundle.manifest.to_json().rstrip() if options.json else inspection.bundle_text(bundle)
+        )
+        return 0
     from shiftedge.runtime.model import load
 
-    model = load(options.model)
-    spec = model.spec
-    if options.json:
-        print(spec.to_json(indent=2))
-        return 0
-    decoder = spec.decoder
-    silent = set(spec.silent_labels)
-    print(f"name             {spec.name}")
-    print(
-        f"frame            {spec.width}x{spec.height}, short side scaled to "
-        f"{spec.resize_short_side}"
-    )
-    print(
-        f"frame rate       {spec.frame_rate_hz:g} Hz; a gap over {spec.max_gap_s:g} s empties "
-        "the states"
-    )
-    print(
-        f"receptive field  {spec.receptive_field} frames "
-        f"({spec.receptive_field / spec.frame_rate_hz:.2f} s)"
-    )
-    print(
-        f"decoder          enter {decoder.enter:g}, exit {decoder.exit:g}, smoothing "
-        f"{decoder.smoothing_s:g} s, hold {decoder.min_duration_s:g} s, re-arm "
-        f"{decoder.rearm_s:g} s"
-    )
-    print(f"labels           {spec.classes}")
-    for index, label in enumerate(spec.labels):
-        print(f"  {index:3d}  {label}{'  (never an event)' if label in silent else ''}")
-    print(f"states           {len(spec.states)}, {4 * spec.state_size:,} bytes")
-    for state in spec.states:
-        print(f"  {state.name:<10} {'x'.join(map(str, state.shape))}")
+    spec = load(options.model).spec
+    print(spec.to_json(indent=2) if options.json else inspection.spec_text(spec))
     return 0
 
 

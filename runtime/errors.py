@@ -6,6 +6,7 @@
     ├── MissingExtraError   an optional package is not installed (also an ImportError)
     ├── SpecError           model metadata: absent, malformed, or from a newer version
     ├── ModelError          a model file that cannot be run as its spec says
+    │   └── BundleError         a compiled bundle: damaged, incomplete, or not for this machine
     ├── CheckpointError     a checkpoint that cannot be read or does not fit the network
     │   └── TwoWayCheckpointError   weights trained with future frames, refused for online use
     ├── FrameError          one image or its timestamp is unusable (also a ValueError)
@@ -26,6 +27,7 @@ line prints it and exits with 1; a library caller may catch :class:`ShiftedgeErr
 from __future__ import annotations
 
 __all__ = [
+    "BundleError",
     "CheckpointError",
     "CompileError",
     "DataError",
@@ -59,6 +61,10 @@ class SpecError(ShiftedgeError):
 
 class ModelError(ShiftedgeError):
     """A model file cannot be loaded, or does not do what its spec says."""
+
+
+class BundleError(ModelError):
+    """A compiled bundle is damaged, incomplete, or holds nothing that this machine can run."""
 
 
 class CheckpointError(ShiftedgeError):

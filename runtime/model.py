@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.base import Engine
-from shiftedge.runtime.errors import ModelError, NumericsError, ShiftedgeError, SnapshotError
+from shiftedge.runtime.errors import (
+    BundleError,
+    ModelError,
+    NumericsError,
+    ShiftedgeError,
+    SnapshotError,
+)
+from shiftedge.runtime.manifest import MANIFEST_NAME
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUNDLED_NAME", "ENGINES", "Model", "Stream", "load"]
 
-ENGINES = ("onnxruntime",)
+ENGINES = ("native", "onnxruntime")
 """Names that :func:`load` takes as ``engine``."""
 
 BUNDLED_NAME = "gestures.onnx"
@@ -47,25 +54,26 @@ def load(
     """Load a model and check it against its spec.
 
     Args:
-        path: an .onnx file that ``shiftedge export`` wrote; None is the bundled model.
-        engine: a name from :data:`ENGINES`; None chooses by the path.
+        path: an .onnx file that ``shiftedge export`` wrote, or the folder of a bundle that
+            ``shiftedge compile`` made; None is the bundled model, an .onnx file.
+        engine: a name from :data:`ENGINES`; None chooses by the path: "native" for a folder,
+            "onnxruntime" for a file.
         threads: for one step, from 1; None lets the engine choose.
         providers: ONNX Runtime execution providers in order of preference, such as
             ``["cuda", "cpu"]``; None is the CPU.
 
     Raises:
-        ModelError: no such file, not a model, not as its spec says, or an unknown engine.
+        ModelError: no such file, not a model, not as its spec says, an unknown engine, or one
+            that does not fit the path.
+        BundleError: the folder is no bundle, is damaged, or holds nothing that this CPU can run.
         SpecError: the file's spec is absent, malformed or from a newer version.
         MissingExtraError: the engine's package is not installed.
     """
-    if engine == "native":
-        raise ModelError(
-            "The engine native runs compiled bundles, which are not part of this release; "
-            "use engine='onnxruntime' with the .onnx file."
-        )
     if engine is not None and engine not in ENGINES:
         raise ModelError(f"There is no engine {engine!r}; known are {', '.join(ENGINES)}.")
     if path is None:
+        if engine == "native":
+            raise ModelError(_not_compiled(f"the bundled model, {BUNDLED_NAME},"))
         bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
         if not bundled.is_file():
             raise ModelError(
@@ -76,14 +84,27 @@ def load(
             return _load_onnx(file, threads, providers)
     path = Path(path)
     if path.is_dir():
+        if engine == "onnxruntime":
+            raise ModelError(
+                f"The engine onnxruntime runs an .onnx file, and {path} is a folder; leave the "
+                "engine out, or name the .onnx file that it was compiled from."
+            )
+        return _load_bundle(path, threads, providers)
+    if path.name == MANIFEST_NAME or path.suffix == ".so":
         raise ModelError(
-            f"{path} is a folder; compiled bundles are not part of this release, "
-            "so name the .onnx file that it was made from."
+            f"{path} is a file of a bundle; name the bundle's folder, the one with "
+            f"{MANIFEST_NAME} in it."
         )
     if path.suffix in (".pth", ".pt", ".tar", ".ckpt", ".safetensors"):
         raise ModelError(
             f"{path} looks like a checkpoint; turn it into a model first with "
             "`shiftedge export --checkpoint`."
+        )
+    if engine == "native":
+        raise ModelError(
+            _not_compiled(str(path))
+            if path.exists()
+            else f"There is no bundle folder {path}; check the path."
         )
     return _load_onnx(path, threads, providers)
 
@@ -92,6 +113,35 @@ def _load_onnx(path: Path, threads: int | None, providers: Sequence[Provider] | 
     from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
     return Model(OnnxRuntimeEngine(path, threads=threads, providers=providers))
+
+
+def _not_compiled(what: str) -> str:
+    return (
+        f"The engine native runs a compiled bundle, and {what} is not compiled: make a bundle with "
+        "`shiftedge compile` and name its folder, or use engine='onnxruntime'."
+    )
+
+
+def _load_bundle(path: Path, threads: int | None, providers: Sequence[Provider] | None) -> Model:
+    from shiftedge.runtime.bundle import Bundle
+    from shiftedge.runtime.engines.native import NativeEngine
+
+    if providers is not None:
+        raise ModelError(
+            f"Execution providers belong to ONNX Runtime, and {path} is a compiled bundle, whose "
+            "target was chosen when it was compiled; leave the provider out, or name an .onnx "
+            "file."
+        )
+    bundle = Bundle.open(path)
+    variant = bundle.variant()
+    entry = bundle.manifest.files[variant.library]
+    engine = NativeEngine(path / variant.library, threads=threads, sha256=entry.sha256)
+    if engine.spec != bundle.manifest.spec:
+        raise BundleError(
+            f"{path} has one spec in its manifest and another in {variant.library}, so its files "
+            "are not of one model: compile the bundle again."
+        )
+    return Model(engine)
 
 
 class Model:

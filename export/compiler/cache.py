@@ -28,13 +28,15 @@ _KEPT = 32
 
 def tool_versions() -> dict[str, str]:
     """Version of each package that has a part in a bundle."""
-    versions = {"shiftedge": __version__}
-    for name in _TOOLS:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: _version(name) for name in _TOOLS}
+    return {"shiftedge": __version__, **{name: text for name, text in found.items() if text}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def cache_folder() -> Path:

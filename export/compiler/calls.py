@@ -38,6 +38,8 @@ class Argument:
 class Call:
     """A kernel with its arguments."""
 
+    name: str
+    """Of this call; several calls may share a kernel."""
     kernel: Kernel
     arguments: Mapping[str, Argument]
     """By name of the kernel's buffer."""
@@ -57,6 +59,11 @@ class Step:
     states: tuple[tuple[int, ...], ...]
     """(height, width, channels) of each."""
     classes: int
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Each kernel once, in the order of its first call."""
+        return tuple({call.kernel.name: call.kernel for call in self.calls}.values())
 
     def reads_and_writes(self) -> dict[str, tuple[int, int, int]]:
         """For each value in the workspace: elements, its first call and its last."""

@@ -96,9 +96,7 @@ def native_outputs(
         yield named_outputs(logits[None], states)
 
 
-def _state(
-    block: NDArray[np.uint8], offset: int, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _state(block: NDArray[np.uint8], offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A state as the ONNX contract has it, (1, channels, height, width)."""
     size = 4 * int(np.prod(shape))
     values = block[offset : offset + size].view(np.float32).reshape(shape)

@@ -22,8 +22,8 @@ examples:
   shiftedge run my-host --source 0                        run what was compiled
 
 The bundle is written once the compiled step and ONNX Runtime have been shown to agree on 32 frames
-of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the exit
-status is 1. An unchanged model comes from the cache.
+of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the
+exit status is 1. An unchanged model comes from the cache.
 """
 
 
@@ -139,9 +139,7 @@ def _explanation(model: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def _result(
-    compiled: Compiled, output: Path, explained: dict[str, Any] | None
-) -> dict[str, Any]:
+def _result(compiled: Compiled, output: Path, explained: dict[str, Any] | None) -> dict[str, Any]:
     manifest = compiled.bundle.manifest
     result: dict[str, Any] = {
         "output": str(output),
@@ -161,9 +159,7 @@ def _summary(compiled: Compiled, output: Path) -> str:
     library = manifest.files[manifest.variants[0].library]
     numerics = manifest.numerics
     if numerics.get("verified"):
-        worst = max(
-            row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"]
-        )
+        worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
         proof = f"within {worst:.1e} of ONNX Runtime over {numerics['frames']} frames"
     else:
         proof = "not verified"

@@ -1,11 +1,11 @@
 """ONNX file in, verified bundle out.
 
-    read_onnx   the file as a graph                         frontend, fusion
-    lower       a schedule and tiles for every kernel       rules, choose, schedules
-    layout      one workspace, one block of weights         program, memory
-    build       machine code, linked                        tir, link
-    check       against ONNX Runtime, over a stream         check
-    write       the folder, at once                         package
+read_onnx   the file as a graph                         frontend, fusion
+lower       a schedule and tiles for every kernel       rules, choose, schedules
+layout      one workspace, one block of weights         program, memory
+build       machine code, linked                        tir, link
+check       against ONNX Runtime, over a stream         check
+write       the folder, at once                         package
 """
 
 from __future__ import annotations
@@ -135,9 +135,7 @@ def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, t
     with tempfile.TemporaryDirectory(prefix="shiftedge-") as name:
         folder = Path(name)
         kernels, table = folder / "kernels.o", folder / "table.c"
-        code = compile_kernels(
-            [call.kernel for call in step.calls], target.llvm(), target.unit.lanes
-        )
+        code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)
         code.write(kernels)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
         table.write_text(program.source(step, places, spec, target.features))

@@ -5,13 +5,15 @@ For each tile of accumulators, the cycles of one step of its innermost loop are 
     multiply-adds / multiply-adds a cycle
     loads / loads a cycle                  weights, and what they are multiplied with
     latency of a multiply-add              where there are too few accumulators to hide it
+    lines from the second-level cache      where pixels lie so far apart that they fall on one
+                                           another in the first
     bytes / bytes a cycle                  weights, and rows of a depthwise stage, that do not stay
                                            in the first-level cache
 
 and a tile pays once for its first values, its activation and its stores. Loops multiply. The sum is
 compared with what the kernel's weights take to arrive from beyond the second-level cache, and with
-the maps that it reads and writes. No constant is fitted to a model; ``docs/performance.md`` says how
-far predictions are from measurements, kernel by kernel.
+the maps that it reads and writes. No constant is fitted to a model; ``docs/performance.md`` says
+how far predictions are from measurements, kernel by kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from shiftedge.export.compiler.tir_kernel import (
     END,
     ROW,
     UNIT,
-    Copy,
     Fill,
     If,
     Kernel,
@@ -54,6 +55,11 @@ _ACTIVATION_OPERATIONS = {
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
 _FLOAT = 4  # bytes
+_LINE_BYTES = 64
+_PAGE_BYTES = 4096
+_LOAD_CONTENTION = 0.02
+"""Cycles a load costs the multiply-adds beside it. Between tiles that are equal otherwise it
+decides for the one that loads less, which is the one that survives a cold cache."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,7 @@ class _Walk:
             return self._loop(statement, env)
         if isinstance(statement, Fill):
             return 0.0, math.ceil(statement.count / self._lanes)
-        if isinstance(statement, Copy):
-            return 0.0, 2 * math.ceil(statement.count / self._lanes)
-        return 0.0, 0.0
+        return 0.0, 2 * math.ceil(statement.count / self._lanes)  # Copy
 
     def _loop(self, loop: Loop, env: Mapping[Var, int]) -> tuple[float, float]:
         begin, end = loop.begin.evaluate(env), loop.end.evaluate(env)
@@ -170,14 +174,19 @@ class _Walk:
         trips = math.prod(step.extent for step in segment.steps if not step.unrolled)
         unrolled = math.prod(step.extent for step in segment.steps if step.unrolled)
         weights = self._distinct_weights(tile) if segment.weight is not None else 0
-        fmas = vectors * unrolled
-        loads = self._sources(tile, segment) + weights * unrolled
+        terms = 2 if segment.folded else 1
+        fmas = sum(1 if part.folded else terms for part in tile.vectors) * unrolled
+        loads = self._sources(tile, segment, terms) + terms * weights * unrolled
         spilled = max(0, vectors + (0 if segment.by_column else weights) + 1 - self._registers)
         cycles = max(
             fmas / core.fmas,
             (loads + 2 * spilled) / core.loads,
-            float(core.fma_latency * unrolled),
+            float(core.fma_latency * unrolled * terms),
         )
+        if self._collide(tile, segment):
+            lines = tile.rows * terms * _LINE_BYTES
+            cycles = max(cycles, lines / core.l2_bytes_per_cycle)
+        cycles += _LOAD_CONTENTION * loads
         if segment.weight is not None and not segment.by_column:
             bytes_of_tile = trips * weights * self._lanes * _FLOAT
             if bytes_of_tile > core.l1_bytes / 2:
@@ -186,6 +195,25 @@ class _Walk:
             cycles = max(cycles, loads * self._lanes * _FLOAT / core.l2_bytes_per_cycle)
         # The sums end one latency after the last step.
         return trips * cycles + core.fma_latency
+
+    def _collide(self, tile: Tile, segment: Segment) -> bool:
+        """Whether the pixels of a tile fall into too few sets of the first-level cache.
+
+        1,024 channels of float32 are 4 KiB, the distance at which addresses share a set in every
+        cache that is looked up while the address is translated.
+        """
+        if segment.by_column:
+            return False
+        free = _Zero()
+        first, second = (
+            segment.source.position.evaluate(free.with_values({ROW: row})) for row in (0, 1)
+        )
+        apart = abs(second - first) * _FLOAT
+        if apart < _LINE_BYTES:
+            return False
+        sets = _PAGE_BYTES // math.gcd(apart, _PAGE_BYTES)
+        ways = self._core.l1_bytes // _PAGE_BYTES
+        return tile.rows > sets * ways
 
     def _rows_bytes(self, segment: Segment) -> float:
         """Of a buffer private to the call, what one turn of the outermost loop over it reads."""
@@ -197,23 +225,22 @@ class _Walk:
 
     def _distinct_weights(self, tile: Tile) -> int:
         """Vectors of weights in a step: one for each column where an accumulator begins."""
-        return len({vector[0].column for vector in tile.vectors})
+        return len({part.column for part in tile.vectors})
 
-    def _sources(self, tile: Tile, segment: Segment) -> int:
+    def _sources(self, tile: Tile, segment: Segment, terms: int) -> int:
         """Loads of one trip: each number, or vector, once."""
         unrolled = [step for step in segment.steps if step.unrolled]
         if not unrolled:
             if segment.by_column:
                 return len(tile.vectors)
-            return sum(len(vector) for vector in tile.vectors)
+            return sum(1 if part.folded else terms for part in tile.vectors)
         places = set()
         free = _Zero()
         for values in _counts([step.extent for step in unrolled]):
             env = {step.variable: value for step, value in zip(unrolled, values, strict=True)}
-            for vector in tile.vectors:
-                for part in vector:
-                    here = free.with_values({**env, ROW: part.row, COLUMN: part.column})
-                    places.add(segment.source.position.evaluate(here))
+            for part in tile.vectors:
+                here = free.with_values({**env, ROW: part.row, COLUMN: part.column})
+                places.add(segment.source.position.evaluate(here))
         return len(places)
 
 

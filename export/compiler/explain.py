@@ -21,7 +21,7 @@ def rows(step: Step, target: Target) -> list[dict[str, Any]]:
         peak = 2 * target.unit.lanes * target.core.fmas  # operations a cycle
         result.append(
             {
-                "name": kernel.name,
+                "name": call.name,
                 "family": call.family,
                 "node": call.source,
                 "tiles": kernel.note,

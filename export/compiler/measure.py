@@ -31,9 +31,7 @@ def kernel_seconds(step: Step, target: Target, *, steps: int = 60) -> list[float
     The least, since whatever disturbs a kernel only adds to it; calls' own cost, some
     microseconds through ctypes, is measured with a range of no units and taken off.
     """
-    library = Library(
-        compile_kernels([call.kernel for call in step.calls], target.llvm(), target.unit.lanes)
-    )
+    library = Library(compile_kernels(step.kernels, target.llvm(), target.unit.lanes))
     memory = _Memory(step)
     runs: list[Callable[[int, int], None]] = []
     for call in step.calls:

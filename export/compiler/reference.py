@@ -60,7 +60,7 @@ def run_step(
         values[f"state_{index}"] = state.astype(np.float64)
     for operator in graph.operators:
         if isinstance(operator, KeepState):
-            source = values[operator.inputs[0]]
+            source = _map(values[operator.inputs[0]])
             kept[operator.state] = source[..., operator.begin : operator.end].copy()
         else:
             values[operator.out] = run_operator(operator, values)
@@ -69,7 +69,7 @@ def run_step(
 
 def run_operator(operator: Operator, values: Mapping[str, Array]) -> Array:
     """The value that ``operator`` makes of the values it reads."""
-    inputs = [values[name] for name in operator.inputs]
+    inputs = [_map(values[name]) for name in operator.inputs]
     x = inputs[0]
     if isinstance(operator, Conv):
         return _conv(operator, x)
@@ -90,6 +90,11 @@ def run_operator(operator: Operator, values: Mapping[str, Array]) -> Array:
     if isinstance(operator, Join):
         return np.concatenate((x, inputs[1][..., operator.begin :]), axis=-1)
     raise TypeError(f"no definition of {type(operator).__name__}")
+
+
+def _map(value: Array) -> Array:
+    """A vector as the 1 x 1 map that it is to the graph."""
+    return value.reshape(1, 1, -1) if value.ndim == 1 else value
 
 
 def _windows(

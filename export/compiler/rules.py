@@ -2,20 +2,20 @@
 
 One method a family. What a family's schedule does not take (a depthwise window with an uneven
 border inside an inverted residual, a join that is no shift) is made of smaller kernels here, so
-that every graph the frontend reads can be lowered. Next states are copied by the kernel that reads
-the map anyway, each of its work units a share of the rows: no kernel, no barrier, no cold cache.
+that every graph the frontend reads can be lowered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler import choose
-from shiftedge.export.compiler.calls import Argument, Call, Memory, Step
+from shiftedge.export.compiler.builder import Builder
+from shiftedge.export.compiler.calls import Argument, Memory, Step
 from shiftedge.export.compiler.fusion import (
     ConvKernel,
     InvertedResidual,
@@ -43,7 +43,6 @@ from shiftedge.export.compiler.schedules import (
     elementwise,
     grouped_conv,
     inverted_residual,
-    keep,
     padding,
     pointwise,
     pool,
@@ -60,9 +59,6 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["lower"]
 
 Array = NDArray[np.float32]
-_FRAME_MAP = "frame as numbers"
-"""The normalised frame as a map of its own, where something else than a first convolution reads
-it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
 
 
 def lower(graph: Graph, spec: ModelSpec, target: Target) -> Step:
@@ -74,24 +70,16 @@ def lower(graph: Graph, spec: ModelSpec, target: Target) -> Step:
     return _Lowering(graph, spec, target).step()
 
 
-@dataclass
-class _Lowering:
-    graph: Graph
-    spec: ModelSpec
-    target: Target
-    calls: list[Call] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    number: int = 0
-
+class _Lowering(Builder):
     def step(self) -> Step:
         kernels, kept = fuse(self.graph)
         if self._frame_is_a_map(kernels, kept):
-            self._normalise()
+            self.normalise()
         for kernel in kernels:
             self._kernel(kernel)
         for state in kept:
-            self._keep(state)
-        return Step(tuple(self.calls), self.constants, self.graph.states, self.spec.classes)
+            self.keep(state)
+        return self.finish()
 
     # The frame.
 
@@ -111,79 +99,6 @@ class _Lowering:
             and kernel.conv.groups == 1
             and kernel.residual != self.graph.frame
         )
-
-    def _normalise(self) -> None:
-        """The frame as a map of float32 R, G, B, as the model's states and joins see it."""
-        height, width, _ = self.graph.shapes[self.graph.frame]
-        shape = Padding(height, width, 3, (0, 0, 0, 0), frame=True, reverse=True)
-        name = self._name("frame")
-        self._call(
-            padding.schedule(name, shape),
-            {
-                "x": Argument(Memory.FRAME),
-                **self._normalisation(shape),
-                "padded": Argument(Memory.WORKSPACE, _FRAME_MAP),
-            },
-            "normalise",
-            self.graph.frame,
-        )
-
-    def _normalisation(self, shape: Padding) -> dict[str, Argument]:
-        """Scale and offset of the frame's B, G, R."""
-        mean, std = self.spec.mean[::-1], self.spec.std[::-1]
-        return self._constants("frame", padding.normalisation(mean, std, shape))
-
-    # Names and arguments.
-
-    def _name(self, kind: str) -> str:
-        """Of a kernel: a C identifier, unique, in the order of the step."""
-        self.number += 1
-        return f"k{self.number - 1:03d}_{kind}"
-
-    def _value(self, name: str) -> Argument:
-        """A value that a kernel reads or makes."""
-        if name == self.graph.frame:
-            name = _FRAME_MAP
-        elif name == self.graph.logits:
-            return Argument(Memory.LOGITS)
-        elif name.startswith("state_") and name[6:].isdigit():
-            return Argument(Memory.STATE, name[6:])
-        return Argument(Memory.WORKSPACE, name)
-
-    def _constants(self, owner: str, arrays: Mapping[str, Array]) -> dict[str, Argument]:
-        result = {}
-        for name, array in arrays.items():
-            key = f"{owner}.{name}"
-            self.constants[key] = np.ascontiguousarray(array, np.float32).ravel()
-            result[name] = Argument(Memory.WEIGHTS, key)
-        return result
-
-    def _call(
-        self, kernel: Scheduled, arguments: Mapping[str, Argument], family: str, source: str
-    ) -> None:
-        named = {buffer.name: arguments[buffer.name] for buffer in kernel.buffers}
-        self.calls.append(Call(kernel, named, family, source))
-
-    def _calls(
-        self,
-        kernels: Sequence[Scheduled],
-        arguments: Mapping[str, Argument],
-        family: str,
-        source: str,
-    ) -> None:
-        """Several kernels in turn; ``hidden`` and ``padded`` are what one leaves the next."""
-        own = {
-            name: Argument(Memory.WORKSPACE, f"{kernels[-1].name}.{name}")
-            for name in ("hidden", "padded")
-        }
-        for kernel in kernels:
-            self._call(kernel, {**own, **arguments}, family, source)
-
-    def _map(self, name: str) -> tuple[int, int, int]:
-        """Height, width, channels; a vector is 1 x 1."""
-        shape = self.graph.shapes[name]
-        height, width, channels = shape if len(shape) == 3 else (1, 1, shape[0])
-        return height, width, channels
 
     # Families.
 
@@ -206,25 +121,25 @@ class _Lowering:
         ``any_join``.
         """
         if join is None:
-            return 0, source, {"x": self._value(source)}
+            return 0, source, {"x": self.value(source)}
         state, features = join.inputs
-        channels = self._map(state)[2]
+        channels = self.map_of(state)[2]
         if join.begin != channels and not any_join:
             self._join(join)
-            return 0, join.out, {"x": self._value(join.out)}
-        arguments = {"x": self._value(features), "state": self._value(state)}
+            return 0, join.out, {"x": self.value(join.out)}
+        arguments = {"x": self.value(features), "state": self.value(state)}
         return channels, features, arguments
 
     def _join(self, join: Join) -> None:
-        height, width, channels = self._map(join.out)
-        state = self._map(join.inputs[0])[2]
+        height, width, channels = self.map_of(join.out)
+        state = self.map_of(join.inputs[0])[2]
         shape = Padding(height, width, channels, (0, 0, 0, 0), shift=state, begin=join.begin)
         arguments = {
-            "x": self._value(join.inputs[1]),
-            "state": self._value(join.inputs[0]),
-            "padded": self._value(join.out),
+            "x": self.value(join.inputs[1]),
+            "state": self.value(join.inputs[0]),
+            "padded": self.value(join.out),
         }
-        self._call(padding.schedule(self._name("join"), shape), arguments, "join", join.name)
+        self.call(padding.schedule(self.name("join"), shape), arguments, "join", join.name)
 
     def _inverted_residual(self, kernel: InvertedResidual) -> None:
         conv = kernel.depthwise.conv
@@ -241,19 +156,19 @@ class _Lowering:
             return
         head = kernel.stem or kernel.expand
         first = (head or kernel.depthwise).conv
-        shift, source, inputs = self._shift(kernel.join, first.inputs[0])
-        height, width, _ = self._map(conv.inputs[0])
+        shift, _, inputs = self._shift(kernel.join, first.inputs[0])
+        height, width, _ = self.map_of(conv.inputs[0])
         project = kernel.project.conv
         stem = None
         if kernel.stem is not None:
-            frame = not self._has_frame_map()
+            frame = not self.has_frame_map()
             stem = self._dense_shape(kernel.stem.conv, 0, frame=frame)
             if frame:
-                inputs = {"x": Argument(Memory.FRAME), **self._normalisation(stem.padded)}
+                inputs = {"x": Argument(Memory.FRAME), **self.normalisation(stem.padded)}
         shape = inverted_residual.InvertedResidual(
             height=height,
             width=width,
-            inputs=self._map(first.inputs[0])[2],
+            inputs=self.map_of(first.inputs[0])[2],
             hidden=int(conv.weight.shape[0]),
             outputs=int(project.weight.shape[0]),
             stride=conv.stride[0],
@@ -277,17 +192,17 @@ class _Lowering:
             weights["expand_bias"] = head.conv.bias
         unit = self.target.unit
         tiles = choose.inverted_residual(shape, self.target)
-        name = self._name("first_block" if stem else "inverted_residual")
+        name = self.name("first_block" if stem else "inverted_residual")
         scheduled = inverted_residual.schedule(name, shape, tiles, unit)
         arguments = {
             **inputs,
-            **self._constants(name, inverted_residual.pack(weights, shape, tiles, unit)),
-            "out": self._value(kernel.out),
+            **self.pack(name, inverted_residual.pack(weights, shape, tiles, unit)),
+            "out": self.value(kernel.out),
         }
         if kernel.residual is not None:
-            arguments["residual"] = self._value(kernel.residual)
+            arguments["residual"] = self.value(kernel.residual)
         family = "first convolution and block" if stem else "inverted residual"
-        self._calls(scheduled, arguments, family, kernel.name)
+        self.call_all(scheduled, arguments, family, kernel.name)
 
     def _apart(self, kernel: InvertedResidual) -> None:
         """The same as separate convolutions."""
@@ -311,7 +226,7 @@ class _Lowering:
     def _tail(self, kernel: Tail) -> None:
         conv, dense = kernel.pointwise.conv, kernel.dense
         shift, source, inputs = self._shift(kernel.join, conv.inputs[0])
-        height, width, _ = self._map(source)
+        height, width, _ = self.map_of(source)
         unit = self.target.unit
         shape = pointwise.Pointwise(
             height * width,
@@ -321,12 +236,12 @@ class _Lowering:
             activation=kernel.pointwise.activation,
         )
         tiles = choose.tail(shape, self.target)
-        name = self._name("tail")
+        name = self.name("tail")
         packed = pointwise.pack(conv.weight[:, :, 0, 0], conv.bias, tiles, unit)
         mean = Argument(Memory.WORKSPACE, f"{name}.mean")
-        self._call(
+        self.call(
             tail.schedule(name, shape, tiles, unit),
-            {**inputs, **self._constants(name, packed), "out": mean},
+            {**inputs, **self.pack(name, packed), "out": mean},
             "tail",
             conv.name,
         )
@@ -337,17 +252,17 @@ class _Lowering:
         outputs, inputs = (int(size) for size in dense.weight.shape)
         shape = pointwise.Pointwise(1, inputs, outputs)
         tiles = choose.pointwise(shape, self.target)
-        name = self._name("dense")
+        name = self.name("dense")
         packed = pointwise.pack(dense.weight, dense.bias, tiles, unit)
-        self._call(
+        self.call(
             pointwise.schedule(name, shape, tiles, unit),
-            {"x": source, **self._constants(name, packed), "out": self._value(dense.out)},
+            {"x": source, **self.pack(name, packed), "out": self.value(dense.out)},
             "dense",
             dense.name,
         )
 
     def _dense_shape(self, conv: Conv, shift: int, *, frame: bool) -> dense_conv.DenseConv:
-        height, width, channels = self._map(conv.inputs[0])
+        height, width, channels = self.map_of(conv.inputs[0])
         return dense_conv.DenseConv(
             height=height,
             width=width,
@@ -366,17 +281,17 @@ class _Lowering:
         shift, _, arguments = self._shift(kernel.join, conv.inputs[0], any_join=padded)
         has_residual = kernel.residual is not None
         if kernel.residual is not None:
-            arguments["residual"] = self._value(kernel.residual)
-        arguments["out"] = self._value(kernel.out)
+            arguments["residual"] = self.value(kernel.residual)
+        arguments["out"] = self.value(kernel.out)
         kind = kernel.activation
-        height, width, channels = self._map(conv.inputs[0])
-        frame = conv.inputs[0] == self.graph.frame and not self._has_frame_map()
+        height, width, channels = self.map_of(conv.inputs[0])
+        frame = conv.inputs[0] == self.graph.frame and not self.has_frame_map()
         if conv.pointwise and not frame:
             point = pointwise.Pointwise(
                 height * width, channels, int(conv.weight.shape[0]), shift, has_residual, kind
             )
             tiles = choose.pointwise(point, self.target)
-            name = self._name("pointwise")
+            name = self.name("pointwise")
             scheduled: tuple[Scheduled, ...] = (pointwise.schedule(name, point, tiles, unit),)
             packed = pointwise.pack(conv.weight[:, :, 0, 0], conv.bias, tiles, unit)
         elif conv.groups == 1:
@@ -387,28 +302,28 @@ class _Lowering:
                 activation=kind,
             )
             tiles = choose.dense_conv(dense, self.target)
-            name = self._name("convolution")
+            name = self.name("convolution")
             scheduled = dense_conv.schedule(name, dense, tiles, unit)
             packed = dense_conv.pack(conv.weight, conv.bias, dense, tiles, unit)
             if frame:
                 arguments["x"] = Argument(Memory.FRAME)
-                arguments.update(self._normalisation(dense.padded))
+                arguments.update(self.normalisation(dense.padded))
         elif conv.depthwise:
             window = Window(height, width, channels, conv.kernel, conv.stride, conv.padding, shift)
-            name = self._name("depthwise")
+            name = self.name("depthwise")
             scheduled = depthwise.schedule(name, window, unit, kind, has_residual)
             packed = depthwise.pack(conv.weight, conv.bias)
         else:
             name, scheduled, packed = self._grouped(kernel, shift)
-        arguments.update(self._constants(name, packed))
+        arguments.update(self.pack(name, packed))
         family = scheduled[-1].note.split(",")[0]
-        self._calls(scheduled, arguments, family, kernel.name)
+        self.call_all(scheduled, arguments, family, kernel.name)
 
     def _grouped(
         self, kernel: ConvKernel, shift: int
     ) -> tuple[str, tuple[Scheduled, ...], dict[str, Array]]:
         conv, unit = kernel.conv, self.target.unit
-        height, width, channels = self._map(conv.inputs[0])
+        height, width, channels = self.map_of(conv.inputs[0])
         shape = grouped_conv.GroupedConv(
             height=height,
             width=width,
@@ -423,16 +338,9 @@ class _Lowering:
             activation=kernel.activation,
         )
         tiles = grouped_conv.tiles_for(shape, unit)
-        name = self._name("grouped")
+        name = self.name("grouped")
         scheduled = grouped_conv.schedule(name, shape, tiles, unit)
         return name, scheduled, grouped_conv.pack(conv.weight, conv.bias, shape, tiles, unit)
-
-    def _has_frame_map(self) -> bool:
-        return any(
-            argument.name == _FRAME_MAP
-            for call in self.calls
-            for argument in call.arguments.values()
-        )
 
     # Operators by themselves.
 
@@ -444,7 +352,7 @@ class _Lowering:
             case Add():
                 self._add(operator)
             case Dense():
-                self._dense(operator, self._value(operator.inputs[0]))
+                self._dense(operator, self.value(operator.inputs[0]))
             case Join():
                 self._join(operator)
             case Mean():
@@ -462,73 +370,43 @@ class _Lowering:
     def _elementwise(
         self, shape: Elementwise, inputs: Mapping[str, str], out: str, source: str
     ) -> None:
-        name = self._name("elementwise")
-        arguments = {key: self._value(value) for key, value in inputs.items()}
-        arguments["out"] = self._value(out)
+        name = self.name("elementwise")
+        arguments = {key: self.value(value) for key, value in inputs.items()}
+        arguments["out"] = self.value(out)
         scheduled = elementwise.schedule(name, shape, self.target.unit)
-        self._call(scheduled, arguments, "elementwise", source)
+        self.call(scheduled, arguments, "elementwise", source)
 
     def _activate(self, operator: Activate) -> None:
-        height, width, channels = self._map(operator.out)
+        height, width, channels = self.map_of(operator.out)
         shape = Elementwise(height * width, channels, activation=operator.kind)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
     def _add(self, operator: Add) -> None:
-        height, width, channels = self._map(operator.out)
+        height, width, channels = self.map_of(operator.out)
         shape = Elementwise(height * width, channels, Operation.ADD)
         inputs = {"x": operator.inputs[0], "y": operator.inputs[1]}
         self._elementwise(shape, inputs, operator.out, operator.name)
 
     def _mul(self, operator: Mul) -> None:
-        height, width, channels = self._map(operator.out)
+        height, width, channels = self.map_of(operator.out)
         x, y = operator.inputs
-        gate = self._map(y) != self._map(x)
+        gate = self.map_of(y) != self.map_of(x)
         shape = Elementwise(height * width, channels, Operation.MULTIPLY, by_channel=gate)
         self._elementwise(shape, {"x": x, "y": y}, operator.out, operator.name)
 
     def _pool(self, operator: Pool) -> None:
-        height, width, channels = self._map(operator.inputs[0])
-        shape = Window(
-            height, width, channels, operator.kernel, operator.stride, operator.padding
-        )
+        height, width, channels = self.map_of(operator.inputs[0])
+        shape = Window(height, width, channels, operator.kernel, operator.stride, operator.padding)
         self._window(shape, operator.inputs[0], operator.out, operator.largest, operator.name)
 
     def _mean(self, operator: Mean) -> None:
-        height, width, channels = self._map(operator.inputs[0])
+        height, width, channels = self.map_of(operator.inputs[0])
         shape = Window(height, width, channels, (height, width))
         self._window(shape, operator.inputs[0], operator.out, False, operator.name)
 
     def _window(self, shape: Window, x: str, out: str, largest: bool, source: str) -> None:
-        name = self._name("pool")
+        name = self.name("pool")
         scheduled = pool.schedule(name, shape, self.target.unit, largest=largest)
-        arguments = {"x": self._value(x), "out": self._value(out)}
-        arguments.update(self._constants(name, pool.pack(shape, largest=largest)))
-        self._calls(scheduled, arguments, "pool", source)
-
-    # Next states.
-
-    def _keep(self, state: KeepState) -> None:
-        """Give a share of the copy to each work unit of a kernel that reads the map."""
-        (source,) = state.inputs
-        height, width, channels = self._map(source)
-        value = self._value(source)
-        shape = (height, width, channels)
-        target = Argument(Memory.NEXT_STATE, str(state.state))
-        best: tuple[int, str] | None = None
-        for number, call in enumerate(self.calls):
-            for buffer in call.kernel.buffers:
-                readable = buffer.role == "input" and call.arguments[buffer.name] == value
-                if readable and buffer.size == height * width * channels:
-                    best = best or (number, buffer.name)
-        if best is None:
-            scheduled = keep.schedule(self._name("keep"), shape, state.begin, state.end)
-            self._call(scheduled, {"x": value, "state": target}, "state", state.name)
-            return
-        number, buffer_name = best
-        call = self.calls[number]
-        name = f"next_state_{state.state}"
-        kernel = keep.along(call.kernel, buffer_name, name, shape, state.begin, state.end)
-        self.calls[number] = replace(
-            call, kernel=kernel, arguments={**call.arguments, name: target}
-        )
-
+        arguments = {"x": self.value(x), "out": self.value(out)}
+        arguments.update(self.pack(name, pool.pack(shape, largest=largest)))
+        self.call_all(scheduled, arguments, "pool", source)

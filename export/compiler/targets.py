@@ -82,9 +82,23 @@ class Target:
 
 
 _V3 = (
-    "pni ssse3 cx16 lahf_lm popcnt sse4_1 sse4_2 avx avx2 bmi1 bmi2 f16c fma abm movbe"
-).split()  # fmt: skip
-_V4 = "avx512f avx512bw avx512cd avx512dq avx512vl".split()
+    "pni",
+    "ssse3",
+    "cx16",
+    "lahf_lm",
+    "popcnt",
+    "sse4_1",
+    "sse4_2",
+    "avx",
+    "avx2",
+    "bmi1",
+    "bmi2",
+    "f16c",
+    "fma",
+    "abm",
+    "movbe",
+)
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
@@ -96,9 +110,9 @@ TARGETS: Mapping[str, Target] = {
             cpu="x86-64-v3",
             triple="x86_64-unknown-linux-gnu",
             zig="x86_64-linux-gnu.2.27",
-            features=tuple(_V3),
+            features=_V3,
             unit=AVX2,
-            core=Core(2, 2, 4, 32 << 10, 256 << 10, 32, 8),
+            core=Core(2, 2, 4, 32 << 10, 256 << 10, 24, 8),
             cores=4,
         ),
         Target(
@@ -108,9 +122,9 @@ TARGETS: Mapping[str, Target] = {
             cpu="x86-64-v4",
             triple="x86_64-unknown-linux-gnu",
             zig="x86_64-linux-gnu.2.27",
-            features=(*_V3, *_V4),
+            features=_V4,
             unit=AVX512,
-            core=Core(1, 2, 4, 32 << 10, 1 << 20, 32, 8),
+            core=Core(1, 2, 4, 32 << 10, 1 << 20, 24, 8),
             cores=4,
         ),
     )

@@ -34,6 +34,7 @@ from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
     COLUMN,
     END,
+    HALF,
     LOWEST,
     ROW,
     UNIT,
@@ -191,39 +192,36 @@ class _Lowering:
 
     def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
         registers = [
-            tirx.decl_buffer((sum(part.lanes for part in vector),), "float32", f"sum{number}")
-            for number, vector in enumerate(tile.vectors)
+            tirx.decl_buffer((part.lanes,), "float32", f"sum{number}")
+            for number, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
         largest = any(segment.largest for segment in tile.segments)
-        for register, vector in zip(registers, tile.vectors, strict=True):
-            result += self._start(tile, register, vector, env, LOWEST if largest else 0.0)
+        for register, part in zip(registers, tile.vectors, strict=True):
+            result += self._start(tile, register, part, env, LOWEST if largest else 0.0)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
-        for register, vector in zip(registers, tile.vectors, strict=True):
-            result += self._finish(tile, register, vector, env)
+        for register, part in zip(registers, tile.vectors, strict=True):
+            result += self._finish(tile, register, part, env)
         return result
 
     def _start(
-        self, tile: Tile, register: Any, vector: tuple[Part, ...], env: dict[Var, Any], zero: float
+        self, tile: Tile, register: Any, part: Part, env: dict[Var, Any], zero: float
     ) -> list[Any]:
         """First values: what is padded to whole vectors, then what is not, piece by piece."""
-        padded = [access for access in tile.start if access.buffer.role == "weight"]
-        exact = [access for access in tile.start if access.buffer.role != "weight"]
-        result, offset = [], 0
-        for part in vector:
-            here = {**env, ROW: part.row, COLUMN: part.column}
-            value = _splat(tirx.FloatImm("float32", zero), part.lanes)
-            for number, access in enumerate(padded):
-                loaded = self._load(access, here, part.lanes)
-                value = loaded if number == 0 else value + loaded
-            result.append(_put(register, offset, part.lanes, value))
-            for first, length in _valid(part, tile.columns):
-                for access in exact:
-                    value = _get(register, offset + first, length)
-                    value = value + self._load(access, here, length, first)
-                    result.append(_put(register, offset + first, length, value))
-            offset += part.lanes
+        value = _splat(tirx.FloatImm("float32", zero), part.lanes)
+        if part.folded:  # its columns are whole at the end only
+            return [_put(register, 0, part.lanes, value)]
+        padded, exact = _by_padding(tile)
+        here = {**env, ROW: part.row, COLUMN: part.column}
+        for number, access in enumerate(padded):
+            loaded = self._load(access, here, part.lanes)
+            value = loaded if number == 0 else value + loaded
+        result = [_put(register, 0, part.lanes, value)]
+        for first, length in _valid(part, tile.columns):
+            for access in exact:
+                value = _get(register, first, length) + self._load(access, here, length, first)
+                result.append(_put(register, first, length, value))
         return result
 
     def _segment(
@@ -254,46 +252,57 @@ class _Lowering:
             hints = [_number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
-        for register, vector in zip(registers, tile.vectors, strict=True):
-            lanes = sum(part.lanes for part in vector)
-            source = self._source(segment, vector, env)
-            if segment.weight:
-                here = {**env, COLUMN: vector[0].column}
-                source = source * self._load(segment.weight, here, lanes)
-            old = _get(register, 0, lanes)
-            new = tirx.max(old, source) if segment.largest else old + source
-            result.append(_put(register, 0, lanes, new))
+        for half in (0, 1) if segment.folded else (0,):
+            for register, part in zip(registers, tile.vectors, strict=True):
+                if part.folded and half == 0:
+                    continue
+                here = {**env, ROW: part.row, COLUMN: part.column, HALF: half}
+                source = self._source(segment, part, here)
+                if segment.weight:
+                    source = source * self._load(segment.weight, here, part.lanes)
+                old = _get(register, 0, part.lanes)
+                new = tirx.max(old, source) if segment.largest else old + source
+                result.append(_put(register, 0, part.lanes, new))
         return result
 
-    def _source(self, segment: Segment, vector: tuple[Part, ...], env: dict[Var, Any]) -> Any:
-        values = []
-        for part in vector:
-            here = {**env, ROW: part.row, COLUMN: part.column}
-            if segment.by_column:
-                values.append(self._load(segment.source, here, part.lanes))
-            else:
-                values.append(_splat(self._load(segment.source, here, 1), part.lanes))
-        if len(values) == 1:
-            return values[0]
-        lanes = sum(part.lanes for part in vector)
-        return tirx.Shuffle(values, [_number(lane) for lane in range(lanes)])
+    def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+        if segment.by_column:
+            return self._load(segment.source, here, part.lanes)
+        if not part.folded:
+            return _splat(self._load(segment.source, here, 1), part.lanes)
+        # Two numbers as one of 64 bits: one broadcasting load, no shuffle.
+        two = self._load(segment.source, {**here, HALF: 0}, 2)
+        wide = _splat(tirx.reinterpret("float64", two), part.lanes // 2)
+        return tirx.reinterpret(_vector_type("float32", part.lanes), wide)
 
-    def _finish(
-        self, tile: Tile, register: Any, vector: tuple[Part, ...], env: dict[Var, Any]
-    ) -> list[Any]:
+    def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """Activation and store, valid columns only."""
-        result, offset = [], 0
-        for part in vector:
-            here = {**env, ROW: part.row, COLUMN: part.column}
-            position = self._position(tile.target, here)
-            for first, length in _valid(part, tile.columns):
-                value = _get(register, offset + first, length)
-                if tile.scale != 1.0:
-                    value = value * _splat(tirx.FloatImm("float32", tile.scale), length)
-                value = tir_math.activation(tile.activation, value, length)
-                result.append(self._store(tile.target.buffer, position + first, length, value))
-            offset += part.lanes
+        here = {**env, ROW: part.row, COLUMN: part.column}
+        result = self._unfold(tile, register, part, here) if part.folded else []
+        position = self._position(tile.target, here)
+        for first, length in _valid(part, tile.columns):
+            value = _get(register, first, length)
+            if tile.scale != 1.0:
+                value = value * _splat(tirx.FloatImm("float32", tile.scale), length)
+            value = tir_math.activation(tile.activation, value, length)
+            result.append(self._store(tile.target.buffer, position + first, length, value))
         return result
+
+    def _unfold(self, tile: Tile, register: Any, part: Part, here: dict[Var, Any]) -> list[Any]:
+        """Adds the two halves of a folded accumulator and the first values, into its first lanes.
+
+        The first values are added in the order of the whole accumulators'.
+        """
+        total = _get(register, 0, part.lanes)
+        even, odd = (
+            tirx.Shuffle([total], [_number(lane) for lane in range(half, part.lanes, 2)])
+            for half in (0, 1)
+        )
+        padded, exact = _by_padding(tile)
+        value = even + odd
+        for access in (*padded, *exact):
+            value = value + self._load(access, here, part.width)
+        return [_put(register, 0, part.width, value)]
 
     # Memory
 
@@ -316,7 +325,13 @@ class _Lowering:
 
 def _valid(part: Part, columns: int) -> list[tuple[int, int]]:
     """The pieces of a part that lie below ``columns``."""
-    return pieces(max(0, min(part.lanes, columns - part.column)), part.lanes)
+    return pieces(max(0, min(part.width, columns - part.column)), part.lanes)
+
+
+def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
+    """The first values that are padded to whole vectors, and those that are not."""
+    padded = [access for access in tile.start if access.buffer.role == "weight"]
+    return padded, [access for access in tile.start if access.buffer.role != "weight"]
 
 
 def _get(register: Any, first: int, lanes: int) -> Any:

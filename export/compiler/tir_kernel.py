@@ -28,6 +28,7 @@ __all__ = [
     "BEGIN",
     "COLUMN",
     "END",
+    "HALF",
     "LOWEST",
     "ROW",
     "UNIT",
@@ -43,13 +44,15 @@ __all__ = [
     "Statement",
     "Step",
     "Tile",
+    "folded_grid",
     "grid",
-    "paired",
     "pieces",
 ]
 
 ROW = Var("row")
 COLUMN = Var("column")
+HALF = Var("half")
+"""0 and 1 in the two terms that a step of a folded segment adds."""
 BEGIN = Var("begin")
 """First work unit of this call."""
 END = Var("end")
@@ -129,11 +132,19 @@ class Copy:
 
 @dataclass(frozen=True)
 class Part:
-    """``lanes`` columns from ``column`` on of one row: an accumulator, or a part of one."""
+    """An accumulator: ``lanes`` columns from ``column`` on of one row."""
 
     row: int
     column: int
     lanes: int
+    folded: bool = False
+    """Half as many columns: the even lanes sum the first term of each step, the odd lanes the
+    second, and their sums are added at the end. So no lane is idle with 24 channels on 16 lanes."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.lanes // 2 if self.folded else self.lanes
 
 
 @dataclass(frozen=True)
@@ -158,6 +169,10 @@ class Segment:
     by_column: bool = False
     """The source differs from column to column (depthwise, pooling); otherwise it is one number
     for all columns (a matrix product)."""
+    folded: bool = False
+    """A step adds two terms, whose addresses are over HALF; the two numbers of the source are
+    neighbours. An accumulator that is folded too reads both at once, and its weights, at HALF 1,
+    are those of both terms in turn, column by column."""
     largest: bool = False
     """Keep the larger of accumulator and source, rather than their sum."""
     prefetch: Access | None = None
@@ -168,8 +183,8 @@ class Segment:
 class Tile:
     """A block of accumulators; see the module's docstring."""
 
-    vectors: tuple[tuple[Part, ...], ...]
-    """Each accumulator's parts, in order; usually one."""
+    vectors: tuple[Part, ...]
+    """The accumulators."""
     columns: int
     """Valid columns: beyond them start is not read and target not written."""
     start: tuple[Access, ...]
@@ -184,7 +199,7 @@ class Tile:
     @property
     def rows(self) -> int:
         """Pixels of the tile."""
-        return 1 + max(part.row for vector in self.vectors for part in vector)
+        return 1 + max(part.row for part in self.vectors)
 
 
 Statement = Loop | If | Fill | Copy | Tile
@@ -256,28 +271,21 @@ class Kernel:
             yield from _tiles(statement)
 
 
-def grid(rows: int, columns: int, lanes: int) -> tuple[tuple[Part, ...], ...]:
-    """Accumulators for ``rows`` x ``columns``, each of one row, columns padded to whole vectors."""
+def grid(rows: int, columns: int, lanes: int) -> tuple[Part, ...]:
+    """Accumulators for ``rows`` x ``columns``, columns padded to whole vectors."""
     return tuple(
-        (Part(row, column, lanes),) for row in range(rows) for column in range(0, columns, lanes)
+        Part(row, column, lanes) for row in range(rows) for column in range(0, columns, lanes)
     )
 
 
-def paired(rows: int, lanes: int) -> tuple[tuple[Part, ...], ...]:
-    """Accumulators for an even number of rows x 1.5 vectors of columns: three for two rows.
-
-    The third holds both rows' last half vector, so no lane is idle: 24 channels on 16 lanes. The
-    packed weights repeat the half vector: [lanes][half][half].
-    """
-    half = lanes // 2
-    vectors: list[tuple[Part, ...]] = []
-    for row in range(0, rows, 2):
-        vectors += [
-            (Part(row, 0, lanes),),
-            (Part(row + 1, 0, lanes),),
-            (Part(row, lanes, half), Part(row + 1, lanes, half)),
-        ]
-    return tuple(vectors)
+def folded_grid(rows: int, columns: int, lanes: int) -> tuple[Part, ...]:
+    """The same for some whole vectors and half a one of columns, the half folded."""
+    whole = columns - lanes // 2
+    parts = []
+    for row in range(rows):
+        parts += [Part(row, column, lanes) for column in range(0, whole, lanes)]
+        parts.append(Part(row, whole, lanes, folded=True))
+    return tuple(parts)
 
 
 def pieces(count: int, lanes: int) -> list[tuple[int, int]]:

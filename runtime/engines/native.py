@@ -30,6 +30,9 @@ ABI_VERSION = 1
 STATE_ALIGNMENT = 64
 """Bytes, SHIFTEDGE_STATE_ALIGNMENT."""
 
+OVERSUBSCRIBE = 1
+"""SHIFTEDGE_FLAG_OVERSUBSCRIBE."""
+
 STATE_SIZE_MOST = 1 << 31
 """Bytes. A library that asks for more is damaged."""
 
@@ -52,24 +55,37 @@ class NativeEngine(Engine):
     needs an engine of its own.
 
     Args:
-        path: the library, for a CPU that this one is; what the manifest of a bundle tells. Code
-            for another CPU's instructions would end the process.
+        path: the library, such as :attr:`shiftedge.runtime.bundle.Bundle.library`.
         threads: for one step, from 1; None is the cores this process may use, at most 4. More
             than those cores is lowered to them.
+        oversubscribe: start as many threads as asked for, even on fewer cores; for tests of how
+            work is split.
+        sha256: what the file must have, hexadecimal, looked at just before its code is loaded;
+            None takes it as it is.
 
     Raises:
-        ModelError: no such file, not such a library, of another version, or it did not open.
+        ModelError: no such file, not such a library, of another version, changed since ``sha256``
+            was written or since this process loaded it first, or it did not open, such as for a
+            feature that this CPU has not.
         SpecError: the library's spec is malformed or from a newer version.
     """
 
     name = "native"
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        oversubscribe: bool = False,
+        sha256: str | None = None,
+    ) -> None:
         self.path = Path(path)
         if threads is not None and not 1 <= threads < 1 << 31:
             raise ModelError(f"threads is {threads}; expected a whole number from 1.")
         if not self.path.is_file():
             raise ModelError(f"There is no compiled model {self.path}; check the path.")
+        self.digest = _digest(self.path, sha256)
         self.library = _load(self.path)
         self.version = f"ABI {ABI_VERSION}"
         self.spec = _read_spec(self.library, self.path)
@@ -79,9 +95,9 @@ class NativeEngine(Engine):
                 f"{self.path} asks for a state of {self.state_size} bytes, so it is damaged: "
                 "compile the model again."
             )
-        self.digest = _sha256(self.path)
-        self.threads = _usable(threads)
-        options = _Options(ctypes.sizeof(_Options), self.threads, 0)
+        self.threads = threads if oversubscribe and threads else _usable(threads)
+        flags = OVERSUBSCRIBE if oversubscribe else 0
+        options = _Options(ctypes.sizeof(_Options), self.threads, flags)
         self.handle = ctypes.c_void_p()
         status = self.library.shiftedge_open(ctypes.byref(options), ctypes.byref(self.handle))
         if status != 0:
@@ -106,12 +122,14 @@ class NativeSession(Session):
     def __init__(self, engine: NativeEngine) -> None:
         self._engine = engine
         self._shape = (engine.spec.height, engine.spec.width, 3)
-        self._classes = engine.spec.classes
+        self._row_bytes = 3 * engine.spec.width
+        self._packed = (self._row_bytes, 3, 1)
         self._step = engine.library.shiftedge_step
-        memory = np.zeros(engine.state_size + STATE_ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % STATE_ALIGNMENT
-        self._state = memory[start : start + engine.state_size]
-        self._state_address = self._state.ctypes.data
+        self._state = _aligned(engine.state_size)
+        # Made once: to find an array's address takes longer than to copy its logits.
+        self._logits = np.zeros(engine.spec.classes, np.float32)
+        self._logits_pointer = ctypes.c_void_p(self._logits.ctypes.data)
+        self._state_pointer = ctypes.c_void_p(self._state.ctypes.data)
 
     def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See :meth:`Session.step`. Rows may be apart, as in a cut-out of a larger picture.
@@ -125,20 +143,22 @@ class NativeSession(Session):
                 f"The image is {image.dtype} {list(image.shape)}; expected uint8 "
                 f"{list(self._shape)}."
             )
-        stride, *inner = image.strides
-        if inner != [3, 1] or not 3 * self._shape[1] <= stride < 1 << 31:
+        strides = image.strides
+        if strides[1:] != (3, 1) or not self._row_bytes <= strides[0] < 1 << 31:
             image = np.ascontiguousarray(image)
-            stride = 3 * self._shape[1]
-        logits = np.empty(self._classes, np.float32)
+            strides = self._packed
+        if strides == self._packed and image.flags.writeable:
+            # The same address as below, in a quarter of the time (0.25 us, not 0.95).
+            buffer: Any = image  # which numpy's types do not call one before Python 3.12
+            address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        else:
+            address = image.ctypes.data
         status = self._step(
-            self._engine.handle,
-            self._state_address,
-            image.ctypes.data,
-            stride,
-            logits.ctypes.data,
+            self._engine.handle, self._state_pointer, address, strides[0], self._logits_pointer
         )
         if status != 0:
             raise self._engine.failure()
+        logits: NDArray[np.float32] = self._logits.copy()
         return logits
 
     def reset(self) -> None:
@@ -156,6 +176,35 @@ class NativeSession(Session):
                 f"The states have {len(block)} bytes; expected {self._engine.state_size}."
             )
         self._state[:] = np.frombuffer(block, np.uint8)
+
+
+_digests: dict[str, bytes] = {}
+"""Real path of each library that this process has loaded -> SHA-256 of what it loaded."""
+
+
+def _digest(path: Path, expected: str | None) -> bytes:
+    """SHA-256 of the file, if that may be loaded now."""
+    digest = _sha256(path)
+    if expected is not None and digest.hex() != expected:
+        raise ModelError(
+            f"{path} has the SHA-256 {digest.hex()}; expected {expected}, so it was changed just "
+            "now: load the model again when nobody writes it."
+        )
+    # The system keeps a loaded library and gives it again for the same path, whatever the file
+    # holds by now: weights of before would run under the new file's name.
+    if _digests.setdefault(str(path.resolve()), digest) != digest:
+        raise ModelError(
+            f"{path} was replaced since this process loaded it; start the program again to use "
+            "the new one."
+        )
+    return digest
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """That many zero bytes at a multiple of :data:`STATE_ALIGNMENT`."""
+    memory = np.zeros(size + STATE_ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % STATE_ALIGNMENT
+    return memory[start : start + size]
 
 
 def _load(path: Path) -> Any:
@@ -218,7 +267,12 @@ def _usable(threads: int | None) -> int:
 
 def _sha256(path: Path) -> bytes:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions."
+        ) from error
     return digest.digest()

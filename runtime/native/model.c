@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cpu.h"
+
 /* Threads for one step where none are asked for: past four cores a frame's step gains little and
  * the rest of the board starves. */
 #define THREADS_DEFAULT_MOST 4
@@ -237,6 +239,10 @@ int shiftedge_open(const shiftedge_options *options, shiftedge_model **model) {
     if (wrong != NULL) {
         return shiftedge_fail(SHIFTEDGE_ERROR_PROGRAM,
                               "This libmodel.so is not right (%s): compile the model again.", wrong);
+    }
+    status = shiftedge_check_cpu(program->cpu_features);
+    if (status != SHIFTEDGE_OK) {
+        return status;
     }
     shiftedge_model *opened = calloc(1, sizeof *opened);
     if (opened == NULL) {

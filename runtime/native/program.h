@@ -15,7 +15,7 @@
 #pragma GCC visibility push(hidden)
 
 /* Raised with any change of this file that old tables do not survive. */
-#define SHIFTEDGE_PROGRAM_ABI 1u
+#define SHIFTEDGE_PROGRAM_ABI 2u
 
 /* Memory that a kernel's argument lies in. All begin at a multiple of 64 bytes but FRAME. No two
  * overlap. */
@@ -91,6 +91,9 @@ typedef struct shiftedge_program {
     uint64_t scratch_bytes;   /* of one thread, the most that a kernel needs; may be 0 */
     uint64_t weights_bytes;   /* may be 0 */
     const void *weights;      /* in a section mapped read-only, at a multiple of 64 bytes */
+    const char *cpu_features; /* what the CPU must have for the kernels' instructions: names of the
+                                 line flags or Features in Linux's /proc/cpuinfo that cpu.c knows,
+                                 with spaces between; NULL or "": the architecture's baseline */
 } shiftedge_program;
 
 extern const shiftedge_program shiftedge_program_table;

@@ -61,6 +61,7 @@ typedef enum shiftedge_status {
     SHIFTEDGE_ERROR_FORKED = 6,   /* the model was opened by another process */
     SHIFTEDGE_ERROR_KERNEL = 7,   /* a kernel failed */
     SHIFTEDGE_ERROR_PROGRAM = 8,  /* the library itself is wrong: compile the model again */
+    SHIFTEDGE_ERROR_CPU = 9,      /* this CPU lacks a feature that the library was compiled for */
 } shiftedge_status;
 
 /* For shiftedge_options.flags: start as many threads as asked for, even on fewer cores. Results
@@ -90,6 +91,11 @@ SHIFTEDGE_API const char *shiftedge_spec_json(void);
 SHIFTEDGE_API size_t shiftedge_state_size(void);
 
 /* Open the model: start its threads, allocate its workspace, bring the weights into memory.
+ *
+ * Before all that it looks whether this CPU has what the library was compiled for, and answers
+ * SHIFTEDGE_ERROR_CPU with a sentence that names what is missing: kernels for another CPU would end
+ * the process (SIGILL). Only shiftedge_step runs such code; loading the library and every other
+ * function are safe on any CPU of the architecture.
  *
  * options: NULL is all defaults. model: receives the handle, NULL after an error; the caller
  * closes it. Returns a shiftedge_status. */

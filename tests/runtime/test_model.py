@@ -63,12 +63,19 @@ def test_load_without_a_path_takes_the_bundled_model(
 def test_load_refuses_in_a_sentence(tmp_path: Path, tiny_onnx: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "weights.pth").write_bytes(b"")
+    bundle = tmp_path / "bundle"
     cases = [
         ({"path": tmp_path / "absent.onnx"}, "no model file"),
-        ({"path": tmp_path / "bundle"}, "is a folder; compiled bundles are not part of this"),
-        ({"path": tmp_path / "bundle", "engine": "native"}, "native runs compiled bundles"),
-        ({"path": tiny_onnx, "engine": "native"}, "use engine='onnxruntime'"),
-        ({"path": tiny_onnx, "engine": "tvm"}, "no engine 'tvm'; known are onnxruntime"),
+        ({"path": tmp_path / "absent", "engine": "native"}, "no bundle folder"),
+        ({"path": bundle}, r"holds no manifest.json, so it is no compiled bundle"),
+        ({"path": bundle, "engine": "native"}, r"holds no manifest\.json"),
+        ({"path": bundle, "engine": "onnxruntime"}, r"runs an \.onnx file, and .* is a folder"),
+        ({"path": bundle, "providers": ["cpu"]}, "providers belong to ONNX Runtime"),
+        ({"path": bundle / "manifest.json"}, "is a file of a bundle; name the bundle's folder"),
+        ({"path": bundle / "libmodel.so", "engine": "native"}, "name the bundle's folder"),
+        ({"path": tiny_onnx, "engine": "native"}, "make a bundle with `shiftedge compile`"),
+        ({"engine": "native"}, r"the bundled model, gestures\.onnx, is not compiled"),
+        ({"path": tiny_onnx, "engine": "tvm"}, "no engine 'tvm'; known are native, onnxruntime"),
         ({"path": tiny_onnx, "engine": ""}, "no engine ''"),
         ({"path": tmp_path / "weights.pth"}, "looks like a checkpoint.*shiftedge export"),
         ({"path": tiny_onnx, "threads": 0}, "threads is 0"),

@@ -4,6 +4,7 @@
     pointwise           [shift +] 1 x 1 convolution [+ residual], dense layers (one pixel)
     dense_conv          [shift +] k x k convolution [+ residual], first convolution on bytes
     tail                [shift +] 1 x 1 convolution and the mean over the image
+    grouped_conv        the same in groups: ResNeXt, ShuffleNet, depthwise multipliers
     depthwise, pool     windows over each channel by itself
     padding             a map with its border, for those that need one
     elementwise         sums, products and activations that nothing else takes in

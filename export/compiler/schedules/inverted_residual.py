@@ -142,15 +142,14 @@ def tiles_for(shape: InvertedResidual, unit: VectorUnit) -> BlockTiles:
     phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
     pixels = shape.height * shape.width if phased else shape.width
     expand = default_tiles(pixels, shape.inputs, shape.hidden, unit, line=shape.width)
-    if expand.paired:
-        expand = Tiles(min(7, pixels), 3 * unit.lanes)
     expand = Tiles(expand.rows, expand.columns, prefetch=phased)
     band = 0
     if not phased:
         row_bytes = 4 * shape.hidden * (shape.stride * shape.width + shape.out_width)
         band = best_divisor(shape.out_height, max(1, min(4, _BAND_BYTES // row_bytes)))
     project_pixels = out_pixels if phased else band * shape.out_width
-    project = default_tiles(project_pixels, shape.hidden, shape.outputs, unit)
+    even = shape.hidden % 2 == 0  # blocks of whole vectors, and what is left over
+    project = default_tiles(project_pixels, shape.hidden, shape.outputs, unit, even=even)
     window = best_divisor(shape.out_width, min(16, unit.registers - 4))
     if window < 4:
         window = min(shape.out_width, 14, unit.registers - 4)
@@ -366,7 +365,10 @@ class _Block:
             buffers=(*self._inputs(), written),
             units=self.blocks,
             prologue=(Fill(expanded.at(0), expanded.size),),
-            body=(*expand.block(UNIT), *self._depthwise(expanded, UNIT, Const(0), written)),
+            body=(
+                *expand.block(UNIT),
+                *self._depthwise(expanded, UNIT, Const(0), written),
+            ),
             scratch=(expanded,),
             flops=shape.flops - project_flops,
             note=self._note("phased"),

@@ -43,7 +43,8 @@ class Pointwise:
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     """The default tiles."""
-    return default_tiles(shape.pixels, shape.inputs, shape.outputs, unit)
+    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0
+    return default_tiles(shape.pixels, shape.inputs, shape.outputs, unit, even=even)
 
 
 def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:

@@ -10,7 +10,7 @@ Weights are packed in the order they are read: [block][input][column of the bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from shiftedge.export.compiler.schedules.tiles import Tiles
 from shiftedge.export.compiler.tir_index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.tir_kernel import (
     COLUMN,
+    HALF,
     ROW,
     Access,
     Buffer,
@@ -31,8 +32,8 @@ from shiftedge.export.compiler.tir_kernel import (
     Statement,
     Step,
     Tile,
+    folded_grid,
     grid,
-    paired,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Product",
     "Stretch",
     "blocked_stretches",
+    "even",
     "pack_bias",
     "pack_weights",
     "packed_size",
@@ -89,14 +91,14 @@ class Product:
 
     def __post_init__(self) -> None:
         tiles = self.tiles
-        whole = 3 * self.lanes // 2 if tiles.paired else self.lanes
-        if tiles.columns % whole or (
-            tiles.paired and (tiles.columns != whole or self.outputs % whole)
-        ):
+        rest = self.lanes // 2 if tiles.folded else 0
+        if tiles.columns % self.lanes != rest or (tiles.folded and self.outputs % tiles.columns):
             raise ValueError(
-                f"{self.outputs} channels in blocks of {tiles.columns}: "
-                f"{'paired tiles take' if tiles.paired else 'blocks are'} multiples of {whole}"
+                f"{self.outputs} channels in blocks of {tiles.columns}: blocks are multiples of "
+                f"{self.lanes}{' and a half, and divide the channels' if tiles.folded else ''}"
             )
+        if tiles.folded and not even(self.stretches):
+            raise ValueError("folded tiles take inputs in even numbers from each buffer")
 
     @property
     def blocks(self) -> int:
@@ -180,14 +182,9 @@ class Product:
             activation=self.activation,
         )
 
-    def _vectors(self, rows: int, columns: int) -> tuple[tuple[Part, ...], ...]:
-        if not self.tiles.paired:
-            return grid(rows, columns, self.lanes)
-        vectors = paired(rows // 2 * 2, self.lanes)
-        if rows % 2:  # an odd last pixel by itself, its last vector half idle
-            half = Part(rows - 1, self.lanes, self.lanes // 2)
-            vectors += ((Part(rows - 1, 0, self.lanes),), (half,))
-        return vectors
+    def _vectors(self, rows: int, columns: int) -> tuple[Part, ...]:
+        make = folded_grid if self.tiles.folded else grid
+        return make(rows, columns, self.lanes)
 
     def _segment(
         self, stretch: Stretch, block: Index, tile: Index, columns: int, here: dict[Var, IndexLike]
@@ -201,7 +198,21 @@ class Product:
             last = self.weight.size - _CACHE_LINE
             ahead = self.weight.at(minimum((block + 1) * size + line, last))
         source = _replace(stretch.source, here)
-        return Segment(stretch.steps, source, weight, prefetch=ahead)
+        if not self.tiles.folded:
+            return Segment(stretch.steps, source, weight, prefetch=ahead)
+        *outer, inner = stretch.steps
+        two = Var("two")
+        halves: dict[Var, IndexLike] = {inner.variable: two * 2 + HALF}
+        first = stretch.row.replace({inner.variable: two * 2})
+        # Both terms' whole vectors, then the half vectors of both in turn.
+        whole = columns - self.lanes // 2
+        place = block * size + first * columns + HALF * whole + COLUMN
+        return Segment(
+            (*outer, Step(two, inner.extent // 2)),
+            _replace(source, halves),
+            self.weight.at(place),
+            folded=True,
+        )
 
 
 def blocked_stretches(source: Buffer, pixels: int, inputs: int, block: int) -> tuple[Stretch, ...]:
@@ -228,8 +239,8 @@ def pack_weights(weight: Array, tiles: Tiles, lanes: int) -> Array:
     packed = []
     for first in range(0, len(weight), tiles.columns):
         block = weight[first : first + tiles.columns].T
-        if tiles.paired:
-            packed.append(np.concatenate([block, block[:, lanes:]], axis=1).ravel())
+        if tiles.folded:
+            packed.append(_fold(block, tiles.columns - lanes // 2).ravel())
         else:
             width = _width(block.shape[1], tiles, lanes)
             packed.append(np.pad(block, ((0, 0), (0, width - block.shape[1]))).ravel())
@@ -250,7 +261,23 @@ def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:
 
 def _width(columns: int, tiles: Tiles, lanes: int) -> int:
     """Numbers a step's weights take in a block of ``columns``."""
-    return 2 * lanes if tiles.paired else -(-columns // lanes) * lanes
+    return columns if tiles.folded else -(-columns // lanes) * lanes
+
+
+def _fold(block: Array, whole: int) -> Array:
+    """(inputs, columns) as [two inputs][their whole columns; the others, the two in turn]."""
+    even, odd = block[0::2], block[1::2]
+    halves = np.stack([even[:, whole:], odd[:, whole:]], axis=2).reshape(len(even), -1)
+    return np.concatenate([even[:, :whole], odd[:, :whole], halves], axis=1)
+
+
+def even(parts: Sequence[Stretch]) -> bool:
+    """Whether each stretch's innermost loop takes inputs in even numbers, from an even one on."""
+    return all(
+        stretch.steps[-1].extent % 2 == 0
+        and stretch.row.evaluate({step.variable: 0 for step in stretch.steps}) % 2 == 0
+        for stretch in parts
+    )
 
 
 def _replace(access: Access, values: dict[Var, IndexLike]) -> Access:

@@ -35,18 +35,16 @@ __all__ = ["schedule", "tiles_for"]
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     """The default tiles."""
     tiles = default_tiles(shape.pixels, shape.inputs, shape.outputs, unit)
-    if tiles.paired:
-        tiles = Tiles(7, 2 * unit.lanes) if unit.registers >= 32 else Tiles(6, 2 * unit.lanes)
     return replace(tiles, blocks_outer=True)
 
 
 def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:
     """The kernel: parameters x, [state], weight, bias, out; out is the mean, (outputs,).
 
-    Weights are packed by ``pointwise.pack``. A residual is refused, and so are paired tiles.
+    Weights are packed by ``pointwise.pack``. A residual is refused, and so are folded tiles.
     """
-    if shape.residual or tiles.paired:
-        raise ValueError(f"{name}: the tail takes no residual and no paired tiles")
+    if shape.residual or tiles.folded:
+        raise ValueError(f"{name}: the tail takes no residual and no folded tiles")
     lanes, columns = unit.lanes, tiles.columns
     x = Buffer("x", shape.pixels * shape.inputs)
     state = Buffer("state", shape.pixels * max(1, shape.shift))

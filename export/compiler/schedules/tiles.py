@@ -27,9 +27,10 @@ class Tiles:
 
     rows: int
     columns: int
-    """A multiple of the lanes; or 1.5 times the lanes if ``paired``."""
-    paired: bool = False
-    """Two pixels share three vectors, see ``tir_kernel.paired``; ``rows`` must be even."""
+    """A multiple of the lanes; and half the lanes more if ``folded``."""
+    folded: bool = False
+    """The half vector sums even and odd inputs in turn, see ``tir_kernel.Part``: no lane is idle
+    with 24 channels on 16 lanes. Inputs come in even numbers from each buffer."""
     prefetch: bool = True
     """Ask for the next block's weights while this one's are used. Worth 10% of the whole step."""
     blocks_outer: bool = True
@@ -54,19 +55,23 @@ _WIDE_ROWS = {1: 14, 2: 14, 3: 7, 4: 6}
 _NARROW_ROWS = {1: 12, 2: 6}
 
 
-def default_tiles(pixels: int, inputs: int, outputs: int, unit: VectorUnit, line: int = 0) -> Tiles:
+def default_tiles(
+    pixels: int, inputs: int, outputs: int, unit: VectorUnit, line: int = 0, *, even: bool = False
+) -> Tiles:
     """Tiles that are good without a search: as many accumulators as registers allow, less spill.
 
     On AVX-512 7x48, 14x32 and 6x64 were measured best, by which divides the channels. A step of
     14 rows loads 16 vectors for 28 multiply-adds, of 7x48 10 for 21; two vectors of weights and
     one of features stay outside the accumulators. With ``line``, an image's width, a tile is whole
-    rows or divides one where that costs little, so that addresses need no division.
+    rows or divides one where that costs little, so that addresses need no division. ``even``:
+    inputs come in even numbers from each buffer, as folded tiles need.
     """
     lanes = unit.lanes
-    if 2 * outputs % (3 * lanes) == 0 and outputs % lanes and pixels > 1:
-        rows = min(8 if unit.registers >= 32 else 4, pixels // 2 * 2)
-        rows = max(2, _fitting(rows, line) // 2 * 2)
-        return Tiles(rows, 3 * lanes // 2, paired=True, blocks_outer=False)
+    if even and 2 * outputs % (3 * lanes) == 0 and outputs % lanes and lanes >= 8:
+        # One and a half vectors across; beside the sums, weights of two inputs.
+        rows = min(pixels, 12 if unit.registers >= 32 else 6)
+        rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
+        return Tiles(rows, 3 * lanes // 2, folded=True, blocks_outer=False)
     vectors = -(-outputs // lanes)
     wide = unit.registers >= 32
     # By preference: no channel block left over, then the squarest tile.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run
+from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run, shifted
 
 from shiftedge.export.compiler import tir
 from shiftedge.export.compiler.graph import Activation
@@ -69,17 +69,17 @@ def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
 
 SHAPES = st.builds(
     DenseConv,
-    height=st.integers(3, 10),
-    width=st.integers(3, 17),
-    inputs=st.sampled_from([1, 3, 7, 16, 33]),
+    height=st.integers(1, 10),
+    width=st.integers(1, 17),
+    inputs=st.sampled_from([1, 3, 7, 16, 33, 97]),
     outputs=st.sampled_from([1, 3, 7, 16, 24, 64, 97]),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 2), st.integers(1, 3)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
-    shift=st.integers(0, 33),
+    shift=st.sampled_from([0, 1, 5, -1, 97]),
     residual=st.booleans(),
     activation=st.sampled_from([Activation.NONE, Activation.RELU, Activation.HARD_SWISH]),
-).map(lambda shape: dataclasses.replace(shape, shift=min(shape.shift, shape.inputs)))
+).map(lambda shape: dataclasses.replace(shape, shift=shifted(shape.shift, shape.inputs)))
 
 
 @settings(max_examples=14, deadline=None)
@@ -87,6 +87,21 @@ SHAPES = st.builds(
 def test_any_shape_is_right_and_the_same_in_any_split(shape, cuts):
     if shape.out_height > 0 and shape.out_width > 0:
         verify(shape, cuts)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (1, 7), (7, 1)])
+@pytest.mark.parametrize("inputs", [1, 97])
+def test_a_map_of_one_pixel(kernel, inputs):
+    sides = (kernel[0] // 2, kernel[1] // 2) * 2
+    verify(DenseConv(1, 1, inputs, 7, kernel, (2, 2), sides, shift=inputs - 1), (1,))
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_the_shortcut_of_a_strided_block(size):
+    """1 x 1 of stride 2, as ResNet halves a map; an odd size leaves no row over."""
+    shape = DenseConv(size, size, 32, 48, (1, 1), (2, 2), residual=True, activation=Activation.RELU)
+    assert shape.out_height == shape.out_width == 4
+    verify(shape, (1, 2))
 
 
 @pytest.mark.parametrize(("size", "outputs", "kernel"), [(14, 32, 3), (15, 24, 3), (21, 8, 7)])

@@ -18,13 +18,13 @@ from shiftedge.export.compiler.schedules.elementwise import Elementwise, Operati
 UNIT = host_unit()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     pixels=st.integers(1, 80),
     channels=st.sampled_from([1, 3, 7, 16, 33, 97]),
     operation=st.sampled_from(Operation),
     by_channel=st.booleans(),
-    activation=st.sampled_from([Activation.NONE, Activation.RELU, Activation.SIGMOID]),
+    activation=st.sampled_from(Activation),
     cuts=st.lists(st.integers(0, 80), max_size=2),
 )
 def test_any_shape_is_right_and_the_same_in_any_split(

@@ -132,10 +132,10 @@ def test_without_an_expand(channels, stride):
 
 def test_text_of_a_band():
     shape = InvertedResidual(56, 56, 24, 144, 24, shift=3, residual=True)
-    tiles = BlockTiles(2, Tiles(7, 48), 14, Tiles(8, 24, paired=True))
+    tiles = BlockTiles(2, Tiles(7, 48), 14, Tiles(8, 24, folded=True))
     [kernel] = inverted_residual.schedule("block", shape, tiles, AVX512)
     expand, depthwise, project = kernel.tiles()
-    assert [len(tile.vectors) for tile in (expand, depthwise, project)] == [21, 14, 12]
+    assert [len(tile.vectors) for tile in (expand, depthwise, project)] == [21, 14, 16]
     assert [segment.source.buffer.name for segment in expand.segments] == ["state", "x"]
     assert "for padded row in unit*2 + min(unit - begin, 1)*2 .. unit*2 + 4:" in kernel.text()
     assert kernel.units == 28

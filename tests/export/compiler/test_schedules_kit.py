@@ -124,5 +124,10 @@ def activate(kind: Activation, x: np.ndarray) -> np.ndarray:
     }[kind]
 
 
+def shifted(shift: int, channels: int) -> int:
+    """``shift`` of at most all ``channels``; -1 for all but one."""
+    return channels - 1 if shift < 0 else min(shift, channels)
+
+
 def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
     return (scale * rng.standard_normal(shape)).astype(np.float32)

@@ -69,12 +69,20 @@ def test_any_tile_is_right(rows, vectors, outer, prefetch, pixels, outputs):
     verify(Pointwise(pixels, 9, outputs, 2, True, Activation.RELU6), tiles, (1, 3))
 
 
-@pytest.mark.parametrize("pixels", [1, 2, 7, 16, 49])
+@pytest.mark.parametrize("pixels", [1, 7, 49])
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_two_pixels_share_three_vectors(pixels, blocks):
-    columns = 3 * UNIT.lanes // 2
-    tiles = Tiles(8, columns, paired=True)
-    verify(Pointwise(pixels, 13, blocks * columns, 3, True), tiles, (2,))
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_a_folded_half_vector(pixels, blocks, whole):
+    columns = whole * UNIT.lanes + UNIT.lanes // 2
+    tiles = Tiles(8, columns, folded=True)
+    shape = Pointwise(pixels, 14, blocks * columns, 4, True, Activation.RELU6)
+    verify(shape, tiles, (2,))
+
+
+def test_a_folded_half_vector_takes_inputs_two_by_two():
+    tiles = Tiles(8, 24, folded=True)
+    with pytest.raises(ValueError, match="even numbers"):
+        pointwise.schedule("pointwise", Pointwise(14, 14, 24, 3), tiles, AVX512)
 
 
 @pytest.mark.parametrize("unit", runnable_units(), ids=lambda unit: f"{unit.lanes}lanes")
@@ -122,7 +130,7 @@ def test_nothing_spills_and_everything_fuses_on_avx512_and_avx2():
 
 @pytest.mark.parametrize(
     ("outputs", "tiles"),
-    [(64, Tiles(7, 40)), (40, Tiles(8, 24, paired=True)), (96, Tiles(8, 48, paired=True))],
+    [(64, Tiles(7, 40)), (40, Tiles(8, 24, folded=True)), (96, Tiles(8, 48, folded=True))],
 )
 def test_tiles_that_do_not_fit_are_refused(outputs, tiles):
     with pytest.raises(ValueError, match="multiples of"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import activate, check, host_unit, normal
+from test_schedules_kit import activate, check, host_unit, normal, shifted
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import pointwise, tail
@@ -22,16 +22,16 @@ UNIT = host_unit()
 @settings(max_examples=10, deadline=None)
 @given(
     pixels=st.integers(1, 50),
-    inputs=st.sampled_from([1, 7, 32]),
+    inputs=st.sampled_from([1, 3, 7, 32, 97]),
     outputs=st.sampled_from([1, 3, 16, 31, 64, 97]),
-    shift=st.integers(0, 7),
+    shift=st.sampled_from([0, 1, 5, -1, 97]),
     activation=st.sampled_from([Activation.NONE, Activation.RELU6, Activation.SWISH]),
     cuts=st.lists(st.integers(0, 9), max_size=2),
 )
 def test_any_shape_is_right_and_the_same_in_any_split(
     pixels, inputs, outputs, shift, activation, cuts
 ):
-    shift = min(shift, inputs)
+    shift = shifted(shift, inputs)
     shape = Pointwise(pixels, inputs, outputs, shift, activation=activation)
     tiles = tail.tiles_for(shape, UNIT)
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import activate, compiled, host_unit, normal, run
+from test_schedules_kit import activate, compiled, host_unit, normal, run, shifted
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import depthwise, keep, pool
@@ -20,14 +20,14 @@ from shiftedge.export.compiler.schedules.window import Window
 UNIT = host_unit()
 SHAPES = st.builds(
     Window,
-    height=st.integers(3, 9),
-    width=st.integers(3, 17),
+    height=st.integers(1, 9),
+    width=st.integers(1, 17),
     channels=st.sampled_from([1, 3, 7, 16, 31, 33, 97]),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 6)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 2)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
-    shift=st.integers(0, 97),
-).map(lambda shape: dataclasses.replace(shape, shift=min(shape.shift, shape.channels)))
+    shift=st.sampled_from([0, 1, 5, -1, 97]),
+).map(lambda shape: dataclasses.replace(shape, shift=shifted(shape.shift, shape.channels)))
 
 
 def windows(shape: Window, x, state, fill: float) -> np.ndarray:
@@ -55,9 +55,14 @@ def verify(kernels, arrays, expected, cuts) -> None:
     np.testing.assert_array_equal(*results, err_msg="depends on the split")
 
 
-@settings(max_examples=12, deadline=None)
-@given(shape=SHAPES, residual=st.booleans(), cuts=st.lists(st.integers(0, 12), max_size=2))
-def test_depthwise(shape, residual, cuts):
+@settings(max_examples=14, deadline=None)
+@given(
+    shape=SHAPES,
+    residual=st.booleans(),
+    activation=st.sampled_from(Activation),
+    cuts=st.lists(st.integers(0, 12), max_size=2),
+)
+def test_depthwise(shape, residual, activation, cuts):
     if shape.out_height <= 0 or shape.out_width <= 0:
         return
     rng = np.random.default_rng(shape.channels)
@@ -68,29 +73,41 @@ def test_depthwise(shape, residual, cuts):
     more = normal(rng, shape.out_height, shape.out_width, shape.channels)
     taps = weight.reshape(shape.channels, -1).T.astype(np.float64)
     expected = (windows(shape, x, state, 0.0) * taps).sum(axis=2) + bias + residual * more
-    kernels = depthwise.schedule("depthwise", shape, UNIT, Activation.RELU6, residual)
+    kernels = depthwise.schedule("depthwise", shape, UNIT, activation, residual)
     arrays = {"x": x, "state": state, "residual": more, **depthwise.pack(weight, bias)}
-    verify(kernels, arrays, activate(Activation.RELU6, expected), cuts)
+    verify(kernels, arrays, activate(activation, expected), cuts)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(shape=SHAPES, largest=st.booleans(), cuts=st.lists(st.integers(0, 12), max_size=2))
 def test_pools(shape, largest, cuts):
-    rows = shape.padding if largest else (0, 0, 0, 0)
-    rows = tuple(min(n, k - 1) for n, k in zip(rows, shape.kernel * 2, strict=True))
+    rows = tuple(min(n, k - 1) for n, k in zip(shape.padding, shape.kernel * 2, strict=True))
     shape = dataclasses.replace(shape, padding=rows, shift=0)
     if shape.out_height <= 0 or shape.out_width <= 0:
         return
     x = normal(np.random.default_rng(1), shape.height, shape.width, shape.channels)
-    taps = windows(shape, x, x[..., :0], -np.inf)
-    expected = taps.max(axis=2) if largest else taps.mean(axis=2)
-    verify(pool.schedule("pool", shape, UNIT, largest=largest), {"x": x}, expected, cuts)
+    # Padding is NaN here, which the mean leaves out, and the largest too.
+    taps = windows(shape, x, x[..., :0], np.nan)
+    expected = np.nanmax(taps, axis=2) if largest else np.nanmean(taps, axis=2)
+    kernels = pool.schedule("pool", shape, UNIT, largest=largest)
+    verify(kernels, {"x": x, **pool.pack(shape, largest=largest)}, expected, cuts)
 
 
-def test_a_mean_with_padding_is_refused():
-    shape = Window(8, 8, 16, (3, 3), (2, 2), (1, 1, 1, 1))
-    with pytest.raises(ValueError, match="mean over a window with padding"):
-        pool.schedule("pool", shape, UNIT, largest=False)
+@pytest.mark.parametrize("channels", [1, 16 * UNIT.lanes + 7])
+def test_a_mean_along_a_border(channels):
+    shape = Window(4, 5, channels, (3, 3), (2, 2), (1, 1, 1, 1))
+    x = normal(np.random.default_rng(1), 4, 5, channels)
+    expected = np.nanmean(windows(shape, x, x[..., :0], np.nan), axis=2)
+    share = pool.pack(shape, largest=False)
+    np.testing.assert_allclose(1 / share["share"], [[4, 6, 4], [6, 9, 6]])
+    verify(pool.schedule("pool", shape, UNIT, largest=False), {"x": x, **share}, expected, (1,))
+
+
+@pytest.mark.parametrize("padding", [(0, 3, 0, 0), (0, 0, 2, 0)])
+@pytest.mark.parametrize("largest", [True, False])
+def test_windows_of_nothing_but_padding_are_refused(padding, largest):
+    with pytest.raises(ValueError, match="reaches past a window"):
+        pool.schedule("pool", Window(8, 8, 4, (2, 3), (1, 1), padding), UNIT, largest=largest)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 3), (2, 7), (0, 17), (16, 17)])

@@ -28,8 +28,8 @@ from shiftedge.export.compiler.tir_kernel import (
     Segment,
     Step,
     Tile,
+    folded_grid,
     grid,
-    paired,
     pieces,
 )
 
@@ -131,13 +131,8 @@ def test_the_prototype_of_a_kernel():
 
 
 def test_accumulators_cover_each_element_once():
-    for vectors, rows, columns in ((grid(3, 40, 16), 3, 48), (paired(6, 16), 6, 24)):
-        cells = [
-            (part.row, part.column + lane)
-            for vector in vectors
-            for part in vector
-            for lane in range(part.lanes)
-        ]
+    for parts, rows, columns in ((grid(3, 40, 16), 3, 48), (folded_grid(5, 40, 16), 5, 40)):
+        cells = [(part.row, part.column + lane) for part in parts for lane in range(part.width)]
         assert sorted(cells) == [(row, column) for row in range(rows) for column in range(columns)]
 
 

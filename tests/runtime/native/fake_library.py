@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,40 @@ def build(command: list[str], output: Path, sources: list[Path], *flags: str) ->
     run = subprocess.run(line, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return output
+
+
+def run_program(
+    line: Sequence[str | Path],
+    *,
+    timeout_s: int = 120,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, whatever that is; nothing that it started outlives this call.
+
+    A program that hangs may have a child that spins (a sanitizer after a fork does), which would
+    go on for ever once its parent is killed. So both get a process group of their own, which is
+    killed as one, and a limit of processor time that holds even if this process dies first.
+    """
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (4 * timeout_s, 4 * timeout_s))
+
+    process = subprocess.Popen(
+        [str(word) for word in line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=limit,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # nobody of the group is left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def tasks() -> set[str]:

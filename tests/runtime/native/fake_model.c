@@ -191,6 +191,8 @@ static const shiftedge_buffer classify_buffers[] = {
 #define FAKE_FINGERPRINT 0x1122334455667788
 #endif
 
+/* -DFAKE_CPU_FEATURES="..." is what the kernels would need. */
+
 static const shiftedge_kernel kernels[] = {
     {"normalise", normalise, normalise_buffers, 3, H},
     {"shift", shift, shift_buffers, 4, FAKE_BROKEN == 1 ? 0 : H},
@@ -219,5 +221,8 @@ const shiftedge_program shiftedge_program_table = {
     .workspace_bytes = WORKSPACE_BYTES,
     .scratch_bytes = FAKE_BROKEN == 9 ? 16 : SCRATCH_BYTES,
     .weights_bytes = sizeof constants,
+#ifdef FAKE_CPU_FEATURES
+    .cpu_features = FAKE_CPU_FEATURES,
+#endif
     .weights = FAKE_BROKEN == 7 ? (const char *)&constants + 4 : (const char *)&constants,
 };

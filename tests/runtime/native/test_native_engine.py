@@ -6,6 +6,7 @@ import gc
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,7 @@ def test_the_library_is_closed_with_the_engine(fake: Fake, native_frames: Frames
 
 
 def _step_in_a_child(engine: NativeEngine, frame: NDArray[np.uint8], block: bytes) -> None:
+    signal.alarm(50)  # however it hangs, and whatever becomes of its parent
     with pytest.raises(ModelError, match="opened before a fork"):
         engine.open_session().step(frame)
     session = NativeEngine(engine.path, threads=2).open_session()
@@ -179,11 +181,16 @@ def test_fork(engine: NativeEngine, native_frames: Frames) -> None:
     session.step(native_frames[0])
     context = multiprocessing.get_context("fork")
     child = context.Process(
-        target=_step_in_a_child, args=(engine, native_frames[1], session.save())
+        target=_step_in_a_child,
+        args=(engine, native_frames[1], session.save()),
+        daemon=True,
     )
     child.start()
-    child.join(60)
-    assert child.exitcode == 0
+    try:
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
     session.step(native_frames[1])
 
 

@@ -10,7 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_library import DRIVER, FAKE, HERE, LIBRARY, NATIVE, RUNTIME, Fake, build, compilers
+from fake_library import (
+    DRIVER,
+    FAKE,
+    HERE,
+    LIBRARY,
+    NATIVE,
+    RUNTIME,
+    Fake,
+    build,
+    compilers,
+    run_program,
+    wait_until,
+)
 
 TARGETS = ("x86_64-linux-gnu.2.27", "aarch64-linux-gnu.2.27", "arm-linux-gnueabihf.2.27")
 PARTS = 9
@@ -20,17 +32,27 @@ PARTS = 9
 def run_driver(path: Path) -> None:
     # A sanitizer's findings end the program, and its own settings come from here alone.
     keep = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
-    run = subprocess.run(
-        [str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**keep, "TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=1"},
-    )
+    own = {"TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=1"}
+    run = run_program([path], environment={**keep, **own})
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
     assert run.stdout.count("ok ") == PARTS
+
+
+def test_a_child_that_hangs_dies_with_its_test(tmp_path: Path) -> None:
+    told = tmp_path / "child"
+    line = ["sh", "-c", f"sleep 1000 & echo $! > {told}; wait"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_program(line, timeout_s=1)
+    child = Path("/proc") / told.read_text().strip() / "stat"
+
+    def gone() -> bool:
+        try:
+            return child.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            return True
+
+    wait_until(gone)
 
 
 def test_driver(compiler: list[str], tmp_path: Path) -> None:
@@ -51,7 +73,7 @@ def test_driver_under_a_sanitizer(sanitizer: str, tmp_path: Path) -> None:
     line = [path, *flags, str(probe), "-o", str(tmp_path / "probe")]
     if subprocess.run(line, capture_output=True, check=False).returncode != 0:
         pytest.skip(f"this {Path(path).name} has no -fsanitize={sanitizer}")
-    started = subprocess.run([str(tmp_path / "probe")], capture_output=True, check=False)
+    started = run_program([tmp_path / "probe"], timeout_s=30)
     if started.returncode != 0:
         pytest.skip(f"this system does not run programs with -fsanitize={sanitizer}")
     run_driver(build([path], tmp_path / "driver", [*RUNTIME, *DRIVER], *flags))
@@ -68,15 +90,14 @@ def test_a_sanitizer_would_speak_up(tmp_path: Path) -> None:
     source.write_text(text.replace("pool_barrier(model->pool);", ";"))
     runtime = [source if file.name == "step.c" else file for file in RUNTIME]
     driver = build([path], tmp_path / "driver", [*runtime, *DRIVER], "-fsanitize=thread", "-g")
-    run = subprocess.run([str(driver)], capture_output=True, check=False, timeout=120)
-    assert run.returncode != 0
+    assert run_program([driver]).returncode != 0
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_measuring_program(compiler: list[str], tmp_path: Path, threads: int) -> None:
     path = build(compiler, tmp_path / "latency", [*RUNTIME, HERE / "latency.c"])
-    line = [str(path), str(threads), "200", "1"]
-    run = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60)
+    run = run_program([path, str(threads), "200", "1"], timeout_s=60)
+    assert run.returncode == 0
     assert "step of 18 empty kernels" in run.stdout
 
 

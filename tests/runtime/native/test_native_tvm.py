@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_library import HERE, RUNTIME, build
+from fake_library import HERE, RUNTIME, build, run_program
 
 COMPILE = """
 import sys
@@ -45,20 +45,20 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run_program(compiler: list[str], folder: Path, kernel: Path, *flags: str) -> list[str]:
+def run_kernel(compiler: list[str], folder: Path, kernel: Path, *flags: str) -> list[str]:
     sources = [*RUNTIME, HERE / "tvm_program.c", kernel]
     path = build(compiler, folder / "program", sources, *flags, "-lm")
-    return subprocess.run(
-        [str(path)], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    run = run_program([path])
+    assert run.returncode == 0
+    return run.stdout.splitlines()
 
 
 def test_a_kernel_gets_its_arguments(compiler: list[str], tmp_path: Path, kernel: Path) -> None:
-    assert run_program(compiler, tmp_path, kernel) == ["wrong: 0", "wrong: 0"]
+    assert run_kernel(compiler, tmp_path, kernel) == ["wrong: 0", "wrong: 0"]
 
 
 def test_what_it_says_of_a_mismatch(compiler: list[str], tmp_path: Path, kernel: Path) -> None:
-    for line in run_program(compiler, tmp_path, kernel, "-DROWS=23"):
+    for line in run_kernel(compiler, tmp_path, kernel, "-DROWS=23"):
         assert line.startswith("Kernel scale failed with code -1 (")
         assert "shape" in line
         assert "expected 24" in line

@@ -1,0 +1,201 @@
+"""Grouped convolution, neither dense nor one filter a channel: ResNeXt, ShuffleNet, multipliers.
+
+Applies to any number of groups that divides inputs and outputs, any kernel (1 x 1 too), stride and
+padding, with a bias, an activation and at most one residual and one shift. Depthwise convolutions
+with a multiplier are the case of one input channel a group; of one filter a channel ``depthwise``
+is faster. Two kernels, as for ``dense_conv``: ``padding`` where there is a border or a shift, then
+a packed product a group.
+
+A group's output channels are padded to vectors no wider than they need: 4 channels a group take
+vectors of 4 on every target, so NEON runs at full width and AVX-512 at a quarter, with no lane
+computed in vain. Work units are tiles of pixels, times groups, times blocks of a group's channels.
+
+Reached with 3 x 3 on a Zen 4 core, of 118 GFLOP/s: 116 with 2 groups of 64 channels, 91 with 32 of
+32, 77 with 32 of 8, 37 with 32 of 4; with a multiplier of 2, 9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules import padding, product
+from shiftedge.export.compiler.schedules.padding import Padding
+from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
+from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
+from shiftedge.export.compiler.tir_index import Index, Var
+from shiftedge.export.compiler.tir_kernel import UNIT, Buffer, Kernel, Step
+
+__all__ = ["GroupedConv", "pack", "schedule", "tiles_for"]
+
+Array = NDArray[np.float32]
+_WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
+
+
+@dataclass(frozen=True)
+class GroupedConv:
+    """Shape of a grouped convolution."""
+
+    height: int
+    width: int
+    inputs: int
+    outputs: int
+    groups: int
+    kernel: tuple[int, int]
+    """Height, width."""
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Rows above, columns left, rows below, columns right; zeros."""
+    shift: int = 0
+    """Channels that come from the state; 0 for no shift."""
+    residual: bool = False
+    activation: Activation = Activation.NONE
+
+    @property
+    def padded(self) -> Padding:
+        """The input with its border."""
+        return Padding(self.height, self.width, self.inputs, self.padding, self.shift)
+
+    @property
+    def out_height(self) -> int:
+        return (self.padded.rows - self.kernel[0]) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        padded = self.width + self.padding[1] + self.padding[3]
+        return (padded - self.kernel[1]) // self.stride[1] + 1
+
+    @property
+    def group_inputs(self) -> int:
+        """Input channels of a group."""
+        return self.inputs // self.groups
+
+    @property
+    def group_outputs(self) -> int:
+        """Output channels of a group."""
+        return self.outputs // self.groups
+
+    @property
+    def depth(self) -> int:
+        """Products summed for one output."""
+        return self.kernel[0] * self.kernel[1] * self.group_inputs
+
+
+def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
+    """The default tiles of one group, for vectors as wide as a group needs.
+
+    ``blocks_outer``: all pixels for one group, then the next, so that weights larger than the cache
+    are read once. Otherwise all groups for one tile of pixels: every cache line of features is
+    then used while it is near.
+    """
+    narrow = VectorUnit(_lanes(shape, unit), unit.registers)
+    pixels = shape.out_height * shape.out_width
+    tiles = default_tiles(pixels, shape.depth, shape.group_outputs, narrow, line=shape.out_width)
+    outer = 4 * shape.outputs * shape.depth > _WEIGHTS_IN_CACHE
+    # What follows a block is another group's, which the product's prefetch knows nothing of.
+    return replace(tiles, blocks_outer=outer, prefetch=False)
+
+
+def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
+    """``name_padded`` (x, [state], padded) where needed, then ``name``.
+
+    Parameters of the latter: padded, or x where nothing is padded; weight, bias, [residual], out.
+    ``tiles.columns`` is a multiple of a group's lanes, which may be fewer than the unit's. Folded
+    tiles are refused.
+    """
+    _check(name, shape)
+    if tiles.folded:
+        raise ValueError(f"{name}: grouped convolutions take no folded tiles")
+    lanes, border = _lanes(shape, unit), shape.padded
+    tiles = replace(tiles, prefetch=False)
+    pixels, outputs = shape.out_height * shape.out_width, shape.group_outputs
+    source = Buffer("padded" if border.needed else "x", border.size)
+    size = product.packed_size(outputs, shape.groups * shape.depth, tiles, lanes)
+    weight = Buffer("weight", size, "weight")
+    bias_pitch = -(-outputs // lanes) * lanes
+    bias = Buffer("bias", shape.groups * bias_pitch, "weight")
+    residual = Buffer("residual", pixels * shape.outputs)
+    out = Buffer("out", pixels * shape.outputs, "output")
+    blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
+    group: Index
+    if tiles.blocks_outer:
+        tile, block = UNIT % tile_count, UNIT // tile_count % blocks
+        group = UNIT // (tile_count * blocks)
+    else:
+        block, group = UNIT % blocks, UNIT // blocks % shape.groups
+        tile = UNIT // (blocks * shape.groups)
+    at = PIXEL * shape.outputs + (group * outputs + CHANNEL)
+    start = (bias.at(group * bias_pitch + CHANNEL), *((residual.at(at),) if shape.residual else ()))
+    work = Product(
+        pixels=pixels,
+        inputs=shape.groups * shape.depth,  # the rows of all groups; a unit reads one group's
+        outputs=outputs,
+        stretches=(_window(source, shape, group),),
+        weight=weight,
+        start=start,
+        target=out.at(at),
+        activation=shape.activation,
+        tiles=tiles,
+        lanes=lanes,
+    )
+    kernel = Kernel(
+        name=name,
+        buffers=(source, weight, bias, *((residual,) if shape.residual else ()), out),
+        units=shape.groups * work.blocks * work.tile_count,
+        body=work.one(block, tile),
+        flops=2 * pixels * shape.depth * shape.outputs,
+        note=f"grouped convolution {shape.kernel[0]} x {shape.kernel[1]}, "
+        f"{shape.groups} groups, tiles {tiles.rows} x {tiles.columns}",
+    )
+    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)
+
+
+def pack(
+    weight: Array, bias: Array, shape: GroupedConv, tiles: Tiles, unit: VectorUnit
+) -> dict[str, Array]:
+    """Weight (outputs, group inputs, kernel height, kernel width) and bias as the kernel reads it.
+
+    Weights as [block of a group's outputs][group][row][column][input][output of the block]; each
+    group's bias padded to whole vectors.
+    """
+    _check("pack", shape)
+    lanes, outputs = _lanes(shape, unit), shape.group_outputs
+    rows = weight.transpose(0, 2, 3, 1).reshape(shape.groups, outputs, shape.depth)
+    rows = rows.transpose(1, 0, 2).reshape(outputs, shape.groups * shape.depth)
+    biases = bias.reshape(shape.groups, outputs)
+    return {
+        "weight": product.pack_weights(rows, tiles, lanes),
+        "bias": np.concatenate([product.pack_bias(each, lanes) for each in biases]),
+    }
+
+
+def _window(source: Buffer, shape: GroupedConv, group: Index) -> Stretch:
+    """The inner loops over a window of one group's channels."""
+    down, right, k = Var("down"), Var("right"), Var("k")
+    row = PIXEL // shape.out_width * shape.stride[0]
+    column = PIXEL % shape.out_width * shape.stride[1]
+    place = (row + down) * shape.padded.line + (column + right) * shape.inputs
+    tap = down * shape.kernel[1] + right
+    channel = group * shape.group_inputs + k
+    steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]), Step(k, shape.group_inputs))
+    weight_row = group * shape.depth + (tap * shape.group_inputs + k)
+    return Stretch(steps, source.at(place + channel), weight_row)
+
+
+def _lanes(shape: GroupedConv, unit: VectorUnit) -> int:
+    """Lanes of the narrowest vector that a group's outputs fill more than half; at most all."""
+    lanes = 1
+    while lanes < min(unit.lanes, shape.group_outputs):
+        lanes *= 2
+    return lanes
+
+
+def _check(name: str, shape: GroupedConv) -> None:
+    if shape.inputs % shape.groups or shape.outputs % shape.groups:
+        raise ValueError(
+            f"{name}: {shape.groups} groups of {shape.inputs} inputs and {shape.outputs} outputs; "
+            "expected a divisor of both"
+        )

@@ -1,0 +1,269 @@
+"""A compiled bundle: a folder of one model, compiled for one kind of machine, to be copied there.
+
+::
+
+    gestures-x86-64-v3/
+        manifest.json                    what this module reads and writes
+        lib/<variant>/libmodel.so        the compiled step, for CPUs with the variant's features
+        LICENSE, README
+
+Nothing in the folder is believed before it was checked: the manifest's every field has bounds, a
+path cannot leave the folder, and each file is as long, and has the SHA-256, that the manifest says.
+That finds what a copy, a disk or a half-finished update did to it. It is no signature: whoever can
+change the folder can change the manifest too, and a library runs with the program's own rights, so
+take bundles only from where you would take programs.
+
+What each field of the manifest means is in docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from shiftedge.runtime.errors import BundleError
+from shiftedge.runtime.manifest import (
+    MANIFEST_NAME,
+    MANIFEST_SCHEMA,
+    FileEntry,
+    Manifest,
+    Variant,
+)
+
+__all__ = [
+    "MANIFEST_NAME",
+    "MANIFEST_SCHEMA",
+    "Bundle",
+    "FileEntry",
+    "Manifest",
+    "Variant",
+    "cpu_features",
+    "machine_name",
+]
+
+MANIFEST_BYTES_MOST = 4 << 20
+"""A manifest of 100 kernels and 200 labels has some 30 KB."""
+
+COPY_AGAIN = "copy or compile the bundle again"
+
+
+class Bundle:
+    """An opened bundle whose files are all there and whole; :meth:`open` makes it."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Read the manifest and check every file that it lists.
+
+        Files that it does not list are left alone.
+
+        Raises:
+            BundleError: no such folder or manifest, a manifest that is malformed or from a newer
+                version, or a file that is missing, changed, or outside the folder.
+            SpecError: the manifest's spec is malformed or from a newer version.
+        """
+        folder = Path(folder)
+        text = _read_manifest(folder)
+        try:
+            manifest = Manifest.from_json(text)
+        except BundleError as error:
+            raise BundleError(f"{folder}: {error}") from error
+        bundle = cls(folder, manifest)
+        for name in manifest.files:
+            bundle.verify(name)
+        return bundle
+
+    def verify(self, name: str) -> Path:
+        """Check one file against the manifest: inside the folder, its size, its SHA-256.
+
+        Args:
+            name: one of ``manifest.files``.
+
+        Returns:
+            Where it lies, with every symbolic link resolved.
+
+        Raises:
+            BundleError: not listed, missing, changed, or outside the folder.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.folder} lists no file {name!r}; {COPY_AGAIN}.")
+        path = self.folder / name
+        real = _inside(self.folder, path)
+        with _told(path), _open_file(real) as file:
+            size = os.fstat(file.fileno()).st_size
+            # The size first: a file that has grown without end need not be read.
+            digest = _sha256(file) if size == entry.bytes else ""
+        if size != entry.bytes:
+            raise BundleError(
+                f"{path} has {size} bytes; the manifest says {entry.bytes}, so it was changed or "
+                f"cut short: {COPY_AGAIN}."
+            )
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{path} has the SHA-256 {digest}; the manifest says {entry.sha256}, so it was "
+                f"changed or damaged: {COPY_AGAIN}."
+            )
+        return real
+
+    def variant(self, machine: str | None = None, features: Iterable[str] | None = None) -> Variant:
+        """The first variant, in the manifest's order, that a CPU can run.
+
+        Args:
+            machine: the CPU's architecture; None is :func:`machine_name`.
+            features: what the CPU can do; None is :func:`cpu_features`.
+
+        Raises:
+            BundleError: there is none; the message says what is missing.
+        """
+        machine = machine_name() if machine is None else machine
+        present = cpu_features() if features is None else frozenset(features)
+        variants = self.manifest.variants
+        for variant in variants:
+            if variant.architecture == machine and present.issuperset(variant.features):
+                return variant
+        mine = [variant for variant in variants if variant.architecture == machine]
+        if not mine:
+            kinds = ", ".join(dict.fromkeys(variant.architecture for variant in variants))
+            raise BundleError(
+                f"{self.folder} is for {kinds}, and this machine is {machine}: compile the model "
+                "for this machine with `shiftedge compile` (--list-targets shows which there are)."
+            )
+        lacking = [[name for name in v.features if name not in present] for v in mine]
+        fewest = min(lacking, key=len)
+        raise BundleError(
+            f"{self.folder} needs a CPU with {', '.join(fewest)}, which this one has not: compile "
+            "the model for another target with `shiftedge compile` (--list-targets shows which "
+            "there are)."
+        )
+
+    @property
+    def library(self) -> Path:
+        """The library of :meth:`variant` on this machine.
+
+        Raises:
+            BundleError: this machine can run none.
+        """
+        return self.folder / self.variant().library
+
+
+def machine_name() -> str:
+    """Architecture of this process, as ``platform.machine()`` names the CPU's own.
+
+    A 32-bit system on a 64-bit kernel, as Raspberry Pi OS may be, loads 32-bit libraries, whatever
+    the kernel says.
+    """
+    machine = platform.machine()
+    if struct.calcsize("P") == 4:
+        return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
+    return machine
+
+
+ARMV8_IN_32_BIT = frozenset(
+    ("half", "thumb", "fastmult", "vfp", "edsp", "neon", "vfpv3", "tls", "vfpv4", "idiva", "idivt")
+)
+"""What every 64-bit ARM core with NEON has when it runs 32-bit code, and a 64-bit kernel does not
+list (arch/arm64/kernel/cpuinfo.c, compat_hwcap_str)."""
+
+
+def cpu_features(path: str | Path = "/proc/cpuinfo") -> frozenset[str]:
+    """What the CPU can do, by Linux's names ("avx2", "asimddp"); empty where Linux does not tell.
+
+    Where cores differ, only what all of them can do: a thread may run on any.
+
+    Args:
+        path: a file in the form of /proc/cpuinfo.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux, or a container that hides it
+        return frozenset()
+    cores: list[frozenset[str]] = []
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):  # x86's word and ARM's
+            cores.append(frozenset(value.split()))
+    if not cores:
+        return frozenset()
+    common = frozenset.intersection(*cores)
+    if struct.calcsize("P") == 4 and "asimd" in common:
+        common |= ARMV8_IN_32_BIT
+    return common
+
+
+def _read_manifest(folder: Path) -> str:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise BundleError(f"There is no bundle folder {folder}; check the path.")
+    if not os.path.lexists(path):
+        raise BundleError(
+            f"{folder} holds no {MANIFEST_NAME}, so it is no compiled bundle; name a folder that "
+            "`shiftedge compile` made, or an .onnx file."
+        )
+    with _told(path), _open_file(_inside(folder, path)) as file:
+        data = file.read(MANIFEST_BYTES_MOST + 1)
+    if len(data) > MANIFEST_BYTES_MOST:
+        raise BundleError(
+            f"{path} has more than {MANIFEST_BYTES_MOST:,} bytes, so it is no manifest: "
+            f"{COPY_AGAIN}."
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            f"{path} holds text that is not UTF-8, so it is damaged: {COPY_AGAIN}."
+        ) from error
+
+
+def _inside(folder: Path, path: Path) -> Path:
+    """Where ``path`` leads, unless that is out of ``folder``."""
+    with _told(path):
+        real = path.resolve(strict=True)
+        inside = real.is_relative_to(folder.resolve(strict=True))
+    if not inside:
+        raise BundleError(
+            f"{path} is a link that leads out of the bundle, to {real}; a bundle holds its files "
+            f"itself: {COPY_AGAIN}."
+        )
+    return real
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever the file system refuses, as a sentence."""
+    try:
+        yield
+    # RuntimeError: links in a circle, in Python before 3.13; ValueError: no path at all.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise BundleError(f"{path} cannot be read ({reason}): {COPY_AGAIN}.") from error
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    """An ordinary file; a pipe in its place would be waited for, and a device never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("it is no ordinary file")
+        file = os.fdopen(handle, "rb", closefd=False)
+        yield file
+    finally:
+        os.close(handle)
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""What ``shiftedge inspect`` prints: a spec or a bundle as lines for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.errors import BundleError
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["bundle_text", "spec_text"]
+
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def spec_text(spec: ModelSpec) -> str:
+    """Frame, timing, labels, states and decoder."""
+    return "\n".join(_spec_lines(spec))
+
+
+def bundle_text(bundle: Bundle) -> str:
+    """The spec, and what compiling made of it."""
+    return "\n".join((*_spec_lines(bundle.manifest.spec), *_bundle_lines(bundle)))
+
+
+def _spec_lines(spec: ModelSpec) -> Iterator[str]:
+    decoder = spec.decoder
+    silent = set(spec.silent_labels)
+    yield f"name             {_text(spec.name)}"
+    yield (
+        f"frame            {spec.width}x{spec.height}, short side scaled to "
+        f"{spec.resize_short_side}"
+    )
+    yield (
+        f"frame rate       {spec.frame_rate_hz:g} Hz; a gap over {spec.max_gap_s:g} s empties "
+        "the states"
+    )
+    yield (
+        f"receptive field  {spec.receptive_field} frames "
+        f"({spec.receptive_field / spec.frame_rate_hz:.2f} s)"
+    )
+    yield (
+        f"decoder          enter {decoder.enter:g}, exit {decoder.exit:g}, smoothing "
+        f"{decoder.smoothing_s:g} s, hold {decoder.min_duration_s:g} s, re-arm "
+        f"{decoder.rearm_s:g} s"
+    )
+    yield f"labels           {spec.classes}"
+    for index, label in enumerate(spec.labels):
+        yield f"  {index:3d}  {_text(label)}{'  (never an event)' if label in silent else ''}"
+    yield f"states           {len(spec.states)}, {4 * spec.state_size:,} bytes"
+    for state in spec.states:
+        yield f"  {_text(state.name):<10} {'x'.join(map(str, state.shape))}"
+
+
+def _bundle_lines(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    yield f"target           {manifest.target}"
+    try:
+        chosen = bundle.variant().name
+        yield f"on this machine  runs {chosen}"
+    except BundleError:
+        yield "on this machine  cannot run"
+    yield f"variants         {len(manifest.variants)}, in order of preference"
+    for variant in manifest.variants:
+        size = manifest.files[variant.library].bytes
+        yield f"  {variant.name}  {variant.architecture}, {variant.library}, {size:,} bytes"
+        yield f"    needs {' '.join(variant.features) or 'nothing special'}"
+    yield "memory"
+    yield from _values(
+        {key.removesuffix("_bytes"): f"{value:,} bytes" for key, value in manifest.memory.items()}
+    )
+    yield "numerics         the compiled step against the ONNX file"
+    yield from _values(_summary(manifest.numerics))
+    yield "tools"
+    yield from _values(manifest.tools)
+    yield f"source           SHA-256 {manifest.source_sha256}"
+    yield f"kernels          {len(manifest.kernels)}"
+    yield from _table(manifest.kernels)
+
+
+def _values(values: Mapping[str, Any]) -> Iterator[str]:
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        yield f"  {key:<{width}}  {_text(value)}"
+
+
+def _summary(report: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The report's single values, and of its lists how long they are and their worst row."""
+    values: dict[str, Any] = {}
+    for key, value in report.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            values.update(_summary(value, f"{name}."))
+        elif isinstance(value, (list, tuple)):
+            values[name] = _worst(value)
+        else:
+            values[name] = value
+    return values
+
+
+def _worst(rows: Sequence[Any]) -> str:
+    """Rows are comparisons of tensors, as in shiftedge.export's report of a verification."""
+    compared = [
+        row
+        for row in rows
+        if isinstance(row, Mapping)
+        and isinstance(row.get("worst"), float)
+        and isinstance(row.get("scale"), float)
+    ]
+    if not compared:
+        return f"{len(rows)} entries"
+    row = max(compared, key=lambda each: each["worst"] / (each["scale"] or 1.0))
+    return (
+        f"{len(rows)} tensors; worst is {_text(row.get('tensor'))}, off by {row['worst']:.3g} "
+        f"where the largest value is {row['scale']:.3g}"
+    )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Columns as wide as their widest cell; the name first, numbers to the right."""
+    keys = sorted({key for row in rows for key in row}, key=lambda key: (key != "name", key))
+    columns = [[key, *(_text(row.get(key, "")) for row in rows)] for key in keys]
+    widths = [max(map(len, column)) for column in columns]
+    numbers = [all(isinstance(row.get(key, 0), (int, float)) for row in rows) for key in keys]
+    for cells in zip(*columns, strict=True):
+        line = "  ".join(
+            f"{cell:>{width}}" if number else f"{cell:<{width}}"
+            for cell, width, number in zip(cells, widths, numbers, strict=True)
+        )
+        yield f"  {line}".rstrip()
+
+
+def _text(value: object) -> str:
+    """One line, whatever it is: a model comes from anywhere, and may hold control codes that a
+    terminal would obey."""
+    text = f"{value:,.6g}" if isinstance(value, float) else str(value)
+    return CONTROL.sub("?", text)
