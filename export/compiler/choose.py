@@ -125,13 +125,23 @@ def _tilings(default: Tiles, line: int, outputs: int, target: Target) -> Iterato
                 yield replace(default, rows=number, columns=across * unit.lanes, folded=False)
 
 
+def _waiting(units: int, cores: int) -> float:
+    """What a kernel takes, relative to its work, since its units cannot be cut: the mean over one
+    thread to as many as the target has cores, four at most."""
+    threads = range(1, min(cores, 4) + 1)
+    return sum(-(-units // count) * count / units for count in threads) / len(threads)
+
+
 def _cheapest(
     candidates: Iterable[T], kernels: Callable[[T], tuple[Kernel, ...]], target: Target
 ) -> T:
     """The first of the cheapest."""
     best: tuple[float, T] | None = None
     for candidate in candidates:
-        cycles = sum(kernel_cost(kernel, target).cycles for kernel in kernels(candidate))
+        cycles = sum(
+            kernel_cost(kernel, target).cycles * _waiting(kernel.units, target.cores)
+            for kernel in kernels(candidate)
+        )
         # A tie within what the model can tell apart goes to the default, which comes first.
         if best is None or cycles < best[0] * (1 - _SIGNIFICANT):
             best = (cycles, candidate)

@@ -79,7 +79,7 @@ def _compile(options: argparse.Namespace) -> int:
         verify=not options.no_verify,
         use_cache=not options.no_cache,
     )
-    explained = _explanation(model, options.target) if options.explain else None
+    explained = _explanation(compiled, options.target) if options.explain else None
     if options.json:
         print(json.dumps(_result(compiled, output, explained)))
         return 0
@@ -122,19 +122,21 @@ def _list_targets(as_json: bool) -> int:
     return 0
 
 
-def _explanation(model: Path, name: str) -> dict[str, Any]:
-    """Rows, and on the target itself each kernel's time and the core's peak."""
-    from shiftedge.export.compiler.compile import prepare, read_model, runs_here
-    from shiftedge.export.compiler.explain import rows
+def _explanation(compiled: Compiled, name: str) -> dict[str, Any]:
+    """The manifest's rows, and where the code runs here each kernel's time and the core's peak."""
+    from shiftedge.export.compiler.compile import runs_here
     from shiftedge.export.compiler.targets import find_target
 
-    target = find_target(name)
-    step, _ = prepare(*read_model(model), target)
-    found: dict[str, Any] = {"kernels": rows(step, target), "seconds": None, "peak_flops": None}
+    target, bundle = find_target(name), compiled.bundle
+    found: dict[str, Any] = {
+        "kernels": [dict(row) for row in bundle.manifest.kernels],
+        "seconds": None,
+        "peak_flops": None,
+    }
     if runs_here(target):
         from shiftedge.export.compiler.measure import kernel_seconds, peak_flops
 
-        found["seconds"] = kernel_seconds(step, target)
+        found["seconds"] = kernel_seconds(bundle.library)
         found["peak_flops"] = peak_flops(target)
     return found
 

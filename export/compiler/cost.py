@@ -184,13 +184,14 @@ class _Walk:
             float(core.fma_latency * unrolled * terms),
         )
         if self._collide(tile, segment):
-            lines = tile.rows * terms * _LINE_BYTES
+            lines = tile.rows * terms * unrolled * _LINE_BYTES
             cycles = max(cycles, lines / core.l2_bytes_per_cycle)
         cycles += _LOAD_CONTENTION * loads
         if segment.weight is not None and not segment.by_column:
-            bytes_of_tile = trips * weights * self._lanes * _FLOAT
+            bytes_of_tile = trips * unrolled * weights * self._lanes * _FLOAT
             if bytes_of_tile > core.l1_bytes / 2:
-                cycles = max(cycles, weights * self._lanes * _FLOAT / core.l2_bytes_per_cycle)
+                step_bytes = unrolled * weights * self._lanes * _FLOAT
+                cycles = max(cycles, step_bytes / core.l2_bytes_per_cycle)
         if segment.by_column and self._rows_bytes(segment) > core.l1_bytes:
             cycles = max(cycles, loads * self._lanes * _FLOAT / core.l2_bytes_per_cycle)
         # The sums end one latency after the last step.

@@ -1,7 +1,7 @@
-"""Times of single kernels on this machine, in the order and with the caches of a real step.
+"""What this machine does: each kernel's time inside real steps, and the peak it is held against.
 
-For ``shiftedge compile --explain`` and for work on schedules. A benchmark of engines is another
-thing: it times whole steps of finished bundles, in processes of their own.
+For ``shiftedge compile --explain``. A benchmark of engines is another thing: it times whole steps
+of finished bundles, interleaved, in processes of their own.
 """
 
 from __future__ import annotations
@@ -9,40 +9,42 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftedge.export.compiler.calls import Argument, Memory, Step
+from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler.schedules.pointwise import Pointwise, schedule, tiles_for
 from shiftedge.export.compiler.targets import Target
 from shiftedge.export.compiler.tir import compile_kernels
 from shiftedge.export.compiler.tir_index import Const, Var
-from shiftedge.export.compiler.tir_kernel import Buffer, Loop
+from shiftedge.export.compiler.tir_kernel import Loop
 from shiftedge.export.compiler.tir_run import Library, aligned
+from shiftedge.runtime.engines.native import NativeEngine
 
 __all__ = ["kernel_seconds", "peak_flops"]
 
+_PEAK_TURNS = 500
 
-def kernel_seconds(step: Step, target: Target, *, steps: int = 60) -> list[float]:
-    """The least time of each call of ``step`` over some steps, one thread, seconds.
 
-    The least, since whatever disturbs a kernel only adds to it; calls' own cost, some
-    microseconds through ctypes, is measured with a range of no units and taken off.
+def kernel_seconds(library: Path, *, steps: int = 100, threads: int = 1) -> list[float]:
+    """The median time of each kernel over the later half of ``steps`` frames of a moving scene.
+
+    Args:
+        library: libmodel.so.
+        steps: frames to run.
+        threads: for one step.
     """
-    library = Library(compile_kernels(step.kernels, target.llvm(), target.unit.lanes))
-    memory = _Memory(step)
-    runs: list[Callable[[int, int], None]] = []
-    for call in step.calls:
-        arrays = {b.name: memory.of(call.arguments[b.name], b) for b in call.kernel.buffers}
-        runs.append(library.prepare(call.kernel, arrays))
-    best = [float("inf")] * len(runs)
-    empty = min(_timed(runs[-1], 0, 0) for _ in range(200))
-    for _ in range(steps):
-        for number, (run, call) in enumerate(zip(runs, step.calls, strict=True)):
-            best[number] = min(best[number], _timed(run, 0, call.kernel.units))
-    return [max(seconds - empty, 0.0) for seconds in best]
+    engine = NativeEngine(library, threads=threads)
+    session = engine.open_session()
+    images = moving_images(engine.spec, min(steps, 32))
+    found = []
+    with engine.profiled() as seconds:
+        for number in range(steps):
+            session.step(images[number % len(images)])
+            found.append(seconds.copy())
+    medians: list[float] = np.median(found[steps // 2 :], axis=0).tolist()
+    return medians
 
 
 def peak_flops(target: Target, *, rounds: int = 30) -> float:
@@ -59,37 +61,11 @@ def peak_flops(target: Target, *, rounds: int = 30) -> float:
     library = Library(compile_kernels([kernel], target.llvm(), target.unit.lanes))
     arrays = {buffer.name: aligned(buffer.size) for buffer in kernel.buffers}
     run = library.prepare(kernel, arrays)
-    seconds = min(_timed(run, 0, kernel.units) for _ in range(rounds))
+    seconds = min(_timed(run, kernel.units) for _ in range(rounds))
     return shape.pixels * shape.inputs * shape.outputs * 2 * _PEAK_TURNS / seconds
 
 
-_PEAK_TURNS = 500
-
-
-def _timed(run: Callable[[int, int], None], begin: int, end: int) -> float:
+def _timed(run: Callable[[int, int], None], units: int) -> float:
     start = time.perf_counter()
-    run(begin, end)
+    run(0, units)
     return time.perf_counter() - start
-
-
-class _Memory:
-    """Arrays for the arguments of a step; the frame is noise, as numbers must not be all zero."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._arrays: dict[tuple[Memory, str], NDArray[Any]] = {}
-        self._random = np.random.default_rng(0)
-
-    def of(self, argument: Argument, buffer: Buffer) -> NDArray[Any]:
-        key = (argument.memory, argument.name)
-        if argument.memory is Memory.WEIGHTS and key not in self._arrays:
-            constant = self._step.constants[argument.name]
-            self._arrays[key] = aligned(constant.size)
-            self._arrays[key][:] = constant
-        if key not in self._arrays:
-            if buffer.dtype == "uint8":
-                noise = self._random.integers(0, 256, buffer.size, np.uint8)
-                self._arrays[key] = noise
-            else:
-                self._arrays[key] = aligned(buffer.size)
-        return self._arrays[key]

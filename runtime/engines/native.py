@@ -7,10 +7,12 @@ gives up the interpreter's lock, so other threads of the program go on meanwhile
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,22 @@ class NativeEngine(Engine):
     def open_session(self) -> NativeSession:
         """A new session with empty states. Sessions share weights, workspace and threads."""
         return NativeSession(self)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Names of the kernels of a step, in order."""
+        count = self.library.shiftedge_kernel_count()
+        return tuple(self.library.shiftedge_kernel_name(i).decode() for i in range(count))
+
+    @contextlib.contextmanager
+    def profiled(self) -> Iterator[NDArray[np.float64]]:
+        """Yield an array that each step fills with the seconds of each kernel, in order."""
+        seconds = np.zeros(len(self.kernels))
+        self.library.shiftedge_profile(self.handle, seconds.ctypes.data)
+        try:
+            yield seconds
+        finally:
+            self.library.shiftedge_profile(self.handle, None)
 
     def failure(self) -> ModelError:
         """What the last failed call of this thread said."""
@@ -225,6 +243,9 @@ def _load(path: Path) -> Any:
         "shiftedge_step": (ctypes.c_int, [pointer, pointer, pointer, ctypes.c_int32, pointer]),
         "shiftedge_last_error": (ctypes.c_char_p, []),
         "shiftedge_close": (None, [pointer]),
+        "shiftedge_kernel_count": (ctypes.c_uint32, []),
+        "shiftedge_kernel_name": (ctypes.c_char_p, [ctypes.c_uint32]),
+        "shiftedge_profile": (ctypes.c_int, [pointer, pointer]),
     }
     for name, (result, arguments) in declared.items():
         try:

@@ -45,6 +45,8 @@ struct shiftedge_model {
     void *states;           /* of the step that runs */
     const uint8_t *frame;
 
+    double *profile; /* of the caller, one number a kernel; or NULL */
+
     /* 1 + the index of the kernel that failed in this step, 0 if none has. */
     _Atomic uint32_t failed;
     shiftedge_failure failures[SHIFTEDGE_THREADS_MOST];

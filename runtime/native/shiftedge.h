@@ -116,6 +116,16 @@ SHIFTEDGE_API int shiftedge_open(const shiftedge_options *options, shiftedge_mod
 SHIFTEDGE_API int shiftedge_step(shiftedge_model *model, void *state, const uint8_t *bgr,
                                  int32_t stride_bytes, float *logits);
 
+/* Number of kernels in a step, and the name of each: "" past the last. */
+SHIFTEDGE_API uint32_t shiftedge_kernel_count(void);
+SHIFTEDGE_API const char *shiftedge_kernel_name(uint32_t kernel);
+
+/* Where the time goes: steps of `model` from now on write the seconds that each kernel of the step
+ * took, the threads' meeting behind it included, to seconds[0 .. shiftedge_kernel_count() - 1],
+ * over what the step before wrote there. NULL ends it. Costs a look at the clock for each kernel.
+ * Not while a step runs. Returns a shiftedge_status. */
+SHIFTEDGE_API int shiftedge_profile(shiftedge_model *model, double *seconds);
+
 /* What the last failed call of this thread said, a sentence; "" if none has failed. Valid until
  * the next failed call of this thread. A call that succeeds leaves it alone: look at the returned
  * status first. */

@@ -1,6 +1,8 @@
+#define _GNU_SOURCE /* clock_gettime under -std=c11 */
 /* One frame: check the caller, run the kernels, commit the states. Allocates nothing. */
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "float_env.h"
@@ -137,12 +139,20 @@ static void *const *fill_arguments(const shiftedge_model *model, int32_t index) 
     return arguments;
 }
 
+static double now_s(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
 /* All kernels, as one thread of the pool runs them. */
 static void run_kernels(void *context, int32_t index) {
     shiftedge_model *model = context;
     const shiftedge_program *program = model->program;
     uint64_t environment = shiftedge_float_enter();
     void *const *arguments = fill_arguments(model, index);
+    double *profile = index == 0 ? model->profile : NULL;
+    double before = profile != NULL ? now_s() : 0;
     for (uint32_t k = 0; k < program->kernel_count; k++) {
         const shiftedge_kernel *kernel = &program->kernels[k];
         int32_t begin = pool_split(kernel->units, index, model->threads);
@@ -158,6 +168,11 @@ static void run_kernels(void *context, int32_t index) {
         arguments += kernel->buffer_count;
         if (model->pool != NULL && k + 1 < program->kernel_count) {
             pool_barrier(model->pool);
+        }
+        if (profile != NULL) {
+            double after = now_s();
+            profile[k] = after - before;
+            before = after;
         }
         /* All threads leave after the same kernel: one that is already in the next kernel may have
          * failed there, which the others learn at that kernel's end. */
@@ -233,4 +248,22 @@ int shiftedge_step(shiftedge_model *model, void *state, const uint8_t *bgr, int3
     }
     release(header);
     return status;
+}
+
+uint32_t shiftedge_kernel_count(void) { return shiftedge_program_table.kernel_count; }
+
+const char *shiftedge_kernel_name(uint32_t kernel) {
+    const shiftedge_program *program = &shiftedge_program_table;
+    return kernel < program->kernel_count ? program->kernels[kernel].name : "";
+}
+
+int shiftedge_profile(shiftedge_model *model, double *seconds) {
+    if (model == NULL) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "shiftedge_profile was given no model (NULL).");
+    }
+    pthread_mutex_lock(&model->turn);
+    model->profile = seconds;
+    pthread_mutex_unlock(&model->turn);
+    return SHIFTEDGE_OK;
 }

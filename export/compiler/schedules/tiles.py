@@ -68,8 +68,8 @@ def default_tiles(
     """
     lanes = unit.lanes
     if even and 2 * outputs % (3 * lanes) == 0 and outputs % lanes and lanes >= 8:
-        # One and a half vectors across; beside the sums, weights of two inputs.
-        rows = min(pixels, 12 if unit.registers >= 32 else 6)
+        # One and a half vectors across; beside the sums, weights of two inputs. 12 rows spill.
+        rows = min(pixels, 8 if unit.registers >= 32 else 4)
         rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
         return Tiles(rows, 3 * lanes // 2, folded=True, blocks_outer=False)
     vectors = -(-outputs // lanes)
