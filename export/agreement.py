@@ -102,7 +102,10 @@ def moving_images(spec: ModelSpec, frames: int = FRAMES, *, seed: int = 0) -> ND
     """A scene with moving objects and noise: uint8 (frames, H, W, 3), BGR."""
     from shiftedge.runtime.capture.synthetic.moving import moving_scene
 
-    return moving_scene(seed, frames=frames, height=spec.height, width=spec.width)
+    height, width = max(spec.height, 8), max(spec.width, 8)  # a scene has room for its objects
+    return moving_scene(seed, frames=frames, height=height, width=width)[
+        :, : spec.height, : spec.width
+    ]
 
 
 def normalised(images: NDArray[np.uint8], spec: ModelSpec) -> Array:

@@ -26,6 +26,8 @@ Array = NDArray[np.float32]
 _FRAME_MAP = "frame as numbers"
 """The normalised frame as a map of its own, where something else than a first convolution reads
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
+_BUFFERS_MOST = 16
+"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of program.h."""
 
 
 @dataclass
@@ -138,6 +140,8 @@ class Builder:
         target = Argument(Memory.NEXT_STATE, str(state.state))
         best: tuple[int, str] | None = None
         for number, call in enumerate(self.calls):
+            if len(call.kernel.buffers) + 1 == _BUFFERS_MOST:
+                continue  # a map of many states; another kernel, or one of its own, keeps the rest
             for buffer in call.kernel.buffers:
                 readable = buffer.role == "input" and call.arguments[buffer.name] == value
                 if readable and buffer.size == height * width * channels:

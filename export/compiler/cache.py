@@ -7,6 +7,7 @@ is a whole bundle, verified again when it is used, so a damaged one is only comp
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.resources
@@ -19,7 +20,7 @@ from shiftedge.export.compiler.targets import Target
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = ["cache_folder", "find", "key_of", "tool_versions"]
+__all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
 
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "onnx", "onnxruntime")
 _KEPT = 32
@@ -64,17 +65,20 @@ def find(key: str) -> Bundle | None:
     try:
         bundle = Bundle.open(folder)
     except (ShiftedgeError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)  # what is damaged would only stand in the way
         return None
-    try:
+    with contextlib.suppress(OSError):  # one that cannot be written to can be read all the same
         os.utime(folder)
-        _forget(cache_folder())
-    except OSError:
-        pass  # a cache that cannot be written to can be read all the same
     return bundle
 
 
-def _forget(folder: Path) -> None:
-    """Remove the oldest entries past the limit."""
+def forget_oldest() -> None:
+    """Remove the entries past the limit that were unused for longest.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    folder = cache_folder()
     entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     for path in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)

@@ -10,6 +10,7 @@ write       the folder, at once                         package
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.resources
 import shutil
@@ -118,6 +119,8 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     folder = cache.cache_folder() / cache.key_of(data, chosen, "verify=True")
     if cache.find(folder.name) is None:
         compile_model(model, folder, target=target, use_cache=False)
+        with contextlib.suppress(OSError):
+            cache.forget_oldest()
     return folder
 
 
@@ -251,9 +254,9 @@ def read_model(path: Path) -> tuple[bytes, ModelSpec]:
         SpecError: the spec is malformed or from a newer version.
     """
     onnx = require("onnx")
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder; name the .onnx file to compile.")
     try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder; name the .onnx file to compile.")
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -278,5 +281,6 @@ def _remember(key: str, bundle: Path) -> None:
     try:
         with package.new_folder(cache.cache_folder() / key) as folder:
             shutil.copytree(bundle, folder, dirs_exist_ok=True)
+        cache.forget_oldest()
     except (OutputError, OSError):
         pass

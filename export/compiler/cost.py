@@ -234,7 +234,9 @@ class _Walk:
         if not unrolled:
             if segment.by_column:
                 return len(tile.vectors)
-            return sum(1 if part.folded else terms for part in tile.vectors)
+            if self._core.broadcast_operands:
+                return sum(1 if part.folded else terms for part in tile.vectors)
+            return tile.rows * terms + sum(part.folded for part in tile.vectors)
         places = set()
         free = _Zero()
         for values in _counts([step.extent for step in unrolled]):

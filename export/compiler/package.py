@@ -68,30 +68,47 @@ def new_folder(path: Path) -> Iterator[Path]:
         OutputError: ``path`` is something else than a bundle, or cannot be written.
     """
     path = Path(os.path.abspath(path))
-    if path.exists() and not (path / "manifest.json").is_file():
-        empty = path.is_dir() and not any(path.iterdir())
-        if not empty:
-            raise OutputError(
-                f"Cannot write {path}: it exists and is no bundle; name a new folder."
-            )
     try:
+        if path.exists() and not (path / "manifest.json").is_file():
+            empty = path.is_dir() and not any(path.iterdir())
+            if not empty:
+                raise OutputError(
+                    f"Cannot write {path}: it exists and is no bundle; name a new folder."
+                )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
-        raise OutputError(
-            f"Cannot write {path}: {error.strerror or error}; choose another folder."
-        ) from error
+        raise OutputError(f"Cannot write {path}: {_reason(error)}; choose another folder.") from error
     try:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
+            _exchange(temporary, path)
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put ``new`` in the place of ``path``, which goes, or stays if that fails."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    former = aside / path.name
+    try:
+        os.replace(path, former)
+        os.replace(new, path)
+    except BaseException:
+        if former.exists() and not path.exists():
+            os.replace(former, path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _reason(error: OSError) -> str:
+    """What the system said; of a tree that was copied, for its first file."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list) and error.args[0]:
+        return str(error.args[0][0][-1])
+    return error.strerror or str(error)

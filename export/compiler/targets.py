@@ -46,6 +46,9 @@ class Core:
     """Of a core."""
     l2_bytes_per_cycle: float
     """Sustained, with prefetching."""
+    broadcast_operands: bool
+    """Whether a multiply-add can broadcast a number from memory. LLVM then lets each of a row's
+    multiply-adds load it; otherwise one load a row, into a register, serves all."""
     memory_bytes_per_cycle: float
     """Sustained by one core from beyond its second-level cache."""
 
@@ -112,7 +115,7 @@ TARGETS: Mapping[str, Target] = {
             zig="x86_64-linux-gnu.2.27",
             features=_V3,
             unit=AVX2,
-            core=Core(2, 2, 4, 32 << 10, 256 << 10, 24, 8),
+            core=Core(2, 2, 4, 32 << 10, 256 << 10, 24, False, 8),
             cores=4,
         ),
         Target(
@@ -124,7 +127,7 @@ TARGETS: Mapping[str, Target] = {
             zig="x86_64-linux-gnu.2.27",
             features=_V4,
             unit=AVX512,
-            core=Core(1, 2, 4, 32 << 10, 1 << 20, 24, 8),
+            core=Core(1, 2, 4, 32 << 10, 1 << 20, 24, True, 8),
             cores=4,
         ),
     )
