@@ -78,7 +78,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_reason(error)}; choose another folder.") from error
+        raise OutputError(
+            f"Cannot write {path}: {_reason(error)}; choose another folder."
+        ) from error
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -19,10 +19,13 @@ from shiftedge.export.compiler.memory import ALIGNMENT, Life, Plan, plan
 from shiftedge.export.compiler.tir_kernel import Kernel
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["PROGRAM_ABI", "WEIGHTS_FILE", "Layout", "layout", "source", "weights"]
+__all__ = ["PIECES", "PROGRAM_ABI", "WEIGHTS_FILE", "Layout", "layout", "source", "weights"]
 
 PROGRAM_ABI = 2
 """SHIFTEDGE_PROGRAM_ABI of program.h, which a test compares."""
+PIECES = 2
+"""Chunks of a thread's share, where a call repeats nothing of its neighbour's: each costs two
+atomic operations, and is what the others wait for when a thread loses its core."""
 WEIGHTS_FILE = "weights.bin"
 """What the source includes; found through the compiler's include path."""
 _FLOAT = 4  # bytes
@@ -103,7 +106,9 @@ def _source(step: Step, places: Layout, spec: ModelSpec, features: Sequence[str]
     for number, call in enumerate(step.calls):
         count = len(call.kernel.buffers) + 1
         function = f"run_{call.kernel.name}"
-        yield f'    {{"{call.name}", {function}, buffers_{number}, {count}, {call.kernel.units}}},'
+        pieces = 1 if call.kernel.neighbours else PIECES
+        units = f"{call.kernel.units}, {pieces}"
+        yield f'    {{"{call.name}", {function}, buffers_{number}, {count}, {units}}},'
     yield "};"
     yield ""
     yield "const shiftedge_program shiftedge_program_table = {"

@@ -222,6 +222,8 @@ class Kernel:
     prologue: tuple[Statement, ...] = ()
     """Once a call, before its first unit."""
     scratch: tuple[Buffer, ...] = ()
+    neighbours: bool = False
+    """A call's first unit repeats work of the unit before: cut it into few calls."""
     flops: int = 0
     """Of all units, without what overlapping bands repeat."""
     note: str = ""

@@ -201,6 +201,7 @@ static bool allocate(shiftedge_model *model) {
 }
 
 static void release(shiftedge_model *model) {
+    free(model->items);
     free(model->arguments);
     free(model->memory);
     free(model);
@@ -209,7 +210,12 @@ static void release(shiftedge_model *model) {
 static int start_threads(shiftedge_model *model, int32_t cores) {
     if (model->threads > 1) {
         bool out_of_memory;
-        model->pool = pool_open(model->threads, model->threads <= cores, &out_of_memory);
+        model->items = calloc(model->program->kernel_count, sizeof *model->items);
+        if (model->items == NULL) {
+            return shiftedge_fail(SHIFTEDGE_ERROR_MEMORY, "There is no memory for threads.");
+        }
+        model->pool = pool_open(model->threads, model->threads <= cores, shiftedge_run_kernels,
+                                model, &out_of_memory);
         if (model->pool == NULL) {
             return out_of_memory
                        ? shiftedge_fail(SHIFTEDGE_ERROR_MEMORY, "There is no memory for threads.")

@@ -42,8 +42,11 @@ struct shiftedge_model {
     /* Arguments of all kernels, one after another, for each thread; filled in anew by each step. */
     void **arguments;
     size_t argument_stride; /* from one thread's arguments to the next */
-    void *states;           /* of the step that runs */
-    const uint8_t *frame;
+    /* Of the step that runs, as addresses: a thread that comes late to one step may look at them
+     * while the next begins, and then does nothing with them. */
+    _Atomic uintptr_t states;
+    _Atomic uintptr_t frame;
+    pool_item *items; /* one a kernel; NULL with one thread */
 
     double *profile; /* of the caller, one number a kernel; or NULL */
 
@@ -51,6 +54,9 @@ struct shiftedge_model {
     _Atomic uint32_t failed;
     shiftedge_failure failures[SHIFTEDGE_THREADS_MOST];
 };
+
+/* All kernels of run `run`, as thread `index` of the pool does its part of them. */
+void shiftedge_run_kernels(void *model, int32_t index, uint32_t run);
 
 /* Bytes of a frame with packed rows. */
 static inline size_t shiftedge_frame_bytes(const shiftedge_program *program) {

@@ -32,15 +32,14 @@ typedef struct worker {
 } worker;
 
 struct pool {
-    gate run;     /* +1 for each run, and once to stop */
-    gate barrier; /* +1 each time that all have arrived */
-    alignas(LINE) _Atomic int32_t arrived;
-    alignas(LINE) _Atomic int32_t barrier_spin_us; /* between the bounds of pool.h */
-    alignas(LINE) pool_task task;                  /* written before `run` is raised, read after */
+    gate run;      /* the number of the newest run; raised for each, and once more to stop */
+    gate progress; /* +1 each time that an item is complete */
+    alignas(LINE) _Atomic int32_t item_spin_us; /* between the bounds of pool.h */
+    pool_task task;                             /* these do not change after the threads start */
     void *context;
-    bool stop;
     bool spin;
     int32_t threads;
+    _Atomic bool stop;
     worker workers[];
 };
 
@@ -99,35 +98,86 @@ static void gate_raise(gate *self) {
     }
 }
 
-/* Count this thread in; the last one opens the barrier. Returns the word to wait on, or is the
- * last: *last. The word is read before the count: it cannot move until we are counted. */
-static uint32_t arrive(pool *self, bool *last) {
-    uint32_t old = atomic_load_explicit(&self->barrier.word, memory_order_relaxed);
-    int32_t before = atomic_fetch_add_explicit(&self->arrived, 1, memory_order_acq_rel);
-    *last = before == self->threads - 1;
-    if (*last) {
-        atomic_store_explicit(&self->arrived, 0, memory_order_relaxed);
-        gate_raise(&self->barrier);
-    }
-    return old;
+/* The parts of an item's word. */
+#define RUN_BITS 24
+#define DONE_BITS 8
+#define RUN_MASK ((UINT32_C(1) << RUN_BITS) - 1)
+
+static uint32_t run_of(uint64_t word) { return (uint32_t)(word >> (64 - RUN_BITS)); }
+
+static uint32_t claimed_of(uint64_t word) { return (uint32_t)(word >> DONE_BITS); }
+
+static int32_t done_of(uint64_t word) { return (int32_t)(word & ((1u << DONE_BITS) - 1)); }
+
+/* Whether `run` is over for whoever finds `found` in an item: numbers wrap around, and no thread
+ * is eight million runs late. */
+static bool is_later(uint32_t found, uint32_t run) {
+    uint32_t ahead = (found - run) & RUN_MASK;
+    return ahead != 0 && ahead < RUN_MASK / 2;
 }
 
-void pool_barrier(pool *self) {
-    bool last;
-    uint32_t old = arrive(self, &last);
-    if (last) {
-        return;
+int32_t pool_claim(pool_item *item, uint32_t run, int32_t count, int32_t first) {
+    const uint32_t all = count == 32 ? UINT32_MAX : (UINT32_C(1) << count) - 1;
+    run &= RUN_MASK;
+    uint64_t word = atomic_load_explicit(&item->word, memory_order_relaxed);
+    for (;;) {
+        if (is_later(run_of(word), run)) {
+            return -1;
+        }
+        bool begun = run_of(word) == run;
+        uint32_t open = begun ? all & ~claimed_of(word) : all;
+        if (open == 0) {
+            return -1;
+        }
+        uint32_t behind = open & ~((UINT32_C(1) << first) - 1);
+        int32_t chunk = __builtin_ctz(behind != 0 ? behind : open);
+        uint64_t mine = UINT64_C(1) << (DONE_BITS + chunk);
+        uint64_t next = begun ? word | mine : ((uint64_t)run << (64 - RUN_BITS)) | mine;
+        /* Acquire: the first chunk of an item may be claimed by a thread that has not waited for
+         * the run's beginning at this very word. */
+        if (atomic_compare_exchange_weak_explicit(&item->word, &word, next, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+            return chunk;
+        }
     }
-    if (!self->spin) {
-        (void)gate_wait(&self->barrier, old, 0);
-        return;
+}
+
+void pool_finish(pool *self, pool_item *item, int32_t count) {
+    uint64_t before = atomic_fetch_add_explicit(&item->word, 1, memory_order_acq_rel);
+    if (done_of(before) + 1 == count) {
+        gate_raise(&self->progress);
     }
-    int32_t spin_us = atomic_load_explicit(&self->barrier_spin_us, memory_order_relaxed);
-    int32_t next_us = gate_wait(&self->barrier, old, spin_us) ? spin_us * 2 : spin_us / 2;
-    next_us = next_us < POOL_SPIN_BARRIER_US ? next_us : POOL_SPIN_BARRIER_US;
-    next_us = next_us > POOL_SPIN_BARRIER_LEAST_US ? next_us : POOL_SPIN_BARRIER_LEAST_US;
-    if (next_us != spin_us) {
-        atomic_store_explicit(&self->barrier_spin_us, next_us, memory_order_relaxed);
+}
+
+/* 1: complete; 0: not yet; -1: the run is over. */
+static int item_state(pool_item *item, uint32_t run, int32_t count) {
+    uint64_t word = atomic_load_explicit(&item->word, memory_order_acquire);
+    if (run_of(word) != run) {
+        return is_later(run_of(word), run) ? -1 : 0;
+    }
+    return done_of(word) == count;
+}
+
+bool pool_wait(pool *self, pool_item *item, uint32_t run, int32_t count) {
+    run &= RUN_MASK;
+    for (;;) {
+        /* Read before the state: an item that is complete later has raised it since. */
+        uint32_t old = atomic_load_explicit(&self->progress.word, memory_order_acquire);
+        int state = item_state(item, run, count);
+        if (state != 0) {
+            return state > 0;
+        }
+        if (!self->spin) {
+            (void)gate_wait(&self->progress, old, 0);
+            continue;
+        }
+        int32_t spin_us = atomic_load_explicit(&self->item_spin_us, memory_order_relaxed);
+        int32_t next_us = gate_wait(&self->progress, old, spin_us) ? spin_us * 2 : spin_us / 2;
+        next_us = next_us < POOL_SPIN_ITEM_US ? next_us : POOL_SPIN_ITEM_US;
+        next_us = next_us > POOL_SPIN_ITEM_LEAST_US ? next_us : POOL_SPIN_ITEM_LEAST_US;
+        if (next_us != spin_us) {
+            atomic_store_explicit(&self->item_spin_us, next_us, memory_order_relaxed);
+        }
     }
 }
 
@@ -137,29 +187,24 @@ static void *work(void *argument) {
     char name[16]; /* the kernel's limit */
     (void)snprintf(name, sizeof name, "shiftedge-%d", (int)me->index);
     (void)pthread_setname_np(pthread_self(), name);
-    for (uint32_t seen = 0;; seen++) {
+    for (uint32_t seen = 0;;) {
         (void)gate_wait(&self->run, seen, self->spin ? POOL_SPIN_RUN_US : 0);
-        if (self->stop) {
+        if (atomic_load_explicit(&self->stop, memory_order_relaxed)) {
             return NULL;
         }
-        self->task(self->context, me->index);
-        /* The end of a run is a barrier that only the caller waits at: a worker goes straight on
-         * to wait for the next run, which cannot begin before the caller has passed. */
-        bool last;
-        (void)arrive(self, &last);
+        /* The newest run: those that this thread missed are over. */
+        seen = atomic_load_explicit(&self->run.word, memory_order_acquire);
+        self->task(self->context, me->index, seen);
     }
 }
 
-void pool_run(pool *self, pool_task task, void *context) {
-    self->task = task;
-    self->context = context;
+uint32_t pool_begin(pool *self) {
     gate_raise(&self->run);
-    task(context, 0);
-    pool_barrier(self);
+    return atomic_load_explicit(&self->run.word, memory_order_relaxed);
 }
 
 static void stop_and_join(pool *self, int32_t started) {
-    self->stop = true;
+    atomic_store_explicit(&self->stop, true, memory_order_relaxed); /* the raise releases it */
     gate_raise(&self->run);
     for (int32_t i = 1; i < started; i++) {
         pthread_join(self->workers[i].thread, NULL);
@@ -192,7 +237,7 @@ static int32_t start_workers(pool *self) {
     return started;
 }
 
-pool *pool_open(int32_t threads, bool spin, bool *out_of_memory) {
+pool *pool_open(int32_t threads, bool spin, pool_task task, void *context, bool *out_of_memory) {
     size_t bytes = sizeof(pool) + (size_t)threads * sizeof(worker);
     bytes = (bytes + LINE - 1) / LINE * LINE;
     pool *self = aligned_alloc(LINE, bytes);
@@ -203,7 +248,9 @@ pool *pool_open(int32_t threads, bool spin, bool *out_of_memory) {
     memset(self, 0, bytes); /* all-zero is a valid start of every atomic here */
     self->threads = threads;
     self->spin = spin;
-    self->barrier_spin_us = POOL_SPIN_BARRIER_US;
+    self->task = task;
+    self->context = context;
+    self->item_spin_us = POOL_SPIN_ITEM_US;
     int32_t started = start_workers(self);
     if (started < threads) {
         stop_and_join(self, started);

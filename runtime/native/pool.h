@@ -1,9 +1,11 @@
 /* A pool of threads for one step at a time: wakes in microseconds, sleeps between camera frames.
  *
  * The calling thread is number 0 and works too; the pool's own threads are 1 .. threads-1. A run
- * wakes them once for a whole step; between kernels all meet at a barrier, which is one atomic
- * addition and a short spin. Nothing is stolen or queued: who does what follows from the numbers
- * alone.
+ * wakes them once for a whole step. Its items (kernels) are done one after another, each cut into
+ * chunks that threads claim: its own first, then what others have not begun. So nobody waits for a
+ * thread that has not come yet, because it sleeps or another program has its core: the others do
+ * its part, and when it comes it finds nothing left. What a chunk computes does not depend on who
+ * computes it.
  *
  * Waiting: spin on a word in the thread's own cache for a bounded time, then sleep in a futex. The
  * bound keeps a waiting thread from costing more than POOL_SPIN_... of a core each time; a pool
@@ -20,6 +22,7 @@
 #ifndef SHIFTEDGE_POOL_H
 #define SHIFTEDGE_POOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,29 +32,45 @@
  * between steps that follow one another at once; of a camera's 80 ms it is 0.06%. */
 #define POOL_SPIN_RUN_US 50
 
-/* The same at a barrier: as long as kernels may be unevenly cut, so that only a thread that lost
+/* The same for the end of an item: as long as kernels may be unevenly cut, so that only a thread that lost
  * its core to another program is waited for asleep. Where that happens the bound is halved each
  * time, and doubled again by a wait that ends in time: if another program takes a core and the
  * scheduler puts two of our threads on one, a thread that spins only keeps the other from coming.
  * Seen so on two cores under full load, 18 barriers: 3.7 ms with a bound fixed at 200 us, 0.08
  * without any spin, 0.2 with this. */
-#define POOL_SPIN_BARRIER_US 50
-#define POOL_SPIN_BARRIER_LEAST_US 4
+#define POOL_SPIN_ITEM_US 50
+#define POOL_SPIN_ITEM_LEAST_US 4
 
 typedef struct pool pool;
 
-typedef void (*pool_task)(void *context, int32_t index);
+typedef void (*pool_task)(void *context, int32_t index, uint32_t run);
 
-/* Start threads-1 threads. `spin`: whether each has a core of its own. NULL if the system gives no
- * memory or no threads; *out_of_memory tells which. */
-pool *pool_open(int32_t threads, bool spin, bool *out_of_memory);
+/* Which chunks of an item are claimed and how many done, and in which run; all zero at first. */
+typedef struct pool_item {
+    _Atomic uint64_t word; /* run: 24 bits, a bit for each chunk: 32, done: 8 */
+} pool_item;
 
-/* Run task(context, index) on every thread, index 0 on this one; back when all are done. What the
- * caller wrote before is seen by all, what they wrote is seen by the caller. One run at a time. */
-void pool_run(pool *self, pool_task task, void *context);
+#define POOL_CHUNKS_MOST 32
 
-/* Inside a task, called by every thread of the run: wait for all the others. */
-void pool_barrier(pool *self);
+/* Start threads-1 threads that run task(context, index, run) for each run. `spin`: whether each
+ * has a core of its own. NULL if the system gives no memory or no threads; *out_of_memory tells
+ * which. */
+pool *pool_open(int32_t threads, bool spin, pool_task task, void *context, bool *out_of_memory);
+
+/* Wake the pool's threads for another run; returns its number, to work at it oneself. What the
+ * caller wrote before is seen by all. The run is over when the caller's last item is complete: a
+ * thread that comes later finds its number out of date and leaves again. */
+uint32_t pool_begin(pool *self);
+
+/* Claim a chunk of an item, of `count` (at most POOL_CHUNKS_MOST), `first` or the next free one
+ * behind it. Returns its number; -1 if none is free, or the run is over. */
+int32_t pool_claim(pool_item *item, uint32_t run, int32_t count, int32_t first);
+
+/* A claimed chunk is done. */
+void pool_finish(pool *self, pool_item *item, int32_t count);
+
+/* Wait until all chunks of an item are done, and see what they wrote. False: the run is over. */
+bool pool_wait(pool *self, pool_item *item, uint32_t run, int32_t count);
 
 /* End the threads and free the pool. */
 void pool_close(pool *self);
@@ -59,10 +78,10 @@ void pool_close(pool *self);
 /* Free the pool in a forked child, which has none of its threads. */
 void pool_abandon(pool *self);
 
-/* The first unit of thread `index`, the last unit + 1 of thread `index` - 1. What cannot be shared
- * evenly goes to low numbers, so that a single unit runs on the calling thread. */
-static inline int32_t pool_split(int32_t units, int32_t index, int32_t threads) {
-    return (int32_t)(((int64_t)units * index + threads - 1) / threads);
+/* The first unit of part `index`, the last unit + 1 of part `index` - 1. What cannot be shared
+ * evenly goes to low numbers, so that a single unit belongs to the calling thread. */
+static inline int32_t pool_split(int32_t units, int32_t index, int32_t parts) {
+    return (int32_t)(((int64_t)units * index + parts - 1) / parts);
 }
 
 #pragma GCC visibility pop

@@ -2,10 +2,10 @@
  *
  * The generated source defines `shiftedge_program_table`; the rest of this folder is the same for
  * every model. A step runs the kernels in order. Each kernel has `units` units of work, cut into
- * one contiguous range per thread; all threads meet before the next kernel begins, so a kernel
- * sees everything that earlier ones wrote. Which thread runs a unit depends on the number of
- * threads, what a unit computes must not: it writes only what is its own, and reads nothing that
- * another unit of the same kernel writes.
+ * one contiguous range per thread, or several; all are done before the next kernel begins, so a
+ * kernel sees everything that earlier ones wrote. Which thread runs a unit depends on the number
+ * of threads and on chance, what a unit computes must not: it writes only what is its own, and
+ * reads nothing that another unit of the same kernel writes.
  */
 #ifndef SHIFTEDGE_PROGRAM_H
 #define SHIFTEDGE_PROGRAM_H
@@ -69,7 +69,9 @@ typedef struct shiftedge_kernel {
     shiftedge_kernel_function function;
     const shiftedge_buffer *buffers; /* its arguments, in order */
     uint32_t buffer_count;           /* at most SHIFTEDGE_BUFFERS_MOST */
-    int32_t units;                   /* at least 1; with 1, only the calling thread works */
+    int32_t units;                   /* at least 1 */
+    int32_t pieces; /* chunks that each thread's share may be cut into, so that others can take
+                       over what it has not begun; 0 is 1: a call repeats work of its neighbour */
 } shiftedge_kernel;
 
 #define SHIFTEDGE_BUFFERS_MOST 16

@@ -118,9 +118,11 @@ static void *const *fill_arguments(const shiftedge_model *model, int32_t index) 
     /* Kernels take one kind of pointer; that they only read FRAME, WEIGHTS and STATE is their
      * contract, and for WEIGHTS the page table's. */
     void *bases[] = {
-        [SHIFTEDGE_FRAME] = (void *)(uintptr_t)model->frame,
+        [SHIFTEDGE_FRAME] =
+            (void *)atomic_load_explicit(&model->frame, memory_order_relaxed),
         [SHIFTEDGE_WEIGHTS] = (void *)(uintptr_t)model->program->weights,
-        [SHIFTEDGE_STATE] = model->states,
+        [SHIFTEDGE_STATE] =
+            (void *)atomic_load_explicit(&model->states, memory_order_relaxed),
         [SHIFTEDGE_NEXT_STATE] = model->memory + model->next_state_at,
         [SHIFTEDGE_WORKSPACE] = model->memory + model->workspace_at,
         [SHIFTEDGE_LOGITS] = model->memory + model->logits_at,
@@ -145,8 +147,55 @@ static double now_s(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* All kernels, as one thread of the pool runs them. */
-static void run_kernels(void *context, int32_t index) {
+/* One chunk; a failure is kept under the chunk's number. */
+static void run_chunk(shiftedge_model *model, uint32_t k, void *const *arguments, int32_t chunk,
+                      int32_t count) {
+    const shiftedge_kernel *kernel = &model->program->kernels[k];
+    int32_t begin = pool_split(kernel->units, chunk, count);
+    int32_t end = pool_split(kernel->units, chunk + 1, count);
+    if (begin >= end) {
+        return;
+    }
+    int32_t code = kernel->function(arguments, begin, end);
+    if (code != 0) {
+        model->failures[chunk].code = code;
+        shiftedge_kernel_text_take(model->failures[chunk].text);
+        atomic_store_explicit(&model->failed, k + 1, memory_order_relaxed);
+    }
+}
+
+/* Into how many chunks kernel `kernel` is cut. */
+static int32_t chunks_of(const shiftedge_kernel *kernel, int32_t threads) {
+    int32_t count = threads * (kernel->pieces > 1 ? kernel->pieces : 1);
+    count = count < POOL_CHUNKS_MOST ? count : POOL_CHUNKS_MOST;
+    return count < kernel->units ? count : kernel->units;
+}
+
+/* A kernel's chunks: this thread's own first, then those that others have not begun. False: the
+ * run is over. Behind a kernel that failed, chunks are claimed and left alone, so that no thread
+ * that comes late begins one. */
+static bool share_kernel(shiftedge_model *model, uint32_t k, void *const *arguments,
+                         int32_t index, uint32_t run) {
+    const shiftedge_kernel *kernel = &model->program->kernels[k];
+    pool_item *item = &model->items[k];
+    int32_t count = chunks_of(kernel, model->threads);
+    int32_t first = count * index / model->threads;
+    uint32_t failed = atomic_load_explicit(&model->failed, memory_order_relaxed);
+    bool dead = failed != 0 && failed <= k;
+    for (;;) {
+        int32_t chunk = pool_claim(item, run, count, first);
+        if (chunk < 0) {
+            break;
+        }
+        if (!dead) {
+            run_chunk(model, k, arguments, chunk, count);
+        }
+        pool_finish(model->pool, item, count);
+    }
+    return pool_wait(model->pool, item, run, count);
+}
+
+void shiftedge_run_kernels(void *context, int32_t index, uint32_t run) {
     shiftedge_model *model = context;
     const shiftedge_program *program = model->program;
     uint64_t environment = shiftedge_float_enter();
@@ -154,31 +203,19 @@ static void run_kernels(void *context, int32_t index) {
     double *profile = index == 0 ? model->profile : NULL;
     double before = profile != NULL ? now_s() : 0;
     for (uint32_t k = 0; k < program->kernel_count; k++) {
-        const shiftedge_kernel *kernel = &program->kernels[k];
-        int32_t begin = pool_split(kernel->units, index, model->threads);
-        int32_t end = pool_split(kernel->units, index + 1, model->threads);
-        if (begin < end) {
-            int32_t code = kernel->function(arguments, begin, end);
-            if (code != 0) {
-                model->failures[index].code = code;
-                shiftedge_kernel_text_take(model->failures[index].text);
-                atomic_store_explicit(&model->failed, k + 1, memory_order_relaxed);
+        if (model->pool == NULL) {
+            run_chunk(model, k, arguments, 0, 1);
+            if (atomic_load_explicit(&model->failed, memory_order_relaxed) != 0) {
+                break;
             }
+        } else if (!share_kernel(model, k, arguments, index, run)) {
+            break;
         }
-        arguments += kernel->buffer_count;
-        if (model->pool != NULL && k + 1 < program->kernel_count) {
-            pool_barrier(model->pool);
-        }
+        arguments += program->kernels[k].buffer_count;
         if (profile != NULL) {
             double after = now_s();
             profile[k] = after - before;
             before = after;
-        }
-        /* All threads leave after the same kernel: one that is already in the next kernel may have
-         * failed there, which the others learn at that kernel's end. */
-        uint32_t failed = atomic_load_explicit(&model->failed, memory_order_relaxed);
-        if (failed != 0 && failed <= k + 1) {
-            break;
         }
     }
     shiftedge_float_leave(environment);
@@ -186,7 +223,7 @@ static void run_kernels(void *context, int32_t index) {
 
 static int explain_failure(shiftedge_model *model, uint32_t failed) {
     const shiftedge_kernel *kernel = &model->program->kernels[failed - 1];
-    const shiftedge_failure *first = model->failures; /* of the lowest thread: always the same */
+    const shiftedge_failure *first = model->failures; /* of the lowest chunk: always the same */
     while (first->code == 0) {
         first++;
     }
@@ -211,14 +248,11 @@ static void commit(shiftedge_model *model, shiftedge_state_header *header, float
 /* With the model's turn taken and the state owned. */
 static int run(shiftedge_model *model, shiftedge_state_header *header, const uint8_t *bgr,
                int32_t stride_bytes, float *logits) {
-    model->states = header + 1;
-    model->frame = pack_frame(model, bgr, stride_bytes);
+    const uint8_t *frame = pack_frame(model, bgr, stride_bytes);
+    atomic_store_explicit(&model->states, (uintptr_t)(header + 1), memory_order_relaxed);
+    atomic_store_explicit(&model->frame, (uintptr_t)frame, memory_order_relaxed);
     atomic_store_explicit(&model->failed, 0, memory_order_relaxed);
-    if (model->pool == NULL) {
-        run_kernels(model, 0);
-    } else {
-        pool_run(model->pool, run_kernels, model);
-    }
+    shiftedge_run_kernels(model, 0, model->pool == NULL ? 0 : pool_begin(model->pool));
     uint32_t failed = atomic_load_explicit(&model->failed, memory_order_relaxed);
     if (failed != 0) {
         return explain_failure(model, failed);

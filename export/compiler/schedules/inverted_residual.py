@@ -299,6 +299,7 @@ class _Block:
             name=self.name,
             buffers=(*self._inputs(), *self._outputs()),
             units=shape.out_height // self.band_rows,
+            neighbours=True,
             prologue=(_loop(block, self.blocks, _loop(slot, self.ring, *borders)),),
             body=(
                 _loop(

@@ -194,10 +194,10 @@ static const shiftedge_buffer classify_buffers[] = {
 /* -DFAKE_CPU_FEATURES="..." is what the kernels would need. */
 
 static const shiftedge_kernel kernels[] = {
-    {"normalise", normalise, normalise_buffers, 3, H},
-    {"shift", shift, shift_buffers, 4, FAKE_BROKEN == 1 ? 0 : H},
-    {"columns", FAKE_BROKEN == 2 ? NULL : columns, columns_buffers, 5, W},
-    {"classify", classify_or_fail, classify_buffers, FAKE_BROKEN == 3 ? 17 : 4, K},
+    {"normalise", normalise, normalise_buffers, 3, H, 1},
+    {"shift", shift, shift_buffers, 4, FAKE_BROKEN == 1 ? 0 : H, 2},
+    {"columns", FAKE_BROKEN == 2 ? NULL : columns, columns_buffers, 5, W, 0},
+    {"classify", classify_or_fail, classify_buffers, FAKE_BROKEN == 3 ? 17 : 4, K, 2},
 };
 
 static const char spec[] =

@@ -239,6 +239,12 @@ int shiftedge_step(shiftedge_model *model, void *state, const uint8_t *bgr, int3
 }
 const char *shiftedge_last_error(void) { return "There is no memory for a model."; }
 void shiftedge_close(shiftedge_model *model) { (void)model; }
+uint32_t shiftedge_kernel_count(void) { return 0; }
+const char *shiftedge_kernel_name(uint32_t kernel) { return (void)kernel, ""; }
+int shiftedge_profile(shiftedge_model *model, double *seconds) {
+    (void)model, (void)seconds;
+    return 0;
+}
 """
 SPEC = (
     '{"name": "a", "labels": ["b"], "height": 4, "width": 4, "resize_short_side": 4, '
@@ -277,3 +283,17 @@ def test_another_library(compiler: list[str], tmp_path: Path) -> None:
     path = library_of(compiler, tmp_path, "int nothing(void);\nint nothing(void) { return 0; }\n")
     with pytest.raises(ModelError, match="library without shiftedge_abi_version"):
         NativeEngine(path)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_kernels_are_timed_only_when_asked(fake_path, native_frames, threads):
+    engine = NativeEngine(fake_path, threads=threads, oversubscribe=True)
+    session = engine.open_session()
+    assert engine.kernels == ("normalise", "shift", "columns", "classify")
+    with engine.profiled() as seconds:
+        session.step(native_frames[0])
+        assert (seconds > 0).all()
+        assert seconds.sum() < 5
+    seconds[:] = -1.0
+    session.step(native_frames[1])
+    assert (seconds == -1.0).all()

@@ -29,7 +29,7 @@ SHIFTEDGE_TVM_KERNEL(scale, tensors)
 static const _Alignas(64) float weights[BYTES] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
 static const shiftedge_buffer buffers[] = {
     {SHIFTEDGE_FRAME, 0, 0}, {SHIFTEDGE_WEIGHTS, 0, 0}, {SHIFTEDGE_LOGITS, 0, 0}};
-static const shiftedge_kernel kernels[] = {{"scale", scale, buffers, 3, H}};
+static const shiftedge_kernel kernels[] = {{"scale", scale, buffers, 3, H, 1}};
 
 const shiftedge_program shiftedge_program_table = {
     .abi = SHIFTEDGE_PROGRAM_ABI,
