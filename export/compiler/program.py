@@ -106,7 +106,7 @@ def _source(step: Step, places: Layout, spec: ModelSpec, features: Sequence[str]
     for number, call in enumerate(step.calls):
         count = len(call.kernel.buffers) + 1
         function = f"run_{call.kernel.name}"
-        pieces = 1 if call.kernel.neighbours else PIECES
+        pieces = 1 if call.kernel.neighbours or call.kernel.prologue else PIECES
         units = f"{call.kernel.units}, {pieces}"
         yield f'    {{"{call.name}", {function}, buffers_{number}, {count}, {units}}},'
     yield "};"

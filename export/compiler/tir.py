@@ -20,6 +20,8 @@ What was found about TVM 0.27, and why this module looks as it does:
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +69,16 @@ class Code:
     """TVM's module; ``inspect_source("asm")`` shows the assembly."""
 
     def write(self, path: Path) -> None:
-        """Writes the object file."""
-        self.module.write_to_file(str(path))
+        """Writes the object file; OSError if that fails.
+
+        By way of memory where Linux offers it: LLVM ends the process where a disk is full.
+        """
+        if sys.platform != "linux":
+            self.module.write_to_file(str(path), "o")
+            return
+        with os.fdopen(os.memfd_create("kernels.o"), "rb") as memory:
+            self.module.write_to_file(f"/proc/self/fd/{memory.fileno()}", "o")
+            path.write_bytes(memory.read())
 
     @property
     def assembly(self) -> str:

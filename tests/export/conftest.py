@@ -14,28 +14,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def trained() -> Callable[..., torch.nn.Module]:
     """A function that gives a network statistics and weights as training might leave them."""
-    import torch
+    from networks import trained
 
-    torch.set_num_threads(1)  # the test machine's cores are few, and the networks small
-
-    def randomise(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-
-        def uniform(tensor: torch.Tensor, low: float, high: float) -> None:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-
-        with torch.no_grad():
-            for module in net.modules():
-                if isinstance(module, torch.nn.BatchNorm2d):
-                    uniform(module.running_mean, -0.3, 0.3)
-                    uniform(module.running_var, 0.5, 1.5)
-                    uniform(module.weight, 0.5, 1.5)
-                    uniform(module.bias, -0.3, 0.3)
-                elif isinstance(module, torch.nn.Linear):
-                    uniform(module.weight, -0.1, 0.1)
-        return net.eval()
-
-    return randomise
+    return trained
 
 
 @pytest.fixture

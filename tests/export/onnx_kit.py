@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
 
-from shiftedge.runtime.spec import ModelSpec, StateSpec
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 HEIGHT, WIDTH, CLASSES = 6, 5, 4
 FLOAT = onnx.TensorProto.FLOAT
@@ -90,6 +90,42 @@ def model(
         change(document)
     serialised: bytes = document.SerializeToString()
     return serialised
+
+
+def step_model(
+    body: Callable[[Builder], str], *states: tuple[int, ...], labels: Sequence[str] = "abcd"
+) -> tuple[bytes, ModelSpec]:
+    """A model that ``body`` makes from nothing, and its spec.
+
+    ``body`` reads ``frame`` and ``state_0``, ``state_1`` ..., of those shapes (1, C, H, W), makes
+    ``next_state_0`` ..., and returns the name of the logits, (1, number of labels).
+    """
+    b = Builder()
+    b.op("Identity", body(b), out="logits")
+    named = {f"state_{index}": shape for index, shape in enumerate(states)}
+    spec = ModelSpec(
+        "t", tuple(labels), HEIGHT, WIDTH, WIDTH,
+        tuple(StateSpec(name, shape) for name, shape in named.items()), 2,
+    )  # fmt: skip
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        b.nodes,
+        "g",
+        [
+            info("frame", FLOAT, (1, 3, HEIGHT, WIDTH)),
+            *(info(name, FLOAT, shape) for name, shape in named.items()),
+        ],
+        [
+            info("logits", FLOAT, (1, len(labels))),
+            *(info(f"next_{name}", FLOAT, shape) for name, shape in named.items()),
+        ],
+        b.weights,
+    )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    document = onnx.helper.make_model(graph, ir_version=8, opset_imports=opsets)
+    onnx.helper.set_model_props(document, {METADATA_KEY: spec.to_json()})
+    serialised: bytes = document.SerializeToString()
+    return serialised, spec
 
 
 def kinds(operators: Sequence[object]) -> list[str]:

@@ -8,6 +8,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from networks import Own  # noqa: E402
+
 from shiftedge.export.agreement import moving_frames, onnx_outputs  # noqa: E402
 from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
 from shiftedge.export.compiler.fusion import (  # noqa: E402
@@ -22,33 +24,6 @@ from shiftedge.export.compiler.reference import run_operator, run_step  # noqa: 
 from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 from shiftedge.runtime.errors import CompileError  # noqa: E402
-
-
-class Own(torch.nn.Module):
-    """What a user might bring: squeeze and excite, several activations, pooling, a branch."""
-
-    def __init__(self):
-        super().__init__()
-        nn = torch.nn
-        self.stem = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.Hardswish())
-        self.pool = nn.MaxPool2d(3, 2, 1)
-        self.a = nn.Conv2d(12, 12, 3, 1, 1, groups=12)
-        self.b = nn.Conv2d(12, 16, 1)
-        self.squeeze = nn.Conv2d(16, 4, 1)
-        self.excite = nn.Conv2d(4, 16, 1)
-        self.c = nn.Conv2d(16, 16, 5, 1, 2, groups=4)
-        self.mean = nn.AvgPool2d(2)
-        self.head = nn.Linear(16, 3)
-
-    def forward(self, x):
-        x = self.pool(self.stem(x))
-        x = torch.nn.functional.silu(self.b(torch.relu(self.a(x))))
-        gate = torch.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True)))
-        x = x * torch.nn.functional.hardsigmoid(self.excite(gate))
-        x = torch.relu(x + self.c(x))
-        x = self.mean(torch.sigmoid(x) * x)
-        return self.head(x.mean(dim=(2, 3)))
-
 
 NETS = {
     "mobilenet_v2": lambda: tsm_mobilenet_v2(5, width=0.5),

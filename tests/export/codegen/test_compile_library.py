@@ -1,0 +1,207 @@
+"""libmodel.so as a file, and a compiled model in C under sanitizers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
+pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+
+from compile_kit import ROOT, environment
+
+from shiftedge.export.compiler import program
+from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.tir import compile_kernels
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.engines.native import NativeEngine
+
+Get = Callable[[str], Path]
+NATIVE = ROOT / "runtime" / "native"
+HERE = Path(__file__).parent
+FRAMES = 20
+
+
+# As a file.
+
+
+class Elf:
+    """As much of a 64-bit little-endian shared library as the tests ask about."""
+
+    GNU_STACK, GNU_RELRO, LOAD = 0x6474E551, 0x6474E552, 1
+    NEEDED, TEXTREL, RPATH, RUNPATH = 1, 22, 15, 29
+    DYNSYM, DYNAMIC = 11, 6
+
+    def __init__(self, path: Path) -> None:
+        self.data = data = path.read_bytes()
+        assert data[:6] == b"\x7fELF\x02\x01"
+        program_at, section_at = struct.unpack_from("<QQ", data, 32)
+        size, count, section_size, sections = struct.unpack_from("<HHHH", data, 54)
+        self.segments = [
+            struct.unpack_from("<II", data, program_at + size * i) for i in range(count)
+        ]
+        self.sections = [
+            struct.unpack_from("<IIQQQQIIQQ", data, section_at + section_size * i)
+            for i in range(sections)
+        ]
+
+    def text(self, table: int, offset: int) -> str:
+        begin = self.sections[table][4] + offset
+        return self.data[begin : self.data.index(b"\0", begin)].decode()
+
+    def of_kind(self, kind: int) -> Iterator[tuple[int, ...]]:
+        return (section for section in self.sections if section[1] == kind)
+
+    def dynamic(self) -> list[tuple[int, int, int]]:
+        """(tag, value, number of the string table)."""
+        return [
+            (*struct.unpack_from("<QQ", self.data, at), section[6])
+            for section in self.of_kind(self.DYNAMIC)
+            for at in range(section[4], section[4] + section[5], 16)
+        ]
+
+    def needed(self) -> set[str]:
+        return {self.text(table, v) for tag, v, table in self.dynamic() if tag == self.NEEDED}
+
+    def symbols(self) -> Iterator[tuple[str, bool]]:
+        """(name, whether it is defined here)."""
+        for section in self.of_kind(self.DYNSYM):
+            for at in range(section[4] + 24, section[4] + section[5], 24):
+                name, _, _, where = struct.unpack_from("<IBBH", self.data, at)
+                yield self.text(section[6], name), where != 0
+
+
+@pytest.fixture
+def elf(bundles: Get) -> Elf:
+    return Elf(Bundle.open(bundles("gestures")).library)
+
+
+def test_it_needs_the_c_library_alone(elf: Elf) -> None:
+    allowed = re.compile(r"lib(c|m|pthread)\.so\.6|libpthread\.so\.0|ld-linux[\w.-]*\.so\.\d")
+    assert elf.needed()
+    assert all(allowed.fullmatch(name) for name in elf.needed()), elf.needed()
+    tags = {tag for tag, *_ in elf.dynamic()}
+    assert not tags & {elf.RPATH, elf.RUNPATH, elf.TEXTREL}
+    assert not [name for name, _ in elf.symbols() if re.match("TVM|_?tvm|__asan|__ubsan", name)]
+
+
+def test_it_shows_its_interface_alone(elf: Elf) -> None:
+    shown = {name for name, defined in elf.symbols() if defined}
+    interface = set(re.findall(r"(shiftedge_\w+);", (NATIVE / "exports.map").read_text()))
+    declared = set(
+        re.findall(r"SHIFTEDGE_API [^;]*?\b(shiftedge_\w+)\(", (NATIVE / "shiftedge.h").read_text())
+    )
+    assert shown == interface == declared
+
+
+def test_nothing_of_it_is_writable_and_executable(elf: Elf) -> None:
+    flags = dict(elf.segments)
+    assert flags[elf.GNU_STACK] & 1 == 0, "an executable stack"
+    assert elf.GNU_RELRO in flags
+    for kind, flag in elf.segments:
+        assert kind != elf.LOAD or flag & 3 != 3, "a segment to write to and to run"
+
+
+def test_it_tells_nothing_of_the_machine_that_made_it(elf: Elf) -> None:
+    for path in (str(ROOT), "/tmp/", "weights.bin", "kernels.o"):
+        assert path.encode() not in elf.data, path
+    assert all(section[1] != 2 for section in elf.sections), "a table of symbols for debuggers"
+
+
+# In C.
+
+
+@pytest.fixture(scope="module")
+def sources(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that gives a folder with a model's kernels, table and weights."""
+    folder = tmp_path_factory.mktemp("sources")
+
+    def get(name: str) -> Path:
+        made = folder / name
+        if not made.exists():
+            made.mkdir()
+            target = find_target("host")
+            data, spec = read_model(exported(name))
+            step, places = prepare(data, spec, target)
+            code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)
+            code.write(made / "kernels.o")
+            (made / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
+            (made / "table.c").write_text(program.source(step, places, spec, target.features))
+        return made
+
+    return get
+
+
+def built(folder: Path, output: Path, *flags: str) -> Path:
+    gcc = shutil.which("gcc") or shutil.which("clang")
+    if gcc is None:
+        pytest.skip("sanitizers need gcc or clang, and neither is installed")
+    runtime = [path for path in sorted(NATIVE.glob("*.c")) if path.name != "tvm_abi.c"]
+    line = [gcc, "-std=c11", "-O1", "-g", "-pthread", *flags, f"-I{NATIVE}", f"-I{folder}"]
+    line += [f"-Wa,-I{folder}", *map(str, runtime), str(HERE / "stream.c"), str(folder / "table.c")]
+    line += [str(folder / "kernels.o"), "-lm", "-o", str(output)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and re.search(r"cannot find .*(asan|tsan|ubsan)", done.stderr):
+        pytest.skip(f"this {Path(gcc).name} has no {' '.join(flags)}")
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def run(path: Path, threads: int, *shape: int) -> list[str]:
+    own = environment(
+        TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="detect_leaks=1", UBSAN_OPTIONS=""
+    )
+    words = [str(path), *map(str, (threads, FRAMES, *shape))]
+    done = subprocess.run(words, capture_output=True, text=True, env=own, timeout=120, check=False)
+    if "unexpected memory mapping" in done.stderr or "LeakSanitizer has encountered" in done.stderr:
+        pytest.skip("this system does not run programs with this sanitizer")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ["gestures", "own@64x48"])
+@pytest.mark.parametrize(
+    "sanitizer", ["address,undefined", "thread"], ids=["asan and ubsan", "tsan"]
+)
+def test_a_stream_under_a_sanitizer(
+    name: str, sanitizer: str, sources: Get, bundles: Get, tmp_path: Path
+) -> None:
+    """The runtime is instrumented; kernels stand between the guard pages of the schedules' tests.
+
+    And what it computes is what the bundle computes, bit for bit.
+    """
+    flags = (f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+    path = built(sources(name), tmp_path / "stream", *flags)
+    engine = NativeEngine(Bundle.open(bundles(name)).library, threads=1)
+    spec = engine.spec
+    lines = run(path, 1, spec.height, spec.width, spec.classes)
+    assert len(lines) == FRAMES
+    assert run(path, 3, spec.height, spec.width, spec.classes) == lines
+    session = engine.open_session()
+    for frame, line in zip(noise(spec.height, spec.width), lines, strict=True):
+        logits = session.step(frame).view(np.uint32)
+        assert [f"{bits:08x}" for bits in logits] == line.split()
+
+
+def noise(height: int, width: int) -> Iterator[np.ndarray]:
+    """The frames of stream.c: the upper bytes of a linear congruential sequence."""
+    value, count = 1, height * width * 3
+    factors = np.empty((2, count), np.uint64)  # value after i steps: a * value + c
+    a, c = 1, 0
+    for index in range(count):
+        a, c = a * 1664525 % 2**32, (c * 1664525 + 1013904223) % 2**32
+        factors[:, index] = a, c
+    for _ in range(FRAMES):
+        values = (factors[0] * np.uint64(value) + factors[1]) % np.uint64(2**32)
+        value = int(values[-1])
+        yield (values >> np.uint64(24)).astype(np.uint8).reshape(height, width, 3)

@@ -1,0 +1,135 @@
+"""Tiles by prediction, and what is told about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+
+from onnx_kit import SPEC, model
+
+from shiftedge.export.compiler import choose, explain
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules import dense_conv, inverted_residual, pointwise, tail
+from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.schedules.inverted_residual import InvertedResidual
+from shiftedge.export.compiler.schedules.pointwise import Pointwise
+from shiftedge.export.compiler.schedules.tiles import NEON
+from shiftedge.export.compiler.targets import TARGETS, Target
+from shiftedge.export.compiler.tir_kernel import Kernel
+
+V3 = TARGETS["x86-64-v3"]
+UNITS = (V3, TARGETS["x86-64-v4"], replace(V3, name="neon", unit=NEON))
+on_every_unit = pytest.mark.parametrize("target", UNITS, ids=lambda each: each.name)
+few = settings(max_examples=12, deadline=None)
+
+
+def fits(kernel: Kernel, target: Target) -> bool:
+    """Accumulators, one step's weights and what they are multiplied with are in registers."""
+    for tile in kernel.tiles():
+        product = any(s.weight is not None and not s.by_column for s in tile.segments)
+        weights = len({part.column for part in tile.vectors}) if product else 0
+        if len(tile.vectors) + weights + 1 > target.unit.registers:
+            return False
+    return True
+
+
+@on_every_unit
+@given(st.integers(1, 200), st.integers(1, 130), st.integers(1, 130), st.integers(0, 5))
+@few
+def test_pointwise(target: Target, pixels: int, inputs: int, outputs: int, shift: int) -> None:
+    shape = Pointwise(pixels, inputs, outputs, min(shift, inputs - 1))
+    tiles = choose.pointwise(shape, target)
+    kernel = pointwise.schedule("k", shape, tiles, target.unit)
+    assert fits(kernel, target)
+    assert 1 <= tiles.rows <= pixels
+    lanes = target.unit.lanes
+    if tiles.folded:  # two inputs a step, half a vector more a block
+        assert shape.shift % 2 == inputs % 2 == 0
+        assert tiles.columns % lanes == lanes // 2
+        assert outputs % tiles.columns == 0
+    else:
+        assert tiles.columns % lanes == 0
+
+
+@on_every_unit
+@given(st.integers(4, 20), st.sampled_from([3, 8, 24, 33]), st.sampled_from([8, 24, 40]))
+@few
+def test_dense_conv(target: Target, side: int, inputs: int, outputs: int) -> None:
+    shape = DenseConv(side, side + 1, inputs, outputs, (3, 3), (2, 1), (1, 1, 1, 1))
+    tiles = choose.dense_conv(shape, target)
+    assert all(
+        fits(kernel, target) for kernel in dense_conv.schedule("k", shape, tiles, target.unit)
+    )
+
+
+@on_every_unit
+@pytest.mark.parametrize("hidden", [24, 48, 144])
+@pytest.mark.parametrize("shift", [0, 2, 3])
+def test_blocks_and_tails(target: Target, hidden: int, shift: int) -> None:
+    block = InvertedResidual(
+        height=14, width=14, inputs=24, hidden=hidden, outputs=24, stride=1, kernel=3,
+        expand=True, stem=None, shift=shift, residual=True,
+        expand_activation=Activation.RELU6, depthwise_activation=Activation.RELU6,
+    )  # fmt: skip
+    tiles = choose.inverted_residual(block, target)
+    kernels = inverted_residual.schedule("k", block, tiles, target.unit)
+    assert all(fits(kernel, target) for kernel in kernels)
+    assert not (tiles.expand.folded and shift % 2)
+    end = Pointwise(49, 24, hidden, shift)
+    found = choose.tail(end, target)
+    assert fits(tail.schedule("k", end, found, target.unit), target)
+
+
+@on_every_unit
+def test_the_same_every_time(target: Target) -> None:
+    shape = Pointwise(49, 24, 96, 4)
+    first = choose.pointwise(shape, target)
+    choose.pointwise.cache_clear()
+    assert choose.pointwise(shape, target) == first
+
+
+def test_odd_inputs_are_never_folded() -> None:
+    """24 channels on 16 lanes are one vector and a half: folded where inputs come in pairs."""
+    wide = TARGETS["x86-64-v4"]
+    assert choose.pointwise(Pointwise(196, 144, 24), wide).folded
+    assert not choose.pointwise(Pointwise(196, 143, 24), wide).folded
+    assert not choose.pointwise(Pointwise(196, 144, 24, 17), wide).folded
+
+
+# explain
+
+
+def test_rows_are_plain_json() -> None:
+    step, _ = prepare(model(), SPEC, V3)
+    rows = explain.rows(step, V3)
+    assert json.loads(json.dumps(rows)) == rows
+    assert [row["name"] for row in rows] == [call.name for call in step.calls]
+    for row, call in zip(rows, step.calls, strict=True):
+        assert row["family"] == call.family
+        assert row["flops"] == call.kernel.flops
+        assert 0 <= row["predicted_share_of_peak"] <= 1
+        assert row["predicted_cycles"] > 0
+    assert {row["bound"] for row in rows} <= {"arithmetic", "edges", "memory"}
+
+
+def test_the_table_has_a_line_for_each_kernel() -> None:
+    step, _ = prepare(model(), SPEC, V3)
+    rows = explain.rows(step, V3)
+    lines = explain.table(rows, V3).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert "predicted" not in lines[0]
+    assert lines[-1].startswith("all ")
+    for line, row in zip(lines[1:-1], rows, strict=True):
+        assert line.startswith(row["name"])
+        assert line.endswith(row["bound"])
+    timed = explain.table(rows, V3, [1e-6] * len(rows), 1e11).splitlines()
+    assert "measured" in timed[0]
+    assert all("1.0 us" in line for line in timed[1:-1])
+    assert f"{len(rows):.1f} us" in timed[-1]

@@ -1,0 +1,57 @@
+"""Torch networks for tests: one as a user might bring it, and statistics like a trained one's."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["Own", "trained"]
+
+
+class Own(nn.Module):
+    """Squeeze and excite, several activations, pooling, groups, 5 x 5 windows, a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.Hardswish())
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.a = nn.Conv2d(12, 12, 5, 1, 2, groups=12)
+        self.b = nn.Conv2d(12, 16, 1)
+        self.squeeze = nn.Conv2d(16, 4, 1)
+        self.excite = nn.Conv2d(4, 16, 1)
+        self.c = nn.Conv2d(16, 16, 5, 1, 2, groups=4)
+        self.mean = nn.AvgPool2d(2)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.stem(x))
+        x = nn.functional.silu(self.b(torch.relu(self.a(x))))
+        gate = torch.relu(self.squeeze(x.mean(dim=(2, 3), keepdim=True)))
+        x = x * nn.functional.hardsigmoid(self.excite(gate))
+        x = torch.relu(x + self.c(x))
+        x = self.mean(torch.sigmoid(x) * x)
+        logits: torch.Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
+
+
+def trained(net: nn.Module, seed: int = 0) -> nn.Module:
+    """Give a network statistics and weights as training might leave them: a mistake in folding a
+    batch norm cannot hide behind a mean of 0 and a variance of 1."""
+    torch.set_num_threads(1)  # the test machine's cores are few, and the networks small
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(tensor: torch.Tensor, low: float, high: float) -> None:
+        tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                uniform(module.running_mean, -0.3, 0.3)
+                uniform(module.running_var, 0.5, 1.5)
+                uniform(module.weight, 0.5, 1.5)
+                uniform(module.bias, -0.3, 0.3)
+            elif isinstance(module, nn.Linear):
+                uniform(module.weight, -0.1, 0.1)
+    return net.eval()
