@@ -19,11 +19,11 @@ phased  Two kernels, for small images. First a work unit is a block of hidden ch
 
 The depthwise result is [block of channels][pixel][channel], which the project reads in order.
 
-Reached in MobileNetV2 at 224 x 224, one core (Zen 4, AVX-512), inside real steps: phased blocks 95 to
-99% of the core's peak, banded ones 93 to 96%, with the stem 86% (docs/performance.md). What mattered:
-blocks of one vector of hidden channels and single rows where the image is large, so that the ring
-stays in the first-level cache; folded tiles for 24 outputs (``tir_kernel.Part``), which took the
-project from 73 to 95%.
+Reached in MobileNetV2 at 224 x 224, one core (Zen 4, AVX-512), inside real steps: phased blocks 95
+to 99% of the core's peak, banded ones 93 to 96%, with the stem 86% (docs/performance.md). What
+mattered: blocks of one vector of hidden channels and single rows where the image is large, so that
+the ring stays in the first-level cache; folded tiles for 24 outputs (``tir_kernel.Part``), which
+took the project from 73 to 95%.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ are then read from the state, the others from the features, both in place. Work 
 times blocks of output channels.
 
 Reached as the project of an inverted residual at 14 x 14 and 7 x 7 (384 to 960 inputs): 97 to 99%
-of a Zen 4 core's peak. One pixel (a dense layer, 1280 -> 27): 14%, but 4 us. 1024 channels: pixels are
-4 KiB apart and fall on one another in the cache, so tiles of 6 pixels (95%) instead of 14 (76%).
+of a Zen 4 core's peak. One pixel (a dense layer, 1280 -> 27): 14%, but 4 us. 1024 channels: pixels
+are 4 KiB apart and fall on one another in the cache, so tiles of 6 pixels (95%), not 14 (76%).
 """
 
 from __future__ import annotations
