@@ -22,7 +22,7 @@ from shiftedge.export.compiler.schedules import tail as tail_rule
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.schedules.inverted_residual import BlockTiles, InvertedResidual
 from shiftedge.export.compiler.schedules.pointwise import Pointwise
-from shiftedge.export.compiler.schedules.tiles import Tiles, best_divisor
+from shiftedge.export.compiler.schedules.tiles import Tiles, best_divisor, most_rows
 from shiftedge.export.compiler.targets import Target
 from shiftedge.export.compiler.tir_kernel import Kernel
 
@@ -113,8 +113,7 @@ def _tilings(default: Tiles, line: int, outputs: int, target: Target) -> Iterato
     unit = target.unit
     vectors = -(-outputs // unit.lanes)
     for across in range(1, min(4, vectors) + 1):
-        most = (unit.registers - across - 1) // across
-        most = min(most, line)
+        most = min(most_rows(unit, across), line)
         if most < 1:
             continue
         rows = {most, -(-line // -(-line // most)), best_divisor(line, most)}

@@ -174,10 +174,12 @@ class _Walk:
         trips = math.prod(step.extent for step in segment.steps if not step.unrolled)
         unrolled = math.prod(step.extent for step in segment.steps if step.unrolled)
         weights = self._distinct_weights(tile) if segment.weight is not None else 0
-        terms = 2 if segment.folded else 1
+        terms = segment.terms
         fmas = sum(1 if part.folded else terms for part in tile.vectors) * unrolled
         loads = self._sources(tile, segment, terms) + terms * weights * unrolled
-        spilled = max(0, vectors + (0 if segment.by_column else weights) + 1 - self._registers)
+        beside = 0 if segment.by_column else weights
+        beside += tile.rows if segment.by_lane else 1
+        spilled = max(0, vectors + beside - self._registers)
         cycles = max(
             fmas / core.fmas,
             (loads + 2 * spilled) / core.loads,
@@ -188,9 +190,9 @@ class _Walk:
             cycles = max(cycles, lines / core.l2_bytes_per_cycle)
         cycles += _LOAD_CONTENTION * loads
         if segment.weight is not None and not segment.by_column:
-            bytes_of_tile = trips * unrolled * weights * self._lanes * _FLOAT
+            bytes_of_tile = trips * terms * unrolled * weights * self._lanes * _FLOAT
             if bytes_of_tile > core.l1_bytes / 2:
-                step_bytes = unrolled * weights * self._lanes * _FLOAT
+                step_bytes = terms * unrolled * weights * self._lanes * _FLOAT
                 cycles = max(cycles, step_bytes / core.l2_bytes_per_cycle)
         if segment.by_column and self._rows_bytes(segment) > core.l1_bytes:
             cycles = max(cycles, loads * self._lanes * _FLOAT / core.l2_bytes_per_cycle)
@@ -234,6 +236,8 @@ class _Walk:
         if not unrolled:
             if segment.by_column:
                 return len(tile.vectors)
+            if segment.by_lane:
+                return tile.rows
             if self._core.broadcast_operands:
                 return sum(1 if part.folded else terms for part in tile.vectors)
             return tile.rows * terms + sum(part.folded for part in tile.vectors)

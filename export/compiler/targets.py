@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, VectorUnit
+from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, NEON32, VectorUnit
 from shiftedge.runtime.bundle import cpu_features
 from shiftedge.runtime.errors import CompileError
 
@@ -73,6 +73,8 @@ class Target:
     core: Core
     cores: int
     """To plan for; how many threads run is chosen when the model is opened."""
+    gpu: str | None = None
+    """Architecture of the CUDA device, for a variant of its own; not used yet."""
 
     @property
     def variant(self) -> str:
@@ -81,7 +83,11 @@ class Target:
 
     def llvm(self) -> dict[str, object]:
         """As TVM takes it."""
-        return {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
+        found: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
+        if self.architecture == "armv7l":
+            # Without it the object passes floats in whole registers, and does not link.
+            found |= {"mfloat-abi": "hard", "mattr": ["+neon", "+vfp4"]}
+        return found
 
 
 _V3 = (
@@ -103,33 +109,135 @@ _V3 = (
 )
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
+_X86 = ("x86_64", "x86_64-unknown-linux-gnu", "x86_64-linux-gnu.2.27")
+_ARM64 = ("aarch64", "aarch64-unknown-linux-gnu", "aarch64-linux-gnu.2.27")
+_ARM32 = ("armv7l", "armv7l-unknown-linux-gnueabihf", "arm-linux-gnueabihf.2.27")
+_KB = 1 << 10
+
+# Multiply-adds and loads of a vector a cycle, latency, caches, their bytes a cycle, broadcasts from
+# memory, bytes a cycle from beyond: Arm's software optimisation guides of each core.
+_A53 = Core(0.5, 0.5, 4, 32 * _KB, 512 * _KB, 8, False, 2)
+_A57 = Core(1, 1, 5, 32 * _KB, 2048 * _KB, 16, False, 4)
+_A72 = Core(1, 1, 4, 32 * _KB, 1024 * _KB, 16, False, 4)
+_A76 = Core(2, 2, 4, 64 * _KB, 512 * _KB, 24, False, 6)
+_A78 = Core(2, 2, 4, 64 * _KB, 256 * _KB, 24, False, 6)
+_CARMEL = Core(1, 2, 5, 64 * _KB, 2048 * _KB, 16, False, 6)
+
+# As Linux names them. Raspberry Pis before the 5 lack the cryptographic instructions, so no target
+# asks for them.
+_V8 = ("asimd",)
+_V82 = ("asimd", "asimddp", "asimdhp", "atomics", "fphp")
+_V7 = ("neon", "vfpv4", "idiva")
+
+
+def _board(
+    name: str,
+    description: str,
+    place: tuple[str, str, str],
+    cpu: str,
+    features: tuple[str, ...],
+    unit: VectorUnit,
+    core: Core,
+    cores: int = 4,
+    gpu: str | None = None,
+) -> Target:
+    architecture, triple, zig = place
+    return Target(
+        name, description, architecture, cpu, triple, zig, features, unit, core, cores, gpu
+    )
+
+
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target(
-            name="x86-64-v3",
-            description="x86-64 with AVX2: Intel since Haswell (2013), AMD since Zen (2017)",
-            architecture="x86_64",
-            cpu="x86-64-v3",
-            triple="x86_64-unknown-linux-gnu",
-            zig="x86_64-linux-gnu.2.27",
-            features=_V3,
-            unit=AVX2,
-            core=Core(2, 2, 4, 32 << 10, 256 << 10, 24, False, 8),
-            cores=4,
+        _board(
+            "x86-64-v3",
+            "x86-64 with AVX2: Intel since Haswell (2013), AMD since Zen (2017)",
+            _X86,
+            "x86-64-v3",
+            _V3,
+            AVX2,
+            Core(2, 2, 4, 32 * _KB, 256 * _KB, 24, False, 8),
         ),
-        Target(
-            name="x86-64-v4",
-            description="x86-64 with AVX-512: Intel Xeon since 2017, AMD since Zen 4 (2022)",
-            architecture="x86_64",
-            cpu="x86-64-v4",
-            triple="x86_64-unknown-linux-gnu",
-            zig="x86_64-linux-gnu.2.27",
-            features=_V4,
-            unit=AVX512,
-            core=Core(1, 2, 4, 32 << 10, 1 << 20, 24, True, 8),
-            cores=4,
+        _board(
+            "x86-64-v4",
+            "x86-64 with AVX-512: Intel Xeon since 2017, AMD since Zen 4 (2022)",
+            _X86,
+            "x86-64-v4",
+            _V4,
+            AVX512,
+            Core(1, 2, 4, 32 * _KB, 1024 * _KB, 24, True, 8),
         ),
+        _board(
+            "rpi3",
+            "Raspberry Pi 3, Zero 2 W, 64-bit system: Cortex-A53",
+            _ARM64,
+            "cortex-a53",
+            _V8,
+            NEON,
+            _A53,
+        ),
+        _board(
+            "rpi3-armv7",
+            "Raspberry Pi 3, Zero 2 W, 32-bit system: Cortex-A53 as ARMv7",
+            _ARM32,
+            "cortex-a7",
+            _V7,
+            NEON32,
+            _A53,
+        ),
+        _board(
+            "rpi4",
+            "Raspberry Pi 4, 64-bit system: Cortex-A72",
+            _ARM64,
+            "cortex-a72",
+            _V8,
+            NEON,
+            _A72,
+        ),
+        _board("rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON, _A76),
+        _board(
+            "jetson-nano",
+            "Jetson Nano: Cortex-A57",
+            _ARM64,
+            "cortex-a57",
+            _V8,
+            NEON,
+            _A57,
+            gpu="sm_53",
+        ),
+        _board(
+            "jetson-tx2",
+            "Jetson TX2: Cortex-A57 (its two Denver cores run the same code)",
+            _ARM64,
+            "cortex-a57",
+            _V8,
+            NEON,
+            _A57,
+            gpu="sm_62",
+        ),
+        _board(
+            "jetson-xavier-nx",
+            "Jetson Xavier NX: Carmel",
+            _ARM64,
+            "carmel",
+            ("asimd", "atomics"),
+            NEON,
+            _CARMEL,
+            gpu="sm_72",
+        ),
+        _board(
+            "jetson-orin-nano",
+            "Jetson Orin Nano: Cortex-A78AE",
+            _ARM64,
+            "cortex-a78",
+            _V82,
+            NEON,
+            _A78,
+            cores=6,
+            gpu="sm_87",
+        ),
+        _board("aarch64", "any 64-bit ARM with Linux", _ARM64, "cortex-a72", _V8, NEON, _A72),
     )
 }
 """By name. ``host`` is none of them: it is the best of them that this machine can run."""

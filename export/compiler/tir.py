@@ -36,9 +36,9 @@ from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
     COLUMN,
     END,
-    HALF,
     LOWEST,
     ROW,
+    TERM,
     UNIT,
     Access,
     Buffer,
@@ -262,11 +262,11 @@ class _Lowering:
             hints = [_number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
-        for half in (0, 1) if segment.folded else (0,):
+        for term in range(segment.terms):
             for register, part in zip(registers, tile.vectors, strict=True):
-                if part.folded and half == 0:
+                if part.folded and term == 0:
                     continue
-                here = {**env, ROW: part.row, COLUMN: part.column, HALF: half}
+                here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
                 source = self._source(segment, part, here)
                 if segment.weight:
                     source = source * self._load(segment.weight, here, part.lanes)
@@ -278,10 +278,13 @@ class _Lowering:
     def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
         if segment.by_column:
             return self._load(segment.source, here, part.lanes)
+        if segment.by_lane:
+            terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
+            return _splat(tirx.Shuffle([terms], [_number(here[TERM])]), part.lanes)
         if not part.folded:
             return _splat(self._load(segment.source, here, 1), part.lanes)
         # Two numbers as one of 64 bits: one broadcasting load, no shuffle.
-        two = self._load(segment.source, {**here, HALF: 0}, 2)
+        two = self._load(segment.source, {**here, TERM: 0}, 2)
         wide = _splat(tirx.reinterpret("float64", two), part.lanes // 2)
         return tirx.reinterpret(_vector_type("float32", part.lanes), wide)
 

@@ -28,9 +28,9 @@ __all__ = [
     "BEGIN",
     "COLUMN",
     "END",
-    "HALF",
     "LOWEST",
     "ROW",
+    "TERM",
     "UNIT",
     "Access",
     "Buffer",
@@ -51,8 +51,8 @@ __all__ = [
 
 ROW = Var("row")
 COLUMN = Var("column")
-HALF = Var("half")
-"""0 and 1 in the two terms that a step of a folded segment adds."""
+TERM = Var("term")
+"""Which of the terms that a step of a segment adds."""
 BEGIN = Var("begin")
 """First work unit of this call."""
 END = Var("end")
@@ -169,14 +169,17 @@ class Segment:
     by_column: bool = False
     """The source differs from column to column (depthwise, pooling); otherwise it is one number
     for all columns (a matrix product)."""
-    folded: bool = False
-    """A step adds two terms, whose addresses are over HALF; the two numbers of the source are
-    neighbours. An accumulator that is folded too reads both at once, and its weights, at HALF 1,
-    are those of both terms in turn, column by column."""
-    largest: bool = False
-    """Keep the larger of accumulator and source, rather than their sum."""
+    terms: int = 1
+    """A step adds so many terms, whose addresses are over TERM; the source's numbers are
+    neighbours. With two, an accumulator that is folded reads both at once, and its weights, at
+    TERM 1, are those of both terms in turn, column by column."""
+    by_lane: bool = False
+    """The source's numbers of a step are loaded as one vector, and each multiply-add takes its own
+    from a lane of it, as NEON's can; otherwise each number is loaded and broadcast."""
     prefetch: Access | None = None
     """Brought into the first-level cache at each step: what the next tiles will read."""
+    largest: bool = False
+    """Keep the larger of accumulator and source, rather than their sum."""
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
+        by_lane=unit.by_lane,
     )
     kernel = Kernel(
         name=name,

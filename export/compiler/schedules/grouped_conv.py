@@ -140,6 +140,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
+        by_lane=unit.by_lane,
     )
     kernel = Kernel(
         name=name,

@@ -144,7 +144,7 @@ def tiles_for(shape: InvertedResidual, unit: VectorUnit) -> BlockTiles:
     phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
     pixels = shape.height * shape.width if phased else shape.width
     expand = default_tiles(pixels, shape.inputs, shape.hidden, unit, line=shape.width)
-    expand = Tiles(expand.rows, expand.columns, prefetch=phased)
+    expand = Tiles(expand.rows, expand.columns, prefetch=phased and expand.prefetch)
     band = 0
     if not phased:
         row_bytes = 4 * shape.hidden * (shape.stride * shape.width + shape.out_width)
@@ -226,7 +226,8 @@ class _Block:
             raise ValueError(f"{name}: the first convolution does not fit the block behind it")
         if not shape.expand and (shape.shift or shape.hidden != shape.inputs or not tiles.band):
             raise ValueError(f"{name}: without an expand there is no shift, no phase, no widening")
-        self.name, self.shape, self.tiles, self.lanes = name, shape, tiles, unit.lanes
+        self.name, self.shape, self.tiles = name, shape, tiles
+        self.lanes, self.by_lane = unit.lanes, unit.by_lane
         self.block = tiles.expand.columns
         self.blocks = -(-shape.hidden // self.block)
         padded = self.blocks * self.block
@@ -409,6 +410,7 @@ class _Block:
             activation=shape.expand_activation,
             tiles=self.tiles.expand,
             lanes=self.lanes,
+            by_lane=self.by_lane,
         )
 
     def _depthwise(
@@ -476,6 +478,7 @@ class _Block:
             activation=Activation.NONE,
             tiles=self.tiles.project,
             lanes=self.lanes,
+            by_lane=self.by_lane,
         )
 
     def _note(self, form: str) -> str:

@@ -70,6 +70,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
+        by_lane=unit.by_lane,
     )
     buffers = [x, weight, bias, out]
     if shape.shift:

@@ -21,8 +21,8 @@ from shiftedge.export.compiler.schedules.tiles import Tiles
 from shiftedge.export.compiler.tir_index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.tir_kernel import (
     COLUMN,
-    HALF,
     ROW,
+    TERM,
     Access,
     Buffer,
     If,
@@ -58,6 +58,8 @@ CHANNEL = Var("channel")
 """Stands for the output channel in a product's addresses."""
 _CACHE_LINE = 16
 """float32 numbers a prefetch brings."""
+_LANES_BY = 4
+"""Numbers that are loaded at once where multiply-adds take them from lanes: a NEON register."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Product:
     activation: Activation
     tiles: Tiles
     lanes: int
+    by_lane: bool = False
+    """Multiply-adds take their number from a lane of a vector: ``VectorUnit.by_lane``."""
 
     def __post_init__(self) -> None:
         tiles = self.tiles
@@ -177,42 +181,88 @@ class Product:
             vectors=self._vectors(rows, columns),
             columns=columns,
             start=tuple(_replace(access, here) for access in self.start),
-            segments=tuple(self._segment(s, block, tile, columns, here) for s in self.stretches),
+            segments=tuple(
+                segment
+                for stretch in self.stretches
+                for segment in self._segments(stretch, block, tile, columns, here)
+            ),
             target=_replace(self.target, here),
             activation=self.activation,
         )
+
+    @property
+    def _block_size(self) -> int:
+        """Elements of a block's weights."""
+        return self.inputs * _width(self.tiles.columns, self.tiles, self.lanes)
 
     def _vectors(self, rows: int, columns: int) -> tuple[Part, ...]:
         make = folded_grid if self.tiles.folded else grid
         return make(rows, columns, self.lanes)
 
-    def _segment(
+    def _segments(
         self, stretch: Stretch, block: Index, tile: Index, columns: int, here: dict[Var, IndexLike]
+    ) -> tuple[Segment, ...]:
+        if self.tiles.folded:
+            return (self._folded_segment(stretch, block, columns, here),)
+        inner = stretch.steps[-1]
+        quads, rest = divmod(inner.extent, _LANES_BY)
+        if not self.by_lane or quads == 0:
+            return (self._segment(stretch, block, tile, columns, here, 1),)
+        # Whole vectors of numbers first, what is left one by one.
+        number = Var("quad")
+        whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
+        result = [self._segment(whole, block, tile, columns, here, _LANES_BY)]
+        if rest:
+            left = _with_inner(stretch, inner.variable, rest, inner.variable + quads * _LANES_BY)
+            result.append(self._segment(left, block, tile, columns, here, 1))
+        return tuple(result)
+
+    def _segment(
+        self,
+        stretch: Stretch,
+        block: Index,
+        tile: Index,
+        columns: int,
+        here: dict[Var, IndexLike],
+        terms: int,
     ) -> Segment:
         width = _width(columns, self.tiles, self.lanes)
-        size = self.inputs * _width(self.tiles.columns, self.tiles, self.lanes)
-        weight = self.weight.at(block * size + stretch.row * width + COLUMN)
+        weight = self.weight.at(block * self._block_size + stretch.row * width + COLUMN)
         ahead = None
         if self.tiles.prefetch and self.blocks > 1 and self.tiles.blocks_outer:
-            line = (tile * self.inputs + stretch.row) * _CACHE_LINE
+            row = stretch.row.replace({TERM: 0})
+            line = (tile * self.inputs + row) * _CACHE_LINE
             last = self.weight.size - _CACHE_LINE
-            ahead = self.weight.at(minimum((block + 1) * size + line, last))
+            ahead = self.weight.at(minimum((block + 1) * self._block_size + line, last))
         source = _replace(stretch.source, here)
-        if not self.tiles.folded:
-            return Segment(stretch.steps, source, weight, prefetch=ahead)
-        *outer, inner = stretch.steps
+        return Segment(
+            stretch.steps, source, weight, terms=terms, by_lane=terms > 1, prefetch=ahead
+        )
+
+    def _folded_segment(
+        self, stretch: Stretch, block: Index, columns: int, here: dict[Var, IndexLike]
+    ) -> Segment:
+        inner = stretch.steps[-1]
         two = Var("two")
-        halves: dict[Var, IndexLike] = {inner.variable: two * 2 + HALF}
-        first = stretch.row.replace({inner.variable: two * 2})
+        halves = _with_inner(stretch, two, inner.extent // 2, two * 2 + TERM)
+        first = halves.row.replace({TERM: 0})
         # Both terms' whole vectors, then the half vectors of both in turn.
         whole = columns - self.lanes // 2
-        place = block * size + first * columns + HALF * whole + COLUMN
-        return Segment(
-            (*outer, Step(two, inner.extent // 2)),
-            _replace(source, halves),
-            self.weight.at(place),
-            folded=True,
-        )
+        size = self.inputs * self.tiles.columns
+        place = block * size + first * columns + TERM * whole + COLUMN
+        source = _replace(halves.source, here)
+        return Segment(halves.steps, source, self.weight.at(place), terms=2)
+
+
+def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> Stretch:
+    """The stretch with another innermost loop, whose variable gives the old one's ``value``."""
+    *outer, inner = stretch.steps
+    here: dict[Var, IndexLike] = {inner.variable: value}
+    return Stretch(
+        (*outer, Step(variable, extent)),
+        _replace(stretch.source, here),
+        stretch.row.replace(here),
+    )
 
 
 def blocked_stretches(source: Buffer, pixels: int, inputs: int, block: int) -> tuple[Stretch, ...]:

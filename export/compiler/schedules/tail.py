@@ -64,6 +64,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
+        by_lane=unit.by_lane,
     )
     body = work.chosen_block(
         UNIT,

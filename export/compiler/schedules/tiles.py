@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["AVX2", "AVX512", "NEON", "Tiles", "VectorUnit", "best_divisor", "default_tiles"]
+__all__ = [
+    "AVX2",
+    "AVX512",
+    "NEON",
+    "NEON32",
+    "Tiles",
+    "VectorUnit",
+    "best_divisor",
+    "default_tiles",
+    "most_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -14,11 +24,14 @@ class VectorUnit:
     lanes: int
     """float32 numbers a register holds."""
     registers: int
+    by_lane: bool = False
+    """A multiply-add can take its number from a lane of a vector."""
 
 
 AVX512 = VectorUnit(lanes=16, registers=32)
 AVX2 = VectorUnit(lanes=8, registers=16)
-NEON = VectorUnit(lanes=4, registers=32)
+NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
+NEON32 = VectorUnit(lanes=4, registers=16)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,14 @@ _WIDE_ROWS = {1: 14, 2: 14, 3: 7, 4: 6}
 _NARROW_ROWS = {1: 12, 2: 6}
 
 
+def most_rows(unit: VectorUnit, across: int) -> int:
+    """Rows of a tile so many vectors wide whose sums fit the registers, beside the weights of a
+    step and what they are multiplied with: a number, or with ``by_lane`` a vector of each row."""
+    if unit.by_lane:
+        return (unit.registers - across) // (across + 1)
+    return (unit.registers - across - 1) // across
+
+
 def default_tiles(
     pixels: int, inputs: int, outputs: int, unit: VectorUnit, line: int = 0, *, even: bool = False
 ) -> Tiles:
@@ -74,14 +95,18 @@ def default_tiles(
         return Tiles(rows, 3 * lanes // 2, folded=True, blocks_outer=False)
     vectors = -(-outputs // lanes)
     wide = unit.registers >= 32
-    # By preference: no channel block left over, then the squarest tile.
+    # By preference: no channel block left over, then the squarest tile: 7 x 12 on NEON.
     candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
-    across = min(candidates, key=lambda n: (-vectors % n, n))
-    rows = min(pixels, (_WIDE_ROWS if wide else _NARROW_ROWS)[across])
+    square = 3 if unit.by_lane else 2
+    across = min(candidates, key=lambda n: (-vectors % n, abs(n - square)))
+    most = (_WIDE_ROWS if wide else _NARROW_ROWS)[across]
+    rows = min(pixels, most, most_rows(unit, across))
     # Without lines: the last tile should not be a sliver. 49 pixels as 3 x 13 + 10, not 3 x 14 + 7.
     rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
     outer = 4 * inputs * outputs > _WEIGHTS_IN_CACHE
-    return Tiles(rows, across * lanes, blocks_outer=outer)
+    # Arm's prefetchers follow the weights by themselves, and a hint is an instruction of a few
+    # ten; asking once a tile instead costs x86-64 5% of the step, where requests then pile up.
+    return Tiles(rows, across * lanes, prefetch=not unit.by_lane, blocks_outer=outer)
 
 
 def best_divisor(number: int, most: int) -> int:
