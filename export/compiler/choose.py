@@ -85,7 +85,8 @@ def _blocks(default: BlockTiles, shape: InvertedResidual, target: Target) -> Ite
     bands = {default.band}
     if default.band:
         bands |= {band for band in (1, 2, 4) if shape.out_height % band == 0}
-    windows = {default.window, best_divisor(shape.out_width, 14)}
+    most = min(14, target.unit.registers - 4)
+    windows = {default.window, best_divisor(shape.out_width, most)}
     for expand in _tilings(default.expand, line, shape.hidden, target):
         if expand.columns > -(-shape.hidden // target.unit.lanes) * target.unit.lanes:
             continue

@@ -17,11 +17,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shiftedge.export.agreement import Report
 from shiftedge.export.compiler import cache, explain, package, program
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.check import check
@@ -38,7 +37,7 @@ from shiftedge.runtime.bundle import (
     cpu_features,
     machine_name,
 )
-from shiftedge.runtime.errors import CompileError, ModelError, OutputError
+from shiftedge.runtime.errors import ModelError, OutputError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
@@ -52,8 +51,6 @@ __all__ = [
     "read_model",
     "runs_here",
 ]
-
-_STAGES = 5
 
 
 @dataclass(frozen=True)
@@ -154,23 +151,21 @@ def _make(
     verify: bool,
     show: ProgressFactory,
 ) -> None:
-    variant = target.variant
-    library = folder / "lib" / variant / "libmodel.so"
-    if verify:
-        _require_runnable(target)
-    with show(f"compiling {spec.name} for {target.name}", _STAGES, "stages") as advance:
-        step, places = prepare(data, spec, target)
-        advance(1)
+    stages = 1 + 3 * len(target.variants)
+    with show(f"compiling {spec.name} for {target.name}", stages, "stages") as advance:
         try:
-            library.parent.mkdir(parents=True)
-            build_library(step, places, spec, target, library)
-            advance(2)
-            numerics: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
-            if verify:
-                report = check(library, data, spec, step, places)
-                report.require_passed()
-                numerics = _numerics(report)
-            advance(1)
+            for variant in target.variants:
+                step, places = prepare(data, spec, variant)
+                advance(1)
+                library = folder / _library(variant)
+                library.parent.mkdir(parents=True)
+                build_library(step, places, spec, variant, library)
+                advance(1)
+                numerics = _UNVERIFIED
+                if verify:
+                    numerics = _verified(data, spec, variant, step, places, library)
+                advance(1)
+            # Of several variants the last, for the weakest processor, stands in the manifest.
             manifest = _manifest(data, spec, target, step, places, numerics, {})
             (folder / "LICENSE").write_text(package.LICENSE_TEXT)
             (folder / "README.md").write_text(package.readme(manifest))
@@ -187,6 +182,11 @@ def _make(
         advance(1)
 
 
+def _library(variant: Target) -> str:
+    """Of a variant, in the bundle."""
+    return f"lib/{variant.variant}/libmodel.so"
+
+
 def _manifest(
     data: bytes,
     spec: ModelSpec,
@@ -196,14 +196,16 @@ def _manifest(
     numerics: Mapping[str, Any],
     files: Mapping[str, FileEntry],
 ) -> Manifest:
-    name = target.variant
-    library = f"lib/{name}/libmodel.so"
+    variants = tuple(
+        Variant(each.variant, _library(each), each.architecture, each.features)
+        for each in target.variants
+    )
     # The README is written from the manifest before there are files to list.
-    files = files or {library: FileEntry(sha256="0" * 64, bytes=0)}
+    files = files or {each.library: FileEntry(sha256="0" * 64, bytes=0) for each in variants}
     return Manifest(
         spec=spec,
         target=target.name,
-        variants=(Variant(name, library, target.architecture, target.features),),
+        variants=variants,
         files=files,
         numerics=numerics,
         memory={
@@ -214,14 +216,34 @@ def _manifest(
         },
         tools=cache.tool_versions(),
         source_sha256=hashlib.sha256(data).hexdigest(),
-        kernels=tuple(explain.rows(step, target)),
+        kernels=tuple(explain.rows(step, target.variants[-1])),
     )
 
 
-def _numerics(report: Report) -> dict[str, Any]:
-    """The report as the manifest keeps it."""
+_UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
+
+
+def _verified(
+    data: bytes, spec: ModelSpec, target: Target, step: Step, places: Layout, library: Path
+) -> Mapping[str, Any]:
+    """Compare with ONNX Runtime; the report as the manifest keeps it.
+
+    Raises:
+        VerificationError: they differ.
+    """
+    if runs_here(target):
+        report, code = check(library, data, spec, step, places), "the target's"
+    else:
+        with tempfile.TemporaryDirectory(prefix="shiftedge-") as folder:
+            stand_in = _stand_in(target)
+            other = Path(folder) / "libmodel.so"
+            build_library(step, places, spec, stand_in, other)
+            report = check(other, data, spec, step, places)
+            code = f"the same kernels generated for {stand_in.cpu}"
+    report.require_passed()
     document = report.to_dict()
-    return {**document, "verified": True, "comparisons": list(document["comparisons"])}
+    comparisons = list(document["comparisons"])
+    return {**document, "verified": True, "code": code, "comparisons": comparisons}
 
 
 def _lacking(target: Target) -> str:
@@ -237,13 +259,17 @@ def runs_here(target: Target) -> bool:
     return not _lacking(target)
 
 
-def _require_runnable(target: Target) -> None:
-    """Refuse before the work what could not be verified after it."""
-    if why := _lacking(target):
-        raise CompileError(
-            f"This machine cannot run code for {target.name} (it {why}), so the result could not "
-            "be verified; compile for host, or pass --no-verify to do without."
-        )
+def _stand_in(target: Target) -> Target:
+    """This machine's instructions with the target's vectors, caches and cores.
+
+    Rules see only the latter, so they make the same kernels, weights and memory plan: what is left
+    unverified is the code generator's back end for the target.
+
+    Raises:
+        CompileError: no target fits this machine.
+    """
+    host = find_target("host")
+    return replace(host, name=target.name, unit=target.unit, core=target.core, cores=target.cores)
 
 
 def read_model(path: Path) -> tuple[bytes, ModelSpec]:

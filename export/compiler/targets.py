@@ -75,6 +75,14 @@ class Target:
     """To plan for; how many threads run is chosen when the model is opened."""
     gpu: str | None = None
     """Architecture of the CUDA device, for a variant of its own; not used yet."""
+    others: tuple[Target, ...] = ()
+    """More variants of the same bundle, for processors that lack this one's features; the first
+    that fits is used."""
+
+    @property
+    def variants(self) -> tuple[Target, ...]:
+        """All of the bundle, this one first."""
+        return (self, *self.others)
 
     @property
     def variant(self) -> str:
@@ -181,7 +189,7 @@ TARGETS: Mapping[str, Target] = {
             "rpi3-armv7",
             "Raspberry Pi 3, Zero 2 W, 32-bit system: Cortex-A53 as ARMv7",
             _ARM32,
-            "cortex-a7",
+            "cortex-a15",
             _V7,
             NEON32,
             _A53,
@@ -237,7 +245,18 @@ TARGETS: Mapping[str, Target] = {
             cores=6,
             gpu="sm_87",
         ),
-        _board("aarch64", "any 64-bit ARM with Linux", _ARM64, "cortex-a72", _V8, NEON, _A72),
+        replace(
+            _board(
+                "aarch64",
+                "any 64-bit ARM with Linux: a variant for Armv8.2 and one for Armv8.0",
+                _ARM64,
+                "cortex-a76",
+                _V82,
+                NEON,
+                _A76,
+            ),
+            others=(_board("aarch64", "Armv8.0", _ARM64, "cortex-a72", _V8, NEON, _A72),),
+        ),
     )
 }
 """By name. ``host`` is none of them: it is the best of them that this machine can run."""

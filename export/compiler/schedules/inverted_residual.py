@@ -19,11 +19,10 @@ phased  Two kernels, for small images. First a work unit is a block of hidden ch
 
 The depthwise result is [block of channels][pixel][channel], which the project reads in order.
 
-Reached in MobileNetV2 at 224 x 224, one core (Zen 4, AVX-512), inside real steps: phased blocks 95
-to 99% of the core's peak, banded ones 93 to 96%, with the stem 86% (docs/performance.md). What
-mattered: blocks of one vector of hidden channels and single rows where the image is large, so that
-the ring stays in the first-level cache; folded tiles for 24 outputs (``tir_kernel.Part``), which
-took the project from 73 to 95%.
+Reached in MobileNetV2 at 224 x 224 (Zen 4, AVX-512): phased blocks 95 to 99% of a core's peak,
+banded ones 93 to 96%, with the stem 86%. What mattered: blocks of one vector of hidden channels and
+single rows where the image is large, so that the ring stays in the first-level cache; folded tiles
+for 24 outputs, which took the project from 73 to 95%.
 """
 
 from __future__ import annotations
@@ -284,12 +283,29 @@ class _Block:
         shared = minimum(UNIT - BEGIN, 1) * max(0, kernel - stride)
         start = (block * self.ring + row % self.ring) * self.line
         empty = Fill(expanded.at(start + shape.pad * self.block), shape.width * self.block)
-        inside = If(
-            row.below(shape.height + shape.pad),
-            self._row(expanded, block, row - shape.pad, start),
-            (empty,),
-        )
-        make_row = If(row.below(shape.pad), (empty,), (inside,))
+        made = self._row(expanded, block, row - shape.pad, start)
+
+        def make_row(image: tuple[Statement, ...], outside: Statement) -> Statement:
+            inside = If(row.below(shape.height + shape.pad), image, (outside,))
+            return If(row.below(shape.pad), (outside,), (inside,))
+
+        def rows(statement: Statement) -> Statement:
+            return Loop(row, first + shared, first + self.ring, (statement,))
+
+        depthwise = self._depthwise(expanded, block, first, hidden)
+        stages: tuple[Statement, ...]
+        if shape.stem:
+            # The frame's lines once for all blocks.
+            every = (
+                *self._stem_lines(shape.stem, row - shape.pad),
+                _loop(block, self.blocks, *made),
+            )
+            stages = (
+                rows(make_row(every, _loop(block, self.blocks, empty))),
+                _loop(block, self.blocks, *depthwise),
+            )
+        else:
+            stages = (_loop(block, self.blocks, rows(make_row(made, empty)), *depthwise),)
         side = shape.pad * self.block
         slot = Var("slot")
         line = (block * self.ring + slot) * self.line
@@ -304,15 +320,7 @@ class _Block:
             units=shape.out_height // self.band_rows,
             neighbours=True,
             prologue=(_loop(block, self.blocks, _loop(slot, self.ring, *borders)),),
-            body=(
-                _loop(
-                    block,
-                    self.blocks,
-                    Loop(row, first + shared, first + self.ring, (make_row,)),
-                    *self._depthwise(expanded, block, first, hidden),
-                ),
-                *work.all(" of project"),
-            ),
+            body=(*stages, *work.all(" of project")),
             scratch=(expanded, hidden, *((self.lines,) if shape.stem else ())),
             flops=shape.flops,
             note=self._note(f"bands of {self.band_rows} rows"),
@@ -321,16 +329,15 @@ class _Block:
     def _row(
         self, expanded: Buffer, block: Index, row: Index, start: Index
     ) -> tuple[Statement, ...]:
-        """Makes one image row of expanded features, from ``start`` (its left border) on."""
+        """Makes one image row of expanded features, from ``start`` (its left border) on; of a stem
+        its lines are made before."""
         shape, column = self.shape, Var("x")
         if shape.expand:
             place = start + (PIXEL + shape.pad) * self.block + COLUMN
             sources = self._pointwise(row * shape.width)
-            lines: tuple[Statement, ...] = ()
             if shape.stem:
-                lines = self._stem_lines(shape.stem, row)
                 sources = (window_row(self.lines, shape.stem),)
-            return (*lines, *self._expand(expanded, place, shape.width, sources).block(block))
+            return self._expand(expanded, place, shape.width, sources).block(block)
 
         def copy(count: int) -> Statement:
             source = self.x.at((row * shape.width + column) * shape.inputs + block * self.block)

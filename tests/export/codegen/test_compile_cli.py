@@ -233,18 +233,37 @@ def test_a_package_that_is_missing(
     assert "pip install 'shiftedge[" in text
 
 
-@pytest.mark.usefixtures("empty_after")
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("target", ["x86-64-v4", "rpi4", "rpi3-armv7", "aarch64"])
 def test_a_target_that_this_machine_cannot_run(
+    target: str, tiny_onnx: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same kernels are generated for this machine and compared; the manifest says so."""
+    have = frozenset(targets.TARGETS["x86-64-v3"].features)
+    for module in (compiling, targets):
+        monkeypatch.setattr(module, "cpu_features", lambda: have)
+    assert run(tiny_onnx, "--output", "b", "--target", target) == 0
+    assert "the same kernels generated for x86-64-v3" in capsys.readouterr().err
+    manifest = Bundle.open("b").manifest
+    assert manifest.numerics["verified"] is True
+    assert manifest.numerics["code"] == "the same kernels generated for x86-64-v3"
+    assert len(manifest.variants) == (2 if target == "aarch64" else 1)
+
+
+@pytest.mark.usefixtures("empty_after")
+def test_a_kernel_that_is_wrong_for_another_target_is_found_here(
     tiny_onnx: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    have = frozenset(targets.TARGETS["x86-64-v4"].features) - {"avx512f", "avx512vl"}
-    monkeypatch.setattr(compiling, "machine_name", lambda: "x86_64")
-    monkeypatch.setattr(compiling, "cpu_features", lambda: have)
-    monkeypatch.setattr(compiling, "prepare", lambda *_: pytest.fail("work before the refusal"))
-    assert run(tiny_onnx, "--output", "b", "--target", "x86-64-v4") == 1
-    text = sentence(capsys)
-    assert "cannot run code for x86-64-v4 (it lacks avx512f, avx512vl)" in text
-    assert "--no-verify" in text
+    def spoilt(*arguments: Any) -> Any:
+        step, places = prepare(*arguments)
+        name = next(name for name in step.constants if name.endswith("weight"))
+        return replace(step, constants={**step.constants, name: step.constants[name] * 1.01}), places
+
+    prepare = compiling.prepare
+    monkeypatch.setattr(compiling, "prepare", spoilt)
+    assert run(tiny_onnx, "--output", "b", "--target", "rpi4", "--no-cache") == 1
+    assert "differs between ONNX Runtime / compiled" in capsys.readouterr().err
+    assert not Path("b").exists()
 
 
 @pytest.mark.usefixtures("empty_after")
