@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shiftedge.export.compiler.compile import Compiled
+    from shiftedge.export.compiler.targets import Target
 
 __all__ = ["add_commands"]
 
@@ -42,6 +45,9 @@ def add_commands(commands: Any) -> None:
         "--target", default="host", metavar="NAME", help="of --list-targets (default: %(default)s)"
     )
     parser.add_argument(
+        "--targets", metavar="FILE.toml", help="targets of your own, see docs/formats.md"
+    )
+    parser.add_argument(
         "--output",
         metavar="FOLDER",
         help="the bundle; one that stands there is replaced (default: MODEL-TARGET)",
@@ -61,8 +67,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _compile(options: argparse.Namespace) -> int:
+    own = {}
+    if options.targets:
+        from shiftedge.export.compiler.targets_file import read_targets
+
+        own = read_targets(options.targets)
     if options.list_targets:
-        return _list_targets(options.json)
+        return _list_targets(options.json, own)
     if options.model is None:
         options.usage_error("name the .onnx file to compile, or pass --list-targets")
     from shiftedge.runtime.extras import require
@@ -70,35 +81,35 @@ def _compile(options: argparse.Namespace) -> int:
     for package in ("onnx", "tvm", "ziglang") + (() if options.no_verify else ("onnxruntime",)):
         require(package)
     from shiftedge.export.compiler.compile import compile_model
+    from shiftedge.export.compiler.targets import find_target
 
+    target = find_target(options.target, own)
     model = Path(options.model)
     output = Path(options.output or f"{model.stem}-{options.target}")
     compiled = compile_model(
         model,
         output,
-        target=options.target,
+        target=target,
         verify=not options.no_verify,
         use_cache=not options.no_cache,
     )
-    explained = _explanation(compiled, options.target) if options.explain else None
+    explained = _explanation(compiled, target) if options.explain else None
     if options.json:
         print(json.dumps(_result(compiled, output, explained)))
         return 0
     if explained:
         from shiftedge.export.compiler.explain import table
-        from shiftedge.export.compiler.targets import find_target
 
-        target = find_target(options.target)
         print(table(explained["kernels"], target, explained["seconds"], explained["peak_flops"]))
     _say(_summary(compiled, output))
     return 0
 
 
-def _list_targets(as_json: bool) -> int:
+def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
     from shiftedge.export.compiler.targets import TARGETS, find_target
     from shiftedge.runtime.errors import CompileError
 
-    targets = list(TARGETS.values())
+    targets = [*TARGETS.values(), *own.values()]
     try:
         host = find_target("host")
         targets.insert(0, host)
@@ -119,16 +130,15 @@ def _list_targets(as_json: bool) -> int:
         print(json.dumps(rows))
         return 0
     for target in targets:
-        print(f"{target.name:<12} {target.variant:<12} {target.description}")
+        print(f"{target.name:<17} {target.variant:<12} {target.description}")
     return 0
 
 
-def _explanation(compiled: Compiled, name: str) -> dict[str, Any]:
+def _explanation(compiled: Compiled, target: Target) -> dict[str, Any]:
     """The manifest's rows, and where the code runs here each kernel's time and the core's peak."""
     from shiftedge.export.compiler.compile import runs_here
-    from shiftedge.export.compiler.targets import find_target
 
-    target, bundle = find_target(name), compiled.bundle
+    bundle = compiled.bundle
     found: dict[str, Any] = {
         "kernels": [dict(row) for row in bundle.manifest.kernels],
         "seconds": None,

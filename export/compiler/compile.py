@@ -67,7 +67,7 @@ def compile_model(
     model: str | Path,
     output: str | Path,
     *,
-    target: str = "host",
+    target: str | Target = "host",
     verify: bool = True,
     use_cache: bool = True,
     show: ProgressFactory = progress,
@@ -77,7 +77,7 @@ def compile_model(
     Args:
         model: an .onnx file that follows the contract, such as ``shiftedge export`` writes.
         output: the bundle's folder; a bundle that stands there is replaced.
-        target: a name from ``targets.TARGETS``, or ``host``.
+        target: a name from ``targets.TARGETS``, ``host``, or a target of one's own.
         verify: compare the compiled step with ONNX Runtime. Without, the manifest says so.
         use_cache: take the bundle from the cache where it was compiled before.
         show: shows progress.
@@ -91,7 +91,7 @@ def compile_model(
     begin = time.perf_counter()
     output = Path(output)
     data, spec = read_model(Path(model))
-    chosen = find_target(target)
+    chosen = find_target(target) if isinstance(target, str) else target
     key = cache.key_of(data, chosen, f"verify={verify}")
     found = cache.find(key) if use_cache else None
     if found is not None:

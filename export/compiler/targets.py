@@ -262,18 +262,23 @@ TARGETS: Mapping[str, Target] = {
 """By name. ``host`` is none of them: it is the best of them that this machine can run."""
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str, own: Mapping[str, Target] | None = None) -> Target:
     """The target of that name; ``host`` is this machine's, with its own caches and cores.
+
+    Args:
+        name: of a target.
+        own: more targets, from ``targets_file``.
 
     Raises:
         CompileError: unknown, or ``host`` on a machine that no target fits.
     """
     if name == "host":
         return _host()
+    every = {**TARGETS, **(own or {})}
     try:
-        return TARGETS[name]
+        return every[name]
     except KeyError:
-        known = ", ".join(("host", *TARGETS))
+        known = ", ".join(("host", *every))
         raise CompileError(f"There is no target {name!r}; known are {known}.") from None
 
 

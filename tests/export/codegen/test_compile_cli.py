@@ -257,7 +257,9 @@ def test_a_kernel_that_is_wrong_for_another_target_is_found_here(
     def spoilt(*arguments: Any) -> Any:
         step, places = prepare(*arguments)
         name = next(name for name in step.constants if name.endswith("weight"))
-        return replace(step, constants={**step.constants, name: step.constants[name] * 1.01}), places
+        return replace(
+            step, constants={**step.constants, name: step.constants[name] * 1.01}
+        ), places
 
     prepare = compiling.prepare
     monkeypatch.setattr(compiling, "prepare", spoilt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from compile_kit import ROOT, environment
+from elf import Elf
 
 from shiftedge.export.compiler import program
 from shiftedge.export.compiler.compile import prepare, read_model
@@ -34,52 +34,6 @@ FRAMES = 20
 # As a file.
 
 
-class Elf:
-    """As much of a 64-bit little-endian shared library as the tests ask about."""
-
-    GNU_STACK, GNU_RELRO, LOAD = 0x6474E551, 0x6474E552, 1
-    NEEDED, TEXTREL, RPATH, RUNPATH = 1, 22, 15, 29
-    DYNSYM, DYNAMIC = 11, 6
-
-    def __init__(self, path: Path) -> None:
-        self.data = data = path.read_bytes()
-        assert data[:6] == b"\x7fELF\x02\x01"
-        program_at, section_at = struct.unpack_from("<QQ", data, 32)
-        size, count, section_size, sections = struct.unpack_from("<HHHH", data, 54)
-        self.segments = [
-            struct.unpack_from("<II", data, program_at + size * i) for i in range(count)
-        ]
-        self.sections = [
-            struct.unpack_from("<IIQQQQIIQQ", data, section_at + section_size * i)
-            for i in range(sections)
-        ]
-
-    def text(self, table: int, offset: int) -> str:
-        begin = self.sections[table][4] + offset
-        return self.data[begin : self.data.index(b"\0", begin)].decode()
-
-    def of_kind(self, kind: int) -> Iterator[tuple[int, ...]]:
-        return (section for section in self.sections if section[1] == kind)
-
-    def dynamic(self) -> list[tuple[int, int, int]]:
-        """(tag, value, number of the string table)."""
-        return [
-            (*struct.unpack_from("<QQ", self.data, at), section[6])
-            for section in self.of_kind(self.DYNAMIC)
-            for at in range(section[4], section[4] + section[5], 16)
-        ]
-
-    def needed(self) -> set[str]:
-        return {self.text(table, v) for tag, v, table in self.dynamic() if tag == self.NEEDED}
-
-    def symbols(self) -> Iterator[tuple[str, bool]]:
-        """(name, whether it is defined here)."""
-        for section in self.of_kind(self.DYNSYM):
-            for at in range(section[4] + 24, section[4] + section[5], 24):
-                name, _, _, where = struct.unpack_from("<IBBH", self.data, at)
-                yield self.text(section[6], name), where != 0
-
-
 @pytest.fixture
 def elf(bundles: Get) -> Elf:
     return Elf(Bundle.open(bundles("gestures")).library)
@@ -90,7 +44,8 @@ def test_it_needs_the_c_library_alone(elf: Elf) -> None:
     assert elf.needed()
     assert all(allowed.fullmatch(name) for name in elf.needed()), elf.needed()
     tags = {tag for tag, *_ in elf.dynamic()}
-    assert not tags & {elf.RPATH, elf.RUNPATH, elf.TEXTREL}
+    assert not tags & {elf.RPATH, elf.RUNPATH}
+    assert not elf.writes_to_its_code()
     assert not [name for name, _ in elf.symbols() if re.match("TVM|_?tvm|__asan|__ubsan", name)]
 
 
@@ -114,7 +69,9 @@ def test_nothing_of_it_is_writable_and_executable(elf: Elf) -> None:
 def test_it_tells_nothing_of_the_machine_that_made_it(elf: Elf) -> None:
     for path in (str(ROOT), "/tmp/", "weights.bin", "kernels.o"):
         assert path.encode() not in elf.data, path
-    assert all(section[1] != 2 for section in elf.sections), "a table of symbols for debuggers"
+    assert all(section[1] != elf.SYMTAB for section in elf.sections), (
+        "a table of symbols for debuggers"
+    )
 
 
 # In C.

@@ -1,0 +1,68 @@
+"""Targets from a TOML file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shiftedge.export.compiler.targets import TARGETS, find_target
+from shiftedge.export.compiler.targets_file import read_targets
+from shiftedge.runtime.errors import CompileError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    file = tmp_path / "my.toml"
+    file.write_text(block)
+    own = read_targets(file)
+    target = find_target("my-board", own)
+    base = TARGETS["rpi4"]
+    assert (target.cpu, target.cores, target.core.l1_bytes) == ("cortex-a73", 2, 65536)
+    assert target.features == ("asimd", "crc32")
+    assert (target.unit, target.zig, target.core.fmas) == (base.unit, base.zig, base.core.fmas)
+    with pytest.raises(CompileError, match=r"known are host, .*my-board"):
+        find_target("other", own)
+
+
+def test_a_base_alone_is_that_target_under_another_name(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text('[mine]\nbase = "aarch64"\n')
+    target = read_targets(file)["mine"]
+    assert target.variants == (target,)
+    assert target.core == TARGETS["aarch64"].core
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "names no target"),
+        ("[a", "is not TOML"),
+        ("a = 1", "is no table"),
+        ("[a]", "needs a base"),
+        ('[a]\nbase = "vax"', "needs a base, one of .*got 'vax'"),
+        ('[a]\nbase = "rpi4"\nbases = 1', "unknown key 'bases'"),
+        ('[rpi4]\nbase = "rpi4"', "cannot be a target's name"),
+        ('["../a"]\nbase = "rpi4"', "cannot be a target's name"),
+        ('[a]\nbase = "rpi4"\ncores = 0', "cores of a is 0; expected a whole number"),
+        ('[a]\nbase = "rpi4"\ncores = true', "cores of a is True"),
+        ('[a]\nbase = "rpi4"\nl2_bytes = 1e6', "l2_bytes of a"),
+        ('[a]\nbase = "rpi4"\nfeatures = "asimd"', "features of a"),
+        ('[a]\nbase = "rpi4"\nfeatures = ["a b"]', "features of a"),
+        ('[a]\nbase = "rpi4"\ncpu = ""', "cpu of a"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    with pytest.raises(CompileError, match=said):
+        read_targets(file)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="cannot be read"):
+        read_targets(tmp_path / "my.toml")
