@@ -24,7 +24,7 @@ import os
 import platform
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,7 @@ from shiftedge.runtime.manifest import (
     Manifest,
     Variant,
 )
+from shiftedge.runtime.signing import SIGNATURE_BYTES, SIGNATURE_NAME, check_signature
 
 __all__ = [
     "MANIFEST_NAME",
@@ -62,20 +63,35 @@ class Bundle:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, folder: str | Path) -> Bundle:
+    def open(
+        cls, folder: str | Path, *, trusted_keys: Sequence[str | Path] | None = None
+    ) -> Bundle:
         """Read the manifest and check every file that it lists.
 
         Files that it does not list are left alone.
 
+        Args:
+            folder: of the bundle.
+            trusted_keys: PEM files of public keys, one of which must have signed the manifest;
+                None asks for no signature.
+
         Raises:
-            BundleError: no such folder or manifest, a manifest that is malformed or from a newer
-                version, or a file that is missing, changed, or outside the folder.
+            BundleError: no such folder or manifest, a manifest that is malformed, from a newer
+                version or not signed by a trusted key, or a file that is missing, changed, or
+                outside the folder.
+            MissingExtraError: keys are given, and the package cryptography is not installed.
             SpecError: the manifest's spec is malformed or from a newer version.
         """
         folder = Path(folder)
-        text = _read_manifest(folder)
+        data = _read_manifest(folder)
+        if trusted_keys is not None:
+            # Before anything in it is looked at.
+            try:
+                check_signature(data, _read_signature(folder), trusted_keys)
+            except BundleError as error:
+                raise BundleError(f"{folder}: {error}") from error
         try:
-            manifest = Manifest.from_json(text)
+            manifest = Manifest.from_json(_text(folder, data))
         except BundleError as error:
             raise BundleError(f"{folder}: {error}") from error
         bundle = cls(folder, manifest)
@@ -201,7 +217,7 @@ def cpu_features(path: str | Path = "/proc/cpuinfo") -> frozenset[str]:
     return common
 
 
-def _read_manifest(folder: Path) -> str:
+def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME
     if not folder.is_dir():
         raise BundleError(f"There is no bundle folder {folder}; check the path.")
@@ -217,12 +233,25 @@ def _read_manifest(folder: Path) -> str:
             f"{path} has more than {MANIFEST_BYTES_MOST:,} bytes, so it is no manifest: "
             f"{COPY_AGAIN}."
         )
+    return data
+
+
+def _text(folder: Path, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise BundleError(
-            f"{path} holds text that is not UTF-8, so it is damaged: {COPY_AGAIN}."
+            f"{folder / MANIFEST_NAME} holds text that is not UTF-8, so it is damaged: "
+            f"{COPY_AGAIN}."
         ) from error
+
+
+def _read_signature(folder: Path) -> bytes | None:
+    path = folder / SIGNATURE_NAME
+    if not os.path.lexists(path):
+        return None
+    with _told(path), _open_file(_inside(folder, path)) as file:
+        return file.read(SIGNATURE_BYTES + 1)
 
 
 def _inside(folder: Path, path: Path) -> Path:

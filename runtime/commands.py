@@ -80,6 +80,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive, help="threads for one step")
     parser.add_argument(
+        "--trusted-key",
+        action="append",
+        metavar="FILE",
+        help="PEM file of a public key: load only a bundle that it, or another one given, signed",
+    )
+    parser.add_argument(
         "--provider",
         action="append",
         metavar="NAME",
@@ -107,6 +113,7 @@ def load_chosen(options: argparse.Namespace) -> Model:
         engine=options.engine,
         threads=options.threads,
         providers=options.provider,
+        trusted_keys=options.trusted_key,
     )
 
 

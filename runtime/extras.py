@@ -10,6 +10,7 @@ from shiftedge.runtime.errors import MissingExtraError
 __all__ = ["EXTRA_OF", "require"]
 
 EXTRA_OF = {
+    "cryptography": "signing",
     "cv2": "camera",
     "onnx": "export",
     "onnx_ir": "export",

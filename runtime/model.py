@@ -50,6 +50,7 @@ def load(
     engine: str | None = None,
     threads: int | None = None,
     providers: Sequence[Provider] | None = None,
+    trusted_keys: Sequence[str | Path] | None = None,
 ) -> Model:
     """Load a model and check it against its spec.
 
@@ -61,6 +62,8 @@ def load(
         threads: for one step, from 1; None lets the engine choose.
         providers: ONNX Runtime execution providers in order of preference, such as
             ``["cuda", "cpu"]``; None is the CPU.
+        trusted_keys: PEM files of public keys; only a bundle whose manifest one of them has signed
+            is loaded. None asks for no signature: loading a bundle is running its code.
 
     Raises:
         ModelError: no such file, not a model, not as its spec says, an unknown engine, or one
@@ -71,6 +74,11 @@ def load(
     """
     if engine is not None and engine not in ENGINES:
         raise ModelError(f"There is no engine {engine!r}; known are {', '.join(ENGINES)}.")
+    if trusted_keys is not None and (path is None or not Path(path).is_dir()):
+        raise ModelError(
+            "trusted_keys is for compiled bundles, which are signed folders; an .onnx file holds "
+            "no code and no signature: leave the keys out."
+        )
     if path is None:
         if engine == "native":
             raise ModelError(_not_compiled(f"the bundled model, {BUNDLED_NAME},"))
@@ -89,7 +97,7 @@ def load(
                 f"The engine onnxruntime runs an .onnx file, and {path} is a folder; leave the "
                 "engine out, or name the .onnx file that it was compiled from."
             )
-        return _load_bundle(path, threads, providers)
+        return _load_bundle(path, threads, providers, trusted_keys)
     if path.name == MANIFEST_NAME or path.suffix == ".so":
         raise ModelError(
             f"{path} is a file of a bundle; name the bundle's folder, the one with "
@@ -122,7 +130,12 @@ def _not_compiled(what: str) -> str:
     )
 
 
-def _load_bundle(path: Path, threads: int | None, providers: Sequence[Provider] | None) -> Model:
+def _load_bundle(
+    path: Path,
+    threads: int | None,
+    providers: Sequence[Provider] | None,
+    trusted_keys: Sequence[str | Path] | None,
+) -> Model:
     from shiftedge.runtime.bundle import Bundle
     from shiftedge.runtime.engines.native import NativeEngine
 
@@ -132,7 +145,7 @@ def _load_bundle(path: Path, threads: int | None, providers: Sequence[Provider] 
             "target was chosen when it was compiled; leave the provider out, or name an .onnx "
             "file."
         )
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, trusted_keys=trusted_keys)
     variant = bundle.variant()
     entry = bundle.manifest.files[variant.library]
     engine = NativeEngine(path / variant.library, threads=threads, sha256=entry.sha256)

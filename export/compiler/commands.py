@@ -61,6 +61,9 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="do not compare with ONNX Runtime",
     )
+    parser.add_argument(
+        "--sign", metavar="KEY", help="PEM file of an Ed25519 private key to sign the bundle with"
+    )
     parser.add_argument("--no-cache", action="store_true", help="compile even what is unchanged")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(handler=_compile, usage_error=parser.error)
@@ -92,6 +95,7 @@ def _compile(options: argparse.Namespace) -> int:
         target=target,
         verify=not options.no_verify,
         use_cache=not options.no_cache,
+        sign_with=options.sign,
     )
     explained = _explanation(compiled, target) if options.explain else None
     if options.json:

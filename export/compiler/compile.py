@@ -30,6 +30,7 @@ from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.rules import lower
 from shiftedge.export.compiler.targets import Target, find_target
 from shiftedge.runtime.bundle import (
+    MANIFEST_NAME,
     Bundle,
     FileEntry,
     Manifest,
@@ -40,6 +41,7 @@ from shiftedge.runtime.bundle import (
 from shiftedge.runtime.errors import ModelError, OutputError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.signing import SIGNATURE_NAME, sign
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = [
@@ -70,6 +72,7 @@ def compile_model(
     target: str | Target = "host",
     verify: bool = True,
     use_cache: bool = True,
+    sign_with: str | Path | None = None,
     show: ProgressFactory = progress,
 ) -> Compiled:
     """Compile an ONNX file into a bundle.
@@ -80,6 +83,7 @@ def compile_model(
         target: a name from ``targets.TARGETS``, ``host``, or a target of one's own.
         verify: compare the compiled step with ONNX Runtime. Without, the manifest says so.
         use_cache: take the bundle from the cache where it was compiled before.
+        sign_with: PEM file of an Ed25519 private key to sign the manifest with.
         show: shows progress.
 
     Raises:
@@ -87,22 +91,33 @@ def compile_model(
         VerificationError: the compiled step differs from the ONNX file's.
         ModelError: no such file, or not an ONNX file.
         OutputError: the folder cannot be written. In every case nothing is left there.
+        BundleError: the key cannot sign.
     """
     begin = time.perf_counter()
     output = Path(output)
     data, spec = read_model(Path(model))
+    if sign_with is not None:
+        sign(b"", sign_with)  # a key that cannot sign is told before the work
     chosen = find_target(target) if isinstance(target, str) else target
     key = cache.key_of(data, chosen, f"verify={verify}")
     found = cache.find(key) if use_cache else None
     if found is not None:
         with package.new_folder(output) as folder:
             shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+            _sign(folder, sign_with)
         return Compiled(Bundle.open(output), True, time.perf_counter() - begin)
     with package.new_folder(output) as folder:
         _make(data, spec, chosen, folder, verify=verify, show=show)
+        _sign(folder, sign_with)
     if use_cache:
         _remember(key, output)
     return Compiled(Bundle.open(output), False, time.perf_counter() - begin)
+
+
+def _sign(folder: Path, key: str | Path | None) -> None:
+    if key is not None:
+        signature = sign((folder / MANIFEST_NAME).read_bytes(), key)
+        (folder / SIGNATURE_NAME).write_bytes(signature)
 
 
 def compile_cached(model: str | Path, target: str = "host") -> Path:
@@ -306,7 +321,8 @@ def _remember(key: str, bundle: Path) -> None:
     """Keep a copy; a cache that cannot be written is no reason to fail."""
     try:
         with package.new_folder(cache.cache_folder() / key) as folder:
-            shutil.copytree(bundle, folder, dirs_exist_ok=True)
+            unsigned = shutil.ignore_patterns(SIGNATURE_NAME)
+            shutil.copytree(bundle, folder, dirs_exist_ok=True, ignore=unsigned)
         cache.forget_oldest()
     except (OutputError, OSError):
         pass

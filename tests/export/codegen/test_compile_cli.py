@@ -27,6 +27,7 @@ from shiftedge.__main__ import main
 from shiftedge.export.compiler import check, link, targets
 from shiftedge.export.compiler import compile as compiling
 from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.errors import BundleError
 
 Make = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -423,3 +424,30 @@ def test_the_real_command_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("shiftedge: m.onnx is not an ONNX file")
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_signed_bundle(tiny_onnx: Path, folder: Path, capsys: Captured) -> None:
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    Path("key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    Path("key.pub").write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    assert run(tiny_onnx, "--output", "signed", "--sign", "key.pem") == 0
+    assert run(tiny_onnx, "--output", "unsigned") == 0  # from the cache, which keeps no signature
+    Bundle.open("signed", trusted_keys=["key.pub"])
+    with pytest.raises(BundleError, match="is not signed"):
+        Bundle.open("unsigned", trusted_keys=["key.pub"])
+    assert run(tiny_onnx, "--output", "other", "--sign", "key.pub") == 1
+    assert "is no private Ed25519 key" in capsys.readouterr().err
+    assert not Path("other").exists()

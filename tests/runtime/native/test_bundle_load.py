@@ -282,3 +282,41 @@ def test_a_plain_process_stays_small(folder: Path) -> None:
     assert int(peak_kb) < 60_000
     names = {name for name in loaded if "cython" not in name} - {"cv2"}
     assert names <= {*sys.stdlib_module_names, "numpy", "shiftedge"}
+
+
+def test_only_what_a_trusted_key_signed(folder: Path, tmp_path: Path) -> None:
+    serialization = pytest.importorskip(
+        "cryptography.hazmat.primitives.serialization", reason="the signing extra is not installed"
+    )
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    public = tmp_path / "key.pub"
+    public.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    with pytest.raises(BundleError, match="is not signed"):
+        load(folder, trusted_keys=[public])
+    manifest = folder / "manifest.json"
+    signature = folder / "manifest.json.sig"
+    signature.write_bytes(key.sign(manifest.read_bytes()))
+    assert load(folder, trusted_keys=[public]).spec.name == "fake"
+    with pytest.raises(BundleError, match="by none of the 0 trusted keys"):
+        load(folder, trusted_keys=[])
+    with pytest.raises(ModelError, match="trusted_keys is for compiled bundles"):
+        load(trusted_keys=[public])
+    library = next(folder.glob("lib/*/libmodel.so"))
+    whole = library.read_bytes()
+    library.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(BundleError, match="SHA-256"):
+        load(folder, trusted_keys=[public])
+    library.write_bytes(whole)
+    manifest.write_text(manifest.read_text().replace("A fake", "a fake") + " ")
+    with pytest.raises(BundleError, match="or its manifest was changed"):
+        load(folder, trusted_keys=[public])
+    signature.unlink()
+    signature.symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match="leads out of the bundle"):
+        load(folder, trusted_keys=[public])
