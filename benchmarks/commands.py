@@ -28,12 +28,19 @@ examples:
   shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
+  shiftedge bench --target rpi4 --emulate my.onnx    instructions of a step on an emulated board
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
 own, on the same frames, after their logits and states have been compared with a reference. The
 native engine's time includes normalising the frame; the peers get theirs normalised already. An
 engine that cannot be measured is a row that says why. Ctrl-C prints what has been measured so far.
+
+With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
+compiled for --target and of ONNX Runtime's aarch64 build, with one thread each.
 """
+TIMED_FRAMES = 300
+COUNTED_FRAMES = 1
+"""The count does not vary."""
 TURN_FRAMES = 30
 ROUNDS_LEAST = 5
 """Fewer give the bootstrap nothing to draw from."""
@@ -76,7 +83,9 @@ def add_commands(commands: Any) -> None:
         help="thread counts for one step (default: 1)",
     )
     bench.add_argument(
-        "--frames", type=positive, default=300, help="timed steps each (default: %(default)s)"
+        "--frames",
+        type=positive,
+        help=f"timed steps each (default: {TIMED_FRAMES}), or counted ones ({COUNTED_FRAMES})",
     )
     bench.add_argument(
         "--rounds",
@@ -93,10 +102,26 @@ def add_commands(commands: Any) -> None:
     bench.add_argument(
         "--json", metavar="FILE", help="write all figures there; - is stdout, without the table"
     )
+    bench.add_argument(
+        "--target",
+        metavar="NAME",
+        help="with --emulate: the board, of `shiftedge compile --list-targets` (default: a "
+        "bundle's own)",
+    )
+    bench.add_argument(
+        "--emulate",
+        action="store_true",
+        help="count the instructions of a step on an emulated ARM machine; no times",
+    )
     bench.set_defaults(handler=_bench, usage_error=bench.error)
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.emulate:
+        return _emulate(options)
+    if options.target is not None:
+        options.usage_error("--target needs --emulate: times are only taken on this machine")
+    options.frames = options.frames or TIMED_FRAMES
     from shiftedge.benchmarks.bench import Bench, Settings
     from shiftedge.benchmarks.report import document, print_report
 
@@ -119,6 +144,31 @@ def _bench(options: argparse.Namespace) -> int:
         if options.json is not None:
             _write(Path(options.json), report)
     return _status(report)
+
+
+def _emulate(options: argparse.Namespace) -> int:
+    from shiftedge.benchmarks import emulate_report
+
+    if options.threads != [1]:
+        options.usage_error("--emulate counts with one thread: leave --threads out")
+    _check_writable(options.json)
+    with _model_files(options.model, options.bundle) as (onnx, bundle):
+        if options.target is None and bundle is None:
+            options.usage_error("--emulate needs --target, such as --target rpi4")
+        report = emulate_report.document(
+            onnx,
+            bundle,
+            options.target,
+            options.frames or COUNTED_FRAMES,
+            peer="onnxruntime" in options.engines,
+        )
+    if options.json == "-":
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print(emulate_report.table(report))
+        if options.json is not None:
+            _write(Path(options.json), report)
+    return 0
 
 
 def _status(report: dict[str, Any]) -> int:

@@ -22,7 +22,7 @@ from shiftedge.export.compiler.schedules import tail as tail_rule
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.schedules.inverted_residual import BlockTiles, InvertedResidual
 from shiftedge.export.compiler.schedules.pointwise import Pointwise
-from shiftedge.export.compiler.schedules.tiles import Tiles, best_divisor, most_rows
+from shiftedge.export.compiler.schedules.tiles import Tiles, best_divisor, most_rows, window_pixels
 from shiftedge.export.compiler.targets import Target
 from shiftedge.export.compiler.tir_kernel import Kernel
 
@@ -77,7 +77,17 @@ def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
     def kernels(tiles: BlockTiles) -> tuple[Kernel, ...]:
         return block_rule.schedule("k", shape, tiles, target.unit)
 
-    return _cheapest((default, *_blocks(default, shape, target)), kernels, target)
+    every = [default, *_blocks(default, shape, target)]
+    kept = [tiles for tiles in every if not _crowded(tiles, shape, target)]
+    return _cheapest(kept or every, kernels, target)
+
+
+def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: Target) -> bool:
+    """Whether LLVM puts a sum on the stack: seen on NEON where a tile that fills the registers is
+    part of an image's line, whose places in the bordered image then take registers too."""
+    unit, rows = target.unit, tiles.expand.rows
+    full = rows >= most_rows(unit, tiles.expand.columns // unit.lanes)
+    return unit.by_lane and not tiles.band and full and rows < shape.width
 
 
 def _blocks(default: BlockTiles, shape: InvertedResidual, target: Target) -> Iterator[BlockTiles]:
@@ -85,8 +95,7 @@ def _blocks(default: BlockTiles, shape: InvertedResidual, target: Target) -> Ite
     bands = {default.band}
     if default.band:
         bands |= {band for band in (1, 2, 4) if shape.out_height % band == 0}
-    most = min(14, target.unit.registers - 4)
-    windows = {default.window, best_divisor(shape.out_width, most)}
+    windows = {default.window, best_divisor(shape.out_width, window_pixels(target.unit))}
     for expand in _tilings(default.expand, line, shape.hidden, target):
         if expand.columns > -(-shape.hidden // target.unit.lanes) * target.unit.lanes:
             continue
@@ -118,6 +127,8 @@ def _tilings(default: Tiles, line: int, outputs: int, target: Target) -> Iterato
         if most < 1:
             continue
         rows = {most, -(-line // -(-line // most)), best_divisor(line, most)}
+        if unit.by_lane and most > 1:
+            rows.add(most - 1)
         if line > 14:
             rows.add(best_divisor(line, min(most, 14)))
         for number in sorted(rows):
@@ -126,9 +137,9 @@ def _tilings(default: Tiles, line: int, outputs: int, target: Target) -> Iterato
 
 
 def _waiting(units: int, cores: int) -> float:
-    """What a kernel takes, relative to its work, since its units cannot be cut: the mean over one
-    thread to as many as the target has cores, four at most."""
-    threads = range(1, min(cores, 4) + 1)
+    """What a kernel takes, relative to its work, since its units cannot be cut: the mean over one,
+    two and four threads, as far as the target has cores."""
+    threads = [count for count in (1, 2, 4) if count <= cores]
     return sum(-(-units // count) * count / units for count in threads) / len(threads)
 
 

@@ -25,7 +25,7 @@ from shiftedge.export.compiler import cache, explain, package, program
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.check import check
 from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.link import link
+from shiftedge.export.compiler.link import link, link_runner
 from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.rules import lower
 from shiftedge.export.compiler.targets import Target, find_target
@@ -175,6 +175,9 @@ def _make(
                 library = folder / _library(variant)
                 library.parent.mkdir(parents=True)
                 build_library(step, places, spec, variant, library)
+                runner = folder / "bin" / variant.variant / "shiftedge-run"
+                runner.parent.mkdir(parents=True)
+                link_runner(runner, variant)
                 advance(1)
                 numerics = _UNVERIFIED
                 if verify:

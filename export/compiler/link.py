@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from shiftedge import __version__
 from shiftedge.export.compiler.targets import Target
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.extras import require
 
-__all__ = ["link"]
+__all__ = ["link", "link_runner"]
 
 _FLAGS = (
     "-std=c11",
@@ -69,6 +70,26 @@ def link(
     # Only what a model needs: TVM's packed kernels are not generated.
     sources = sorted(path for path in native.glob("*.c") if path.name != "tvm_abi.c")
     command += [str(table), *map(str, sources), str(kernels), "-o", str(output)]
+    _run(command)
+
+
+def link_runner(output: Path, target: Target) -> None:
+    """Build ``output``, the standalone runner, for a target: one program for every model.
+
+    Raises:
+        As :func:`link`.
+    """
+    require("ziglang")
+    native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig, "-std=c11", "-O2"]
+    # No contraction: the same numbers on every processor, and the same as Python's.
+    command += ["-ffp-contract=off", "-fno-sanitize=all", "-g0", "-pthread", "-Wl,-s"]
+    command += [f'-DSHIFTEDGE_VERSION="{__version__}"', f"-I{native}", "-Wl,--build-id=none"]
+    command += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
+    _run([*command, "-o", str(output)])
+
+
+def _run(command: Sequence[str]) -> None:
     try:
         run = subprocess.run(
             command,

@@ -39,6 +39,11 @@ logits out, the states in between kept by the caller. Needs glibc 2.27 or newer 
 
 {libraries}
 
+From a shell, without Python: raw frames in, a JSON line for each gesture out:
+
+    ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | \\
+        bin/{manifest.variants[0].name}/shiftedge-run --size 640x480 --fps 30
+
 From Python: `shiftedge.load("this folder").stream().step(frame)`; needs `pip install shiftedge`.
 From C: the interface is `shiftedge.h`, which stands beside this page.
 

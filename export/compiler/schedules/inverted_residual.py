@@ -46,6 +46,7 @@ from shiftedge.export.compiler.schedules.tiles import (
     VectorUnit,
     best_divisor,
     default_tiles,
+    window_pixels,
 )
 from shiftedge.export.compiler.tir_index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.tir_kernel import (
@@ -149,9 +150,9 @@ def tiles_for(shape: InvertedResidual, unit: VectorUnit) -> BlockTiles:
     project_pixels = out_pixels if phased else band * shape.out_width
     even = shape.hidden % 2 == 0  # blocks of whole vectors, and what is left over
     project = default_tiles(project_pixels, shape.hidden, shape.outputs, unit, even=even)
-    window = best_divisor(shape.out_width, min(16, unit.registers - 4))
+    window = best_divisor(shape.out_width, window_pixels(unit))
     if window < 4:
-        window = min(shape.out_width, 14, unit.registers - 4)
+        window = min(shape.out_width, window_pixels(unit))
     return BlockTiles(band, expand, window, project)
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "best_divisor",
     "default_tiles",
     "most_rows",
+    "window_pixels",
 ]
 
 
@@ -72,7 +73,7 @@ def most_rows(unit: VectorUnit, across: int) -> int:
     """Rows of a tile so many vectors wide whose sums fit the registers, beside the weights of a
     step and what they are multiplied with: a number, or with ``by_lane`` a vector of each row."""
     if unit.by_lane:
-        return (unit.registers - across) // (across + 1)
+        return (unit.registers - across - 1) // (across + 1)
     return (unit.registers - across - 1) // across
 
 
@@ -107,6 +108,12 @@ def default_tiles(
     # Arm's prefetchers follow the weights by themselves, and a hint is an instruction of a few
     # ten; asking once a tile instead costs x86-64 5% of the step, where requests then pile up.
     return Tiles(rows, across * lanes, prefetch=not unit.by_lane, blocks_outer=outer)
+
+
+def window_pixels(unit: VectorUnit) -> int:
+    """Pixels of a depthwise tile whose sums stay in registers. On NEON the taps' weights and the
+    rows' numbers are operands of their own, and LLVM holds many of them."""
+    return 8 if unit.by_lane else min(14, unit.registers - 4)
 
 
 def best_divisor(number: int, most: int) -> int:

@@ -1,0 +1,163 @@
+#define _GNU_SOURCE /* getopt_long */
+#include "options.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char options_help[] =
+    "usage: shiftedge-run --size WIDTHxHEIGHT [options] < frames\n"
+    "\n"
+    "Stream raw video through a compiled model: one JSON line for each gesture.\n"
+    "\n"
+    "  --size WIDTHxHEIGHT  of the frames, in pixels; rows must not be padded\n"
+    "  --format FORMAT      bgr24 (default), rgb24, bgrx, rgbx, gray, yuv420p or nv12\n"
+    "  --fps F              times are frame number / F, for a recording; left out: the times\n"
+    "                       at which frames arrive, for a camera\n"
+    "  --input FILE         read frames from FILE; - or left out: standard input\n"
+    "  --model PATH         a libmodel.so or a bundle's folder; left out: the model beside\n"
+    "                       this program, ../../lib/<its folder's name>/libmodel.so\n"
+    "  --threads N          threads for one step (default: the cores, at most 4)\n"
+    "  --steps              print a line for every model step too, marked \"step\": true\n"
+    "  --logits FILE        write each stepped frame's logits, 32-bit floats, to FILE\n"
+    "  --help, --version\n"
+    "\n"
+    "example:\n"
+    "  rpicam-vid -n -t 0 --codec yuv420 --width 640 --height 480 --framerate 30 -o - |\n"
+    "      shiftedge-run --size 640x480 --format yuv420p\n"
+    "\n"
+    "exit status: 0 done or ended with Ctrl-C, 1 the work failed (a sentence says why),\n"
+    "2 wrong usage, 143 ended by SIGTERM\n";
+
+/* One to `most` digits at *text, which moves behind them; -1: none, or more. */
+static long digits(const char **text, int most) {
+    long value = 0;
+    int count = 0;
+    for (; **text >= '0' && **text <= '9'; (*text)++, count++) {
+        if (count == most) {
+            return -1;
+        }
+        value = 10 * value + (**text - '0');
+    }
+    return count > 0 ? value : -1;
+}
+
+static bool read_size(const char *text, video *video, failure *failure) {
+    const char *at = text;
+    long width = digits(&at, 5);
+    bool good = width > 0 && *at == 'x';
+    at += good;
+    long height = good ? digits(&at, 5) : -1;
+    if (height <= 0 || *at != '\0' || width > VIDEO_SIDE_MOST || height > VIDEO_SIDE_MOST) {
+        return fail(failure, "--size %s: expected a size such as 640x480.", text);
+    }
+    video->width = (int)width;
+    video->height = (int)height;
+    return true;
+}
+
+/* As shiftedge/runtime/capture/options.py reads a rate: 30, 29.97 or 30000/1001. */
+static bool read_rate(const char *text, double *rate_hz, failure *failure) {
+    const char *at = text;
+    bool good = digits(&at, 7) >= 0;
+    if (good && *at == '.') {
+        at++;
+        good = digits(&at, 9) >= 0;
+    }
+    double value = good ? strtod(text, NULL) : 0;
+    if (good && (*at == '/' || *at == ':')) {
+        at++;
+        long divisor = digits(&at, 7);
+        good = divisor > 0;
+        value /= good ? (double)divisor : 1;
+    }
+    if (!good || *at != '\0' || !(value > 0 && value <= 1000)) {
+        return fail(failure, "--fps %s: expected frames per second such as 30 or 30000/1001.",
+                    text);
+    }
+    *rate_hz = value;
+    return true;
+}
+
+static bool check(const options *options, failure *failure) {
+    const video *video = &options->video;
+    if (options->help || options->version) {
+        return true;
+    }
+    if (video->width == 0) {
+        return fail(failure, "--size is needed: the frames' size, such as --size 640x480.");
+    }
+    bool halved = video->format == VIDEO_YUV420P || video->format == VIDEO_NV12;
+    if (halved && (video->width % 2 != 0 || video->height % 2 != 0)) {
+        return fail(failure, "--size %dx%d is odd; %s needs even width and height.", video->width,
+                    video->height, video_format_name(video->format));
+    }
+    return true;
+}
+
+static bool read_option(options *options, int name, const char *value, failure *failure) {
+    const char *at = value;
+    switch (name) {
+    case 's':
+        return read_size(value, &options->video, failure);
+    case 'f':
+        return video_format_named(value, &options->video.format) ||
+               fail(failure,
+                    "--format %s: expected bgr24, rgb24, bgrx, rgbx, gray, yuv420p or nv12.",
+                    value);
+    case 'r':
+        return read_rate(value, &options->rate_hz, failure);
+    case 't':
+        options->threads = (int)digits(&at, 6);
+        return (options->threads > 0 && *at == '\0') ||
+               fail(failure, "--threads %s: expected a whole number from 1.", value);
+    case 'm':
+        options->model = value;
+        return true;
+    case 'i':
+        options->input = value;
+        return true;
+    case 'l':
+        options->logits = value;
+        return true;
+    case 'S':
+        options->steps = true;
+        return true;
+    case 'h':
+        options->help = true;
+        return true;
+    default:
+        options->version = true;
+        return true;
+    }
+}
+
+bool options_read(options *options, int argc, char *const argv[], failure *failure) {
+    static const struct option known[] = {
+        {"size", required_argument, NULL, 's'},   {"format", required_argument, NULL, 'f'},
+        {"fps", required_argument, NULL, 'r'},    {"input", required_argument, NULL, 'i'},
+        {"model", required_argument, NULL, 'm'},  {"threads", required_argument, NULL, 't'},
+        {"steps", no_argument, NULL, 'S'},        {"logits", required_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    *options = (struct options){.video = {.format = VIDEO_BGR24}};
+    int name = 0;
+    opterr = 0; /* the messages are ours */
+    while ((name = getopt_long(argc, argv, ":h", known, NULL)) != -1) {
+        if (name == ':') {
+            return fail(failure, "%s needs a value.", argv[optind - 1]);
+        }
+        if (name == '?') {
+            return fail(failure, "%s is no option of this program, or not its whole name.",
+                        argv[optind - 1]);
+        }
+        if (!read_option(options, name, optarg, failure)) {
+            return false;
+        }
+    }
+    if (optind < argc) {
+        return fail(failure, "\"%s\" is one word too many.", argv[optind]);
+    }
+    return check(options, failure);
+}

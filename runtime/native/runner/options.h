@@ -1,0 +1,25 @@
+/* The command line. */
+#ifndef RUNNER_OPTIONS_H
+#define RUNNER_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "failure.h"
+#include "video.h"
+
+typedef struct options {
+    const char *model; /* NULL: the one beside the program */
+    const char *input; /* NULL or "-": standard input */
+    const char *logits; /* NULL, or a file to write them to */
+    video video;
+    double rate_hz; /* frame i is taken at i / rate_hz seconds; 0: frames are taken as they come */
+    int threads;    /* 0: the library's default */
+    bool steps, help, version;
+} options;
+
+/* False: wrong usage, the failure says what. The texts stay argv's. */
+bool options_read(options *options, int argc, char *const argv[], failure *failure);
+
+extern const char options_help[];
+
+#endif

@@ -1,0 +1,57 @@
+/* JSON lines, as `shiftedge run` prints them, each written at once and whole; and the figures of
+ * the summary. */
+#ifndef RUNNER_OUTPUT_H
+#define RUNNER_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "clock.h"
+#include "failure.h"
+
+/* A label of SPEC_TEXT_BYTES_MOST bytes, each of which may become \u00XX, and the rest. */
+#define OUTPUT_LINE_BYTES 4096
+
+typedef enum output_answer {
+    OUTPUT_WRITTEN,
+    OUTPUT_CLOSED,  /* the reader went away */
+    OUTPUT_STOPPED, /* by a signal, before the line was begun; see stop.h */
+    OUTPUT_FAILED,
+} output_answer;
+
+/* The text of a line with its line feed: {"time_s": 4.25, "label": "Left", "confidence": 0.93},
+ * times and confidences to four digits; `step` marks a line for a model step. line:
+ * OUTPUT_LINE_BYTES. Returns its length. */
+size_t output_text(char *line, double time_s, const char *label, double confidence, bool step);
+
+/* Write such a line to standard output. */
+output_answer output_line(double time_s, const char *label, double confidence, bool step,
+                          failure *failure);
+
+/* The share of the best label, its index in `best`: what a step's line says. */
+double output_share(const float *logits, int count, int *best);
+
+/* Times of steps in bins of 1% from 1 us on, so that a stream of days takes no more memory than
+ * one of seconds. */
+#define OUTPUT_BINS 2048
+
+typedef struct output_summary {
+    int64_t frames, steps, events;
+    int64_t resets[RESET_REASONS];
+    int64_t timed; /* frames in the bins */
+    int64_t bins[OUTPUT_BINS];
+} output_summary;
+
+void output_count_step(output_summary *summary, double seconds);
+
+/* To standard error. */
+void output_print_summary(const output_summary *summary);
+
+/* "the scene was cut" */
+const char *output_reset_words(reset_reason reason);
+
+/* A sentence to standard error, behind the program's name. */
+void output_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

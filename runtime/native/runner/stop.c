@@ -1,0 +1,69 @@
+#define _GNU_SOURCE /* ppoll */
+#define _FILE_OFFSET_BITS 64 /* recordings are long */
+#include "stop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+
+static volatile sig_atomic_t came;
+static sigset_t waiting_mask; /* what is held back while waiting: as the program was started */
+
+static void note(int number) { came = number; }
+
+void stop_prepare(void) {
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, take = {.sa_handler = note}, before;
+    sigset_t held;
+    (void)sigemptyset(&held);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    const int numbers[] = {SIGINT, SIGTERM};
+    for (size_t i = 0; i < 2; i++) {
+        /* A shell starts its background jobs with SIGINT ignored, and means it. */
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_IGN) {
+            continue;
+        }
+        (void)sigaction(numbers[i], &take, NULL);
+        (void)sigaddset(&held, numbers[i]);
+    }
+    (void)sigprocmask(SIG_BLOCK, &held, &waiting_mask);
+    (void)sigdelset(&waiting_mask, SIGINT);
+    (void)sigdelset(&waiting_mask, SIGTERM);
+}
+
+int stop_signal(void) { return came; }
+
+/* A signal that is held back. ppoll does not let it in while the descriptor is ready, as one of a
+ * file always is. */
+static void look(void) {
+    sigset_t pending;
+    if (sigpending(&pending) == 0) {
+        came = sigismember(&pending, SIGINT) == 1    ? SIGINT
+               : sigismember(&pending, SIGTERM) == 1 ? SIGTERM
+                                                     : came;
+    }
+}
+
+static bool wait_for(int descriptor, short events) {
+    struct pollfd waited = {.fd = descriptor, .events = events};
+    look();
+    while (came == 0 && ppoll(&waited, 1, NULL, &waiting_mask) < 0) {
+        /* EINTR: of a signal that is ours or not */
+    }
+    return came == 0;
+}
+
+bool stop_or_readable(int descriptor) { return wait_for(descriptor, POLLIN); }
+
+bool stop_or_writable(int descriptor) { return wait_for(descriptor, POLLOUT); }
+
+int stop_or_open(const char *path) {
+    sigset_t held;
+    (void)sigprocmask(SIG_SETMASK, &waiting_mask, &held);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int why = errno;
+    (void)sigprocmask(SIG_SETMASK, &held, NULL);
+    errno = why;
+    return descriptor;
+}

@@ -1,0 +1,101 @@
+"""``shiftedge bench --emulate``: counts, and what it says where it cannot count."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
+pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
+
+from arm_kit import GESTURES
+
+from shiftedge.__main__ import main
+from shiftedge.benchmarks import emulate, emulate_report
+from shiftedge.benchmarks.emulate_python import count_onnxruntime, emulated_python
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.errors import ShiftedgeError
+
+Bundles = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def emulated() -> None:
+    if why := emulate.missing("aarch64"):
+        pytest.skip(why)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_counting_is_exact(bundles: Bundles) -> None:
+    """The same figure each time; the kernels are nearly all of it."""
+    bundle = Bundle.open(bundles("gestures", "rpi4"))
+    first, second = (emulate.count_instructions(bundle, frames=frames) for frames in (1, 2))
+    assert first == second
+    kernels = sum(count for _, count in first.kernels)
+    assert 0.97 * first.frame <= kernels <= 1.001 * first.frame
+
+
+@pytest.mark.usefixtures("emulated")
+def test_onnxruntime_is_counted_the_same_each_time(python_folder: Path) -> None:
+    try:
+        emulated_python(python_folder)
+    except ShiftedgeError as error:
+        pytest.skip(str(error))
+    once, version = count_onnxruntime(GESTURES, 1, python_folder)
+    assert version
+    assert count_onnxruntime(GESTURES, 3, python_folder)[0] == pytest.approx(once, rel=0.01)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_the_command(bundles: Bundles, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = str(bundles("gestures", "rpi4"))
+    assert main(["bench", bundle, "--emulate", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    ours, theirs = report["results"]
+    assert (report["target"], report["cpu"], report["threads"]) == ("rpi4", "cortex-a72", 1)
+    assert sum(row["instructions"] for row in report["kernels"]) <= 1.001 * ours["instructions"]
+    assert (theirs["instructions"], theirs["reason"]) == (
+        None,
+        "It runs .onnx files: name that as MODEL.",
+    )
+    assert main(["bench", bundle, "--emulate", "--engines", "native"]) == 0
+    said = capsys.readouterr().out
+    assert f"{ours['instructions']:,}" in said
+    assert "onnxruntime" not in said
+    assert said.endswith(emulate_report.NOTE + "\n")
+    assert "Instructions, not time" in emulate_report.NOTE
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "rpi4"], "--target needs --emulate"),
+        (["--emulate"], "--emulate needs --target"),
+        (["--emulate", "--target", "rpi4", "--threads", "2"], "counts with one thread"),
+    ],
+)
+def test_wrong_use(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", *words])
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_an_emulator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what to install, before anything is compiled."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert main(["bench", "--emulate", "--target", "rpi4"]) == 1
+    said = capsys.readouterr().err
+    assert "There is no qemu-aarch64" in said
+    assert "apt-get install qemu-user libc6-arm64-cross" in said
+
+
+def test_a_machine_without_an_emulation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--emulate", "--target", "x86-64-v3"]) == 1
+    assert "There is no emulation of x86_64" in capsys.readouterr().err
