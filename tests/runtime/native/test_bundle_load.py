@@ -309,9 +309,11 @@ def test_only_what_a_trusted_key_signed(folder: Path, tmp_path: Path) -> None:
         load(trusted_keys=[public])
     library = next(folder.glob("lib/*/libmodel.so"))
     whole = library.read_bytes()
+    library.unlink()  # not in place: the loaded library is this file, mapped
     library.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(BundleError, match="SHA-256"):
         load(folder, trusted_keys=[public])
+    library.unlink()
     library.write_bytes(whole)
     manifest.write_text(manifest.read_text().replace("A fake", "a fake") + " ")
     with pytest.raises(BundleError, match="or its manifest was changed"):
