@@ -9,18 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.agreement import FRAMES, TOLERANCE
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["FRAMES", "TOLERANCE", "Agreement", "compare", "read_outputs", "same_model"]
-
-FRAMES = 32
-"""Three times the receptive field of MobileNetV2 TSM: an error in a state has time to reach the
-logits, where an engine does not show its states."""
-
-TOLERANCE = 1e-4
-"""Largest accepted difference, relative to the tensor's largest value over the stream; as for
-exported models."""
 
 SCALE_LEAST = 1e-6
 """Keeps a tensor of zeros from failing over a denormal."""

@@ -31,7 +31,7 @@ from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import output_folder
+from shiftedge.runtime.files import cache_folder, output_folder
 
 __all__ = ["Counts", "Machine", "count_instructions", "machine_of", "missing", "plugin", "run"]
 
@@ -297,8 +297,7 @@ def _built(source: str, command: Sequence[str], name: str, libraries: Sequence[s
     text = (importlib.resources.files("shiftedge.benchmarks") / source).read_bytes()
     header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
     key = hashlib.sha256(text + header.read_bytes() + repr(line).encode()).hexdigest()[:16]
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shiftedge"
-    output = base / f"emulate-{key}" / name
+    output = cache_folder() / f"emulate-{key}" / name
     if output.is_file():
         return output
     output_folder(output.parent)

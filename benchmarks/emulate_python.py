@@ -23,7 +23,7 @@ import numpy as np
 import shiftedge
 from shiftedge.benchmarks.emulate import machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.files import output_folder
+from shiftedge.runtime.files import cache_folder, output_folder
 
 __all__ = ["EmulatedPython", "count_onnxruntime", "emulated_python"]
 
@@ -114,8 +114,7 @@ def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> 
     """
     machine_of("aarch64")
     if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "shiftedge" / "emulated-python"
+        folder = cache_folder() / "emulated-python"
     output_folder(folder)
     root = folder / f"debian-python{VERSION}"
     if not root.exists():

@@ -23,7 +23,7 @@ from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.files import output_folder
+from shiftedge.runtime.files import cache_folder, output_folder
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Roofline", "build_probe", "model_flops"]
@@ -128,7 +128,7 @@ def build_probe(folder: Path | None = None) -> Path:
     # The same home may serve several machines, and the code is for one kind of CPU.
     key = hashlib.sha256(source + f"{FLAGS}{platform.machine()}{cpu_identity()}".encode())
     if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shiftedge"
+        folder = cache_folder()
     output = folder / f"peak-{key.hexdigest()[:16]}"
     if output.is_file():
         return output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.files import cache_folder
 
 __all__ = ["add_commands"]
 
@@ -278,9 +278,8 @@ def _fetch(options: argparse.Namespace) -> int:
     if entry.bundled:
         print(f"{entry.name} is part of the installation: `shiftedge run` uses it by itself")
         return 0
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shiftedge"
     _say(entry.licence)
-    path = fetch(entry, options.folder or cache)
+    path = fetch(entry, options.folder or cache_folder())
     print(path)
     _say(f"next: shiftedge export --checkpoint {path} --output {entry.name}.onnx")
     return 0

@@ -19,7 +19,6 @@ What each field of the manifest means is in docs/formats.md.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 import stat
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shiftedge.runtime.errors import BundleError
+from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.manifest import (
     MANIFEST_NAME,
     MANIFEST_SCHEMA,
@@ -119,7 +119,7 @@ class Bundle:
         with _told(path), _open_file(real) as file:
             size = os.fstat(file.fileno()).st_size
             # The size first: a file that has grown without end need not be read.
-            digest = _sha256(file) if size == entry.bytes else ""
+            digest = sha256_of(file).hex() if size == entry.bytes else ""
         if size != entry.bytes:
             raise BundleError(
                 f"{path} has {size} bytes; the manifest says {entry.bytes}, so it was changed or "
@@ -289,10 +289,3 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
         yield file
     finally:
         os.close(handle)
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while part := file.read(1 << 20):
-        digest.update(part)
-    return digest.hexdigest()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["atomic_path", "output_folder"]
+__all__ = ["atomic_path", "cache_folder", "output_folder", "sha256_of"]
 
 
 @contextlib.contextmanager
@@ -47,6 +49,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """What may be made or fetched again: ``$XDG_CACHE_HOME/shiftedge``, or ``~/.cache``'s."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shiftedge"
+
+
+def sha256_of(file: BinaryIO) -> bytes:
+    """The SHA-256 of what is left of an open file, which may be larger than memory."""
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.digest()
 
 
 def output_folder(path: str | Path) -> Path:

@@ -95,6 +95,7 @@ class Builder:
         return Argument(Memory.WORKSPACE, name)
 
     def pack(self, owner: str, arrays: Mapping[str, Array]) -> dict[str, Argument]:
+        """Constants of a kernel, by name of its buffers."""
         result = {}
         for name, array in arrays.items():
             key = f"{owner}.{name}"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export.compiler.targets import Target
+from shiftedge.runtime import files
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 
@@ -41,9 +42,8 @@ def _version(name: str) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where compiled bundles are kept: ``$XDG_CACHE_HOME/shiftedge/bundles`` or ``~/.cache``'s."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "shiftedge" / "bundles"
+    """Where compiled bundles are kept."""
+    return files.cache_folder() / "bundles"
 
 
 def key_of(model: bytes, target: Target, settings: str) -> str:

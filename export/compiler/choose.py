@@ -30,6 +30,7 @@ __all__ = ["dense_conv", "inverted_residual", "pointwise", "tail"]
 
 T = TypeVar("T")
 _SIGNIFICANT = 0.002
+"""Of the cycles: what the model can tell apart."""
 
 
 @lru_cache(maxsize=512)

@@ -140,7 +140,7 @@ def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
 
 def _explanation(compiled: Compiled, target: Target) -> dict[str, Any]:
     """The manifest's rows, and where the code runs here each kernel's time and the core's peak."""
-    from shiftedge.export.compiler.compile import runs_here
+    from shiftedge.export.compiler.targets import runs_here
 
     bundle = compiled.bundle
     found: dict[str, Any] = {

@@ -28,15 +28,13 @@ from shiftedge.export.compiler.frontend import read_onnx
 from shiftedge.export.compiler.link import link, link_runner
 from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.targets import Target, find_target
+from shiftedge.export.compiler.targets import Target, find_target, runs_here
 from shiftedge.runtime.bundle import (
     MANIFEST_NAME,
     Bundle,
     FileEntry,
     Manifest,
     Variant,
-    cpu_features,
-    machine_name,
 )
 from shiftedge.runtime.errors import ModelError, OutputError
 from shiftedge.runtime.extras import require
@@ -51,7 +49,6 @@ __all__ = [
     "compile_model",
     "prepare",
     "read_model",
-    "runs_here",
 ]
 
 
@@ -184,9 +181,9 @@ def _make(
                     numerics = _verified(data, spec, variant, step, places, library)
                 advance(1)
             # Of several variants the last, for the weakest processor, stands in the manifest.
-            manifest = _manifest(data, spec, target, step, places, numerics, {})
             (folder / "LICENSE").write_text(package.LICENSE_TEXT)
-            (folder / "README.md").write_text(package.readme(manifest))
+            page = package.readme(spec, target.name, _variants(target))
+            (folder / "README.md").write_text(page)
             header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
             (folder / "shiftedge.h").write_text(header.read_text())
             files = package.entries(folder)
@@ -205,6 +202,14 @@ def _library(variant: Target) -> str:
     return f"lib/{variant.variant}/libmodel.so"
 
 
+def _variants(target: Target) -> tuple[Variant, ...]:
+    """As the manifest lists them."""
+    return tuple(
+        Variant(each.variant, _library(each), each.architecture, each.features)
+        for each in target.variants
+    )
+
+
 def _manifest(
     data: bytes,
     spec: ModelSpec,
@@ -214,16 +219,10 @@ def _manifest(
     numerics: Mapping[str, Any],
     files: Mapping[str, FileEntry],
 ) -> Manifest:
-    variants = tuple(
-        Variant(each.variant, _library(each), each.architecture, each.features)
-        for each in target.variants
-    )
-    # The README is written from the manifest before there are files to list.
-    files = files or {each.library: FileEntry(sha256="0" * 64, bytes=0) for each in variants}
     return Manifest(
         spec=spec,
         target=target.name,
-        variants=variants,
+        variants=_variants(target),
         files=files,
         numerics=numerics,
         memory={
@@ -262,19 +261,6 @@ def _verified(
     document = report.to_dict()
     comparisons = list(document["comparisons"])
     return {**document, "verified": True, "code": code, "comparisons": comparisons}
-
-
-def _lacking(target: Target) -> str:
-    """Why this machine cannot run code for the target, or nothing."""
-    if machine_name() != target.architecture:
-        return f"is {machine_name()}"
-    missing = [name for name in target.features if name not in cpu_features()]
-    return f"lacks {', '.join(missing)}" if missing else ""
-
-
-def runs_here(target: Target) -> bool:
-    """Whether this machine can run code for the target."""
-    return not _lacking(target)
 
 
 def _stand_in(target: Target) -> Target:

@@ -7,11 +7,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftedge.runtime.bundle import FileEntry, Manifest
+from shiftedge.runtime.bundle import FileEntry, Variant
 from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["LICENSE_TEXT", "entries", "new_folder", "readme"]
 
@@ -24,15 +25,14 @@ The weights are those of the model that was compiled; their licence is that mode
 """
 
 
-def readme(manifest: Manifest) -> str:
+def readme(spec: ModelSpec, target: str, variants: Sequence[Variant]) -> str:
     """A page for who finds the folder on a board."""
-    spec = manifest.spec
     libraries = "\n".join(
         f"- `{variant.library}` for {variant.architecture} with {' '.join(variant.features)}"
-        for variant in manifest.variants
+        for variant in variants
     )
     return f"""\
-# {spec.name}, compiled by shiftedge for {manifest.target}
+# {spec.name}, compiled by shiftedge for {target}
 
 One step of a streaming model: a frame of {spec.width}x{spec.height} pixels in, {spec.classes}
 logits out, the states in between kept by the caller. Needs glibc 2.27 or newer and nothing else.
@@ -42,7 +42,7 @@ logits out, the states in between kept by the caller. Needs glibc 2.27 or newer 
 From a shell, without Python: raw frames in, a JSON line for each gesture out:
 
     ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | \\
-        bin/{manifest.variants[0].name}/shiftedge-run --size 640x480 --fps 30
+        bin/{variants[0].name}/shiftedge-run --size 640x480 --fps 30
 
 From Python: `shiftedge.load("this folder").stream().step(frame)`; needs `pip install shiftedge`.
 From C: the interface is `shiftedge.h`, which stands beside this page.

@@ -18,16 +18,15 @@ Sources of the numbers:
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, NEON32, VectorUnit
-from shiftedge.runtime.bundle import cpu_features
+from shiftedge.runtime.bundle import cpu_features, machine_name
 from shiftedge.runtime.errors import CompileError
 
-__all__ = ["TARGETS", "Core", "Target", "find_target"]
+__all__ = ["TARGETS", "Core", "Target", "find_target", "runs_here"]
 
 
 @dataclass(frozen=True)
@@ -282,17 +281,17 @@ def find_target(name: str, own: Mapping[str, Target] | None = None) -> Target:
         raise CompileError(f"There is no target {name!r}; known are {known}.") from None
 
 
+def runs_here(target: Target) -> bool:
+    """Whether this machine can run code for the target."""
+    return target.architecture == machine_name() and cpu_features().issuperset(target.features)
+
+
 def _host() -> Target:
-    machine, features = platform.machine(), cpu_features()
-    fitting = [
-        target
-        for target in TARGETS.values()
-        if target.architecture == machine and features.issuperset(target.features)
-    ]
+    fitting = [target for target in TARGETS.values() if runs_here(target)]
     if not fitting:
         raise CompileError(
-            f"No target fits this machine ({machine}); known are {', '.join(TARGETS)}: name the "
-            "one to compile for."
+            f"No target fits this machine ({machine_name()}); known are {', '.join(TARGETS)}: "
+            "name the one to compile for."
         )
     best = max(fitting, key=lambda target: len(target.features))
     core = replace(

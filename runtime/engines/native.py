@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import weakref
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.engines.onnxruntime import default_threads
 from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["ABI_VERSION", "NativeEngine", "NativeSession"]
@@ -287,13 +287,10 @@ def _usable(threads: int | None) -> int:
 
 
 def _sha256(path: Path) -> bytes:
-    digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
+            return sha256_of(file)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror or error}); check its permissions."
         ) from error
-    return digest.digest()

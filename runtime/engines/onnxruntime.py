@@ -8,7 +8,6 @@ only to the set that does not count.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
@@ -213,11 +213,8 @@ class _Tensor:
 
 
 def _sha256(path: Path) -> bytes:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.digest()
+        return sha256_of(file)
 
 
 def _failures() -> tuple[type[Exception], ...]:

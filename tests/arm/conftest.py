@@ -19,10 +19,12 @@ from typing import Any, NoReturn
 import pytest
 from arm_kit import GESTURES, NETWORKS, ROOT
 
+from shiftedge.runtime.files import cache_folder
+
 HERE = Path(__file__).parent
 CODEGEN = ROOT / "tests" / "export" / "codegen"
 REASON = "torch and TVM cannot be in one process: run  pytest tests/arm  by itself"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shiftedge"
+CACHE = cache_folder()
 """The user's own, where what was downloaded for the emulated machine stays."""
 
 

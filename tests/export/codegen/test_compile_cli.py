@@ -127,7 +127,7 @@ def test_not_verified_is_said(
     tiny_onnx: Path, folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For another machine, and without ONNX Runtime."""
-    monkeypatch.setattr(compiling, "machine_name", lambda: "riscv64")
+    monkeypatch.setattr(targets, "machine_name", lambda: "riscv64")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     words = (tiny_onnx, "--output", "b", "--no-verify", "--target", "x86-64-v3")
     assert run(*words) == 0
@@ -241,8 +241,7 @@ def test_a_target_that_this_machine_cannot_run(
 ) -> None:
     """The same kernels are generated for this machine and compared; the manifest says so."""
     have = frozenset(targets.TARGETS["x86-64-v3"].features)
-    for module in (compiling, targets):
-        monkeypatch.setattr(module, "cpu_features", lambda: have)
+    monkeypatch.setattr(targets, "cpu_features", lambda: have)
     assert run(tiny_onnx, "--output", "b", "--target", target) == 0
     assert "the same kernels generated for x86-64-v3" in capsys.readouterr().err
     manifest = Bundle.open("b").manifest
