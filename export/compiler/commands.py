@@ -120,22 +120,38 @@ def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
     except CompileError:
         pass  # a machine that no target fits can still compile for another
     if as_json:
-        rows = [
-            {
-                "name": target.name,
-                "description": target.description,
-                "architecture": target.architecture,
-                "instructions": target.variant,
-                "features": list(target.features),
-                "cores": target.cores,
-            }
-            for target in targets
-        ]
-        print(json.dumps(rows))
+        print(json.dumps([_target_row(target) for target in targets]))
         return 0
+    print(
+        f"{'name':<17} {'code':<11} {'vectors':>8} {'L1, L2':>14} {'cores':>5} {'GPU':<6} "
+        f"{'glibc':<5}  for"
+    )
     for target in targets:
-        print(f"{target.name:<17} {target.variant:<12} {target.description}")
+        caches = f"{target.core.l1_bytes >> 10}, {target.core.l2_bytes >> 10} KiB"
+        print(
+            f"{target.name:<17} {target.variant:<11} {32 * target.unit.lanes:>4} bit {caches:>14} "
+            f"{target.cores:>5} {target.gpu or '-':<6} {target.glibc:<5}  {target.description}"
+        )
+    print("--json adds triples, the features that a processor must have, and sources.")
     return 0
+
+
+def _target_row(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "description": target.description,
+        "architecture": target.architecture,
+        "triple": target.triple,
+        "instructions": target.variant,
+        "features": list(target.features),
+        "glibc": target.glibc,
+        "vector_bits": 32 * target.unit.lanes,
+        "l1_bytes": target.core.l1_bytes,
+        "l2_bytes": target.core.l2_bytes,
+        "cores": target.cores,
+        "gpu": target.gpu,
+        "source": target.source,
+    }
 
 
 def _explanation(compiled: Compiled, target: Target) -> dict[str, Any]:

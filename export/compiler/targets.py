@@ -13,6 +13,7 @@ Sources of the numbers:
   multiply-add: 4 cycles in all of them.
 - Caches of the levels: the smallest among server and client cores of the last ten years, 32 KiB
   and 256 KiB (Haswell) or 1 MiB (Skylake-SP, Zen 4).
+- Boards: ``Target.source``. Bytes a cycle from caches and memory are estimates for all of them.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Target:
     """To plan for; how many threads run is chosen when the model is opened."""
     gpu: str | None = None
     """Architecture of the CUDA device, for a variant of its own; not used yet."""
+    source: str = ""
+    """Where the numbers of the core and the board are from."""
     others: tuple[Target, ...] = ()
     """More variants of the same bundle, for processors that lack this one's features; the first
     that fits is used."""
@@ -87,6 +90,11 @@ class Target:
     def variant(self) -> str:
         """Name of the library's folder in a bundle: the instructions, not the board."""
         return self.cpu
+
+    @property
+    def glibc(self) -> str:
+        """The oldest C library that its bundles run with."""
+        return self.zig.rpartition("-")[2].partition(".")[2]
 
     def llvm(self) -> dict[str, object]:
         """As TVM takes it."""
@@ -122,13 +130,25 @@ _ARM32 = ("armv7l", "armv7l-unknown-linux-gnueabihf", "arm-linux-gnueabihf.2.27"
 _KB = 1 << 10
 
 # Multiply-adds and loads of a vector a cycle, latency, caches, their bytes a cycle, broadcasts from
-# memory, bytes a cycle from beyond: Arm's software optimisation guides of each core.
+# memory, bytes a cycle from beyond.
 _A53 = Core(0.5, 0.5, 4, 32 * _KB, 512 * _KB, 8, False, 2)
 _A57 = Core(1, 1, 5, 32 * _KB, 2048 * _KB, 16, False, 4)
 _A72 = Core(1, 1, 4, 32 * _KB, 1024 * _KB, 16, False, 4)
 _A76 = Core(2, 2, 4, 64 * _KB, 512 * _KB, 24, False, 6)
 _A78 = Core(2, 2, 4, 64 * _KB, 256 * _KB, 24, False, 6)
 _CARMEL = Core(1, 2, 5, 64 * _KB, 2048 * _KB, 16, False, 6)
+
+_LEVELS = "psABI x86-64 micro-architecture levels; AMD's and Intel's optimisation manuals"
+_GUIDE = "Arm's software optimisation guide of Cortex-{}"
+_PI3 = "LLVM's AArch64SchedA53.td; Broadcom BCM2837: 512 KiB L2"
+_PI4 = f"{_GUIDE.format('A72')} (UAN 0016); Raspberry Pi documentation, BCM2711: 1 MiB L2"
+_PI5 = (
+    f"{_GUIDE.format('A76')} (SWOG 307215); Raspberry Pi documentation, BCM2712: 512 KiB L2 a core"
+)
+_NANO = f"{_GUIDE.format('A57')} (UAN 0015); Jetson Nano data sheet: 2 MiB L2"
+_TX2 = f"{_GUIDE.format('A57')} (UAN 0015); Jetson TX2 data sheet: 2 MiB L2"
+_XAVIER = "Jetson Xavier NX data sheet: 2 MiB L2 a pair; widths assumed, none published"
+_ORIN = f"{_GUIDE.format('A78AE')}; Jetson Orin Nano data sheet: 256 KiB L2 a core"
 
 # As Linux names them. Raspberry Pis before the 5 lack the cryptographic instructions, so no target
 # asks for them.
@@ -145,12 +165,13 @@ def _board(
     features: tuple[str, ...],
     unit: VectorUnit,
     core: Core,
+    source: str,
     cores: int = 4,
     gpu: str | None = None,
 ) -> Target:
     architecture, triple, zig = place
     return Target(
-        name, description, architecture, cpu, triple, zig, features, unit, core, cores, gpu
+        name, description, architecture, cpu, triple, zig, features, unit, core, cores, gpu, source
     )
 
 
@@ -165,6 +186,7 @@ TARGETS: Mapping[str, Target] = {
             _V3,
             AVX2,
             Core(2, 2, 4, 32 * _KB, 256 * _KB, 24, False, 8),
+            _LEVELS,
         ),
         _board(
             "x86-64-v4",
@@ -174,6 +196,7 @@ TARGETS: Mapping[str, Target] = {
             _V4,
             AVX512,
             Core(1, 2, 4, 32 * _KB, 1024 * _KB, 24, True, 8),
+            _LEVELS,
         ),
         _board(
             "rpi3",
@@ -183,6 +206,7 @@ TARGETS: Mapping[str, Target] = {
             _V8,
             NEON,
             _A53,
+            _PI3,
         ),
         _board(
             "rpi3-armv7",
@@ -192,6 +216,7 @@ TARGETS: Mapping[str, Target] = {
             _V7,
             NEON32,
             _A53,
+            _PI3,
         ),
         _board(
             "rpi4",
@@ -201,8 +226,9 @@ TARGETS: Mapping[str, Target] = {
             _V8,
             NEON,
             _A72,
+            _PI4,
         ),
-        _board("rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON, _A76),
+        _board("rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON, _A76, _PI5),
         _board(
             "jetson-nano",
             "Jetson Nano: Cortex-A57",
@@ -211,6 +237,7 @@ TARGETS: Mapping[str, Target] = {
             _V8,
             NEON,
             _A57,
+            _NANO,
             gpu="sm_53",
         ),
         _board(
@@ -221,6 +248,7 @@ TARGETS: Mapping[str, Target] = {
             _V8,
             NEON,
             _A57,
+            _TX2,
             gpu="sm_62",
         ),
         _board(
@@ -231,6 +259,7 @@ TARGETS: Mapping[str, Target] = {
             ("asimd", "atomics"),
             NEON,
             _CARMEL,
+            _XAVIER,
             gpu="sm_72",
         ),
         _board(
@@ -241,6 +270,7 @@ TARGETS: Mapping[str, Target] = {
             _V82,
             NEON,
             _A78,
+            _ORIN,
             cores=6,
             gpu="sm_87",
         ),
@@ -253,8 +283,9 @@ TARGETS: Mapping[str, Target] = {
                 _V82,
                 NEON,
                 _A76,
+                f"those of rpi5 and rpi4: {_GUIDE.format('A76')} and of A72",
             ),
-            others=(_board("aarch64", "Armv8.0", _ARM64, "cortex-a72", _V8, NEON, _A72),),
+            others=(_board("aarch64", "Armv8.0", _ARM64, "cortex-a72", _V8, NEON, _A72, _PI4),),
         ),
     )
 }

@@ -86,6 +86,7 @@ def _target(path: Path, name: str, entry: object) -> Target:
         features=tuple(features),
         cores=_number(path, name, entry, "cores", base.cores, 64),
         core=core,
+        source=f"{path.name}; else as {base.name}: {base.source}",
         others=(),
     )
 

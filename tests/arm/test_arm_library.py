@@ -100,12 +100,28 @@ def test_innermost_loops_are_found() -> None:
     assert innermost_loops(text) == [[".L1:", "\tfmla v0", "\tb.ne\t.L1"]]
 
 
-@pytest.mark.parametrize(("name", "most"), [("gestures", 41), ("mobilenet-1.0@224x224", 4)])
+def stack_lines(code: str, loop: list[str]) -> list[str]:
+    """The lines of a loop that read or write the stack. x29 is a register like the others where the
+    function's entry does not make it the frame pointer."""
+    framed = re.search(r"(?m)^\s+(mov|add)\s+x29, sp\b", code) is not None
+    base = r"\[(sp|x29)\b" if framed else r"\[sp\b"
+    return [line for line in loop if re.search(base, line)]
+
+
+def test_lines_of_the_stack_are_told() -> None:
+    loop = ["\tldp\tq1, q2, [x29, #-64]", "\tldr\tq3, [sp]", "\tldr\tq4, [x2]"]
+    assert stack_lines("\tldr\tx0, [x1]\n", loop) == loop[1:2]
+    assert stack_lines("\tadd\tx29, sp, #16\n", loop) == loop[:2]
+    assert stack_lines("\tmov\tx29, sp\n", loop) == loop[:2]
+
+
+@pytest.mark.parametrize(("name", "most"), [("gestures", 41), ("mobilenet-1.0@224x224", 0)])
 def test_inner_loops_keep_their_sums_in_registers(name: str, most: int, exported: Get) -> None:
     """An accumulator that LLVM puts on the stack costs a load and a store a step.
 
-    ``most`` is what is left, in lines of assembly: a loop over blocks of 4 channels, and sums so
-    short that LLVM writes them out whole. Lower it when it can be lower.
+    ``most`` is what is left, in lines of assembly: sums so short (8 channels) that LLVM writes them
+    out whole and keeps the weights of the next tile, too, on the stack. Lower it when it can be
+    lower.
     """
     target = find_target("rpi4")
     data, spec = read_model(exported(name))
@@ -117,7 +133,7 @@ def test_inner_loops_keep_their_sums_in_registers(name: str, most: int, exported
         for loop in innermost_loops(code):
             if any("fmla" in line for line in loop):
                 loops += 1
-                spilled = [line for line in loop if re.search(r"\[(sp|x29)\b", line)]
+                spilled = stack_lines(code, loop)
                 found += [(kernel, len(spilled), len(loop))] if spilled else []
     assert loops >= len(step.calls) / 2
     assert sum(lines for _, lines, _ in found) <= most, found

@@ -196,15 +196,17 @@ def dark_and_bright() -> ClipSet:
     return ClipSet(frames.astype(np.uint8), labels, truth, ("dark", "bright"), hands)
 
 
-def test_twenty_steps_lower_the_loss() -> None:
+def test_some_steps_lower_the_loss() -> None:
+    """By half: enough steps that the rounding of one processor or another does not decide."""
     clips = dark_and_bright()
     net = net_for(clips.names)
-    wanted = Settings(epochs=20, batch=8, frames=6, rate=4e-3, threads=1, sizes=((1.0, 1.0),))
+    steps = 36
+    wanted = Settings(epochs=steps, batch=8, frames=6, rate=4e-3, threads=1, sizes=((1.0, 1.0),))
     seen: list[int] = []
     history = fit(net, clips, wanted, after_epoch=lambda epoch: seen.append(epoch.number))
     losses = [loss for epoch in history for loss in epoch.losses]
-    assert seen == list(range(1, 21))
-    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+    assert seen == list(range(1, steps + 1))
+    assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
     assert not any(module._forward_hooks for module in net.modules()), "the lesson's hooks stay"
 
 

@@ -113,7 +113,9 @@ def test_list_targets(capsys: Captured) -> None:
     assert main(["compile", "--list-targets", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in rows} == {"host", *targets.TARGETS}
-    assert all(row["features"] for row in rows)
+    assert all(row["features"] and row["source"] and row["triple"] for row in rows)
+    [nano] = [row for row in rows if row["name"] == "jetson-nano"]
+    assert (nano["gpu"], nano["glibc"], nano["vector_bits"]) == ("sm_53", "2.27", 128)
 
 
 def test_a_bundle_is_replaced(tiny_onnx: Path, folder: Path) -> None:
@@ -276,7 +278,7 @@ def test_a_machine_that_no_target_fits(
     assert run(tiny_onnx, "--output", "b") == 1
     assert "No target fits this machine" in sentence(capsys)
     assert main(["compile", "--list-targets"]) == 0
-    assert "host" not in capsys.readouterr().out
+    assert "\nhost" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("empty_after")
