@@ -1,10 +1,12 @@
 """The measurement behind ``shiftedge bench``.
 
-Each engine with each thread count has a process of its own, which stays for the whole run and is
-idle while others have their turn. A round gives each of them, and the peak kernel, one turn of a
-few dozen frames, in an order that turns from round to round, so that whatever the machine does
-meanwhile hits all alike and figures can be compared round by round. All see the same scene. Before
-anything is timed, each engine's logits and states are compared with a reference session's.
+Each engine with each thread count and workload has a process of its own, pinned to the same cores,
+which is idle while others have their turn. A round gives each of them, and the peak kernel, one
+turn of a few dozen units, in an order that turns from round to round, so that whatever the machine
+does meanwhile hits all alike and figures can be compared round by round. Every few rounds all the
+processes begin anew, since one process's memory may lie better than another's. All see the same
+frames. Before anything is timed, each engine's logits and states are compared with a reference
+session's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,100 +21,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks import agreement
-from shiftedge.benchmarks.agreement import Agreement
+from shiftedge.benchmarks.cores import chosen_cores, pinned
 from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker, WorkerError
+from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import machine
 from shiftedge.benchmarks.roofline import Roofline, model_flops
+from shiftedge.benchmarks.scenes import record
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["LEAD_IN", "WARM_UP", "Bench", "Candidate", "Entry", "Settings"]
+__all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 
-WARM_UP = 20
-"""Untimed steps before the first round: twice the receptive field of MobileNetV2 TSM."""
+WARM_UP_MOST = 200
+"""Units of a warm-up at most; it ends when times are steady."""
+WARM_UP_S = 3.0
 LEAD_IN = 3
-"""Untimed steps at the start of each turn, which wake threads and caches."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An engine to measure.
-
-    ``path`` is what it loads; None where there is nothing for it to load, and ``reason`` says why.
-    ``peer`` is False for what is compared with the peers.
-    """
-
-    engine: str
-    factory: str
-    path: Path | None
-    reason: str | None = None
-    peer: bool = True
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much to measure.
-
-    Raises:
-        ShiftedgeError: there are more rounds than frames.
-    """
-
-    threads: tuple[int, ...] = (1,)
-    frames: int = 300
-    """Timed steps of each engine with each thread count."""
-    rounds: int = 10
-    timeout_s: float = 120.0
-    """For loading, and for each turn; a process that takes longer is ended."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.rounds <= self.frames:
-            raise ShiftedgeError(
-                f"{self.rounds} rounds of {self.frames} frames; expected at least one frame each."
-            )
-
-    def round_frames(self) -> list[int]:
-        """Timed steps of each round, as equal as they can be."""
-        least, more = divmod(self.frames, self.rounds)
-        return [least + (index < more) for index in range(self.rounds)]
-
-
-@dataclass
-class Entry:
-    """One engine with one thread count, and what became of it.
-
-    ``status`` is "waiting" until it is timed, then "ok"; or "unavailable", "failed", "disagrees",
-    "crashed", "timeout", with a ``reason``.
-    """
-
-    candidate: Candidate
-    threads: int
-    status: str = "waiting"
-    reason: str | None = None
-    ready: dict[str, Any] = field(default_factory=dict)
-    """What the worker said when it had loaded the model."""
-    agreement: Agreement | None = None
-    rounds_ns: list[list[int]] = field(default_factory=list)
-    """Step times of each round, nanoseconds."""
-    frame_rounds_ns: list[list[int]] = field(default_factory=list)
-    """The same from the uint8 frame on."""
-    rss_mb: float | None = None
-    idle_wall_ms: float = 0.0
-    idle_cpu_ms: float = 0.0
-    worker: Worker | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Takes part in the rounds."""
-        return self.worker is not None
-
-    def end(self, status: str, reason: str) -> None:
-        """Out of the run, with what happened."""
-        self.status, self.reason = status, reason
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
+"""Untimed units at the start of each turn, which wake threads and caches."""
+RESTART_S = 10.0
+"""An engine that takes longer to load is not started again."""
+LEAK_MB = 256.0
+"""Growth of a process, after its first turn, that ends it."""
+PROFILE_FRAMES = 100
 
 
 class Bench:
@@ -124,6 +54,8 @@ class Bench:
         onnx: the model, for the reference and the count of operations; None where only a bundle
             is at hand.
         reference: ``module:Class`` of the contender that the others must agree with.
+        source: recording or camera whose frames are used; None is a rendered scene.
+        profile: measure each kernel of the engines that tell.
         show: how to show progress.
     """
 
@@ -134,6 +66,8 @@ class Bench:
         *,
         onnx: Path | None,
         reference: str,
+        source: str | None = None,
+        profile: bool = False,
         show: ProgressFactory = counter,
     ) -> None:
         self.settings = settings
@@ -148,8 +82,19 @@ class Bench:
         self.notes: list[str] = []
         """Sentences that a reader of the figures should know."""
         self.entries = [
-            Entry(candidate, threads) for threads in settings.threads for candidate in candidates
+            Entry(candidate, threads, workload)
+            for workload in settings.workloads
+            for threads in settings.threads
+            for candidate in candidates
         ]
+        self.source = source
+        self.source_frames: int | None = None
+        self.round_starts = settings.round_starts()
+        """For each round that was begun, the start it belongs to."""
+        self.kernel_seconds: dict[int, dict[str, float]] = {}
+        """Of the engine that tells, by threads."""
+        self._profile = profile
+        self._scene: Path | None = None
         self._reference_factory = reference
         self._reference: Mapping[str, NDArray[np.float32]] | None = None
         self._show = show
@@ -162,6 +107,9 @@ class Bench:
         """
         try:
             with tempfile.TemporaryDirectory(prefix="shiftedge-bench-") as scratch:
+                if self.source is not None:
+                    self._scene = Path(scratch) / "scene.npy"
+                    self.source_frames = record(self.source, self._scene)
                 with self._show("preparing", len(self.entries) + 2, "engines") as advance:
                     self._load_reference(Path(scratch) / "reference")
                     advance(1)
@@ -172,14 +120,14 @@ class Bench:
                         self._prepare(entry, Path(scratch) / str(index))
                         advance(1)
                 self._take_rounds(self.roofline)
+                if self._profile:
+                    self._take_profiles()
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
             for entry in self.entries:
-                if entry.worker is not None:
-                    entry.worker.close()
-                    entry.worker = None
-                if entry.rounds_ns and entry.status == "waiting":
+                entry.rest()
+                if entry.times() and entry.status == "waiting":
                     entry.status = "ok"
                 elif entry.status == "waiting":
                     entry.end("interrupted", "Interrupted before it was timed.")
@@ -223,22 +171,47 @@ class Bench:
 
     def _prepare(self, entry: Entry, file: Path) -> None:
         """Start the worker, check it, warm it up; on failure the entry says why."""
-        candidate = entry.candidate
-        if candidate.path is None:
-            entry.end("unavailable", candidate.reason or "There is nothing for it to load.")
+        if entry.candidate.path is None:
+            entry.end("unavailable", entry.candidate.reason or "There is nothing for it to load.")
             return
         try:
-            entry.worker = self._worker(candidate.factory, candidate.path, entry.threads)
-            entry.ready = entry.worker.ready()
-            self._check(entry, entry.worker, file)
-            if entry.worker is not None:
-                self._turn(entry, entry.worker, 0, WARM_UP, 0)
-                entry.rounds_ns.clear()
-                entry.frame_rounds_ns.clear()
+            worker = self._start(entry, entry.candidate.path)
+            self._check(entry, worker, file)
+            if entry.alive:
+                entry.warm_up = self._warm_up(worker)
         except WorkerError as error:
             entry.end(error.status, str(error))
         except VerificationError as error:
             entry.end("disagrees", str(error))
+
+    def _start(self, entry: Entry, path: Path) -> Worker:
+        """A new process for an entry.
+
+        Raises:
+            WorkerError: it did not load.
+        """
+        candidate = entry.candidate
+        worker = entry.worker = self._worker(candidate.factory, path, entry.threads, entry.workload)
+        ready = worker.ready()
+        entry.ready = entry.ready or ready
+        entry.load_ms.append(ready["load_ms"])
+        entry.first_ms.append(ready["first_prediction_ms"])
+        entry.settled_mb = None
+        return worker
+
+    def _warm_up(self, worker: Worker) -> dict[str, Any]:
+        return worker.ask({"do": "warm_up", "most": WARM_UP_MOST, "most_s": WARM_UP_S})
+
+    def _restart(self, entry: Entry) -> None:
+        """The entry's process anew; one that loads slowly goes on as it is."""
+        path = entry.candidate.path
+        if path is None or not entry.alive or entry.load_ms[0] > 1e3 * RESTART_S:
+            return
+        entry.rest()
+        try:
+            self._warm_up(self._start(entry, path))
+        except WorkerError as error:
+            entry.end(error.status, str(error))
 
     def _check(self, entry: Entry, worker: Worker, file: Path) -> None:
         spec = ModelSpec.from_json(entry.ready["spec"])
@@ -247,66 +220,103 @@ class Bench:
         elif not agreement.same_model(spec, self.spec):
             entry.end("disagrees", f"It holds another model ({spec.name}, not {self.spec.name}).")
             return
-        if self._reference is None:
+        if self._reference is None or not entry.ready["checked"]:
             return
         worker.ask({"do": "outputs", "frames": agreement.FRAMES, "file": str(file)})
         outputs = agreement.read_outputs(file, spec, has_states=entry.ready["has_states"])
         file.unlink()
         found = entry.agreement = agreement.compare(outputs, self._reference)
-        if not found.passed:
+        accepted = entry.ready["tolerance"]
+        if found.worst_relative > accepted:
             entry.end(
                 "disagrees",
                 f"{found.worst_tensor} differs from the reference by {found.worst_relative:.2g} of "
-                f"its largest value over {agreement.FRAMES} frames; accepted is "
-                f"{agreement.TOLERANCE:g}.",
+                f"its largest value over {agreement.FRAMES} frames; accepted is {accepted:g}.",
             )
 
     def _take_rounds(self, roofline: Roofline) -> None:
         turns: list[Entry | int] = [*self.entries, *roofline.threads]
-        frames_left = [entry for entry in self.entries if entry.alive]
-        total = len(frames_left) * self.settings.frames
-        begin = WARM_UP
+        total = sum(entry.alive for entry in self.entries) * self.settings.frames
+        begin, start = WARM_UP_MOST, 0
         with self._show("measuring", total, "frames") as advance:
-            for index, frames in enumerate(self.settings.round_frames()):
+            for index, units in enumerate(self.settings.round_frames()):
+                if self.round_starts[index] != start:
+                    start = self.round_starts[index]
+                    for entry in self.entries:
+                        self._restart(entry)
                 first = index % len(turns)
                 for turn in (*turns[first:], *turns[:first]):
                     if isinstance(turn, int):
-                        roofline.measure(turn)
+                        with pinned(chosen_cores(turn)):
+                            roofline.measure(turn)
                     elif turn.worker is not None:
                         try:
-                            self._turn(turn, turn.worker, begin, LEAD_IN, frames)
+                            self._turn(turn, turn.worker, begin, units)
                         except WorkerError as error:
                             turn.end(error.status, str(error))
-                        advance(frames)
-                begin += LEAD_IN + frames
+                        advance(units)
+                    else:
+                        turn.rounds_ns.append([])
+                        turn.frame_rounds_ns.append([])
+                begin += LEAD_IN + units
 
-    def _turn(self, entry: Entry, worker: Worker, begin: int, lead_in: int, frames: int) -> None:
-        order = {"do": "turn", "begin": begin, "lead_in": lead_in, "frames": frames}
-        answer = worker.ask(order)
+    def _turn(self, entry: Entry, worker: Worker, begin: int, units: int) -> None:
+        order = {"do": "turn", "begin": begin, "lead_in": LEAD_IN, "frames": units}
+        answer = worker.ask({**order, "most_s": self.settings.turn_s})
         entry.rounds_ns.append(answer["step_ns"])
         entry.frame_rounds_ns.append(answer["frame_ns"])
-        entry.rss_mb = answer["rss_mb"]
+        entry.rss_mb = max(entry.rss_mb or 0.0, answer["rss_mb"] or 0.0) or None
         entry.idle_wall_ms += answer["idle"]["wall_ms"]
         entry.idle_cpu_ms += answer["idle"]["cpu_ms"]
+        self._look_for_leaks(entry, answer["now_mb"])
 
-    def _worker(self, factory: str, path: Path, threads: int) -> Worker:
-        return Worker(
-            factory,
-            path,
-            threads,
-            spec=None if self.spec is None else self.spec.to_json(),
-            timeout_s=self.settings.timeout_s,
-        )
+    def _look_for_leaks(self, entry: Entry, now_mb: float | None) -> None:
+        if now_mb is None:
+            return
+        if entry.settled_mb is None:
+            entry.settled_mb = now_mb
+        grown = now_mb - entry.settled_mb
+        entry.grown_mb = max(entry.grown_mb, grown)
+        if grown > LEAK_MB:
+            entry.end("leaks", f"Its memory grew by {grown:.0f} MB while it was measured; ended.")
+
+    def _take_profiles(self) -> None:
+        for entry in self.entries:
+            if entry.worker is not None and entry.workload == "step" and not entry.candidate.peer:
+                try:
+                    order = {"do": "profile", "frames": PROFILE_FRAMES}
+                    answer = entry.worker.ask(order)
+                    self.kernel_seconds[entry.threads] = answer["seconds"]
+                except WorkerError as error:
+                    self.notes.append(f"{entry.name} was not profiled: {error}")
+
+    def _worker(self, factory: str, path: Path, threads: int, workload: str = "step") -> Worker:
+        streams = int(workload.partition("-")[2] or 1)
+        with pinned(chosen_cores(threads * streams)):
+            return Worker(
+                factory,
+                path,
+                threads,
+                spec=None if self.spec is None else self.spec.to_json(),
+                workload=workload,
+                scene=self._scene,
+                timeout_s=self.settings.timeout_s,
+            )
 
     def _take_notes(self) -> None:
         for entry in self.entries:
-            who = f"{entry.candidate.engine} with {entry.threads} threads"
             used = entry.ready.get("settings", {}).get("threads", entry.threads)
             if used != entry.threads:
-                self.notes.append(f"{who} ran with {used}.")
+                self.notes.append(f"{entry.name} ran with {used}.")
+            if entry.warm_up and not entry.warm_up["steady"]:
+                self.notes.append(f"{entry.name} was not steady after {entry.warm_up['units']}.")
+            if entry.grown_mb > 1.0:
+                self.notes.append(f"{entry.name} grew by {entry.grown_mb:.1f} MB in its turns.")
             if entry.idle_cpu_ms > 0.05 * entry.idle_wall_ms:
                 share = entry.idle_cpu_ms / entry.idle_wall_ms
-                self.notes.append(f"{who} kept {share:.0%} of a core busy while others had turns.")
+                self.notes.append(
+                    f"{entry.name} kept {share:.0%} of a core busy while others had turns."
+                )
 
 
 def _spec_by_onnx(path: Path) -> ModelSpec | None:

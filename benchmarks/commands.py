@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftedge.benchmarks.engines import ENGINES, REFERENCE
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
-    from shiftedge.benchmarks.bench import Candidate
+    from shiftedge.benchmarks.entry import Candidate
 
 __all__ = ["add_commands"]
 
@@ -38,10 +38,16 @@ engine that cannot be measured is a row that says why. Ctrl-C prints what has be
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
 compiled for --target and of ONNX Runtime's aarch64 build, with one thread each.
 """
+WORKLOADS = {
+    "step": "one online step",
+    "loop": "from the camera's frame to an event",
+    "clip": "a prediction from 8 frames",
+}
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
 TURN_FRAMES = 30
+STARTS = 5
 ROUNDS_LEAST = 5
 """Fewer give the bootstrap nothing to draw from."""
 
@@ -93,6 +99,36 @@ def add_commands(commands: Any) -> None:
         help=f"turns that the frames are spread over (default: of {TURN_FRAMES} frames)",
     )
     bench.add_argument(
+        "--starts",
+        type=positive,
+        help=f"how often each engine's process begins anew, over the rounds (default: {STARTS})",
+    )
+    bench.add_argument(
+        "--runs",
+        type=_list_of(_workload),
+        default=["step"],
+        metavar="A,B",
+        help=f"what is timed, of {', '.join(WORKLOADS)} (default: step)",
+    )
+    bench.add_argument(
+        "--streams",
+        type=_list_of(positive),
+        default=[],
+        metavar="N,N",
+        help="a frame for each of N streams at once, too",
+    )
+    bench.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="take the frames from a file, folder, camera or URL, as `shiftedge run` does "
+        "(default: a rendered scene that moves)",
+    )
+    bench.add_argument(
+        "--profile",
+        action="store_true",
+        help="each kernel's time, operations and bytes against the roofline, for native",
+    )
+    bench.add_argument(
         "--timeout",
         type=positive,
         default=120,
@@ -101,6 +137,9 @@ def add_commands(commands: Any) -> None:
     )
     bench.add_argument(
         "--json", metavar="FILE", help="write all figures there; - is stdout, without the table"
+    )
+    bench.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the table there, for a README"
     )
     bench.add_argument(
         "--target",
@@ -122,27 +161,50 @@ def _bench(options: argparse.Namespace) -> int:
     if options.target is not None:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
     options.frames = options.frames or TIMED_FRAMES
-    from shiftedge.benchmarks.bench import Bench, Settings
-    from shiftedge.benchmarks.report import document, print_report
+    from shiftedge.benchmarks.bench import Bench
+    from shiftedge.benchmarks.entry import Settings
+    from shiftedge.benchmarks.report import document
+    from shiftedge.benchmarks.terminal import markdown, print_report
 
     rounds = options.rounds or max(min(ROUNDS_LEAST, options.frames), options.frames // TURN_FRAMES)
     if rounds > options.frames:
         options.usage_error(f"--rounds {rounds} is more than --frames {options.frames}")
+    starts = options.starts or min(STARTS, rounds)
+    if starts > rounds:
+        options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
+    workloads = [*options.runs, *(f"streams-{count}" for count in options.streams)]
     if options.bundle is not None and options.model is not None and _is_bundle(options.model):
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
     _check_writable(options.json)
+    _check_writable(options.markdown)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         candidates, bundle = _candidates(options.engines, onnx, bundle)
-        settings = Settings(tuple(options.threads), options.frames, rounds, options.timeout)
-        bench = Bench(candidates, settings, onnx=onnx, reference=REFERENCE)
+        settings = Settings(
+            tuple(options.threads),
+            options.frames,
+            rounds,
+            starts,
+            tuple(dict.fromkeys(workloads)),
+            options.timeout,
+        )
+        bench = Bench(
+            candidates,
+            settings,
+            onnx=onnx,
+            reference=REFERENCE,
+            source=options.source,
+            profile=options.profile,
+        )
         bench.run()
         report = document(bench, bundle)
     if options.json == "-":
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        sys.stdout.write(_as_json(report))
     else:
         print_report(report)
         if options.json is not None:
-            _write(Path(options.json), report)
+            _write(Path(options.json), _as_json(report))
+    if options.markdown is not None:
+        _write(options.markdown, markdown(report))
     return _status(report)
 
 
@@ -163,11 +225,11 @@ def _emulate(options: argparse.Namespace) -> int:
             peer="onnxruntime" in options.engines,
         )
     if options.json == "-":
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        sys.stdout.write(_as_json(report))
     else:
         print(emulate_report.table(report))
         if options.json is not None:
-            _write(Path(options.json), report)
+            _write(Path(options.json), _as_json(report))
     return 0
 
 
@@ -192,7 +254,7 @@ def _candidates(
     engines: list[str], onnx: Path | None, bundle: Path | None
 ) -> tuple[list[Candidate], Path | None]:
     """What to measure, and the bundle, which is compiled first where there is none."""
-    from shiftedge.benchmarks.bench import Candidate
+    from shiftedge.benchmarks.entry import Candidate
 
     found = []
     for engine in engines:
@@ -201,9 +263,13 @@ def _candidates(
             if bundle is None and onnx is not None:
                 bundle, reason = _compile(onnx)
             path = bundle
+        elif engine in HARNESS:
+            path = onnx or bundle
         elif onnx is None:
             reason = "It runs .onnx files: name that, and the bundle with --bundle."
-        found.append(Candidate(engine, ENGINES[engine], path, reason, peer=engine != "native"))
+        peer = engine != "native" and engine not in HARNESS
+        factory = {**ENGINES, **HARNESS}[engine]
+        found.append(Candidate(engine, factory, path, reason, peer))
     return found, bundle
 
 
@@ -251,24 +317,35 @@ def _is_bundle(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".so"
 
 
-def _check_writable(target: str | None) -> None:
+def _check_writable(target: str | Path | None) -> None:
     """Before minutes of measuring, not after."""
     if target not in (None, "-") and not Path(target).resolve().parent.is_dir():
         raise OutputError(f"Cannot write {target}: its folder does not exist.")
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
+def _as_json(report: dict[str, Any]) -> str:
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     from shiftedge.runtime.files import atomic_path
 
     with atomic_path(path) as temporary:
-        text = json.dumps(report, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _engine(name: str) -> str:
-    if name not in ENGINES:
+    if name not in {**ENGINES, **HARNESS}:
         raise argparse.ArgumentTypeError(
             f"there is no engine {name!r}; known are {', '.join(ENGINES)}"
+        )
+    return name
+
+
+def _workload(name: str) -> str:
+    if name not in WORKLOADS:
+        raise argparse.ArgumentTypeError(
+            f"there is no {name!r} to run; known are {', '.join(WORKLOADS)}"
         )
     return name
 

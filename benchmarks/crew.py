@@ -51,8 +51,10 @@ class Worker:
         path: of the model.
         threads: for one step.
         spec: the model's, as JSON text; None where it is unknown.
+        workload: what a unit is, see ``workloads``.
+        scene: a recording, see ``scenes``; None is a rendered scene.
         timeout_s: for each answer; a worker that takes longer is killed.
-        seed: of the moving scene.
+        seed: of the rendered scene.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Worker:
         *,
         spec: str | None,
         timeout_s: float,
+        workload: str = "step",
+        scene: Path | None = None,
         seed: int = 0,
     ) -> None:
         self._timeout_s = timeout_s
@@ -73,6 +77,8 @@ class Worker:
             "path": str(path),
             "threads": threads,
             "spec": spec,
+            "workload": workload,
+            "scene": None if scene is None else str(scene),
             "seed": seed,
             "started_ns": time.monotonic_ns(),
         }

@@ -6,10 +6,11 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cache_sizes", "cpu_identity", "cpu_name", "machine", "usable_cores"]
+__all__ = ["cache_sizes", "cpu_identity", "cpu_name", "installed_bytes", "machine", "usable_cores"]
 
 PACKAGES = ("shiftedge", "numpy", "onnx", "onnxruntime", "openvino", "apache-tvm")
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
@@ -134,3 +135,17 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
+
+
+def installed_bytes(packages: Sequence[str]) -> int | None:
+    """What distributions take on disk, by their own lists of files; None where one has no list."""
+    total = 0
+    for package in packages:
+        try:
+            files = importlib.metadata.files(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+        for file in files or ():
+            with contextlib.suppress(OSError):
+                total += Path(str(file.locate())).stat().st_size
+    return total or None

@@ -1,27 +1,33 @@
-"""A finished run as a document (JSON, schema 1) and as a table for people."""
+"""A finished run as a document: JSON, schema 1."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks import agreement
-from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP, Bench, Entry
-from shiftedge.benchmarks.figures import paired_ratio, percentiles_ms
+import numpy as np
 
-__all__ = ["SCHEMA", "document", "print_report", "table"]
+from shiftedge.benchmarks import agreement
+from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP_MOST, Bench
+from shiftedge.benchmarks.entry import Entry
+from shiftedge.benchmarks.figures import percentiles_ms
+from shiftedge.benchmarks.kernels import kernel_rows
+from shiftedge.benchmarks.verdict import (
+    against_best_peer,
+    frame_rounds,
+    step_rounds,
+    verdicts,
+)
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.errors import ShiftedgeError
+
+__all__ = ["SCHEMA", "document"]
 
 SCHEMA = 1
 """Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
 know."""
-
-HEADINGS = (
-    "engine", "version", "threads", "step p50 ms", "p90", "p99", "max", "ratio to best peer",
-    "with frame ms", "ratio to best peer", "of roofline", "RSS MB", "first ms", "max error",
-)  # fmt: skip
 
 
 def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
@@ -31,17 +37,25 @@ def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
         bench: after its run, interrupted or not.
         bundle: the compiled model's folder, for the record.
     """
-    roofline = bench.roofline
+    limits = None
+    if bench.roofline is not None:
+        limits = bench.roofline.to_dict(bench.flops, bench.flops_reason)
     return {
         "schema": SCHEMA,
         "machine": bench.machine,
         "model": _model(bench, bundle),
-        "roofline": None if roofline is None else roofline.to_dict(bench.flops, bench.flops_reason),
+        "roofline": limits,
         "results": [_result(entry, bench) for entry in bench.entries],
+        "verdicts": verdicts(bench.entries, bench.round_starts),
+        "kernels": _kernels(bench, bundle, limits),
         "protocol": {
             "frames": bench.settings.frames,
             "rounds": bench.settings.rounds,
-            "warm_up_frames": WARM_UP,
+            "starts": bench.settings.starts,
+            "round_starts": bench.round_starts,
+            "source": bench.source or "rendered scene",
+            "source_frames": bench.source_frames,
+            "warm_up_most": WARM_UP_MOST,
             "lead_in_frames": LEAD_IN,
             "agreement_frames": agreement.FRAMES,
             "agreement_tolerance": agreement.TOLERANCE,
@@ -52,7 +66,7 @@ def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
 
 
 def _normalising(entries: Sequence[Entry]) -> list[str]:
-    timed = [entry for entry in entries if entry.status == "ok"]
+    timed = [entry for entry in entries if entry.status == "ok" and entry.workload == "step"]
     inside = {entry.candidate.engine for entry in timed if entry.ready["normalises"]}
     outside = {entry.candidate.engine for entry in timed if not entry.ready["normalises"]}
     if not inside or not outside:
@@ -64,6 +78,33 @@ def _normalising(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
+def _kernels(
+    bench: Bench, bundle: Path | None, limits: dict[str, Any] | None
+) -> dict[str, list[dict[str, Any]]] | None:
+    """The rows of each thread count that was profiled."""
+    if not bench.kernel_seconds:
+        return None
+    known: Sequence[Any] = ()
+    if bundle is not None and bundle.is_dir():
+        try:
+            known = Bundle.open(bundle).manifest.kernels
+        except ShiftedgeError as error:
+            bench.notes.append(f"The bundle's kernels are not known: {error}")
+    return {
+        str(threads): kernel_rows(
+            known, seconds, {} if limits is None else limits["by_threads"].get(str(threads), {})
+        )
+        for threads, seconds in bench.kernel_seconds.items()
+    }
+
+
+def _bytes_on_disk(path: Path | None) -> int | None:
+    if path is None:
+        return None
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _model(bench: Bench, bundle: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": None,
@@ -72,6 +113,7 @@ def _model(bench: Bench, bundle: Path | None) -> dict[str, Any]:
         if bench.onnx is None
         else hashlib.sha256(bench.onnx.read_bytes()).hexdigest(),
         "bundle": None if bundle is None else bundle.name,
+        "bundle_bytes": _bytes_on_disk(bundle),
         "flops": bench.flops,
     }
     if bench.spec is not None:
@@ -87,30 +129,42 @@ def _model(bench: Bench, bundle: Path | None) -> dict[str, Any]:
 
 
 def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
-    ready, found = entry.ready, entry.agreement
-    times = [time for times in entry.rounds_ns for time in times] if entry.status == "ok" else []
+    ready, found, starts = entry.ready, entry.agreement, bench.round_starts
+    measured = entry.status == "ok"
+    times = entry.times() if measured else []
     step_ms = percentiles_ms(times) if times else None
+    frames_each = ready.get("frames_each", 1)
     limit_ms = None
-    if bench.roofline is not None:
+    if bench.roofline is not None and entry.workload == "step":
         limit_ms = bench.roofline.step_ms(entry.threads, bench.flops)
     return {
         "engine": entry.candidate.engine,
         "version": ready.get("version"),
         "precision": ready.get("precision"),
         "threads": entry.threads,
+        "workload": entry.workload,
+        "frames_each": frames_each,
         "status": entry.status,
         "reason": entry.reason,
         "frames": len(times),
         "step_ms": step_ms,
+        "frames_per_second": 1e3 * frames_each / step_ms["p50"] if step_ms else None,
         "round_p50_ms": [percentiles_ms(times)["p50"] for times in entry.rounds_ns if times],
-        "against_best_peer": _against_best_peer(entry, bench.entries, _steps),
-        "frame_ms": _percentiles(entry, _frames),
-        "frame_against_best_peer": _against_best_peer(entry, bench.entries, _frames),
+        "against_best_peer": against_best_peer(entry, bench.entries, step_rounds, starts),
+        "frame_ms": _percentiles(entry.frame_rounds_ns) if measured else None,
+        "frame_against_best_peer": against_best_peer(entry, bench.entries, frame_rounds, starts),
+        "rounds_us": [np.round(np.asarray(times) / 1e3, 2).tolist() for times in entry.rounds_ns]
+        if measured
+        else [],
         "of_roofline": step_ms["p50"] / limit_ms if step_ms and limit_ms else None,
         "rss_mb": entry.rss_mb,
         "base_rss_mb": ready.get("base_rss_mb"),
-        "load_ms": ready.get("load_ms"),
-        "first_prediction_ms": ready.get("first_prediction_ms"),
+        "load_ms": _median(entry.load_ms),
+        "first_prediction_ms": _median(entry.first_ms),
+        "starts": len(entry.load_ms),
+        "engine_bytes": ready.get("engine_bytes"),
+        "timer_ns": ready.get("timer_ns"),
+        "warm_up": entry.warm_up or None,
         "max_abs_error": None if found is None else found.max_abs_error,
         "agreement": None
         if found is None
@@ -118,6 +172,7 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
             "worst_relative": found.worst_relative,
             "worst_tensor": found.worst_tensor,
             "states_compared": found.states_compared,
+            "tolerance": ready["tolerance"],
         },
         "normalises": ready.get("normalises"),
         "settings": ready.get("settings"),
@@ -125,147 +180,10 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
     }
 
 
-Rounds = Callable[[Entry], Sequence[Sequence[int]]]
-"""Which times of an entry: those of the step alone, or from the uint8 frame on."""
+def _percentiles(rounds: Sequence[Sequence[int]]) -> dict[str, float] | None:
+    times = [time for times in rounds for time in times]
+    return percentiles_ms(times) if times else None
 
 
-def _steps(entry: Entry) -> Sequence[Sequence[int]]:
-    return entry.rounds_ns
-
-
-def _frames(entry: Entry) -> Sequence[Sequence[int]]:
-    return entry.frame_rounds_ns
-
-
-def _percentiles(entry: Entry, rounds: Rounds) -> dict[str, float] | None:
-    times = [time for times in rounds(entry) for time in times]
-    return percentiles_ms(times) if times and entry.status == "ok" else None
-
-
-def _against_best_peer(
-    entry: Entry, entries: Sequence[Entry], rounds: Rounds
-) -> dict[str, Any] | None:
-    """The ratio to the peer of the smallest median with as many threads; 1 for that peer itself."""
-    if entry.status != "ok":
-        return None
-    peers = [
-        (percentiles_ms([time for times in rounds(other) for time in times])["p50"], index)
-        for index, other in enumerate(entries)
-        if other.candidate.peer and other.threads == entry.threads and other.status == "ok"
-    ]
-    if not peers:
-        return None
-    best = entries[min(peers)[1]]
-    ratio = paired_ratio(rounds(entry), rounds(best))
-    return {
-        "peer": best.candidate.engine,
-        "ratio": ratio.value,
-        "low": ratio.low,
-        "high": ratio.high,
-        "confidence": 0.95,
-    }
-
-
-def print_report(report: Mapping[str, Any]) -> None:
-    """The table on stdout: by rich on a terminal where it is installed, else plain."""
-    title, rows, notes = table(report)
-    stdout = sys.stdout
-    if stdout.isatty():
-        try:
-            from rich.console import Console
-            from rich.table import Table
-        except ImportError:
-            pass
-        else:
-            shown = Table(title=title, title_justify="left")
-            for index, heading in enumerate(HEADINGS):
-                shown.add_column(heading, justify="left" if index < 2 else "right")
-            for row in rows:
-                shown.add_row(*row)
-            console = Console(markup=False, highlight=False)
-            console.print(shown)
-            for note in notes:
-                console.print(note)
-            return
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-    lines = [title]
-    for cells in (HEADINGS, *rows):
-        padded = [
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    stdout.write("\n".join((*lines, *notes)) + "\n")
-
-
-def table(report: Mapping[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
-    """Title, cells under :data:`HEADINGS`, and the lines below, from a document."""
-    model, machine_, protocol = report["model"], report["machine"], report["protocol"]
-    size = f", {model['width']}x{model['height']}" if model["name"] else ""
-    title = (
-        f"{model['name'] or 'no model'}{size}, {protocol['frames']} frames in "
-        f"{protocol['rounds']} rounds, on {machine_['cpu']}, {machine_['cores']} cores"
-    )
-    rows = [_cells(row) for row in report["results"]]
-    notes = [
-        f"{row['engine']}, threads {row['threads']}: {row['status']}. {row['reason']}"
-        for row in report["results"]
-        if row["status"] != "ok"
-    ]
-    notes += _roofline_lines(report["roofline"])
-    notes += report["notes"]
-    if machine_["load_average"] is not None and machine_["load_average"] > 0.5:
-        notes.append(f"Load average {machine_['load_average']:g}: others were at work here.")
-    return title, rows, notes
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    step, against = row["step_ms"], row["against_best_peer"]
-    if step is None:
-        times = [row["status"], "", "", ""]
-    else:
-        times = [f"{step[key]:.3f}" for key in ("p50", "p90", "p99", "max")]
-    frame = row["frame_ms"]
-    return (
-        row["engine"],
-        row["version"] or "",
-        str(row["threads"]),
-        *times,
-        _ratio(against),
-        "" if frame is None else f"{frame['p50']:.3f}",
-        _ratio(row["frame_against_best_peer"]),
-        _number(row["of_roofline"], ".2f"),
-        _number(row["rss_mb"], ".0f"),
-        _number(row["first_prediction_ms"], ".0f"),
-        _number(row["max_abs_error"], ".1e"),
-    )
-
-
-def _ratio(against: Mapping[str, Any] | None) -> str:
-    if against is None:
-        return ""
-    return f"{against['ratio']:.3f} [{against['low']:.3f}, {against['high']:.3f}]"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def _roofline_lines(roofline: Mapping[str, Any] | None) -> list[str]:
-    if roofline is None:
-        return []
-    lines = []
-    for threads, limit in roofline["by_threads"].items():
-        if limit["peak_gflops"] is not None:
-            step = "" if limit["step_ms"] is None else f", a step {limit['step_ms']:.3f} ms"
-            reads = "".join(
-                f", {name} {limit[key]:.0f} GB/s"
-                for name, key in (("level 2 cache", "l2_gb_s"), ("memory", "memory_gb_s"))
-                if limit[key] is not None
-            )
-            lines.append(
-                f"Roofline, threads {threads}: {limit['peak_gflops']:.1f} GFLOP/s{step}{reads}."
-            )
-    if roofline["reason"]:
-        lines.append(f"Roofline: {roofline['reason']}")
-    return lines
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None

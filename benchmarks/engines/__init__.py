@@ -4,7 +4,7 @@ A worker process imports only the engine that it runs, so a registry entry is te
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "REFERENCE"]
+__all__ = ["ENGINES", "HARNESS", "REFERENCE"]
 
 ENGINES = {
     "native": "shiftedge.benchmarks.engines.native:NativeContender",
@@ -15,3 +15,6 @@ ENGINES = {
 
 REFERENCE = "shiftedge.benchmarks.engines.onnxruntime:ReferenceContender"
 """What all others must agree with before they are timed."""
+
+HARNESS = {"null": "shiftedge.benchmarks.engines.null:NullContender"}
+"""Engines about the benchmark itself, run where they are asked for by name."""

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.agreement import TOLERANCE
+from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Array", "Contender", "StateBuffers"]
@@ -36,6 +38,12 @@ class Contender(abc.ABC):
     version: str
     """Of the library underneath."""
     precision = "fp32"
+    tolerance = TOLERANCE
+    """Accepted difference from the reference, relative to a tensor's largest value."""
+    checked = True
+    """False for what computes nothing and is there to measure the harness."""
+    packages: tuple[str, ...] = ()
+    """Distributions that it needs, for the bytes on disk."""
     normalises = False
     """True where the timed step takes the uint8 frame and normalises it itself."""
     spec: ModelSpec
@@ -69,6 +77,24 @@ class Contender(abc.ABC):
     @abc.abstractmethod
     def reset(self) -> None:
         """Empty every state, as in a fresh stream."""
+
+    def another(self) -> Contender:
+        """One more stream of the same model, which may step in a thread of its own at the same
+        time; the weights are shared.
+
+        Raises:
+            ModelError: the engine cannot.
+        """
+        raise ModelError("Several streams of one model are not supported by this engine here.")
+
+    def kernel_seconds(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+        """Step through ``images``; the time of each kernel, seconds, by name and in order: the
+        median over the later half.
+
+        Raises:
+            ModelError: the engine cannot tell.
+        """
+        raise ModelError("This engine does not tell the times of its kernels.")
 
 
 class StateBuffers:

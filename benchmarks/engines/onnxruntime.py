@@ -6,6 +6,7 @@ back, a peer is quicker with threads that spin.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ class OnnxRuntimeContender(Contender):
     """Threads that spin, every graph optimisation, and I/O binding over two sets of states: the
     timed step is one call that copies nothing."""
 
+    packages = ("onnxruntime",)
+
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
         ort = require("onnxruntime")
         options = ort.SessionOptions()
@@ -37,6 +40,11 @@ class OnnxRuntimeContender(Contender):
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
+        self._bind()
+
+    def _bind(self) -> None:
+        """Buffers of one stream."""
+        ort = require("onnxruntime")
         self._normalise = Preprocessor(self.spec).normalise
         self._frame = np.zeros((1, 3, self.spec.height, self.spec.width), np.float32)
         self._out = np.zeros((1, self.spec.classes), np.float32)
@@ -73,6 +81,12 @@ class OnnxRuntimeContender(Contender):
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
         self._buffers.reset()
+
+    def another(self) -> OnnxRuntimeContender:
+        """See :meth:`Contender.another`: one session, whose runs need no turns."""
+        other = copy.copy(self)
+        other._bind()
+        return other
 
 
 class ReferenceContender(Contender):

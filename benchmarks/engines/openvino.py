@@ -24,6 +24,8 @@ class OpenVinoContender(Contender):
     """Two requests over two sets of states, each bound once: one reads set 0 and writes set 1, the
     other the reverse. The timed step is one call of ``infer``."""
 
+    packages = ("openvino",)
+
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
         try:
             openvino = importlib.import_module("openvino")

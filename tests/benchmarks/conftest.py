@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.benchmarks.bench import Bench, Candidate, Settings
+from shiftedge.benchmarks.bench import Bench
+from shiftedge.benchmarks.entry import Candidate, Settings
 from shiftedge.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent

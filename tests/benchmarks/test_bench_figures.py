@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.benchmarks.agreement import compare, read_outputs, same_model
-from shiftedge.benchmarks.figures import paired_ratio, percentiles_ms
+from shiftedge.benchmarks.figures import paired_ratio, percentiles_ms, unpaired_ratio
 from shiftedge.runtime.errors import VerificationError
 
 times = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
@@ -35,7 +35,10 @@ def test_no_times():
         paired_ratio([[1], []], [[], [1]])
 
 
-@given(rounds.filter(bool), st.floats(0.1, 10.0))
+several = rounds.filter(lambda found: len(found) > 1)
+
+
+@given(several, st.floats(0.1, 10.0))
 def test_a_drift_that_hits_both_does_not_change_the_ratio(theirs, factor):
     ours = [[time * factor for time in row] for row in theirs]
     ratio = paired_ratio(ours, theirs)
@@ -52,16 +55,66 @@ def test_the_interval_holds_the_ratio_and_is_repeatable(ours, theirs):
     assert ratio == paired_ratio(ours, theirs)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+def test_one_round_tells_nothing_of_the_noise():
+    ratio = paired_ratio([[3, 3]], [[2, 2]])
+    assert (ratio.value, ratio.low, ratio.high) == (pytest.approx(1.5), 0.0, float("inf"))
+    assert ratio.spans_one
+
+
+def run_of(generator, factor=1.0, starts=5, process=0.004, rounds_each=2):
+    """Rounds of a bench: each process has a level of its own, each round and step some noise."""
+    ours, theirs, groups = [], [], []
+    for start in range(starts):
+        levels = np.exp(generator.normal(0.0, process, 2)) * (factor, 1.0)
+        for _ in range(rounds_each):
+            drift = generator.uniform(1.0, 1.3)
+            for level, side in zip(levels, (ours, theirs), strict=True):
+                noise = generator.lognormal(0.0, 0.02, 30) * np.exp(generator.normal(0.0, 0.002))
+                side.append((1e6 * drift * level * noise).tolist())
+            groups.append(start)
+    return ours, theirs, groups
+
+
+def ratio_of(generator, **changes):
+    ours, theirs, groups = run_of(generator, **changes)
+    return paired_ratio(ours, theirs, starts=groups)
+
+
+def test_a_second_run_falls_into_the_interval_of_the_first():
+    """19 of 20 times; as many as 100 pairs can tell."""
     generator = np.random.default_rng(1)
     held = 0
     for _ in range(100):
-        drift = generator.uniform(1.0, 3.0, (15, 1))
-        ours = drift * generator.lognormal(0.0, 0.2, (15, 9)) * 1.2
-        theirs = drift * generator.lognormal(0.0, 0.2, (15, 9))
-        ratio = paired_ratio(ours.tolist(), theirs.tolist())
-        held += ratio.low <= 1.2 <= ratio.high
-    assert held >= 85
+        first, second = ratio_of(generator, factor=0.9), ratio_of(generator, factor=0.9)
+        held += first.low <= second.value <= first.high
+    assert held >= 93
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.05, 95), (1.1, 100)])
+def test_five_and_ten_percent_are_told_apart(factor, least):
+    generator = np.random.default_rng(2)
+    told = sum(ratio_of(generator, factor=factor).low > 1.0 for _ in range(100))
+    assert told >= least
+
+
+def test_equals_are_hardly_ever_told_apart():
+    generator = np.random.default_rng(3)
+    assert sum(not ratio_of(generator).spans_one for _ in range(100)) <= 5
+
+
+def test_the_interval_of_two_runs_at_different_times():
+    generator = np.random.default_rng(4)
+    held = 0
+    for _ in range(100):
+        medians = []
+        for _ in range(2):
+            ours, _, _ = run_of(generator)
+            ours = [np.median(row) for row in ours]
+            medians.append([ours[2 * start : 2 * start + 2] for start in range(5)])
+        held += unpaired_ratio(medians[0], medians[1]).spans_one
+    assert held >= 95
+    with pytest.raises(ValueError, match="no round"):
+        unpaired_ratio([[]], [[1.0]])
 
 
 def test_rounds_that_one_lacks_are_left_out():

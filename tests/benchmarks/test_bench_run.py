@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from shiftedge.benchmarks import bench as bench_module
-from shiftedge.benchmarks.bench import Bench, Candidate, Settings
+from shiftedge.benchmarks.bench import Bench
 from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker
-from shiftedge.benchmarks.report import document, print_report
+from shiftedge.benchmarks.entry import Candidate, Entry, Settings
+from shiftedge.benchmarks.report import document
+from shiftedge.benchmarks.terminal import print_report
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
 
 RESULT = {
@@ -95,7 +97,7 @@ def test_another_model_is_a_disagreement(make_bench, spec, tmp_path):
     other.write_text(replace(spec, labels=("No gesture", "b", "c", "d")).to_json())
     bench = make_bench("Good")
     candidate = Candidate("other", "faulty_contenders:Good", other)
-    bench.entries.append(bench_module.Entry(candidate, 1))
+    bench.entries.append(Entry(candidate, 1))
     found = rows(bench)
     assert found["other"]["status"] == "disagrees"
     assert "another model" in found["other"]["reason"]
@@ -138,12 +140,11 @@ def test_turns_are_interleaved_and_the_stream_goes_on(make_bench, monkeypatch):
     monkeypatch.setattr(Worker, "ask", record)
     settings = Settings(threads=(1, 2), frames=7, rounds=3)
     make_bench("Good", "Hidden", settings=settings).run()
-    warm_up, turns = asked[:4], asked[4:]
-    assert [turn[1:] for turn in warm_up] == [(0, 0)] * 4
+    turns = asked
     rounds = [turns[i : i + 4] for i in range(0, 12, 4)]
     assert [sorted(number for number, *_ in turn) for turn in rounds] == [[0, 1, 2, 3]] * 3
     assert len({tuple(number for number, *_ in turn) for turn in rounds}) == 3
-    begin = bench_module.WARM_UP
+    begin = bench_module.WARM_UP_MOST
     for turn, frames in zip(rounds, (3, 2, 2), strict=True):
         assert {row[1:] for row in turn} == {(begin, frames)}
         begin += bench_module.LEAD_IN + frames
@@ -157,7 +158,7 @@ def test_an_interrupt_keeps_what_was_measured(make_bench, monkeypatch, capsys):
     def interrupt(worker, order):
         if order["do"] == "turn":
             turns.append(order)
-        if len(turns) == 2 + 3:  # two warm-ups, a round, half of the next
+        if len(turns) == 2 + 1:  # a round, half of the next
             raise KeyboardInterrupt
         return ask(worker, order)
 

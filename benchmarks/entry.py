@@ -1,0 +1,147 @@
+"""What is measured and what became of it: data that the run fills and the report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftedge.benchmarks.agreement import Agreement
+from shiftedge.benchmarks.crew import Worker
+from shiftedge.runtime.errors import ShiftedgeError
+
+__all__ = ["Candidate", "Entry", "Settings", "rivals"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine to measure.
+
+    ``path`` is what it loads; None where there is nothing for it to load, and ``reason`` says why.
+    ``peer`` is False for what is compared with the peers.
+    """
+
+    engine: str
+    factory: str
+    path: Path | None
+    reason: str | None = None
+    peer: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to measure.
+
+    Raises:
+        ShiftedgeError: there are more rounds than frames, or more starts than rounds.
+    """
+
+    threads: tuple[int, ...] = (1,)
+    frames: int = 300
+    """Timed units of each engine with each thread count and workload."""
+    rounds: int = 10
+    starts: int = 1
+    """How often each engine's process begins anew, spread over the rounds."""
+    workloads: tuple[str, ...] = ("step",)
+    """Names, see ``workloads``."""
+    timeout_s: float = 120.0
+    """For loading, and for each turn; a process that takes longer is ended."""
+    turn_s: float = 1.5
+    """A turn of a slow engine ends then, with the units that it has taken."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds <= self.frames:
+            raise ShiftedgeError(
+                f"{self.rounds} rounds of {self.frames} frames; expected at least one frame each."
+            )
+        if not 1 <= self.starts <= self.rounds:
+            raise ShiftedgeError(
+                f"{self.starts} starts in {self.rounds} rounds; expected at least one round each."
+            )
+
+    def round_frames(self) -> list[int]:
+        """Timed units of each round, as equal as they can be."""
+        least, more = divmod(self.frames, self.rounds)
+        return [least + (index < more) for index in range(self.rounds)]
+
+    def round_starts(self) -> list[int]:
+        """Which start each round belongs to."""
+        return [index * self.starts // self.rounds for index in range(self.rounds)]
+
+
+@dataclass
+class Entry:
+    """One engine with one thread count and workload, and what became of it.
+
+    ``status`` is "waiting" until it is timed, then "ok"; or "unavailable", "failed", "disagrees",
+    "crashed", "timeout", "leaks", with a ``reason``.
+    """
+
+    candidate: Candidate
+    threads: int
+    workload: str = "step"
+    status: str = "waiting"
+    reason: str | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
+    """What the worker said when it had loaded the model the first time."""
+    warm_up: dict[str, Any] = field(default_factory=dict)
+    """What the first warm-up came to."""
+    agreement: Agreement | None = None
+    rounds_ns: list[list[int]] = field(default_factory=list)
+    """Times of each round, nanoseconds; empty where it was not timed."""
+    frame_rounds_ns: list[list[int]] = field(default_factory=list)
+    """The same from the uint8 frame on."""
+    load_ms: list[float] = field(default_factory=list)
+    """Of each start."""
+    first_ms: list[float] = field(default_factory=list)
+    """From the process's start to its first prediction, of each start."""
+    rss_mb: float | None = None
+    settled_mb: float | None = None
+    """Memory after the first turn of the present process: what grows from there leaks."""
+    grown_mb: float = 0.0
+    """Most that a process has grown by."""
+    idle_wall_ms: float = 0.0
+    idle_cpu_ms: float = 0.0
+    energy_j: float = 0.0
+    energy_units: int = 0
+    """Timed and untimed units that the energy was spent on."""
+    energy_reason: str | None = None
+    worker: Worker | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Takes part in the rounds."""
+        return self.worker is not None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        kind = "" if self.workload == "step" else f", {self.workload}"
+        return f"{self.candidate.engine} with {threads}{kind}"
+
+    def end(self, status: str, reason: str) -> None:
+        """Out of the run, with what happened."""
+        self.status, self.reason = status, reason
+        self.rest()
+
+    def rest(self) -> None:
+        """End the process, if there is one."""
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    def times(self) -> list[int]:
+        """Of all rounds, nanoseconds."""
+        return [time for times in self.rounds_ns for time in times]
+
+
+def rivals(entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
+    """Those that were measured doing the same with as many threads."""
+    return [
+        other
+        for other in entries
+        if other.status == "ok"
+        and (other.threads, other.workload) == (entry.threads, entry.workload)
+    ]

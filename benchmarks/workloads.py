@@ -1,0 +1,181 @@
+"""What is timed, in a worker process: a step, the whole loop, a clip, several streams at once.
+
+Each workload has two sides: ``draw`` brings the frames into memory, untimed, as a camera would, and
+``take`` runs one unit and times it.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.benchmarks.engines.base import Contender
+from shiftedge.benchmarks.scenes import Scene
+from shiftedge.runtime.decode import GestureDecoder
+from shiftedge.runtime.preprocess import Preprocessor
+
+__all__ = ["CLIP_FRAMES", "WORKLOADS", "Times", "Work", "workload"]
+
+CLIP_FRAMES = 8
+"""Of one prediction of the offline model (TSM, section 5.1)."""
+
+Times = tuple[int, int]
+"""Nanoseconds of the unit alone, and from the uint8 frames on."""
+Image = NDArray[np.uint8]
+
+
+class Work(abc.ABC):
+    """A workload with its contender and its frames."""
+
+    frames = 1
+    """Of a unit."""
+
+    def __init__(self, contender: Contender, scene: Scene) -> None:
+        self.contender, self.scene = contender, scene
+
+    @abc.abstractmethod
+    def draw(self, index: int) -> Any:
+        """What unit ``index`` takes."""
+
+    @abc.abstractmethod
+    def take(self, drawn: Any) -> Times:
+        """Run one unit."""
+
+    def finite(self) -> bool:
+        """Whether the last logits are numbers."""
+        return bool(np.isfinite(self.contender.logits()).all())
+
+
+class Step(Work):
+    """One online step."""
+
+    def draw(self, index: int) -> Image:
+        """One frame of the model's size."""
+        return self.scene.frame_at(index)
+
+    def take(self, drawn: Image) -> Times:
+        """The frame is prepared outside the first time, inside the second."""
+        clock, contender = time.perf_counter_ns, self.contender
+        given_ns = clock()
+        contender.prepare(drawn)
+        start_ns = clock()
+        contender.step()
+        end_ns = clock()
+        return end_ns - start_ns, end_ns - given_ns
+
+
+class Clip(Work):
+    """One prediction from a clip: a fresh state and :data:`CLIP_FRAMES` steps."""
+
+    frames = CLIP_FRAMES
+
+    def draw(self, index: int) -> list[Image]:
+        """The clip's frames, of the model's size."""
+        first = index * CLIP_FRAMES
+        return [self.scene.frame_at(first + number) for number in range(CLIP_FRAMES)]
+
+    def take(self, drawn: list[Image]) -> Times:
+        """From uint8 frames to logits."""
+        contender = self.contender
+        begin_ns = time.perf_counter_ns()
+        contender.reset()
+        for image in drawn:
+            contender.prepare(image)
+            contender.step()
+        contender.logits()
+        took_ns = time.perf_counter_ns() - begin_ns
+        return took_ns, took_ns
+
+
+class Loop(Work):
+    """From the camera's frame to an event: scale, normalise, step, decode."""
+
+    def __init__(self, contender: Contender, scene: Scene) -> None:
+        super().__init__(contender, scene)
+        spec = contender.spec
+        self._fit = Preprocessor(spec).fit
+        self._decoder = GestureDecoder(spec)
+        self._frame_s = 1.0 / spec.frame_rate_hz
+        self._taken = 0
+
+    def draw(self, index: int) -> Image:
+        """One frame as a camera gives it."""
+        return self.scene.camera_at(index)
+
+    def take(self, drawn: Image) -> Times:
+        """The decoder's clock is the model's frame rate."""
+        contender = self.contender
+        begin_ns = time.perf_counter_ns()
+        contender.prepare(self._fit(drawn))
+        contender.step()
+        self._decoder.update(contender.logits(), self._taken * self._frame_s)
+        took_ns = time.perf_counter_ns() - begin_ns
+        self._taken += 1
+        return took_ns, took_ns
+
+
+class Streams(Work):
+    """A frame for each of several streams of one model, all at once: from the moment the frames are
+    there to the moment the last stream is done. Each stream has a thread of its own."""
+
+    def __init__(self, contender: Contender, scene: Scene, count: int) -> None:
+        super().__init__(contender, scene)
+        self.frames = count
+        self._all = [contender, *(contender.another() for _ in range(count - 1))]
+        self._images: list[Image] = []
+        self._failure: BaseException | None = None
+        self._gate = threading.Barrier(count + 1)
+        for number in range(count):  # they end with the process
+            threading.Thread(target=self._serve, args=(number,), daemon=True).start()
+
+    def _serve(self, number: int) -> None:
+        contender = self._all[number]
+        while True:
+            try:
+                self._gate.wait()
+                contender.prepare(self._images[number])
+                contender.step()
+            except BaseException as error:  # noqa: BLE001 - told by the thread that takes the time
+                self._failure = error
+            self._gate.wait()
+
+    def draw(self, index: int) -> list[Image]:
+        """A frame for each stream; each is elsewhere in the scene."""
+        return [self.scene.frame_at(index + 7 * number) for number in range(self.frames)]
+
+    def take(self, drawn: list[Image]) -> Times:
+        """Wakes the threads and waits for all of them."""
+        self._images = drawn
+        begin_ns = time.perf_counter_ns()
+        self._gate.wait()
+        self._gate.wait()
+        took_ns = time.perf_counter_ns() - begin_ns
+        if self._failure is not None:
+            raise self._failure
+        return took_ns, took_ns
+
+    def finite(self) -> bool:
+        """Of every stream."""
+        return all(np.isfinite(each.logits()).all() for each in self._all)
+
+
+WORKLOADS: dict[str, Callable[[Contender, Scene], Work]] = {
+    "step": Step,
+    "loop": Loop,
+    "clip": Clip,
+}
+"""By name; ``streams-N`` is one more for each N."""
+
+
+def workload(name: str, contender: Contender, scene: Scene) -> Work:
+    """The workload of that name: one of :data:`WORKLOADS`, or ``streams-N``."""
+    kind, _, count = name.partition("-")
+    if kind == "streams":
+        return Streams(contender, scene, int(count))
+    return WORKLOADS[name](contender, scene)
