@@ -28,6 +28,7 @@ from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import machine
 from shiftedge.benchmarks.roofline import Roofline, model_flops
 from shiftedge.benchmarks.scenes import record
+from shiftedge.benchmarks.soak import Soak
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
@@ -56,6 +57,7 @@ class Bench:
         reference: ``module:Class`` of the contender that the others must agree with.
         source: recording or camera whose frames are used; None is a rendered scene.
         profile: measure each kernel of the engines that tell.
+        soak_minutes: of steps without a pause, at the end, on the first engine that was measured.
         show: how to show progress.
     """
 
@@ -68,6 +70,7 @@ class Bench:
         reference: str,
         source: str | None = None,
         profile: bool = False,
+        soak_minutes: float = 0.0,
         show: ProgressFactory = counter,
     ) -> None:
         self.settings = settings
@@ -93,7 +96,9 @@ class Bench:
         """For each round that was begun, the start it belongs to."""
         self.kernel_seconds: dict[int, dict[str, float]] = {}
         """Of the engine that tells, by threads."""
+        self.soak: Soak | None = None
         self._profile = profile
+        self._soak_minutes = soak_minutes
         self._scene: Path | None = None
         self._reference_factory = reference
         self._reference: Mapping[str, NDArray[np.float32]] | None = None
@@ -122,6 +127,8 @@ class Bench:
                 self._take_rounds(self.roofline)
                 if self._profile:
                     self._take_profiles()
+                if self._soak_minutes:
+                    self._take_soak()
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
@@ -289,6 +296,18 @@ class Bench:
                     self.kernel_seconds[entry.threads] = answer["seconds"]
                 except WorkerError as error:
                     self.notes.append(f"{entry.name} was not profiled: {error}")
+
+    def _take_soak(self) -> None:
+        for entry in self.entries:
+            if entry.worker is not None and entry.workload == "step" and entry.ready["checked"]:
+                self.soak = Soak(
+                    entry.candidate.engine, entry.threads, self._soak_minutes, lambda: {}
+                )
+                seconds = int(60 * self._soak_minutes)
+                with self._show("soaking", seconds, "seconds") as advance:
+                    self.soak.run(entry.worker, WARM_UP_MOST + self.settings.frames, advance)
+                return
+        self.notes.append("There was no soak: no engine could be measured.")
 
     def _worker(self, factory: str, path: Path, threads: int, workload: str = "step") -> Worker:
         streams = int(workload.partition("-")[2] or 1)

@@ -139,6 +139,24 @@ def add_commands(commands: Any) -> None:
         "--json", metavar="FILE", help="write all figures there; - is stdout, without the table"
     )
     bench.add_argument(
+        "--soak",
+        type=_minutes,
+        default=0.0,
+        metavar="MINUTES",
+        help="afterwards, steps without a pause for so long: drift and throttling",
+    )
+    bench.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="an earlier run's --json; exit 1 where something became slower beyond the noise",
+    )
+    bench.add_argument(
+        "--force",
+        action="store_true",
+        help="compare with a run of another machine, model or version too",
+    )
+    bench.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write the table there, for a README"
     )
     bench.add_argument(
@@ -162,8 +180,9 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
     options.frames = options.frames or TIMED_FRAMES
     from shiftedge.benchmarks.bench import Bench
+    from shiftedge.benchmarks.compare import check_comparable, compare, read_baseline
     from shiftedge.benchmarks.entry import Settings
-    from shiftedge.benchmarks.report import document
+    from shiftedge.benchmarks.report import describe_file, document
     from shiftedge.benchmarks.terminal import markdown, print_report
 
     rounds = options.rounds or max(min(ROUNDS_LEAST, options.frames), options.frames // TURN_FRAMES)
@@ -177,6 +196,7 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
     _check_writable(options.json)
     _check_writable(options.markdown)
+    baseline = None if options.compare is None else read_baseline(options.compare)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         candidates, bundle = _candidates(options.engines, onnx, bundle)
         settings = Settings(
@@ -194,9 +214,16 @@ def _bench(options: argparse.Namespace) -> int:
             reference=REFERENCE,
             source=options.source,
             profile=options.profile,
+            soak_minutes=options.soak,
         )
+        if baseline is not None and not options.force:
+            check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
         bench.run()
         report = document(bench, bundle)
+    comparison = None
+    if baseline is not None:
+        comparison = compare(report, baseline)
+        report["comparison"] = comparison.to_dict()
     if options.json == "-":
         sys.stdout.write(_as_json(report))
     else:
@@ -205,7 +232,13 @@ def _bench(options: argparse.Namespace) -> int:
             _write(Path(options.json), _as_json(report))
     if options.markdown is not None:
         _write(options.markdown, markdown(report))
-    return _status(report)
+    if comparison is None:
+        return _status(report)
+    if options.json != "-":
+        print("\n".join(comparison.lines()))
+    if comparison.slower:
+        _say("slower than the earlier run, beyond the noise of both")
+    return _status(report) or int(comparison.slower)
 
 
 def _emulate(options: argparse.Namespace) -> int:
@@ -340,6 +373,16 @@ def _engine(name: str) -> str:
             f"there is no engine {name!r}; known are {', '.join(ENGINES)}"
         )
     return name
+
+
+def _minutes(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.0 < found <= 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes up to a day")
+    return found
 
 
 def _workload(name: str) -> str:

@@ -23,7 +23,7 @@ from shiftedge.benchmarks.verdict import (
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = ["SCHEMA", "document"]
+__all__ = ["SCHEMA", "describe_file", "document"]
 
 SCHEMA = 1
 """Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
@@ -48,6 +48,8 @@ def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
         "results": [_result(entry, bench) for entry in bench.entries],
         "verdicts": verdicts(bench.entries, bench.round_starts),
         "kernels": _kernels(bench, bundle, limits),
+        "soak": None if bench.soak is None else bench.soak.to_dict(),
+        "comparison": None,
         "protocol": {
             "frames": bench.settings.frames,
             "rounds": bench.settings.rounds,
@@ -61,7 +63,11 @@ def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
             "agreement_tolerance": agreement.TOLERANCE,
         },
         "interrupted": bench.interrupted,
-        "notes": [*_normalising(bench.entries), *bench.notes],
+        "notes": [
+            *_normalising(bench.entries),
+            *(() if bench.soak is None else bench.soak.lines()),
+            *bench.notes,
+        ],
     }
 
 
@@ -105,13 +111,17 @@ def _bytes_on_disk(path: Path | None) -> int | None:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
+def describe_file(onnx: Path | None) -> dict[str, str | None]:
+    """``file`` and ``sha256`` of a model, None of no model."""
+    if onnx is None:
+        return {"file": None, "sha256": None}
+    return {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
+
+
 def _model(bench: Bench, bundle: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": None,
-        "file": None if bench.onnx is None else bench.onnx.name,
-        "sha256": None
-        if bench.onnx is None
-        else hashlib.sha256(bench.onnx.read_bytes()).hexdigest(),
+        **describe_file(bench.onnx),
         "bundle": None if bundle is None else bundle.name,
         "bundle_bytes": _bytes_on_disk(bundle),
         "flops": bench.flops,

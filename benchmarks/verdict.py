@@ -42,7 +42,9 @@ def against_best_peer(
     peers = [
         other
         for other in rivals(entry, entries)
-        if other.candidate.peer and other.ready["precision"] == entry.ready["precision"]
+        if other.candidate.peer
+        and other.ready["checked"]
+        and other.ready["precision"] == entry.ready["precision"]
     ]
     if not peers or not entry.ready["checked"]:
         return None

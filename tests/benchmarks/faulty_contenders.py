@@ -117,3 +117,69 @@ class Talks(Good):
         super().step()
         print("hello from a library")
         os.write(1, b"and from C\n")
+
+
+class Leaks(Good):
+    """Keeps 4 MB of every step."""
+
+    def __init__(self, path, threads, spec):
+        super().__init__(path, threads, spec)
+        self.kept = []
+
+    def step(self):
+        super().step()
+        if self.steps > 60:
+            self.kept.append(np.ones(1 << 20, np.float32))
+
+
+class Many(Good):
+    """Has as many streams as are asked for, and tells of its kernels."""
+
+    def another(self):
+        other = Many.__new__(Many)
+        other.__dict__ = {**self.__dict__, "session": FakeEngine(self.spec).open_session()}
+        return other
+
+    def kernel_seconds(self, images):
+        return {"first": 1e-3 * len(images), "second": 3e-3 * len(images)}
+
+
+class OneStreamBreaks(Many):
+    def another(self):
+        other = super().another()
+        other.__class__ = Refusing
+        return other
+
+
+class Refusing(Good):
+    def step(self):
+        raise ModelError("This stream is broken.")
+
+
+class Unchecked(Good):
+    """As the null engine: its logits are no logits."""
+
+    checked = False
+
+    def logits(self):
+        return np.zeros(self.spec.classes, np.float32)
+
+
+class Slower(Good):
+    """By a part of the reference's time that the environment says, and steady: both spin."""
+
+    factor = 1.0
+
+    def step(self):
+        super().step()
+        end = time.perf_counter_ns() + int(2e6 * self.factor)
+        while time.perf_counter_ns() < end:
+            pass
+
+
+class Slower5(Slower):
+    factor = 1.05
+
+
+class Slower10(Slower):
+    factor = 1.10

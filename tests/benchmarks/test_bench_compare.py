@@ -1,0 +1,282 @@
+"""Verdicts, kernels, soaks, and a run against an earlier one."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shiftedge.benchmarks import bench as bench_module
+from shiftedge.benchmarks.compare import check_comparable, compare, read_baseline
+from shiftedge.benchmarks.crew import Worker
+from shiftedge.benchmarks.entry import Settings
+from shiftedge.benchmarks.kernels import kernel_rows, kernel_table
+from shiftedge.benchmarks.report import document
+from shiftedge.benchmarks.soak import Soak
+from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
+from shiftedge.runtime.errors import ShiftedgeError
+
+SETTINGS = Settings(frames=20, rounds=10, starts=5, timeout_s=20.0)
+
+
+READY = {
+    "version": "1", "precision": "fp32", "tolerance": 1e-4, "checked": True, "normalises": True,
+    "settings": {}, "has_states": True, "base_rss_mb": 20.0, "engine_bytes": None, "timer_ns": 40,
+}  # fmt: skip
+
+
+def filled(bench, **factors):
+    """A run as if it had been measured: each engine's times are 2 ms by its factor, and noise."""
+    for seed, entry in enumerate(bench.entries):
+        generator = np.random.default_rng(seed)
+        level = 2e6 * factors[entry.candidate.engine]
+        for _ in bench.round_starts:
+            times = level * generator.lognormal(0.0, 0.01, 30)
+            entry.rounds_ns.append(times.astype(int).tolist())
+        entry.frame_rounds_ns = entry.rounds_ns
+        entry.status, entry.ready = "ok", {**READY}
+        entry.load_ms, entry.first_ms = [5.0] * 5, [50.0] * 5
+    return document(bench)
+
+
+@pytest.fixture
+def report(make_bench):
+    return filled(make_bench("Slower", "Slower10", settings=SETTINGS), Slower=1.0, Slower10=1.1)
+
+
+def test_a_winner_and_its_interval(report):
+    (verdict,) = report["verdicts"]
+    assert verdict["winner"] == "Slower"
+    assert verdict["low"] <= verdict["ratio"] <= verdict["high"] < 1
+    assert "is quicker than Slower10" in verdict["sentence"]
+    assert [row["starts"] for row in report["results"]] == [5, 5]
+    assert report["protocol"]["round_starts"] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    title, _, notes = table(report)
+    assert "5 times" in title
+    assert verdict["sentence"] in notes
+    text = markdown(report)
+    assert text.count("| Slower10 |") == 1
+    assert verdict["sentence"] in text
+
+
+def test_no_winner_among_equals(make_bench):
+    found = filled(make_bench("Slower", "Good", settings=SETTINGS), Slower=1.0, Good=1.0)
+    (verdict,) = found["verdicts"]
+    assert verdict["winner"] is None
+    assert verdict["sentence"].startswith("No winner")
+
+
+def test_every_start_is_a_new_process(make_bench):
+    bench = make_bench("Good", settings=Settings(frames=6, rounds=3, starts=3, timeout_s=20.0))
+    bench.run()
+    (row,) = document(bench)["results"]
+    assert row["starts"] == 3
+    assert len(row["rounds_us"]) == 3
+
+
+def test_a_leak_ends_its_engine_alone(make_bench, monkeypatch):
+    monkeypatch.setattr(bench_module, "LEAK_MB", 40.0)
+    bench = make_bench("Leaks", "Good", settings=Settings(frames=40, rounds=4, timeout_s=20.0))
+    bench.run()
+    leaks, good = document(bench)["results"]
+    assert leaks["status"] == "leaks"
+    assert "grew by" in leaks["reason"]
+    assert good["status"] == "ok"
+
+
+def test_what_is_not_checked_is_no_peer(make_bench):
+    bench = make_bench("Unchecked", "Good", settings=Settings(frames=12, rounds=3, timeout_s=20.0))
+    bench.run()
+    unchecked, good = document(bench)["results"]
+    assert unchecked["status"] == "ok"
+    assert unchecked["against_best_peer"] is None
+    assert good["against_best_peer"]["ratio"] == 1.0
+    assert document(bench)["verdicts"] == []
+
+
+def test_an_engine_that_loads_slowly_is_not_started_again(make_bench, monkeypatch):
+    monkeypatch.setattr(bench_module, "RESTART_S", 0.0)
+    bench = make_bench("Good", settings=Settings(frames=6, rounds=3, starts=3, timeout_s=20.0))
+    bench.run()
+    assert document(bench)["results"][0]["starts"] == 1
+
+
+# Kernels
+
+KERNELS = [
+    {"name": "first", "family": "pointwise", "flops": 2_000_000, "bytes": 1000},
+    {"name": "second", "family": "pool", "flops": 10, "bytes": 4_000_000},
+]
+
+
+def test_kernels_against_the_roofline():
+    limits = {"peak_gflops": 100.0, "l2_gb_s": 50.0}
+    first, second = kernel_rows(KERNELS, {"first": 25e-6, "second": 100e-6}, limits)
+    assert first["bound"] == "arithmetic"
+    assert first["gflops"] == pytest.approx(80.0)
+    assert first["of_roofline"] == pytest.approx(1.25)
+    assert second["bound"] == "memory"
+    assert second["of_roofline"] == pytest.approx(1.25)
+    assert first["share"] + second["share"] == pytest.approx(1.0)
+    text = kernel_table([first, second])
+    assert len({len(line.rpartition("  ")[0]) for line in text}) == 1
+
+
+def test_kernels_that_nothing_is_known_of():
+    (row,) = kernel_rows([], {"k": 0.0}, {"peak_gflops": None})
+    assert row["bound"] is None
+    assert row["of_roofline"] is None
+    assert "k " in kernel_table([row])[1]
+
+
+def test_a_profile_is_in_the_report(make_bench):
+    bench = make_bench("Hidden", "Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench.entries[0].candidate = type(bench.entries[0].candidate)(
+        "native", "faulty_contenders:Many", bench.entries[0].candidate.path, peer=False
+    )
+    bench._profile = True
+    bench.run()
+    found = document(bench)
+    assert [row["name"] for row in found["kernels"]["1"]] == ["first", "second"]
+    assert "first" in "\n".join(kernel_lines(found))
+
+
+# Soak
+
+
+def answering(monkeypatch, p50_ms):
+    """A worker whose turns last a second of a clock that only they move."""
+    now = [0.0]
+    medians = iter(p50_ms)
+
+    def ask(worker, order):
+        now[0] += 1.0
+        return {"step_ns": [int(1e6 * next(medians))] * order["frames"]}
+
+    monkeypatch.setattr(Worker, "ask", ask)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return Worker.__new__(Worker)
+
+
+def test_a_soak_that_slows_down(monkeypatch):
+    noise = np.random.default_rng(0).normal(1.0, 0.003, 200)
+    times = [2.0 * level for level in noise[:40]] + [2.5 * level for level in noise[40:]]
+    worker = answering(monkeypatch, times)
+    soak = Soak("native", 1, 2.0, lambda: {"temperature_c": 61.0})
+    soak.run(worker, 0, lambda seconds: None)
+    found = soak.to_dict()
+    assert len(found["seconds"]) == 120
+    assert found["drift"]["low"] > 1.2
+    assert found["sensors"][0] == {"temperature_c": 61.0}
+    assert "slower" in "\n".join(soak.lines())
+
+
+def test_a_soak_that_holds(monkeypatch):
+    noise = np.random.default_rng(1).normal(1.0, 0.003, 200)
+    soak = Soak("native", 1, 1.0, lambda: {})
+    soak.run(answering(monkeypatch, 2.0 * noise), 0, lambda seconds: None)
+    assert soak.drift().spans_one
+    assert "no drift" in "\n".join(soak.lines())
+
+
+def test_a_soak_too_short_or_cut(monkeypatch):
+    soak = Soak("native", 1, 1.0, lambda: {})
+    with pytest.raises(StopIteration):
+        soak.run(answering(monkeypatch, [2.0] * 5), 0, lambda seconds: None)
+    assert soak.to_dict()["drift"] is None
+    assert "too short" in "\n".join(soak.lines())
+
+
+def test_a_soak_in_a_run(make_bench):
+    bench = make_bench("Absent", "Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench._soak_minutes = 0.03
+    bench.run()
+    found = document(bench)
+    assert found["soak"]["engine"] == "Good"
+    assert found["soak"]["steps"] > 0
+    assert json.dumps(found, allow_nan=False)
+
+
+# Against an earlier run
+
+
+def scaled(report, factor):
+    """The same run, but slower."""
+    found = copy.deepcopy(report)
+    for row in found["results"]:
+        row["rounds_us"] = [[factor * time for time in times] for times in row["rounds_us"]]
+        row["step_ms"] = {key: factor * value for key, value in row["step_ms"].items()}
+    return found
+
+
+def test_against_itself(report):
+    found = compare(report, report)
+    assert not found.slower
+    assert {change.verdict for change in found.changes} == {"same"}
+    assert found.missing == ()
+
+
+def test_a_slowdown_is_told(report):
+    found = compare(scaled(report, 1.3), report)
+    assert found.slower
+    assert compare(report, scaled(report, 1.3)).slower is False
+    assert "slower" in "\n".join(found.lines())
+    assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_what_only_one_has(report):
+    now = copy.deepcopy(report)
+    now["results"] = [row for row in now["results"] if row["engine"] != "Slower10"]
+    found = compare(now, report)
+    assert found.missing == ("Slower10, threads 1, step",)
+    assert "measured then, not now" in "\n".join(found.lines())
+    assert compare(report, now).missing == ()
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "text"),
+    [
+        (None, "schema", 2, "schema is 2"),
+        ("machine", "cpu", "another", "cpu is another"),
+        ("machine", "cores", 99, "cores is 99"),
+        ("model", "sha256", "0" * 64, "another model"),
+    ],
+)
+def test_what_cannot_be_compared(report, where, key, value, text):
+    check_comparable(report, report)
+    then = copy.deepcopy(report)
+    (then if where is None else then[where])[key] = value
+    with pytest.raises(ShiftedgeError, match=text) as caught:
+        check_comparable(report, then)
+    assert "--force" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 1}', "[" * 100_000])
+def test_a_baseline_that_is_none(tmp_path, text):
+    file = tmp_path / "old.json"
+    file.write_text(text)
+    with pytest.raises(ShiftedgeError, match="no report"):
+        read_baseline(file)
+    with pytest.raises(ShiftedgeError, match="cannot be read"):
+        read_baseline(tmp_path / "nothing.json")
+
+
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.just([]))
+
+
+@given(key=st.sampled_from(["engine", "threads", "status", "rounds_us", "step_ms"]), value=values)
+def test_a_baseline_with_anything_in_it(key, value):
+    """A sentence or a comparison, no traceback."""
+    row = {
+        "engine": "native", "threads": 1, "workload": "step", "precision": "fp32", "status": "ok",
+        "rounds_us": [[1.0, 2.0], [3.0]], "step_ms": {"p50": 1.0},
+    }  # fmt: skip
+    now = {"results": [row], "protocol": {"round_starts": [0, 1]}}
+    then = {"results": [{**row, key: value}], "protocol": {"round_starts": [0, 1]}}
+    with contextlib.suppress(ShiftedgeError):
+        compare(now, then)
