@@ -98,7 +98,15 @@ class Target:
 
     def llvm(self) -> dict[str, object]:
         """As TVM takes it."""
-        found: dict[str, object] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
+        found: dict[str, object] = {
+            "kind": "llvm",
+            "mtriple": self.triple,
+            "mcpu": self.cpu,
+            # Schedules are vectorised already. What LLVM would still make vectors of is the rows'
+            # addresses, to take them apart again in the innermost loop: four times slower where
+            # tiles cross the image's lines.
+            "cl-opt": ["-vectorize-slp:bool=0"],
+        }
         if self.architecture == "armv7l":
             # Without it the object passes floats in whole registers, and does not link.
             found |= {"mfloat-abi": "hard", "mattr": ["+neon", "+vfp4"]}
