@@ -28,7 +28,7 @@ examples:
   shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
-  shiftedge bench --target rpi4 --emulate my.onnx    instructions of a step on an emulated board
+  shiftedge bench --target rpi4 --emulate my.onnx    instructions, and cycles by a model
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
 own, on the same frames, after their logits and states have been compared with a reference. The
@@ -36,7 +36,8 @@ native engine's time includes normalising the frame; the peers get theirs normal
 engine that cannot be measured is a row that says why. Ctrl-C prints what has been measured so far.
 
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
-compiled for --target and of ONNX Runtime's aarch64 build, with one thread each.
+compiled for --target and of ONNX Runtime's aarch64 build, with one thread each. Where llvm-mca is
+installed (Debian: llvm), cycles on the target's core are predicted from them.
 """
 WORKLOADS = {
     "step": "one online step",
@@ -168,7 +169,8 @@ def add_commands(commands: Any) -> None:
     bench.add_argument(
         "--emulate",
         action="store_true",
-        help="count the instructions of a step on an emulated ARM machine; no times",
+        help="count the instructions of a step on an emulated ARM machine and predict its cycles; "
+        "no times",
     )
     bench.set_defaults(handler=_bench, usage_error=bench.error)
 

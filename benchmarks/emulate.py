@@ -14,19 +14,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.resources
-import itertools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.benchmarks.emulate_blocks import Executions, Recording, read_recording
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import ShiftedgeError
@@ -62,6 +62,9 @@ class Machine:
     clock_calls: tuple[int, ...]
     """Numbers of clock_gettime and, on 32 bits, clock_gettime64: Linux, asm-generic/unistd.h and
     arch/arm/tools/syscall.tbl."""
+    step_call: int
+    """Of getppid, which marks the end of a step: nothing else makes it, while libraries look at the
+    clock too."""
 
 
 MACHINES = {
@@ -74,6 +77,7 @@ MACHINES = {
             "aarch64-linux-gnu.2.27",
             "qemu-user libc6-arm64-cross",
             (113,),
+            173,
         ),
         Machine(
             "armv7l",
@@ -82,6 +86,7 @@ MACHINES = {
             "arm-linux-gnueabihf.2.27",
             "qemu-user libc6-armhf-cross",
             (263, 403),
+            64,
         ),
     )
 }
@@ -129,6 +134,7 @@ def run(
     *,
     root: Path | None = None,
     counts: Path | None = None,
+    blocks: Path | None = None,
     at: Sequence[int] = (),
     check: bool = True,
     environment: dict[str, str] | None = None,
@@ -142,6 +148,8 @@ def run(
         root: where the guest's libraries lie, if not in ``machine.root``.
         counts: file for what the plugin writes: whole numbers of 64 bits, the instructions executed
             at each call of ``at``, last those of the whole run. None runs without the plugin.
+        blocks: with ``counts``: file for the executions of each block between its numbers, which
+            :func:`shiftedge.benchmarks.emulate_blocks.read_recording` reads.
         at: numbers of system calls, two at most.
         check: raise if it fails.
         environment: of the guest, set beside this process's.
@@ -152,7 +160,9 @@ def run(
     line: list[str | Path] = [machine.emulator, "-cpu", emulated_cpu(machine.emulator, cpu)]
     line += ["-L", root or machine.root]
     if counts is not None:
-        line += ["-plugin", ",".join([f"{plugin()},out={counts}", *(f"at={call}" for call in at)])]
+        options = [f"{plugin()},out={counts}", *(f"at={call}" for call in at)]
+        options += [f"blocks={blocks}"] if blocks is not None else []
+        line += ["-plugin", ",".join(options)]
     variables = {**os.environ, **(environment or {})}
     try:
         done = subprocess.run(
@@ -181,6 +191,7 @@ def stream(
     threads: int = 1,
     output: Path | None = None,
     counts: Path | None = None,
+    blocks: Path | None = None,
     profile: bool = False,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
@@ -195,7 +206,9 @@ def stream(
         steps: how many, from the first image again where they end; None is one for each.
         threads: started even where there are fewer cores.
         output: receives each step's logits and state block.
-        counts: as for :func:`run`; at the system calls that ask for the time.
+        counts: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
+            clock instead.
+        blocks: as there.
         profile: look at the clock around each kernel.
         check: raise if it fails.
 
@@ -211,7 +224,8 @@ def stream(
         words: list[str | Path] = [program, library.resolve(), str(threads)]
         words += [str(numbers[0]), frames]
         words += [*map(str, numbers[1:]), output or "-", *(["profile"] if profile else [])]
-        return run(machine, cpu, words, counts=counts, at=machine.clock_calls, check=check)
+        at = machine.clock_calls if profile else (machine.step_call,)
+        return run(machine, cpu, words, counts=counts, blocks=blocks, at=at, check=check)
 
 
 @dataclass(frozen=True)
@@ -219,19 +233,28 @@ class Counts:
     """Guest instructions of one step."""
 
     frame: int
-    """Of a step: of two runs, the one with more frames less the other, per frame."""
+    """From the end of one step to the end of the next, on the average of those counted."""
     kernels: tuple[tuple[str, int], ...]
     """(name, instructions) of each kernel, in order; from the last step of a run of its own."""
+    frames: int
+    """That were counted."""
+    frame_executions: Executions | None = field(default=None, repr=False)
+    """Where asked for: how often each instruction was executed in all of the frames."""
+    kernel_executions: tuple[Executions, ...] | None = field(default=None, repr=False)
+    """Where asked for: the same for each of ``kernels``, in one frame."""
 
 
-def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 2) -> Counts:
-    """Count the guest instructions of one step with one thread.
+def count_instructions(
+    bundle: Bundle, target: str | None = None, frames: int = 2, *, each: bool = False
+) -> Counts:
+    """Count the guest instructions of one step with one thread; the first step is left out.
 
     Args:
         bundle: compiled for an ARM target.
         target: a name from ``targets.TARGETS``: whose core is emulated, and which of the bundle's
             libraries is taken; None is the bundle's own.
-        frames: by how many the two runs differ.
+        frames: steps to count.
+        each: how often each instruction is executed too.
 
     Raises:
         ShiftedgeError: this machine cannot emulate it, or it failed.
@@ -246,21 +269,31 @@ def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 
     scene = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
     images = np.stack(list(scene))
 
-    def counted(steps: int, *, profile: bool = False) -> tuple[list[int], list[str]]:
+    def counted(steps: int, *, profile: bool = False) -> tuple[list[int], list[str], Recording]:
         with tempfile.TemporaryDirectory(prefix="shiftedge-count-") as folder:
-            file = Path(folder) / "counts"
+            file, blocks = Path(folder) / "counts", Path(folder) / "blocks"
             done = stream(
                 library, images, spec.classes, machine, chosen.cpu,
-                steps=steps, counts=file, profile=profile,
+                steps=steps, counts=file, blocks=blocks if each else None, profile=profile,
             )  # fmt: skip
-            return [int(number) for number in np.fromfile(file, np.uint64)], done.stdout.split()
+            marks = [int(number) for number in np.fromfile(file, np.uint64)]
+            recording = read_recording(blocks, len(marks)) if each else Recording((), {})
+            return marks, done.stdout.split(), recording
 
-    whole = counted(1 + frames)[0][-1] - counted(1)[0][-1]
-    marks, names = counted(2, profile=True)
+    # One mark after each step, and the end.
+    marks, _, steps = counted(1 + frames)
+    profiled, names, looks = counted(2, profile=True)
     # One look at the clock before the first kernel, one after each; the last entry is the end.
-    pairs = itertools.pairwise(marks[-2 - len(names) : -1])
-    kernels = [after - before for before, after in pairs]
-    return Counts(whole // frames, tuple(zip(names, kernels, strict=True)))
+    first = len(profiled) - 2 - len(names)
+    pairs = [(first + kernel, first + kernel + 1) for kernel in range(len(names))]
+    kernels = [(name, profiled[j] - profiled[i]) for name, (i, j) in zip(names, pairs, strict=True)]
+    return Counts(
+        (marks[-2] - marks[0]) // frames,
+        tuple(kernels),
+        frames,
+        steps.between(0, frames) if each else None,
+        tuple(looks.between(*pair) for pair in pairs) if each else None,
+    )
 
 
 def plugin() -> Path:

@@ -15,17 +15,18 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import shiftedge
 from shiftedge.benchmarks.emulate import machine_of, run
+from shiftedge.benchmarks.emulate_blocks import Executions, read_recording
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder, output_folder
 
-__all__ = ["EmulatedPython", "count_onnxruntime", "emulated_python"]
+__all__ = ["EmulatedPython", "PeerCounts", "count_onnxruntime", "emulated_python"]
 
 FETCH_S = 240
 """For apt-get and pip each; some 40 MB."""
@@ -53,9 +54,6 @@ CPU revision\t: 3
 
 """
 
-GETPPID = 173
-"""The number of the system call that marks a step: Linux, asm-generic/unistd.h. Nothing else makes
-it; the clock is looked at by libraries too."""
 COUNTED = """\
 import os
 import sys
@@ -81,13 +79,19 @@ class EmulatedPython:
     """Its packages."""
 
     def run(
-        self, words: Sequence[str | Path], *, counts: Path | None = None, at: Sequence[int] = ()
+        self,
+        words: Sequence[str | Path],
+        *,
+        counts: Path | None = None,
+        blocks: Path | None = None,
+        at: Sequence[int] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Run it on an emulated Cortex-A72, with this installation of shiftedge on its path.
 
         Args:
             words: as for ``python``.
             counts: as for :func:`shiftedge.benchmarks.emulate.run`.
+            blocks: as there.
             at: as there.
 
         Raises:
@@ -98,7 +102,7 @@ class EmulatedPython:
         own = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         return run(
             machine_of("aarch64"), CPU, [program, *words],
-            root=self.root, counts=counts, at=at, environment=own,
+            root=self.root, counts=counts, blocks=blocks, at=at, environment=own,
         )  # fmt: skip
 
 
@@ -133,8 +137,24 @@ def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> 
     return EmulatedPython(root, site)
 
 
-def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) -> tuple[int, str]:
-    """Guest instructions of one step of ONNX Runtime's aarch64 build, and its version.
+@dataclass(frozen=True)
+class PeerCounts:
+    """Guest instructions of one step of ONNX Runtime."""
+
+    frame: int
+    """On the average of those counted."""
+    version: str
+    """Of ONNX Runtime."""
+    frames: int
+    """That were counted."""
+    executions: Executions | None = field(default=None, repr=False)
+    """Where asked for: how often each instruction was executed in all of the frames."""
+
+
+def count_onnxruntime(
+    model: Path, frames: int = 1, folder: Path | None = None, *, each: bool = False
+) -> PeerCounts:
+    """Count the guest instructions of one step of ONNX Runtime's aarch64 build.
 
     One thread, every graph optimisation, inputs and outputs bound; the frame is normalised before.
     Counted from the end of the first step on: Python's own start is not the same each time.
@@ -143,19 +163,23 @@ def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) 
         model: the .onnx file.
         frames: steps to count.
         folder: as for :func:`emulated_python`.
+        each: how often each instruction is executed too.
 
     Raises:
         ShiftedgeError: it cannot be run here.
     """
     python = emulated_python(folder)
     with tempfile.TemporaryDirectory(prefix="shiftedge-count-") as scratch:
-        file = Path(scratch) / "counts"
+        file, blocks = Path(scratch) / "counts", Path(scratch) / "blocks"
         words: list[str | Path] = ["-c", COUNTED, model.resolve(), str(1 + frames)]
-        version = python.run(words, counts=file, at=[GETPPID]).stdout.strip()
+        call = machine_of("aarch64").step_call
+        done = python.run(words, counts=file, blocks=blocks if each else None, at=[call])
         marks = np.fromfile(file, np.uint64)
-    if len(marks) != frames + 2:
-        raise ShiftedgeError(f"{len(marks) - 1} steps were marked; expected {frames + 1}.")
-    return int(marks[-2] - marks[0]) // frames, version
+        if len(marks) != frames + 2:
+            raise ShiftedgeError(f"{len(marks) - 1} steps were marked; expected {frames + 1}.")
+        executions = read_recording(blocks, len(marks)).between(0, frames) if each else None
+    count = int(marks[-2] - marks[0]) // frames
+    return PeerCounts(count, done.stdout.strip(), frames, executions)
 
 
 def _unpack_debian(scratch: Path, root: Path) -> None:

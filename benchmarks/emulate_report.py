@@ -1,14 +1,18 @@
-"""``shiftedge bench --emulate``: instructions of a step, ours beside ONNX Runtime's."""
+"""``shiftedge bench --emulate``: instructions of a step, counted, and its cycles, predicted; ours
+beside ONNX Runtime's."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shiftedge import __version__
-from shiftedge.benchmarks.emulate import count_instructions, emulated_cpu, machine_of
+from shiftedge.benchmarks.emulate import Counts, count_instructions, emulated_cpu, machine_of
+from shiftedge.benchmarks.emulate_blocks import Executions
+from shiftedge.benchmarks.emulate_cycles import Cycles, Prediction, predict
+from shiftedge.benchmarks.emulate_mca import Core, Mca, find_mca
 from shiftedge.benchmarks.emulate_python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
@@ -18,15 +22,38 @@ __all__ = ["SCHEMA", "document", "table"]
 SCHEMA = 1
 """Of the document."""
 NOTE = (
-    "Instructions, not time: an emulator counts what the step executes, exactly, and knows no "
-    "pipeline, cache or clock. Time it on the board with  shiftedge bench."
+    "Instructions, not time: they are counted under an emulator, exactly. Cycles are predicted "
+    "from LLVM's model of a core, which knows no caches and no wrongly predicted branches. Nothing "
+    "was timed; time it on the board with  shiftedge bench."
 )
+
+
+class _Predictor:
+    """Predicts as long as it can; says why where it cannot."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.mca: Mca | None = None
+        self.reason: str | None = None
+        try:
+            self.mca = find_mca()
+        except ShiftedgeError as error:
+            self.reason = str(error)
+
+    def __call__(self, sections: Sequence[Executions]) -> Prediction | None:
+        if self.mca is None:
+            return None
+        try:
+            return predict(self.mca, self.core, sections)
+        except ShiftedgeError as error:
+            self.reason = str(error)
+            return None
 
 
 def document(
     onnx: Path | None, bundle: Path | None, target: str | None, frames: int, *, peer: bool
 ) -> dict[str, Any]:
-    """Count, and give everything as plain JSON types.
+    """Count and predict, and give everything as plain JSON types.
 
     Args:
         onnx: the model, compiled here if there is no bundle; None leaves the peer out.
@@ -44,7 +71,9 @@ def document(
         opened = Bundle.open(bundle)
         chosen = find_target(target or opened.manifest.target)
         machine = machine_of(chosen.architecture)
-        counts = count_instructions(opened, chosen.name, frames)
+        predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
+        each = predictor.mca is not None
+        counts = count_instructions(opened, chosen.name, frames, each=each)
     elif onnx is not None and target is not None:
         from shiftedge.export.compiler.compile import compile_model
 
@@ -53,12 +82,16 @@ def document(
         with tempfile.TemporaryDirectory(prefix="shiftedge-emulate-") as folder:
             compiled = compile_model(onnx, Path(folder) / "bundle", target=target, verify=False)
             opened = compiled.bundle
-            counts = count_instructions(opened, target, frames)
+            predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
+            each = predictor.mca is not None
+            counts = count_instructions(opened, target, frames, each=each)
     else:
         raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
-    rows: list[dict[str, Any]] = [_row("shiftedge", __version__, counts.frame, None)]
+    prediction = predictor([counts.frame_executions or {}, *(counts.kernel_executions or ())])
+    whole = prediction.sections[0] if prediction else None
+    rows = [_row("shiftedge", __version__, counts.frame, whole, counts.frames)]
     if peer:
-        rows.append(_peer(onnx, chosen.architecture, frames))
+        rows.append(_peer(onnx, chosen.architecture, frames, predictor if prediction else None))
     return {
         "schema": SCHEMA,
         "model": opened.manifest.spec.name,
@@ -66,26 +99,77 @@ def document(
         "cpu": emulated_cpu(machine.emulator, chosen.cpu),
         "emulator": machine.emulator,
         "threads": 1,
+        "predicted_with": {
+            "tool": "llvm-mca",
+            "version": prediction.version if prediction else None,
+            "model": prediction.model if prediction else None,
+            "coverage": round(prediction.coverage, 4) if prediction else None,
+            "reason": None if prediction else predictor.reason,
+        },
         "results": rows,
-        "kernels": [{"name": name, "instructions": count} for name, count in counts.kernels],
+        "kernels": _kernels(counts, prediction),
         "note": NOTE,
     }
 
 
-def _row(engine: str, version: str | None, count: int | None, reason: str | None) -> dict[str, Any]:
-    return {"engine": engine, "version": version, "instructions": count, "reason": reason}
+def _kernels(counts: Counts, prediction: Prediction | None) -> list[dict[str, Any]]:
+    rows = []
+    for number, (name, instructions) in enumerate(counts.kernels):
+        found = prediction.sections[1 + number] if prediction else None
+        unit, share = found.busiest if found else (None, 0.0)
+        rows.append(
+            {
+                "name": name,
+                "instructions": instructions,
+                "cycles": round(found.cycles) if found else None,
+                "cycles_per_instruction": _per_instruction(found),
+                "busiest": {"unit": unit, "share": round(share, 3)} if unit else None,
+            }
+        )
+    return rows
 
 
-def _peer(onnx: Path | None, architecture: str, frames: int) -> dict[str, Any]:
+def _per_instruction(found: Cycles | None) -> float | None:
+    return round(found.cycles / found.instructions, 4) if found and found.instructions else None
+
+
+def _row(
+    engine: str,
+    version: str | None,
+    count: int | None,
+    predicted: Cycles | None,
+    frames: int = 1,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "engine": engine,
+        "version": version,
+        "instructions": count,
+        "cycles": round(predicted.cycles / frames) if predicted else None,
+        "cycles_per_instruction": _per_instruction(predicted),
+        "reason": reason,
+    }
+
+
+def _peer(
+    onnx: Path | None, architecture: str, frames: int, predictor: _Predictor | None
+) -> dict[str, Any]:
+    reason = None
     if onnx is None:
-        return _row("onnxruntime", None, None, "It runs .onnx files: name that as MODEL.")
-    if architecture != "aarch64":
-        return _row("onnxruntime", None, None, f"It has no build for {architecture} on PyPI.")
-    try:
-        count, version = count_onnxruntime(onnx, frames)
-    except ShiftedgeError as error:
-        return _row("onnxruntime", None, None, str(error))
-    return _row("onnxruntime", version, count, None)
+        reason = "It runs .onnx files: name that as MODEL."
+    elif architecture != "aarch64":
+        reason = f"It has no build for {architecture} on PyPI."
+    else:
+        try:
+            counts = count_onnxruntime(onnx, frames, each=predictor is not None)
+        except ShiftedgeError as error:
+            reason = str(error)
+        else:
+            found = predictor([counts.executions]) if predictor and counts.executions else None
+            whole = found.sections[0] if found else None
+            why = predictor.reason if predictor else None
+            return _row("onnxruntime", counts.version, counts.frame, whole, counts.frames, why)
+    return _row("onnxruntime", None, None, None, reason=reason)
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -93,15 +177,43 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['model']} for {report['target']}: {report['cpu']} in {report['emulator']}, "
         "1 thread",
-        f"{'engine':<12} {'version':<10} {'instructions a frame':>20}  ratio to ours",
+        _predicted_with(report),
+        f"{'engine':<12} {'version':<10} {'instructions a frame':>20}  {'ratio':>5} "
+        f"{'cycles predicted':>17}  {'ratio':>5}",
     ]
-    ours = report["results"][0]["instructions"]
+    ours = report["results"][0]
     for row in report["results"]:
         if row["instructions"] is None:
             lines.append(f"{row['engine']:<12} {row['reason']}")
             continue
-        ratio = f"{row['instructions'] / ours:.2f}"
-        lines.append(
-            f"{row['engine']:<12} {row['version']:<10} {row['instructions']:>20,}  {ratio}"
-        )
-    return "\n".join((*lines, report["note"]))
+        line = f"{row['engine']:<12} {row['version']:<10}"
+        for key, width in (("instructions", 20), ("cycles", 17)):
+            known = row[key] is not None and ours[key]
+            ratio = f"{row[key] / ours[key]:.2f}" if known else "-"
+            line += f" {_number(row[key]):>{width}}  {ratio:>5}"
+        lines.append(line)
+    lines.append("")
+    lines.append(
+        f"{'kernel':<34} {'instructions':>12} {'cycles predicted':>17} {'each':>6}  busiest unit"
+    )
+    for row in report["kernels"]:
+        line = f"{row['name']:<34} {row['instructions']:>12,} {_number(row['cycles']):>17}"
+        if row["busiest"]:
+            each = f"{row['cycles_per_instruction']:.3f}"
+            line += f" {each:>6}  {row['busiest']['unit']} {row['busiest']['share']:.0%}"
+        lines.append(line)
+    return "\n".join((*lines, "", report["note"]))
+
+
+def _predicted_with(report: Mapping[str, Any]) -> str:
+    used = report["predicted_with"]
+    if used["model"] is None:
+        return f"no cycles: {used['reason']}"
+    said = f"cycles predicted with {used['tool']} {used['version']}'s model of {used['model']}"
+    if used["model"] != report["cpu"]:
+        said += ", not this core: for ratios rather than for cycles"
+    return f"{said}; it covers {used['coverage']:.1%} of the instructions"
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"

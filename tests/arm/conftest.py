@@ -2,7 +2,7 @@
 and two of them in one process end it. `pytest tests/arm` runs them; a wider run says that it leaves
 them out, and so does one where something is missing.
 
-On Debian and Ubuntu: apt-get install qemu-user libc6-arm64-cross libc6-armhf-cross
+On Debian and Ubuntu: apt-get install qemu-user libc6-arm64-cross libc6-armhf-cross llvm
 """
 
 from __future__ import annotations
