@@ -1,4 +1,5 @@
-#define _GNU_SOURCE /* strdup, readlink, PATH_MAX */
+#define _GNU_SOURCE /* realpath, readlink, PATH_MAX */
+#define _FILE_OFFSET_BITS 64 /* of stat: file systems have inode numbers beyond 32 bits too */
 #include "library.h"
 
 #include <dlfcn.h>
@@ -10,20 +11,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "json.h"
+#include "bundle.h"
 
-/* The manifest's limit in docs/formats.md. */
-#define MANIFEST_BYTES_MOST ((size_t)4 << 20)
-#define MANIFEST_SCHEMA 1
-#define VARIANTS_MOST 64
-#define VARIANT_PATH_BYTES 256
 /* A library that asks for a larger state is damaged. */
 #define STATE_BYTES_MOST ((size_t)1 << 31)
 
-typedef struct variants {
-    int count;
-    char paths[VARIANTS_MOST][VARIANT_PATH_BYTES];
-} variants;
+/* As a manifest calls the machine that this program is for; empty: it is not known. */
+#if defined(__x86_64__)
+#define ARCHITECTURE "x86_64"
+#elif defined(__aarch64__)
+#define ARCHITECTURE "aarch64"
+#elif defined(__arm__)
+#define ARCHITECTURE "armv7l"
+#else
+#define ARCHITECTURE ""
+#endif
 
 /* A function pointer from dlsym, which C cannot cast. */
 static bool find(void *handle, const char *name, void *function) {
@@ -66,18 +68,17 @@ static bool open_model(library *library, const char *path, int threads, int *sta
     return *status == SHIFTEDGE_OK || fail(failure, "%s", library->last_error());
 }
 
-static bool open_library(library *library, const char *path, int threads, int *status,
-                         failure *failure) {
+/* file: what dlopen takes; path: what the user knows it by. */
+static bool open_library(library *library, const char *file, const char *path, int threads,
+                         int *status, failure *failure) {
     *library = (struct library){0};
     *status = SHIFTEDGE_ERROR_ARGUMENT;
-    char real[PATH_MAX];
-    /* Resolved, since dlopen would look for a name without a slash in the system's folders. */
-    if (realpath(path, real) == NULL) {
-        return fail(failure, "Cannot open the model %s: %s.", path, strerror(errno));
-    }
-    library->handle = dlopen(real, RTLD_NOW | RTLD_LOCAL);
+    library->handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (library->handle == NULL) {
-        return fail(failure, "Cannot load the model: %s.", dlerror());
+        const char *why = dlerror();
+        size_t length = strlen(file);
+        bool named = strncmp(why, file, length) == 0 && strncmp(why + length, ": ", 2) == 0;
+        return fail(failure, "Cannot load the model %s: %s.", path, named ? why + length + 2 : why);
     }
     if (open_model(library, path, threads, status, failure)) {
         library->state = aligned_alloc(SHIFTEDGE_STATE_ALIGNMENT, library->state_size);
@@ -91,121 +92,69 @@ static bool open_library(library *library, const char *path, int threads, int *s
     return false;
 }
 
-/* All of a file, NUL-terminated; NULL: it cannot be read, errno says why. */
-static char *read_file(const char *path, size_t most, size_t *length) {
-    FILE *file = fopen(path, "rbe");
-    char *text = file != NULL ? malloc(most + 1) : NULL;
-    bool good = false;
-    if (text != NULL) {
-        *length = fread(text, 1, most + 1, file);
-        good = ferror(file) == 0 && *length <= most;
-        errno = *length > most ? EFBIG : errno;
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    if (!good) {
-        free(text);
-        return NULL;
-    }
-    text[*length] = '\0';
-    return text;
+/* A library of a bundle, once it is shown to be the one that the manifest lists.
+ *
+ * It is loaded through the descriptor that was read: its path may by now lead to another file, as
+ * after an update. The descriptor stays open, since glibc knows a loaded library by this name, and
+ * would give one that stays loaded (-z nodelete) for the next that gets the number. Who writes into
+ * the file from now on is not found out: as long as a library runs, its pages are the file's. */
+static bool open_checked(library *library, int descriptor, const char *path, int threads,
+                         int *status, failure *failure) {
+    char file[32];
+    (void)snprintf(file, sizeof file, "/proc/self/fd/%d", descriptor);
+    return open_library(library, file, path, threads, status, failure);
 }
 
-/* Whether a path stays in the bundle's folder: names of harmless characters, none of them "..". */
-static bool stays_inside(const char *path) {
-    const char *allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-/";
-    if (path[0] == '\0' || path[0] == '/' || path[strspn(path, allowed)] != '\0') {
-        return false;
-    }
-    for (const char *name = path; name != NULL; name = strchr(name, '/')) {
-        name += *name == '/';
-        if (strncmp(name, "..", 2) == 0 && (name[2] == '/' || name[2] == '\0')) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void read_variant(json_reader *json, variants *variants) {
-    char key[32], ignored[VARIANT_PATH_BYTES];
-    bool full = variants->count == VARIANTS_MOST;
-    char *path = full ? ignored : variants->paths[variants->count];
-    bool found = false;
-    (void)json_enter(json, '{');
-    while (json_key(json, key, sizeof key)) {
-        if (strcmp(key, "library") == 0) {
-            found = json_string(json, path, VARIANT_PATH_BYTES) && stays_inside(path);
-        } else {
-            (void)json_skip(json);
-        }
-    }
-    variants->count += found && !full;
-}
-
-static bool read_manifest(const char *text, size_t length, variants *variants) {
-    json_reader json;
-    char key[32];
-    double schema = 0;
-    bool whole = false;
-    json_open(&json, text, length);
-    (void)json_enter(&json, '{');
-    while (json_key(&json, key, sizeof key)) {
-        if (strcmp(key, "schema") == 0) {
-            (void)json_number(&json, &schema, &whole);
-        } else if (strcmp(key, "variants") == 0) {
-            variants->count = 0;
-            (void)json_enter(&json, '[');
-            while (json_item(&json)) {
-                read_variant(&json, variants);
-            }
-        } else {
-            (void)json_skip(&json);
-        }
-    }
-    return json_close(&json) && whole && schema == MANIFEST_SCHEMA && variants->count > 0;
-}
-
-/* The first variant of the manifest that opens. Of failures, one that a library found out (a CPU
- * without a feature) says more than that of a library for another architecture. */
-static bool open_bundle(library *library, const char *folder, int threads, failure *failure) {
-    char path[PATH_MAX];
-    size_t length = 0;
-    if (snprintf(path, sizeof path, "%s/manifest.json", folder) >= (int)sizeof path) {
-        return fail(failure, "The path of the model is too long.");
-    }
-    char *text = read_file(path, MANIFEST_BYTES_MOST, &length);
-    if (text == NULL) {
-        return fail(failure, "Cannot read %s: %s; name the folder of a bundle or a libmodel.so.",
-                    path, strerror(errno));
-    }
-    variants *variants = calloc(1, sizeof *variants);
-    bool good = variants != NULL && read_manifest(text, length, variants);
-    free(text);
-    if (!good) {
-        free(variants);
-        return fail(failure,
-                    "%s is damaged or from a newer version; copy or compile the bundle again.",
-                    path);
-    }
-    bool opened = false, told = false;
-    for (int i = 0; i < variants->count && !opened; i++) {
+/* The first variant of the manifest that opens. Only what this CPU or system cannot run leads to
+ * the next: once a file is damaged, nothing of the bundle is loaded. Of failures, one that a library
+ * found out (a CPU without a feature) says more than that of the system's loader. */
+static bool open_variant(library *library, const bundle *bundle, int threads, failure *failure) {
+    bool told = false;
+    for (int i = 0; i < bundle->variant_count; i++) {
+        const bundle_variant *variant = &bundle->variants[i];
         struct failure why = {""};
         int status = 0;
-        if (snprintf(path, sizeof path, "%s/%s", folder, variants->paths[i]) >=
-            (int)sizeof path) {
+        if (ARCHITECTURE[0] != '\0' && strcmp(variant->architecture, ARCHITECTURE) != 0) {
             continue;
         }
-        opened = open_library(library, path, threads, &status, &why);
-        if (!opened && (!told || status == SHIFTEDGE_ERROR_CPU)) {
+        int descriptor = bundle_open_file(bundle, variant->library, failure);
+        if (descriptor < 0) {
+            return false;
+        }
+        if (open_checked(library, descriptor, variant->library, threads, &status, &why)) {
+            return true;
+        }
+        if (!told || status == SHIFTEDGE_ERROR_CPU) {
             *failure = why;
             told = true;
         }
     }
-    free(variants);
-    if (!opened && !told) {
-        (void)fail(failure, "The path of the model is too long.");
+    if (!told) {
+        (void)fail(failure,
+                   "%s is for %s, and this runner is for " ARCHITECTURE ": compile the model for "
+                   "this machine.",
+                   bundle->folder, bundle->variants[0].architecture);
     }
+    return false;
+}
+
+/* name: of the library in the bundle; NULL: of its variants, the first that opens. */
+static bool open_bundle(library *library, const char *folder, const char *name, int threads,
+                        failure *failure) {
+    bundle bundle;
+    bool opened = false;
+    int ignored = 0;
+    if (!bundle_open(&bundle, folder, failure)) {
+        return false;
+    }
+    if (name == NULL) {
+        opened = open_variant(library, &bundle, threads, failure);
+    } else {
+        int descriptor = bundle_open_file(&bundle, name, failure);
+        opened = descriptor >= 0 &&
+                 open_checked(library, descriptor, name, threads, &ignored, failure);
+    }
+    bundle_close(&bundle);
     return opened;
 }
 
@@ -219,8 +168,8 @@ static char *cut_name(char *path) {
     return slash + 1;
 }
 
-static bool beside_program(char *path, size_t room, failure *failure) {
-    char program[PATH_MAX];
+static bool open_beside_program(library *library, int threads, failure *failure) {
+    char program[PATH_MAX], path[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length < 0) {
         return fail(failure, "Cannot find out where this program lies (%s); use --model.",
@@ -229,27 +178,48 @@ static bool beside_program(char *path, size_t room, failure *failure) {
     program[length] = '\0';
     const char *name = cut_name(program), *variant = cut_name(program), *bin = cut_name(program);
     if (name == NULL || variant == NULL || bin == NULL ||
-        snprintf(path, room, "%s/lib/%s/libmodel.so", program, variant) >= (int)room) {
+        snprintf(path, sizeof path, "%s/lib/%s/libmodel.so", program, variant) >=
+            (int)sizeof path) {
         return fail(failure, "This program does not lie in a bundle; use --model.");
     }
     if (access(path, F_OK) != 0) {
         return fail(failure, "There is no model %s; use --model.", path);
     }
-    return true;
+    return open_bundle(library, program, path + strlen(program) + 1, threads, failure);
+}
+
+/* A library by its own path; if that is lib/<variant>/ of a bundle, as a file of the bundle. */
+static bool open_file(library *library, const char *path, int threads, failure *failure) {
+    char real[PATH_MAX], folder[PATH_MAX];
+    struct stat status;
+    int ignored = 0;
+    /* Resolved, since dlopen would look for a name without a slash in the system's folders. */
+    if (realpath(path, real) == NULL || stat(real, &status) != 0) {
+        return fail(failure, "Cannot open the model %s: %s.", path, strerror(errno));
+    }
+    if (!S_ISREG(status.st_mode)) { /* dlopen would wait for a pipe */
+        return fail(failure, "The model %s is no ordinary file; name a libmodel.so or a bundle's "
+                    "folder.", path);
+    }
+    memcpy(folder, real, sizeof folder);
+    const char *name = cut_name(folder), *variant = cut_name(folder), *lib = cut_name(folder);
+    if (name != NULL && variant != NULL && lib != NULL && strcmp(lib, "lib") == 0 &&
+        bundle_has_manifest(folder)) {
+        return open_bundle(library, folder, real + strlen(folder) + 1, threads, failure);
+    }
+    return open_library(library, real, path, threads, &ignored, failure);
 }
 
 bool library_open(library *library, const char *path, int threads, failure *failure) {
-    char beside[PATH_MAX];
     struct stat status;
-    int ignored = 0;
+    *library = (struct library){0};
     if (path == NULL) {
-        return beside_program(beside, sizeof beside, failure) &&
-               open_library(library, beside, threads, &ignored, failure);
+        return open_beside_program(library, threads, failure);
     }
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return open_bundle(library, path, threads, failure);
+        return open_bundle(library, path, NULL, threads, failure);
     }
-    return open_library(library, path, threads, &ignored, failure);
+    return open_file(library, path, threads, failure);
 }
 
 bool library_step(library *library, const uint8_t *frame, int32_t stride_bytes, float *logits,

@@ -29,7 +29,8 @@ typedef struct library {
  *     from this program, which stands in bin/<variant>/ of a bundle.
  * threads: for one step; 0: the library's default.
  *
- * A bundle's checksums are not looked at, so that the first step comes soon. On failure there is
+ * A library that lies in a bundle is loaded only if it is as the bundle's manifest says, byte for
+ * byte; beside one that lies anywhere else there is nothing to compare it with. On failure there is
  * nothing to close. */
 bool library_open(library *library, const char *path, int threads, failure *failure);
 

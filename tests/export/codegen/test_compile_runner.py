@@ -62,3 +62,23 @@ def test_events_are_those_of_the_command(runner: Path, film: Path, threads: int)
     assert ours.stdout == python.stdout
     events = [json.loads(text) for text in ours.stdout.splitlines()]
     assert len({event["label"] for event in events}) > 1
+
+
+def test_memory(runner: Path, film: Path) -> None:
+    """30 MB at most, after 600 frames. Not of ru_maxrss, which for a child counts what its parent
+    had before the exec too."""
+    line = [runner, "--model", compile_cached(GESTURES), "--size", f"{WIDTH}x{HEIGHT}"]
+    process = subprocess.Popen(
+        [str(word) for word in [*line, "--fps", RATE_HZ]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(film.read_bytes())
+    process.stdin.flush()  # a pipe holds fewer than five of them
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out
+    assert int(status.split("VmHWM:")[1].split()[0]) <= 30_000

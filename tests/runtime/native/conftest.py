@@ -7,7 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_library import FAKE, HEIGHT, LIBRARY, RUNTIME, WIDTH, Fake, Reference, build, compilers
+from fake_library import (
+    FAKE,
+    HEIGHT,
+    HERE,
+    LIBRARY,
+    RUNTIME,
+    WIDTH,
+    Fake,
+    Reference,
+    build,
+    compilers,
+)
 from numpy.typing import NDArray
 
 
@@ -37,6 +48,14 @@ def build_fake(
 def fake_path(build_fake: Callable[..., Path]) -> Path:
     """libmodel.so of the fake model."""
     return build_fake()
+
+
+@pytest.fixture(scope="session")
+def small_path(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """calm_model.c as a library of some 30 KB, of which a test can change every byte."""
+    path = tmp_path_factory.mktemp("small") / "libmodel.so"
+    flags = ["-Os", "-ffunction-sections", "-Wl,--gc-sections", "-Wl,-s"]
+    return build(compiler, path, [*RUNTIME, HERE / "calm_model.c"], *LIBRARY, *flags)
 
 
 @pytest.fixture

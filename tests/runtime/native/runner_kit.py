@@ -107,3 +107,9 @@ class Probe:
             ctypes.c_double(time_s), label.encode(), ctypes.c_double(confidence), step, out
         )
         return out.raw[:length].decode()
+
+    def sha256(self, data: bytes, piece: int, *, portable: bool) -> bytes | None:
+        """None: this CPU has no instructions for it."""
+        out = ctypes.create_string_buffer(32)
+        sizes = ctypes.c_size_t(len(data)), ctypes.c_size_t(piece)
+        return out.raw if self.library.probe_sha256(data, *sizes, portable, out) else None

@@ -7,6 +7,7 @@
 #include "decode.h"
 #include "fit.h"
 #include "output.h"
+#include "sha256.h"
 #include "spec.h"
 
 #define PROBE __attribute__((visibility("default")))
@@ -26,6 +27,9 @@ PROBE int probe_decode(const char *json, const float *logits, const double *time
  * behind them. */
 PROBE int probe_spec(const char *json, size_t length, char *sentence, size_t room);
 PROBE size_t probe_line(double time_s, const char *label, double confidence, int step, char *out);
+/* In pieces of `piece` bytes. portable: without the CPU's instructions for it; 0: it has none. */
+PROBE int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
+                       uint8_t *digest);
 
 int probe_fit(const uint8_t *frame, const char *format, int image_height, int image_width,
               int height, int width, int short_side, uint8_t *out) {
@@ -117,4 +121,18 @@ int probe_spec(const char *json, size_t length, char *sentence, size_t room) {
 
 size_t probe_line(double time_s, const char *label, double confidence, int step, char *out) {
     return output_text(out, time_s, label, confidence, step != 0);
+}
+
+int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable, uint8_t *digest) {
+    sha256 sum;
+    sha256_blocks *take = portable ? sha256_portable : sha256_instructions();
+    if (take == NULL) {
+        return 0;
+    }
+    sha256_open(&sum, take);
+    for (size_t at = 0; at < length; at += piece) {
+        sha256_update(&sum, data + at, length - at < piece ? length - at : piece);
+    }
+    sha256_close(&sum, digest);
+    return 1;
 }

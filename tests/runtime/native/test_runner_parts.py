@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +199,47 @@ def test_a_line(probe: Probe, time_s: float, label: str, confidence: float, step
     more = {"step": True} if step else {}
     expected = json.dumps({**document, **more}, ensure_ascii=False) + "\n"
     assert probe.line(time_s, label, confidence, step) == expected
+
+
+Digest = Callable[[bytes, int], bytes]
+"""(data, bytes of the pieces that it is given in) -> its SHA-256."""
+
+
+@pytest.fixture(scope="module", params=["portable", "instructions"])
+def digest(probe: Probe, request: pytest.FixtureRequest) -> Digest:
+    portable = request.param == "portable"
+    if probe.sha256(b"", 1, portable=portable) is None:
+        pytest.skip("this CPU has no instructions for SHA-256")
+    return functools.partial(probe.sha256, portable=portable)  # type: ignore[arg-type]
+
+
+def test_sha256_of_the_standard(digest: Digest) -> None:
+    """FIPS 180-4's examples, of one block, of two, and of many."""
+    for data, expected in (
+        (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (
+            b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+        ),
+        (b"a" * 10**6, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+    ):
+        assert digest(data, len(data)).hex() == expected
+
+
+def test_sha256_of_every_length(digest: Digest) -> None:
+    """Whatever pieces it comes in."""
+    data = noise(520)
+    for length in range(len(data)):
+        expected = hashlib.sha256(data[:length]).digest()
+        for piece in (1, 63, 64, 65, 520):
+            assert digest(data[:length], piece) == expected, (length, piece)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 20), st.integers(1, 1 << 17), st.integers(0, 99))
+def test_sha256_of_anything(digest: Digest, length: int, piece: int, seed: int) -> None:
+    data = noise(length, seed)
+    assert digest(data, piece) == hashlib.sha256(data).digest()
 
 
 def python_reads(text: bytes) -> bool:
