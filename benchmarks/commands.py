@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
@@ -28,7 +29,12 @@ examples:
   shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
+<<<<<<< HEAD
   shiftedge bench --target rpi4 --emulate my.onnx    instructions, and cycles by a model
+=======
+  shiftedge bench --target rpi4 --emulate my.onnx    instructions of a step on an emulated board
+  shiftedge bench complexity                         the TSM paper's networks: their cost, counted
+>>>>>>> 0b12fdcb33a22960cae41e124415a05dd0f5d02d
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
 own, on the same frames, after their logits and states have been compared with a reference. The
@@ -173,6 +179,7 @@ def add_commands(commands: Any) -> None:
         "no times",
     )
     bench.set_defaults(handler=_bench, usage_error=bench.error)
+    add_complexity(bench)
 
 
 def _bench(options: argparse.Namespace) -> int:

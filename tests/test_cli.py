@@ -26,7 +26,10 @@ def sentence(capsys) -> str:
     return lines[-1]
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("models", "fetch")])
+SECOND_WORDS = (("models", "fetch"), ("bench", "complexity"))
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), *SECOND_WORDS])
 def test_help_has_text_and_costs_no_heavy_import(command):
     script = (
         "import sys\n"

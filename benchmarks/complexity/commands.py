@@ -1,0 +1,125 @@
+"""The command ``bench complexity``: the paper's table of costs, recomputed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shiftedge.runtime.commands import positive
+from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.extras import require
+
+__all__ = ["WORD", "add_command"]
+
+WORD = "complexity"
+EXAMPLES = """\
+examples:
+  shiftedge bench complexity                         counts and times, a minute or so
+  shiftedge bench complexity --no-latency            counts alone, in seconds
+  shiftedge bench complexity --threads 2 --json costs.json
+  shiftedge bench complexity --no-latency --markdown > table.md
+
+TSN, TSM (offline with 8 and 16 frames, and online), I3D-ResNet-50 and a 3-D ResNet-50, from
+definitions of ours with random weights: parameters, multiply-adds, memory traffic and time of one
+prediction and per frame, beside the figures of the TSM paper (arXiv 1811.08383), and what an online
+step saves over running an 8-frame window again at every frame. Accuracies are quoted, not measured.
+Needs torch:  pip install 'shiftedge[export]'
+"""
+SMALLEST = 32
+"""Pixels a side: the last stage of a ResNet then has one."""
+
+
+def add_command(bench: argparse.ArgumentParser) -> None:
+    """Let ``bench`` hand over to a parser of its own when its first word is ``complexity``.
+
+    argparse cannot have both an optional positional, which is bench's model, and sub-parsers.
+    A model file of that name is given as ./complexity.
+    """
+    complexity = argparse.ArgumentParser(
+        prog=f"{bench.prog} {WORD}",
+        description="What the networks of the TSM paper cost, counted and measured here.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    complexity.add_argument(
+        "--size",
+        type=positive,
+        default=224,
+        metavar="PIXELS",
+        help="frames of so many pixels a side (default: %(default)s, the paper's)",
+    )
+    complexity.add_argument(
+        "--threads", type=positive, default=1, metavar="N", help="of torch (default: %(default)s)"
+    )
+    complexity.add_argument(
+        "--repeat",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="times that each network is timed, in turns (default: %(default)s)",
+    )
+    complexity.add_argument("--no-latency", action="store_true", help="count, and time nothing")
+    complexity.add_argument(
+        "--json", metavar="FILE", help="write all figures there; - is stdout, without the tables"
+    )
+    complexity.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    complexity.set_defaults(handler=_run, usage_error=complexity.error)
+    parse_bench = bench.parse_known_args
+
+    def parse(args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        if args and args[0] == WORD:
+            return complexity.parse_known_args(args[1:], namespace)
+        return parse_bench(args, namespace)
+
+    bench.parse_known_args = parse  # type: ignore[method-assign,assignment]
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.size < SMALLEST:
+        options.usage_error(f"--size {options.size} is below {SMALLEST}, the smallest for a ResNet")
+    if options.json == "-" and options.markdown:
+        options.usage_error("--json - and --markdown both want stdout: give --json a file")
+    if options.json not in (None, "-") and not Path(options.json).resolve().parent.is_dir():
+        raise OutputError(f"Cannot write {options.json}: its folder does not exist.")
+    require("torch")  # a sentence with the pip line where it is missing
+    from shiftedge.benchmarks.complexity import report
+    from shiftedge.benchmarks.complexity.count import cost
+    from shiftedge.benchmarks.complexity.latency import Rounds, measure
+    from shiftedge.benchmarks.complexity.nets import CONTENDERS
+
+    costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+    times: dict[str, Rounds] = {}
+    interrupted = False
+    if not options.no_latency:
+        timed = [contender for contender in CONTENDERS if contender.timed]
+        times, interrupted = measure(
+            timed, options.size, threads=options.threads, rounds=options.repeat
+        )
+    settings = report.Settings(
+        options.size, options.threads, 0 if options.no_latency else options.repeat
+    )
+    found = report.document(costs, times, settings, interrupted=interrupted)
+    if options.json not in (None, "-"):
+        _write(Path(options.json), found)
+    if options.json == "-":
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif options.markdown:
+        print(report.markdown(found), end="")
+    else:
+        report.print_report(found)
+    if interrupted:
+        print("shiftedge: interrupted; times are of the rounds until then", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    from shiftedge.runtime.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        text = json.dumps(found, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")

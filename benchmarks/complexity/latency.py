@@ -1,0 +1,112 @@
+"""How long predictions take here, in torch, all in turns.
+
+Torch in eager mode for every network: no engine of ours, so that a 3-D network and an online step
+are measured by the same means. The compiled step is several times quicker than torch's
+(``shiftedge bench``); no 3-D network can be compiled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from shiftedge.benchmarks.complexity.nets import WINDOW, Contender
+from shiftedge.benchmarks.counter import counter
+from shiftedge.export.models import StreamingModel
+
+__all__ = ["Rounds", "Time", "measure"]
+
+
+class Time(NamedTuple):
+    """Of one prediction, in nanoseconds."""
+
+    wall: int
+    cpu: int
+    """That this process had a processor, summed over its threads: what others do beside it is not
+    in it, so on a busy machine it tells more than the wall clock."""
+
+
+Rounds = list[list[Time]]
+"""Times of each round."""
+
+
+def measure(
+    contenders: Sequence[Contender], size: int, *, threads: int, rounds: int
+) -> tuple[dict[str, Rounds], bool]:
+    """Time all contenders: each once in every round, in an order that turns with the rounds.
+
+    Online steps, which are short, are taken :data:`~shiftedge.benchmarks.complexity.nets.WINDOW`
+    times in a round, one after another with the states carried on, and timed one by one. Each
+    contender runs once beforehand.
+
+    Args:
+        contenders: what to time.
+        size: pixels a side.
+        threads: of torch; the process's number is put back at the end.
+        rounds: how often.
+
+    Returns:
+        Key -> times; and whether Ctrl-C ended it early, which leaves fewer rounds.
+    """
+    timed: dict[str, Rounds] = {contender.key: [] for contender in contenders}
+    with _threads(threads), torch.inference_mode():
+        try:
+            total = len(contenders) * (rounds + 1)
+            with counter("measuring", total, "predictions") as advance:
+                turns: list[Callable[[], list[Time]]] = []
+                for contender in contenders:
+                    turns.append(_turn(contender, size))
+                    turns[-1]()
+                    advance(1)
+                for index in range(rounds):
+                    for offset in range(len(contenders)):
+                        chosen = (index + offset) % len(contenders)
+                        timed[contenders[chosen].key].append(turns[chosen]())
+                        advance(1)
+        except KeyboardInterrupt:
+            return timed, True
+    return timed, False
+
+
+def _turn(contender: Contender, size: int) -> Callable[[], list[Time]]:
+    """A function that makes a contender's predictions of one round and gives their times."""
+    net = contender.build()
+    image, *states = contender.inputs(net, size)
+
+    def clip() -> list[Time]:
+        begin = _now()
+        net(image)
+        return [_since(begin)]
+
+    def steps() -> list[Time]:
+        times, held = [], states
+        for _ in range(WINDOW):
+            begin = _now()
+            _, *held = net(image, *held)
+            times.append(_since(begin))
+        return times
+
+    return steps if isinstance(net, StreamingModel) else clip
+
+
+def _now() -> Time:
+    return Time(time.perf_counter_ns(), time.process_time_ns())
+
+
+def _since(begin: Time) -> Time:
+    now = _now()
+    return Time(now.wall - begin.wall, now.cpu - begin.cpu)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,186 @@
+"""The networks that are compared, each as a module that makes one prediction from its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shiftedge.benchmarks.complexity.i3d import i3d_resnet50
+from shiftedge.benchmarks.complexity.resnet3d import resnet3d_50
+from shiftedge.export.models import (
+    StreamingModel,
+    TemporalShift,
+    tsm_mobilenet_v2,
+    tsm_resnet50,
+)
+
+__all__ = ["CONTENDERS", "WINDOW", "Contender", "Segments", "find", "without_shift"]
+
+KINETICS_CLASSES = 400
+"""The paper's 24.3 M and 28.0 M parameters are those of heads for Kinetics-400; with the 174
+classes of Something-Something both are 0.46 M smaller."""
+JESTER_CLASSES = 27
+WINDOW = 8
+"""Frames of the offline models, as most of the paper's."""
+
+
+class Segments(nn.Module):
+    """A 2-D network over the frames of one clip; its prediction is the mean of their logits.
+
+    TSN's consensus over segments (Wang et al., arXiv 1608.00859), which offline TSM keeps.
+
+    Args:
+        net: over single frames; its shifts, if it has any, are run two-way.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.model = StreamingModel(net)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Map a clip (N, T, 3, H, W) to logits (N, classes)."""
+        return torch.mean(self.model.clip(clip, two_way=True), dim=1)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table."""
+
+    key: str
+    label: str
+    """For people: network and how it is run."""
+    frames: int
+    """New frames that go into one prediction: those of the clip, or 1 online."""
+    classes: int
+    layout: str
+    """Of the input: "frames" (N, T, 3, H, W), "volume" (N, 3, T, H, W) or "online"."""
+    make: Callable[[int], nn.Module]
+    """classes -> module."""
+    timed: bool = True
+    """Whether its latency is measured too."""
+
+    def build(self, device: str = "cpu", *, seed: int = 0) -> nn.Module:
+        """The module in evaluation mode, with random weights."""
+        torch.manual_seed(seed)
+        with torch.device(device):
+            return self.make(self.classes).eval()
+
+    def inputs(self, net: nn.Module, size: int) -> tuple[Tensor, ...]:
+        """Random inputs of one prediction, on the module's device.
+
+        Args:
+            net: of :meth:`build`.
+            size: pixels a side.
+        """
+        device = next(net.parameters()).device
+        shape = {
+            "frames": (1, self.frames, 3, size, size),
+            "volume": (1, 3, self.frames, size, size),
+            "online": (1, 3, size, size),
+        }[self.layout]
+        image = torch.randn(shape, device=device)
+        if isinstance(net, StreamingModel):
+            return (image, *net.initial_states(size, size))
+        return (image,)
+
+
+def without_shift(net: nn.Module) -> nn.Module:
+    """Take the shifts out of ``net``, in place: the plain 2-D network. Returns ``net``."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, TemporalShift):
+                setattr(parent, name, nn.Identity() if child.net is None else child.net)
+    return net
+
+
+CONTENDERS = (
+    Contender(
+        "tsn-resnet50-8",
+        "TSN ResNet-50, no shift",
+        WINDOW,
+        KINETICS_CLASSES,
+        "frames",
+        lambda classes: Segments(without_shift(tsm_resnet50(classes))),
+    ),
+    Contender(
+        "tsm-resnet50-8",
+        "TSM ResNet-50, offline",
+        WINDOW,
+        KINETICS_CLASSES,
+        "frames",
+        lambda classes: Segments(tsm_resnet50(classes)),
+    ),
+    Contender(
+        "tsm-resnet50-online",
+        "TSM ResNet-50, online",
+        1,
+        KINETICS_CLASSES,
+        "online",
+        lambda classes: StreamingModel(tsm_resnet50(classes)),
+    ),
+    Contender(
+        "tsm-resnet50-16",
+        "TSM ResNet-50, offline",
+        16,
+        KINETICS_CLASSES,
+        "frames",
+        lambda classes: Segments(tsm_resnet50(classes)),
+    ),
+    Contender(
+        "i3d-resnet50-32",
+        "I3D ResNet-50, res5 at 1/16",
+        32,
+        KINETICS_CLASSES,
+        "volume",
+        lambda classes: i3d_resnet50(classes, last_stride=1),
+    ),
+    Contender(
+        "i3d-resnet50-32-strided",
+        "I3D ResNet-50, res5 at 1/32",
+        32,
+        KINETICS_CLASSES,
+        "volume",
+        i3d_resnet50,
+        timed=False,
+    ),
+    Contender(
+        "resnet3d-50-16",
+        "3-D ResNet-50 (Hara et al.)",
+        16,
+        KINETICS_CLASSES,
+        "volume",
+        resnet3d_50,
+    ),
+    Contender(
+        "tsm-mobilenetv2-8",
+        "TSM MobileNetV2, offline",
+        WINDOW,
+        JESTER_CLASSES,
+        "frames",
+        lambda classes: Segments(tsm_mobilenet_v2(classes)),
+    ),
+    Contender(
+        "tsm-mobilenetv2-online",
+        "TSM MobileNetV2, online",
+        1,
+        JESTER_CLASSES,
+        "online",
+        lambda classes: StreamingModel(tsm_mobilenet_v2(classes)),
+    ),
+)
+"""In the order of the table; a network's step follows its window, to be timed beside it."""
+
+
+def find(key: str) -> Contender:
+    """The contender of a key.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for contender in CONTENDERS:
+        if contender.key == key:
+            return contender
+    raise KeyError(key)
