@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
+from shiftedge.runtime.extras import require
 
 if TYPE_CHECKING:
     from shiftedge.benchmarks.entry import Candidate
@@ -142,6 +143,9 @@ def add_commands(commands: Any) -> None:
         "--markdown", type=Path, metavar="FILE", help="write the table there, for a README"
     )
     bench.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with tables and plots there"
+    )
+    bench.add_argument(
         "--target",
         metavar="NAME",
         help="with --emulate: the board, of `shiftedge compile --list-targets` (default: a "
@@ -177,6 +181,9 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
     _check_writable(options.json)
     _check_writable(options.markdown)
+    _check_writable(options.html)
+    if options.html is not None:
+        require("matplotlib")
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         candidates, bundle = _candidates(options.engines, onnx, bundle)
         settings = Settings(
@@ -205,6 +212,10 @@ def _bench(options: argparse.Namespace) -> int:
             _write(Path(options.json), _as_json(report))
     if options.markdown is not None:
         _write(options.markdown, markdown(report))
+    if options.html is not None:
+        from shiftedge.benchmarks.html import page
+
+        _write(options.html, page(report))
     return _status(report)
 
 
