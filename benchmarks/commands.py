@@ -16,6 +16,7 @@ from shiftedge.benchmarks.complexity.commands import add_command as add_complexi
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
+from shiftedge.runtime.extras import require
 
 if TYPE_CHECKING:
     from shiftedge.benchmarks.entry import Candidate
@@ -29,12 +30,8 @@ examples:
   shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
-<<<<<<< HEAD
   shiftedge bench --target rpi4 --emulate my.onnx    instructions, and cycles by a model
-=======
-  shiftedge bench --target rpi4 --emulate my.onnx    instructions of a step on an emulated board
   shiftedge bench complexity                         the TSM paper's networks: their cost, counted
->>>>>>> 0b12fdcb33a22960cae41e124415a05dd0f5d02d
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
 own, on the same frames, after their logits and states have been compared with a reference. The
@@ -167,6 +164,9 @@ def add_commands(commands: Any) -> None:
         "--markdown", type=Path, metavar="FILE", help="write the table there, for a README"
     )
     bench.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with tables and plots there"
+    )
+    bench.add_argument(
         "--target",
         metavar="NAME",
         help="with --emulate: the board, of `shiftedge compile --list-targets` (default: a "
@@ -205,6 +205,9 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
     _check_writable(options.json)
     _check_writable(options.markdown)
+    _check_writable(options.html)
+    if options.html is not None:
+        require("matplotlib")
     baseline = None if options.compare is None else read_baseline(options.compare)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         candidates, bundle = _candidates(options.engines, onnx, bundle)
@@ -241,6 +244,10 @@ def _bench(options: argparse.Namespace) -> int:
             _write(Path(options.json), _as_json(report))
     if options.markdown is not None:
         _write(options.markdown, markdown(report))
+    if options.html is not None:
+        from shiftedge.benchmarks.html import page
+
+        _write(options.html, page(report))
     if comparison is None:
         return _status(report)
     if options.json != "-":

@@ -12,6 +12,7 @@ __all__ = ["EXTRA_OF", "require"]
 EXTRA_OF = {
     "cryptography": "signing",
     "cv2": "camera",
+    "matplotlib": "plots",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxruntime": "onnx",
