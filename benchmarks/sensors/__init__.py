@@ -1,10 +1,22 @@
-"""What a board tells of its clocks, temperatures, throttling and energy while it is measured.
+"""What a board tells of itself: clocks, governor, temperature, throttling, energy.
 
-Boards differ in what they have; what one lacks is None with a reason, never 0.
+``find_sensors()`` looks once; ``.sample()`` reads everything at one moment, between turns;
+``.energy_meter()`` counts joules from its ``start()`` to its ``stop()``, around a turn. Nothing
+here raises into a benchmark: what cannot be read is None with a reason, never 0.
 """
 
-from shiftedge.benchmarks.sensors.base import EnergyMeter, NoSensor
-from shiftedge.benchmarks.sensors.suite import Sensors, find_sensors
-from shiftedge.benchmarks.sensors.wording import describe, throttled_since
+from shiftedge.benchmarks.sensors.base import NO_SENSOR, Energy, EnergyMeter, NoSensor
+from shiftedge.benchmarks.sensors.board import Sensors, find_sensors
+from shiftedge.benchmarks.sensors.describe import describe
+from shiftedge.benchmarks.sensors.throttling import throttled_between
 
-__all__ = ["EnergyMeter", "NoSensor", "Sensors", "describe", "find_sensors", "throttled_since"]
+__all__ = [
+    "NO_SENSOR",
+    "Energy",
+    "EnergyMeter",
+    "NoSensor",
+    "Sensors",
+    "describe",
+    "find_sensors",
+    "throttled_between",
+]

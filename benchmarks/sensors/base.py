@@ -1,122 +1,170 @@
-"""What a sensor is: something that gives a value, or says in words why it has none.
+"""What a sensor is: a gauge that is read at one moment, or a meter that counts energy meanwhile.
 
-Nothing here raises for what a board lacks or for what its files hold: a benchmark goes on without
-the figure, and the reason stands where the figure would.
+Inside this package a sensor that cannot be read raises :class:`SensorError`, whose text is a
+reason for people. It goes no further than :class:`~shiftedge.benchmarks.sensors.board.Sensors` and
+the meters: a benchmark gets None and the reason, never an exception and never a 0 that was not
+measured.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["EnergyMeter", "Files", "Gauge", "NoSensor", "best_reason", "shown"]
+from shiftedge.runtime.errors import ShiftedgeError
+
+__all__ = [
+    "NO_SENSOR",
+    "Energy",
+    "EnergyMeter",
+    "Gauge",
+    "MissingSensorError",
+    "NoGauge",
+    "NoPermissionError",
+    "NoSensor",
+    "SensorError",
+    "attempt",
+    "readable",
+]
 
 T = TypeVar("T")
 
-FILE_BYTES = 65536
-"""Of a file, at most; those of sysfs are a page at most."""
-INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+NO_SENSOR = "no sensor"
+"""The reason where a board has nothing to read."""
+
+
+class SensorError(ShiftedgeError):
+    """A sensor gave no value; the text says why."""
+
+
+class MissingSensorError(SensorError):
+    """The board has no such sensor, or no longer."""
+
+    def __init__(self, reason: str = NO_SENSOR) -> None:
+        super().__init__(reason)
+
+
+class NoPermissionError(SensorError):
+    """There is one, for others to read."""
+
+
+def attempt(read: Callable[[], T]) -> T | SensorError:
+    """What ``read`` gives, or why it gives nothing. Whatever is wrong with a sensor, it must not
+    cost the measurement, so this catches faults of this package's too."""
+    try:
+        return read()
+    except SensorError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - see above
+        return SensorError(f"reading the sensor failed ({type(error).__name__}: {error})")
+
+
+def readable(reads: Iterable[Callable[[], T]]) -> list[T]:
+    """The values of those that give one.
+
+    Raises:
+        SensorError: none does; the last one's reason.
+    """
+    found = [attempt(read) for read in reads]
+    values = [value for value in found if not isinstance(value, SensorError)]
+    failures = [value for value in found if isinstance(value, SensorError)]
+    if not values:
+        raise failures[-1] if failures else MissingSensorError()
+    return values
+
+
+class Gauge(ABC):
+    """One quantity, read at one moment."""
+
+    source: str
+    """Where it is read, for the record."""
+
+    @abstractmethod
+    def read(self) -> Any:
+        """The value as a plain JSON type.
+
+        Raises:
+            SensorError: there is none.
+        """
+
+
+class NoGauge(Gauge):
+    """Stands for a sensor that the board does not have, or that nobody may read."""
+
+    def __init__(self, reason: str = NO_SENSOR) -> None:
+        self.source = reason
+        self.reason = reason
+
+    def read(self) -> Any:
+        raise SensorError(self.reason)
 
 
 @dataclass(frozen=True)
-class NoSensor:
-    """There is no value.
+class Energy:
+    """What a meter counted between its start and its stop.
 
-    Args:
-        reason: for people, without a full stop.
-        present: the board has the sensor, but it cannot be read; then the reason is worth more
-            than those of sensors that other boards have.
+    ``joules`` is None where it could not count, and ``reason`` says why.
     """
 
-    reason: str
-    present: bool = False
+    joules: float | None
+    seconds: float
+    reason: str | None = None
 
+    @property
+    def watts(self) -> float | None:
+        """The mean power; None without energy or without time."""
+        return None if self.joules is None or self.seconds <= 0 else self.joules / self.seconds
 
-class Gauge(ABC, Generic[T]):
-    """What can be read at any moment."""
+    def joules_per_frame(self, frames: int) -> float | None:
+        """Joules for each of ``frames``; None without energy or without frames."""
+        return None if self.joules is None or frames < 1 else self.joules / frames
 
-    @abstractmethod
-    def read(self) -> T | NoSensor:
-        """The value now, in the unit that the gauge's class names."""
+    def to_dict(self) -> dict[str, float | str | None]:
+        """Plain JSON types: joules, seconds, watts, reason."""
+        return {
+            "joules": self.joules,
+            "seconds": self.seconds,
+            "watts": self.watts,
+            "reason": self.reason,
+        }
 
 
 class EnergyMeter(ABC):
-    """Energy between two moments. One meter can be started again and again.
+    """Counts the energy drawn from :meth:`start` to :meth:`stop`, again and again."""
 
-    Args:
-        scope: what the energy is that of, for people: figures of different scopes are not alike.
-    """
-
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
+    name: str
+    """Of the sensor."""
+    scope: str
+    """What draws the energy that it counts, for people: "the whole board", "CPU package"."""
+    reason: str | None = None
+    """Why it counts nothing; None for a meter that counts."""
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to count; what was begun before is forgotten."""
+        """Begin to count. A count that was begun and not stopped is dropped."""
 
     @abstractmethod
-    def stop(self) -> float | NoSensor:
-        """Joules since the start, more than 0; the meter is at rest then."""
+    def stop(self) -> Energy:
+        """What was drawn since :meth:`start`. A sensor that failed meanwhile is the reason in it.
+
+        Raises:
+            RuntimeError: it was not started.
+        """
 
 
-class Files:
-    """Small text files below a root: ``/``, or a folder that a test has made.
+class NoSensor(EnergyMeter):
+    """A meter that counts nothing, for boards without one: every stop gives the reason."""
 
-    Paths are relative to the root, without a leading slash.
-    """
+    name = NO_SENSOR
+    scope = "nothing"
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
+    def __init__(self, reason: str = NO_SENSOR) -> None:
+        self.reason: str = reason
 
-    def match(self, pattern: str) -> list[str]:
-        """Paths that fit a glob, with ``zone2`` before ``zone10``; none where it cannot look."""
-        try:
-            found = [path.relative_to(self._root).as_posix() for path in self._root.glob(pattern)]
-        except (OSError, ValueError):
-            return []
-        return sorted(found, key=_by_number)
+    def start(self) -> None:
+        pass
 
-    def text(self, path: str) -> str | NoSensor:
-        """A file's text without white space and NULs around it; never empty."""
-        try:
-            with open(self._root / path, "rb") as file:
-                content = file.read(FILE_BYTES)
-        except FileNotFoundError:
-            return NoSensor(f"there is no /{path}")
-        except PermissionError:
-            return NoSensor(f"no permission to read /{path}", present=True)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            return NoSensor(f"/{path} cannot be read: {reason}", present=True)
-        text = content.decode(errors="replace").strip("\0 \t\r\n")
-        return text or NoSensor(f"/{path} is empty", present=True)
-
-    def integer(self, path: str) -> int | NoSensor:
-        """A file's whole number."""
-        text = self.text(path)
-        if isinstance(text, NoSensor):
-            return text
-        if INTEGER.fullmatch(text) is None:
-            return NoSensor(f"/{path} holds {shown(text)}, not a whole number", present=True)
-        return int(text)
-
-
-def shown(text: str) -> str:
-    """Foreign text as it may stand in a reason: short, one line, in quotes."""
-    return repr(text if len(text) <= 40 else text[:40] + "...")
-
-
-def best_reason(missing: list[NoSensor]) -> NoSensor:
-    """Of several that might have given the value: those that the board has, else all."""
-    told = [each for each in missing if each.present] or missing
-    reasons = dict.fromkeys(each.reason for each in told)
-    return NoSensor("; ".join(reasons), present=any(each.present for each in told))
-
-
-def _by_number(path: str) -> list[tuple[int, str]]:
-    """Key that sorts runs of digits by their value."""
-    parts = re.split(r"([0-9]+)", path)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    def stop(self) -> Energy:
+        return Energy(None, 0.0, self.reason)

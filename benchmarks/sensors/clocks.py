@@ -1,108 +1,109 @@
-"""Clocks of CPU and GPU, and who sets them.
+"""Clocks of CPU and GPU, and the CPU's governor.
 
-Sources:
-    https://docs.kernel.org/admin-guide/pm/cpufreq.html (kHz)
-    https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-class-devfreq (Hz)
-    Jetson Linux Developer Guide, "GPU 3D Frequency Scaling": the GPU's devfreq device
+Sources: https://docs.kernel.org/admin-guide/pm/cpufreq.html ("Policy Interface in sysfs"):
+``scaling_cur_freq``, kHz, "current frequency of all of the CPUs belonging to this policy", which on
+most drivers is what was last asked for and need not be what the hardware does; drivers that do not
+know say ``<unknown>``. ``scaling_governor``: its name.
+https://docs.kernel.org/driver-api/devfreq.html and Documentation/ABI/testing/sysfs-class-devfreq:
+``cur_freq``, Hz. NVIDIA's names of the GPU below /sys/class/devfreq: ``57000000.gpu`` (Nano),
+``17000000.gp10b`` (TX2), ``17000000.gv11b`` (Xavier), ``17000000.ga10b`` or ``17000000.gpu``
+(Orin).
+
+A clock of a virtual machine in /proc/cpuinfo is a constant, and so no reading: it is not used.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Collection, Sequence
+from functools import partial
 
-from shiftedge.benchmarks.sensors.base import Files, Gauge, NoSensor, best_reason, shown
+from shiftedge.benchmarks.sensors.base import Gauge, NoGauge, SensorError, readable
+from shiftedge.benchmarks.sensors.files import Files
 
-__all__ = ["CpuClocks", "Governor", "GpuClock", "usable"]
+__all__ = [
+    "CpuClock",
+    "Governor",
+    "GpuClock",
+    "find_cpu_clock",
+    "find_governor",
+    "find_gpu_clock",
+]
 
-CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq/{}"
-DEVFREQ = "sys/class/devfreq/*/cur_freq"
-# 57000000.gpu (Nano), 17000000.gp10b (TX2), .gv11b (Xavier), .ga10b or .gpu (Orin), and
-# gpu-gpc-0 (Thor)
-GPU = re.compile(r"\.(gpu|gm20b|gp10b|gv11b|ga10b)$|^gpu")
-
-
-def usable() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    try:
-        return sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return list(range(os.cpu_count() or 1))
+CPUFREQ = "sys/devices/system/cpu/cpu{core}/cpufreq/{name}"
+GPU_NAMES = ("gpu", "gp10b", "gv11b", "ga10b")
+"""How the name of a GPU's devfreq device ends, after its address."""
 
 
-class CpuClocks(Gauge[dict[str, float]]):
-    """MHz over the cores: ``min``, ``mean``, ``max``. Cores that are off do not count.
+class CpuClock(Gauge):
+    """``{"mean", "min", "max"}`` over the cores, MHz. Cores that went offline are left out."""
 
-    Args:
-        cores: by their numbers.
-    """
+    source = "cpufreq"
 
-    def __init__(self, files: Files, cores: Sequence[int]) -> None:
+    def __init__(self, files: Files, names: Sequence[str]) -> None:
         self._files = files
-        self._cores = cores
+        self._names = names
 
-    def read(self) -> dict[str, float] | NoSensor:
-        values, missing = [], []
-        for core in self._cores:
-            khz = self._files.integer(CPUFREQ.format(core, "scaling_cur_freq"))
-            if isinstance(khz, NoSensor):
-                missing.append(khz)
-            elif khz > 0:
-                values.append(khz / 1e3)
-            else:
-                missing.append(NoSensor(f"cpufreq tells {khz} kHz of core {core}", present=True))
-        if values:
-            mean = sum(values) / len(values)
-            return {"min": min(values), "mean": round(mean, 1), "max": max(values)}
-        return _no_cpufreq(missing)
+    def read(self) -> dict[str, float]:
+        khz = readable(partial(_positive, self._files, name) for name in self._names)
+        mhz = [value / 1e3 for value in khz]
+        return {"mean": statistics.fmean(mhz), "min": min(mhz), "max": max(mhz)}
 
 
-class Governor(Gauge[str]):
-    """The name of cpufreq's governor; several, with commas, where cores differ.
+class Governor(Gauge):
+    """The governor's name; those of all cores, with commas, where they differ."""
 
-    Args:
-        cores: by their numbers.
-    """
+    source = "cpufreq"
 
-    def __init__(self, files: Files, cores: Sequence[int]) -> None:
+    def __init__(self, files: Files, names: Sequence[str]) -> None:
         self._files = files
-        self._cores = cores
+        self._names = names
 
-    def read(self) -> str | NoSensor:
-        read = [self._files.text(CPUFREQ.format(n, "scaling_governor")) for n in self._cores]
-        names, missing = set(), []
-        for name in read:
-            if isinstance(name, NoSensor):
-                missing.append(name)
-            elif re.fullmatch(r"\w{1,32}", name):
-                names.add(name)
-            else:
-                missing.append(NoSensor(f"cpufreq tells {shown(name)}", present=True))
-        return ", ".join(sorted(names)) if names else _no_cpufreq(missing)
+    def read(self) -> str:
+        names = readable(partial(self._files.text, name) for name in self._names)
+        return ", ".join(dict.fromkeys(name[:40] for name in names))
 
 
-class GpuClock(Gauge[float]):
-    """MHz of a Jetson's GPU."""
+class GpuClock(Gauge):
+    """The GPU's clock, MHz."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, name: str) -> None:
         self._files = files
+        self._name = name
+        self.source = f"/{name}"
 
-    def read(self) -> float | NoSensor:
-        for path in self._files.match(DEVFREQ):
-            device = path.split("/")[-2]
-            if GPU.search(device) is None:
-                continue
-            hertz = self._files.integer(path)
-            if isinstance(hertz, NoSensor):
-                return hertz
-            if hertz > 0:
-                return hertz / 1e6
-            return NoSensor(f"the GPU {device} tells {hertz} Hz: it is off", present=True)
-        return NoSensor("there is no GPU in /sys/class/devfreq")
+    def read(self) -> float:
+        return _positive(self._files, self._name) / 1e6
 
 
-def _no_cpufreq(missing: list[NoSensor]) -> NoSensor:
-    if any(each.present for each in missing):
-        return best_reason(missing)
-    return NoSensor("there is no cpufreq: the clock is fixed, or a host's")
+def find_cpu_clock(files: Files, cores: Collection[int]) -> Gauge:
+    """Of the cores that are given."""
+    names = _of_cores(files, cores, "scaling_cur_freq")
+    return CpuClock(files, names) if names else NoGauge()
+
+
+def find_governor(files: Files, cores: Collection[int]) -> Gauge:
+    """Of the cores that are given."""
+    names = _of_cores(files, cores, "scaling_governor")
+    return Governor(files, names) if names else NoGauge()
+
+
+def find_gpu_clock(files: Files) -> Gauge:
+    """Of the first GPU that has one."""
+    for name in files.glob("sys/class/devfreq/*/cur_freq"):
+        device = name.split("/")[-2]
+        if device.rpartition(".")[2] in GPU_NAMES:
+            return GpuClock(files, name)
+    return NoGauge()
+
+
+def _of_cores(files: Files, cores: Collection[int], name: str) -> list[str]:
+    paths = [CPUFREQ.format(core=core, name=name) for core in sorted(cores)]
+    return [path for path in paths if files.has(path)]
+
+
+def _positive(files: Files, name: str) -> int:
+    number = files.number(name)
+    if number <= 0:
+        raise SensorError(f"/{name} says {number}: it is switched off")
+    return number

@@ -1,114 +1,74 @@
-"""Power of Jetson boards: the INA3221 monitors, through hwmon or the older IIO driver.
+"""Power of Jetson boards: the INA3221 at the board's input.
 
-Sources:
-    https://docs.kernel.org/hwmon/ina3221.html
-    Jetson Linux Developer Guide, "Software-Based Power Consumption Modeling": JetPack 5 and later
-    (https://docs.nvidia.com/jetson/archives/r35.4.1/DeveloperGuide/text/SD/
-    PlatformPowerAndPerformance.html), and JetPack 4 with its ``ina3221x`` driver
-    (https://docs.nvidia.com/jetson/l4t/, power_management_nano and power_management_jetson_xavier)
+Sources: https://docs.kernel.org/hwmon/ina3221.html: ``in[123]_label``, ``in[123]_input`` bus
+voltage in mV, ``curr[123]_input`` in mA. NVIDIA Jetson Linux Developer Guide, "Platform Power and
+Performance", "Software-Based Power Consumption Modeling": the same files below
+/sys/bus/i2c/drivers/ina3221/<address>/hwmon/hwmon<n>, and which rails a board has. Up to JetPack
+4.6 (L4T 32): /sys/bus/i2c/drivers/ina3221x/<address>/iio:device<n>/ with ``rail_name_<n>`` and
+``in_power<n>_input`` in mW; `"Power Management for Jetson Nano"
+<https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-3261/>`_.
+
+Only a rail that feeds the whole module is used: POM_5V_IN of the Nano, VDD_IN of TX2, Xavier NX,
+Orin NX and Orin Nano. Boards without one, as AGX Orin, have several rails, some of which feed
+others; adding them up would be a guess, so there the reason names them.
+
+The chip averages over milliseconds and is read ten times a second: power that comes and goes with
+each frame is right on average over a second or more, not within one frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
-from shiftedge.benchmarks.sensors.base import EnergyMeter, Files, NoSensor
-from shiftedge.benchmarks.sensors.sampling import PowerMeter
+from shiftedge.benchmarks.sensors.base import EnergyMeter, SensorError
+from shiftedge.benchmarks.sensors.files import Files
+from shiftedge.benchmarks.sensors.sampling import PowerIntegral, SampledMeter
 
-__all__ = ["Watts", "find_ina3221", "hwmon_rails", "iio_rails"]
+__all__ = ["find_ina3221"]
 
-Watts = Callable[[], "float | NoSensor"]
+PERIOD_S = 0.1
+WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "5V_IN")
+"""Rails that feed everything on the module."""
+HWMON = "sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[1-3]_label"
+IIO = "sys/bus/i2c/drivers/ina3221*/*/iio?device*/rail_name_[0-2]"
 
-HWMON = "sys/class/hwmon/hwmon*/name"
-IIO = "sys/bus/iio/devices/iio:device*/rail_name_[0-9]"
-IIO_BY_DRIVER = "sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_[0-9]"
-INTERVAL_S = 0.1
-WHOLE = ("VDD_IN", "POM_5V_IN")
-"""What flows into the whole board or module: Orin Nano and NX, Xavier NX, TX1, TX2; Nano."""
-SUMS = (
-    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin; its fourth rail comes from the third
-    ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
-)
-"""Boards without such a rail: those that together are the module's."""
+Watts = Callable[[], float]
 
 
-def find_ina3221(files: Files) -> EnergyMeter | NoSensor:
-    """The meter of the whole board, or of the rails that make up the module."""
-    rails = hwmon_rails(files) or iio_rails(files)
+def find_ina3221(files: Files) -> EnergyMeter | None:
+    """The meter of the whole board; None where there is no INA3221.
+
+    Raises:
+        SensorError: there is one, and it cannot be read or does not see the whole board.
+    """
+    rails: dict[str, Watts] = {}
+    for name in files.glob(HWMON):
+        folder, channel = name.rpartition("/")[0], name[-len("1_label")]
+        rails.setdefault(files.text(name), _from_hwmon(files, folder, channel))
+    for name in files.glob(IIO):
+        folder, channel = name.rpartition("/")[0], name[-1]
+        rails.setdefault(files.text(name), _from_iio(files, folder, channel))
     if not rails:
-        return NoSensor("no INA3221: neither in /sys/class/hwmon nor among the IIO devices")
-    chosen = _whole(rails)
-    if not chosen:
-        found = ", ".join(rails)
-        return NoSensor(f"no rail of the INA3221 is the whole board's: {found}", present=True)
-    watts = [rails[label] for label in chosen]
-
-    def total() -> float | NoSensor:
-        sum_w = 0.0
-        for read in watts:
-            value = read()
-            if isinstance(value, NoSensor):
-                return value
-            sum_w += value
-        return sum_w
-
-    if isinstance(first := total(), NoSensor):
-        return first
-    return PowerMeter(f"power rails {' + '.join(chosen)}", INTERVAL_S, total)
+        return None
+    for rail in WHOLE_BOARD:
+        if rail in rails:
+            watts = rails[rail]
+            watts()
+            return SampledMeter(
+                "INA3221", f"the whole board ({rail})", PERIOD_S, partial(PowerIntegral, watts)
+            )
+    raise SensorError(f"no sensor of the whole board, only of {', '.join(sorted(rails))}")
 
 
-def _whole(rails: Mapping[str, Watts]) -> tuple[str, ...]:
-    for label in WHOLE:
-        if label in rails:
-            return (label,)
-    return next((labels for labels in SUMS if set(labels) <= set(rails)), ())
-
-
-def hwmon_rails(files: Files) -> dict[str, Watts]:
-    """Label -> its power. Each channel tells mV and mA; channels 4 to 7 are of the shunts."""
-    rails: dict[str, Watts] = {}
-    for path in files.match(HWMON):
-        if files.text(path) != "ina3221":
-            continue
-        folder = path.rpartition("/")[0]
-        for channel in (1, 2, 3):
-            label = files.text(f"{folder}/in{channel}_label")
-            if isinstance(label, str):
-                volts, amperes = f"{folder}/in{channel}_input", f"{folder}/curr{channel}_input"
-                rails.setdefault(label.upper(), _product(files, volts, amperes))
-    return rails
-
-
-def iio_rails(files: Files) -> dict[str, Watts]:
-    """Label -> its power, of the driver in JetPack 4, which tells mW."""
-    rails: dict[str, Watts] = {}
-    for path in files.match(IIO) or files.match(IIO_BY_DRIVER):
-        label = files.text(path)
-        folder, _, channel = path.rpartition("/rail_name_")
-        if isinstance(label, str):
-            milliwatts = f"{folder}/in_power{channel}_input"
-            rails.setdefault(label.upper(), _milliwatts(files, milliwatts))
-    return rails
-
-
-def _product(files: Files, millivolts: str, milliamperes: str) -> Watts:
-    def watts() -> float | NoSensor:
-        factors = [files.integer(millivolts), files.integer(milliamperes)]
-        product = 1e-6
-        for factor in factors:
-            if isinstance(factor, NoSensor):
-                return NoSensor(factor.reason, present=True)
-            product *= factor
-        return product
+def _from_hwmon(files: Files, folder: str, channel: str) -> Watts:
+    def watts() -> float:
+        millivolts = files.number(f"{folder}/in{channel}_input")
+        milliamperes = files.number(f"{folder}/curr{channel}_input")
+        return millivolts * milliamperes / 1e6
 
     return watts
 
 
-def _milliwatts(files: Files, path: str) -> Watts:
-    def watts() -> float | NoSensor:
-        value = files.integer(path)
-        if isinstance(value, NoSensor):
-            return NoSensor(value.reason, present=True)
-        return value / 1e3
-
-    return watts
+def _from_iio(files: Files, folder: str, channel: str) -> Watts:
+    return lambda: files.number(f"{folder}/in_power{channel}_input") / 1e3

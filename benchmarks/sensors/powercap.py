@@ -1,122 +1,108 @@
-"""Energy of x86 processors: the counters of RAPL, through the kernel's powercap.
+"""Energy of x86 processors: RAPL counters through powercap.
 
-Sources:
-    https://www.kernel.org/doc/html/latest/power/powercap/powercap.html
-    https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-class-powercap
-    Root only since Linux 5.10: https://nvd.nist.gov/vuln/detail/CVE-2020-8694
+Sources: Documentation/ABI/testing/sysfs-class-powercap and
+https://docs.kernel.org/power/powercap/powercap.html: a zone ``intel-rapl:N`` (AMD's too) has
+``name`` ("package-0", "psys"), ``energy_uj``, microjoules, which begins anew after
+``max_energy_range_uj``. Since November 2020 (CVE-2020-8694, Linux 5.10) energy_uj is for root
+alone. Zones below a package (``intel-rapl:0:1``, "core", "dram") are parts of it or of something
+else and are not added; ``intel-rapl-mmio:0`` is the same package once more.
+
+The joules are those of all packages: cores, caches, memory controller and built-in graphics, but
+neither memory chips nor anything else of the machine.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from shiftedge.benchmarks.sensors.base import EnergyMeter, Files, NoSensor, best_reason
-from shiftedge.benchmarks.sensors.sampling import SampledMeter
+from shiftedge.benchmarks.sensors.base import EnergyMeter, NoPermissionError, SensorError
+from shiftedge.benchmarks.sensors.files import Files
+from shiftedge.benchmarks.sensors.sampling import Accumulator, SampledMeter
 
-__all__ = ["RaplMeter", "Zone", "find_rapl", "used_uj"]
+__all__ = ["RaplCounter", "counted", "find_powercap"]
 
-# The same packages come a second time as intel-rapl-mmio:*; AMD's come under Intel's name.
-ZONES = "sys/class/powercap/intel-rapl:[0-9]*/name"
-INTERVAL_S = 10.0
-"""Often enough that a counter cannot wrap twice between two looks: 65 kJ would be 6.5 kW."""
-PERMISSION = (
-    "the processor's energy counters are for root alone: run with sudo, or allow reading until the "
-    "next boot with `sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj`"
+PERIOD_S = 20.0
+"""Between readings: a counter of 65 kJ lasts for three minutes at 350 W."""
+WATTS_MOST = 1000.0
+"""Of one package. More means that the counter was set back by someone, not that it went round."""
+NO_PERMISSION = (
+    "no permission to read RAPL's energy_uj, which is for root alone since 2020 (CVE-2020-8694): "
+    "run as root, or allow it until the next boot with "
+    "`sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj`"
 )
+SLACK_S = 0.1
+"""The counter moves every millisecond or so, not at every moment."""
 
 
-def used_uj(before: int, after: int, range_uj: int | None) -> int | NoSensor:
-    """Microjoules between two readings of a counter that wraps once at most.
+def counted(before: int, after: int, highest: int) -> int:
+    """How far a counter has come that goes from 0 to ``highest`` and begins anew.
 
-    Args:
-        range_uj: the largest value, after which the counter begins at 0; None where not known.
+    Raises:
+        SensorError: a value is beyond its range.
     """
-    if min(before, after) < 0 or (range_uj is not None and max(before, after) > range_uj):
-        return NoSensor(f"an energy counter went from {before} to {after}", present=True)
-    if after >= before:
-        return after - before
-    if range_uj is None:
-        return NoSensor("an energy counter wrapped around at an unknown value", present=True)
-    return after - before + range_uj + 1
+    if not 0 <= before <= highest or not 0 <= after <= highest:
+        raise SensorError(f"the counter says {after}, which is not between 0 and {highest}")
+    return (after - before) % (highest + 1)
 
 
-class Zone:
-    """One package's counter.
+class RaplCounter(Accumulator):
+    """The joules of some zones.
 
     Args:
-        folder: below the root of the files.
-    """
-
-    def __init__(self, files: Files, folder: str) -> None:
-        self._files = files
-        self._folder = folder
-
-    def energy_uj(self) -> int | NoSensor:
-        """Microjoules since some moment."""
-        value = self._files.integer(f"{self._folder}/energy_uj")
-        if isinstance(value, NoSensor) and value.reason.startswith("no permission"):
-            return NoSensor(PERMISSION, present=True)
-        if isinstance(value, NoSensor):
-            return NoSensor(value.reason, present=True)
-        return value
-
-    def range_uj(self) -> int | None:
-        """The counter's largest value, microjoules."""
-        value = self._files.integer(f"{self._folder}/max_energy_range_uj")
-        return value if isinstance(value, int) and value > 0 else None
-
-
-class RaplMeter(SampledMeter):
-    """Sum over the processor packages; without memory, discs and power supply.
-
-    Args:
-        clock: seconds, ever growing.
+        files: where they are.
+        zones: folders of the zones.
+        clock: seconds.
     """
 
     def __init__(
-        self, zones: Sequence[Zone], clock: Callable[[], float] = time.perf_counter
+        self, files: Files, zones: Sequence[str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        scope = "processor package" if len(zones) == 1 else f"{len(zones)} processor packages"
-        super().__init__(scope, INTERVAL_S, clock)
-        self._zones = [(zone, zone.range_uj()) for zone in zones]
-        self._last: list[int] = []
-        self._used_uj = 0
+        self._files = files
+        self._clock = clock
+        self._highest = {zone: files.number(f"{zone}/max_energy_range_uj") for zone in zones}
+        self._last: dict[str, tuple[float, int]] = {}
 
-    def _reset(self) -> None:
-        self._last, self._used_uj = [], 0
+    def poll(self) -> None:
+        for zone, highest in self._highest.items():
+            now_s, now = self._clock(), self._files.number(f"{zone}/energy_uj")
+            if zone in self._last:
+                last_s, last = self._last[zone]
+                joules = counted(last, now, highest) / 1e6
+                if joules > WATTS_MOST * (now_s - last_s + SLACK_S):
+                    raise SensorError(
+                        f"/{zone}/energy_uj went from {last} to {now} in {now_s - last_s:.3g} s: "
+                        "it was set back"
+                    )
+                self.joules += joules
+            self._last[zone] = (now_s, now)
 
-    def _look(self) -> NoSensor | None:
-        values = []
-        for zone, _ in self._zones:
-            value = zone.energy_uj()
-            if isinstance(value, NoSensor):
-                return value
-            values.append(value)
-        if self._last:
-            ranges = (range_uj for _, range_uj in self._zones)
-            for before, after, range_uj in zip(self._last, values, ranges, strict=True):
-                used = used_uj(before, after, range_uj)
-                if isinstance(used, NoSensor):
-                    return used
-                self._used_uj += used
-        self._last = values
+
+def find_powercap(files: Files) -> EnergyMeter | None:
+    """The meter of all packages; None where there is none.
+
+    Raises:
+        SensorError: there is one, and it cannot be read.
+    """
+    zones = [
+        name.removesuffix("/energy_uj")
+        for name in files.glob("sys/class/powercap/intel-rapl:*/energy_uj")
+        if re.search(r"/intel-rapl:[0-9]+/", name)
+    ]
+    packages = [zone for zone in zones if files.text(f"{zone}/name").startswith("package")]
+    if not packages:
         return None
-
-    def _joules(self) -> float | NoSensor:
-        if self._used_uj > 0:
-            return self._used_uj / 1e6
-        return NoSensor("the processor's energy counters stand still", present=True)
-
-
-def find_rapl(files: Files) -> EnergyMeter | NoSensor:
-    """The meter of all packages that can be read; all of them, or none."""
-    zones = []
-    for path in files.match(ZONES):
-        name = files.text(path)
-        if isinstance(name, str) and name.startswith("package"):
-            zones.append(Zone(files, path.rpartition("/")[0]))
-    if not zones:
-        return NoSensor("no RAPL: there is no package in /sys/class/powercap")
-    missing = [value for zone in zones if isinstance(value := zone.energy_uj(), NoSensor)]
-    return best_reason(missing) if missing else RaplMeter(zones)
+    try:
+        for zone in packages:
+            files.number(f"{zone}/energy_uj")
+    except NoPermissionError as error:
+        raise SensorError(NO_PERMISSION) from error
+    RaplCounter(files, packages).poll()
+    return SampledMeter(
+        "RAPL",
+        "CPU package" if len(packages) == 1 else f"{len(packages)} CPU packages",
+        PERIOD_S,
+        partial(RaplCounter, files, packages),
+    )

@@ -1,188 +1,188 @@
-"""Whether something holds the machine back: heat, a weak power supply, too much current.
+"""Whether the board slows itself down: for heat, or for want of power.
 
-Sources:
-    https://www.raspberrypi.com/documentation/computers/os.html#vcgencmd (``get_throttled``)
-    https://docs.kernel.org/admin-guide/thermal/intel_thermal_throttle.html
-    Jetson Linux Developer Guide, Orin, "Over-Current Throttling": ``oc*_event_cnt``
-    https://docs.kernel.org/driver-api/thermal/sysfs-api.html (cooling devices)
+Two kinds of sensor. Flags say what is so now, or has been since the board was started; counters
+count events since then, so only their growth over a run says something of the run
+(:func:`throttled_between`).
+
+Sources. Raspberry Pi: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled,
+bits 0 to 3 and 16 to 19; the firmware driver's ``get_throttled`` in sysfs holds the same number in
+hexadecimal, but only as the kernel last saw it, and the first read of it makes the kernel log a
+warning ("deprecated, use hwmon sysfs instead", drivers/firmware/raspberrypi.c), so vcgencmd is
+asked first. x86: Documentation/ABI/testing/sysfs-devices-system-cpu, ``thermal_throttle/``:
+``core_throttle_count``, ``package_throttle_count``, events since boot. Jetson: NVIDIA Jetson Linux
+Developer Guide, Orin series, "Electrical management": ``oc1_event_cnt`` under-voltage, ``oc2``
+average and ``oc3`` instantaneous over-current, of the hwmon chip soctherm_oc; and the cooling
+devices ``*-throttle-alert``, whose ``cur_state`` is above 0 while a unit is throttled for heat
+(https://docs.kernel.org/driver-api/thermal/sysfs-api.html).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from shiftedge.benchmarks.sensors.base import Files, Gauge, NoSensor, best_reason, shown
-from shiftedge.benchmarks.sensors.vcgencmd import Vcgencmd
+from shiftedge.benchmarks.sensors.base import (
+    Gauge,
+    MissingSensorError,
+    NoGauge,
+    SensorError,
+    attempt,
+)
+from shiftedge.benchmarks.sensors.files import Files
+from shiftedge.benchmarks.sensors.programs import Vcgencmd
 
 __all__ = [
-    "OCCURRED",
-    "CoolingThrottling",
-    "IntelThrottling",
-    "JetsonThrottling",
-    "PiThrottling",
-    "Throttle",
-    "Throttling",
-    "throttle_words",
+    "CoolingAlerts",
+    "RaspberryPiFlags",
+    "ThrottleCounters",
+    "find_throttle_counters",
+    "find_throttle_flags",
+    "parse_throttled",
+    "throttled_between",
 ]
 
-OCCURRED = " has occurred"
-"""Ends the words for what was seen since the start of the machine and may be over."""
 BITS = {
     0: "under-voltage",
     1: "frequency capped",
     2: "throttled",
     3: "soft temperature limit",
+    16: "under-voltage has occurred",
+    17: "frequency capping has occurred",
+    18: "throttling has occurred",
+    19: "soft temperature limit has occurred",
 }
-"""Of get_throttled; 16 higher, the same has occurred since the start."""
-SINCE = 16
-ANSWER = re.compile(r"throttled=0x([0-9a-fA-F]{1,8})")
-
-CORES = "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/{}_throttle_count"
-EVENTS = "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt"
-ORIN_EVENTS = {
-    1: "under-voltage",
-    2: "average over-current",
-    3: "instantaneous over-current",
+"""Of a Raspberry Pi; the lower are of this moment, the upper since the board was started."""
+THROTTLED = re.compile(r"\s*(?:throttled=0x)?([0-9a-f]{1,8})\s*", re.ASCII | re.IGNORECASE)
+FIRMWARE = "sys/devices/platform/soc*/*firmware/get_throttled"
+OVER_CURRENT = {
+    "oc1_event_cnt": "under-voltage",
+    "oc2_event_cnt": "average over-current",
+    "oc3_event_cnt": "instantaneous over-current",
 }
-"""Other Jetsons number theirs in other ways."""
-COOLING = "sys/class/thermal/cooling_device*/type"
-COOLING_KINDS = {
-    "thermal-cpufreq": "CPU clock limited by heat",
-    "cpufreq": "CPU clock limited by heat",
-    "Processor": "CPU clock limited by heat",
-    "thermal-devfreq": "GPU clock limited by heat",
-    "devfreq": "GPU clock limited by heat",
-}
-"""Beginning of a cooling device's type -> what it means that it is at work."""
+CPU = "sys/devices/system/cpu/cpu{core}/{name}"
 
 
-@dataclass(frozen=True)
-class Throttle:
-    """What holds the machine back.
+class RaspberryPiFlags(Gauge):
+    """The words of the bits that are set; an empty list where all is well."""
+
+    def __init__(self, source: str, ask: Callable[[], str]) -> None:
+        self.source = source
+        self._ask = ask
+
+    def read(self) -> list[str]:
+        return parse_throttled(self._ask())
+
+
+class CoolingAlerts(Gauge):
+    """Words of a Jetson's units that are throttled for heat now, such as "gpu throttled"."""
+
+    source = "cooling devices"
+
+    def __init__(self, files: Files, types: Mapping[str, str]) -> None:
+        self._files = files
+        self._types = types
+        """Name of the file -> type of the cooling device."""
+
+    def read(self) -> list[str]:
+        return [
+            f"{kind.removesuffix('-throttle-alert')} throttled"
+            for name, kind in self._types.items()
+            if self._files.number(name) > 0
+        ]
+
+
+class ThrottleCounters(Gauge):
+    """Name of an event -> how often it has occurred since the board was started."""
+
+    def __init__(self, files: Files, source: str, names: Mapping[str, Sequence[str]]) -> None:
+        self._files = files
+        self.source = source
+        self._names = names
+        """Name of the event -> the files whose numbers are added up."""
+
+    def read(self) -> dict[str, int]:
+        return {
+            event: sum(self._files.number(name) for name in names)
+            for event, names in self._names.items()
+        }
+
+
+def parse_throttled(answer: str) -> list[str]:
+    """The words of ``throttled=0x50005``, or of the bare ``50005`` of sysfs.
+
+    Raises:
+        SensorError: it is something else.
+    """
+    found = THROTTLED.fullmatch(answer)
+    if found is None:
+        raise SensorError(f"get_throttled says {answer.strip()[:60]!r}, which is not throttled=0x0")
+    bits = int(found[1], 16)
+    return [BITS.get(bit, f"bit {bit}") for bit in range(32) if bits >> bit & 1]
+
+
+def find_throttle_flags(files: Files, vcgencmd: Vcgencmd) -> Gauge:
+    """Of a Raspberry Pi or a Jetson."""
+    alerts = {}
+    for name in files.glob("sys/class/thermal/cooling_device*/cur_state"):
+        kind = attempt(partial(files.text, name.removesuffix("cur_state") + "type"))
+        if isinstance(kind, str) and kind.endswith("-throttle-alert"):
+            alerts[name] = kind
+    if alerts:
+        return CoolingAlerts(files, alerts)
+    flags = RaspberryPiFlags("vcgencmd get_throttled", partial(vcgencmd.ask, "get_throttled"))
+    said = attempt(flags.read)
+    if not isinstance(said, SensorError):
+        return flags
+    for name in files.glob(FIRMWARE):
+        return RaspberryPiFlags(f"/{name}", partial(files.text, name))
+    return NoGauge() if isinstance(said, MissingSensorError) else NoGauge(str(said))
+
+
+def find_throttle_counters(files: Files, cores: Collection[int]) -> Gauge:
+    """Of a Jetson, or of the cores of an x86 processor."""
+    events: dict[str, list[str]] = {}
+    for name in files.glob("sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt"):
+        kind = name.rpartition("/")[2]
+        events.setdefault(OVER_CURRENT.get(kind, kind.removesuffix("_event_cnt")), []).append(name)
+    if events:
+        return ThrottleCounters(files, "soctherm_oc", events)
+    # Threads of one core show the same counter, and so do all cores of one package.
+    counters: dict[tuple[str, str, str], str] = {}
+    for core in sorted(cores):
+        package = _topology(files, core, "physical_package_id")
+        for event, unit in (("core", _topology(files, core, "core_id")), ("package", "")):
+            name = CPU.format(core=core, name=f"thermal_throttle/{event}_throttle_count")
+            if files.has(name):
+                counters.setdefault((event, package, unit), name)
+    for (event, _, _), name in counters.items():
+        events.setdefault(f"{event} too hot", []).append(name)
+    return ThrottleCounters(files, "thermal_throttle", events) if events else NoGauge()
+
+
+def throttled_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What slowed the board down between two samples, in words; empty where nothing is known to.
+
+    Flags of this moment count in either sample; those that stay set once they "have occurred"
+    only where they were not set before; counters with the times that they were added to.
 
     Args:
-        words: what is so now; with :data:`OCCURRED` at the end, what was since the machine's start.
-        counts: how often each thing happened since the machine's start.
+        before, after: of :meth:`~shiftedge.benchmarks.sensors.board.Sensors.sample`.
     """
-
-    words: list[str] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-def throttle_words(text: str) -> list[str] | NoSensor:
-    """What ``vcgencmd get_throttled`` says. Bits without a documented meaning are named."""
-    match = ANSWER.fullmatch(text.strip())
-    if match is None:
-        return NoSensor(f"get_throttled printed {shown(text.strip())}", present=True)
-    value = int(match[1], 16)
-    words = []
-    for bit in range(32):
-        if value >> bit & 1:
-            now = BITS.get(bit) or f"bit {bit}"
-            then = BITS.get(bit - SINCE)
-            words.append(now if then is None else then + OCCURRED)
+    earlier, later = before.get("throttled") or [], after.get("throttled") or []
+    words = [word for word in earlier if not word.endswith("has occurred")]
+    words += [word for word in later if word not in earlier]
+    counted = before.get("throttle_events") or {}
+    for event, count in (after.get("throttle_events") or {}).items():
+        more = count - counted.get(event, count)
+        if more > 0:
+            words.append(f"{event} ({more} {'time' if more == 1 else 'times'})")
     return words
 
 
-class PiThrottling(Gauge[Throttle]):
-    """A Raspberry Pi's flags."""
-
-    def __init__(self, vcgencmd: Vcgencmd) -> None:
-        self._vcgencmd = vcgencmd
-
-    def read(self) -> Throttle | NoSensor:
-        text = self._vcgencmd.ask("get_throttled")
-        words = text if isinstance(text, NoSensor) else throttle_words(text)
-        return words if isinstance(words, NoSensor) else Throttle(words)
-
-
-class IntelThrottling(Gauge[Throttle]):
-    """Thermal events of x86 cores and packages, counted by the kernel."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-
-    def read(self) -> Throttle | NoSensor:
-        counts, missing = {}, []
-        for kind in ("core", "package"):
-            values = [self._files.integer(path) for path in self._files.match(CORES.format(kind))]
-            numbers = [value for value in values if not isinstance(value, NoSensor)]
-            missing += [value for value in values if isinstance(value, NoSensor)]
-            if numbers:
-                # Each core of a package tells the package's number.
-                total = sum(numbers) if kind == "core" else max(numbers)
-                counts[f"thermal throttling of a {kind}"] = total
-        if counts:
-            return _counted(counts)
-        return best_reason(missing or [NoSensor("there are no thermal_throttle counters")])
-
-
-class JetsonThrottling(Gauge[Throttle]):
-    """A Jetson's over-current and under-voltage events."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-
-    def read(self) -> Throttle | NoSensor:
-        compatible = self._files.text("proc/device-tree/compatible")
-        names: Mapping[int, str] = {}
-        if isinstance(compatible, str) and "nvidia,tegra234" in compatible:
-            names = ORIN_EVENTS
-        counts, missing = {}, []
-        for path in self._files.match(EVENTS):
-            number = int(re.findall(r"[0-9]+", path.rpartition("/oc")[2])[0])
-            value = self._files.integer(path)
-            if isinstance(value, NoSensor):
-                missing.append(value)
-            else:
-                counts[names.get(number, f"over-current event OC{number}")] = value
-        if counts:
-            return _counted(counts)
-        return best_reason(missing or [NoSensor("there are no over-current counters")])
-
-
-class CoolingThrottling(Gauge[Throttle]):
-    """Cooling devices that lower a clock; fans are none."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-
-    def read(self) -> Throttle | NoSensor:
-        words: dict[str, None] = {}
-        missing, found = [], False
-        for path in self._files.match(COOLING):
-            kind = self._files.text(path)
-            if not isinstance(kind, str) or not kind.startswith(tuple(COOLING_KINDS)):
-                continue
-            state = self._files.integer(path.removesuffix("type") + "cur_state")
-            if isinstance(state, NoSensor):
-                missing.append(state)
-                continue
-            found = True
-            if state > 0:
-                meanings = (word for begin, word in COOLING_KINDS.items() if kind.startswith(begin))
-                words[next(meanings)] = None
-        if found:
-            return Throttle(list(words))
-        return best_reason(missing or [NoSensor("there are no cooling devices of a clock")])
-
-
-class Throttling(Gauge[Throttle]):
-    """All that the machine tells, of several sources together."""
-
-    def __init__(self, sources: Sequence[Gauge[Throttle]]) -> None:
-        self._sources = sources
-
-    def read(self) -> Throttle | NoSensor:
-        read = [source.read() for source in self._sources]
-        found = [each for each in read if isinstance(each, Throttle)]
-        if not found:
-            return best_reason([each for each in read if isinstance(each, NoSensor)])
-        words = dict.fromkeys(word for each in found for word in each.words)
-        return Throttle(list(words), {k: v for each in found for k, v in each.counts.items()})
-
-
-def _counted(counts: dict[str, int]) -> Throttle:
-    return Throttle([name + OCCURRED for name, count in counts.items() if count > 0], counts)
+def _topology(files: Files, core: int, name: str) -> str:
+    try:
+        return files.text(CPU.format(core=core, name=f"topology/{name}"))
+    except SensorError:
+        return f"cpu{core}" if name == "core_id" else ""

@@ -1,0 +1,363 @@
+"""Counting energy: integrals, counters that go round, sensors that fail meanwhile; programs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded_boards import INTEL_LAPTOP, ORIN_INA, ORIN_NANO, PI_5, PMIC, RAPL
+
+from shiftedge.benchmarks.sensors import programs, sampling
+from shiftedge.benchmarks.sensors.base import (
+    Energy,
+    MissingSensorError,
+    SensorError,
+    attempt,
+    readable,
+)
+from shiftedge.benchmarks.sensors.files import Files
+from shiftedge.benchmarks.sensors.pmic import parse_pmic
+from shiftedge.benchmarks.sensors.powercap import RaplCounter, counted
+from shiftedge.benchmarks.sensors.programs import Vcgencmd, run_program
+from shiftedge.benchmarks.sensors.sampling import PowerIntegral, SampledMeter
+from shiftedge.benchmarks.sensors.throttling import BITS, parse_throttled
+
+# Parsers
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_bit_has_its_word(bits):
+    words = parse_throttled(f"throttled={bits:#x}\n")
+    assert len(words) == bits.bit_count()
+    assert {words[0]} <= {*BITS.values(), *(f"bit {n}" for n in range(32))} if words else not bits
+    assert parse_throttled(f"{bits:x}\n") == words
+
+
+@given(st.text())
+def test_whatever_get_throttled_says(text):
+    found = attempt(lambda: parse_throttled(text))
+    if isinstance(found, SensorError):
+        assert "which is not throttled=0x0" in str(found)
+        assert len(str(found)) < 800
+    else:
+        assert all(isinstance(word, str) for word in found)
+
+
+@given(st.text() | st.text(st.sampled_from("AV3_SYS current()=0.1volt\n ")))
+def test_whatever_the_pmic_says(text):
+    found = attempt(lambda: parse_pmic(text))
+    if isinstance(found, SensorError):
+        assert str(found).startswith("pmic_read_adc ")
+    else:
+        assert found >= 0
+
+
+def test_a_recorded_answer_of_the_pmic():
+    assert parse_pmic(PMIC) == pytest.approx(2.72276, abs=1e-5)
+
+
+rails = st.dictionaries(
+    st.from_regex(r"[0-9A-Z]{2,5}(_[A-Z]{2,4})?", fullmatch=True),
+    st.tuples(st.floats(0, 10), st.floats(0, 6)),
+    min_size=1,
+)
+
+
+@given(rails, st.randoms())
+def test_the_pmic_is_the_sum_over_its_rails(values, random):
+    lines = [f"{rail}_A current({i})={a:.8f}A" for i, (rail, (a, _)) in enumerate(values.items())]
+    lines += [f"  {rail}_V volt({i})={v:.8f}V" for i, (rail, (_, v)) in enumerate(values.items())]
+    lines += ["EXT5V_V volt(24)=5.1V", "something new=1"]
+    random.shuffle(lines)
+    expected = sum(amperes * volts for amperes, volts in values.values())
+    assert parse_pmic("\n".join(lines)) == pytest.approx(expected, abs=1e-6)
+
+
+# Counters that go round
+
+
+@given(st.data())
+def test_a_counter_that_goes_round(data):
+    highest = data.draw(st.integers(1, 2**48))
+    before = data.draw(st.integers(0, highest))
+    way = data.draw(st.integers(0, highest))
+    after = (before + way) % (highest + 1)
+    assert counted(before, after, highest) == way
+
+
+@given(st.integers(0, 10**6), st.integers(10**6 + 1, 10**9))
+def test_a_counter_beyond_its_range(inside, beyond):
+    for before, after in ((inside, beyond), (beyond, inside), (inside, -beyond)):
+        with pytest.raises(SensorError, match="not between 0 and 1000000"):
+            counted(before, after, 10**6)
+
+
+@pytest.fixture
+def rapl(lay):
+    """A counter of one package, with a clock to be set."""
+    laid = lay(INTEL_LAPTOP)
+    clock = {"s": 0.0}
+    counter = RaplCounter(
+        Files(laid.root), ["sys/class/powercap/intel-rapl:0"], clock=lambda: clock["s"]
+    )
+
+    def poll(seconds: float, energy_uj: int | str) -> float:
+        clock["s"] = seconds
+        laid.write(f"{RAPL}/energy_uj", f"{energy_uj}\n")
+        counter.poll()
+        return counter.joules
+
+    return poll
+
+
+def test_rapl_over_its_end(rapl):
+    assert rapl(0.0, 262143328850 - 4_000_000) == 0.0
+    assert rapl(1.0, 6_000_000 - 1) == pytest.approx(10.0)
+    assert rapl(21.0, 206_000_000 - 1) == pytest.approx(210.0)
+
+
+def test_rapl_that_someone_set_back(rapl):
+    rapl(0.0, 90_000_000)
+    with pytest.raises(SensorError, match=r"went from 90000000 to 0 in 1 s: it was set back"):
+        rapl(1.0, 0)
+
+
+def test_rapl_that_says_nonsense(rapl):
+    rapl(0.0, 90_000_000)
+    with pytest.raises(SensorError, match="not a number"):
+        rapl(1.0, "lots")
+
+
+def test_rapl_of_two_packages(lay):
+    laid = lay(INTEL_LAPTOP)
+    laid.write("sys/class/powercap/intel-rapl:1/name", "package-1\n")
+    meter = laid.find().energy_meter()
+    assert meter.scope == "2 CPU packages"
+    meter.start()
+    laid.write(f"{RAPL}/energy_uj", "15300000\n")
+    laid.write("sys/class/powercap/intel-rapl:1/energy_uj", "99200000\n")
+    assert meter.stop().joules == pytest.approx(0.5)
+
+
+def test_rapl_that_stands_still_is_not_zero(lay):
+    meter = lay(INTEL_LAPTOP).find().energy_meter()
+    meter.start()
+    assert meter.stop().reason == "the sensor counted no energy"
+
+
+# Power over time
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.0, 60.0)), min_size=1, max_size=20),
+)
+def test_the_integral_of_power(readings):
+    """Against the same sum written down another way; a constant power gives power times time."""
+    moments, now = [0.0], 0.0
+    for wait, _ in readings:
+        now += wait
+        moments.append(now)
+    watts = [7.0, *(power for _, power in readings)]
+    ticks = iter([moment for moment in moments for _ in range(2)])
+    powers = iter(watts)
+    integral = PowerIntegral(lambda: next(powers), clock=lambda: next(ticks))
+    for _ in moments:
+        integral.poll()
+    expected = sum(
+        (moments[i + 1] - moments[i]) * (watts[i] + watts[i + 1]) / 2 for i in range(len(readings))
+    )
+    assert integral.joules == pytest.approx(expected)
+
+
+def meter_of(watts, period_s=0.005) -> SampledMeter:
+    return SampledMeter("fake", "nothing", period_s, lambda: PowerIntegral(watts))
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "shiftedge-energy"]
+
+
+def test_the_thread_lives_from_start_to_stop():
+    meter = meter_of(lambda: 4.0)
+    assert not threads()
+    for _ in range(3):
+        meter.start()
+        assert len(threads()) == 1
+        time.sleep(0.03)
+        energy = meter.stop()
+        assert not threads()
+        assert energy.watts == pytest.approx(4.0, rel=0.05)
+        assert energy.seconds >= 0.03
+
+
+def test_it_is_read_at_its_period():
+    readings = []
+    meter = meter_of(lambda: readings.append(1) or 1.0, period_s=0.02)
+    meter.start()
+    time.sleep(0.11)
+    meter.stop()
+    assert 3 <= len(readings) <= 8
+
+
+def test_started_twice_counts_from_the_second():
+    meter = meter_of(lambda: 2.0)
+    meter.start()
+    time.sleep(0.05)
+    meter.start()
+    energy = meter.stop()
+    assert energy.seconds < 0.05
+    assert energy.joules < 0.1
+    deadline = time.monotonic() + 2.0
+    while threads() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not threads()
+
+
+def test_stop_without_start():
+    with pytest.raises(RuntimeError, match="not started"):
+        meter_of(lambda: 1.0).stop()
+
+
+def test_a_sensor_that_vanishes_in_a_turn(lay):
+    laid = lay(ORIN_NANO)
+    meter = laid.find().energy_meter()
+    meter.start()
+    laid.remove(f"{ORIN_INA}/curr1_input")
+    energy = meter.stop()
+    assert energy.joules is None
+    assert energy.reason == f"/{ORIN_INA}/curr1_input is gone"
+    assert energy.watts is None
+    laid.write(f"{ORIN_INA}/curr1_input", "1856\n")
+    meter.start()
+    time.sleep(0.001)
+    assert meter.stop().reason is None
+
+
+def test_a_sensor_that_vanishes_and_comes_back_within_a_turn():
+    answers = iter([1.0, SensorError("asleep"), 1.0, 1.0])
+
+    def watts():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    meter = meter_of(watts)
+    meter.start()
+    time.sleep(0.05)
+    assert meter.stop().reason == "asleep"
+
+
+def test_vcgencmd_that_hangs_in_a_turn(lay):
+    laid = lay(PI_5)
+    meter = laid.find().energy_meter()
+    meter.start()
+    laid.answers["pmic_read_adc"] = subprocess.TimeoutExpired(["vcgencmd"], 2.0)
+    assert meter.stop().reason == (
+        "vcgencmd pmic_read_adc gave no answer within 2 s; not asked again"
+    )
+
+
+def test_a_reading_that_never_ends(monkeypatch):
+    monkeypatch.setattr(sampling, "PATIENCE_S", 0.05)
+    hanging, release = threading.Event(), threading.Event()
+
+    def watts():
+        if threading.current_thread() is not threading.main_thread():
+            hanging.set()
+            release.wait(10.0)
+        return 1.0
+
+    meter = meter_of(watts)
+    meter.start()
+    assert hanging.wait(5.0)
+    begin_s = time.monotonic()
+    energy = meter.stop()
+    assert time.monotonic() - begin_s < 2.0
+    assert energy.reason == "the sensor gave no answer within 0.05 s"
+    release.set()
+
+
+def test_no_thread_to_be_had(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    meter = meter_of(lambda: 1.0)
+    meter.start()
+    assert meter.stop().reason == "no thread to read the sensor with (can't start new thread)"
+
+
+def test_a_sensor_that_is_gone_when_it_starts():
+    def gone():
+        raise MissingSensorError
+
+    meter = SampledMeter("fake", "nothing", 1.0, gone)
+    meter.start()
+    assert meter.stop().reason == "no sensor"
+
+
+@pytest.mark.parametrize("watts", [0.0, -0.4, float("nan")])
+def test_energy_that_was_not_measured_is_not_zero(watts):
+    meter = meter_of(lambda: watts)
+    meter.start()
+    assert meter.stop().joules is None
+
+
+def test_energy_without_time():
+    assert Energy(1.0, 0.0).watts is None
+    with pytest.raises(MissingSensorError, match="no sensor"):
+        readable([])
+
+
+# Programs
+
+
+def test_a_program():
+    assert run_program([sys.executable, "-c", "print('temp=48.3')"]) == "temp=48.3\n"
+
+
+def test_a_program_that_fails():
+    program = "import sys; print('out'); sys.exit('why')"
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_program([sys.executable, "-c", program])
+    assert (caught.value.stdout, caught.value.stderr) == ("out\n", "why\n")
+
+
+def test_a_program_that_hangs_is_killed(monkeypatch):
+    monkeypatch.setattr(programs, "TIMEOUT_S", 0.2)
+    begin_s = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_program([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert time.monotonic() - begin_s < 5.0
+
+
+def test_a_program_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run_program([str(tmp_path / "vcgencmd")])
+
+
+def test_a_vcgencmd_that_nobody_may_run_is_none(tmp_path, monkeypatch):
+    (tmp_path / "vcgencmd").write_text("not executable")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingSensorError):
+        Vcgencmd().ask("get_throttled")
+
+
+def test_no_vcgencmd_is_looked_for_once():
+    asked = []
+
+    def run(command):
+        asked.append(command)
+        raise FileNotFoundError(2, "No such file", command[0])
+
+    vcgencmd = Vcgencmd(run)
+    for _ in range(3):
+        with pytest.raises(MissingSensorError, match=r"^no sensor$"):
+            vcgencmd.ask("get_throttled")
+    assert asked == [("vcgencmd", "get_throttled")]
