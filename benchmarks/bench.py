@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import machine
 from shiftedge.benchmarks.roofline import Roofline, model_flops
 from shiftedge.benchmarks.scenes import record
+from shiftedge.benchmarks.sensors import Sensors, find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.progress import ProgressFactory
@@ -58,6 +59,7 @@ class Bench:
         source: recording or camera whose frames are used; None is a rendered scene.
         profile: measure each kernel of the engines that tell.
         soak_minutes: of steps without a pause, at the end, on the first engine that was measured.
+        sensors: of this machine; None looks for them.
         show: how to show progress.
     """
 
@@ -71,6 +73,7 @@ class Bench:
         source: str | None = None,
         profile: bool = False,
         soak_minutes: float = 0.0,
+        sensors: Sensors | None = None,
         show: ProgressFactory = counter,
     ) -> None:
         self.settings = settings
@@ -97,6 +100,10 @@ class Bench:
         self.kernel_seconds: dict[int, dict[str, float]] = {}
         """Of the engine that tells, by threads."""
         self.soak: Soak | None = None
+        self.sensors = find_sensors() if sensors is None else sensors
+        self.samples: list[dict[str, Any]] = []
+        """The sensors before the first round, and after each."""
+        self._meter = self.sensors.energy_meter()
         self._profile = profile
         self._soak_minutes = soak_minutes
         self._scene: Path | None = None
@@ -245,6 +252,7 @@ class Bench:
         turns: list[Entry | int] = [*self.entries, *roofline.threads]
         total = sum(entry.alive for entry in self.entries) * self.settings.frames
         begin, start = WARM_UP_MOST, 0
+        self.samples.append(self.sensors.sample())
         with self._show("measuring", total, "frames") as advance:
             for index, units in enumerate(self.settings.round_frames()):
                 if self.round_starts[index] != start:
@@ -266,16 +274,32 @@ class Bench:
                         turn.rounds_ns.append([])
                         turn.frame_rounds_ns.append([])
                 begin += LEAD_IN + units
+                self.samples.append(self.sensors.sample())
 
     def _turn(self, entry: Entry, worker: Worker, begin: int, units: int) -> None:
         order = {"do": "turn", "begin": begin, "lead_in": LEAD_IN, "frames": units}
-        answer = worker.ask({**order, "most_s": self.settings.turn_s})
+        with self._metered(entry):
+            answer = worker.ask({**order, "most_s": self.settings.turn_s})
+        entry.energy_units += LEAD_IN + len(answer["step_ns"])
         entry.rounds_ns.append(answer["step_ns"])
         entry.frame_rounds_ns.append(answer["frame_ns"])
         entry.rss_mb = max(entry.rss_mb or 0.0, answer["rss_mb"] or 0.0) or None
         entry.idle_wall_ms += answer["idle"]["wall_ms"]
         entry.idle_cpu_ms += answer["idle"]["cpu_ms"]
         self._look_for_leaks(entry, answer["now_mb"])
+
+    @contextlib.contextmanager
+    def _metered(self, entry: Entry) -> Iterator[None]:
+        """Adds the energy that the board spends meanwhile: all of it, idle cores included."""
+        self._meter.start()
+        try:
+            yield
+        finally:
+            spent = self._meter.stop()
+        if spent.joules is None:
+            entry.energy_reason = spent.reason
+        else:
+            entry.energy_j += spent.joules
 
     def _look_for_leaks(self, entry: Entry, now_mb: float | None) -> None:
         if now_mb is None:
@@ -301,7 +325,7 @@ class Bench:
         for entry in self.entries:
             if entry.worker is not None and entry.workload == "step" and entry.ready["checked"]:
                 self.soak = Soak(
-                    entry.candidate.engine, entry.threads, self._soak_minutes, lambda: {}
+                    entry.candidate.engine, entry.threads, self._soak_minutes, self.sensors.sample
                 )
                 seconds = int(60 * self._soak_minutes)
                 with self._show("soaking", seconds, "seconds") as advance:
@@ -323,6 +347,10 @@ class Bench:
             )
 
     def _take_notes(self) -> None:
+        if len(self.samples) > 1:
+            words = throttled_between(self.samples[0], self.samples[-1])
+            if words:
+                self.notes.append(f"The machine was throttled meanwhile: {', '.join(words)}.")
         for entry in self.entries:
             used = entry.ready.get("settings", {}).get("threads", entry.threads)
             if used != entry.threads:

@@ -14,6 +14,7 @@ from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP_MOST, Bench
 from shiftedge.benchmarks.entry import Entry
 from shiftedge.benchmarks.figures import percentiles_ms
 from shiftedge.benchmarks.kernels import kernel_rows
+from shiftedge.benchmarks.sensors import describe, throttled_between
 from shiftedge.benchmarks.verdict import (
     against_best_peer,
     frame_rounds,
@@ -49,6 +50,7 @@ def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
         "verdicts": verdicts(bench.entries, bench.round_starts),
         "kernels": _kernels(bench, bundle, limits),
         "soak": None if bench.soak is None else bench.soak.to_dict(),
+        "sensors": _sensors(bench),
         "comparison": None,
         "protocol": {
             "frames": bench.settings.frames,
@@ -82,6 +84,23 @@ def _normalising(entries: Sequence[Entry]) -> list[str]:
         f"{' and '.join(sorted(outside))} gets the float frame ready-made. With frame: from the "
         "uint8 frame on, for all."
     ]
+
+
+def _sensors(bench: Bench) -> dict[str, Any]:
+    found, sources = bench.samples, bench.sensors.sources()
+    return {
+        "samples": found,
+        "throttled": throttled_between(found[0], found[-1]) if len(found) > 1 else None,
+        "sources": sources,
+        "line": describe(found[0], found[-1]) if found else None,
+    }
+
+
+def _energy(entry: Entry) -> float | None:
+    """Joules of a frame, of all that the meter sees; None without a meter."""
+    frames = entry.energy_units * entry.ready.get("frames_each", 1)
+    known = entry.energy_reason is None and entry.energy_j > 0 and frames > 0
+    return entry.energy_j / frames if known else None
 
 
 def _kernels(
@@ -175,6 +194,8 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
         "engine_bytes": ready.get("engine_bytes"),
         "timer_ns": ready.get("timer_ns"),
         "warm_up": entry.warm_up or None,
+        "energy_j_per_frame": _energy(entry) if measured else None,
+        "energy_reason": entry.energy_reason,
         "max_abs_error": None if found is None else found.max_abs_error,
         "agreement": None
         if found is None

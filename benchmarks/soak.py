@@ -11,6 +11,7 @@ import numpy as np
 
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.figures import Ratio, unpaired_ratio
+from shiftedge.benchmarks.sensors import throttled_between
 from shiftedge.benchmarks.verdict import ratio_dict
 from shiftedge.runtime.progress import Advance
 
@@ -98,9 +99,17 @@ class Soak:
             "p50_ms": self.p50_ms,
             "p99_ms": self.p99_ms,
             "drift": None if drift is None else ratio_dict(drift),
-            "sensors": [dict(sample) for sample in self.samples],
+            "cpu_mhz": [(sample.get("cpu_mhz") or {}).get("mean") for sample in self.samples],
+            "temperature_c": [sample.get("temperature_c") for sample in self.samples],
+            "throttled": [sample.get("throttled") for sample in self.samples],
+            "throttled_by": self.throttled(),
+            "reasons": dict(self.samples[-1].get("reasons", {})) if self.samples else {},
             "reason": self.reason,
         }
+
+    def throttled(self) -> list[str]:
+        """What slowed the machine down meanwhile, in words."""
+        return throttled_between(self.samples[0], self.samples[-1]) if self.samples else []
 
     def lines(self) -> list[str]:
         """For people."""
@@ -126,6 +135,8 @@ class Soak:
                 f"Soak: it became {way}: the last tenth took {drift.value:.3f} of the first "
                 f"tenth's time ({drift.low:.3f} to {drift.high:.3f})."
             )
+        if words := self.throttled():
+            lines.append(f"Soak: the machine was throttled: {', '.join(words)}.")
         if self.reason is not None:
             lines.append(f"Soak: ended early: {self.reason}")
         return lines

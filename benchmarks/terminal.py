@@ -13,7 +13,7 @@ __all__ = ["HEADINGS", "kernel_lines", "markdown", "print_report", "table"]
 HEADINGS = (
     "engine", "version", "precision", "threads", "runs", "p50 ms", "p90", "p99", "max",
     "ratio to best peer", "with frame ms", "ratio to best peer", "of roofline", "RSS MB",
-    "load ms", "first ms", "disk MB", "max error",
+    "load ms", "first ms", "disk MB", "energy mJ", "max error",
 )  # fmt: skip
 LEFT = 3
 """Columns of text; the others are numbers."""
@@ -87,6 +87,11 @@ def table(report: Mapping[str, Any]) -> tuple[str, list[tuple[str, ...]], list[s
         if row["status"] != "ok"
     ]
     notes += _roofline_lines(report["roofline"])
+    sensors = report["sensors"]
+    if sensors["line"]:
+        energy = sensors["sources"]["energy"]
+        scope = "" if energy is None else f"; energy of a frame by {energy}"
+        notes.append(f"Sensors: {sensors['line']}{scope}.")
     notes += report["notes"]
     if machine_["load_average"] is not None and machine_["load_average"] > 0.5:
         notes.append(f"Load average {machine_['load_average']:g}: others were at work here.")
@@ -136,8 +141,15 @@ def _cells(row: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
         _number(row["load_ms"], ".0f"),
         _number(row["first_prediction_ms"], ".0f"),
         _number(None if disk is None else disk / 1e6, ".1f"),
+        _energy(row),
         _number(row["max_abs_error"], ".1e"),
     )
+
+
+def _energy(row: Mapping[str, Any]) -> str:
+    if row["energy_j_per_frame"] is not None:
+        return f"{1e3 * row['energy_j_per_frame']:.3g}"
+    return "no sensor" if row["energy_reason"] else ""
 
 
 def _ratio(against: Mapping[str, Any] | None) -> str:

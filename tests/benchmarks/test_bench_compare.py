@@ -17,6 +17,8 @@ from shiftedge.benchmarks.crew import Worker
 from shiftedge.benchmarks.entry import Settings
 from shiftedge.benchmarks.kernels import kernel_rows, kernel_table
 from shiftedge.benchmarks.report import document
+from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Sensors, find_sensors
+from shiftedge.benchmarks.sensors.base import Gauge
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
 from shiftedge.runtime.errors import ShiftedgeError
@@ -87,6 +89,63 @@ def test_a_leak_ends_its_engine_alone(make_bench, monkeypatch):
     assert leaks["status"] == "leaks"
     assert "grew by" in leaks["reason"]
     assert good["status"] == "ok"
+
+
+class Fixed(Gauge):
+    """Reads the same each time."""
+
+    source = "a test"
+
+    def __init__(self, value):
+        self.value = value
+
+    def read(self):
+        return self.value
+
+
+class Meter(EnergyMeter):
+    """Half a joule for each turn."""
+
+    name, scope = "meter", "the whole board"
+
+    def start(self):
+        pass
+
+    def stop(self):
+        return Energy(0.5, 1.0)
+
+
+def test_energy_and_sensors_are_in_the_report(make_bench):
+    bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    sample = {"throttled": [], "throttle_events": {}, "temperature_c": 50.0, "reasons": {}}
+    bench.sensors = Sensors({key: Fixed(value) for key, value in sample.items()}, Meter())
+    bench._meter = Meter()
+    bench.run()
+    found = document(bench)
+    (row,) = found["results"]
+    assert row["energy_j_per_frame"] == pytest.approx(2 * 0.5 / (2 * (3 + 3)))
+    assert len(found["sensors"]["samples"]) == 3
+    assert found["sensors"]["sources"]["energy"] == "meter: the whole board"
+    text = "\n".join(table(found)[2])
+    assert "50" in text
+    assert "meter: the whole board" in text
+    assert json.dumps(found, allow_nan=False)
+
+
+def no_program(words):
+    raise FileNotFoundError(words[0])
+
+
+def test_no_sensor_is_said_and_never_0(make_bench, tmp_path):
+    bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench.sensors = find_sensors(tmp_path, run=no_program)
+    bench._meter = bench.sensors.energy_meter()
+    bench.run()
+    found = document(bench)
+    (row,) = found["results"]
+    assert row["energy_j_per_frame"] is None
+    assert "no sensor" in row["energy_reason"]
+    assert "no sensor" in table(found)[1][0]
 
 
 def test_what_is_not_checked_is_no_peer(make_bench):
@@ -167,13 +226,26 @@ def test_a_soak_that_slows_down(monkeypatch):
     noise = np.random.default_rng(0).normal(1.0, 0.003, 200)
     times = [2.0 * level for level in noise[:40]] + [2.5 * level for level in noise[40:]]
     worker = answering(monkeypatch, times)
-    soak = Soak("native", 1, 2.0, lambda: {"temperature_c": 61.0})
+    counts = iter(range(1000))
+    soak = Soak(
+        "native", 1, 2.0, lambda: {
+            "temperature_c": 61.0, "cpu_mhz": {"min": 600.0, "mean": 700.0, "max": 800.0},
+            "throttled": ["under-voltage"], "throttle_events": {"thermal": next(counts)},
+            "reasons": {"gpu_mhz": "no sensor"},
+        },
+    )  # fmt: skip
     soak.run(worker, 0, lambda seconds: None)
     found = soak.to_dict()
     assert len(found["seconds"]) == 120
     assert found["drift"]["low"] > 1.2
-    assert found["sensors"][0] == {"temperature_c": 61.0}
-    assert "slower" in "\n".join(soak.lines())
+    assert found["temperature_c"] == [61.0] * 120
+    assert found["cpu_mhz"] == [700.0] * 120
+    assert found["throttled"][0] == ["under-voltage"]
+    assert any("thermal" in word for word in found["throttled_by"])
+    assert found["reasons"] == {"gpu_mhz": "no sensor"}
+    text = "\n".join(soak.lines())
+    assert "slower" in text
+    assert "throttled: " in text
 
 
 def test_a_soak_that_holds(monkeypatch):
