@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
+from shiftedge.benchmarks.engines.installed import by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
 
@@ -77,9 +78,8 @@ def add_commands(commands: Any) -> None:
     bench.add_argument(
         "--engines",
         type=_list_of(_engine),
-        default=list(ENGINES),
         metavar="A,B",
-        help=f"of {', '.join(ENGINES)} (default: all)",
+        help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)",
     )
     bench.add_argument(
         "--threads",
@@ -156,6 +156,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    left_out: list[str] = []
+    if options.engines is None:
+        options.engines, left_out = by_default()
     if options.emulate:
         return _emulate(options)
     if options.target is not None:
@@ -195,6 +198,7 @@ def _bench(options: argparse.Namespace) -> int:
             source=options.source,
             profile=options.profile,
         )
+        bench.notes += left_out
         bench.run()
         report = document(bench, bundle)
     if options.json == "-":

@@ -10,12 +10,19 @@ from shiftedge.runtime.errors import MissingExtraError
 __all__ = ["EXTRA_OF", "require"]
 
 EXTRA_OF = {
+    "MNN": "peers",
+    "ai_edge_litert": "litert",
     "cryptography": "signing",
     "cv2": "camera",
+    "executorch": "peers",
+    "litert_torch": "litert",
+    "ncnn": "peers",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxruntime": "onnx",
     "onnxscript": "export",
+    "openvino": "bench",
+    "pnnx": "peers",
     "rich": "camera",
     "torch": "export",
     "tvm": "compile",
