@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
+from shiftedge.benchmarks.engines.installed import by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
 from shiftedge.runtime.extras import require
@@ -81,9 +82,8 @@ def add_commands(commands: Any) -> None:
     bench.add_argument(
         "--engines",
         type=_list_of(_engine),
-        default=list(ENGINES),
         metavar="A,B",
-        help=f"of {', '.join(ENGINES)} (default: all)",
+        help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)",
     )
     bench.add_argument(
         "--threads",
@@ -183,6 +183,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    left_out: list[str] = []
+    if options.engines is None:
+        options.engines, left_out = by_default()
     if options.emulate:
         return _emulate(options)
     if options.target is not None:
@@ -230,6 +233,7 @@ def _bench(options: argparse.Namespace) -> int:
         )
         if baseline is not None and not options.force:
             check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
+        bench.notes += left_out
         bench.run()
         report = document(bench, bundle)
     comparison = None

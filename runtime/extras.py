@@ -10,13 +10,20 @@ from shiftedge.runtime.errors import MissingExtraError
 __all__ = ["EXTRA_OF", "require"]
 
 EXTRA_OF = {
+    "MNN": "peers",
+    "ai_edge_litert": "litert",
     "cryptography": "signing",
     "cv2": "camera",
     "matplotlib": "plots",
+    "executorch": "peers",
+    "litert_torch": "litert",
+    "ncnn": "peers",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxruntime": "onnx",
     "onnxscript": "export",
+    "openvino": "bench",
+    "pnnx": "peers",
     "rich": "camera",
     "torch": "export",
     "tvm": "compile",

@@ -4,14 +4,37 @@ A worker process imports only the engine that it runs, so a registry entry is te
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "HARNESS", "REFERENCE"]
+__all__ = ["ENGINES", "HARNESS", "MODULES", "REFERENCE"]
 
 ENGINES = {
     "native": "shiftedge.benchmarks.engines.native:NativeContender",
     "onnxruntime": "shiftedge.benchmarks.engines.onnxruntime:OnnxRuntimeContender",
     "openvino": "shiftedge.benchmarks.engines.openvino:OpenVinoContender",
+    "openvino-default": "shiftedge.benchmarks.engines.openvino_default:OpenVinoDefaultContender",
+    "executorch": "shiftedge.benchmarks.engines.executorch:ExecuTorchContender",
+    "ncnn": "shiftedge.benchmarks.engines.ncnn:NcnnContender",
+    "mnn": "shiftedge.benchmarks.engines.mnn:MnnContender",
+    "litert": "shiftedge.benchmarks.engines.litert:LiteRtContender",
+    "torch": "shiftedge.benchmarks.engines.torch:TorchContender",
+    "torch-compile": "shiftedge.benchmarks.engines.torch_compile:TorchCompileContender",
+    "tvm": "shiftedge.benchmarks.engines.tvm:TvmContender",
 }
 """Name on the command line -> the :class:`~shiftedge.benchmarks.engines.base.Contender`."""
+
+MODULES = {
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "openvino-default": ("openvino",),
+    "executorch": ("executorch", "onnx", "torch"),
+    "ncnn": ("ncnn", "onnx", "pnnx"),
+    "mnn": ("MNN",),
+    "litert": ("ai_edge_litert", "litert_torch", "onnx", "torch"),
+    "torch": ("onnx", "torch"),
+    "torch-compile": ("onnx", "torch"),
+    "tvm": ("onnx", "tvm"),
+}
+"""Peer -> the packages that it imports, by which a run without ``--engines`` leaves out what is not
+installed."""
 
 REFERENCE = "shiftedge.benchmarks.engines.onnxruntime:ReferenceContender"
 """What all others must agree with before they are timed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["OpenVinoContender"]
 
-SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-"""Without the first, CPUs that have bfloat16 would compute in it."""
-
 
 class OpenVinoContender(Contender):
     """Two requests over two sets of states, each bound once: one reads set 0 and writes set 1, the
     other the reverse. The timed step is one call of ``infer``."""
 
     packages = ("openvino",)
+    hints: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    """Asked of the plugin. Without the first, CPUs that have bfloat16 would compute in it."""
 
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
         try:
@@ -37,14 +37,15 @@ class OpenVinoContender(Contender):
             raise ModelError("OpenVINO needs the model's spec, which nothing here could read.")
         self.spec = spec
         self.version = openvino.__version__.partition("-")[0]
-        wanted = {**SETTINGS, "INFERENCE_NUM_THREADS": threads}
+        wanted = {**self.hints, "INFERENCE_NUM_THREADS": threads}
         try:
             core = openvino.Core()
             model = core.compile_model(core.read_model(str(path)), "CPU", wanted)
             self.settings = {
                 "threads": int(model.get_property("INFERENCE_NUM_THREADS")),
                 "streams": int(model.get_property("NUM_STREAMS")),
-                **SETTINGS,
+                **self.hints,
+                "INFERENCE_PRECISION_HINT": _precision(model),
             }
             self._normalise = Preprocessor(spec).normalise
             self._frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
@@ -88,3 +89,8 @@ class OpenVinoContender(Contender):
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
         self._buffers.reset()
+
+
+def _precision(model: Any) -> str:
+    """In which the compiled model computes, by OpenVINO's name: f32, bf16, f16."""
+    return str(model.get_property("INFERENCE_PRECISION_HINT").to_string())

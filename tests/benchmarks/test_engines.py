@@ -1,0 +1,160 @@
+"""Each engine that is installed, in a process of its own, against the reference over moving frames;
+one that is not says so, and one that cannot take a model as well."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shiftedge.benchmarks.agreement import Agreement, compare, read_outputs
+from shiftedge.benchmarks.crew import Worker, WorkerError
+from shiftedge.benchmarks.engines import ENGINES, MODULES, REFERENCE, installed
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+FRAMES = 10
+TIMEOUT_S = 280.0
+BUNDLED = Path(__file__).parents[2] / "runtime" / "assets" / "gestures.onnx"
+SLOW = ("litert",)
+"""To convert, minutes on two busy cores: with the small model alone."""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Conversions are made anew."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def needs(engine: str) -> None:
+    missing = [name for name in MODULES[engine] if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{engine} takes {', '.join(missing)}: pip install 'shiftedge[peers]'")
+    if engine == "torch-compile" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("torch-compile takes a C++ compiler: install g++")
+
+
+def spec_of(model: Path) -> ModelSpec:
+    entries = onnx.load(str(model)).metadata_props
+    return ModelSpec.from_json(next(e.value for e in entries if e.key == METADATA_KEY))
+
+
+def outputs(factory: str, model: Path, file: Path, threads: int = 1):
+    """What a worker answered when it was ready, and the tensors of its frames, twice over."""
+    spec = spec_of(model)
+    with Worker(factory, model, threads, spec=spec.to_json(), timeout_s=TIMEOUT_S) as worker:
+        ready = worker.ready()
+        found = []
+        for _ in range(2):  # the second time shows that a reset forgets everything
+            worker.ask({"do": "outputs", "frames": FRAMES, "file": str(file)})
+            found.append(read_outputs(file, spec, has_states=ready["has_states"]))
+        turn = worker.ask({"do": "turn", "begin": 0, "lead_in": 1, "frames": 3})
+    assert len(turn["step_ns"]) == 3
+    again = compare(found[1], found[0])
+    assert again.worst_relative <= ready["tolerance"]
+    return ready, found[0]
+
+
+def agreement(engine: str, model: Path, tmp_path: Path, threads: int = 1) -> Agreement:
+    _, expected = outputs(REFERENCE, model, tmp_path / "reference")
+    ready, found = outputs(ENGINES[engine], model, tmp_path / "found", threads)
+    assert ready["has_states"]
+    assert ready["settings"]["threads"] == threads
+    assert ready["version"]
+    assert ready["engine_bytes"]
+    worst = compare(found, expected)
+    print(f"{engine}: {worst.worst_relative:.2g} in {worst.worst_tensor}")
+    assert worst.worst_relative <= ready["tolerance"]
+    return worst
+
+
+PEERS = [engine for engine in ENGINES if engine != "native"]
+
+
+@pytest.mark.parametrize("engine", PEERS)
+def test_a_small_model(engine, tiny_onnx, tmp_path):
+    needs(engine)
+    assert agreement(engine, tiny_onnx, tmp_path).states_compared
+
+
+@pytest.mark.parametrize("engine", [engine for engine in PEERS if engine not in SLOW])
+def test_the_bundled_model(engine, tmp_path):
+    needs(engine)
+    agreement(engine, BUNDLED, tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["torch", "tvm", "executorch", "mnn", "ncnn"])
+def test_two_threads(engine, tiny_onnx, tmp_path):
+    needs(engine)
+    agreement(engine, tiny_onnx, tmp_path, threads=2)
+
+
+def row(engine: str, model: Path, spec: ModelSpec) -> WorkerError:
+    factory = ENGINES[engine]
+    worker = Worker(factory, model, 1, spec=spec.to_json(), timeout_s=TIMEOUT_S)
+    with worker, pytest.raises(WorkerError) as caught:
+        worker.ready()
+    return caught.value
+
+
+@pytest.mark.parametrize("engine", PEERS)
+def test_what_is_not_installed(engine, tiny_onnx, spec, tmp_path, monkeypatch):
+    """A folder before all others, whose packages are not to be found."""
+    for name in MODULES[engine][:1]:
+        absent = f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n"
+        (tmp_path / f"{name}.py").write_text(absent)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    error = row(engine, tiny_onnx, spec)
+    assert error.status == "unavailable"
+    assert "pip install" in str(error)
+
+
+@pytest.mark.parametrize("engine", PEERS)
+def test_an_operator_that_nobody_knows(engine, make_onnx, spec):
+    def change(model):
+        model.graph.node[1].op_type = "Sparkle"
+
+    needs(engine)
+    error = row(engine, make_onnx(change=change), spec)
+    assert error.status == "failed"
+    assert "\n" not in str(error)
+    if "torch" in MODULES[engine]:
+        assert "Sparkle" in str(error)
+
+
+def test_torch_compile_without_a_compiler(tiny_onnx, spec, monkeypatch):
+    needs("torch-compile")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    error = row("torch-compile", tiny_onnx, spec)
+    assert error.status == "unavailable"
+    assert "C++ compiler" in str(error)
+
+
+def test_a_conversion_is_kept(tiny_onnx, tmp_path, cache):
+    needs("ncnn")
+    outputs(ENGINES["ncnn"], tiny_onnx, tmp_path / "first")
+    (made,) = (cache / "shiftedge" / "peers" / "ncnn").iterdir()
+    times = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
+    outputs(ENGINES["ncnn"], tiny_onnx, tmp_path / "second")
+    assert {file.name: file.stat().st_mtime_ns for file in made.iterdir()} == times
+
+
+def test_what_runs_by_default(monkeypatch):
+    monkeypatch.setattr(installed, "_installed", lambda engine: engine in ("mnn", "tvm"))
+    names, sentences = installed.by_default()
+    assert names == ["native", "onnxruntime", "mnn"]
+    absent, slow = sentences
+    assert absent.startswith("Not installed: openvino, openvino-default, executorch, ncnn, litert")
+    assert "pip install 'shiftedge[bench,peers]'" in absent
+    assert "tvm" in slow
+    assert "litert" not in slow
+
+
+def test_every_peer_is_told_what_it_imports():
+    assert set(MODULES) == set(PEERS)
