@@ -39,6 +39,8 @@ __all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 WARM_UP_MOST = 200
 """Units of a warm-up at most; it ends when times are steady."""
 WARM_UP_S = 3.0
+"""Of the first process of an engine, at most; later ones find the machine warm."""
+RESTART_WARM_UP_S = 1.0
 LEAD_IN = 3
 """Untimed units at the start of each turn, which wake threads and caches."""
 RESTART_S = 10.0
@@ -213,8 +215,8 @@ class Bench:
         entry.settled_mb = None
         return worker
 
-    def _warm_up(self, worker: Worker) -> dict[str, Any]:
-        return worker.ask({"do": "warm_up", "most": WARM_UP_MOST, "most_s": WARM_UP_S})
+    def _warm_up(self, worker: Worker, most_s: float = WARM_UP_S) -> dict[str, Any]:
+        return worker.ask({"do": "warm_up", "most": WARM_UP_MOST, "most_s": most_s})
 
     def _restart(self, entry: Entry) -> None:
         """The entry's process anew; one that loads slowly goes on as it is."""
@@ -223,7 +225,7 @@ class Bench:
             return
         entry.rest()
         try:
-            self._warm_up(self._start(entry, path))
+            self._warm_up(self._start(entry, path), RESTART_WARM_UP_S)
         except WorkerError as error:
             entry.end(error.status, str(error))
 
