@@ -12,8 +12,6 @@
 
 #include "json.h"
 
-/* The manifest's limit in docs/formats.md. */
-#define MANIFEST_BYTES_MOST ((size_t)4 << 20)
 #define MANIFEST_SCHEMA 1
 #define VARIANTS_MOST 64
 #define VARIANT_PATH_BYTES 256
@@ -91,8 +89,7 @@ static bool open_library(library *library, const char *path, int threads, int *s
     return false;
 }
 
-/* All of a file, NUL-terminated; NULL: it cannot be read, errno says why. */
-static char *read_file(const char *path, size_t most, size_t *length) {
+char *library_read_file(const char *path, size_t most, size_t *length) {
     FILE *file = fopen(path, "rbe");
     char *text = file != NULL ? malloc(most + 1) : NULL;
     bool good = false;
@@ -174,7 +171,7 @@ static bool open_bundle(library *library, const char *folder, int threads, failu
     if (snprintf(path, sizeof path, "%s/manifest.json", folder) >= (int)sizeof path) {
         return fail(failure, "The path of the model is too long.");
     }
-    char *text = read_file(path, MANIFEST_BYTES_MOST, &length);
+    char *text = library_read_file(path, LIBRARY_MANIFEST_BYTES_MOST, &length);
     if (text == NULL) {
         return fail(failure, "Cannot read %s: %s; name the folder of a bundle or a libmodel.so.",
                     path, strerror(errno));

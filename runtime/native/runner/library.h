@@ -6,6 +6,7 @@
 #define RUNNER_LIBRARY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "failure.h"
@@ -41,5 +42,12 @@ bool library_step(library *library, const uint8_t *frame, int32_t stride_bytes, 
 void library_reset(library *library);
 
 void library_close(library *library);
+
+/* The manifest's limit in docs/formats.md. */
+#define LIBRARY_MANIFEST_BYTES_MOST ((size_t)4 << 20)
+
+/* All of a file of at most `most` bytes, NUL-terminated and the caller's to free; NULL: it cannot
+ * be read, errno says why. */
+char *library_read_file(const char *path, size_t most, size_t *length);
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clip.h"
 #include "clock.h"
 #include "cuts.h"
 #include "decode.h"
@@ -25,6 +26,7 @@ PROBE int probe_decode(const char *json, const float *logits, const double *time
 /* 1: read; 0: refused, with the sentence. The bytes are copied so that a sanitizer sees a read
  * behind them. */
 PROBE int probe_spec(const char *json, size_t length, char *sentence, size_t room);
+PROBE void probe_clip(uint8_t *frame, int height, int width, int index);
 PROBE size_t probe_line(double time_s, const char *label, double confidence, int step, char *out);
 
 int probe_fit(const uint8_t *frame, const char *format, int image_height, int image_width,
@@ -117,4 +119,8 @@ int probe_spec(const char *json, size_t length, char *sentence, size_t room) {
 
 size_t probe_line(double time_s, const char *label, double confidence, int step, char *out) {
     return output_text(out, time_s, label, confidence, step != 0);
+}
+
+void probe_clip(uint8_t *frame, int height, int width, int index) {
+    clip_frame(frame, height, width, index);
 }
