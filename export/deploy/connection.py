@@ -37,6 +37,10 @@ KEEP_S = 900
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _NOISE = re.compile(r"Warning: Permanently added|\*\* ")
+_OWN = re.compile(
+    r"ssh|mux_|kex_|client_loop|Connection |Timeout|Host key|Received dis|.*Permission denied"
+)
+"""How a line of ssh's own begins."""
 _GENERAL = re.compile(r"(scp: )?(Connection closed|lost connection|Connection to .* closed)")
 
 
@@ -122,7 +126,9 @@ class Connection:
         done = subprocess.run(line, input=script.encode(), capture_output=True, check=False)
         out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
         if done.returncode == SSH_FAILED:
-            raise self._failure(err)
+            # Beside what the board's login shell may have said.
+            own = [line for line in err.splitlines() if _OWN.match(line)]
+            raise self._failure("\n".join(own), "it was closed")
         return Answer(done.returncode, out, err)
 
     def copy(self, paths: Sequence[Path], folder: str, size: int, show: ProgressFactory) -> None:
@@ -192,8 +198,8 @@ class Connection:
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _failure(self, err: str) -> DeployError:
-        words = last_words(err, "ssh said nothing")
+    def _failure(self, err: str, otherwise: str = "ssh said nothing") -> DeployError:
+        words = last_words(err, otherwise)
         return DeployError(
             f"The connection to {self.destination.login} failed ({words}); check it with  ssh "
             f"{self.destination.login}."

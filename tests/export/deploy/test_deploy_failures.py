@@ -148,6 +148,22 @@ def test_a_connection_that_is_lost_for_good(
     assert tree(old) == kept
 
 
+def test_a_connection_that_ends_without_a_word(
+    board: FakeBoard, bundle: Path, old: Path, capsys: Captured
+) -> None:
+    """What the board's login shell says is no reason."""
+    kept = tree(board.home)
+    silent = (LOST % 4).replace("-ge", "-eq")
+    silent = silent.replace("ssh: connect to host board port 22: No route to host", ".bashrc: hm?")
+    board.script("ssh.sh", silent)
+    assert deploy(bundle) == 1
+    said = sentence(capsys)
+    assert "The connection to pi@board failed (it was closed); check it with  ssh pi@board" in said
+    assert said.endswith("; nothing was changed there.")
+    assert tree(board.home) == kept
+    assert old.is_dir()
+
+
 def test_a_connection_that_is_lost_between_the_renames(
     board: FakeBoard, bundle: Path, old: Path, capsys: Captured
 ) -> None:

@@ -130,6 +130,9 @@ def test_what_is_wrong_here(
     assert "copy or compile the bundle again" in sentence(capsys)
     assert deploy(bundle / "nowhere") == 1
     assert "no bundle folder" in sentence(capsys)
+    whole = write_bundle(bundle.parent / "unsigned")
+    assert deploy(whole, "--trusted-key", str(bundle / "LICENSE")) == 1
+    assert sentence(capsys)
     assert board.log("ssh") == []
     whole = write_bundle(bundle.parent / "whole")
     monkeypatch.setenv("PATH", "/nowhere")
