@@ -1,4 +1,5 @@
-"""The workstation's commands ``export``, ``train`` and ``models``; the compiler brings its own."""
+"""The workstation's commands ``export``, ``train`` and ``models``; ``compile`` and ``deploy`` are
+beside what they do."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.export.compiler.commands import add_commands as add_compile
+from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.files import cache_folder
 
@@ -50,6 +52,7 @@ def add_commands(commands: Any) -> None:
     _add_train(commands)
     _add_models(commands)
     add_compile(commands)
+    add_deploy(commands)
 
 
 def _parser(commands: Any, name: str, text: str, description: str, epilog: str) -> Any:

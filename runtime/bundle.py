@@ -34,6 +34,7 @@ from shiftedge.runtime.manifest import (
     MANIFEST_SCHEMA,
     FileEntry,
     Manifest,
+    SelfTest,
     Variant,
 )
 from shiftedge.runtime.signing import SIGNATURE_BYTES, SIGNATURE_NAME, check_signature
@@ -44,8 +45,11 @@ __all__ = [
     "Bundle",
     "FileEntry",
     "Manifest",
+    "SelfTest",
     "Variant",
+    "architecture_of",
     "cpu_features",
+    "features_of",
     "machine_name",
 ]
 
@@ -179,8 +183,17 @@ def machine_name() -> str:
     A 32-bit system on a 64-bit kernel, as Raspberry Pi OS may be, loads 32-bit libraries, whatever
     the kernel says.
     """
-    machine = platform.machine()
-    if struct.calcsize("P") == 4:
+    return architecture_of(platform.machine(), bits=8 * struct.calcsize("P"))
+
+
+def architecture_of(machine: str, *, bits: int) -> str:
+    """Whose libraries a system loads, as a variant names it.
+
+    Args:
+        machine: what ``uname -m`` says there, which is the kernel's.
+        bits: of an address in its programs, 32 or 64.
+    """
+    if bits == 32:
         return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
     return machine
 
@@ -204,6 +217,16 @@ def cpu_features(path: str | Path = "/proc/cpuinfo") -> frozenset[str]:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux, or a container that hides it
         return frozenset()
+    return features_of(text, bits=8 * struct.calcsize("P"))
+
+
+def features_of(text: str, *, bits: int) -> frozenset[str]:
+    """:func:`cpu_features` of a text, such as another machine's /proc/cpuinfo.
+
+    Args:
+        text: of /proc/cpuinfo.
+        bits: of an address in that machine's programs, 32 or 64.
+    """
     cores: list[frozenset[str]] = []
     for line in text.splitlines():
         key, _, value = line.partition(":")
@@ -212,7 +235,7 @@ def cpu_features(path: str | Path = "/proc/cpuinfo") -> frozenset[str]:
     if not cores:
         return frozenset()
     common = frozenset.intersection(*cores)
-    if struct.calcsize("P") == 4 and "asimd" in common:
+    if bits == 32 and "asimd" in common:
         common |= ARMV8_IN_32_BIT
     return common
 

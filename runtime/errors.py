@@ -17,6 +17,7 @@
     ├── DataError           training or calibration data that cannot be used
     ├── DownloadError       a file could not be fetched whole and genuine
     ├── OutputError         a result could not be written
+    ├── DeployError         a bundle could not be put on a board
     ├── VerificationError   two forms of one model disagree
     └── CompileError        a model that the compiler cannot translate
 
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "CompileError",
     "DataError",
+    "DeployError",
     "DownloadError",
     "FrameError",
     "MissingExtraError",
@@ -105,6 +107,10 @@ class DownloadError(ShiftedgeError):
 
 class OutputError(ShiftedgeError):
     """A result could not be written where it was asked for."""
+
+
+class DeployError(ShiftedgeError):
+    """A bundle could not be put on a board; what stood there before is still there."""
 
 
 class VerificationError(ShiftedgeError):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.bundle import Bundle, SelfTest
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.spec import ModelSpec
 
@@ -74,11 +74,17 @@ def _bundle_lines(bundle: Bundle) -> Iterator[str]:
     )
     yield "numerics         the compiled step against the ONNX file"
     yield from _values(_summary(manifest.numerics))
+    test = manifest.selftest
+    yield f"self-test        {_self_test(test) if test else 'none recorded'}"
     yield "tools"
     yield from _values(manifest.tools)
     yield f"source           SHA-256 {manifest.source_sha256}"
     yield f"kernels          {len(manifest.kernels)}"
     yield from _table(manifest.kernels)
+
+
+def _self_test(test: SelfTest) -> str:
+    return f"{len(test.logits)} frames of the clip {_text(test.clip)}, within {test.tolerance:g}"
 
 
 def _values(values: Mapping[str, Any]) -> Iterator[str]:

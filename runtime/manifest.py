@@ -24,6 +24,7 @@ __all__ = [
     "MEMORY_KEYS",
     "FileEntry",
     "Manifest",
+    "SelfTest",
     "Variant",
 ]
 
@@ -43,6 +44,9 @@ BYTES_MOST = 1 << 31
 ENTRIES_MOST = 4096
 """Of any list or object in the manifest."""
 
+SELF_TEST_FRAMES_MOST = 256
+"""Far more than is ever recorded; shiftedge-run has the same limit."""
+
 DEPTH_MOST = 16
 """Of objects in objects."""
 
@@ -51,6 +55,9 @@ WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 
 PATH_PART = re.compile(r"[A-Za-z0-9._@+-]{1,128}")
 """Names that every file system and shell takes as they are."""
+
+FLOAT_MOST = 3.5e38
+"""Past the largest float32."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -81,6 +88,18 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class SelfTest:
+    """What a board is to compute: the logits of ONNX Runtime for a clip that it makes itself."""
+
+    clip: str
+    """Name of the clip's formula, :data:`shiftedge.runtime.selftest.CLIP`."""
+    tolerance: float
+    """Largest accepted difference, relative to the largest magnitude of all these logits."""
+    logits: tuple[tuple[float, ...], ...]
+    """For each frame, from empty states on, one number for each label."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that ``manifest.json`` says. Creating one checks it.
 
@@ -105,13 +124,15 @@ class Manifest:
     """Of the ONNX file."""
     kernels: tuple[Mapping[str, Any], ...]
     """One row for each kernel of the step, in order, for people."""
+    selftest: SelfTest | None = None
+    """None where the model was not verified, or by an older version."""
 
     def __post_init__(self) -> None:
         _check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {
+        document = {
             "schema": MANIFEST_SCHEMA,
             "spec": json.loads(self.spec.to_json()),
             "target": self.target,
@@ -125,6 +146,10 @@ class Manifest:
             "source_sha256": self.source_sha256,
             "kernels": [dict(row) for row in self.kernels],
         }
+        if self.selftest is not None:
+            logits = [list(row) for row in self.selftest.logits]
+            document["selftest"] = {**asdict(self.selftest), "logits": logits}
+        return document
 
     def to_json(self) -> str:
         """The manifest as text: the same bytes for the same manifest."""
@@ -168,7 +193,7 @@ class Manifest:
                 "this version."
             )
         _check_plain(document)
-        fields = cls.__dataclass_fields__
+        fields = [key for key in cls.__dataclass_fields__ if key != "selftest"]
         absent = [key for key in fields if key not in document]
         if absent:
             raise BundleError(
@@ -186,6 +211,7 @@ class Manifest:
             tools=document["tools"],
             source_sha256=document["source_sha256"],
             kernels=tuple(_need(document, "kernels", list, "a list")),
+            selftest=_self_test(document["selftest"]) if "selftest" in document else None,
         )
 
 
@@ -234,12 +260,31 @@ def _file(path: str, entry: object) -> FileEntry:
     return FileEntry(sha256=entry.get("sha256", ""), bytes=entry.get("bytes", -1))
 
 
+def _self_test(entry: object) -> SelfTest:
+    rows = entry.get("logits") if isinstance(entry, Mapping) else None
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        _refuse("selftest", entry, "clip, tolerance and a list of lists of logits")
+    assert isinstance(entry, Mapping)
+    return SelfTest(
+        clip=entry.get("clip", ""),
+        tolerance=entry.get("tolerance", 0),
+        logits=tuple(map(tuple, rows)),
+    )
+
+
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _is_bytes(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BYTES_MOST
+
+
+def _is_number(value: object, most: float) -> bool:
+    """A number of that magnitude at most; NaN is none."""
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
+    )
 
 
 def _is_path(value: object) -> bool:
@@ -303,6 +348,18 @@ def _check(manifest: Manifest) -> None:
     need(_matches(SHA256, source), "source_sha256", source, "64 hex digits")
     for row in manifest.kernels:
         need(isinstance(row, Mapping), "a kernel", row, "an object")
+    test = manifest.selftest
+    if test is not None:
+        need(_matches(WORD, test.clip), "clip of selftest", test.clip, word)
+        good = _is_number(test.tolerance, 1) and test.tolerance > 0
+        need(good, "tolerance of selftest", test.tolerance, "a number from 0 to 1")
+        count = len(test.logits)
+        good = 1 <= count <= SELF_TEST_FRAMES_MOST
+        need(good, "frames of selftest", count, f"from 1 to {SELF_TEST_FRAMES_MOST}")
+        for numbers in test.logits:
+            good = len(numbers) == manifest.spec.classes
+            good = good and all(_is_number(value, FLOAT_MOST) for value in numbers)
+            need(good, "logits of selftest", numbers, "a finite number for each label")
     _check_plain(manifest.to_dict())
 
 

@@ -14,7 +14,7 @@ import pytest
 from shiftedge import __version__
 from shiftedge.__main__ import main
 
-COMMANDS = ("inspect", "run", "demo", "export", "train", "models", "compile", "bench")
+COMMANDS = ("inspect", "run", "demo", "export", "train", "models", "compile", "deploy", "bench")
 
 
 def sentence(capsys) -> str:

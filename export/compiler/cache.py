@@ -1,8 +1,9 @@
 """Compiled bundles kept between runs, by everything that they depend on.
 
-The key is a digest of the ONNX file, the target's description, the compiler's and the native
-runtime's sources, and the versions of TVM and Zig: when it is the same, so is the bundle. An entry
-is a whole bundle, verified again when it is used, so a damaged one is only compiled anew.
+The key is a digest of the ONNX file, the target's description, the sources of the compiler, of the
+native runtime and of what else writes into a bundle, and the versions of TVM and Zig: when it is
+the same, so is the bundle. An entry is a whole bundle, verified again when it is used, so a damaged
+one is only compiled anew.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import shutil
 from pathlib import Path
 
 from shiftedge import __version__
+from shiftedge.export import agreement
 from shiftedge.export.compiler.targets import Target
-from shiftedge.runtime import files
+from shiftedge.runtime import files, manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 
 __all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
 
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "onnx", "onnxruntime")
+_WRITERS = (agreement, manifest, selftest, spec)
+"""Modules outside of the compiler on which a bundle's content depends."""
 _KEPT = 32
 """Bundles kept; the one unused for longest goes first. 0.3 GB of MobileNets."""
 
@@ -56,6 +60,9 @@ def key_of(model: bytes, target: Target, settings: str) -> str:
             if path.suffix in (".py", ".c", ".h", ".map"):
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0")
                 digest.update(path.read_bytes())
+    for module in _WRITERS:
+        digest.update(module.__name__.encode() + b"\0")
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:32]
 
 

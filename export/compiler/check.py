@@ -26,11 +26,13 @@ from shiftedge.export.agreement import (
 )
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.program import Layout
+from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["HEADER_BYTES", "check", "native_outputs"]
+__all__ = ["HEADER_BYTES", "check", "check_self_test", "native_outputs", "record_self_test"]
 
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
@@ -75,6 +77,51 @@ def check(
                     )
     rows = compare("ONNX Runtime / compiled", expected, reference, tolerance=tolerance)
     return Report(frames, tolerance, tuple(rows))
+
+
+def record_self_test(model: bytes, spec: ModelSpec, *, tolerance: float = TOLERANCE) -> SelfTest:
+    """What ONNX Runtime makes of the self-test's clip, for the manifest.
+
+    Args:
+        model: the serialised ONNX model.
+        spec: of the model.
+        tolerance: for the board, relative to the largest magnitude of all logits.
+
+    Raises:
+        VerificationError: a logit is not finite.
+    """
+    images = self_test_clip(spec.height, spec.width)
+    rows = []
+    for index, outputs in enumerate(onnx_outputs(model, spec, normalised(images, spec))):
+        logits = outputs["logits"][0]
+        if not np.isfinite(logits).all():
+            raise VerificationError(
+                f"ONNX Runtime: logits hold NaN or infinity at frame {index} of the self-test's "
+                "clip; the weights are damaged or overflow."
+            )
+        # The shortest decimals that are this float32 again.
+        rows.append(tuple(float(str(value)) for value in logits))
+    return SelfTest(CLIP, tolerance, tuple(rows))
+
+
+def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
+    """See to it that a library passes the self-test that is recorded for it.
+
+    Args:
+        library: libmodel.so, for this machine.
+        spec: of the model.
+        test: from :func:`record_self_test`.
+
+    Raises:
+        VerificationError: it would fail.
+    """
+    session = NativeEngine(library, threads=1).open_session()
+    images = self_test_clip(spec.height, spec.width, len(test.logits))
+    expected = [{"logits": np.array([row], np.float32)} for row in test.logits]
+    ours = [{"logits": session.step(image)[None]} for image in images]
+    forms = "ONNX Runtime / self-test"
+    rows = compare(forms, expected, ours, tolerance=test.tolerance)
+    Report(len(ours), test.tolerance, tuple(rows)).require_passed()
 
 
 def native_outputs(

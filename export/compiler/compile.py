@@ -5,6 +5,7 @@ lower       a schedule and tiles for every kernel       rules, choose, schedules
 layout      one workspace, one block of weights         program, memory
 build       machine code, linked                        tir, link
 check       against ONNX Runtime, over a stream         check
+record      its logits for the board's self-test        check
 write       the folder, at once                         package
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 
 from shiftedge.export.compiler import cache, explain, package, program
 from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.check import check
+from shiftedge.export.compiler.check import check, check_self_test, record_self_test
 from shiftedge.export.compiler.frontend import read_onnx
 from shiftedge.export.compiler.link import link, link_runner
 from shiftedge.export.compiler.program import Layout
@@ -34,6 +35,7 @@ from shiftedge.runtime.bundle import (
     Bundle,
     FileEntry,
     Manifest,
+    SelfTest,
     Variant,
 )
 from shiftedge.runtime.errors import ModelError, OutputError
@@ -166,6 +168,7 @@ def _make(
     stages = 1 + 3 * len(target.variants)
     with show(f"compiling {spec.name} for {target.name}", stages, "stages") as advance:
         try:
+            test = None
             for variant in target.variants:
                 step, places = prepare(data, spec, variant)
                 advance(1)
@@ -178,7 +181,8 @@ def _make(
                 advance(1)
                 numerics = _UNVERIFIED
                 if verify:
-                    numerics = _verified(data, spec, variant, step, places, library)
+                    test = test or record_self_test(data, spec)
+                    numerics = _verified(data, spec, variant, step, places, library, test)
                 advance(1)
             # Of several variants the last, for the weakest processor, stands in the manifest.
             (folder / "LICENSE").write_text(package.LICENSE_TEXT)
@@ -187,7 +191,7 @@ def _make(
             header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
             (folder / "shiftedge.h").write_text(header.read_text())
             files = package.entries(folder)
-            manifest = _manifest(data, spec, target, step, places, numerics, files)
+            manifest = _manifest(data, spec, target, step, places, numerics, files, test)
             (folder / "manifest.json").write_text(manifest.to_json())
         except OSError as error:
             raise OutputError(
@@ -218,6 +222,7 @@ def _manifest(
     places: Layout,
     numerics: Mapping[str, Any],
     files: Mapping[str, FileEntry],
+    test: SelfTest | None,
 ) -> Manifest:
     return Manifest(
         spec=spec,
@@ -234,6 +239,7 @@ def _manifest(
         tools=cache.tool_versions(),
         source_sha256=hashlib.sha256(data).hexdigest(),
         kernels=tuple(explain.rows(step, target.variants[-1])),
+        selftest=test,
     )
 
 
@@ -241,23 +247,32 @@ _UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when co
 
 
 def _verified(
-    data: bytes, spec: ModelSpec, target: Target, step: Step, places: Layout, library: Path
+    data: bytes,
+    spec: ModelSpec,
+    target: Target,
+    step: Step,
+    places: Layout,
+    library: Path,
+    test: SelfTest,
 ) -> Mapping[str, Any]:
-    """Compare with ONNX Runtime; the report as the manifest keeps it.
+    """Compare with ONNX Runtime; the report as the manifest keeps it. The self-test passes too.
 
     Raises:
         VerificationError: they differ.
     """
     if runs_here(target):
         report, code = check(library, data, spec, step, places), "the target's"
+        report.require_passed()
+        check_self_test(library, spec, test)
     else:
         with tempfile.TemporaryDirectory(prefix="shiftedge-") as folder:
             stand_in = _stand_in(target)
             other = Path(folder) / "libmodel.so"
             build_library(step, places, spec, stand_in, other)
             report = check(other, data, spec, step, places)
+            report.require_passed()
+            check_self_test(other, spec, test)
             code = f"the same kernels generated for {stand_in.cpu}"
-    report.require_passed()
     document = report.to_dict()
     comparisons = list(document["comparisons"])
     return {**document, "verified": True, "code": code, "comparisons": comparisons}

@@ -44,6 +44,9 @@ From a shell, without Python: raw frames in, a JSON line for each gesture out:
     ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | \\
         bin/{variants[0].name}/shiftedge-run --size 640x480 --fps 30
 
+`shiftedge-run --self-test` compares this machine with what was recorded when the model was
+compiled, and times a step.
+
 From Python: `shiftedge.load("this folder").stream().step(frame)`; needs `pip install shiftedge`.
 From C: the interface is `shiftedge.h`, which stands beside this page.
 

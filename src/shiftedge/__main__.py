@@ -18,6 +18,7 @@ examples:
   shiftedge run my.onnx --source clip.mp4
   shiftedge compile my.onnx                          one small library, faster than the .onnx file
   shiftedge bench my.onnx                            how much faster, on this machine
+  shiftedge deploy my-rpi4 pi@board:my-rpi4          put what was compiled for it on a board
 
 exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage
 """

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.errors import BundleError, ModelError, SpecError
-from shiftedge.runtime.manifest import FileEntry, Manifest, Variant
+from shiftedge.runtime.manifest import FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 SPEC = ModelSpec(
@@ -48,6 +48,7 @@ GOOD = Manifest(
     tools={"tvm": "0.27", "zig": "0.13"},
     source_sha256="f" * 64,
     kernels=({"name": "k000", "units": 12},),
+    selftest=SelfTest("drift-1", 1e-4, ((1.5, -2.0), (0.0, 3.25))),
 )
 
 
@@ -89,12 +90,31 @@ def test_unknown_keys_are_for_later_versions() -> None:
     assert Manifest.from_dict(later) == GOOD
 
 
-@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Manifest)])
+REQUIRED = [field.name for field in dataclasses.fields(Manifest) if field.name != "selftest"]
+
+
+@pytest.mark.parametrize("key", REQUIRED)
 def test_a_missing_field_is_named(key: str) -> None:
     short = document()
     del short[key]
     with pytest.raises(BundleError, match=f"manifest has no {key}; expected spec, target"):
         parse(short)
+
+
+def test_a_manifest_without_a_self_test() -> None:
+    """As of a model that was not verified, or of an older version."""
+    short = document()
+    del short["selftest"]
+    manifest = parse(short)
+    assert manifest == dataclasses.replace(GOOD, selftest=None)
+    assert "selftest" not in manifest.to_json()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_whole_numbers_are_logits_too() -> None:
+    changed = document()
+    changed["selftest"]["logits"] = [[0, -3], [1, 2]]
+    assert parse(changed).selftest == SelfTest("drift-1", 1e-4, ((0, -3), (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +186,21 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     *[(("tools",), value) for value in (None, [], {"tvm": 1}, {"tvm": None})],
     *[(("source_sha256",), value) for value in (None, "", "f" * 63, 12, [])],
     *[(("kernels",), value) for value in (None, {}, [1], ["a"], [[]], [{}] * 5000)],
+    *[(("selftest",), value) for value in (None, [], 1, "x", {}, {"clip": "drift-1"})],
+    *[(("selftest", "clip"), value) for value in WORDS],
+    *[
+        (("selftest", "tolerance"), value)
+        for value in (0, -1e-4, 1.5, 10**400, True, None, "1e-4", [])
+    ],
+    *[
+        (("selftest", "logits"), value)
+        for value in (None, {}, 1, "ab", [], [1.0], [[]], [[1.0]], [[1.0, 2.0, 3.0]], ["ab"])
+    ],
+    *[
+        (("selftest", "logits"), [[0.5, value]])
+        for value in (None, "1", True, [], 10**400, 1e39, -1e39)
+    ],
+    (("selftest", "logits"), [[0.5, 0.5]] * 257),
 ]
 
 

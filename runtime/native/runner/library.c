@@ -105,6 +105,12 @@ static bool open_checked(library *library, int descriptor, const char *path, int
     return open_library(library, file, path, threads, status, failure);
 }
 
+/* Where an open library is from. */
+static void remember(library *library, const bundle *bundle, const char *name) {
+    (void)snprintf(library->folder, sizeof library->folder, "%s", bundle->folder);
+    (void)snprintf(library->name, sizeof library->name, "%s", name);
+}
+
 /* The first variant of the manifest that opens. Only what this CPU or system cannot run leads to
  * the next: once a file is damaged, nothing of the bundle is loaded. Of failures, one that a library
  * found out (a CPU without a feature) says more than that of the system's loader. */
@@ -122,6 +128,7 @@ static bool open_variant(library *library, const bundle *bundle, int threads, fa
             return false;
         }
         if (open_checked(library, descriptor, variant->library, threads, &status, &why)) {
+            remember(library, bundle, variant->library);
             return true;
         }
         if (!told || status == SHIFTEDGE_ERROR_CPU) {
@@ -153,6 +160,9 @@ static bool open_bundle(library *library, const char *folder, const char *name, 
         int descriptor = bundle_open_file(&bundle, name, failure);
         opened = descriptor >= 0 &&
                  open_checked(library, descriptor, name, threads, &ignored, failure);
+        if (opened) {
+            remember(library, &bundle, name);
+        }
     }
     bundle_close(&bundle);
     return opened;

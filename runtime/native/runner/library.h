@@ -5,14 +5,19 @@
 #ifndef RUNNER_LIBRARY_H
 #define RUNNER_LIBRARY_H
 
+#include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "bundle.h"
 #include "failure.h"
 #include "shiftedge.h"
 
 typedef struct library {
     void *handle; /* of dlopen */
+    char folder[PATH_MAX];        /* of the bundle that it is from, resolved; "": of none */
+    char name[BUNDLE_NAME_BYTES]; /* its path in there */
     shiftedge_model *model;
     const char *spec_json;
     void *state; /* one stream's, state_size bytes */

@@ -14,6 +14,7 @@
 #include "live.h"
 #include "options.h"
 #include "output.h"
+#include "selftest.h"
 #include "stop.h"
 
 #ifndef SHIFTEDGE_VERSION
@@ -212,6 +213,14 @@ int main(int argc, char *argv[]) {
         const char *text = session.options.help ? options_help
                                                 : "shiftedge-run " SHIFTEDGE_VERSION "\n";
         return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? FAILED : DONE;
+    }
+    if (session.options.self_test) {
+        const options *options = &session.options;
+        if (selftest_run(options->model, options->threads, options->self_test_steps, &failure)) {
+            return DONE;
+        }
+        output_note("%s", failure.text);
+        return FAILED;
     }
     if ((session.options.input == NULL || strcmp(session.options.input, "-") == 0) &&
         isatty(STDIN_FILENO)) {

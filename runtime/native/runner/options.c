@@ -7,6 +7,7 @@
 
 const char options_help[] =
     "usage: shiftedge-run --size WIDTHxHEIGHT [options] < frames\n"
+    "       shiftedge-run --self-test [--model FOLDER] [--threads N] [--frames N]\n"
     "\n"
     "Stream raw video through a compiled model: one JSON line for each gesture.\n"
     "\n"
@@ -20,6 +21,10 @@ const char options_help[] =
     "  --threads N          threads for one step (default: the cores, at most 4)\n"
     "  --steps              print a line for every model step too, marked \"step\": true\n"
     "  --logits FILE        write each stepped frame's logits, 32-bit floats, to FILE\n"
+    "  --self-test          no video: step a clip that is made here, compare with what was\n"
+    "                       recorded when the bundle was compiled, time more steps, print\n"
+    "                       one JSON line\n"
+    "  --frames N           timed steps of --self-test (default: 200, fewer after 20 s)\n"
     "  --help, --version\n"
     "\n"
     "example:\n"
@@ -79,10 +84,25 @@ static bool read_rate(const char *text, double *rate_hz, failure *failure) {
     return true;
 }
 
+static bool check_self_test(const options *options, failure *failure) {
+    bool others = options->video.width != 0 || options->video.format != VIDEO_BGR24 ||
+                  options->rate_hz > 0 || options->input != NULL || options->logits != NULL ||
+                  options->steps;
+    return !others ||
+           fail(failure, "--self-test makes its own frames: only --model, --threads and --frames "
+                         "go with it.");
+}
+
 static bool check(const options *options, failure *failure) {
     const video *video = &options->video;
     if (options->help || options->version) {
         return true;
+    }
+    if (options->self_test) {
+        return check_self_test(options, failure);
+    }
+    if (options->self_test_steps > 0) {
+        return fail(failure, "--frames goes with --self-test; video is read to its end.");
     }
     if (video->width == 0) {
         return fail(failure, "--size is needed: the frames' size, such as --size 640x480.");
@@ -111,6 +131,10 @@ static bool read_option(options *options, int name, const char *value, failure *
         options->threads = (int)digits(&at, 6);
         return (options->threads > 0 && *at == '\0') ||
                fail(failure, "--threads %s: expected a whole number from 1.", value);
+    case 'n':
+        options->self_test_steps = (int)digits(&at, 6);
+        return (options->self_test_steps > 0 && *at == '\0') ||
+               fail(failure, "--frames %s: expected a whole number from 1 to 999999.", value);
     case 'm':
         options->model = value;
         return true;
@@ -122,6 +146,9 @@ static bool read_option(options *options, int name, const char *value, failure *
         return true;
     case 'S':
         options->steps = true;
+        return true;
+    case 'T':
+        options->self_test = true;
         return true;
     case 'h':
         options->help = true;
@@ -138,6 +165,7 @@ bool options_read(options *options, int argc, char *const argv[], failure *failu
         {"fps", required_argument, NULL, 'r'},    {"input", required_argument, NULL, 'i'},
         {"model", required_argument, NULL, 'm'},  {"threads", required_argument, NULL, 't'},
         {"steps", no_argument, NULL, 'S'},        {"logits", required_argument, NULL, 'l'},
+        {"self-test", no_argument, NULL, 'T'},    {"frames", required_argument, NULL, 'n'},
         {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };

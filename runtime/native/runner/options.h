@@ -14,7 +14,8 @@ typedef struct options {
     video video;
     double rate_hz; /* frame i is taken at i / rate_hz seconds; 0: frames are taken as they come */
     int threads;    /* 0: the library's default */
-    bool steps, help, version;
+    int self_test_steps; /* to be timed; 0: the default */
+    bool steps, self_test, help, version;
 } options;
 
 /* False: wrong usage, the failure says what. The texts stay argv's. */

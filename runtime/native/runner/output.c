@@ -24,8 +24,7 @@ static size_t number(char *out, size_t room, double value) {
     return used;
 }
 
-/* A text with its quotes, as Python's json writes it with ensure_ascii=False. */
-static size_t quote(char *out, const char *text) {
+size_t output_quote(char *out, const char *text) {
     static const char meanings[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
     size_t used = 0;
     out[used++] = '"';
@@ -55,7 +54,7 @@ size_t output_text(char *line, double time_s, const char *label, double confiden
     size_t used = put(line, "{\"time_s\": ");
     used += number(line + used, NUMBER_BYTES, time_s);
     used += put(line + used, ", \"label\": ");
-    used += quote(line + used, label);
+    used += output_quote(line + used, label);
     used += put(line + used, ", \"confidence\": ");
     used += number(line + used, NUMBER_BYTES, confidence);
     used += put(line + used, step ? ", \"step\": true}\n" : "}\n");

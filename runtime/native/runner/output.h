@@ -25,6 +25,10 @@ typedef enum output_answer {
  * OUTPUT_LINE_BYTES. Returns its length. */
 size_t output_text(char *line, double time_s, const char *label, double confidence, bool step);
 
+/* A text with its quotes, as Python's json writes it with ensure_ascii=False; not terminated. out:
+ * 6 bytes for each of the text's, and 2. Returns how many were written. */
+size_t output_quote(char *out, const char *text);
+
 /* Write such a line to standard output. */
 output_answer output_line(double time_s, const char *label, double confidence, bool step,
                           failure *failure);

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
@@ -17,8 +20,13 @@ pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 
 from compile_kit import GESTURES, ROOT, environment
 
-from shiftedge.export.compiler.compile import compile_cached
+from shiftedge.export.agreement import normalised, onnx_outputs
+from shiftedge.export.compiler import compile as compiling
+from shiftedge.export.compiler.compile import compile_cached, compile_model, read_model
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.selftest import CLIP, self_test_clip
 
 NATIVE = ROOT / "runtime" / "native"
 FLAGS = "-std=c11 -O2 -ffp-contract=off -fno-sanitize=all -pthread -Wl,--no-as-needed -ldl -lm"
@@ -82,3 +90,44 @@ def test_memory(runner: Path, film: Path) -> None:
     assert process.returncode == 0, err
     assert out
     assert int(status.split("VmHWM:")[1].split()[0]) <= 30_000
+
+
+def test_the_self_test_of_a_bundle() -> None:
+    """The manifest has ONNX Runtime's logits to the bit; the bundle's own runner computes them."""
+    bundle = Bundle.open(compile_cached(GESTURES))
+    data, spec = read_model(GESTURES)
+    test = bundle.manifest.selftest
+    assert test is not None
+    assert (test.clip, test.tolerance, len(test.logits)) == (CLIP, 1e-4, 16)
+    clip = normalised(self_test_clip(spec.height, spec.width), spec)
+    expected = np.stack([outputs["logits"][0] for outputs in onnx_outputs(data, spec, clip)])
+    assert np.array_equal(np.array(test.logits, np.float32), expected)
+    program = bundle.folder / "bin" / bundle.variant().name / "shiftedge-run"
+    done = subprocess.run([program, "--self-test"], capture_output=True, text=True, check=True)
+    line = json.loads(done.stdout)
+    assert (line["self_test"], line["variant"]) == ("passed", bundle.variant().name)
+    assert line["worst_relative_error"] <= 1e-5
+
+
+def test_without_verification_there_is_none(tiny_onnx: Path, tmp_path: Path) -> None:
+    compiled = compile_model(tiny_onnx, tmp_path / "b", verify=False, use_cache=False)
+    assert compiled.bundle.manifest.selftest is None
+    (program,) = (tmp_path / "b" / "bin").glob("*/shiftedge-run")
+    done = subprocess.run([program, "--self-test"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "has no recorded self-test; compile the model again" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["host", "rpi4"])
+def test_a_self_test_that_would_fail_is_not_written(
+    target: str, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(*arguments: Any) -> Any:
+        test = record(*arguments)
+        return dataclasses.replace(test, logits=test.logits[::-1])
+
+    record = compiling.record_self_test
+    monkeypatch.setattr(compiling, "record_self_test", other)
+    with pytest.raises(VerificationError, match="logits differs between ONNX Runtime / self-test"):
+        compile_model(tiny_onnx, tmp_path / "b", target=target, use_cache=False)
+    assert not (tmp_path / "b").exists()

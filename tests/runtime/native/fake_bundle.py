@@ -9,11 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.bundle import FileEntry, Manifest, Variant
+from shiftedge.runtime.bundle import FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.engines.native import NativeEngine
+from shiftedge.runtime.selftest import CLIP, FRAMES, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
 HERE_RUNS: tuple[str, str, tuple[str, ...]] = ("plain", platform.machine(), ())
+
+
+def recorded(library: Path, frames: int = FRAMES, tolerance: float = 1e-4) -> SelfTest:
+    """The logits of the library itself for the self-test's clip."""
+    engine = NativeEngine(library, threads=1)
+    session = engine.open_session()
+    images = self_test_clip(engine.spec.height, engine.spec.width, frames)
+    rows = [tuple(float(str(value)) for value in session.step(image)) for image in images]
+    return SelfTest(CLIP, tolerance, tuple(rows))
 
 
 def write_bundle(
@@ -22,14 +32,20 @@ def write_bundle(
     *,
     variants: Sequence[tuple[str, str, tuple[str, ...]]] = (HERE_RUNS,),
     spec: ModelSpec | None = None,
+    runner: Path | None = None,
     **changes: Any,
 ) -> Path:
-    """A bundle with a copy of ``library`` for each variant (name, architecture, features)."""
+    """A bundle with a copy of ``library`` for each variant (name, architecture, features), and of
+    ``runner``, if there is one."""
     listed = []
     for name, architecture, features in variants:
         path = folder / "lib" / name / "libmodel.so"
         path.parent.mkdir(parents=True)
         shutil.copy(library, path)
+        if runner is not None:
+            program = folder / "bin" / name / "shiftedge-run"
+            program.parent.mkdir(parents=True)
+            shutil.copy(runner, program)
         listed.append(Variant(name, f"lib/{name}/libmodel.so", architecture, features))
     (folder / "LICENSE").write_text("Yours.\n")
     (folder / "README").write_text("A fake model.\n")

@@ -101,6 +101,13 @@ class Probe:
         good = self.library.probe_spec(json, ctypes.c_size_t(len(json)), sentence, 2048)
         return None if good else sentence.value.decode("utf-8", "replace")
 
+    def clip(self, frames: int, height: int, width: int) -> NDArray[np.uint8]:
+        """uint8 (frames, height, width, 3)."""
+        out = np.zeros((frames, height, width, 3), np.uint8)
+        for index, frame in enumerate(out):
+            self.library.probe_clip(ctypes.c_void_p(frame.ctypes.data), height, width, index)
+        return out
+
     def line(self, time_s: float, label: str, confidence: float, step: bool) -> str:
         out = ctypes.create_string_buffer(4096)
         length = self.library.probe_line(

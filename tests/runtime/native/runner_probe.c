@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clip.h"
 #include "clock.h"
 #include "cuts.h"
 #include "decode.h"
@@ -26,6 +27,7 @@ PROBE int probe_decode(const char *json, const float *logits, const double *time
 /* 1: read; 0: refused, with the sentence. The bytes are copied so that a sanitizer sees a read
  * behind them. */
 PROBE int probe_spec(const char *json, size_t length, char *sentence, size_t room);
+PROBE void probe_clip(uint8_t *frame, int height, int width, int index);
 PROBE size_t probe_line(double time_s, const char *label, double confidence, int step, char *out);
 /* In pieces of `piece` bytes. portable: without the CPU's instructions for it; 0: it has none. */
 PROBE int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
@@ -135,4 +137,8 @@ int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
     }
     sha256_close(&sum, digest);
     return 1;
+}
+
+void probe_clip(uint8_t *frame, int height, int width, int index) {
+    clip_frame(frame, height, width, index);
 }
