@@ -51,7 +51,7 @@ WORKLOADS = {
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
-TURN_FRAMES = 30
+TURN_FRAMES = 10
 STARTS = 5
 ROUNDS_LEAST = 5
 """Fewer give the bootstrap nothing to draw from."""
