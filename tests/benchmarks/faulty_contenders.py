@@ -166,7 +166,7 @@ class Unchecked(Good):
 
 
 class Slower(Good):
-    """By a part of the reference's time that the environment says, and steady: both spin."""
+    """Spins for two milliseconds, and those of its kind for a part more."""
 
     factor = 1.0
 
@@ -175,10 +175,6 @@ class Slower(Good):
         end = time.perf_counter_ns() + int(2e6 * self.factor)
         while time.perf_counter_ns() < end:
             pass
-
-
-class Slower5(Slower):
-    factor = 1.05
 
 
 class Slower10(Slower):
