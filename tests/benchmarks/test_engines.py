@@ -21,8 +21,8 @@ pytest.importorskip("onnxruntime")
 FRAMES = 10
 TIMEOUT_S = 280.0
 BUNDLED = Path(__file__).parents[2] / "runtime" / "assets" / "gestures.onnx"
-SLOW = ("litert",)
-"""To convert, minutes on two busy cores: with the small model alone."""
+SLOW = ("litert", "torch-compile")
+"""To convert or compile, up to minutes on two busy cores: with the small model alone."""
 
 
 @pytest.fixture(autouse=True)
