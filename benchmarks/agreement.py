@@ -30,11 +30,13 @@ class Agreement:
     worst_tensor: str
     """"logits" or "next_state_i"."""
     states_compared: bool
+    tolerance: float = TOLERANCE
+    """Accepted of ``worst_relative``."""
 
     @property
     def passed(self) -> bool:
-        """True within :data:`TOLERANCE`."""
-        return self.worst_relative <= TOLERANCE
+        """True within the tolerance."""
+        return self.worst_relative <= self.tolerance
 
 
 def same_model(spec: ModelSpec, reference: ModelSpec) -> bool:
@@ -68,7 +70,9 @@ def read_outputs(
 
 
 def compare(
-    outputs: Mapping[str, NDArray[np.float32]], reference: Mapping[str, NDArray[np.float32]]
+    outputs: Mapping[str, NDArray[np.float32]],
+    reference: Mapping[str, NDArray[np.float32]],
+    tolerance: float = TOLERANCE,
 ) -> Agreement:
     """Compare the logits, and the states where ``outputs`` has them.
 
@@ -90,4 +94,4 @@ def compare(
             logits_error = error
         if relative > worst:
             worst, at = relative, name
-    return Agreement(logits_error, worst, at, states_compared=len(outputs) > 1)
+    return Agreement(logits_error, worst, at, len(outputs) > 1, tolerance)

@@ -241,9 +241,9 @@ class Bench:
         worker.ask({"do": "outputs", "frames": agreement.FRAMES, "file": str(file)})
         outputs = agreement.read_outputs(file, spec, has_states=entry.ready["has_states"])
         file.unlink()
-        found = entry.agreement = agreement.compare(outputs, self._reference)
         accepted = entry.ready["tolerance"]
-        if found.worst_relative > accepted:
+        found = entry.agreement = agreement.compare(outputs, self._reference, accepted)
+        if not found.passed:
             entry.end(
                 "disagrees",
                 f"{found.worst_tensor} differs from the reference by {found.worst_relative:.2g} of "

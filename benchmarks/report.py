@@ -203,7 +203,7 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
             "worst_relative": found.worst_relative,
             "worst_tensor": found.worst_tensor,
             "states_compared": found.states_compared,
-            "tolerance": ready["tolerance"],
+            "tolerance": found.tolerance,
         },
         "normalises": ready.get("normalises"),
         "settings": ready.get("settings"),

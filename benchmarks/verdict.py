@@ -67,14 +67,9 @@ def verdicts(entries: Sequence[Entry], starts: Sequence[int]) -> list[dict[str, 
     """For each workload and thread count with two engines or more: the quicker of the two quickest
     from the uint8 frame on, or None and a sentence where the interval of their ratio spans 1."""
     found: list[dict[str, Any]] = []
-    for threads, workload in dict.fromkeys((entry.threads, entry.workload) for entry in entries):
-        timed = [
-            entry
-            for entry in entries
-            if entry.status == "ok"
-            and (entry.threads, entry.workload) == (threads, workload)
-            and entry.ready["checked"]
-        ]
+    groups = {(entry.threads, entry.workload): entry for entry in entries}
+    for (threads, workload), one in groups.items():
+        timed = [entry for entry in rivals(one, entries) if entry.ready["checked"]]
         if len(timed) < 2:
             continue
         first, second = sorted(timed, key=lambda entry: _p50(entry, frame_rounds))[:2]

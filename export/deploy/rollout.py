@@ -9,7 +9,6 @@ the moment between two renames.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import secrets
@@ -27,6 +26,7 @@ from shiftedge.export.deploy.connection import Connection, last_words
 from shiftedge.export.deploy.destination import Destination, parse_destination
 from shiftedge.runtime.bundle import MANIFEST_NAME, Bundle, Variant
 from shiftedge.runtime.errors import DeployError, OutputError
+from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.signing import SIGNATURE_NAME
 
@@ -198,7 +198,8 @@ def _stage(bundle: Bundle, folder: Path) -> dict[str, str]:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.folder / name, copy)
             copy.chmod(0o755 if name.startswith("bin/") else 0o644)
-            sums[name] = hashlib.sha256(copy.read_bytes()).hexdigest()
+            with copy.open("rb") as file:
+                sums[name] = sha256_of(file).hex()
     except OSError as error:
         raise OutputError(
             f"Cannot copy {bundle.folder} to {folder}: {error.strerror or error}; check the free "
