@@ -2,9 +2,9 @@
 
 Each engine with each thread count and workload has a process of its own, pinned to the same cores,
 which is idle while others have their turn. A round gives each of them, and the peak kernel, one
-turn of a few dozen units, in an order that turns from round to round, so that whatever the machine
-does meanwhile hits all alike and figures can be compared round by round. Every few rounds all the
-processes begin anew, since one process's memory may lie better than another's. All see the same
+turn of a unit or a few, in an order that turns from round to round, so that whatever the machine
+does meanwhile hits all alike and figures can be compared round by round. Every few dozen rounds all
+the processes begin anew, since one process's memory may lie better than another's. All see the same
 frames. Before anything is timed, each engine's logits and states are compared with a reference
 session's.
 """
@@ -12,8 +12,10 @@ session's.
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,21 @@ WARM_UP_MOST = 200
 WARM_UP_S = 3.0
 """Of the first process of an engine, at most; later ones find the machine warm."""
 RESTART_WARM_UP_S = 1.0
-LEAD_IN = 3
+LEAD_IN = 1
 """Untimed units at the start of each turn, which wake threads and caches."""
+TURNS_S = 15.0
+"""Of an engine in all its rounds; one that is slower sits out rounds, as many after each turn."""
+LOOKS = 30
+"""How often the peak and the sensors are looked at, spread over the rounds."""
 RESTART_S = 10.0
 """An engine that takes longer to load is not started again."""
 LEAK_MB = 256.0
 """Growth of a process, after its first turn, that ends it."""
 PROFILE_FRAMES = 100
+ENERGY_S = 2.0
+"""Of steps without a pause on each engine, where the board has an energy meter."""
+ENERGY_UNITS = 100
+"""Of a turn meanwhile: as many frames are drawn before it."""
 
 
 class Bench:
@@ -104,7 +114,7 @@ class Bench:
         self.soak: Soak | None = None
         self.sensors = find_sensors() if sensors is None else sensors
         self.samples: list[dict[str, Any]] = []
-        """The sensors before the first round, and after each."""
+        """The sensors before the first round, and after some."""
         self._meter = self.sensors.energy_meter()
         self._profile = profile
         self._soak_minutes = soak_minutes
@@ -134,6 +144,7 @@ class Bench:
                         self._prepare(entry, Path(scratch) / str(index))
                         advance(1)
                 self._take_rounds(self.roofline)
+                self._take_energy()
                 if self._profile:
                     self._take_profiles()
                 if self._soak_minutes:
@@ -257,6 +268,7 @@ class Bench:
         self.samples.append(self.sensors.sample())
         with self._show("measuring", total, "frames") as advance:
             for index, units in enumerate(self.settings.round_frames()):
+                looking = index % -(-self.settings.rounds // LOOKS) == 0
                 if self.round_starts[index] != start:
                     start = self.round_starts[index]
                     for entry in self.entries:
@@ -264,9 +276,10 @@ class Bench:
                 first = index % len(turns)
                 for turn in (*turns[first:], *turns[:first]):
                     if isinstance(turn, int):
-                        with pinned(chosen_cores(turn)):
-                            roofline.measure(turn)
-                    elif turn.worker is not None:
+                        if looking:
+                            with pinned(chosen_cores(turn)):
+                                roofline.measure(turn)
+                    elif turn.worker is not None and index % self._stride(turn) == 0:
                         try:
                             self._turn(turn, turn.worker, begin, units)
                         except WorkerError as error:
@@ -275,33 +288,28 @@ class Bench:
                     else:
                         turn.rounds_ns.append([])
                         turn.frame_rounds_ns.append([])
+                        advance(units if turn.alive else 0)
                 begin += LEAD_IN + units
-                self.samples.append(self.sensors.sample())
+                if looking:
+                    self.samples.append(self.sensors.sample())
+
+    def _stride(self, entry: Entry) -> int:
+        """It has a turn in one of so many rounds, and in some of each process start."""
+        rounds, starts = self.settings.rounds, self.settings.starts
+        units = LEAD_IN * rounds + self.settings.frames
+        unit_s = float(entry.warm_up.get("unit_s", 0.0))
+        wanted = math.ceil(units * unit_s / TURNS_S)
+        return max(1, min(wanted, rounds // starts))
 
     def _turn(self, entry: Entry, worker: Worker, begin: int, units: int) -> None:
         order = {"do": "turn", "begin": begin, "lead_in": LEAD_IN, "frames": units}
-        with self._metered(entry):
-            answer = worker.ask({**order, "most_s": self.settings.turn_s})
-        entry.energy_units += LEAD_IN + len(answer["step_ns"])
+        answer = worker.ask({**order, "most_s": self.settings.turn_s})
         entry.rounds_ns.append(answer["step_ns"])
         entry.frame_rounds_ns.append(answer["frame_ns"])
         entry.rss_mb = max(entry.rss_mb or 0.0, answer["rss_mb"] or 0.0) or None
         entry.idle_wall_ms += answer["idle"]["wall_ms"]
         entry.idle_cpu_ms += answer["idle"]["cpu_ms"]
         self._look_for_leaks(entry, answer["now_mb"])
-
-    @contextlib.contextmanager
-    def _metered(self, entry: Entry) -> Iterator[None]:
-        """Adds the energy that the board spends meanwhile: all of it, idle cores included."""
-        self._meter.start()
-        try:
-            yield
-        finally:
-            spent = self._meter.stop()
-        if spent.joules is None:
-            entry.energy_reason = spent.reason
-        else:
-            entry.energy_j += spent.joules
 
     def _look_for_leaks(self, entry: Entry, now_mb: float | None) -> None:
         if now_mb is None:
@@ -312,6 +320,30 @@ class Bench:
         entry.grown_mb = max(entry.grown_mb, grown)
         if grown > LEAK_MB:
             entry.end("leaks", f"Its memory grew by {grown:.0f} MB while it was measured; ended.")
+
+    def _take_energy(self) -> None:
+        """Turns without a pause, since sensors are slower than a step. What is counted is all that
+        the board spends meanwhile, idle cores included."""
+        for entry in self.entries:
+            if self._meter.reason is not None:
+                entry.energy_reason = self._meter.reason
+            elif entry.worker is not None:
+                try:
+                    self._take_energy_of(entry, entry.worker)
+                except WorkerError as error:
+                    entry.energy_reason = str(error)
+
+    def _take_energy_of(self, entry: Entry, worker: Worker) -> None:
+        order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
+        self._meter.start()
+        end_s = time.monotonic() + ENERGY_S
+        try:
+            while (left_s := end_s - time.monotonic()) > 0:
+                answer = worker.ask({**order, "most_s": left_s})
+                entry.energy_units += len(answer["step_ns"])
+        finally:
+            spent = self._meter.stop()
+        entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
 
     def _take_profiles(self) -> None:
         for entry in self.entries:

@@ -51,10 +51,7 @@ WORKLOADS = {
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
-TURN_FRAMES = 10
 STARTS = 5
-ROUNDS_LEAST = 5
-"""Fewer give the bootstrap nothing to draw from."""
 
 
 def add_commands(commands: Any) -> None:
@@ -100,7 +97,7 @@ def add_commands(commands: Any) -> None:
     bench.add_argument(
         "--rounds",
         type=positive,
-        help=f"turns that the frames are spread over (default: of {TURN_FRAMES} frames)",
+        help="turns that the frames are spread over (default: one for each frame)",
     )
     bench.add_argument(
         "--starts",
@@ -197,7 +194,7 @@ def _bench(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.report import describe_file, document
     from shiftedge.benchmarks.terminal import markdown, print_report
 
-    rounds = options.rounds or max(min(ROUNDS_LEAST, options.frames), options.frames // TURN_FRAMES)
+    rounds = options.rounds or options.frames
     if rounds > options.frames:
         options.usage_error(f"--rounds {rounds} is more than --frames {options.frames}")
     starts = options.starts or min(STARTS, rounds)

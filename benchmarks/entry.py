@@ -105,7 +105,7 @@ class Entry:
     idle_cpu_ms: float = 0.0
     energy_j: float = 0.0
     energy_units: int = 0
-    """Timed and untimed units that the energy was spent on."""
+    """That the energy was spent on."""
     energy_reason: str | None = None
     worker: Worker | None = None
 

@@ -45,7 +45,7 @@ from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["main", "peak_rss_mb"]
 
-SETTLE_S = 0.02
+SETTLE_S = 0.008
 """After a turn, before the answer: threads that spin for a moment have gone to sleep when the next
 process begins. ONNX Runtime's and OpenVINO's take 1 to 5 ms."""
 PIECE = 10
@@ -205,25 +205,32 @@ def _warm_up(work: Work, most: int, most_s: float) -> dict[str, Any]:
     of each other: caches, clocks and whatever compiles on the way have settled.
 
     Returns:
-        ``units`` taken, and whether that was ``steady`` before ``most`` of them or ``most_s``.
+        ``units`` taken, whether that was ``steady`` before ``most`` of them or ``most_s``, and
+        ``unit_s``, the median time of the last piece.
     """
     clock = time.perf_counter_ns
     end_ns = clock() + int(most_s * 1e9)
     medians: list[float] = []
-    units = 0
+    taken: list[int]
+    units, taken = 0, []
     while units < most:
         drawn = [work.draw(units + number) for number in range(PIECE)]
-        taken: list[int] = []
+        taken = []
         for each in drawn:
             taken.append(work.take(each)[0])
             if clock() > end_ns:
-                return {"units": units + len(taken), "steady": False}
+                return _warmed(units + len(taken), taken, steady=False)
         units += PIECE
         medians.append(float(np.median(taken)))
         last = medians[-3:]
         if len(last) == 3 and max(last) - min(last) <= STEADY * max(last):
-            return {"units": units, "steady": True}
-    return {"units": units, "steady": False}
+            return _warmed(units, taken, steady=True)
+    return _warmed(units, taken, steady=False)
+
+
+def _warmed(units: int, taken: list[int], *, steady: bool) -> dict[str, Any]:
+    seconds = float(np.median(taken)) / 1e9 if taken else 0.0
+    return {"units": units, "steady": steady, "unit_s": seconds}
 
 
 def _profile(contender: Contender, scene: Scene, frames: int) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Fixed(Gauge):
 
 
 class Meter(EnergyMeter):
-    """Half a joule for each turn."""
+    """Half a joule each time."""
 
     name, scope = "meter", "the whole board"
 
@@ -115,15 +115,18 @@ class Meter(EnergyMeter):
         return Energy(0.5, 1.0)
 
 
-def test_energy_and_sensors_are_in_the_report(make_bench):
+def test_energy_and_sensors_are_in_the_report(make_bench, monkeypatch):
     bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     sample = {"throttled": [], "throttle_events": {}, "temperature_c": 50.0, "reasons": {}}
     bench.sensors = Sensors({key: Fixed(value) for key, value in sample.items()}, Meter())
     bench._meter = Meter()
+    monkeypatch.setattr(bench_module, "ENERGY_S", 0.05)
     bench.run()
     found = document(bench)
     (row,) = found["results"]
-    assert row["energy_j_per_frame"] == pytest.approx(2 * 0.5 / (2 * (3 + 3)))
+    (entry,) = bench.entries
+    assert entry.energy_units >= 1
+    assert row["energy_j_per_frame"] == pytest.approx(0.5 / entry.energy_units)
     assert len(found["sensors"]["samples"]) == 3
     assert found["sensors"]["sources"]["energy"] == "meter: the whole board"
     text = "\n".join(table(found)[2])
