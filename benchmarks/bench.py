@@ -42,10 +42,10 @@ WARM_UP_MOST = 200
 """Units of a warm-up at most; it ends when times are steady."""
 WARM_UP_S = 3.0
 """Of the first process of an engine, at most; later ones find the machine warm."""
-RESTART_WARM_UP_S = 1.0
+RESTART_WARM_UP_S = 0.3
 LEAD_IN = 1
 """Untimed units at the start of each turn, which wake threads and caches."""
-TURNS_S = 15.0
+TURNS_S = 10.0
 """Of an engine in all its rounds; one that is slower sits out rounds, as many after each turn."""
 LOOKS = 30
 """How often the peak and the sensors are looked at, spread over the rounds."""
@@ -389,6 +389,11 @@ class Bench:
             used = entry.ready.get("settings", {}).get("threads", entry.threads)
             if used != entry.threads:
                 self.notes.append(f"{entry.name} ran with {used}.")
+            stride = self._stride(entry)
+            if entry.status == "ok" and stride > 1:
+                self.notes.append(
+                    f"{entry.name} is slow, and had a turn in one of {stride} rounds."
+                )
             if entry.warm_up and not entry.warm_up["steady"]:
                 self.notes.append(f"{entry.name} was not steady after {entry.warm_up['units']}.")
             if entry.grown_mb > 1.0:

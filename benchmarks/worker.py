@@ -45,7 +45,7 @@ from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["main", "peak_rss_mb"]
 
-SETTLE_S = 0.008
+SETTLE_S = 0.006
 """After a turn, before the answer: threads that spin for a moment have gone to sleep when the next
 process begins. ONNX Runtime's and OpenVINO's take 1 to 5 ms."""
 PIECE = 10

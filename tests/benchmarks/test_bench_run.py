@@ -207,3 +207,13 @@ def test_no_files_are_left(make_bench, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     make_bench("Good", "Crashes").run()
     assert list(Path(scratch).iterdir()) == []
+
+
+def test_a_slow_engine_sits_out_rounds(make_bench, monkeypatch):
+    bench = make_bench("Good", settings=Settings(frames=40, rounds=40, starts=2))
+    monkeypatch.setattr(bench_module, "TURNS_S", 1e-9)
+    bench.run()
+    (entry,) = bench.entries
+    assert entry.status == "ok"
+    assert [len(times) for times in entry.rounds_ns] == [1, *[0] * 19] * 2
+    assert any("one of 20 rounds" in note for note in bench.notes)
