@@ -152,7 +152,7 @@ def _model(bench: Bench, bundle: Path | None) -> dict[str, Any]:
             "width": bench.spec.width,
             "classes": bench.spec.classes,
             "states": len(bench.spec.states),
-            "state_bytes": 4 * bench.spec.state_size,
+            "state_bytes": bench.spec.state_bytes,
         }
     return found
 

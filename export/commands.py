@@ -147,7 +147,7 @@ def _export(options: argparse.Namespace) -> int:
         _say("the classes have no names; give them with --labels FILE, one a line")
     _say(
         f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
-        f"{len(spec.states)} states ({4 * spec.state_size:,} bytes)"
+        f"{len(spec.states)} states ({spec.state_bytes:,} bytes)"
     )
     report = export_model(net, spec, options.output)
     if options.json:

@@ -50,9 +50,13 @@ def _spec_lines(spec: ModelSpec) -> Iterator[str]:
     yield f"labels           {spec.classes}"
     for index, label in enumerate(spec.labels):
         yield f"  {index:3d}  {_text(label)}{'  (never an event)' if label in silent else ''}"
-    yield f"states           {len(spec.states)}, {4 * spec.state_size:,} bytes"
+    yield f"precision        {spec.precision}"
+    yield f"states           {len(spec.states)}, {spec.state_bytes:,} bytes"
     for state in spec.states:
-        yield f"  {_text(state.name):<10} {'x'.join(map(str, state.shape))}"
+        line = f"  {_text(state.name):<10} {'x'.join(map(str, state.shape)):<12} {state.dtype}"
+        if state.dtype != "float32":
+            line += f", {state.scale:.6g} * (q - {state.zero_point})"
+        yield line
 
 
 def _bundle_lines(bundle: Bundle) -> Iterator[str]:

@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shiftedge.runtime.errors import SpecError
 
-__all__ = ["METADATA_KEY", "SCHEMA", "DecoderSettings", "ModelSpec", "StateSpec"]
+__all__ = ["METADATA_KEY", "PRECISIONS", "SCHEMA", "DecoderSettings", "ModelSpec", "StateSpec"]
 
-SCHEMA = 1
-"""Version of the JSON form. Raised when the meaning of an existing key changes."""
+SCHEMA = 2
+"""Newest version of the JSON form that is read here. Raised when a reader that does not know a key
+would misread the model. A spec says the lowest number that it needs: 1, or 2 where ``precision`` or
+a state's ``dtype``, ``scale`` or ``zero_point`` is not the default."""
+
+PRECISIONS = ("fp32", "int8")
+"""What a model's convolutions may multiply in; "int8" with int32 sums, and some layers in float32
+where that was more accurate."""
 
 METADATA_KEY = "shiftedge.spec"
 """Key of the spec in an ONNX file's ``metadata_props``."""
@@ -31,15 +40,40 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class StateSpec:
-    """One cached tensor, float32. ``shape`` is NCHW, with N = 1; a fresh stream holds zeros."""
+    """One cached tensor. ``shape`` is NCHW, with N = 1.
+
+    An element q stands for the number ``scale * (q - zero_point)``; a fresh stream holds
+    ``zero_point`` everywhere, which is the number 0.
+    """
 
     name: str
     shape: tuple[int, ...]
+    dtype: str = "float32"
+    """``float32``, of scale 1 and zero point 0, or ``uint8``."""
+    scale: float = 1.0
+    """A float32 above 0."""
+    zero_point: int = 0
+    """0..255."""
 
     @property
     def size(self) -> int:
-        """Number of float32 elements."""
+        """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Of all elements."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+    def fresh(self) -> NDArray[Any]:
+        """What a fresh stream holds, of ``dtype`` and ``shape``."""
+        return np.full(self.shape, self.zero_point, self.dtype)
+
+    def numbers(self, state: NDArray[Any]) -> NDArray[np.float32]:
+        """What the elements of ``state`` stand for: float32; a float32 state itself."""
+        if self.dtype == "float32":
+            return state
+        return (state.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
 @dataclass(frozen=True)
@@ -88,7 +122,8 @@ class ModelSpec:
     silent_labels: tuple[str, ...] = ()
     """Labels that never become an event, such as "No gesture"."""
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
-    schema: int = SCHEMA
+    precision: str = "fp32"
+    """One of :data:`PRECISIONS`."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -100,12 +135,31 @@ class ModelSpec:
 
     @property
     def state_size(self) -> int:
-        """Number of float32 elements in all states together."""
+        """Number of elements in all states together."""
         return sum(state.size for state in self.states)
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all states together."""
+        return sum(state.bytes for state in self.states)
+
+    @property
+    def schema(self) -> int:
+        """Lowest version of the JSON form that can tell this spec."""
+        plain = all(state == StateSpec(state.name, state.shape) for state in self.states)
+        return 1 if plain and self.precision == "fp32" else 2
+
     def to_json(self, indent: int | None = None) -> str:
-        """The spec as JSON text, keys in a fixed order."""
-        return json.dumps(asdict(self), indent=indent, ensure_ascii=False)
+        """The spec as JSON text, keys in a fixed order; those of schema 2 only where they differ
+        from their defaults."""
+        document = asdict(self)
+        if self.precision == "fp32":
+            del document["precision"]
+        document["states"] = [
+            {key: value for key, value in asdict(state).items() if value != _PLAIN.get(key)}
+            for state in self.states
+        ]
+        return json.dumps({**document, "schema": self.schema}, indent=indent, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -154,6 +208,10 @@ class ModelSpec:
             ) from error
 
 
+_PLAIN = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
+"""Defaults of the keys of a state that schema 1 does not know."""
+
+
 def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     value = document.get(key)
     if not isinstance(value, list):
@@ -164,7 +222,8 @@ def _list(document: Mapping[str, Any], key: str) -> list[Any]:
 def _state(entry: object) -> StateSpec:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("shape"), list):
         raise SpecError(f"The model's spec has a state {entry!r}; expected a name and a shape.")
-    return StateSpec(name=entry.get("name", ""), shape=tuple(entry["shape"]))
+    more = {key: entry.get(key, default) for key, default in _PLAIN.items()}
+    return StateSpec(name=entry.get("name", ""), shape=tuple(entry["shape"]), **more)
 
 
 def _decoder(entry: object) -> DecoderSettings:
@@ -184,6 +243,20 @@ def _number(value: object, low: float, high: float) -> bool:
 
 def _whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and _number(value, low, high)
+
+
+def _check_state(state: StateSpec, need: Callable[[bool, str, object, str], None]) -> None:
+    """What the elements are, and what they stand for."""
+    what = f"state {state.name} of"
+    known = isinstance(state.dtype, str) and state.dtype in ("float32", "uint8")
+    need(known, f"{what} dtype", state.dtype, "float32 or uint8")
+    if state.dtype == "float32":
+        need(state.scale == 1.0, f"{what} scale", state.scale, "1 for float32")
+        need(state.zero_point == 0, f"{what} zero_point", state.zero_point, "0 for float32")
+    good = _number(state.scale, 1e-30, 1e30)
+    need(good, f"{what} scale", state.scale, "a number above 0")
+    whole = _whole(state.zero_point, 0, 255)
+    need(whole, f"{what} zero_point", state.zero_point, "a whole number from 0 to 255")
 
 
 def _check(spec: ModelSpec) -> None:
@@ -217,6 +290,13 @@ def _check(spec: ModelSpec) -> None:
     for state in spec.states:
         good = len(state.shape) >= 1 and all(_whole(side, 1, 1 << 24) for side in state.shape)
         need(good, f"state {state.name} of shape", state.shape, "positive whole numbers")
+        _check_state(state, need)
+    need(
+        isinstance(spec.precision, str) and spec.precision in PRECISIONS,
+        "precision",
+        spec.precision,
+        " or ".join(PRECISIONS),
+    )
     need(
         _whole(spec.receptive_field, 1, 100_000),
         "receptive_field",

@@ -71,8 +71,8 @@ class Contender(abc.ABC):
 
     @abc.abstractmethod
     def states(self) -> Sequence[Array] | None:
-        """After the last step, in the order and shapes of the spec; None where the engine keeps
-        them in a layout of its own."""
+        """After the last step, in the order and shapes of the spec, as the float32 numbers that they
+        stand for; None where the engine keeps them in a layout of its own."""
 
     @abc.abstractmethod
     def reset(self) -> None:
@@ -105,7 +105,8 @@ class StateBuffers:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.sets: tuple[list[Array], list[Array]] = (_zeros(spec), _zeros(spec))
+        self._specs = spec.states
+        self.sets: tuple[list[NDArray[Any]], list[NDArray[Any]]] = (_fresh(spec), _fresh(spec))
         self.source = 0
         """Index of the set that the next step reads."""
 
@@ -114,15 +115,21 @@ class StateBuffers:
         self.source = 1 - self.source
 
     @property
-    def current(self) -> list[Array]:
-        """The states after the last step."""
+    def current(self) -> list[NDArray[Any]]:
+        """The states after the last step, of the spec's dtypes."""
         return self.sets[self.source]
+
+    def numbers(self) -> list[Array]:
+        """What the states after the last step stand for."""
+        return [
+            spec.numbers(state) for spec, state in zip(self._specs, self.current, strict=True)
+        ]
 
     def reset(self) -> None:
         """Empty the set that the next step reads."""
-        for state in self.current:
-            state.fill(0.0)
+        for spec, state in zip(self._specs, self.current, strict=True):
+            state.fill(spec.zero_point)
 
 
-def _zeros(spec: ModelSpec) -> list[Array]:
-    return [np.zeros(state.shape, np.float32) for state in spec.states]
+def _fresh(spec: ModelSpec) -> list[NDArray[Any]]:
+    return [state.fresh() for state in spec.states]

@@ -39,6 +39,7 @@ class OnnxRuntimeContender(Contender):
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)
+        self.precision = self.spec.precision
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
         self._bind()
 
@@ -76,7 +77,7 @@ class OnnxRuntimeContender(Contender):
 
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
-        return self._buffers.current
+        return self._buffers.numbers()
 
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
@@ -102,13 +103,14 @@ class ReferenceContender(Contender):
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)
+        self.precision = self.spec.precision
         self.settings = {"threads": threads, "spinning": False, "optimisation": "none"}
         self._normalise = Preprocessor(self.spec).normalise
         self._frame = np.zeros((1, 3, self.spec.height, self.spec.width), np.float32)
         self._names = [f"state_{i}" for i in range(len(self.spec.states))]
         self._outputs = ["logits", *(f"next_{name}" for name in self._names)]
         self._logits = np.zeros((1, self.spec.classes), np.float32)
-        self._states: list[Array] = []
+        self._states: list[NDArray[Any]] = []
         self.reset()
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
@@ -126,11 +128,14 @@ class ReferenceContender(Contender):
 
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
-        return self._states
+        return [
+            spec.numbers(state)
+            for spec, state in zip(self.spec.states, self._states, strict=True)
+        ]
 
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
-        self._states = [np.zeros(state.shape, np.float32) for state in self.spec.states]
+        self._states = [state.fresh() for state in self.spec.states]
 
 
 def _open(ort: Any, path: Path, options: Any) -> Any:
@@ -151,7 +156,7 @@ def _spec_of(session: Any, path: Path) -> ModelSpec:
     return ModelSpec.from_json(text)
 
 
-def _value(ort: Any, array: Array) -> Any:
+def _value(ort: Any, array: NDArray[Any]) -> Any:
     """A view of ``array``, which the caller keeps alive."""
     value = ort.OrtValue.ortvalue_from_numpy(array)
     if value.data_ptr() != array.ctypes.data:

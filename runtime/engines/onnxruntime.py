@@ -50,7 +50,8 @@ def default_threads() -> int:
 
 class OnnxRuntimeEngine(Engine):
     """An .onnx file that follows the contract: ``frame`` and ``state_i`` in, ``logits`` and
-    ``next_state_i`` out, all float32 and of static shape, the spec in its metadata.
+    ``next_state_i`` out, of static shape, the spec in its metadata. All are float32, but for states
+    that the spec says are uint8.
 
     Args:
         path: the file.
@@ -126,11 +127,13 @@ class OnnxRuntimeSession(Session):
         self._engine = engine
         self._failures = _failures()
         self._normalise = Preprocessor(spec).normalise
-        self._frame = _Tensor((1, 3, spec.height, spec.width), engine.device, engine.device_id)
-        self._logits = _Tensor((1, spec.classes), "cpu", 0)
+        where = engine.device, engine.device_id
+        self._states = spec.states
+        frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
+        self._frame = _Tensor(frame, *where)
+        self._logits = _Tensor(np.zeros((1, spec.classes), np.float32), "cpu", 0)
         self._sets = [
-            [_Tensor(state.shape, engine.device, engine.device_id) for state in spec.states]
-            for _ in range(2)
+            [_Tensor(state.fresh(), *where) for state in spec.states] for _ in range(2)
         ]
         self._bindings = [self._bind(0), self._bind(1)]
         self._current = 0  # the set that the next step reads
@@ -166,37 +169,38 @@ class OnnxRuntimeSession(Session):
 
     def reset(self) -> None:
         """See :meth:`Session.reset`."""
-        for tensor in self._sets[self._current]:
-            tensor.host.fill(0.0)
+        for tensor, state in zip(self._sets[self._current], self._states, strict=True):
+            tensor.host.fill(state.zero_point)
             tensor.push()
 
     def save(self) -> bytes:
-        """See :meth:`Session.save`: float32 in the machine's byte order, state after state."""
+        """See :meth:`Session.save`: state after state, float32 in the machine's byte order or
+        uint8, as the spec says."""
         return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
 
     def load(self, block: bytes) -> None:
         """See :meth:`Session.load`."""
-        flat = np.frombuffer(block, np.float32)
-        expected = sum(tensor.host.size for tensor in self._sets[0])
-        if flat.size != expected:
-            raise ModelError(f"The states have {flat.size} numbers; expected {expected}.")
+        expected = sum(state.bytes for state in self._states)
+        if len(block) != expected:
+            raise ModelError(f"The states have {len(block)} bytes; expected {expected}.")
         start = 0
         for tensor in self._sets[self._current]:
-            end = start + tensor.host.size
-            tensor.host[...] = flat[start:end].reshape(tensor.host.shape)
+            end = start + tensor.host.nbytes
+            flat = np.frombuffer(block[start:end], tensor.host.dtype)
+            tensor.host[...] = flat.reshape(tensor.host.shape)
             tensor.push()
             start = end
 
 
 class _Tensor:
-    """A float32 tensor that ONNX Runtime reads and writes in place, and our view of it.
+    """A tensor that ONNX Runtime reads and writes in place, and our view of it.
 
     On the CPU both are the same memory, and push and pull do nothing.
     """
 
-    def __init__(self, shape: tuple[int, ...], device: str, device_id: int) -> None:
+    def __init__(self, first: NDArray[Any], device: str, device_id: int) -> None:
         ort = require("onnxruntime")
-        self.host: NDArray[np.float32] = np.zeros(shape, np.float32)
+        self.host = first
         self.value: Any = ort.OrtValue.ortvalue_from_numpy(self.host, device, device_id)
         self._shared = device == "cpu" and self.value.data_ptr() == self.host.ctypes.data
 
@@ -205,7 +209,7 @@ class _Tensor:
         if not self._shared:
             self.value.update_inplace(self.host)
 
-    def pull(self) -> NDArray[np.float32]:
+    def pull(self) -> NDArray[Any]:
         """The device's numbers; valid until the next step."""
         if not self._shared:
             self.host[...] = self.value.numpy()
@@ -279,29 +283,34 @@ def _read_spec(session: Any, path: Path) -> ModelSpec:
     return ModelSpec.from_json(text)
 
 
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+"""ONNX Runtime's name of a type -> ours."""
+
+
 def _check_contract(session: Any, spec: ModelSpec, path: Path) -> None:
     """Names, types and shapes of all inputs and outputs against the spec, in any order."""
-    shapes = [state.shape for state in spec.states]
-    inputs = {f"state_{i}": shape for i, shape in enumerate(shapes)}
-    inputs["frame"] = (1, 3, spec.height, spec.width)
-    outputs = {f"next_state_{i}": shape for i, shape in enumerate(shapes)}
-    outputs["logits"] = (1, spec.classes)
+    kinds = {dtype: kind for kind, dtype in _DTYPES.items()}
+    states = [(kinds[state.dtype], state.shape) for state in spec.states]
+    inputs = {f"state_{i}": state for i, state in enumerate(states)}
+    inputs["frame"] = (kinds["float32"], (1, 3, spec.height, spec.width))
+    outputs = {f"next_state_{i}": state for i, state in enumerate(states)}
+    outputs["logits"] = (kinds["float32"], (1, spec.classes))
     for kind, expected, nodes in (
         ("input", inputs, session.get_inputs()),
         ("output", outputs, session.get_outputs()),
     ):
         found = {node.name: node for node in nodes}
-        for name, shape in expected.items():
+        for name, (wanted, shape) in expected.items():
             if name not in found:
                 raise ModelError(
-                    f"{path} has no {kind} {name}; expected float32 {list(shape)} as its spec "
+                    f"{path} has no {kind} {name}; expected {_DTYPES[wanted]} {list(shape)} as its spec "
                     f"says, and found {', '.join(found)}: export the model again."
                 )
             got_type, got = found[name].type, found[name].shape
-            if got_type != "tensor(float)" or got != list(shape):
+            if got_type != wanted or got != list(shape):
                 dynamic = any(not isinstance(side, int) for side in got or [None])
                 raise ModelError(
-                    f"{path} has the {kind} {name} as {got_type} {got}; expected tensor(float) "
+                    f"{path} has the {kind} {name} as {got_type} {got}; expected {wanted} "
                     f"{list(shape)} as its spec says: "
                     + ("export it with static shapes." if dynamic else "export the model again.")
                 )

@@ -83,7 +83,7 @@ def test_a_missing_field_is_named(key: str) -> None:
         ('{"schema": "1"}', "schema '1'"),
         ('{"schema": true}', "schema True"),
         ('{"schema": 0}', "schema 0"),
-        ('{"schema": 99}', "schema 99, and this shiftedge reads up to 1: upgrade"),
+        ('{"schema": 99}', "schema 99, and this shiftedge reads up to 2: upgrade"),
     ],
 )
 def test_text_that_is_no_spec(text: str, message: str) -> None:
