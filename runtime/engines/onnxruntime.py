@@ -303,8 +303,8 @@ def _check_contract(session: Any, spec: ModelSpec, path: Path) -> None:
         for name, (wanted, shape) in expected.items():
             if name not in found:
                 raise ModelError(
-                    f"{path} has no {kind} {name}; expected {_DTYPES[wanted]} {list(shape)} as its spec "
-                    f"says, and found {', '.join(found)}: export the model again."
+                    f"{path} has no {kind} {name}; expected {_DTYPES[wanted]} {list(shape)} as its "
+                    f"spec says, and found {', '.join(found)}: export the model again."
                 )
             got_type, got = found[name].type, found[name].shape
             if got_type != wanted or got != list(shape):
