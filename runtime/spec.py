@@ -73,7 +73,8 @@ class StateSpec:
         """What the elements of ``state`` stand for: float32; a float32 state itself."""
         if self.dtype == "float32":
             return np.asarray(state, np.float32)
-        return (state.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+        steps = state.astype(np.float32) - np.float32(self.zero_point)
+        return np.asarray(steps * np.float32(self.scale), np.float32)
 
 
 @dataclass(frozen=True)

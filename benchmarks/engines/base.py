@@ -71,8 +71,8 @@ class Contender(abc.ABC):
 
     @abc.abstractmethod
     def states(self) -> Sequence[Array] | None:
-        """After the last step, in the order and shapes of the spec, as the float32 numbers that they
-        stand for; None where the engine keeps them in a layout of its own."""
+        """After the last step, in the order and shapes of the spec, as the float32 numbers that
+        they stand for; None where the engine keeps them in a layout of its own."""
 
     @abc.abstractmethod
     def reset(self) -> None:
@@ -121,9 +121,7 @@ class StateBuffers:
 
     def numbers(self) -> list[Array]:
         """What the states after the last step stand for."""
-        return [
-            spec.numbers(state) for spec, state in zip(self._specs, self.current, strict=True)
-        ]
+        return [spec.numbers(state) for spec, state in zip(self._specs, self.current, strict=True)]
 
     def reset(self) -> None:
         """Empty the set that the next step reads."""

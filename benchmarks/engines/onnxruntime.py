@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Array, Contender, StateBuffers
+from shiftedge.runtime.engines.onnxruntime import EXACT_INT8
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
@@ -36,6 +37,7 @@ class OnnxRuntimeContender(Contender):
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry(*EXACT_INT8)
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)
@@ -129,8 +131,7 @@ class ReferenceContender(Contender):
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
         return [
-            spec.numbers(state)
-            for spec, state in zip(self.spec.states, self._states, strict=True)
+            spec.numbers(state) for spec, state in zip(self.spec.states, self._states, strict=True)
         ]
 
     def reset(self) -> None:

@@ -1,7 +1,7 @@
 """One standard deviation for the three colours, so that raw pixels have one scale.
 
-A frame is (pixel / 255 - mean_c) / std_c. With std_c the same for all colours c, integer weights can
-multiply the camera's bytes as they come. Each colour's share goes into the weights of the
+A frame is (pixel / 255 - mean_c) / std_c. With std_c the same for all colours c, integer weights
+can multiply the camera's bytes as they come. Each colour's share goes into the weights of the
 convolutions that read the frame, before they are quantised.
 """
 
@@ -109,8 +109,9 @@ def _readers(graph: Graph, colours: dict[str, list[int]]) -> dict[int, str] | No
             groups = next((a.i for a in node.attribute if a.name == "group"), 1)
             if node.op_type != "Conv" or groups != 1 or node.input[1] not in graph.constants:
                 return None
-            if node.input[0] != member or len(colours.get(member, ())) != (
-                graph.constants[node.input[1]].shape[1]
+            if (
+                node.input[0] != member
+                or len(colours.get(member, ())) != (graph.constants[node.input[1]].shape[1])
             ):
                 return None
             readers[index] = member

@@ -2,10 +2,10 @@
 
 Rules:
 
-1. A *layer* is a Conv with constant weights and a picture as its input. Convolutions on 1 x 1 (those
-   of squeeze and excite) are left alone: they cost nothing and their input is a mean.
-2. Slice, Concat, Identity and Split move elements and change none. Tensors that they connect form a
-   *group*; a state and its next state are of one group too. All of a group shares one scale and
+1. A *layer* is a Conv with constant weights and a picture as its input. Convolutions on 1 x 1 (of
+   squeeze and excite) are left alone: they cost nothing and their input is a mean.
+2. Slice, Concat, Identity and Split move elements and change none. Tensors that they connect form
+   a *group*; a state and its next state are of one group too. All of a group shares one scale and
    zero point, or is float, so that the shift stays a pure copy of bytes.
 3. A group with a constant in it, with the logits, or with nothing but states is never quantised.
 """
@@ -26,13 +26,16 @@ __all__ = ["COPIES", "Graph", "Layer", "parse"]
 
 COPIES = ("Slice", "Concat", "Identity", "Split")
 
-ACTIVATIONS = frozenset(
-    "Relu Clip LeakyRelu PRelu Elu Selu HardSwish HardSigmoid Sigmoid Tanh Gelu Mish Softplus".split()
-)
-QUANTISED = frozenset(
-    "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
-    "DynamicQuantizeLinear".split()
-)
+# fmt: off
+ACTIVATIONS = frozenset((
+    "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid",
+    "Tanh", "Gelu", "Mish", "Softplus",
+))
+QUANTISED = frozenset((
+    "QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+    "MatMulInteger", "DynamicQuantizeLinear",
+))
+# fmt: on
 OPSET_LEAST = 13
 """DequantizeLinear with a scale for each channel."""
 
@@ -120,9 +123,9 @@ class Graph:
     def _tie(self) -> None:
         for node in self.nodes:
             if node.op_type in COPIES:
-                first, *others = (*self.copied(node), *node.output)
-                for other in others:
-                    self._join(first, other)
+                tied = [*self.copied(node), *node.output]
+                for other in tied[1:]:
+                    self._join(tied[0], other)
         for name in self.inputs:
             if f"next_{name}" in self.outputs:
                 self._join(name, f"next_{name}")

@@ -69,7 +69,7 @@ class Affine:
     def codes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """As ONNX's QuantizeLinear: rounded half to even, saturated."""
         scaled = np.rint(values / np.float32(self.scale)) + self.zero_point
-        return np.clip(scaled, 0, LEVELS).astype(np.uint8)
+        return np.asarray(np.clip(scaled, 0, LEVELS), np.uint8)
 
     def numbers(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As ONNX's DequantizeLinear."""
@@ -105,16 +105,12 @@ class Histogram:
         """The bins cover -reach .. reach; 0 before the first value that is not 0."""
         self._start = 0
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Count some values.
-
-        Raises:
-            ValueError: one is not finite.
-        """
+    def add(self, values: NDArray[np.float32]) -> bool:
+        """Count some values; False, and nothing counted, where one is not finite."""
         flat = values.reshape(-1)
         low, high = float(flat.min()), float(flat.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError("NaN or infinity")
+            return False
         self.low, self.high = min(self.low, low), max(self.high, high)
         step = -(-flat.size // SAMPLES)
         if step > 1:
@@ -128,6 +124,7 @@ class Histogram:
             places = (some.astype(np.float64) + self.reach) * (BINS / (2.0 * self.reach))
             index = np.minimum(places.astype(np.int64), BINS - 1)
             self.counts += np.bincount(index, minlength=BINS)
+        return True
 
     def _widen(self, reach: float) -> None:
         if self.reach == 0.0:
@@ -148,7 +145,7 @@ class Histogram:
         """Middles of the bins that hold something, and how many values they hold."""
         held = np.flatnonzero(self.counts)
         width = 2.0 * self.reach / BINS
-        return (held + 0.5) * width - self.reach, self.counts[held]
+        return np.asarray((held + 0.5) * width - self.reach, np.float64), self.counts[held]
 
 
 def mean_squared(histogram: Histogram, affine: Affine) -> float:
@@ -185,7 +182,8 @@ def candidates(histogram: Histogram) -> Iterator[tuple[str, Affine]]:
 def choose_range(histogram: Histogram) -> Choice:
     """The candidate of least error; the earlier one of two alike."""
     judged = (
-        (mean_squared(histogram, affine), method, affine) for method, affine in candidates(histogram)
+        (mean_squared(histogram, affine), method, affine)
+        for method, affine in candidates(histogram)
     )
     error, method, affine = min(judged, key=lambda each: each[0])
     return Choice(affine, method, error, histogram.low, histogram.high)

@@ -42,14 +42,12 @@ def gather(
                 values = stepper.run(image)
                 for group, tensors in roots.items():
                     for tensor in tensors:
-                        try:
-                            histograms[group].add(values[tensor])
-                        except ValueError as error:
+                        if not histograms[group].add(values[tensor]):
                             raise NumericsError(
-                                f"The tensor {tensor} holds {error} at frame {index} of clip "
-                                f"{number}; the float model's weights are damaged or overflow: "
-                                "check it with `shiftedge export`."
-                            ) from error
+                                f"The tensor {tensor} holds NaN or infinity at frame {index} of "
+                                f"clip {number}; the float model's weights are damaged or "
+                                "overflow: check it with `shiftedge export`."
+                            )
                 advance(1)
     choices = {group: choose_range(histogram) for group, histogram in histograms.items()}
     for group in plan.ties:
