@@ -36,11 +36,15 @@ class Plan:
     """Group -> the group whose range it takes over: a maximum keeps codes as they are."""
 
     def roots(self, graph: Graph) -> dict[str, tuple[str, ...]]:
-        """Tensors of each quantised group whose values must be gathered."""
-        return {
+        """Tensors of each quantised group whose values must be gathered; groups in the order in
+        which the graph makes them."""
+        found = {
             name: tuple(member for member in members if graph.is_root(member))
             for name, members in self.groups.items()
         }
+        return dict(
+            sorted(found.items(), key=lambda each: min(graph.maker.get(r, -1) for r in each[1]))
+        )
 
 
 def make_plan(graph: Graph, kept: Collection[str] = ()) -> Plan:
