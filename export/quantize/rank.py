@@ -98,7 +98,7 @@ def keep_until(
         VerificationError: not within the bound though a single layer is left.
     """
     kept: list[Kept] = []
-    while 100.0 * (before - after) > most_drop:
+    while 100.0 * (before - after) > most_drop + 1e-9:  # exactly the bound is within it
         if len(kept) == len(ranking) - 1:
             raise VerificationError(
                 f"Even with all layers but one in float, {what} falls from {before:.2%} to "

@@ -20,9 +20,9 @@ LABELS = ("a", "b", "c", "d")
 MAP = (1, 2, HEIGHT // 2, WIDTH // 2)
 
 
-def clips(count: int = 3, frames: int = 30) -> Clips:
-    """Moving scenes of the network's size."""
-    scenes = (moving_scene(i, frames=frames, height=HEIGHT, width=WIDTH) for i in range(count))
+def clips(count: int = 3, frames: int = 30, height: int = HEIGHT, width: int = WIDTH) -> Clips:
+    """Moving scenes."""
+    scenes = (moving_scene(i, frames=frames, height=height, width=width) for i in range(count))
     return Clips("test clips", tuple(scenes))
 
 
