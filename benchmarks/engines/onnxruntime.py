@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array, Contender, StateBuffers
+from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, StateBuffers
 from shiftedge.runtime.engines.onnxruntime import EXACT_INT8
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
@@ -42,6 +42,8 @@ class OnnxRuntimeContender(Contender):
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)
         self.precision = self.spec.precision
+        if self.precision == "int8":
+            self.tolerance = INT8_TOLERANCE
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
         self._bind()
 

@@ -197,8 +197,8 @@ def test_a_trained_networks_states_stream_as_in_torch(tmp_path: Path) -> None:
     assert report.layers == 52
     assert report.float_states == ()
     logits, *states = report.drift[-1].trends
-    assert logits.error < 0.2 * logits.scale
-    assert all(row.error < 0.2 * row.scale for row in states)
+    assert logits.error < 0.3 * logits.scale
+    assert all(row.error < 0.3 * row.scale for row in states)
     loaded = shiftedge.load(tmp_path / "int8.onnx")
     assert {state.dtype for state in loaded.spec.states} == {"uint8"}
     assert np.isfinite(loaded.stream().step(large.clips[0][0])).all()
