@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.runtime.engines.onnxruntime import EXACT_INT8
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
@@ -126,7 +127,9 @@ def onnx_outputs(model: bytes, spec: ModelSpec, frames: Array) -> Iterator[Outpu
     States of a quantised model come as the float32 numbers that they stand for.
     """
     onnxruntime = require("onnxruntime")
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*EXACT_INT8)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     states = [state.fresh() for state in spec.states]
     for frame in frames:

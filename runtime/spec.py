@@ -72,8 +72,9 @@ class StateSpec:
     def numbers(self, state: NDArray[Any]) -> NDArray[np.float32]:
         """What the elements of ``state`` stand for: float32; a float32 state itself."""
         if self.dtype == "float32":
-            return state
-        return (state.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+            return np.asarray(state, np.float32)
+        steps = state.astype(np.float32) - np.float32(self.zero_point)
+        return np.asarray(steps * np.float32(self.scale), np.float32)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array, Contender, StateBuffers
+from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, StateBuffers
+from shiftedge.runtime.engines.onnxruntime import EXACT_INT8
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
@@ -36,10 +37,13 @@ class OnnxRuntimeContender(Contender):
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry(*EXACT_INT8)
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)
         self.precision = self.spec.precision
+        if self.precision == "int8":
+            self.tolerance = INT8_TOLERANCE
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
         self._bind()
 
@@ -129,8 +133,7 @@ class ReferenceContender(Contender):
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
         return [
-            spec.numbers(state)
-            for spec, state in zip(self.spec.states, self._states, strict=True)
+            spec.numbers(state) for spec, state in zip(self.spec.states, self._states, strict=True)
         ]
 
     def reset(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array, Contender, StateBuffers
+from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, StateBuffers
 from shiftedge.runtime.errors import MissingExtraError, ModelError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
@@ -36,6 +36,9 @@ class OpenVinoContender(Contender):
         if spec is None:
             raise ModelError("OpenVINO needs the model's spec, which nothing here could read.")
         self.spec = spec
+        self.precision = spec.precision
+        if self.precision == "int8":
+            self.tolerance = INT8_TOLERANCE
         self.version = openvino.__version__.partition("-")[0]
         wanted = {**self.hints, "INFERENCE_NUM_THREADS": threads}
         try:
@@ -84,7 +87,7 @@ class OpenVinoContender(Contender):
 
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
-        return self._buffers.current
+        return self._buffers.numbers()
 
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""

@@ -24,5 +24,7 @@ class OpenVinoDefaultContender(OpenVinoContender):
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
         super().__init__(path, threads, spec)
         found = self.settings["INFERENCE_PRECISION_HINT"]
+        if self.precision == "int8":
+            return
         self.precision = PRECISIONS.get(found, found)
         self.tolerance = TOLERANCES.get(self.precision, self.tolerance)

@@ -16,6 +16,7 @@ examples:
   shiftedge run --source 0                           camera 0 in, one JSON line per gesture out
   shiftedge export --checkpoint my.pth --output my.onnx
   shiftedge run my.onnx --source clip.mp4
+  shiftedge quantize my.onnx --calibration my_clips --output my-int8.onnx
   shiftedge compile my.onnx                          one small library, faster than the .onnx file
   shiftedge bench my.onnx                            how much faster, on this machine
   shiftedge deploy my-rpi4 pi@board:my-rpi4          put what was compiled for it on a board

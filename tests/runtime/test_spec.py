@@ -37,6 +37,77 @@ def test_round_trip() -> None:
     assert hash(GOOD) == hash(ModelSpec.from_json(GOOD.to_json()))
 
 
+INT8 = dataclasses.replace(
+    GOOD,
+    precision="int8",
+    states=(
+        StateSpec("a", (1, 2, 12, 16), "uint8", 0.02353, 0),
+        StateSpec("b", (1, 4, 6, 8)),
+        StateSpec("c", (1, 4, 6, 8), "uint8", 0.1, 131),
+    ),
+)
+
+
+def test_what_schema_1_cannot_say_is_schema_2() -> None:
+    assert (GOOD.schema, INT8.schema) == (1, 2)
+    assert dataclasses.replace(GOOD, precision="int8").schema == 2
+    assert ModelSpec.from_json(INT8.to_json()) == INT8
+    plain, held = json.loads(GOOD.to_json()), json.loads(INT8.to_json())
+    assert "precision" not in plain
+    assert plain["schema"] == 1
+    assert plain["states"] == [
+        {"name": "a", "shape": [1, 2, 12, 16]}, {"name": "b", "shape": [1, 4, 6, 8]},
+    ]  # fmt: skip
+    assert (held["precision"], held["schema"]) == ("int8", 2)
+    assert held["states"][0] == {
+        "name": "a", "shape": [1, 2, 12, 16], "dtype": "uint8", "scale": 0.02353,
+    }  # fmt: skip
+    assert held["states"][1] == {"name": "b", "shape": [1, 4, 6, 8]}
+    assert held["states"][2]["zero_point"] == 131
+
+
+def test_states_of_bytes() -> None:
+    assert (GOOD.state_bytes, INT8.state_bytes) == (4 * (384 + 192), 384 + 4 * 192 + 192)
+    first, plain, last = INT8.states
+    assert [state.fresh().dtype for state in INT8.states] == ["uint8", "float32", "uint8"]
+    assert not plain.fresh().any()
+    assert (last.fresh() == 131).all()
+    assert not last.numbers(last.fresh()).any()
+    codes = first.fresh() + 200
+    assert first.numbers(codes).dtype == "float32"
+    assert first.numbers(codes)[0, 0, 0, 0] == pytest.approx(200 * 0.02353)
+    values = plain.fresh() + 0.5
+    assert plain.numbers(values) is values
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": "int8"}, "dtype = 'int8'; expected float32 or uint8"),
+        ({"dtype": ["uint8"]}, "expected float32 or uint8"),
+        ({"dtype": "uint8", "scale": 0.0}, "scale = 0.0; expected a number above 0"),
+        ({"dtype": "uint8", "scale": float("nan")}, "expected a number above 0"),
+        ({"dtype": "uint8", "scale": "1"}, "expected a number above 0"),
+        ({"dtype": "uint8", "zero_point": 256}, "zero_point = 256; expected a whole number"),
+        ({"dtype": "uint8", "zero_point": 1.5}, "expected a whole number from 0 to 255"),
+        ({"scale": 2.0}, "expected 1 for float32"),
+        ({"zero_point": 3}, "expected 0 for float32"),
+    ],
+)
+def test_what_a_state_may_not_hold(changes: dict[str, Any], message: str) -> None:
+    bad = document()
+    bad["states"][0] |= changes
+    with pytest.raises(SpecError, match=message):
+        ModelSpec.from_dict(bad)
+
+
+def test_precisions_are_known() -> None:
+    with pytest.raises(SpecError, match="precision = 'int4'; expected fp32 or int8"):
+        ModelSpec.from_dict(document(precision="int4"))
+    with pytest.raises(SpecError, match="expected fp32 or int8"):
+        ModelSpec.from_dict(document(precision=["int8"]))
+
+
 def test_labels_of_any_script_survive() -> None:
     spec = dataclasses.replace(GOOD, labels=("左へ", "🖐"), silent_labels=())
     assert ModelSpec.from_json(spec.to_json()) == spec

@@ -1,0 +1,12 @@
+"""From a float model to an int8 one, calibrated over streams.
+
+::
+
+    source -> clips -> statistics (streamed) -> ranges -> plan -> QDQ file -> proof
+"""
+
+from __future__ import annotations
+
+from shiftedge.export.quantize.pipeline import Quantized, Settings, quantize, quantize_model
+
+__all__ = ["Quantized", "Settings", "quantize", "quantize_model"]

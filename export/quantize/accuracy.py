@@ -1,0 +1,145 @@
+"""What quantising costs, in points of accuracy.
+
+A model of the renderer's labels is scored on rendered clips and films that nothing was trained,
+chosen or calibrated on. Of any other model the true labels are unknown here; what counts then is in
+how many frames of a stream it still gives the float model's label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.quantize.stream import Stepper
+from shiftedge.runtime.capture.synthetic.labels import LABELS
+from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "Measure", "event_scores", "rendered"]
+
+CLIPS = 600
+"""Rendered clips of 24 frames to score on, as many as the model card's."""
+FILMS = 10
+"""Of a minute in good light, and as many in the worst light and cameras of training."""
+CLIP_FRAMES = 24
+FILM_S = 60.0
+CLIP_SEED = 41
+FILM_SEED = 500_000
+
+Images = NDArray[np.uint8]
+
+Measure = Callable[[Stepper], float]
+"""Accuracy of a model, 0..1; the float model's is what others are held against."""
+
+
+def rendered(spec: ModelSpec) -> bool:
+    """True where the renderer can act out every label, so that the truth is known."""
+    return set(spec.labels) <= set(LABELS) and len(spec.labels) > 1
+
+
+class Agreement:
+    """Share of the frames of one stream in which a model has the float model's best label."""
+
+    what = "top-1 agreement"
+
+    def __init__(self, reference: Stepper, images: Sequence[Images]) -> None:
+        self._images = images
+        self._labels = reference.logits(images).argmax(axis=1)
+
+    def __call__(self, stepper: Stepper) -> float:
+        """Of ``stepper``; 1 for the float model."""
+        return float((stepper.logits(self._images).argmax(axis=1) == self._labels).mean())
+
+
+class ClipAccuracy:
+    """Share of rendered clips that are called by their name, each from a fresh stream."""
+
+    what = "clip accuracy"
+
+    def __init__(
+        self, spec: ModelSpec, *, clips: int = CLIPS, bar: ProgressFactory = progress
+    ) -> None:
+        from shiftedge.export.training.clips import synthetic_clips
+
+        with bar("rendering clips to score on", clips, "clips") as advance:
+            found = synthetic_clips(
+                clips,
+                seed=CLIP_SEED,
+                split="quantise",
+                frames=CLIP_FRAMES,
+                rate_hz=spec.frame_rate_hz,
+                height=spec.height,
+                width=spec.width,
+                advance=advance,
+            )
+        names = [found.names[label] for label in found.labels]
+        known = [index for index, name in enumerate(names) if name in spec.labels]
+        self._frames = found.frames
+        self._truth = {index: spec.labels.index(names[index]) for index in known}
+        self._bar = bar
+
+    @property
+    def clips(self) -> int:
+        """Scored; those of labels that the model lacks are left out."""
+        return len(self._truth)
+
+    def __call__(self, stepper: Stepper) -> float:
+        """Of ``stepper``."""
+        from shiftedge.export.training.score import call_clip
+
+        right = 0
+        with self._bar("scoring clips", self.clips, "clips") as advance:
+            for index, label in self._truth.items():
+                right += call_clip(stepper.logits(self._frames[index]), stepper.spec) == label
+                advance(1)
+        return right / self.clips
+
+
+@dataclass(frozen=True)
+class EventScores:
+    """Of one model over films; see ``shiftedge.export.training.score``."""
+
+    f1: float
+    gestures: int
+    found: int
+    false: int
+
+
+def event_scores(
+    steppers: Sequence[Stepper], *, films: int = FILMS, bar: ProgressFactory = progress
+) -> list[EventScores]:
+    """Events of each model in the same rendered films, one kind in good light and one in bad.
+
+    Args:
+        steppers: models of the same frames and labels.
+        films: of each kind, :data:`FILM_S` long.
+        bar: shows how far it has come.
+    """
+    from shiftedge.export.training.score import EventScore, decode
+    from shiftedge.runtime.capture.synthetic import Film
+
+    totals = [EventScore() for _ in steppers]
+    spec = steppers[0].spec
+    with bar("scoring films", 2 * films, "films") as advance:
+        for number in range(2 * films):
+            film: Any = Film(
+                FILM_SEED + number,
+                seconds=FILM_S,
+                rate_hz=spec.frame_rate_hz,
+                height=spec.height,
+                width=spec.width,
+                clean=number < films,
+            )
+            frames = list(film)
+            for stepper, total in zip(steppers, totals, strict=True):
+                events = decode(stepper.logits(frames), stepper.spec)
+                total.add(events, film.events, FILM_S)
+            advance(1)
+    return [
+        EventScores(total.f1, total.gestures, total.right, total.reported - total.right)
+        for total in totals
+    ]

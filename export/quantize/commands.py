@@ -1,0 +1,113 @@
+"""The command ``quantize``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from shiftedge.runtime.commands import positive
+
+__all__ = ["add_commands"]
+
+EXAMPLES = """\
+examples:
+  shiftedge quantize my.onnx --calibration my_clips --output my-int8.onnx
+  shiftedge quantize my.onnx --calibration film.mp4 --output my-int8.onnx --report proof.json
+  shiftedge quantize --calibration synthetic: --output gestures-int8.onnx     the bundled model
+  shiftedge run my-int8.onnx --source 0                                       and run it
+
+SOURCE is a folder of clips (videos or folders of pictures, in folders of labels or not), a film,
+`synthetic:` for rendered clips, or any source that `shiftedge run` takes. Clips are streamed: each
+from empty states, frame after frame, so that the states hold what they will hold. The file is
+written once the loss of accuracy is within --max-accuracy-drop; layers that cost too much stay in
+float, and the report says which and why. docs/quantize.md explains it.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the sub-parser to ``commands`` (argparse's special object)."""
+    parser = commands.add_parser(
+        "quantize",
+        help="turn a float model into an int8 one, calibrated over streams, with proof",
+        description="Quantise a model to int8, states included, and measure what it costs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL.onnx", help="left out: the bundled model"
+    )
+    parser.add_argument("--calibration", metavar="SOURCE", required=True)
+    parser.add_argument("--output", metavar="MODEL-int8.onnx", required=True)
+    parser.add_argument(
+        "--max-accuracy-drop",
+        type=_points,
+        default=0.5,
+        metavar="POINTS",
+        help="of clip accuracy where the renderer knows the labels, else of top-1 agreement with "
+        "the float model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        default=480,
+        help="to calibrate on, at least 64 (default: %(default)s)",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write the whole report there, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(handler=_quantize)
+
+
+def _points(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100")
+    return value
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from shiftedge.runtime.extras import require
+
+    for package in ("onnx", "onnxruntime"):
+        require(package)
+    from shiftedge.export.quantize import Settings, quantize
+    from shiftedge.runtime.files import atomic_path
+
+    settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
+    model = options.model or _bundled()
+    # Asked for before the work, so that a folder that cannot be written to is said at once.
+    with atomic_path(options.output) as temporary:
+        result = quantize(model, options.calibration, settings)
+        document = {"output": str(options.output), **result.report.to_dict()}
+        if options.report is not None:
+            with atomic_path(options.report) as file:
+                file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        temporary.write_bytes(result.model)
+    for note in result.report.calibration["notes"]:
+        _say(note)
+    if options.json:
+        print(json.dumps(document))
+        return 0
+    print(result.report.table())
+    _say(f"{options.output}: {len(result.model):,} bytes; next: shiftedge run {options.output}")
+    return 0
+
+
+def _bundled() -> Path:
+    import importlib.resources
+
+    from shiftedge.runtime.model import BUNDLED_NAME
+
+    with importlib.resources.as_file(
+        importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
+    ) as path:
+        return path
+
+
+def _say(text: str) -> None:
+    print(f"shiftedge: {text}", file=sys.stderr)

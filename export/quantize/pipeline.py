@@ -1,0 +1,224 @@
+"""All of it: a float model and clips in, an int8 model and its proof out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from shiftedge.export.agreement import compare, moving_images
+from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
+from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
+from shiftedge.export.quantize.fold import equal_std
+from shiftedge.export.quantize.graph import Graph, parse
+from shiftedge.export.quantize.plan import make_plan
+from shiftedge.export.quantize.ranges import Choice
+from shiftedge.export.quantize.rank import FRAMES as RANK_FRAMES
+from shiftedge.export.quantize.rank import keep_until, rank_layers
+from shiftedge.export.quantize.report import Report
+from shiftedge.export.quantize.rewrite import quantised_spec, rewrite
+from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
+from shiftedge.export.quantize.statistics import affine_of, gather
+from shiftedge.export.quantize.stream import Stepper
+from shiftedge.runtime.errors import ModelError, SpecError, VerificationError
+from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+
+__all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]
+
+MAX_ACCURACY_DROP = 0.5
+"""Points."""
+
+FOLD_FRAMES = 4
+FOLD_TOLERANCE = 1e-4
+"""Of the logits, relative: folding rounds each weight of the first layer once more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is read, and how much is proved."""
+
+    frames: int = FRAMES
+    """For calibration."""
+    max_accuracy_drop: float = MAX_ACCURACY_DROP
+    """Points: 100 - the share that is still right, less the float model's."""
+    lengths: tuple[int, ...] = LENGTHS
+    """Frames of the proof's stream."""
+    clips: int = 600
+    """Rendered to score on, where the renderer knows the labels."""
+    films: int = 10
+    """Of each kind; 0 leaves the events out."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 model."""
+
+    model: bytes
+    """Serialised ONNX, QDQ, with the spec in its metadata."""
+    spec: ModelSpec
+    report: Report
+
+
+def quantize_model(
+    path: str | Path,
+    calibration: str | Clips,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    bar: ProgressFactory = progress,
+) -> Report:
+    """Quantise the model at ``path`` and write it to ``output`` once its loss is within the bound.
+
+    Args:
+        path: an ONNX file that ``shiftedge export`` wrote.
+        calibration: a source, see :func:`shiftedge.export.quantize.source.read_clips`, or clips.
+        output: of the int8 file; left as it was unless everything went well.
+        settings: how much is read and proved.
+        bar: shows how far it has come.
+
+    Raises:
+        ModelError: not a float model of the contract.
+        SpecError: its spec is absent, malformed, or from a newer version.
+        DataError: the clips do not serve; the sentence says why.
+        SourceError: the source does not exist, or is of no known form.
+        NumericsError: the float model gives NaN or infinity.
+        VerificationError: the loss is past the bound whatever is kept in float.
+        OutputError: ``output`` cannot be written.
+    """
+    with atomic_path(output) as temporary:
+        result = quantize(path, calibration, settings or Settings(), bar=bar)
+        temporary.write_bytes(result.model)
+    return result.report
+
+
+def quantize(
+    path: str | Path,
+    calibration: str | Clips,
+    settings: Settings,
+    *,
+    bar: ProgressFactory = progress,
+) -> Quantized:
+    """The same, nothing written."""
+    graph, spec, size = _read(Path(path))
+    clips = calibration
+    if not isinstance(clips, Clips):
+        clips = read_clips(clips, spec, frames=settings.frames, bar=bar)
+    work = _Work(graph, spec, gather(graph, make_plan(graph), spec, clips, bar))
+    reference = Stepper(graph.model.SerializeToString(), spec)
+    longest = max(settings.lengths)
+
+    stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
+    measure: ClipAccuracy | Agreement
+    if rendered(spec):
+        measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
+        before, over = measure(reference), f"{measure.clips} rendered clips"
+    else:
+        measure = Agreement(reference, stream)
+        before, over = 1.0, f"{len(stream)} frames"
+    names = [layer.name for layer in make_plan(graph).layers]
+    ranking = rank_layers(names, work.build, reference, stream[:RANK_FRAMES], bar=bar)
+    quantised = measure(work.build(()))
+    kept, after = keep_until(
+        ranking,
+        lambda layers: measure(work.build(layers)),
+        before=before,
+        after=quantised,
+        most_drop=settings.max_accuracy_drop,
+        what=measure.what,
+    )
+    floats = [entry.layer for entry in kept]
+    model, changed = work.model(floats)
+    result = Stepper(model, changed)
+    events = None
+    if rendered(spec) and settings.films:
+        first, second = event_scores([reference, result], films=settings.films, bar=bar)
+        events = first, second
+    drift = stream_both(
+        reference,
+        result,
+        proof_images(clips, spec, longest),
+        longest,
+        lengths=settings.lengths,
+        bar=bar,
+    )
+    plan = make_plan(graph, floats)
+    report = Report(
+        calibration={
+            "source": clips.source,
+            "clips": len(clips.clips),
+            "frames": clips.frames,
+            "notes": list(clips.notes),
+        },
+        layers=len(plan.layers),
+        tensors={name: work.choices[name] for name in plan.groups},
+        float_states=tuple(s.name for s in changed.states if s.dtype == "float32"),
+        accuracy={
+            "what": measure.what,
+            "over": over,
+            "before": before,
+            "after": after,
+            "quantised": quantised,
+            "most_drop": settings.max_accuracy_drop,
+        },
+        events=events,
+        drift=tuple(drift),
+        ranking=ranking,
+        kept=kept,
+        bytes_before=size,
+        bytes_after=len(model),
+    )
+    return Quantized(model, changed, report)
+
+
+class _Work:
+    """Quantised models of one calibration, with any layers in float."""
+
+    def __init__(self, graph: Graph, spec: ModelSpec, choices: dict[str, Choice]) -> None:
+        self._graph = graph
+        self._spec = spec
+        self.choices = choices
+
+    def model(self, kept: Sequence[str]) -> tuple[bytes, ModelSpec]:
+        """Serialised, and its spec."""
+        plan, affine = make_plan(self._graph, kept), affine_of(self.choices)
+        spec = quantised_spec(self._graph, plan, affine, self._spec)
+        return rewrite(self._graph, plan, affine, self._spec), spec
+
+    def build(self, kept: Sequence[str]) -> Stepper:
+        """As a fresh stream."""
+        return Stepper(*self.model(kept))
+
+
+def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
+    """The graph with one std for all colours where that can be, its spec, and the file's bytes."""
+    if not path.is_file():
+        raise ModelError(f"There is no model file {path}; check the path.")
+    content = path.read_bytes()
+    graph = parse(content, str(path))
+    text = {entry.key: entry.value for entry in graph.model.metadata_props}.get(METADATA_KEY)
+    if text is None:
+        raise SpecError(
+            f"{path} has no {METADATA_KEY} in its metadata, so its labels and states are unknown; "
+            "`shiftedge export` makes files that have it."
+        )
+    spec = ModelSpec.from_json(text)
+    folded, changed = equal_std(graph, spec)
+    if changed != spec:
+        images = moving_images(spec, FOLD_FRAMES)
+        original = Stepper(content, spec)
+        other = Stepper(folded.model.SerializeToString(), changed)
+        rows = compare(
+            "the model / one std for all colours",
+            [{"logits": logits} for logits in original.logits(images)],
+            [{"logits": logits} for logits in other.logits(images)],
+            tolerance=FOLD_TOLERANCE,
+        )
+        if not rows[0].passed:
+            raise VerificationError(
+                f"{path}: folding the colours' std into the first weights changes the logits by "
+                f"{rows[0].worst:.3g}; the weights are too large for float32: export it again."
+            )
+    return folded, changed, len(content)

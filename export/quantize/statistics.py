@@ -1,0 +1,77 @@
+"""Calibration: every clip from a fresh stream, frame after frame, states as they really arise.
+
+There is no other form of it. Scales of states that were drawn at random are 18 to 700 times too
+coarse (measured on MobileNetV2), and of states held at zero they are too fine for what comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shiftedge.export.quantize.graph import Graph
+from shiftedge.export.quantize.plan import Plan
+from shiftedge.export.quantize.ranges import Affine, Choice, Histogram, choose_range
+from shiftedge.export.quantize.source import Clips
+from shiftedge.export.quantize.stream import Stepper
+from shiftedge.runtime.errors import NumericsError
+from shiftedge.runtime.extras import require
+from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["affine_of", "gather"]
+
+
+def gather(
+    graph: Graph, plan: Plan, spec: ModelSpec, clips: Clips, bar: ProgressFactory = progress
+) -> dict[str, Choice]:
+    """The best range of each quantised group, from streaming ``clips`` through the float model.
+
+    Memory is one histogram for each group and one frame's tensors, whatever the clips' length.
+
+    Raises:
+        NumericsError: a tensor takes a value that is not finite.
+    """
+    roots = plan.roots(graph)
+    watched = [tensor for tensors in roots.values() for tensor in tensors if tensor != "frame"]
+    stepper = Stepper(_with_outputs(graph, watched), spec, watched)
+    histograms = {group: Histogram() for group in roots}
+    with bar("calibrating", clips.frames, "frames") as advance:
+        for number, clip in enumerate(clips.clips):
+            stepper.reset()
+            for index, image in enumerate(clip):
+                values = stepper.run(image)
+                for group, tensors in roots.items():
+                    for tensor in tensors:
+                        if not histograms[group].add(values[tensor]):
+                            raise NumericsError(
+                                f"The tensor {tensor} holds NaN or infinity at frame {index} of "
+                                f"clip {number}; the float model's weights are damaged or "
+                                "overflow: check it with `shiftedge export`."
+                            )
+                advance(1)
+    choices = {group: choose_range(histogram) for group, histogram in histograms.items()}
+    for group in plan.ties:
+        source = group
+        while source in plan.ties:
+            source = plan.ties[source]
+        choices[group] = choices[source]
+    return choices
+
+
+def affine_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
+    """Scale and zero point of each group."""
+    return {group: choice.affine for group, choice in choices.items()}
+
+
+def _with_outputs(graph: Graph, tensors: list[str]) -> bytes:
+    onnx = require("onnx")
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    present = {entry.name for entry in model.graph.output}
+    for tensor in tensors:
+        if tensor not in present:
+            model.graph.output.append(
+                onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None)
+            )
+    serialised: bytes = model.SerializeToString()
+    return serialised
