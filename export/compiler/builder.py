@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from shiftedge.export.compiler.graph import Graph, KeepState
 from shiftedge.export.compiler.schedules import keep, padding
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.targets import Target
-from shiftedge.export.compiler.tir_kernel import Kernel
+from shiftedge.export.compiler.tir_kernel import Dot, Kernel
+from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Builder"]
@@ -38,13 +40,23 @@ class Builder:
     spec: ModelSpec
     target: Target
     calls: list[Call] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     number: int = 0
     """Of the next kernel."""
 
     def finish(self) -> Step:
         """All that was built."""
-        return Step(_shared(self.calls), self.constants, self.graph.states, self.spec.classes)
+        quantised = tuple(
+            self.graph.quantised.get(f"state_{number}") for number in range(len(self.graph.states))
+        )
+        return Step(
+            _shared(self.calls),
+            self.constants,
+            self.graph.states,
+            quantised,
+            self.target.unit.dot if self.graph.quantised else None,
+            self.spec.classes,
+        )
 
     # The frame.
 
@@ -94,12 +106,13 @@ class Builder:
             return Argument(Memory.STATE, name[6:])
         return Argument(Memory.WORKSPACE, name)
 
-    def pack(self, owner: str, arrays: Mapping[str, Array]) -> dict[str, Argument]:
-        """Constants of a kernel, by name of its buffers."""
+    def pack(self, owner: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Argument]:
+        """Constants of a kernel, by name of its buffers: float32, or int32 words."""
         result = {}
         for name, array in arrays.items():
             key = f"{owner}.{name}"
-            self.constants[key] = np.ascontiguousarray(array, np.float32).ravel()
+            dtype = np.int32 if array.dtype == np.int32 else np.float32
+            self.constants[key] = np.ascontiguousarray(array, dtype).ravel()
             result[name] = Argument(Memory.WEIGHTS, key)
         return result
 
@@ -124,6 +137,28 @@ class Builder:
         for kernel in kernels:
             self.call(kernel, {**own, **arguments}, family, source)
 
+    def dot(self) -> Dot:
+        """How the target multiplies codes.
+
+        Raises:
+            CompileError: not at all.
+        """
+        if self.target.unit.dot is None:
+            raise CompileError(
+                f"The model is quantised, and on {self.target.cpu} integers are no quicker than "
+                "float32: compile the float32 model for this target."
+            )
+        return self.target.unit.dot
+
+    def dtype_of(self, name: str) -> str:
+        """Type of a value's elements in memory."""
+        return self.dot().dtype if name in self.graph.quantised else "float32"
+
+    def zero_of(self, name: str) -> int:
+        """The code of 0 as it is stored; 0 for numbers."""
+        quantised = self.graph.quantised.get(name)
+        return 0 if quantised is None else quantised.zero_point - self.dot().above
+
     def map_of(self, name: str) -> tuple[int, int, int]:
         """Height, width, channels; a vector is 1 x 1."""
         shape = self.graph.shapes[name]
@@ -139,6 +174,7 @@ class Builder:
         value = self.value(source)
         shape = (height, width, channels)
         target = Argument(Memory.NEXT_STATE, str(state.state))
+        zero, dtype = self.zero_of(source), self.dtype_of(source)
         best: tuple[int, str] | None = None
         for number, call in enumerate(self.calls):
             if len(call.kernel.buffers) + 1 == _BUFFERS_MOST:
@@ -148,7 +184,8 @@ class Builder:
                 if readable and buffer.size == height * width * channels:
                     best = best or (number, buffer.name)
         if best is None:
-            scheduled = keep.schedule(self.name("keep"), shape, state.begin, state.end)
+            name = self.name("keep")
+            scheduled = keep.schedule(name, shape, state.begin, state.end, dtype, zero)
             self.call(scheduled, {"x": value, "state": target}, "state", state.name)
             return
         number, buffer_name = best
@@ -156,7 +193,7 @@ class Builder:
         name = "next_state"
         while any(each.name == name for each in call.kernel.buffers):
             name += "_too"
-        kernel = keep.along(call.kernel, buffer_name, name, shape, state.begin, state.end)
+        kernel = keep.along(call.kernel, buffer_name, name, shape, state.begin, state.end, zero)
         self.calls[number] = replace(
             call, kernel=kernel, arguments={**call.arguments, name: target}
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.tir_kernel import Kernel
+from shiftedge.export.compiler.graph import Quantised
+from shiftedge.export.compiler.tir_kernel import Buffer, Dot, Kernel
 
 __all__ = ["Argument", "Call", "Memory", "Step"]
 
@@ -54,11 +56,21 @@ class Step:
     """All calls of one frame, in order, and the constants that they read."""
 
     calls: tuple[Call, ...]
-    constants: Mapping[str, NDArray[np.float32]]
-    """Packed weights and biases, by name."""
+    constants: Mapping[str, NDArray[Any]]
+    """Packed weights and biases, by name: float32, or int32 words of codes."""
     states: tuple[tuple[int, ...], ...]
     """(height, width, channels) of each."""
+    quantised: tuple[Quantised | None, ...]
+    """Of each state; None where it is float32."""
+    codes: Dot | None
+    """How codes are stored; None in a step without any."""
     classes: int
+
+    def state_buffer(self, number: int) -> Buffer:
+        """A state as it lies in a stream's block."""
+        height, width, channels = self.states[number]
+        dtype = "float32" if self.quantised[number] is None or not self.codes else self.codes.dtype
+        return Buffer(f"state_{number}", height * width * channels, dtype=dtype)
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -66,14 +78,14 @@ class Step:
         return tuple({call.kernel.name: call.kernel for call in self.calls}.values())
 
     def reads_and_writes(self) -> dict[str, tuple[int, int, int]]:
-        """For each value in the workspace: elements, its first call and its last."""
+        """For each value in the workspace: bytes, its first call and its last."""
         lives: dict[str, tuple[int, int, int]] = {}
         for number, call in enumerate(self.calls):
             for buffer in call.kernel.buffers:
                 argument = call.arguments[buffer.name]
                 if argument.memory is Memory.WORKSPACE:
-                    size, first, _ = lives.get(argument.name, (buffer.size, number, number))
-                    if size != buffer.size:
-                        raise ValueError(f"{argument.name} has {size} and {buffer.size} elements")
+                    size, first, _ = lives.get(argument.name, (buffer.bytes, number, number))
+                    if size != buffer.bytes:
+                        raise ValueError(f"{argument.name} has {size} and {buffer.bytes} bytes")
                     lives[argument.name] = (size, first, number)
         return lives

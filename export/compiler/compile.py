@@ -138,11 +138,6 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
 def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]:
     """The step of a serialised ONNX model for a target, and where everything in it lies."""
     graph = read_onnx(data, spec)
-    if graph.quantised:
-        raise CompileError(
-            "The model is quantised, and no schedule counts in integers yet; compile the float32 "
-            "model, or run this one with engine='onnxruntime'."
-        )
     step = lower(graph, spec, target)
     return step, program.layout(step)
 
@@ -155,7 +150,7 @@ def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, t
     with tempfile.TemporaryDirectory(prefix="shiftedge-") as name:
         folder = Path(name)
         kernels, table = folder / "kernels.o", folder / "table.c"
-        code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)
+        code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
         code.write(kernels)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
         table.write_text(program.source(step, places, spec, target.features))

@@ -12,8 +12,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from shiftedge.export.compiler.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.memory import ALIGNMENT, Life, Plan, plan
 from shiftedge.export.compiler.tir_kernel import Kernel
@@ -49,10 +47,12 @@ class Layout:
 def layout(step: Step) -> Layout:
     """Lay out the workspace, the states, the weights and the scratch of ``step``."""
     lives = [
-        Life(name, _FLOAT * size, first, last)
+        Life(name, size, first, last)
         for name, (size, first, last) in step.reads_and_writes().items()
     ]
-    states, state_bytes = _pack(_FLOAT * int(np.prod(shape)) for shape in step.states)
+    states, state_bytes = _pack(
+        step.state_buffer(number).bytes for number in range(len(step.states))
+    )
     order = _order(step.calls)
     places, weights_bytes = _pack(step.constants[name].nbytes for name in order)
     return Layout(

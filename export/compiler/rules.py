@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler import choose
 from shiftedge.export.compiler.builder import Builder
 from shiftedge.export.compiler.calls import Argument, Memory, Step
+from shiftedge.export.compiler.counting import count, count_frame, weights_of
 from shiftedge.export.compiler.fusion import (
     ConvKernel,
     InvertedResidual,
     Kernel,
+    Linear,
     Tail,
     fuse,
 )
@@ -37,6 +40,7 @@ from shiftedge.export.compiler.graph import (
     Operator,
     Pool,
 )
+from shiftedge.export.compiler.requantise import mean_constants
 from shiftedge.export.compiler.schedules import (
     dense_conv,
     depthwise,
@@ -48,6 +52,8 @@ from shiftedge.export.compiler.schedules import (
     pool,
     tail,
 )
+from shiftedge.export.compiler.schedules.codes import Counting
+from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.schedules.elementwise import Elementwise, Operation
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.window import Window
@@ -164,7 +170,12 @@ class _Lowering(Builder):
             frame = not self.has_frame_map()
             stem = self._dense_shape(kernel.stem.conv, 0, frame=frame)
             if frame:
-                inputs = {"x": Argument(Memory.FRAME), **self.normalisation(stem.padded)}
+                inputs = {"x": Argument(Memory.FRAME)}
+        counting, constants = self._count_block(kernel, stem)
+        if stem is not None and counting is not None:
+            stem = replace(stem, counting=counting.expand)
+        if stem is not None and stem.padded.tables:
+            inputs.update(self.normalisation(stem.padded))
         shape = inverted_residual.InvertedResidual(
             height=height,
             width=width,
@@ -179,17 +190,19 @@ class _Lowering(Builder):
             residual=kernel.residual is not None,
             expand_activation=Activation.NONE if head is None else head.activation,
             depthwise_activation=kernel.depthwise.activation,
+            counting=counting,
         )
-        weights = {
-            "depthwise_weight": conv.weight[:, 0],
+        weights: dict[str, NDArray[Any]] = {
+            "depthwise_weight": weights_of(conv)[:, 0],
             "depthwise_bias": conv.bias,
-            "project_weight": project.weight[:, :, 0, 0],
+            "project_weight": weights_of(project)[:, :, 0, 0],
             "project_bias": project.bias,
         }
         if head is not None:
-            stem_weight = head.conv.weight
+            stem_weight = weights_of(head.conv)
             weights["expand_weight"] = stem_weight if stem else stem_weight[:, :, 0, 0]
             weights["expand_bias"] = head.conv.bias
+        weights.update(constants)
         unit = self.target.unit
         tiles = choose.inverted_residual(shape, self.target)
         name = self.name("first_block" if stem else "inverted_residual")
@@ -204,17 +217,65 @@ class _Lowering(Builder):
         family = "first convolution and block" if stem else "inverted residual"
         self.call_all(scheduled, arguments, family, kernel.name)
 
+    def _count_block(
+        self, kernel: InvertedResidual, stem: DenseConv | None
+    ) -> tuple[inverted_residual.BlockCounting | None, dict[str, Array]]:
+        """How a block counts, and its scales and offsets; None and none where it does not."""
+        depthwise, project = kernel.depthwise, kernel.project
+        if depthwise.conv.codes is None or depthwise.quantised is None:
+            return None, {}
+        codes, dot = self.graph.quantised, self.dot()
+        head = kernel.stem or kernel.expand
+        constants: dict[str, Array] = {}
+        expand, source = None, None
+        if head is None:
+            source = codes[depthwise.conv.inputs[0]]
+        elif stem is not None and stem.frame:
+            expand = self._count_frame(head, stem, whole=True)
+        else:
+            expand = count(head, codes[head.conv.inputs[0]], dot, whole=True)
+        if head is not None:
+            source = head.quantised
+        if source is None:
+            raise ValueError(f"{kernel.name}: a depthwise convolution of codes without codes")
+        residual = None if kernel.residual is None else codes[kernel.residual]
+        stages = {
+            "depthwise": count(depthwise, source, dot, whole_source=True),
+            "project": count(project, depthwise.quantised, dot, residual=residual),
+        }
+        if expand is not None:
+            stages["expand"] = expand
+        for name, (_, scale, offset) in stages.items():
+            constants |= {f"{name}_scale": scale, f"{name}_bias": offset}
+        found = inverted_residual.BlockCounting(
+            None if expand is None else expand[0], stages["depthwise"][0], stages["project"][0]
+        )
+        return found, constants
+
+    def _count_frame(
+        self, linear: Linear, shape: DenseConv, *, whole: bool = False
+    ) -> tuple[Counting, Array, Array]:
+        std = self.spec.std
+        if len(set(std)) > 1:
+            raise CompileError(
+                f"The model's standard deviations differ between colours ({std}), and its first "
+                "convolution counts in integers; quantise the model with `shiftedge quantize`."
+            )
+        return count_frame(linear, shape, self.spec.mean, std[0], self.dot(), whole=whole)
+
     def _apart(self, kernel: InvertedResidual) -> None:
         """The same as separate convolutions."""
         join = kernel.join
         for part in (kernel.stem or kernel.expand, kernel.depthwise):
             if part is not None:
                 own = tuple(each for each in kernel.operators if self._belongs(each, part.conv))
-                self._convolution(ConvKernel(own, join, part.conv, None, part.activation))
+                codes = part.quantised
+                self._convolution(ConvKernel(own, join, part.conv, None, part.activation, codes))
                 join = None
-        conv = kernel.project.conv
+        project = kernel.project
+        conv, codes = project.conv, project.quantised
         last = tuple(each for each in kernel.operators if each is conv or isinstance(each, Add))
-        self._convolution(ConvKernel(last, None, conv, kernel.residual, Activation.NONE))
+        self._convolution(ConvKernel(last, None, conv, kernel.residual, Activation.NONE, codes))
 
     @staticmethod
     def _belongs(operator: Operator, conv: Conv) -> bool:
@@ -227,20 +288,32 @@ class _Lowering(Builder):
         conv, dense = kernel.pointwise.conv, kernel.dense
         shift, source, inputs = self._shift(kernel.join, conv.inputs[0])
         height, width, _ = self.map_of(source)
-        unit = self.target.unit
+        unit, codes = self.target.unit, kernel.pointwise.quantised
+        counting, scale, offset, factor = None, None, conv.bias, None
+        if conv.codes is not None and codes is not None:
+            (average,) = (each for each in kernel.operators if isinstance(each, Mean))
+            constants = mean_constants(average, codes, height * width)
+            source_codes = self.graph.quantised[conv.inputs[0]]
+            counted = count(kernel.pointwise, source_codes, self.dot(), whole=True)
+            counting, scale, offset = counted
+            factor = float(constants.scale)
         shape = pointwise.Pointwise(
             height * width,
             int(conv.weight.shape[1]),
             int(conv.weight.shape[0]),
             shift=shift,
             activation=kernel.pointwise.activation,
+            counting=counting,
         )
         tiles = choose.tail(shape, self.target)
         name = self.name("tail")
-        packed = pointwise.pack(conv.weight[:, :, 0, 0], conv.bias, tiles, unit)
+        weight = weights_of(conv)[:, :, 0, 0]
+        packed = pointwise.pack(
+            weight, offset, tiles, unit, shift=shift, counting=counting, scale=scale
+        )
         mean = Argument(Memory.WORKSPACE, f"{name}.mean")
         self.call(
-            tail.schedule(name, shape, tiles, unit),
+            tail.schedule(name, shape, tiles, unit, factor=factor),
             {**inputs, **self.pack(name, packed), "out": mean},
             "tail",
             conv.name,
@@ -287,13 +360,23 @@ class _Lowering(Builder):
         height, width, channels = self.map_of(conv.inputs[0])
         frame = conv.inputs[0] == self.graph.frame and not self.has_frame_map()
         if conv.pointwise and not frame:
+            counting, scale, offset = self._count(kernel)
             point = pointwise.Pointwise(
-                height * width, channels, int(conv.weight.shape[0]), shift, has_residual, kind
+                height * width,
+                channels,
+                int(conv.weight.shape[0]),
+                shift,
+                has_residual,
+                kind,
+                counting,
             )
             tiles = choose.pointwise(point, self.target)
             name = self.name("pointwise")
             scheduled: tuple[Scheduled, ...] = (pointwise.schedule(name, point, tiles, unit),)
-            packed = pointwise.pack(conv.weight[:, :, 0, 0], conv.bias, tiles, unit)
+            weight = weights_of(conv)[:, :, 0, 0]
+            packed = pointwise.pack(
+                weight, offset, tiles, unit, shift=shift, counting=counting, scale=scale
+            )
         elif conv.groups == 1:
             dense = replace(
                 self._dense_shape(conv, shift, frame=frame),
@@ -301,13 +384,21 @@ class _Lowering(Builder):
                 residual=has_residual,
                 activation=kind,
             )
+            counting, scale, offset = self._count(kernel, dense if frame else None)
+            dense = replace(dense, counting=counting)
             tiles = choose.dense_conv(dense, self.target)
             name = self.name("convolution")
             scheduled = dense_conv.schedule(name, dense, tiles, unit)
-            packed = dense_conv.pack(conv.weight, conv.bias, dense, tiles, unit)
+            packed = dense_conv.pack(weights_of(conv), offset, dense, tiles, unit, scale)
             if frame:
                 arguments["x"] = Argument(Memory.FRAME)
+            if dense.padded.tables:
                 arguments.update(self.normalisation(dense.padded))
+        elif conv.codes is not None:
+            raise CompileError(
+                f"{conv.name!r} is a grouped convolution of codes, which has no schedule; keep it "
+                "in float32 (shiftedge quantize --keep), or use engine='onnxruntime'."
+            )
         elif conv.depthwise:
             window = Window(height, width, channels, conv.kernel, conv.stride, conv.padding, shift)
             name = self.name("depthwise")
@@ -318,6 +409,20 @@ class _Lowering(Builder):
         arguments.update(self.pack(name, packed))
         family = scheduled[-1].note.split(",")[0]
         self.call_all(scheduled, arguments, family, kernel.name)
+
+    def _count(
+        self, kernel: ConvKernel, frame: DenseConv | None = None
+    ) -> tuple[Counting | None, Array | None, Array]:
+        """How a convolution counts, its scale, and its offset; or None, None and its bias."""
+        conv = kernel.conv
+        if conv.codes is None:
+            return None, None, conv.bias
+        linear = Linear(conv, kernel.activation, kernel.quantised)
+        if frame is not None:
+            return self._count_frame(linear, frame)
+        codes = self.graph.quantised
+        residual = None if kernel.residual is None else codes[kernel.residual]
+        return count(linear, codes[conv.inputs[0]], self.dot(), residual=residual)
 
     def _grouped(
         self, kernel: ConvKernel, shift: int

@@ -96,6 +96,12 @@ class Target:
         """The oldest C library that its bundles run with."""
         return self.zig.rpartition("-")[2].partition(".")[2]
 
+    @property
+    def dots(self) -> tuple[str, ...]:
+        """Kinds of ``Dot`` that the processor has an instruction for."""
+        found = {"avx2": "pmaddwd", "avx512_vnni": "vpdpbusd", "asimddp": "sdot"}
+        return tuple(kind for feature, kind in found.items() if feature in self.features)
+
     def llvm(self) -> dict[str, object]:
         """As TVM takes it."""
         found: dict[str, object] = {

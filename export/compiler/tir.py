@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_math
+from shiftedge.export.compiler import tir_codes, tir_math
 from shiftedge.export.compiler.tir_index import Binary, Const, Index, Var
 from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
@@ -42,7 +42,9 @@ from shiftedge.export.compiler.tir_kernel import (
     UNIT,
     Access,
     Buffer,
+    Codes,
     Copy,
+    Dot,
     Fill,
     If,
     Kernel,
@@ -86,13 +88,16 @@ class Code:
         return str(self.module.inspect_source("asm"))
 
 
-def compile_kernels(kernels: Sequence[Kernel], target: Mapping[str, Any], lanes: int) -> Code:
+def compile_kernels(
+    kernels: Sequence[Kernel], target: Mapping[str, Any], lanes: int, dots: Collection[str] = ()
+) -> Code:
     """Compiles kernels for an LLVM target, ``{"kind": "llvm", "mcpu": "x86-64-v4"}`` and the like.
 
     ``lanes`` is the width of the target's float32 vectors; kernels were built for the same.
+    ``dots`` are the kinds of ``Dot`` that it has an instruction for.
     """
     resolved = tvm.target.Target(dict(target))
-    functions = {kernel.name: lower(kernel, lanes) for kernel in kernels}
+    functions = {kernel.name: lower(kernel, lanes, dots) for kernel in kernels}
     if len(functions) != len(kernels):
         raise ValueError("two kernels have one name")
     module = tvm.IRModule(
@@ -101,23 +106,30 @@ def compile_kernels(kernels: Sequence[Kernel], target: Mapping[str, Any], lanes:
     return Code(tvm.get_global_func("target.build.llvm")(module, resolved))
 
 
-def lower(kernel: Kernel, lanes: int) -> Any:
+def lower(kernel: Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
     """A kernel as a ``tirx.PrimFunc``."""
-    return _Lowering(kernel, lanes).function()
+    return _Lowering(kernel, lanes, dots).function()
 
 
 class _Lowering:
     """Lowers one kernel. Environments map our variables to TIR's, or to numbers when unrolled."""
 
-    def __init__(self, kernel: Kernel, lanes: int) -> None:
+    def __init__(self, kernel: Kernel, lanes: int, dots: Collection[str]) -> None:
         self.kernel = kernel
         self.lanes = lanes
+        self.dots = dots
         scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
         self.parameters = [*kernel.buffers, scratch]
         self.pointers = [_pointer(each) for each in self.parameters]
         self.buffers = {
             each.name: tirx.decl_buffer((each.size,), each.dtype, each.name, layout=None)
             for each in self.parameters
+        }
+        # The scratch block, once for each type that is kept there: what is of one type is never
+        # read as another.
+        self.views = {
+            dtype: tirx.decl_buffer((4 * scratch.size,), dtype, f"scratch_{dtype}", layout=None)
+            for dtype in sorted({each.dtype for each in kernel.scratch} - {"float32"})
         }
         self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
 
@@ -128,6 +140,7 @@ class _Lowering:
             tirx.DeclBuffer(self.buffers[each.name], data=pointer)
             for each, pointer in zip(self.parameters, self.pointers, strict=True)
         ]
+        body += [tirx.DeclBuffer(view, data=self.pointers[-1]) for view in self.views.values()]
         body += self._statements((*self.kernel.prologue, unit), environment)
         parameters = [*self.pointers, *self.scalars.values()]
         function = tirx.PrimFunc(parameters, _sequence(body))
@@ -167,7 +180,12 @@ class _Lowering:
     def _fill(self, fill: Fill, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
             position = self._position(fill.target, env) + first
-            value = _splat(tirx.FloatImm(fill.target.buffer.dtype, fill.value), length)
+            dtype = fill.target.buffer.dtype
+            integer = dtype.startswith(("int", "uint"))
+            one = (
+                tirx.IntImm(dtype, int(fill.value)) if integer else tirx.FloatImm(dtype, fill.value)
+            )
+            value = _splat(one, length)
             return self._store(fill.target.buffer, position, length, value)
 
         return self._runs(fill.count, run)
@@ -181,6 +199,10 @@ class _Lowering:
                 value = value * self._load(copy.scale, env, length, first)
             if copy.shift:
                 value = value + self._load(copy.shift, env, length, first)
+            if copy.plus:
+                dtype = copy.target.buffer.dtype
+                make = tirx.FloatImm if dtype == "float32" else tirx.IntImm
+                value = value + _splat(make(dtype, copy.plus), length)
             position = self._position(copy.target, env) + first
             return self._store(copy.target.buffer, position, length, value)
 
@@ -201,8 +223,9 @@ class _Lowering:
     # Tiles
 
     def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
+        dtype = "int32" if any(segment.dot for segment in tile.segments) else "float32"
         registers = [
-            tirx.decl_buffer((part.lanes,), "float32", f"sum{number}")
+            tirx.decl_buffer((part.lanes,), dtype, f"sum{number}")
             for number, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
@@ -219,7 +242,9 @@ class _Lowering:
         self, tile: Tile, register: Any, part: Part, env: dict[Var, Any], zero: float
     ) -> list[Any]:
         """First values: what is padded to whole vectors, then what is not, piece by piece."""
-        value = _splat(tirx.FloatImm("float32", zero), part.lanes)
+        integers = str(register.dtype) == "int32"
+        none = tirx.IntImm("int32", 0) if integers else tirx.FloatImm("float32", zero)
+        value = _splat(none, part.lanes)
         if part.folded:  # its columns are whole at the end only
             return [_put(register, 0, part.lanes, value)]
         padded, exact = _by_padding(tile)
@@ -268,6 +293,17 @@ class _Lowering:
                     continue
                 here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
                 source = self._source(segment, part, here)
+                if segment.dot and segment.weight:
+                    old, weights = (
+                        _get(register, 0, part.lanes),
+                        self._load(segment.weight, here, part.lanes),
+                    )
+                    own = segment.dot.kind in self.dots
+                    new = tir_codes.multiply_add(
+                        old, source, weights, part.lanes, segment.dot, own=own
+                    )
+                    result.append(_put(register, 0, part.lanes, new))
+                    continue
                 if segment.weight:
                     source = source * self._load(segment.weight, here, part.lanes)
                 old = _get(register, 0, part.lanes)
@@ -276,6 +312,8 @@ class _Lowering:
         return result
 
     def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+        if segment.dot:
+            return self._word(segment, segment.dot, part, here)
         if segment.by_column:
             return self._load(segment.source, here, part.lanes)
         if segment.by_lane:
@@ -288,9 +326,51 @@ class _Lowering:
         wide = _splat(tirx.reinterpret("float64", two), part.lanes // 2)
         return tirx.reinterpret(_vector_type("float32", part.lanes), wide)
 
+    def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
+        """A word of the source's codes in every lane."""
+        if not segment.by_lane:
+            codes = self._load(segment.source, here, dot.terms)
+            return tir_codes.word(codes, part.lanes, dot, segment.plus)
+        count = segment.terms * dot.terms
+        codes = self._load(segment.source, {**here, TERM: 0}, count)
+        words = tirx.reinterpret(_vector_type("int32", segment.terms), codes)
+        one = tirx.Shuffle([words], [_number(here[TERM])])
+        return tir_codes.word(one, part.lanes, dot, segment.plus)
+
+    def _finish_codes(
+        self, tile: Tile, codes: Codes, register: Any, part: Part, here: dict[Var, Any]
+    ) -> list[Any]:
+        """Scale, offset, residual, rounding and store, valid columns only."""
+        position = self._position(tile.target, here)
+        result = []
+        for first, length in _valid(part, tile.columns):
+            floats = _vector_type("float32", length)
+            value = _get(register, first, length)
+            if str(register.dtype) == "int32":
+                value = tirx.Cast(floats, value)
+            scale, offset = (
+                self._load(access, here, length, first) for access in (codes.scale, codes.offset)
+            )
+            value = tir_codes.fma(value, scale, offset, length)
+            if codes.residual:
+                more = tirx.Cast(
+                    _vector_type("int32", length), self._load(codes.residual, here, length, first)
+                )
+                if codes.above:
+                    more = more + _splat(_number(codes.above), length)
+                factor = tir_codes.const(codes.factor, length)
+                value = tir_codes.fma(tirx.Cast(floats, more), factor, value, length)
+            value = tir_codes.ended(value, codes.ending, length)
+            dtype = tile.target.buffer.dtype
+            value = tir_codes.stored(value, codes.ending, dtype, codes.above, length)
+            result.append(self._store(tile.target.buffer, position + first, length, value))
+        return result
+
     def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """Activation and store, valid columns only."""
         here = {**env, ROW: part.row, COLUMN: part.column}
+        if tile.codes:
+            return self._finish_codes(tile, tile.codes, register, part, here)
         result = self._unfold(tile, register, part, here) if part.folded else []
         position = self._position(tile.target, here)
         for first, length in _valid(part, tile.columns):
@@ -326,7 +406,9 @@ class _Lowering:
         return position
 
     def _buffer(self, buffer: Buffer) -> Any:
-        return self.buffers["scratch" if buffer.role == "scratch" else buffer.name]
+        if buffer.role == "scratch":
+            return self.views.get(buffer.dtype, self.buffers["scratch"])
+        return self.buffers[buffer.name]
 
     def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
         position = self._position(access, env) + first

@@ -12,6 +12,9 @@ A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lan
         accumulator[row, column] += source[row] * weight[column]     or source[row, column]
     target[row, column] = activation(accumulator[row, column])
 
+Where a kernel counts in integers, source and weight are words of several codes, the accumulators
+int32, and the tile ends with :class:`Codes`.
+
 The addresses are expressions over the loops around, and over ``ROW`` and ``COLUMN``, which the
 lowering replaces by each accumulator's own: a tile is unrolled completely, its segments are loops.
 """
@@ -21,7 +24,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_index import Index, IndexLike, Var, index
 
 __all__ = [
@@ -34,7 +40,9 @@ __all__ = [
     "UNIT",
     "Access",
     "Buffer",
+    "Codes",
     "Copy",
+    "Dot",
     "Fill",
     "If",
     "Kernel",
@@ -62,6 +70,44 @@ LOWEST = -3.4028234663852886e38
 """The lowest float32: what the largest of nothing is."""
 
 
+_WHOLE = ("float32", "int32")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """How a processor multiplies codes: several in each 32-bit lane, their products summed."""
+
+    kind: str
+    """The instruction; the same sums are made without it where the processor lacks it."""
+    terms: int
+    """Codes in a word; weights are signed numbers of as many bits."""
+    dtype: str
+    """In which codes are stored, in maps and states."""
+    above: int = 0
+    """What is subtracted from a code to store it: 128 where bytes are signed."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The end of a tile of integers: from sums to codes, or to numbers.
+
+    y = fma(sum, scale, offset), with a residual fma(code, factor, y), then ``ending``, see
+    :mod:`shiftedge.export.compiler.requantise`. The target's type says how codes are stored;
+    float32 holds them as whole numbers.
+    """
+
+    scale: Access
+    """Over COLUMN, padded to whole vectors."""
+    offset: Access
+    """Over ROW and COLUMN, padded likewise."""
+    ending: Ending
+    residual: Access | None = None
+    """Over ROW and COLUMN; codes."""
+    factor: float = 0.0
+    above: int = 0
+    """Of the residual's and the target's codes, see :class:`Dot`."""
+
+
 @dataclass(frozen=True)
 class Buffer:
     """Elements in a row. ``role``: input, weight, output, or scratch (private to one call)."""
@@ -75,6 +121,11 @@ class Buffer:
     def at(self, position: IndexLike) -> Access:
         """The element at ``position``."""
         return Access(self, index(position))
+
+    @property
+    def bytes(self) -> int:
+        """Of all elements; of codes and a word more, since the last word may begin among them."""
+        return self.size * np.dtype(self.dtype).itemsize + (0 if self.dtype in _WHOLE else 4)
 
 
 @dataclass(frozen=True)
@@ -121,6 +172,7 @@ class Copy:
     """Copies ``count`` elements, converted to the target's type.
 
     With ``scale`` and ``shift``, which hold ``count`` numbers each, x becomes x * scale + shift.
+    ``plus`` is added to codes, and wraps.
     """
 
     source: Access
@@ -128,6 +180,7 @@ class Copy:
     count: int
     scale: Access | None = None
     shift: Access | None = None
+    plus: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +233,10 @@ class Segment:
     """Brought into the first-level cache at each step: what the next tiles will read."""
     largest: bool = False
     """Keep the larger of accumulator and source, rather than their sum."""
+    dot: Dot | None = None
+    """A step takes a word of the source's codes, and of each column's weights."""
+    plus: int = 0
+    """Added to each code of the source, and wraps: what a state's codes lack."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +255,8 @@ class Tile:
     activation: Activation = Activation.NONE
     scale: float = 1.0
     """Multiplies the sum before the activation: a mean's 1 / count."""
+    codes: Codes | None = None
+    """How it ends, instead of ``start``, ``activation`` and ``scale``."""
 
     @property
     def rows(self) -> int:
@@ -236,20 +295,19 @@ class Kernel:
     def __post_init__(self) -> None:
         offsets, end = {}, 0
         for buffer in self.scratch:
-            offsets[buffer.name] = end
-            end += -(-buffer.size // 16) * 16  # 64 bytes: a cache line, a vector
+            offsets[buffer.name] = end // np.dtype(buffer.dtype).itemsize
+            end += _lines(buffer.bytes)
         object.__setattr__(self, "offsets", offsets)
 
     @property
     def scratch_size(self) -> int:
-        """Elements of the scratch block that each call needs."""
-        return sum(-(-buffer.size // 16) * 16 for buffer in self.scratch)
+        """float32 elements of the scratch block that each call needs."""
+        return sum(_lines(buffer.bytes) for buffer in self.scratch) // 4
 
     def prototype(self) -> str:
         """The C declaration. Parameters must not overlap, but those that are only read may."""
-        types = {"float32": "float", "uint8": "uint8_t"}
         parameters = [
-            f"{'' if buffer.role == 'output' else 'const '}{types[buffer.dtype]} *{buffer.name}"
+            f"{'' if buffer.role == 'output' else 'const '}{_C[buffer.dtype]} *{buffer.name}"
             for buffer in self.buffers
         ]
         parameters += ["float *scratch", "int32_t begin", "int32_t end"]
@@ -274,6 +332,20 @@ class Kernel:
         """All tiles, in the order of the text."""
         for statement in (*self.prologue, *self.body):
             yield from _tiles(statement)
+
+
+_C = {
+    "float32": "float",
+    "uint8": "uint8_t",
+    "int8": "int8_t",
+    "int16": "int16_t",
+    "int32": "int32_t",
+}
+
+
+def _lines(size: int) -> int:
+    """Bytes in whole cache lines of 64, which are whole vectors too."""
+    return -(-size // 64) * 64
 
 
 def grid(rows: int, columns: int, lanes: int) -> tuple[Part, ...]:
@@ -347,8 +419,18 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
                 for step in segment.steps
             )
             product = str(segment.source) + (f" * {segment.weight}" if segment.weight else "")
+            if segment.dot:
+                product += f" by {segment.dot.kind}"
             verb = "largest" if segment.largest else "add"
             ahead = f"  (prefetch {segment.prefetch})" if segment.prefetch else ""
             yield f"{deeper}{verb} {product} for {steps}{ahead}"
+        if statement.codes:
+            ends = statement.codes
+            yield f"{deeper}times {ends.scale} plus {ends.offset}"
+            if ends.residual:
+                yield f"{deeper}plus {ends.residual} * {ends.factor}"
+            steps = "rounded to " if ends.ending.rounded else ""
+            yield f"{deeper}store {statement.target} = {steps}{ends.ending.low}..{ends.ending.high}"
+            return
         function = statement.activation.value
         yield f"{deeper}store {statement.target} = {function}(sum)"

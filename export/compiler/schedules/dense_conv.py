@@ -11,12 +11,21 @@ pixels times blocks of output channels, so that weights larger than the cache ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding, product
+from shiftedge.export.compiler.schedules.codes import (
+    Counting,
+    codes_dtype,
+    ends,
+    pack_words,
+    terms_of,
+    word_rows,
+)
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import (
@@ -24,7 +33,7 @@ from shiftedge.export.compiler.schedules.tiles import (
     VectorUnit,
     default_tiles,
 )
-from shiftedge.export.compiler.tir_index import Const, Index, Var
+from shiftedge.export.compiler.tir_index import Const, Index, Var, maximum, minimum
 from shiftedge.export.compiler.tir_kernel import UNIT, Buffer, Kernel, Step
 
 __all__ = ["DenseConv", "pack", "schedule", "tiles_for", "weight_rows", "window_row"]
@@ -53,10 +62,16 @@ class DenseConv:
     """The input is a camera frame: uint8, normalised on the way."""
     residual: bool = False
     activation: Activation = Activation.NONE
+    counting: Counting | None = None
+    """With codes the activation is part of its ending. Of a frame the offset depends on the place:
+    see :meth:`place_class`."""
 
     @property
     def padded(self) -> Padding:
         """The input with its border."""
+        counting = self.counting
+        above = counting.dot.above if counting else 0
+        zero = counting.zero if counting else 0
         return Padding(
             height=self.height,
             width=self.width,
@@ -65,6 +80,10 @@ class DenseConv:
             shift=self.shift,
             begin=self.begin,
             frame=self.frame,
+            fill=-above if self.frame else zero,
+            dtype=codes_dtype(counting),
+            above=above,
+            zero=zero,
         )
 
     @property
@@ -81,43 +100,108 @@ class DenseConv:
         """Products summed for one output."""
         return self.kernel[0] * self.kernel[1] * self.inputs
 
+    @property
+    def rows(self) -> int:
+        """Rows of the packed weights: products, or words, which do not cross the window's lines."""
+        return self.kernel[0] * word_rows(self.kernel[1] * self.inputs, 0, terms_of(self.counting))
+
+    @property
+    def places(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """A row, and a column, of the output for each class of those at which the same taps lie
+        inside the image."""
+        return _places(self, 0), _places(self, 1)
+
+    @property
+    def classes(self) -> int:
+        """Of places: classes of rows times those of columns."""
+        rows, columns = self.places
+        return len(rows) * len(columns)
+
+    def place_class(self, row: Index, column: Index) -> Index:
+        """The class of an output pixel, rows outermost."""
+        across = len(self.places[1])
+        return _class(self, 0, row) * across + _class(self, 1, column)
+
+
+def _edges(shape: DenseConv, axis: int) -> tuple[int, int, int]:
+    """Places along an axis, and how many of the first and the last look beyond the image."""
+    size, places = (shape.height, shape.out_height) if axis == 0 else (shape.width, shape.out_width)
+    before, stride, kernel = shape.padding[axis], shape.stride[axis], shape.kernel[axis]
+    first = sum(place * stride < before for place in range(places))
+    last = sum(place * stride - before + kernel > size for place in range(places))
+    return places, first, last
+
+
+def _places(shape: DenseConv, axis: int) -> tuple[int, ...]:
+    places, first, last = _edges(shape, axis)
+    if first + last >= places:
+        return tuple(range(places))
+    return (*range(first + 1), *range(places - last, places))
+
+
+def _class(shape: DenseConv, axis: int, place: Index) -> Index:
+    places, first, last = _edges(shape, axis)
+    if first + last >= places:
+        return place
+    return minimum(place, first) + maximum(place - (places - last - 1), 0)
+
 
 def tiles_for(shape: DenseConv, unit: VectorUnit) -> Tiles:
     """The default tiles, with rows that fit the image's, so that addresses are plain."""
     pixels = shape.out_height * shape.out_width
-    return default_tiles(pixels, shape.depth, shape.outputs, unit, line=shape.out_width)
+    return default_tiles(pixels, shape.rows, shape.outputs, unit, line=shape.out_width)
 
 
 def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
     """``name_padded`` (parameters as in ``padding``) where needed, then ``name``.
 
-    Parameters of the latter: padded, or x where nothing is padded; weight, bias, [residual], out.
+    Parameters of the latter: padded, or x where nothing is padded; weight, [scale], bias,
+    [residual], out. ``scale`` with codes, whose bias is an offset in steps, of a frame one for each
+    class of places.
     """
-    lanes, border = unit.lanes, shape.padded
+    lanes, border, counting = unit.lanes, shape.padded, shape.counting
+    dtype = codes_dtype(counting)
     pixels = shape.out_height * shape.out_width
-    source = Buffer("padded" if border.needed else "x", border.size)
-    size = product.packed_size(shape.outputs, shape.depth, tiles, lanes)
-    weight = Buffer("weight", size, "weight")
-    bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
-    residual = Buffer("residual", pixels * shape.outputs)
-    out = Buffer("out", pixels * shape.outputs, "output")
+    source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
+    size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
+    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    columns = -(-shape.outputs // lanes) * lanes
+    by_place = counting is not None and shape.frame
+    scale = Buffer("scale", columns, "weight")
+    bias = Buffer("bias", columns * (shape.classes if by_place else 1), "weight")
+    residual = Buffer("residual", pixels * shape.outputs, dtype=dtype)
+    out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
     at = PIXEL * shape.outputs + CHANNEL
+    added = residual.at(at) if shape.residual else None
+    offset = bias.at(CHANNEL)
+    if by_place:
+        place = shape.place_class(PIXEL // shape.out_width, PIXEL % shape.out_width)
+        offset = bias.at(place * columns + CHANNEL)
     work = Product(
         pixels=pixels,
-        inputs=shape.depth,
+        inputs=shape.rows,
         outputs=shape.outputs,
         stretches=(_image_window(source, shape),),
         weight=weight,
-        start=(bias.at(CHANNEL), *((residual.at(at),) if shape.residual else ())),
+        start=() if counting else (offset, *((added,) if added else ())),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
+        dot=counting.dot if counting else None,
+        ends=ends(counting, scale.at(CHANNEL), offset, added),
     )
     kernel = Kernel(
         name=name,
-        buffers=(source, weight, bias, *((residual,) if shape.residual else ()), out),
+        buffers=(
+            source,
+            weight,
+            *((scale,) if counting else ()),
+            bias,
+            *((residual,) if shape.residual else ()),
+            out,
+        ),
         units=work.blocks * work.tile_count,
         body=work.unit(UNIT),
         flops=2 * pixels * shape.depth * shape.outputs,
@@ -138,36 +222,47 @@ def _image_window(source: Buffer, shape: DenseConv) -> Stretch:
 
 
 def _window(source: Buffer, shape: DenseConv, row: Index, column: Index) -> Stretch:
-    down, k = Var("down"), Var("k")
-    run = shape.kernel[1] * shape.inputs
+    down, k, terms = Var("down"), Var("k"), terms_of(shape.counting)
+    run = word_rows(shape.kernel[1] * shape.inputs, 0, terms)
     row = row * shape.stride[0]
-    place = column * (shape.stride[1] * shape.inputs) + k
+    place = column * (shape.stride[1] * shape.inputs) + k * terms
     if shape.kernel[0] == 1:
         return Stretch((Step(k, run),), source.at(row * shape.padded.line + place), k)
     steps = (Step(down, shape.kernel[0]), Step(k, run))
     return Stretch(steps, source.at((row + down) * shape.padded.line + place), down * run + k)
 
 
-def weight_rows(weight: Array, shape: DenseConv) -> Array:
+def weight_rows(weight: NDArray[Any], shape: DenseConv) -> NDArray[Any]:
     """(outputs, inputs, kernel height, kernel width) to (outputs, depth), in the order of reading.
 
-    For a frame the weights' inputs are R, G, B as in the model, and are turned to B, G, R.
+    For a frame the weights' inputs are R, G, B as in the model, and are turned to B, G, R. With
+    codes the weight is int8, and (outputs, rows) words are made of it.
     """
     if shape.frame:
         weight = weight[:, ::-1]
-    rows: Array = weight.transpose(0, 2, 3, 1).reshape(shape.outputs, shape.depth)
+    lines = weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
+    rows: NDArray[Any] = pack_words(lines, 0, shape.counting).reshape(shape.outputs, shape.rows)
     return rows
 
 
 def pack(
-    weight: Array, bias: Array, shape: DenseConv, tiles: Tiles, unit: VectorUnit
-) -> dict[str, Array]:
+    weight: NDArray[Any],
+    bias: Array,
+    shape: DenseConv,
+    tiles: Tiles,
+    unit: VectorUnit,
+    scale: Array | None = None,
+) -> dict[str, NDArray[Any]]:
     """Weight (outputs, inputs, kernel height, kernel width) and bias as the kernel reads them.
 
-    For a frame the weights' inputs are R, G, B, as in the model.
+    For a frame the weights' inputs are R, G, B, as in the model. With codes there is a ``scale``
+    (outputs,), and the bias of a frame is (row classes, column classes, outputs).
     """
     rows = weight_rows(weight, shape)
-    return {
+    packed = {
         "weight": product.pack_weights(rows, tiles, unit.lanes),
         "bias": product.pack_bias(bias, unit.lanes),
     }
+    if scale is not None:
+        packed["scale"] = product.pack_bias(scale, unit.lanes)
+    return packed

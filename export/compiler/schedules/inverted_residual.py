@@ -26,12 +26,21 @@ Reached in MobileNetV2 (Zen 4): phased 95 to 99% of a core's peak, banded 93 to 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding, product
+from shiftedge.export.compiler.schedules.codes import (
+    Counting,
+    codes_dtype,
+    ends,
+    pack_words,
+    terms_of,
+    word_rows,
+)
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, weight_rows, window_row
 from shiftedge.export.compiler.schedules.pointwise import stretches
 from shiftedge.export.compiler.schedules.product import (
@@ -67,9 +76,25 @@ from shiftedge.export.compiler.tir_kernel import (
     grid,
 )
 
-__all__ = ["BlockTiles", "InvertedResidual", "pack", "schedule", "tiles_for"]
+__all__ = ["BlockCounting", "BlockTiles", "InvertedResidual", "pack", "schedule", "tiles_for"]
 
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BlockCounting:
+    """How a block counts in integers.
+
+    The expanded map is kept as whole numbers of float32: a filter of k x k of them sums up to
+    255 * 127 * k^2, exact in float32 up to 22 x 22, so that the depthwise takes multiply-adds of
+    float32, one each, where codes would first have to be widened.
+    """
+
+    expand: Counting | None
+    """None without an expand."""
+    depthwise: Counting
+    """Its ``zero`` is the expanded map's border, as a code."""
+    project: Counting
 
 
 @dataclass(frozen=True)
@@ -95,6 +120,8 @@ class InvertedResidual:
     """Add a map of the output's shape, usually the block's input."""
     expand_activation: Activation = Activation.RELU6
     depthwise_activation: Activation = Activation.RELU6
+    counting: BlockCounting | None = None
+    """With codes; activations are part of its endings."""
 
     @property
     def pad(self) -> int:
@@ -112,6 +139,20 @@ class InvertedResidual:
     def expand_depth(self) -> int:
         """Products summed for one expanded number."""
         return self.stem.depth if self.stem else self.inputs
+
+    @property
+    def expand_rows(self) -> int:
+        """Rows of the expand's weights: products, or words of codes."""
+        if self.stem:
+            return self.stem.rows
+        counting = self.counting.expand if self.counting else None
+        return word_rows(self.inputs, self.shift, terms_of(counting))
+
+    @property
+    def project_rows(self) -> int:
+        """Rows of the project's weights."""
+        counting = self.counting.project if self.counting else None
+        return word_rows(self.hidden, 0, terms_of(counting))
 
     @property
     def flops(self) -> int:
@@ -141,15 +182,17 @@ def tiles_for(shape: InvertedResidual, unit: VectorUnit) -> BlockTiles:
     out_pixels = shape.out_height * shape.out_width
     phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
     pixels = shape.height * shape.width if phased else shape.width
-    expand = default_tiles(pixels, shape.inputs, shape.hidden, unit, line=shape.width)
+    expand = default_tiles(pixels, shape.expand_rows, shape.hidden, unit, line=shape.width)
     expand = Tiles(expand.rows, expand.columns, prefetch=phased and expand.prefetch)
     band = 0
     if not phased:
         row_bytes = 4 * shape.hidden * (shape.stride * shape.width + shape.out_width)
         band = best_divisor(shape.out_height, max(1, min(4, _BAND_BYTES // row_bytes)))
     project_pixels = out_pixels if phased else band * shape.out_width
-    even = shape.hidden % 2 == 0  # blocks of whole vectors, and what is left over
-    project = default_tiles(project_pixels, shape.hidden, shape.outputs, unit, even=even)
+    even = (
+        shape.hidden % 2 == 0 and not shape.counting
+    )  # blocks of whole vectors, and what is left over
+    project = default_tiles(project_pixels, shape.project_rows, shape.outputs, unit, even=even)
     window = best_divisor(shape.out_width, window_pixels(unit))
     if window < 4:
         window = min(shape.out_width, window_pixels(unit))
@@ -167,20 +210,22 @@ def schedule(
 
     Parameters, each where the shape calls for it: x, state, scale and offset (of a stem's frame),
     expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias,
-    residual, out. Phased: the first takes x to depthwise_bias and writes hidden; the second takes
-    hidden and the others.
+    residual, out. With codes each stage has a scale before its bias, which is an offset in steps.
+    Phased: the first takes x to depthwise_bias and writes hidden; the second takes hidden and the
+    others.
     """
     return _Block(name, shape, tiles, unit).kernels()
 
 
 def pack(
-    weights: dict[str, Array], shape: InvertedResidual, tiles: BlockTiles, unit: VectorUnit
-) -> dict[str, Array]:
+    weights: dict[str, NDArray[Any]], shape: InvertedResidual, tiles: BlockTiles, unit: VectorUnit
+) -> dict[str, NDArray[Any]]:
     """The weights as the kernels read them, under the same names.
 
     ``weights``: ``expand_weight`` (hidden, inputs), or a stem's (hidden, inputs, kernel height,
     kernel width); ``depthwise_weight`` (hidden, kernel, kernel); ``project_weight`` (outputs,
-    hidden); and ``expand_bias``, ``depthwise_bias``, ``project_bias``.
+    hidden); and ``expand_bias``, ``depthwise_bias``, ``project_bias``. With codes weights are int8,
+    and there are ``expand_scale`` and so on; a stem's bias is (row classes, column classes, hidden).
     """
     lanes, block = unit.lanes, tiles.expand.columns
     more = -shape.hidden % block
@@ -189,16 +234,27 @@ def pack(
     packed = {
         "depthwise_weight": depthwise.reshape(-1, block, taps).transpose(0, 2, 1).copy().ravel(),
         "depthwise_bias": np.pad(weights["depthwise_bias"], (0, more)),
-        "project_weight": product.pack_weights(weights["project_weight"], tiles.project, lanes),
         "project_bias": product.pack_bias(weights["project_bias"], lanes),
     }
+    counting = shape.counting
+    project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
+    packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
+    if counting:
+        packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
+        packed["depthwise_scale"] = np.pad(weights["depthwise_scale"], (0, more))
+        packed["project_scale"] = product.pack_bias(weights["project_scale"], lanes)
     if shape.expand:
         expand = weights["expand_weight"]
         if shape.stem:
             expand = weight_rows(expand, shape.stem)
+        else:
+            expand = pack_words(expand, shape.shift, counting.expand if counting else None)
         expand = np.pad(expand, ((0, more), (0, 0)))
         packed["expand_weight"] = product.pack_weights(expand, tiles.expand, lanes)
-        packed["expand_bias"] = np.pad(weights["expand_bias"], (0, more))
+        bias = weights["expand_bias"]
+        packed["expand_bias"] = np.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(0, more)]).ravel()
+        if counting:
+            packed["expand_scale"] = np.pad(weights["expand_scale"], (0, more))
     return packed
 
 
@@ -237,20 +293,29 @@ class _Block:
         # Rows of expanded features kept at a time, and the width of one with its zero borders.
         self.ring = (self.band_rows - 1) * shape.stride + shape.kernel
         self.line = (shape.width + 2 * shape.pad) * self.block
-        self.x = Buffer("x", pixels * shape.inputs)
-        self.state = Buffer("state", pixels * max(1, shape.shift))
+        self.counting = counting = shape.counting
+        self.dtype = codes_dtype(counting.project if counting else None)
+        words = "int32" if counting else "float32"
+        self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
+        self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
-        self.lines = Buffer("lines", lines, "scratch")
-        self.expand_weight = Buffer("expand_weight", shape.expand_depth * padded, "weight")
-        self.expand_bias = Buffer("expand_bias", padded, "weight")
+        self.lines = Buffer("lines", lines, "scratch", self.dtype)
+        size = shape.expand_rows * padded
+        self.expand_weight = Buffer("expand_weight", size, "weight", words)
+        self.expand_scale = Buffer("expand_scale", padded, "weight")
+        classes = shape.stem.classes if shape.stem and counting else 1
+        self.expand_bias = Buffer("expand_bias", classes * padded, "weight")
         self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight")
+        self.depthwise_scale = Buffer("depthwise_scale", padded, "weight")
         self.depthwise_bias = Buffer("depthwise_bias", padded, "weight")
-        size = product.packed_size(shape.outputs, shape.hidden, tiles.project, self.lanes)
-        self.project_weight = Buffer("project_weight", size, "weight")
-        self.residual = Buffer("residual", self.out_pixels * shape.outputs)
+        size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
+        self.project_weight = Buffer("project_weight", size, "weight", words)
+        self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
+        self.project_scale = Buffer("project_scale", bias_size, "weight")
         self.project_bias = Buffer("project_bias", bias_size, "weight")
-        self.out = Buffer("out", self.out_pixels * shape.outputs, "output")
+        out = counting.project.out if counting else "float32"
+        self.out = Buffer("out", self.out_pixels * shape.outputs, "output", out)
 
     def kernels(self) -> tuple[Kernel, ...]:
         return (self._banded(),) if self.tiles.band else self._phased()
@@ -262,26 +327,40 @@ class _Block:
         else:
             buffers = [self.x, *([self.state] if self.shape.shift else [])]
         if self.shape.expand:
-            buffers += [self.expand_weight, self.expand_bias]
-        return [*buffers, self.depthwise_weight, self.depthwise_bias]
+            buffers += self._weights(self.expand_weight, self.expand_scale, self.expand_bias)
+        return buffers + self._weights(
+            self.depthwise_weight, self.depthwise_scale, self.depthwise_bias
+        )
+
+    def _weights(self, weight: Buffer, scale: Buffer, bias: Buffer) -> list[Buffer]:
+        """Of a stage; the scale is there with codes."""
+        return [weight, scale, bias] if self.counting else [weight, bias]
 
     def _outputs(self) -> list[Buffer]:
         """Parameters of the project."""
         residual = [self.residual] if self.shape.residual else []
-        return [self.project_weight, self.project_bias, *residual, self.out]
+        weights = self._weights(self.project_weight, self.project_scale, self.project_bias)
+        return [*weights, *residual, self.out]
+
+    @property
+    def _border(self) -> float:
+        """What stands for 0 in the expanded map."""
+        return float(self.counting.depthwise.zero) if self.counting else 0.0
 
     # Banded
 
     def _banded(self) -> Kernel:
         shape, stride, kernel = self.shape, self.shape.stride, self.shape.kernel
         expanded = Buffer("expanded", self.blocks * self.ring * self.line, "scratch")
-        hidden = Buffer("hidden", self.blocks * self.band_pixels * self.block, "scratch")
+        size = self.blocks * self.band_pixels * self.block
+        hidden = Buffer("hidden", size, "scratch", self.dtype)
         block, row = Var("hidden block"), Var("padded row")
         first = UNIT * (self.band_rows * stride)
         # Rows shared with the band before are in the ring already, but in a call's first band.
         shared = minimum(UNIT - BEGIN, 1) * max(0, kernel - stride)
         start = (block * self.ring + row % self.ring) * self.line
-        empty = Fill(expanded.at(start + shape.pad * self.block), shape.width * self.block)
+        zero = self._border
+        empty = Fill(expanded.at(start + shape.pad * self.block), shape.width * self.block, zero)
         made = self._row(expanded, block, row - shape.pad, start)
 
         def make_row(image: tuple[Statement, ...], outside: Statement) -> Statement:
@@ -309,8 +388,8 @@ class _Block:
         slot = Var("slot")
         line = (block * self.ring + slot) * self.line
         borders = (
-            Fill(expanded.at(line), side),
-            Fill(expanded.at(line + (self.line - side)), side),
+            Fill(expanded.at(line), side, zero),
+            Fill(expanded.at(line + (self.line - side)), side, zero),
         )
         work = self._project(hidden, self.band_pixels, UNIT * self.band_pixels)
         return Kernel(
@@ -333,15 +412,19 @@ class _Block:
         shape, column = self.shape, Var("x")
         if shape.expand:
             place = start + (PIXEL + shape.pad) * self.block + COLUMN
-            sources = self._pointwise(row * shape.width)
+            sources, offset = self._pointwise(row * shape.width), CHANNEL + Const(0)
             if shape.stem:
                 sources = (window_row(self.lines, shape.stem),)
-            return self._expand(expanded, place, shape.width, sources).block(block)
+                if self.counting:
+                    padded = self.blocks * self.block
+                    offset = shape.stem.place_class(row, PIXEL) * padded + CHANNEL
+            return self._expand(expanded, place, shape.width, sources, offset).block(block)
 
         def copy(count: int) -> Statement:
             source = self.x.at((row * shape.width + column) * shape.inputs + block * self.block)
             target = expanded.at(start + (column + shape.pad) * self.block)
-            return _loop(column, shape.width, Copy(source, target, count))
+            above = self.counting.depthwise.dot.above if self.counting else 0
+            return _loop(column, shape.width, Copy(source, target, count, plus=above))
 
         full, rest = divmod(shape.hidden, self.block)
         if not rest:
@@ -361,20 +444,22 @@ class _Block:
         shape = self.shape
         expanded = Buffer("expanded", (shape.height + 2 * shape.pad) * self.line, "scratch")
         size = self.blocks * self.out_pixels * self.block
-        written, read = Buffer("hidden", size, "output"), Buffer("hidden", size)
+        written = Buffer("hidden", size, "output", self.dtype)
+        read = Buffer("hidden", size, dtype=self.dtype)
         place = (
             (PIXEL // shape.width + shape.pad) * self.line
             + (PIXEL % shape.width + shape.pad) * self.block
             + COLUMN
         )
-        expand = self._expand(expanded, place, shape.height * shape.width, self._pointwise(0))
+        pixels = shape.height * shape.width
+        expand = self._expand(expanded, place, pixels, self._pointwise(0), CHANNEL + Const(0))
         work = self._project(read, self.out_pixels, 0)
         project_flops = 2 * self.out_pixels * shape.hidden * shape.outputs
         first = Kernel(
             name=f"{self.name}_hidden",
             buffers=(*self._inputs(), written),
             units=self.blocks,
-            prologue=(Fill(expanded.at(0), expanded.size),),
+            prologue=(Fill(expanded.at(0), expanded.size, self._border),),
             body=(
                 *expand.block(UNIT),
                 *self._depthwise(expanded, UNIT, Const(0), written),
@@ -398,20 +483,30 @@ class _Block:
     def _pointwise(self, first: IndexLike) -> tuple[Stretch, ...]:
         """The expand's inner loops, for pixels from ``first`` on."""
         shape = self.shape
-        return stretches(self.x, self.state, shape.inputs, shape.shift, first + PIXEL)
+        counting = self.counting.expand if self.counting else None
+        return stretches(self.x, self.state, shape.inputs, shape.shift, first + PIXEL, counting)
 
     def _expand(
-        self, expanded: Buffer, place: Index, pixels: int, sources: tuple[Stretch, ...]
+        self,
+        expanded: Buffer,
+        place: Index,
+        pixels: int,
+        sources: tuple[Stretch, ...],
+        offset: Index,
     ) -> Product:
-        """[Shift and] expand of ``pixels`` into ``place``."""
+        """[Shift and] expand of ``pixels`` into ``place``; its bias is at ``offset``."""
         shape = self.shape
+        counting = self.counting.expand if self.counting else None
+        bias = self.expand_bias.at(offset)
         return Product(
             pixels=pixels,
-            inputs=shape.expand_depth,
+            inputs=shape.expand_rows,
             outputs=self.blocks * self.block,
             stretches=sources,
             weight=self.expand_weight,
-            start=(self.expand_bias.at(CHANNEL),),
+            start=() if counting else (bias,),
+            dot=counting.dot if counting else None,
+            ends=ends(counting, self.expand_scale.at(CHANNEL), bias),
             target=expanded.at(place),
             activation=shape.expand_activation,
             tiles=self.tiles.expand,
@@ -428,6 +523,7 @@ class _Block:
         down, right = Var("down"), Var("right")
         own = 0 if not self.tiles.band else block * (self.ring * self.line)
         width = shape.out_width
+        counting = self.counting.depthwise if self.counting else None
 
         def window(number: Index, pixels: int) -> Statement:
             pixel = number * self.tiles.window + ROW
@@ -439,11 +535,13 @@ class _Block:
             tap = down * shape.kernel + right
             weight = (block * (shape.kernel * shape.kernel) + tap) * size + channel
             target = (block * self.band_pixels + y * width + pixel) * size + channel
+            bias = self.depthwise_bias.at(block * size + channel)
             taps = (Step(down, shape.kernel, True), Step(right, shape.kernel, True))
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,
-                start=(self.depthwise_bias.at(block * size + channel),),
+                start=() if counting else (bias,),
+                codes=ends(counting, self.depthwise_scale.at(block * size + channel), bias),
                 segments=(
                     Segment(
                         taps,
@@ -470,16 +568,19 @@ class _Block:
         """Project of ``pixels``, which are the image's from pixel ``first`` on."""
         shape = self.shape
         at = (first + PIXEL) * shape.outputs + CHANNEL
-        start = [self.project_bias.at(CHANNEL)]
-        if shape.residual:
-            start.append(self.residual.at(at))
+        counting = self.counting.project if self.counting else None
+        terms = terms_of(counting)
+        bias = self.project_bias.at(CHANNEL)
+        residual = self.residual.at(at) if shape.residual else None
         return Product(
             pixels=pixels,
-            inputs=shape.hidden,
+            inputs=shape.project_rows,
             outputs=shape.outputs,
-            stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block),
+            stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
             weight=self.project_weight,
-            start=tuple(start),
+            start=() if counting else (bias, *((residual,) if residual else ())),
+            dot=counting.dot if counting else None,
+            ends=ends(counting, self.project_scale.at(CHANNEL), bias, residual),
             target=self.out.at(at),
             activation=Activation.NONE,
             tiles=self.tiles.project,

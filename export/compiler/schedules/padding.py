@@ -49,6 +49,17 @@ class Padding:
     """Of the border."""
     begin: int | None = None
     """First channel of the map that is taken; by default ``shift``, those before are replaced."""
+    dtype: str = "float32"
+    """Of the padded map, and of a map that is no frame. A frame's bytes become codes as they are."""
+    above: int = 0
+    """What is subtracted from a frame's bytes, see ``Dot``."""
+    zero: int = 0
+    """What a state's codes lack."""
+
+    @property
+    def tables(self) -> bool:
+        """Whether a scale and an offset make numbers of a frame's bytes."""
+        return self.frame and self.dtype == "float32"
 
     @property
     def first(self) -> int:
@@ -80,7 +91,7 @@ def schedule(name: str, shape: Padding) -> Kernel:
     """The kernel: parameters x, [state], [scale, offset], padded."""
     if shape.frame and shape.shift:
         raise ValueError(f"{name}: a camera frame has no state's channels")
-    padded = Buffer("padded", shape.size, "output")
+    padded = Buffer("padded", shape.size, "output", shape.dtype)
     return Kernel(
         name=name,
         buffers=(*inputs(shape), padded),
@@ -93,11 +104,12 @@ def schedule(name: str, shape: Padding) -> Kernel:
 def inputs(shape: Padding) -> tuple[Buffer, ...]:
     """x, [state], [scale, offset]."""
     numbers = shape.width * (shape.channels - shape.shift + shape.first)
-    dtype = "uint8" if shape.frame else "float32"
+    dtype = "uint8" if shape.frame else shape.dtype
     buffers = [Buffer("x", shape.height * numbers, dtype=dtype)]
     if shape.shift:
-        buffers.append(Buffer("state", shape.height * shape.width * shape.shift))
-    if shape.frame:
+        size = shape.height * shape.width * shape.shift
+        buffers.append(Buffer("state", size, dtype=shape.dtype))
+    if shape.tables:
         buffers += [Buffer("scale", numbers, "weight"), Buffer("offset", numbers, "weight")]
     return tuple(buffers)
 
@@ -127,13 +139,14 @@ def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[
     if shape.reverse:
         return _reversed(shape, pixel, target, start)
     if not shift:
-        tables = [table.at(0) for table in others]
+        scale, offset = (table.at(0) for table in others) if others else (None, None)
         place = target.at(start)
-        return (Copy(x.at(pixel * channels), place, width * channels, *tables),)
+        plus = -shape.above if shape.frame and not shape.tables else 0
+        return (Copy(x.at(pixel * channels), place, width * channels, scale, offset, plus),)
     column = Var("column of image")
     place_of = start + column * channels
     parts: tuple[Statement, ...] = (
-        Copy(others[0].at((pixel + column) * shift), target.at(place_of), shift),
+        Copy(others[0].at((pixel + column) * shift), target.at(place_of), shift, plus=shape.zero),
     )
     if channels > shift:
         source = x.at((pixel + column) * (channels - shift + shape.first) + shape.first)

@@ -13,12 +13,21 @@ are 4 KiB apart and fall on one another in the cache, so tiles of 6 pixels (95%)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
+from shiftedge.export.compiler.schedules.codes import (
+    Counting,
+    codes_dtype,
+    ends,
+    pack_words,
+    terms_of,
+    word_rows,
+)
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
 from shiftedge.export.compiler.tir_index import Index, Var
@@ -40,39 +49,55 @@ class Pointwise:
     """Channels that come from the state; 0 for no shift."""
     residual: bool = False
     activation: Activation = Activation.NONE
+    counting: Counting | None = None
+    """With codes the activation is part of its ending."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the packed weights: words of codes, or inputs."""
+        return word_rows(self.inputs, self.shift, terms_of(self.counting))
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     """The default tiles."""
-    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0
-    return default_tiles(shape.pixels, shape.inputs, shape.outputs, unit, even=even)
+    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0 and shape.counting is None
+    return default_tiles(shape.pixels, shape.rows, shape.outputs, unit, even=even)
 
 
 def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:
-    """The kernel: parameters x, [state], weight, bias, [residual], out."""
-    lanes = unit.lanes
-    x = Buffer("x", shape.pixels * shape.inputs)
-    state = Buffer("state", max(1, shape.pixels * shape.shift))
-    size = product.packed_size(shape.outputs, shape.inputs, tiles, lanes)
-    weight = Buffer("weight", size, "weight")
+    """The kernel: parameters x, [state], weight, [scale], bias, [residual], out.
+
+    ``scale`` with codes, whose ``bias`` is the offset in steps.
+    """
+    lanes, counting = unit.lanes, shape.counting
+    dtype = codes_dtype(counting)
+    x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
+    state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
+    size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
+    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    scale = Buffer("scale", -(-shape.outputs // lanes) * lanes, "weight")
     bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
-    residual = Buffer("residual", shape.pixels * shape.outputs)
-    out = Buffer("out", shape.pixels * shape.outputs, "output")
+    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=dtype)
+    out_dtype = counting.out if counting else "float32"
+    out = Buffer("out", shape.pixels * shape.outputs, "output", out_dtype)
     at = PIXEL * shape.outputs + CHANNEL
+    added = residual.at(at) if shape.residual else None
     work = Product(
         pixels=shape.pixels,
-        inputs=shape.inputs,
+        inputs=shape.rows,
         outputs=shape.outputs,
-        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL),
+        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
         weight=weight,
-        start=(bias.at(CHANNEL), *((residual.at(at),) if shape.residual else ())),
+        start=() if counting else (bias.at(CHANNEL), *((added,) if added else ())),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
+        dot=counting.dot if counting else None,
+        ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL), added),
     )
-    buffers = [x, weight, bias, out]
+    buffers = [x, weight, *((scale,) if counting else ()), bias, out]
     if shape.shift:
         buffers.insert(1, state)
     if shape.residual:
@@ -88,22 +113,45 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
 
 
 def stretches(
-    x: Buffer, state: Buffer, inputs: int, shift: int, pixel: Index
+    x: Buffer,
+    state: Buffer,
+    inputs: int,
+    shift: int,
+    pixel: Index,
+    counting: Counting | None = None,
 ) -> tuple[Stretch, ...]:
-    """The inner loops over input channels: the state's, then those of the features."""
-    k = Var("k")
+    """The inner loops over input channels, or words of them: the state's, then the features'."""
+    k, terms = Var("k"), terms_of(counting)
+    before, first = -(-shift // terms), shift // terms
     result = []
     if shift:
-        result.append(Stretch((Step(k, shift),), state.at(pixel * shift + k), k))
+        source = state.at(pixel * shift + k * terms)
+        zero = counting.zero if counting else 0
+        result.append(Stretch((Step(k, before),), source, k, zero))
     if inputs > shift:
-        source = x.at(pixel * inputs + (k + shift))
-        result.append(Stretch((Step(k, inputs - shift),), source, k + shift))
+        source = x.at(pixel * inputs + (k + first) * terms)
+        result.append(Stretch((Step(k, -(-inputs // terms) - first),), source, k + before))
     return tuple(result)
 
 
-def pack(weight: Array, bias: Array, tiles: Tiles, unit: VectorUnit) -> dict[str, Array]:
-    """Weight (outputs, inputs) and bias (outputs,) as the kernel reads them."""
-    return {
-        "weight": product.pack_weights(weight, tiles, unit.lanes),
+def pack(
+    weight: NDArray[Any],
+    bias: Array,
+    tiles: Tiles,
+    unit: VectorUnit,
+    *,
+    shift: int = 0,
+    counting: Counting | None = None,
+    scale: Array | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Weight (outputs, inputs) and bias (outputs,) as the kernel reads them.
+
+    With codes the weight is int8, and ``scale`` (outputs,) and ``bias`` are in steps of the result.
+    """
+    packed = {
+        "weight": product.pack_weights(pack_words(weight, shift, counting), tiles, unit.lanes),
         "bias": product.pack_bias(bias, unit.lanes),
     }
+    if scale is not None:
+        packed["scale"] = product.pack_bias(scale, unit.lanes)
+    return packed

@@ -11,7 +11,8 @@ Weights are packed in the order they are read: [block][input][column of the bloc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from shiftedge.export.compiler.tir_kernel import (
     TERM,
     Access,
     Buffer,
+    Codes,
+    Dot,
     If,
     Loop,
     Part,
@@ -71,6 +74,8 @@ class Stretch:
     """Over PIXEL and the steps."""
     row: Index
     """Which row of the weights, over the steps."""
+    plus: int = 0
+    """Added to each code, see ``Segment``."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,10 @@ class Product:
     lanes: int
     by_lane: bool = False
     """Multiply-adds take their number from a lane of a vector: ``VectorUnit.by_lane``."""
+    dot: Dot | None = None
+    """What a step takes is a word of codes; stretches and ``inputs`` count words."""
+    ends: Codes | None = None
+    """How sums of codes end, over PIXEL and CHANNEL; ``start`` and ``activation`` are unused."""
 
     def __post_init__(self) -> None:
         tiles = self.tiles
@@ -188,6 +197,7 @@ class Product:
             ),
             target=_replace(self.target, here),
             activation=self.activation,
+            codes=None if self.ends is None else _ends(self.ends, here),
         )
 
     @property
@@ -236,7 +246,14 @@ class Product:
             ahead = self.weight.at(minimum((block + 1) * self._block_size + line, last))
         source = _replace(stretch.source, here)
         return Segment(
-            stretch.steps, source, weight, terms=terms, by_lane=terms > 1, prefetch=ahead
+            stretch.steps,
+            source,
+            weight,
+            terms=terms,
+            by_lane=terms > 1,
+            prefetch=ahead,
+            dot=self.dot,
+            plus=stretch.plus,
         )
 
     def _folded_segment(
@@ -262,30 +279,38 @@ def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> S
         (*outer, Step(variable, extent)),
         _replace(stretch.source, here),
         stretch.row.replace(here),
+        stretch.plus,
     )
 
 
-def blocked_stretches(source: Buffer, pixels: int, inputs: int, block: int) -> tuple[Stretch, ...]:
+def blocked_stretches(
+    source: Buffer, pixels: int, inputs: int, block: int, terms: int = 1
+) -> tuple[Stretch, ...]:
     """Input channels stored as [block of channels][pixel][channel of the block].
 
     A depthwise stage leaves them like that; what is read in the inner loop is then contiguous.
+    ``terms`` are the channels of a word; what fills a block beyond the last may be anything.
     """
     outer, k = Var("kb"), Var("k")
     full, rest = divmod(inputs, block)
     stretches = []
     if full:
-        steps = (Step(outer, full), Step(k, block)) if full > 1 else (Step(k, block),)
+        words = block // terms
+        steps = (Step(outer, full), Step(k, words)) if full > 1 else (Step(k, words),)
         number: IndexLike = outer if full > 1 else 0
-        place = source.at((number * index(pixels) + PIXEL) * block + k)
-        stretches.append(Stretch(steps, place, number * index(block) + k))
+        place = source.at((number * index(pixels) + PIXEL) * block + k * terms)
+        stretches.append(Stretch(steps, place, number * index(words) + k))
     if rest:
-        place = source.at((PIXEL + full * pixels) * block + k)
-        stretches.append(Stretch((Step(k, rest),), place, k + full * block))
+        place = source.at((PIXEL + full * pixels) * block + k * terms)
+        stretches.append(Stretch((Step(k, -(-rest // terms)),), place, k + full * block // terms))
     return tuple(stretches)
 
 
-def pack_weights(weight: Array, tiles: Tiles, lanes: int) -> Array:
-    """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors."""
+def pack_weights(weight: NDArray[Any], tiles: Tiles, lanes: int) -> NDArray[Any]:
+    """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors.
+
+    float32, or int32 words of codes.
+    """
     packed = []
     for first in range(0, len(weight), tiles.columns):
         block = weight[first : first + tiles.columns].T
@@ -294,12 +319,14 @@ def pack_weights(weight: Array, tiles: Tiles, lanes: int) -> Array:
         else:
             width = _width(block.shape[1], tiles, lanes)
             packed.append(np.pad(block, ((0, 0), (0, width - block.shape[1]))).ravel())
-    return np.ascontiguousarray(np.concatenate(packed), dtype=np.float32)
+    dtype = np.int32 if weight.dtype == np.int32 else np.float32
+    return np.ascontiguousarray(np.concatenate(packed), dtype=dtype)
 
 
 def pack_bias(bias: Array, lanes: int) -> Array:
-    """(outputs,), padded with zeros to whole vectors."""
-    return np.pad(bias, (0, -len(bias) % lanes)).astype(np.float32)
+    """(..., outputs), padded with zeros to whole vectors."""
+    more = [(0, 0)] * (bias.ndim - 1) + [(0, -bias.shape[-1] % lanes)]
+    return np.pad(bias, more).astype(np.float32).ravel()
 
 
 def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:
@@ -314,7 +341,7 @@ def _width(columns: int, tiles: Tiles, lanes: int) -> int:
     return columns if tiles.folded else -(-columns // lanes) * lanes
 
 
-def _fold(block: Array, whole: int) -> Array:
+def _fold(block: NDArray[Any], whole: int) -> NDArray[Any]:
     """(inputs, columns) as [two inputs][their whole columns; the others, the two in turn]."""
     even, odd = block[0::2], block[1::2]
     halves = np.stack([even[:, whole:], odd[:, whole:]], axis=2).reshape(len(even), -1)
@@ -328,6 +355,12 @@ def even(parts: Sequence[Stretch]) -> bool:
         and stretch.row.evaluate({step.variable: 0 for step in stretch.steps}) % 2 == 0
         for stretch in parts
     )
+
+
+def _ends(codes: Codes, values: dict[Var, IndexLike]) -> Codes:
+    scale, offset = (_replace(access, values) for access in (codes.scale, codes.offset))
+    residual = None if codes.residual is None else _replace(codes.residual, values)
+    return replace(codes, scale=scale, offset=offset, residual=residual)
 
 
 def _replace(access: Access, values: dict[Var, IndexLike]) -> Access:

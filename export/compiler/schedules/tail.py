@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
+from shiftedge.export.compiler.schedules.codes import codes_dtype, ends
 from shiftedge.export.compiler.schedules.pointwise import Pointwise, stretches
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -34,47 +35,69 @@ __all__ = ["schedule", "tiles_for"]
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     """The default tiles."""
-    tiles = default_tiles(shape.pixels, shape.inputs, shape.outputs, unit)
+    tiles = default_tiles(shape.pixels, shape.rows, shape.outputs, unit)
     return replace(tiles, blocks_outer=True)
 
 
-def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:
-    """The kernel: parameters x, [state], weight, bias, out; out is the mean, (outputs,).
+def schedule(
+    name: str,
+    shape: Pointwise,
+    tiles: Tiles,
+    unit: VectorUnit,
+    *,
+    factor: float | None = None,
+) -> Kernel:
+    """The kernel: parameters x, [state], weight, [scale], bias, out; out is the mean, (outputs,).
+
+    Of codes, which ``shape.counting`` keeps whole and of which 0 stands for 0, ``factor`` makes
+    their sum the mean; the sum is exact.
 
     Weights are packed by ``pointwise.pack``. A residual is refused, and so are folded tiles.
     """
     if shape.residual or tiles.folded:
         raise ValueError(f"{name}: the tail takes no residual and no folded tiles")
     lanes, columns = unit.lanes, tiles.columns
-    x = Buffer("x", shape.pixels * shape.inputs)
-    state = Buffer("state", shape.pixels * max(1, shape.shift))
-    size = product.packed_size(shape.outputs, shape.inputs, tiles, lanes)
-    weight = Buffer("weight", size, "weight")
+    counting, dtype = shape.counting, codes_dtype(shape.counting)
+    x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
+    state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
+    size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
+    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    scale = Buffer("scale", -(-shape.outputs // lanes) * lanes, "weight")
     bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
     out = Buffer("out", shape.outputs, "output")
     features = Buffer("features", shape.pixels * columns, "scratch")
     work = Product(
         pixels=shape.pixels,
-        inputs=shape.inputs,
+        inputs=shape.rows,
         outputs=shape.outputs,
-        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL),
+        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
         weight=weight,
-        start=(bias.at(CHANNEL),),
+        start=() if counting else (bias.at(CHANNEL),),
         target=features.at(PIXEL * columns + COLUMN),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
+        dot=counting.dot if counting else None,
+        ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL)),
     )
+    factor = 1.0 / shape.pixels if factor is None else factor
     body = work.chosen_block(
         UNIT,
         lambda block, valid: (
-            _mean(features, columns, shape.pixels, out, block * columns, valid, lanes),
+            _mean(features, columns, shape.pixels, out, block * columns, valid, lanes, factor),
         ),
     )
     return Kernel(
         name=name,
-        buffers=(x, *((state,) if shape.shift else ()), weight, bias, out),
+        buffers=(
+            x,
+            *((state,) if shape.shift else ()),
+            weight,
+            *((scale,) if counting else ()),
+            bias,
+            out,
+        ),
         units=work.blocks,
         body=body,
         scratch=(features,),
@@ -84,9 +107,16 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
 
 
 def _mean(
-    source: Buffer, pitch: int, pixels: int, out: Buffer, first: Index, columns: int, lanes: int
+    source: Buffer,
+    pitch: int,
+    pixels: int,
+    out: Buffer,
+    first: Index,
+    columns: int,
+    lanes: int,
+    factor: float,
 ) -> Statement:
-    """Mean over ``pixels``, ``pitch`` apart, of ``columns`` channels; to ``out`` from ``first``."""
+    """Sum, times ``factor``, over ``pixels``, ``pitch`` apart, of ``columns`` channels; to ``out`` from ``first``."""
     pixel = Var("pixel")
     return Tile(
         vectors=grid(1, columns, lanes),
@@ -99,5 +129,5 @@ def _mean(
         ),
         target=out.at(first + COLUMN),
         activation=Activation.NONE,
-        scale=1.0 / pixels,
+        scale=factor,
     )

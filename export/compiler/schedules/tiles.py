@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shiftedge.export.compiler.tir_kernel import Dot
+
 __all__ = [
     "AVX2",
     "AVX512",
+    "AVX512_VNNI",
     "NEON",
     "NEON32",
+    "NEON_DOT",
+    "PMADDWD",
+    "SDOT",
     "Tiles",
+    "VPDPBUSD",
     "VectorUnit",
     "best_divisor",
     "default_tiles",
@@ -27,11 +34,22 @@ class VectorUnit:
     registers: int
     by_lane: bool = False
     """A multiply-add can take its number from a lane of a vector."""
+    dot: Dot | None = None
+    """How it multiplies codes; None where that is no quicker than multiply-adds of float32."""
 
 
-AVX512 = VectorUnit(lanes=16, registers=32)
-AVX2 = VectorUnit(lanes=8, registers=16)
+PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
+"""AVX2: 16-bit pairs, twice a multiply-add's products. Of 8 bits there is vpmaddubsw, whose sums
+saturate at 16 bits: 255 * 127 twice is too much for it."""
+VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
+"""AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
+SDOT = Dot("sdot", terms=4, dtype="int8", above=128)
+"""Armv8.2 dot product: both signed."""
+AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
+AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
+AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
 NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
+NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)
 NEON32 = VectorUnit(lanes=4, registers=16)
 
 

@@ -1,0 +1,142 @@
+"""Integer tiles as TIR: words of codes, dot products, and how sums become codes again.
+
+The same sums are made on every processor: by its own instruction where it has one, otherwise by
+plain vector arithmetic, which is slow and serves to verify kernels for another processor here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+
+from shiftedge.export.compiler import tir_math
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.requantise import Ending
+from shiftedge.export.compiler.tir_kernel import Dot
+
+__all__ = ["ended", "multiply_add", "stored", "word"]
+
+_ROUND = 12582912.0
+"""1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
+rounded to the nearest, halves to even; and the sum's lowest 16 bits are the number's own."""
+_INTRINSICS = {
+    ("pmaddwd", 4): "llvm.x86.sse2.pmadd.wd",
+    ("pmaddwd", 8): "llvm.x86.avx2.pmadd.wd",
+    ("pmaddwd", 16): "llvm.x86.avx512.pmaddw.d.512",
+    ("vpdpbusd", 4): "llvm.x86.avx512.vpdpbusd.128",
+    ("vpdpbusd", 8): "llvm.x86.avx512.vpdpbusd.256",
+    ("vpdpbusd", 16): "llvm.x86.avx512.vpdpbusd.512",
+    ("sdot", 4): "llvm.aarch64.neon.sdot.v4i32.v16i8",
+}
+
+
+def word(codes: Any, lanes: int, dot: Dot, plus: int) -> Any:
+    """A word's ``dot.terms`` codes in each of ``lanes`` int32 lanes, ``plus`` added to each."""
+    found = splat(tirx.reinterpret("int32", codes), lanes)
+    if not plus:
+        return found
+    narrow = _narrow(dot, signed=True)
+    count = dot.terms * lanes
+    added = splat(tirx.IntImm(narrow, _wrapped(plus, 32 // dot.terms)), count)
+    total = tirx.reinterpret(f"{narrow}x{count}", found) + added
+    return tirx.reinterpret(_vector("int32", lanes), total)
+
+
+def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, own: bool) -> Any:
+    """int32 ``total`` plus, lane by lane, the products of a word's codes and weights.
+
+    Args:
+        total: int32, ``lanes`` of them, like ``codes`` and ``weights``, which are words.
+        codes: of the source.
+        weights: signed.
+        lanes: of all of them.
+        dot: how codes are stored.
+        own: the processor has the instruction.
+    """
+    name = _INTRINSICS.get((dot.kind, lanes)) if own else None
+    count = dot.terms * lanes
+    if name is None:
+        return total + _plainly(codes, weights, lanes, dot)
+    narrow = f"{_narrow(dot, signed=True)}x{count}"
+    operands = [tirx.reinterpret(narrow, value) for value in (codes, weights)]
+    result = _vector("int32", lanes)
+    if dot.kind == "pmaddwd":
+        return total + tirx.call_llvm_pure_intrin(result, name, *operands)
+    return tirx.call_llvm_pure_intrin(result, name, total, *operands)
+
+
+def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
+    count = dot.terms * lanes
+    wide = f"int32x{count}"
+    left = tirx.reinterpret(f"{dot.dtype}x{count}", codes)
+    right = tirx.reinterpret(f"{_narrow(dot, signed=True)}x{count}", weights)
+    products = tirx.Cast(wide, left) * tirx.Cast(wide, right)
+    parts = [
+        tirx.Shuffle(
+            [products], [tirx.IntImm("int32", place) for place in range(term, count, dot.terms)]
+        )
+        for term in range(dot.terms)
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def ended(value: Any, ending: Ending, lanes: int) -> Any:
+    """float32 ``value`` after ``ending``, rounded but still float32."""
+    if ending.activation is not Activation.NONE:
+        value = tir_math.activation(ending.activation, value, lanes)
+    if ending.steps is not None:
+        scale, offset = (const(float(number), lanes) for number in ending.steps)
+        value = fma(value, scale, offset, lanes)
+    if float(ending.low) > -_INFINITE:
+        value = tirx.max(value, const(float(ending.low), lanes))
+    if float(ending.high) < _INFINITE:
+        value = tirx.min(value, const(float(ending.high), lanes))
+    return value
+
+
+_INFINITE = 3.4028234663852886e38
+
+
+def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> Any:
+    """``value`` after ``ended``, as the target's type keeps it."""
+    if not ending.rounded:
+        return value
+    rounded = value + const(_ROUND, lanes)
+    if dtype == "float32":
+        return rounded - const(_ROUND, lanes)
+    bits = tirx.reinterpret(_vector("int32", lanes), rounded)
+    if above:
+        bits = bits - splat(tirx.IntImm("int32", above), lanes)
+    return tirx.Cast(_vector(dtype, lanes), bits)
+
+
+def fma(left: Any, right: Any, more: Any, lanes: int) -> Any:
+    """left * right + more, rounded once."""
+    name = "llvm.fma.f32" if lanes == 1 else f"llvm.fma.v{lanes}f32"
+    return tirx.call_llvm_pure_intrin(_vector("float32", lanes), name, left, right, more)
+
+
+def const(number: float, lanes: int) -> Any:
+    return splat(tirx.FloatImm("float32", number), lanes)
+
+
+def splat(value: Any, lanes: int) -> Any:
+    return value if lanes == 1 else tirx.Broadcast(value, tirx.IntImm("int32", lanes))
+
+
+def _narrow(dot: Dot, *, signed: bool) -> str:
+    return f"{'' if signed else 'u'}int{32 // dot.terms}"
+
+
+def _wrapped(value: int, bits: int) -> int:
+    """As a signed number of so many bits."""
+    half = 1 << (bits - 1)
+    return (value + half) % (2 * half) - half
+
+
+def _vector(dtype: str, lanes: int) -> str:
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
