@@ -8,6 +8,7 @@ what an importer would bury (docs/decisions/0004-frontend.md).
     onnx_reader          tensors by name, checked weights and attributes
     onnx_nodes           one reader an operator; with onnx_linear and onnx_forms
     frontend_rewrites    activations written out, constants and padding folded
+    quantised_rewrites   of a quantised file: which values are codes, which roundings are skipped
 
 Refused, each by the node's or tensor's name: a file that breaks the contract or a rule of ONNX, an
 operator that is not listed in ``READERS`` (subgraphs among them), a slice or concat that is no part
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 from shiftedge.export.compiler.frontend_rewrites import simplify
 from shiftedge.export.compiler.graph import Activate, Activation, Graph, KeepState
-from shiftedge.export.compiler.onnx_file import ADVICE, check_rules, load
+from shiftedge.export.compiler.onnx_file import ADVICE, AGAIN, check_rules, load
 from shiftedge.export.compiler.onnx_nodes import READERS
 from shiftedge.export.compiler.onnx_reader import Reader
+from shiftedge.export.compiler.quantised_rewrites import fold_quantisation
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
@@ -58,7 +60,20 @@ def read_onnx(model: bytes, spec: ModelSpec) -> Graph:
     states = tuple(reader.shapes[f"state_{index}"] for index in range(len(spec.states)))
     operators = [*reader.operators, *(_keep(reader, index) for index in range(len(states)))]
     check_rules(onnx, file.document)
-    return Graph(simplify(operators, logits), reader.shapes, states, logits=logits)
+    folded = fold_quantisation(
+        simplify(operators, logits),
+        logits,
+        reader.codes,
+        frame="frame",
+        bytes_fit=len(set(spec.std)) == 1,
+    )
+    return Graph(
+        folded.operators,
+        reader.shapes,
+        states,
+        logits=folded.logits,
+        quantised=folded.quantised,
+    )
 
 
 def _logits(reader: Reader, spec: ModelSpec) -> str:
@@ -66,6 +81,8 @@ def _logits(reader: Reader, spec: ModelSpec) -> str:
     if "logits" in reader.constants:
         raise CompileError(f"The logits are a constant; expected them to be computed; {ADVICE}.")
     value = reader.values["logits"]
+    if value.name in reader.codes:
+        raise CompileError(f"The logits are codes; expected float32 numbers; {ADVICE}.")
     if value.channels is not None or value.shape != (spec.classes,):
         raise CompileError(
             f"The logits have shape {value.shape}; expected {spec.classes} numbers, one a label of "
@@ -97,6 +114,11 @@ def _keep(reader: Reader, index: int) -> KeepState:
         raise CompileError(
             f"{name} has shape {shape} (height, width, channels); expected {wanted}, as the state "
             f"has; {ADVICE}."
+        )
+    if reader.codes.get(f"state_{index}") != reader.codes.get(value.name):
+        raise CompileError(
+            f"{name} and state_{index} stand for different numbers (scale, zero point or type); "
+            f"expected those of the model's spec for both; {AGAIN}."
         )
     # No name of its own in the ONNX file, so the output's serves in messages.
     return KeepState(name, (value.name,), f"kept_{index}", index, begin, end)

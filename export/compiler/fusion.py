@@ -14,6 +14,8 @@ has):
 4. Everything else is a kernel of its own.
 
 An operator joins the kernel before it only when nothing else reads the value between the two.
+Convolutions run together only if all of them count in integers or none does, and the values
+between two that do are codes, rounded as they would be in memory.
 Next states are no part of a kernel: they are read from a map that exists anyway, and the memory
 plan decides when.
 """
@@ -34,6 +36,7 @@ from shiftedge.export.compiler.graph import (
     KeepState,
     Mean,
     Operator,
+    Quantised,
 )
 
 __all__ = ["ConvKernel", "InvertedResidual", "Kernel", "Linear", "Single", "Tail", "fuse"]
@@ -70,6 +73,8 @@ class Linear:
 
     conv: Conv
     activation: Activation = Activation.NONE
+    codes: Quantised | None = None
+    """Of the result, after the activation and a residual; None where it is float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,8 @@ class ConvKernel(Kernel):
     conv: Conv
     residual: str | None
     activation: Activation
+    codes: Quantised | None = None
+    """Of the result; None where it is float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +175,17 @@ class _Fuser:
     def _linear(self, conv: Conv) -> tuple[Linear, list[Operator]]:
         """A convolution with the activation that alone reads it, and the operators of both."""
         after = self._only_reader(conv.out)
+        codes = self._graph.quantised
         if isinstance(after, Activate):
-            return Linear(conv, after.kind), [conv, after]
-        return Linear(conv), [conv]
+            return Linear(conv, after.kind, codes.get(after.out)), [conv, after]
+        return Linear(conv, codes=codes.get(conv.out)), [conv]
+
+    def _together(self, first: Linear, after: Conv | Mean) -> bool:
+        """Whether both count in integers, with codes between, or neither does."""
+        between = first.codes is not None
+        if isinstance(after, Conv) and (after.codes is not None) != between:
+            return False
+        return (first.conv.codes is not None) == between
 
     def _residual(self, value: str) -> tuple[Add, str] | None:
         """The sum that alone reads ``value``, and what it adds."""
@@ -178,6 +193,10 @@ class _Fuser:
         if not isinstance(after, Add) or after.inputs[0] == after.inputs[1]:
             return None
         other = after.inputs[after.inputs[0] == value]
+        conv = self._graph.operators[self._place[value]]
+        counts = isinstance(conv, Conv) and conv.codes is not None
+        if counts != (other in self._graph.quantised):
+            return None
         # Where both sides come from a convolution, the sum belongs to the one that runs last.
         return (after, other) if self._place.get(other, -1) < self._place[value] else None
 
@@ -197,6 +216,8 @@ class _Fuser:
             following = self._only_reader(chain[-1].out)
             if not isinstance(following, Conv) or not following.depthwise:
                 return None
+            if not self._together(first, following):
+                return None
             head = following
         elif join is not None:
             return None
@@ -205,19 +226,25 @@ class _Fuser:
         project = self._only_reader(chain[-1].out)
         if not isinstance(project, Conv) or not project.pointwise:
             return None
+        if not self._together(depthwise, project):
+            return None
         if isinstance(self._only_reader(project.out), (Activate, Mean)):
             return None  # a separable convolution before something else: families 2 and 3
         chain.append(project)
         residual = self._residual(project.out)
         if residual is not None:
             chain.append(residual[0])
+            activation = self._only_reader(chain[-1].out)
+            if isinstance(activation, Activate) and activation.out in self._graph.quantised:
+                return None  # codes are made by the kernel that makes the numbers: family 3
+        codes = self._graph.quantised.get(chain[-1].out)
         return InvertedResidual(
             tuple(chain),
             join=join,
             stem=stem,
             expand=expand,
             depthwise=depthwise,
-            project=Linear(project),
+            project=Linear(project, codes=codes),
             residual=None if residual is None else residual[1],
         )
 
@@ -226,7 +253,7 @@ class _Fuser:
             return None
         pointwise, parts = self._linear(head)
         mean = self._only_reader(parts[-1].out)
-        if not isinstance(mean, Mean):
+        if not isinstance(mean, Mean) or not self._together(pointwise, mean):
             return None
         dense = self._only_reader(mean.out)
         if not isinstance(dense, Dense):
@@ -250,4 +277,5 @@ class _Fuser:
             conv=head,
             residual=None if residual is None else residual[1],
             activation=kind,
+            codes=self._graph.quantised.get(chain[-1].out),
         )

@@ -1,16 +1,29 @@
 """The compiler's view of one streaming step: operators over feature maps, states explicit.
 
-Batch is 1 throughout and left out. A feature map is (height, width, channels), float32, channels
-innermost (NHWC); a vector is (channels,). Weights keep ONNX's order until a schedule packs them.
-The graph is in single assignment: each value has one producer, and operators stand in an order in
-which they can run.
+Batch is 1 throughout and left out. A feature map is (height, width, channels), channels innermost
+(NHWC); a vector is (channels,). Weights keep ONNX's order until a schedule packs them. The graph is
+in single assignment: each value has one producer, and operators stand in an order in which they
+can run.
+
+A value is float32, or, where ``Graph.quantised`` names it, stored as uint8 codes. What an operator
+means is the same for both: it computes with the numbers that the codes stand for, and a result
+that is quantised is rounded to the nearest code. What integer kernels do exactly, bit for bit, is
+said in :mod:`shiftedge.export.compiler.requantise`. In a graph that the frontend made
+
+- a convolution has ``codes`` if and only if its kernel counts in integers: its input is quantised,
+  or is the frame, whose bytes it reads as the camera gives them;
+- a quantised value is made by such a convolution, with the activation and the sum that run in its
+  kernel, by a sum of two quantised values, by :class:`Quantise`, or by an operator that moves codes
+  as they are (:class:`Join`, largest :class:`Pool`); or it is a state;
+- a quantised value is read by those, by :class:`Mean`, :class:`KeepState` and
+  :class:`Dequantise`. Every other operator is of float32 alone.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +32,11 @@ __all__ = [
     "Activate",
     "Activation",
     "Add",
+    "Array",
+    "Codes",
     "Conv",
     "Dense",
+    "Dequantise",
     "Graph",
     "Join",
     "KeepState",
@@ -28,12 +44,15 @@ __all__ = [
     "Mul",
     "Operator",
     "Pool",
+    "Quantise",
+    "Quantised",
     "Shape",
 ]
 
 Shape = tuple[int, ...]
 """(height, width, channels) or (channels,)."""
 Array = NDArray[np.float32]
+Codes = NDArray[np.int8]
 
 
 class Activation(enum.Enum):
@@ -46,6 +65,16 @@ class Activation(enum.Enum):
     HARD_SIGMOID = "hard_sigmoid"
     SWISH = "swish"
     SIGMOID = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How uint8 codes stand for numbers: the code q for ``scale * (q - zero_point)``."""
+
+    scale: float
+    """A float32 number above 0."""
+    zero_point: int
+    """The code of 0, from 0 to 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +92,18 @@ class Conv(Operator):
     """2-D convolution, grouped where ``groups`` > 1."""
 
     weight: Array
-    """(out channels, in channels / groups, kernel height, kernel width)."""
+    """(out channels, in channels / groups, kernel height, kernel width). Where there are
+    ``codes``, what those stand for."""
     bias: Array
-    """(out channels,)."""
+    """(out channels,); in the numbers that codes stand for."""
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     """Rows above, columns left, rows below, columns right; zeros."""
     groups: int
+    codes: Codes | None = None
+    """The weights as int8, of the weight's shape, zero point 0: an integer kernel reads them."""
+    steps: Array | None = None
+    """(out channels,): what one step of ``codes`` stands for. Present if ``codes`` are."""
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -156,6 +190,23 @@ class KeepState(Operator):
     end: int
 
 
+@dataclass(frozen=True, eq=False)
+class Quantise(Operator):
+    """float32 to uint8 codes: to the nearest, halves to even, held to 0..255.
+
+    ``codes`` is also what ``Graph.quantised`` says of ``out``.
+    """
+
+    codes: Quantised
+
+
+@dataclass(frozen=True, eq=False)
+class Dequantise(Operator):
+    """uint8 codes to the float32 numbers they stand for, by ``codes``."""
+
+    codes: Quantised
+
+
 @dataclass(frozen=True)
 class Graph:
     """One step. ``frame`` and the states come from outside; ``logits`` and next states go out."""
@@ -166,6 +217,8 @@ class Graph:
     states: tuple[Shape, ...]
     frame: str = "frame"
     logits: str = "logits"
+    quantised: dict[str, Quantised] = field(default_factory=dict)
+    """Of every value that is stored as uint8 codes, states included; others are float32."""
 
     def uses(self) -> Counter[str]:
         """How many operators read each value; the logits count as read once more."""
@@ -185,9 +238,11 @@ class Graph:
         return total
 
     def weight_bytes(self) -> int:
-        """Bytes of all weights and biases as float32."""
-        return sum(
-            4 * (operator.weight.size + operator.bias.size)
-            for operator in self.operators
-            if isinstance(operator, (Conv, Dense))
-        )
+        """Bytes of all weights, biases and steps as they are stored."""
+        total = 0
+        for operator in self.operators:
+            if isinstance(operator, Conv) and operator.codes is not None:
+                total += operator.codes.nbytes + 2 * operator.bias.nbytes
+            elif isinstance(operator, (Conv, Dense)):
+                total += operator.weight.nbytes + operator.bias.nbytes
+        return total

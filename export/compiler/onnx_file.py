@@ -1,7 +1,8 @@
 """The bytes of an ONNX file -> nodes and constants, once they keep the contract.
 
 The contract: inputs ``frame`` (1, 3, height, width) and ``state_0`` ..., outputs ``logits``
-(1, classes) and ``next_state_0`` ..., all float32 and of fixed shape, as the spec says. Refused
+(1, classes) and ``next_state_0`` ..., all of fixed shape and float32, but for states that the spec
+says are uint8. Refused
 here, before any operator is looked at: bytes that are no ONNX file, inputs and outputs that are
 missing or of another type or shape, weights that are kept elsewhere or are sparse, nodes that are
 out of order or in a cycle, and tensors that two nodes make or none.
@@ -9,7 +10,7 @@ out of order or in a cycle, and tensors that two nodes make or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,7 @@ def load(onnx: Any, model: bytes, spec: ModelSpec) -> OnnxFile:
     constants = _constants(onnx, graph)
     inputs: dict[str, tuple[int, ...]] = {"frame": (1, 3, spec.height, spec.width)}
     outputs: dict[str, tuple[int, ...]] = {"logits": (1, spec.classes)}
+    coded = set()
     for index, state in enumerate(spec.states):
         if len(state.shape) != 4 or state.shape[0] != 1:
             raise CompileError(
@@ -66,9 +68,11 @@ def load(onnx: Any, model: bytes, spec: ModelSpec) -> OnnxFile:
                 f"(1, channels, height, width); {ADVICE}."
             )
         inputs[f"state_{index}"] = outputs[f"next_state_{index}"] = state.shape
+        if state.dtype == "uint8":
+            coded |= {f"state_{index}", f"next_state_{index}"}
     given = [entry for entry in graph.input if entry.name not in constants]
-    _check_all(onnx, given, inputs, "input")
-    _check_all(onnx, graph.output, outputs, "output")
+    _check_all(onnx, given, inputs, coded, "input")
+    _check_all(onnx, graph.output, outputs, coded, "output")
     unknown = [entry.name for entry in given if entry.name not in inputs]
     if unknown:
         raise CompileError(
@@ -116,9 +120,13 @@ def _constants(onnx: Any, graph: Any) -> dict[str, NDArray[Any]]:
 
 
 def _check_all(
-    onnx: Any, entries: Iterable[Any], wanted: Mapping[str, tuple[int, ...]], what: str
+    onnx: Any,
+    entries: Iterable[Any],
+    wanted: Mapping[str, tuple[int, ...]],
+    coded: Collection[str],
+    what: str,
 ) -> None:
-    """Names, element types and shapes of the graph's inputs or outputs."""
+    """Names, element types and shapes of the graph's inputs or outputs; ``coded`` are uint8."""
     found = {entry.name: entry.type.tensor_type for entry in entries}
     for name, shape in wanted.items():
         if name not in found:
@@ -127,10 +135,11 @@ def _check_all(
                 f"says; {AGAIN}."
             )
         kind = found[name].elem_type
-        if kind != onnx.TensorProto.FLOAT:
+        right = "uint8" if name in coded else "float"
+        if kind != onnx.TensorProto.DataType.Value(right.upper()):
             known = kind in onnx.TensorProto.DataType.values()
             label = onnx.TensorProto.DataType.Name(kind).lower() if known else str(kind)
-            raise CompileError(f"The {what} {name!r} is {label}; expected float; {ADVICE}.")
+            raise CompileError(f"The {what} {name!r} is {label}; expected {right}; {ADVICE}.")
         if what == "output" and not found[name].HasField("shape"):
             continue  # says nothing; the shape that the operators make is checked anyway
         sizes = [

@@ -31,6 +31,8 @@ __all__ = [
 def same(reader: Reader, node: Any) -> None:
     if reader.is_constant(node, 0):
         reader.constants[node.output[0]] = reader.constants[node.input[0]]
+        if node.input[0] in reader.coded:
+            reader.coded[node.output[0]] = reader.coded[node.input[0]]
     else:
         reader.values[node.output[0]] = reader.value(node, 0)
 
@@ -56,6 +58,7 @@ def cast(reader: Reader, node: Any) -> None:
     elif kind != 1:
         raise reader.refuse(node, "casts features to integers; expected float32")
     else:
+        reader.tensor(node, flat=True)
         same(reader, node)
 
 
@@ -73,7 +76,7 @@ def constant_node(reader: Reader, node: Any) -> None:
 
 
 def flatten(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node)
+    x = reader.tensor(node, coded=True)
     axis = reader.integer(node, "axis", 1)
     if axis not in (0, 1, 1 - len((0, *x.shape))):
         raise reader.refuse(node, f"has axis {axis}; expected 1")
@@ -81,7 +84,7 @@ def flatten(reader: Reader, node: Any) -> None:
 
 
 def reshape(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node)
+    x = reader.tensor(node, coded=True)
     wanted = reader.whole_numbers(node, 1)
     before = (1, x.shape[-1], *x.shape[:-1])
     if not reader.integer(node, "allowzero", 0):
@@ -97,7 +100,7 @@ def reshape(reader: Reader, node: Any) -> None:
 
 
 def squeeze(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node)
+    x = reader.tensor(node, coded=True)
     before = (1, x.shape[-1], *x.shape[:-1])
     axes = _axes(reader, node, [axis for axis, size in enumerate(before) if size == 1])
     dropped = {axis % len(before) for axis in axes}
@@ -108,7 +111,7 @@ def squeeze(reader: Reader, node: Any) -> None:
 
 
 def unsqueeze(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node)
+    x = reader.tensor(node, coded=True)
     axes = _axes(reader, node, [])
     sizes = [1, x.shape[-1], *x.shape[:-1]]
     rank = len(sizes) + len(axes)
@@ -143,7 +146,7 @@ def _set_form(reader: Reader, node: Any, x: Value, sizes: tuple[int, ...]) -> No
 
 
 def slice_channels(reader: Reader, node: Any) -> None:
-    x = reader.map(node)
+    x = reader.map(node, coded=True)
     starts, ends = reader.whole_numbers(node, 1), reader.whole_numbers(node, 2)
     axes = reader.whole_numbers(node, 3, np.arange(len(starts)))
     steps = reader.whole_numbers(node, 4, np.ones(len(starts), np.int64))
@@ -156,7 +159,7 @@ def slice_channels(reader: Reader, node: Any) -> None:
 
 
 def split(reader: Reader, node: Any) -> None:
-    x = reader.map(node)
+    x = reader.map(node, coded=True)
     channels, parts = x.shape[2], len(node.output)
     if reader.integer(node, "axis", 0) % 4 != 1:
         raise reader.refuse(node, "splits another axis than channels")
@@ -187,6 +190,13 @@ def concat(reader: Reader, node: Any) -> None:
         )
     if state.shape[:2] != shape[:2]:
         raise reader.refuse(node, f"joins maps of {state.shape} and {shape}", AGAIN)
+    codes = reader.codes.get(state.name)
+    if codes != reader.codes.get(features.name) or features.name in reader.signed:
+        raise reader.refuse(
+            node,
+            "joins a state and features of different scales or types; expected the same codes, so "
+            "that the shift is a copy",
+        )
     join = Join(
         node.name,
         (state.name, features.name),
@@ -195,3 +205,5 @@ def concat(reader: Reader, node: Any) -> None:
         begin,
     )
     reader.add(node, join, (*shape[:2], state.shape[2] + end - begin))
+    if codes is not None:
+        reader.codes[join.out] = codes

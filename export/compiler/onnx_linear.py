@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.export.compiler.graph import Conv, Dense, Mean, Pool
+from shiftedge.export.compiler.graph import Array, Codes, Conv, Dense, Mean, Pool
 from shiftedge.export.compiler.onnx_file import AGAIN
 from shiftedge.export.compiler.onnx_reader import Reader, Value
 
@@ -45,8 +45,24 @@ def conv(reader: Reader, node: Any) -> None:
         )
     rows, columns = reader.window(node, x, kernel, strides, padding)
     name, stride = reader.name_of(node), (strides[0], strides[1])
-    made = Conv(node.name, (x.name,), name, weight, bias, stride, padding, groups)
+    codes, steps = _codes(reader, node, outputs)
+    made = Conv(
+        node.name, (x.name,), name, weight, bias, stride, padding, groups, codes, steps
+    )  # fmt: skip
     reader.add(node, made, (rows, columns, outputs))
+
+
+def _codes(reader: Reader, node: Any, outputs: int) -> tuple[Codes | None, Array | None]:
+    """Of the weights, and the step of each output channel, where they were read from int8."""
+    coded = reader.coded.get(node.input[1])
+    if coded is None:
+        return None, None
+    if coded.axis not in (None, 0):
+        raise reader.refuse(
+            node,
+            f"has weights quantised along axis {coded.axis}; expected one scale an output channel",
+        )
+    return coded.codes, np.broadcast_to(coded.steps, (outputs,)).copy()
 
 
 def _check_dilations(reader: Reader, node: Any) -> None:
@@ -66,7 +82,7 @@ def _padding(reader: Reader, node: Any) -> _Padding:
 
 def pool(largest: bool) -> Callable[[Reader, Any], None]:
     def read(reader: Reader, node: Any) -> None:
-        x = reader.map(node)
+        x = reader.map(node, coded=largest)
         height, width = reader.integers(node, "kernel_shape", None, 1)
         down, right = reader.integers(node, "strides", (1, 1), 1)
         padding = _padding(reader, node)
@@ -94,8 +110,17 @@ def pool(largest: bool) -> Callable[[Reader, Any], None]:
             return
         made = Pool(node.name, (x.name,), name, largest, (height, width), (down, right), padding)
         reader.add(node, made, (rows, columns, channels))
+        _copy_codes(reader, x, name)
 
     return read
+
+
+def _copy_codes(reader: Reader, x: Value, out: str) -> None:
+    """The largest of codes is the code of the largest."""
+    if x.name in reader.codes:
+        reader.codes[out] = reader.codes[x.name]
+        if x.name in reader.signed:
+            reader.signed.add(out)
 
 
 def _rounded_up(
@@ -113,12 +138,13 @@ def _rounded_up(
 
 def global_pool(largest: bool) -> Callable[[Reader, Any], None]:
     def read(reader: Reader, node: Any) -> None:
-        x = reader.map(node)
+        x = reader.map(node, coded=largest)
         shape, name = (1, 1, x.shape[2]), reader.name_of(node)
         if largest:
             size = (x.shape[0], x.shape[1])
             made = Pool(node.name, (x.name,), name, True, size, (1, 1), (0, 0, 0, 0))
             reader.add(node, made, shape)
+            _copy_codes(reader, x, name)
         else:
             reader.add(node, Mean(node.name, (x.name,), name), shape)
 

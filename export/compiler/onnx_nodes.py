@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler import onnx_forms as forms
 from shiftedge.export.compiler import onnx_linear as linear
+from shiftedge.export.compiler import onnx_quantised as quantised
 from shiftedge.export.compiler.graph import Activate, Activation, Add, Mul
 from shiftedge.export.compiler.onnx_file import AGAIN
 from shiftedge.export.compiler.onnx_reader import Reader, Value
@@ -148,6 +149,7 @@ READERS: dict[str, NodeReader] = {
     "Concat": forms.concat,
     "Constant": forms.constant_node,
     "Conv": linear.conv,
+    "DequantizeLinear": quantised.dequantize,
     "Div": _quotient,
     "Dropout": forms.dropout,
     "Flatten": forms.flatten,
@@ -161,6 +163,7 @@ READERS: dict[str, NodeReader] = {
     "MaxPool": linear.pool(True),
     "Mul": _mul,
     "Pad": linear.pad,
+    "QuantizeLinear": quantised.quantize,
     "ReduceMean": linear.reduce_mean,
     "Relu": _activation(Activation.RELU),
     "Reshape": forms.reshape,

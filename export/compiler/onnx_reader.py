@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph import Conv, Operator, Shape
+from shiftedge.export.compiler.graph import Codes, Conv, Operator, Quantised, Shape
 from shiftedge.export.compiler.onnx_file import ADVICE, AGAIN, OnnxFile
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Reader", "Value"]
+__all__ = ["CodedWeights", "Reader", "Value"]
 
 Array = NDArray[np.float32]
 _RESERVED = re.compile(r"frame|(state|kept)_\d+")
@@ -41,6 +41,18 @@ class Value:
     """Begin and end, where the tensor is only a range of the value's channels."""
 
 
+@dataclass(frozen=True, eq=False)
+class CodedWeights:
+    """What a constant stands for, where it was read from int8."""
+
+    codes: Codes
+    """Of the constant's shape, zero point 0."""
+    steps: Array
+    """(1,), or one for each index along ``axis``."""
+    axis: int | None
+    """None where there is one step for all."""
+
+
 class Reader:
     """Collects operators and their shapes while the nodes are read in turn."""
 
@@ -54,6 +66,16 @@ class Reader:
             self.shapes[f"state_{index}"] = (state.shape[2], state.shape[3], state.shape[1])
         self.values = {name: Value(name, shape) for name, shape in self.shapes.items()}
         """By ONNX name."""
+        self.codes = {
+            f"state_{index}": Quantised(float(np.float32(state.scale)), state.zero_point)
+            for index, state in enumerate(spec.states)
+            if state.dtype == "uint8"
+        }
+        """Values of the graph that are uint8 codes."""
+        self.signed: set[str] = set()
+        """Those that ONNX has as int8, 128 steps lower."""
+        self.coded: dict[str, CodedWeights] = {}
+        """Constants that were read from int8, by ONNX name."""
 
     def refuse(self, node: Any, what: str, advice: str = ADVICE) -> CompileError:
         """The error for a node; ``what`` goes on from its name."""
@@ -76,9 +98,20 @@ class Reader:
             raise self.refuse(node, f"reads {name!r}, which no known operator makes")
         return self.values[name]
 
-    def tensor(self, node: Any, index: int = 0, *, flat: bool = False) -> Value:
-        """An input that is computed, whole. ``flat``: it may be a larger map, flattened."""
+    def tensor(
+        self, node: Any, index: int = 0, *, flat: bool = False, coded: bool = False
+    ) -> Value:
+        """An input that is computed, whole.
+
+        ``flat``: it may be a larger map, flattened. ``coded``: it may be uint8 codes.
+        """
         value = self.value(node, index)
+        if not coded and value.name in self.codes:
+            raise self.refuse(
+                node,
+                f"computes with the codes {node.input[index]!r}; expected a DequantizeLinear "
+                "between",
+            )
         if value.channels is not None:
             raise self.refuse(
                 node,
@@ -93,9 +126,9 @@ class Reader:
             )
         return value
 
-    def map(self, node: Any, index: int = 0) -> Value:
-        """An input that is computed, with height and width."""
-        value = self.tensor(node, index)
+    def map(self, node: Any, index: int = 0, *, coded: bool = False) -> Value:
+        """An input that is computed, with height and width. ``coded``: it may be uint8 codes."""
+        value = self.tensor(node, index, coded=coded)
         if len(value.shape) != 3:
             raise self.refuse(
                 node, f"reads a vector of {value.shape[0]}; expected (1, channels, height, width)"
