@@ -130,6 +130,9 @@ class _Writer:
         for name in low:
             scale = float(np.float32(max(high[name] - low[name], 1e-6) / 255))
             codes[name] = Quantised(scale, int(np.clip(round(-low[name] / scale), 0, 255)))
+        for node in self.graph.node:
+            if node.op_type == "MaxPool":  # moves codes as they are
+                codes[node.output[0]] = codes[node.input[0]]
         return codes
 
     def wanted(self) -> set[str]:
@@ -142,7 +145,7 @@ class _Writer:
             for name in features if node.op_type == "Add" else features[:1]:
                 source = self.maker.get(name)
                 if source is not None and source.op_type == "Concat":
-                    name = self.maker[source.input[1]].input[0]  # the map that is shifted
+                    name = self.shifted(source)
                     source = self.maker.get(name)
                 last = max(features, key=lambda each: self.place.get(each, -1))
                 skipped = node.op_type == "Add" and not self.between and name == last
@@ -150,15 +153,24 @@ class _Writer:
                     wanted.add(name)
         return wanted
 
+    def shifted(self, concat: Any) -> str:
+        """The map whose channels, or some of them, a concat has behind a state."""
+        rest: str = concat.input[1]
+        maker = self.maker.get(rest)
+        return maker.input[0] if maker is not None and maker.op_type == "Slice" else rest
+
     def write(self) -> tuple[bytes, ModelSpec]:
         wanted = self.wanted()
         self._quantise("frame", wanted)
         for original in list(self.graph.node):
             node = copy.deepcopy(original)
-            if node.op_type == "Slice" and node.input[0] in wanted:
+            keeps = node.output[0].startswith("next_state_")
+            if (node.op_type == "Slice" or keeps) and node.input[0] in wanted:
                 node.input[0] += "_q"
-            elif node.op_type == "Concat" and self.maker[node.input[1]].input[0] in wanted:
-                self.joined[node.output[0]] = self.codes[self.maker[node.input[1]].input[0]]
+            elif node.op_type == "Concat" and self.shifted(node) in wanted:
+                self.joined[node.output[0]] = self.codes[self.shifted(node)]
+                if node.input[1] in wanted:
+                    node.input[1] += "_q"
             else:
                 for place, name in enumerate(node.input):
                     if name in self.joined:
