@@ -7,6 +7,7 @@ at their end, so generated code differs from those in the last bits, and sigmoid
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,14 @@ from shiftedge.export.compiler.requantise import (
 )
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["IntegerReference", "IntegerStep", "dequantised", "fresh_states"]
+__all__ = [
+    "IntegerReference",
+    "IntegerStep",
+    "dequantised",
+    "fresh_states",
+    "integer_sums",
+    "run_kernel",
+]
 
 Stored = NDArray[Any]
 """uint8 where the graph says so, float32 otherwise."""
@@ -89,15 +97,33 @@ class IntegerReference:
             self._graph.frame: normalised(image[None], self._spec)[0].transpose(1, 2, 0)
         }
         values |= {f"state_{index}": state for index, state in enumerate(self.states)}
-        run = _Run(self._graph, self._spec, image[..., ::-1], values)
         for kernel in self._kernels:
-            run.kernel(kernel)
+            run_kernel(self._graph, self._spec, kernel, image, values)
         kept = {
             state.state: _as_map(values[state.inputs[0]])[..., state.begin : state.end].copy()
             for state in self._kept
         }
         self.states = [kept[index] for index in range(len(self.states))]
         return IntegerStep(values[self._graph.logits].reshape(-1), list(self.states), values)
+
+
+def run_kernel(
+    graph: Graph,
+    spec: ModelSpec,
+    kernel: Kernel,
+    image: NDArray[np.uint8],
+    values: MutableMapping[str, Stored],
+) -> None:
+    """Compute what one kernel makes.
+
+    Args:
+        graph: of the model.
+        spec: of the model.
+        kernel: of the graph.
+        image: uint8 (height, width, 3), BGR, of the model's size.
+        values: that the kernel reads; what it makes is put there, the maps inside it too.
+    """
+    _Run(graph, spec, image[..., ::-1], values).kernel(kernel)
 
 
 def fresh_states(graph: Graph) -> list[Stored]:
@@ -129,7 +155,7 @@ class _Run:
         graph: Graph,
         spec: ModelSpec,
         pixels: NDArray[np.uint8],
-        values: dict[str, Stored],
+        values: MutableMapping[str, Stored],
     ) -> None:
         self._graph, self._spec, self._pixels, self._values = graph, spec, pixels, values
 

@@ -1,0 +1,314 @@
+"""Quantised files -> graph -> kernels -> numpy's integers, against ONNX Runtime on the same file.
+
+ONNX Runtime runs every node by itself and in float32, as ONNX defines it: what its own integer
+kernels do differs from processor to processor.
+
+Layer by layer, each kernel given the codes that ONNX Runtime has, it can be said what may differ.
+Where the file has no rounding that the compiler skips (the frame's codes are its pixels; none
+between convolution and sum), the codes agree but where a number lies within float32's error of the
+middle between two. Otherwise they differ by what the skipped roundings may, and no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+
+from networks import Own, trained  # noqa: E402
+from qdq_kit import Stream, exact_frame, quantised, with_equal_std  # noqa: E402
+
+from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
+from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
+from shiftedge.export.compiler.fusion import (  # noqa: E402
+    ConvKernel,
+    InvertedResidual,
+    Single,
+    Tail,
+    fuse,
+)
+from shiftedge.export.compiler.graph import Add, Conv, Dequantise, Quantise  # noqa: E402
+from shiftedge.export.compiler.integer import (  # noqa: E402
+    IntegerReference,
+    dequantised,
+    run_kernel,
+)
+from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50  # noqa: E402
+from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
+
+NETS = {
+    "mobilenet_v2": lambda: tsm_mobilenet_v2(3, width=0.35),
+    "previous-frame": lambda: tsm_mobilenet_v2(3, width=0.35, previous_frame=True),
+    "resnet50": lambda: tsm_resnet50(3),
+    "own": lambda: insert_shift(Own(), ["b", "c"]),
+}
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def floats():
+    """A function that gives a network's float file and spec, made once."""
+    made = {}
+
+    def get(name: str):
+        if name not in made:
+            torch.manual_seed(0)
+            net = trained(NETS[name]())
+            spec = describe(net, name="n", labels=["a", "b", "c"], height=64, width=32)
+            made[name] = to_onnx(net, spec), spec
+        return made[name]
+
+    return get
+
+
+def coded(floats, name: str, *, exact: bool = False, **options):
+    """The QDQ file, its spec, and the images and frames that its ranges come from."""
+    model, spec = floats(name)
+    if exact:
+        spec, options["frame_codes"] = exact_frame(spec)
+        options["between"] = False
+    elif len(set(spec.std)) > 1:
+        spec = with_equal_std(spec)
+    images = moving_images(spec, FRAMES)
+    frames = normalised(images, spec)
+    return *quantised(model, spec, frames, **options), images, frames
+
+
+class Pinned(dict):
+    """Values that kernels read but cannot change; ``made`` has what they made."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.made = {}
+
+    def __setitem__(self, name, value):
+        self.made[name] = value
+
+
+def nhwc(value):
+    return value[0].transpose(1, 2, 0) if value.ndim == 4 else value.reshape(-1)
+
+
+def layer_by_layer(model, spec, images, frames):
+    """Of each value that a kernel made in each frame: its name, ours, and ONNX Runtime's, of
+    which all of the frame's follow."""
+    graph = read_onnx(model, spec)
+    kernels, _ = fuse(graph)
+    stream = Stream(model, spec)
+    for image, frame in zip(images, frames, strict=True):
+        theirs = {name: nhwc(value) for name, value in stream.step(frame).items()}
+        values = Pinned(theirs)
+        for kernel in kernels:
+            run_kernel(graph, spec, kernel, image, values)
+        assert {kernel.out for kernel in kernels} <= set(values.made)
+        for name, ours in values.made.items():
+            assert (ours.dtype == np.uint8) == (name in graph.quantised), name
+            yield name, ours.reshape(-1), theirs[name].reshape(-1), theirs
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_each_layer_has_the_codes_of_onnx_runtime(floats, name):
+    for value, ours, theirs, _ in layer_by_layer(*coded(floats, name, exact=True)):
+        if ours.dtype == np.uint8:
+            assert theirs.dtype == np.uint8
+            difference = np.abs(ours.astype(int) - theirs)
+            assert difference.max() <= 1, value
+            assert (difference > 0).mean() < 0.002, value
+        else:
+            # What comes after a mean is float32 here and codes there, so up to half a step in 255.
+            assert np.abs(ours - theirs).max() <= 0.003 * np.abs(theirs).max(), value
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_roundings_that_are_skipped_explain_every_difference(floats, name):
+    model, spec, images, frames = coded(floats, name)
+    graph = read_onnx(model, spec)
+    weights = onnx.load_model_from_string(model).graph.initializer
+    scales = {
+        entry.name: float(onnx.numpy_helper.to_array(entry))
+        for entry in weights
+        if entry.name.endswith("_scale") and not entry.dims
+    }
+    slack, skipped = {}, {}  # in steps of the result: half a step of each rounding skipped
+    for kernel in fuse(graph)[0]:
+        for conv in (each for each in kernel.operators if isinstance(each, Conv)):
+            following = kernel.operators[kernel.operators.index(conv) + 1 :]
+            if conv.inputs == (graph.frame,) and conv.codes is not None:
+                gain = np.abs(conv.weight).sum((1, 2, 3)).max()
+                out = graph.quantised[following[0].out].scale
+                slack[following[0].out] = 0.5 * gain * scales["frame_scale"] / out
+            if following and isinstance(following[0], Add) and kernel.out in graph.quantised:
+                step = scales[f"{conv.out}_scale"]
+                slack[kernel.out] = 0.5 * step / graph.quantised[kernel.out].scale
+                skipped[kernel.out] = f"{conv.out}_q"
+    assert slack
+    for value, ours, theirs, every in layer_by_layer(model, spec, images, frames):
+        if ours.dtype != np.uint8:
+            continue
+        difference = np.abs(ours.astype(int) - theirs)
+        if value in skipped:  # codes that are at their end say little of the number
+            between = nhwc(every[skipped[value]]).reshape(-1)
+            difference = difference[(between > 0) & (between < 255)]
+        # A number that moves by s steps moves its code by s + 1 at most.
+        assert difference.max() <= int(slack.get(value, 0)) + 1, value
+        if value not in slack:
+            assert (difference > 0).mean() < 0.002, value
+
+
+def test_a_stream_stays_with_onnx_runtime(floats):
+    model, spec, images, frames = coded(floats, "own", exact=True)
+    reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
+    for image, frame in zip(
+        np.tile(images, (6, 1, 1, 1)), np.tile(frames, (6, 1, 1, 1)), strict=True
+    ):
+        ours, theirs = reference.step(image), stream.step(frame)
+        for index, state in enumerate(ours.states):
+            difference = np.abs(state.astype(int) - nhwc(theirs[f"next_state_{index}"]))
+            assert state.dtype == np.uint8
+            assert difference.max() <= 2
+            assert (difference > 0).mean() < 0.02
+        scale = np.abs(theirs["logits"]).max()
+        np.testing.assert_allclose(ours.logits, theirs["logits"][0], rtol=0, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
+def test_skipping_roundings_is_no_worse_than_making_them(floats, name):
+    model, spec, images, frames = coded(floats, name)
+    reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
+    exact = Stream(floats(name)[0], replace(floats(name)[1]))
+    ours, theirs = [], []
+    for image, frame in zip(
+        np.tile(images, (4, 1, 1, 1)), np.tile(frames, (4, 1, 1, 1)), strict=True
+    ):
+        wanted = exact.step(frame)["logits"][0]
+        ours.append(reference.step(image).logits - wanted)
+        theirs.append(stream.step(frame)["logits"][0] - wanted)
+    assert np.abs(ours).mean() <= 1.5 * np.abs(theirs).mean()
+
+
+def test_reset_begins_the_stream_again(floats):
+    model, spec, images, _ = coded(floats, "own")
+    graph = read_onnx(model, spec)
+    reference = IntegerReference(graph, spec)
+    for index, state in enumerate(reference.states):
+        codes = graph.quantised[f"state_{index}"]
+        assert codes.zero_point == spec.states[index].zero_point
+        assert not dequantised(state, codes).any(), "a fresh state stands for zeros"
+    first = [reference.step(image).logits for image in images]
+    reference.reset()
+    again = [reference.step(image).logits for image in images]
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], IntegerReference(graph, spec).step(images[1]).logits)
+
+
+# The graph and its kernels
+
+
+def shape_of(kernel):
+    return type(kernel), [type(operator) for operator in kernel.operators]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
+def test_kernels_form_as_on_floats(floats, name):
+    model, spec, *_ = coded(floats, name)
+    graph = read_onnx(model, spec)
+    kernels, kept = fuse(graph)
+    plain, plain_kept = fuse(read_onnx(*floats(name)))
+    assert [shape_of(kernel) for kernel in kernels] == [shape_of(kernel) for kernel in plain]
+    assert [one.state for one in kept] == [one.state for one in plain_kept]
+    assert all(kernel.out in graph.quantised for kernel in kernels[:-3])
+    for kernel in kernels:
+        if isinstance(kernel, InvertedResidual):
+            parts = [part for part in (kernel.stem, kernel.expand) if part is not None]
+            for part in (*parts, kernel.depthwise, kernel.project):
+                assert part.conv.codes is not None
+                assert part.codes is not None
+            assert kernel.project.codes == graph.quantised[kernel.out]
+        elif isinstance(kernel, ConvKernel):
+            assert kernel.codes == graph.quantised[kernel.out]
+        elif isinstance(kernel, Tail):
+            assert kernel.pointwise.codes is not None
+            assert kernel.out not in graph.quantised
+
+
+def test_a_shift_is_a_copy_of_codes(floats):
+    model, spec, *_ = coded(floats, "mobilenet_v2")
+    graph = read_onnx(model, spec)
+    kernels, kept = fuse(graph)
+    joins = {kernel.join.state: kernel.join for kernel in kernels if getattr(kernel, "join", None)}
+    assert len(joins) == len(spec.states) == len(kept)
+    for one in kept:
+        state, junction = f"state_{one.state}", joins[one.state].out
+        codes = graph.quantised[state]
+        assert codes == graph.quantised[one.inputs[0]] == graph.quantised[junction]
+        assert codes.scale == np.float32(spec.states[one.state].scale)
+
+
+def test_convolutions_have_codes_and_what_they_stand_for(floats):
+    model, spec, *_ = coded(floats, "mobilenet_v2")
+    graph = read_onnx(model, spec)
+    plain = read_onnx(*floats("mobilenet_v2"))
+    ours = [each for each in graph.operators if isinstance(each, Conv)]
+    theirs = [each for each in plain.operators if isinstance(each, Conv)]
+    for conv, original in zip(ours, theirs, strict=True):
+        assert conv.codes.dtype == np.int8
+        assert conv.steps.shape == (len(conv.codes),)
+        np.testing.assert_array_equal(conv.weight, conv.codes * conv.steps[:, None, None, None])
+        assert (np.abs(conv.weight - original.weight).max((1, 2, 3)) <= 0.51 * conv.steps).all()
+    assert graph.flops() == plain.flops()
+    assert graph.weight_bytes() < 0.35 * plain.weight_bytes()
+
+
+def test_a_layer_kept_in_float_has_its_codes_changed_around_it(floats):
+    kept = 10  # the depthwise convolution of a block in the middle
+    model, spec, images, frames = coded(floats, "mobilenet_v2", kept=[kept])
+    graph = read_onnx(model, spec)
+    convs = [each for each in graph.operators if isinstance(each, Conv)]
+    assert [conv.codes is None for conv in convs] == [place == kept for place in range(len(convs))]
+    storage = [each for each in graph.operators if isinstance(each, (Quantise, Dequantise))]
+    assert [type(each) for each in storage] == [Quantise]
+    kinds = [type(kernel) for kernel in fuse(graph)[0]]
+    assert kinds.count(InvertedResidual) == 16
+    assert (kinds.count(ConvKernel), kinds.count(Single)) == (3, 1)
+    for value, ours, theirs, _ in layer_by_layer(model, spec, images, frames):
+        if ours.dtype == np.float32:
+            assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max(), value
+
+
+def test_a_state_of_a_kept_layer_stays_float(floats):
+    # The block's expansion and its sum: nothing reads its input as codes.
+    name = "own"
+    model, spec, images, frames = coded(floats, name, kept=[2])
+    assert [state.dtype for state in spec.states].count("float32") == 1
+    graph = read_onnx(model, spec)
+    index = [state.dtype for state in spec.states].index("float32")
+    assert f"state_{index}" not in graph.quantised
+    reference, stream = IntegerReference(graph, spec), Stream(model, spec)
+    for image, frame in zip(images, frames, strict=True):
+        ours, theirs = reference.step(image), stream.step(frame)
+        state, wanted = ours.states[index], nhwc(theirs[f"next_state_{index}"])
+        assert state.dtype == np.float32
+        assert np.abs(state - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_colours_of_different_std_leave_the_first_convolution_in_float(floats):
+    model, spec = floats("mobilenet_v2")
+    assert len(set(spec.std)) == 3
+    images = moving_images(spec, FRAMES)
+    frames = normalised(images, spec)
+    model, spec = quantised(model, spec, frames)
+    graph = read_onnx(model, spec)
+    first, second = fuse(graph)[0][:2]
+    assert isinstance(first, ConvKernel)
+    assert first.conv.codes is None
+    assert isinstance(second.operators[0], Quantise)
+    for value, ours, theirs, _ in layer_by_layer(model, spec, images, frames):
+        if value == first.out:
+            gain = np.abs(first.conv.weight).sum((1, 2, 3)).max()
+            step = (frames.max() - frames.min()) / 255
+            assert np.abs(ours - theirs).max() <= 0.51 * gain * step
