@@ -38,7 +38,7 @@ from shiftedge.runtime.bundle import (
     SelfTest,
     Variant,
 )
-from shiftedge.runtime.errors import ModelError, OutputError
+from shiftedge.runtime.errors import CompileError, ModelError, OutputError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.signing import SIGNATURE_NAME, sign
@@ -137,7 +137,13 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
 
 def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]:
     """The step of a serialised ONNX model for a target, and where everything in it lies."""
-    step = lower(read_onnx(data, spec), spec, target)
+    graph = read_onnx(data, spec)
+    if graph.quantised:
+        raise CompileError(
+            "The model is quantised, and no schedule counts in integers yet; compile the float32 "
+            "model, or run this one with engine='onnxruntime'."
+        )
+    step = lower(graph, spec, target)
     return step, program.layout(step)
 
 
