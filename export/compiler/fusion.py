@@ -73,7 +73,7 @@ class Linear:
 
     conv: Conv
     activation: Activation = Activation.NONE
-    codes: Quantised | None = None
+    quantised: Quantised | None = None
     """Of the result, after the activation and a residual; None where it is float32."""
 
 
@@ -108,7 +108,7 @@ class ConvKernel(Kernel):
     conv: Conv
     residual: str | None
     activation: Activation
-    codes: Quantised | None = None
+    quantised: Quantised | None = None
     """Of the result; None where it is float32."""
 
 
@@ -178,11 +178,11 @@ class _Fuser:
         codes = self._graph.quantised
         if isinstance(after, Activate):
             return Linear(conv, after.kind, codes.get(after.out)), [conv, after]
-        return Linear(conv, codes=codes.get(conv.out)), [conv]
+        return Linear(conv, quantised=codes.get(conv.out)), [conv]
 
     def _together(self, first: Linear, after: Conv | Mean) -> bool:
         """Whether both count in integers, with codes between, or neither does."""
-        between = first.codes is not None
+        between = first.quantised is not None
         if isinstance(after, Conv) and (after.codes is not None) != between:
             return False
         return (first.conv.codes is not None) == between
@@ -244,7 +244,7 @@ class _Fuser:
             stem=stem,
             expand=expand,
             depthwise=depthwise,
-            project=Linear(project, codes=codes),
+            project=Linear(project, quantised=codes),
             residual=None if residual is None else residual[1],
         )
 
@@ -277,5 +277,5 @@ class _Fuser:
             conv=head,
             residual=None if residual is None else residual[1],
             activation=kind,
-            codes=self._graph.quantised.get(chain[-1].out),
+            quantised=self._graph.quantised.get(chain[-1].out),
         )

@@ -194,17 +194,17 @@ class KeepState(Operator):
 class Quantise(Operator):
     """float32 to uint8 codes: to the nearest, halves to even, held to 0..255.
 
-    ``codes`` is also what ``Graph.quantised`` says of ``out``.
+    ``quantised`` is also what ``Graph.quantised`` says of ``out``. Of the frame it reads the bytes.
     """
 
-    codes: Quantised
+    quantised: Quantised
 
 
 @dataclass(frozen=True, eq=False)
 class Dequantise(Operator):
-    """uint8 codes to the float32 numbers they stand for, by ``codes``."""
+    """uint8 codes to the float32 numbers they stand for, by ``quantised``."""
 
-    codes: Quantised
+    quantised: Quantised
 
 
 @dataclass(frozen=True)

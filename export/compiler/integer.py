@@ -42,6 +42,8 @@ from shiftedge.export.compiler.reference import ACTIVATIONS, run_operator
 from shiftedge.export.compiler.requantise import (
     Ending,
     mean_constants,
+    quantise_constants,
+    quantise_frame_constants,
     requantise,
     requantise_frame,
     requantise_sum,
@@ -174,7 +176,7 @@ class _Run:
                 self._operator(operator)
         elif isinstance(kernel, ConvKernel):
             self._joined(kernel.join)
-            linear = Linear(kernel.conv, kernel.activation, kernel.codes)
+            linear = Linear(kernel.conv, kernel.activation, kernel.quantised)
             self._linear(kernel, linear, kernel.residual)
         else:
             self._operator(kernel.operators[0])
@@ -192,10 +194,9 @@ class _Run:
         if isinstance(operator, Join):
             return np.concatenate((inputs[0], inputs[1][..., operator.begin :]), axis=-1)
         if isinstance(operator, Quantise):
-            scale, zero = np.float32(1.0 / operator.codes.scale), operator.codes.zero_point
-            return _rounded(fma32(inputs[0], scale, np.float32(zero)).clip(0.0, 255.0))
+            return self._quantised(operator, inputs[0])
         if isinstance(operator, Dequantise):
-            return dequantised(inputs[0], operator.codes)
+            return dequantised(inputs[0], operator.quantised)
         if source is not None and isinstance(operator, Mean):
             count = inputs[0].shape[0] * inputs[0].shape[1]
             constants = mean_constants(operator, source, count)
@@ -214,6 +215,13 @@ class _Run:
         }  # fmt: skip
         return run_operator(operator, exact).astype(kind)
 
+    def _quantised(self, quantise: Quantise, x: Stored) -> Stored:
+        if quantise.inputs[0] == self._graph.frame:
+            spec = self._spec
+            of_bytes = quantise_frame_constants(spec.mean, spec.std, quantise.quantised)
+            return _rounded(fma32(self._pixels, *of_bytes).clip(0.0, 255.0))
+        return _rounded(fma32(x, *quantise_constants(quantise.quantised)).clip(0.0, 255.0))
+
     def _linear(self, kernel: Kernel, linear: Linear, residual: str | None = None) -> None:
         """A convolution, [a sum,] an activation: under the name of the last of them."""
         conv = linear.conv
@@ -226,7 +234,14 @@ class _Run:
             spec = self._spec
             height, width, _ = self._pixels.shape
             frame = requantise_frame(
-                conv, height, width, spec.mean, spec.std[0], linear.codes, linear.activation, added
+                conv,
+                height,
+                width,
+                spec.mean,
+                spec.std[0],
+                linear.quantised,
+                linear.activation,
+                added,
             )
             acc = integer_sums(conv, self._pixels, 0)
             offset = frame.offset[frame.rows.of][:, frame.columns.of]
@@ -234,7 +249,7 @@ class _Run:
             more, ending = frame.residual, frame.ending
         else:
             source = self._graph.quantised[conv.inputs[0]]
-            constants = requantise(conv, source, linear.codes, linear.activation, added)
+            constants = requantise(conv, source, linear.quantised, linear.activation, added)
             acc = integer_sums(conv, _as_map(self._values[conv.inputs[0]]), source.zero_point)
             y = fma32(acc.astype(np.float32), constants.scale, constants.offset)
             more, ending = constants.residual, constants.ending

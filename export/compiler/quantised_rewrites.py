@@ -192,7 +192,7 @@ class _Folder:
         names = {}
         for operator in self._operators:
             if isinstance(operator, Quantise):
-                kept = first.setdefault((operator.inputs[0], operator.codes), operator.out)
+                kept = first.setdefault((operator.inputs[0], operator.quantised), operator.out)
                 if kept != operator.out:
                     names[operator.out] = kept
         self._operators = [each for each in self._operators if each.out not in names]
@@ -262,7 +262,7 @@ class _Folder:
             value = quantise.inputs[0]
             maker = self._made.get(value)
             source = self._codes_of(value)
-            if source is not None and self.quantised[source] == quantise.codes:
+            if source is not None and self.quantised[source] == quantise.quantised:
                 self._operators.remove(quantise)
                 self._rename({quantise.out: source})
             elif maker is not None and self._uses[value] == 1 and self._can_store(maker, quantise):
@@ -287,7 +287,7 @@ class _Folder:
             return self._sums_in_kernel(maker) or self._sums_codes(maker)
         if isinstance(maker, Pool) and maker.largest:
             source = self._codes_of(maker.inputs[0])
-            return source is not None and self.quantised[source] == quantise.codes
+            return source is not None and self.quantised[source] == quantise.quantised
         return self._counts(maker)
 
     def _sums_codes(self, add: Add) -> bool:

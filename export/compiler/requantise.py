@@ -48,12 +48,15 @@ from shiftedge.runtime.errors import CompileError
 
 __all__ = [
     "Classes",
+    "Ending",
     "FrameRequantisation",
     "MeanConstants",
     "Requantisation",
     "SumConstants",
     "classes_of",
     "mean_constants",
+    "quantise_constants",
+    "quantise_frame_constants",
     "requantise",
     "requantise_frame",
     "requantise_sum",
@@ -243,6 +246,36 @@ def requantise_sum(add: Add, first: Quantised, second: Quantised, out: Quantised
     )
 
 
+def quantise_constants(out: Quantised) -> tuple[np.float32, np.float32]:
+    """Scale and offset with which numbers become steps: y = fma(x, scale, offset), then rounded.
+
+    Raises:
+        CompileError: the scale leaves float32.
+    """
+    scale = _float32("Quantise", np.float64(1.0 / out.scale))
+    return np.float32(scale), np.float32(out.zero_point)
+
+
+def quantise_frame_constants(
+    mean: Sequence[float], std: Sequence[float], out: Quantised
+) -> tuple[Array, Array]:
+    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]), then rounded.
+
+    Args:
+        mean: of the spec, (R, G, B).
+        std: likewise; may differ between colours.
+        out: of the codes that are made.
+
+    Raises:
+        CompileError: a constant leaves float32.
+    """
+    means, deviations = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    return (
+        _float32("the frame", 1.0 / (255.0 * deviations * out.scale)),
+        _float32("the frame", out.zero_point - means / (deviations * out.scale)),
+    )
+
+
 def mean_constants(mean: Mean, source: Quantised, count: int) -> MeanConstants:
     """Constants of a mean over ``count`` places.
 
@@ -296,7 +329,7 @@ def _ending(out: Quantised | None, activation: Activation) -> Ending:
     if activation not in _CLAMPED:
         ending = replace(ending, activation=activation)
         if out is not None:
-            ending = replace(ending, steps=(np.float32(1.0 / scale), np.float32(zero)))
+            ending = replace(ending, steps=quantise_constants(out))
     elif activation is not Activation.NONE:
         low = max(low, float(zero))
         if activation is Activation.RELU6:

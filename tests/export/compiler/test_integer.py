@@ -227,12 +227,12 @@ def test_kernels_form_as_on_floats(floats, name):
             parts = [part for part in (kernel.stem, kernel.expand) if part is not None]
             for part in (*parts, kernel.depthwise, kernel.project):
                 assert part.conv.codes is not None
-                assert part.codes is not None
-            assert kernel.project.codes == graph.quantised[kernel.out]
+                assert part.quantised is not None
+            assert kernel.project.quantised == graph.quantised[kernel.out]
         elif isinstance(kernel, ConvKernel):
-            assert kernel.codes == graph.quantised[kernel.out]
+            assert kernel.quantised == graph.quantised[kernel.out]
         elif isinstance(kernel, Tail):
-            assert kernel.pointwise.codes is not None
+            assert kernel.pointwise.quantised is not None
             assert kernel.out not in graph.quantised
 
 

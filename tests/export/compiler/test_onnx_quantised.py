@@ -277,6 +277,26 @@ def test_an_activation_is_applied_to_the_numbers(kind):
         assert wanted.std() > 1
 
 
+def test_a_rounding_for_each_reader_is_one():
+    def body(b, x):
+        y = b.op("Relu", b.coded_conv(x))
+        z = b.coded_conv(b.rounded(y, 0.04, 0))
+        return b.rounded(b.op("Add", b.rounded(y, 0.04, 0), b.rounded(z, 0.3, 128)), 0.31, 100)
+
+    model = stateless(body)
+    graph = read_onnx(model, STATELESS)
+    assert not {Quantise, Dequantise} & set(kinds(graph))
+    _, _, last, *_ = fuse(graph)[0]
+    assert isinstance(last, ConvKernel)
+    assert last.residual in graph.quantised
+    images = moving_images(STATELESS, 2)
+    for image, frame in zip(images, normalised(images, STATELESS), strict=True):
+        ours = IntegerReference(graph, STATELESS).step(image).values[last.out].astype(int)
+        theirs = Stream(model, STATELESS).step(frame)[last.out][0].transpose(1, 2, 0)
+        assert np.abs(ours - theirs).max() <= 1  # half of 0.3, in steps of 0.31, and a rounding
+        assert theirs.std() > 1
+
+
 def test_other_operators_change_codes_to_numbers_and_back():
     def body(b, x):
         return b.rounded(b.op("AveragePool", x, kernel_shape=[2, 2]), 0.03, 100)

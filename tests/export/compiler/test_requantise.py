@@ -13,6 +13,7 @@ from shiftedge.export.compiler.reference import run_operator
 from shiftedge.export.compiler.requantise import (
     classes_of,
     mean_constants,
+    quantise_frame_constants,
     requantise,
     requantise_frame,
     requantise_sum,
@@ -156,6 +157,17 @@ def test_a_mean(source, count):
     total = 100 * count
     ours = np.float32(total - constants.zeros) * constants.scale
     assert ours == pytest.approx((100 - source.zero_point) * source.scale, rel=1e-6)
+
+
+@given(st.tuples(*[st.floats(-1, 1)] * 3), st.tuples(*[st.floats(0.05, 1.0)] * 3), CODES)
+def test_codes_of_the_frame(mean, std, out):
+    scale, offset = quantise_frame_constants(mean, std, out)
+    pixels = np.arange(256)[:, None]
+    wanted = (pixels / 255 - np.array(mean)) / np.array(std) / out.scale + out.zero_point
+    magnitude = np.abs(wanted).max() + np.abs(offset).max()
+    np.testing.assert_allclose(
+        pixels * scale.astype(np.float64) + offset, wanted, rtol=0, atol=1e-6 * magnitude
+    )
 
 
 def test_scales_that_leave_float32():
