@@ -32,7 +32,17 @@ from shiftedge.export.compiler.fusion import (  # noqa: E402
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph import Add, Conv, Dequantise, Quantise  # noqa: E402
+from shiftedge.export.compiler.graph import (  # noqa: E402
+    Activate,
+    Add,
+    Conv,
+    Dequantise,
+    Join,
+    KeepState,
+    Mean,
+    Pool,
+    Quantise,
+)
 from shiftedge.export.compiler.integer import (  # noqa: E402
     IntegerReference,
     dequantised,
@@ -262,6 +272,61 @@ def test_convolutions_have_codes_and_what_they_stand_for(floats):
         assert (np.abs(conv.weight - original.weight).max((1, 2, 3)) <= 0.51 * conv.steps).all()
     assert graph.flops() == plain.flops()
     assert graph.weight_bytes() < 0.35 * plain.weight_bytes()
+
+
+def check_promises(graph):
+    """Those of graph.py's docstring, and what schedules rely on in kernels."""
+    kernels, kept = fuse(graph)
+    made = {operator.out: operator for operator in graph.operators}
+    within = {operator.out: kernel for kernel in kernels for operator in kernel.operators}
+    for operator in graph.operators:
+        coded = [name in graph.quantised for name in operator.inputs]
+        if isinstance(operator, Conv):
+            reads_bytes = operator.inputs == (graph.frame,)
+            assert (operator.codes is not None) >= coded[0]
+            assert (operator.codes is None) >= (not coded[0] and not reads_bytes)
+        elif isinstance(operator, (Join, KeepState)):
+            kept_or_joined = isinstance(operator, KeepState) or operator.out in graph.quantised
+            assert not any(coded) or (all(coded) and kept_or_joined)
+        elif isinstance(operator, Add) and any(coded) and not all(coded):
+            assert isinstance(made[operator.inputs[coded.index(False)]], Conv)
+            assert len(within[operator.out].operators) > 1
+        elif not isinstance(operator, (Add, Mean, Dequantise, Pool)):
+            assert not any(coded), operator
+    for name, codes in graph.quantised.items():
+        maker = made.get(name)
+        if isinstance(maker, Activate):
+            maker = made[maker.inputs[0]]
+            assert within[name] is within[maker.out]
+        if isinstance(maker, Conv):
+            assert maker.codes is not None
+        elif isinstance(maker, (Join, Pool)):
+            assert graph.quantised[maker.inputs[-1]] == codes
+        else:
+            assert maker is None or isinstance(maker, (Add, Quantise))
+    for kernel in kernels:
+        convs = [operator for operator in kernel.operators if isinstance(operator, Conv)]
+        assert len({conv.codes is None for conv in convs}) <= 1
+        if getattr(kernel, "residual", None) is not None:
+            assert (kernel.residual in graph.quantised) == (convs[-1].codes is not None)
+    for one in kept:
+        state = graph.quantised.get(f"state_{one.state}")
+        assert state == graph.quantised.get(one.inputs[0])
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("seed", range(2))
+def test_any_layers_may_be_kept(floats, name, seed):
+    generator = np.random.default_rng(seed)
+    count = {"resnet50": 53, "own": 6}.get(name, 52)
+    kept = np.flatnonzero(generator.random(count) < generator.choice([0.1, 0.3, 0.6])).tolist()
+    model, spec, images, frames = coded(floats, name, exact=True, kept=kept)
+    check_promises(read_onnx(model, spec))
+    for value, ours, theirs, _ in layer_by_layer(model, spec, images[:1], frames[:1]):
+        if ours.dtype == np.uint8:
+            assert np.abs(ours.astype(int) - theirs).max() <= 1, value
+        else:
+            assert np.abs(ours - theirs).max() <= 0.003 * np.abs(theirs).max(), value
 
 
 def test_a_layer_kept_in_float_has_its_codes_changed_around_it(floats):
