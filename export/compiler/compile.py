@@ -38,7 +38,7 @@ from shiftedge.runtime.bundle import (
     SelfTest,
     Variant,
 )
-from shiftedge.runtime.errors import CompileError, ModelError, OutputError
+from shiftedge.runtime.errors import ModelError, OutputError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.signing import SIGNATURE_NAME, sign

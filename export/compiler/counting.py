@@ -93,4 +93,3 @@ def count_frame(
     factor = 0.0 if made.residual is None else float(made.residual)
     counting = Counting(dot, -dot.above, made.ending, factor, whole)
     return counting, made.scale, np.ascontiguousarray(offset)
-

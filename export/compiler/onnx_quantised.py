@@ -37,7 +37,8 @@ def quantize(reader: Reader, node: Any) -> None:
         values = reader.weights(node, 0)
         steps, zeros = (_along(reader, node, values, each) for each in (scale, zero))
         limits = np.iinfo(zero.dtype)
-        rounded = np.rint(values / steps) + zeros
+        with np.errstate(over="ignore"):
+            rounded = np.rint(values / steps) + zeros
         reader.constants[node.output[0]] = rounded.clip(limits.min, limits.max).astype(zero.dtype)
         return
     x = reader.tensor(node, flat=True)
@@ -79,7 +80,8 @@ def _constant(reader: Reader, node: Any, scale: NDArray[np.float32]) -> None:
         if reader.constant(node, 2, np.int32(0)).any():
             raise reader.refuse(node, "has int32 numbers with a zero point; expected 0")
         numbers = given.astype(np.float64) * _along(reader, node, given, scale)
-        reader.constants[out] = numbers.astype(np.float32)
+        with np.errstate(over="ignore"):  # who reads infinite weights refuses them
+            reader.constants[out] = numbers.astype(np.float32)
         return
     if given.dtype not in _TYPES.values():
         raise reader.refuse(
@@ -88,7 +90,8 @@ def _constant(reader: Reader, node: Any, scale: NDArray[np.float32]) -> None:
     zero = _zero_point(reader, node, given.dtype)
     around = given.astype(np.int32) - _along(reader, node, given, zero).astype(np.int32)
     steps = _along(reader, node, given, scale)
-    reader.constants[out] = around.astype(np.float32) * steps
+    with np.errstate(over="ignore"):
+        reader.constants[out] = around.astype(np.float32) * steps
     if around.size == 0 or around.min() < -128 or around.max() > 127:
         raise reader.refuse(
             node,

@@ -227,10 +227,16 @@ def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> 
     return Classes(rank[of.reshape(-1)].astype(np.int64), found[order])
 
 
-def requantise_sum(add: Add, first: Quantised, second: Quantised, out: Quantised | None) -> (
-    SumConstants
-):  # fmt: skip
+def requantise_sum(
+    add: Add, first: Quantised, second: Quantised, out: Quantised | None
+) -> SumConstants:
     """Constants of a sum of two maps of codes that runs by itself.
+
+    Args:
+        add: the sum.
+        first: of its first input.
+        second: of its second input.
+        out: of its result; None where that is float32.
 
     Raises:
         CompileError: a constant leaves float32.

@@ -1,6 +1,6 @@
 """QDQ files in the form that the compiler reads, from float steps: ranges are those of a stream.
 
-The form, node by node, is in docs of the quantiser; here it is written by hand and small, so that
+The form, node by node, is in docs/quantize.md; here it is written by hand and small, so that
 the compiler's tests depend on no choice of ranges.
 """
 

@@ -224,8 +224,8 @@ def pack(
 
     ``weights``: ``expand_weight`` (hidden, inputs), or a stem's (hidden, inputs, kernel height,
     kernel width); ``depthwise_weight`` (hidden, kernel, kernel); ``project_weight`` (outputs,
-    hidden); and ``expand_bias``, ``depthwise_bias``, ``project_bias``. With codes weights are int8,
-    and there are ``expand_scale`` and so on; a stem's bias is (row classes, column classes, hidden).
+    hidden); and ``expand_bias``, ``depthwise_bias``, ``project_bias``. With codes weights are
+    int8, and there are ``expand_scale`` and so on; a stem's bias is by classes of places.
     """
     lanes, block = unit.lanes, tiles.expand.columns
     more = -shape.hidden % block

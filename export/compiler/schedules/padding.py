@@ -50,7 +50,7 @@ class Padding:
     begin: int | None = None
     """First channel of the map that is taken; by default ``shift``, those before are replaced."""
     dtype: str = "float32"
-    """Of the padded map, and of a map that is no frame. A frame's bytes become codes as they are."""
+    """Of the padded map, and of a map that is no frame. A frame's bytes are codes as they are."""
     above: int = 0
     """What is subtracted from a frame's bytes, see ``Dot``."""
     zero: int = 0

@@ -116,7 +116,8 @@ def _mean(
     lanes: int,
     factor: float,
 ) -> Statement:
-    """Sum, times ``factor``, over ``pixels``, ``pitch`` apart, of ``columns`` channels; to ``out`` from ``first``."""
+    """Sum, times ``factor``, over ``pixels``, ``pitch`` apart, of ``columns`` channels; to ``out``
+    from ``first`` on."""
     pixel = Var("pixel")
     return Tile(
         vectors=grid(1, columns, lanes),

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
@@ -430,6 +432,21 @@ BODIES = {
 def test_refusals_name_the_node(case):
     body, message = BODIES[case]
     refused(stateless(body), "(node 'n_", message)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_damaged_bytes_are_read_or_refused(data):
+    """Nothing but a CompileError, wherever the damage is."""
+    good = shifting()
+    damaged = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(good) - 1))
+        damaged[place] = data.draw(st.integers(0, 255))
+    try:
+        fuse(read_onnx(bytes(damaged), CODED))
+    except CompileError as error:
+        assert str(error).endswith((".", ")"))  # noqa: PT017 (either outcome is right)
 
 
 def test_a_shift_of_different_scales():
