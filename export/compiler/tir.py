@@ -181,11 +181,7 @@ class _Lowering:
         def run(first: Any, length: int) -> Any:
             position = self._position(fill.target, env) + first
             dtype = fill.target.buffer.dtype
-            integer = dtype.startswith(("int", "uint"))
-            one = (
-                tirx.IntImm(dtype, int(fill.value)) if integer else tirx.FloatImm(dtype, fill.value)
-            )
-            value = _splat(one, length)
+            value = _splat(_constant(dtype, fill.value), length)
             return self._store(fill.target.buffer, position, length, value)
 
         return self._runs(fill.count, run)
@@ -201,8 +197,7 @@ class _Lowering:
                 value = value + self._load(copy.shift, env, length, first)
             if copy.plus:
                 dtype = copy.target.buffer.dtype
-                make = tirx.FloatImm if dtype == "float32" else tirx.IntImm
-                value = value + _splat(make(dtype, copy.plus), length)
+                value = value + _splat(_constant(dtype, copy.plus), length)
             position = self._position(copy.target, env) + first
             return self._store(copy.target.buffer, position, length, value)
 
@@ -427,6 +422,12 @@ def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
     """The first values that are padded to whole vectors, and those that are not."""
     padded = [access for access in tile.start if access.buffer.role == "weight"]
     return padded, [access for access in tile.start if access.buffer.role != "weight"]
+
+
+def _constant(dtype: str, value: float) -> Any:
+    if dtype == "float32":
+        return tirx.FloatImm(dtype, value)
+    return tir_codes.literal(dtype, int(value))
 
 
 def _get(register: Any, first: int, lanes: int) -> Any:

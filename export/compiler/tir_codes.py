@@ -15,7 +15,7 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
 
-__all__ = ["ended", "multiply_add", "stored", "word"]
+__all__ = ["const", "ended", "fma", "literal", "multiply_add", "stored", "word"]
 
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
@@ -38,7 +38,7 @@ def word(codes: Any, lanes: int, dot: Dot, plus: int) -> Any:
         return found
     narrow = _narrow(dot, signed=True)
     count = dot.terms * lanes
-    added = splat(tirx.IntImm(narrow, _wrapped(plus, 32 // dot.terms)), count)
+    added = splat(literal(narrow, plus), count)
     total = tirx.reinterpret(f"{narrow}x{count}", found) + added
     return tirx.reinterpret(_vector("int32", lanes), total)
 
@@ -132,10 +132,13 @@ def _narrow(dot: Dot, *, signed: bool) -> str:
     return f"{'' if signed else 'u'}int{32 // dot.terms}"
 
 
-def _wrapped(value: int, bits: int) -> int:
-    """As a signed number of so many bits."""
-    half = 1 << (bits - 1)
-    return (value + half) % (2 * half) - half
+def literal(dtype: str, value: int) -> Any:
+    """A number of an integer type, wrapped into its range."""
+    size = 1 << int(dtype.lstrip("uint"))
+    wrapped = value % size
+    if not dtype.startswith("u") and 2 * wrapped >= size:
+        wrapped -= size
+    return tirx.IntImm(dtype, wrapped)
 
 
 def _vector(dtype: str, lanes: int) -> str:

@@ -256,7 +256,7 @@ class Tile:
     scale: float = 1.0
     """Multiplies the sum before the activation: a mean's 1 / count."""
     codes: Codes | None = None
-    """How it ends, instead of ``start``, ``activation`` and ``scale``."""
+    """How it ends, instead of ``activation`` and ``scale``; ``start`` is then int32 if sums are."""
 
     @property
     def rows(self) -> int:

@@ -15,9 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.requantise import Ending
-from shiftedge.export.compiler.tir_kernel import Access, Codes, Dot
+from shiftedge.export.compiler.tir_kernel import Access, Buffer, Codes, Dot
 
-__all__ = ["Counting", "codes_dtype", "ends", "pack_words", "terms_of", "word_rows"]
+__all__ = [
+    "Counting",
+    "begins",
+    "codes_dtype",
+    "ends",
+    "pack_sums",
+    "pack_words",
+    "stage_buffers",
+    "sums_needed",
+    "terms_of",
+    "word_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,36 @@ def ends(
     if counting is None:
         return None
     return Codes(scale, offset, counting.ending, residual, counting.factor, counting.dot.above)
+
+
+def begins(
+    counting: Counting | None, sums: Access, bias: Access, residual: Access | None = None
+) -> tuple[Access, ...]:
+    """First values of a tile: numbers begin with bias and residual, codes with what they lack."""
+    if counting is None:
+        return (bias,) if residual is None else (bias, residual)
+    return (sums,) if sums_needed(counting) else ()
+
+
+def stage_buffers(
+    counting: Counting | None, weight: Buffer, sums: Buffer, scale: Buffer, bias: Buffer
+) -> tuple[Buffer, ...]:
+    """Constants of a convolution, those that it has, in the order of the parameters."""
+    if counting is None:
+        return weight, bias
+    return (weight, sums, scale, bias) if sums_needed(counting) else (weight, scale, bias)
+
+
+def sums_needed(counting: Counting | None) -> bool:
+    """Whether sums begin at what the stored codes lack, times the weights: see ``Dot.above``."""
+    return counting is not None and counting.dot.above != 0
+
+
+def pack_sums(weight: NDArray[Any], counting: Counting) -> NDArray[np.int32]:
+    """What the sums of each output begin at, (outputs,), of int8 weights (outputs, ...)."""
+    total = weight.reshape(len(weight), -1).astype(np.int64).sum(1) * counting.dot.above
+    sums: NDArray[np.int32] = total.astype(np.int32)
+    return sums
 
 
 def word_rows(inputs: int, shift: int, terms: int) -> int:

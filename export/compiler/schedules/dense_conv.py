@@ -20,9 +20,13 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding, product
 from shiftedge.export.compiler.schedules.codes import (
     Counting,
+    begins,
     codes_dtype,
     ends,
+    pack_sums,
     pack_words,
+    stage_buffers,
+    sums_needed,
     terms_of,
     word_rows,
 )
@@ -155,9 +159,9 @@ def tiles_for(shape: DenseConv, unit: VectorUnit) -> Tiles:
 def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
     """``name_padded`` (parameters as in ``padding``) where needed, then ``name``.
 
-    Parameters of the latter: padded, or x where nothing is padded; weight, [scale], bias,
-    [residual], out. ``scale`` with codes, whose bias is an offset in steps, of a frame one for each
-    class of places.
+    Parameters of the latter: padded, or x where nothing is padded; weight, [sums], [scale],
+    bias, [residual], out. ``scale`` with codes, whose bias is an offset in steps, of a
+    frame one for each class of places.
     """
     lanes, border, counting = unit.lanes, shape.padded, shape.counting
     dtype = codes_dtype(counting)
@@ -167,6 +171,7 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
     weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
     columns = -(-shape.outputs // lanes) * lanes
     by_place = counting is not None and shape.frame
+    sums = Buffer("sums", columns, "weight", "int32")
     scale = Buffer("scale", columns, "weight")
     bias = Buffer("bias", columns * (shape.classes if by_place else 1), "weight")
     residual = Buffer("residual", pixels * shape.outputs, dtype=dtype)
@@ -183,7 +188,7 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
         outputs=shape.outputs,
         stretches=(_image_window(source, shape),),
         weight=weight,
-        start=() if counting else (offset, *((added,) if added else ())),
+        start=begins(counting, sums.at(CHANNEL), offset, added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
@@ -196,9 +201,7 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
         name=name,
         buffers=(
             source,
-            weight,
-            *((scale,) if counting else ()),
-            bias,
+            *stage_buffers(counting, weight, sums, scale, bias),
             *((residual,) if shape.residual else ()),
             out,
         ),
@@ -265,4 +268,6 @@ def pack(
     }
     if scale is not None:
         packed["scale"] = product.pack_bias(scale, unit.lanes)
+    if shape.counting is not None and sums_needed(shape.counting):
+        packed["sums"] = product.pack_bias(pack_sums(weight, shape.counting), unit.lanes)
     return packed

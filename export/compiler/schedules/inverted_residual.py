@@ -35,9 +35,13 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding, product
 from shiftedge.export.compiler.schedules.codes import (
     Counting,
+    begins,
     codes_dtype,
     ends,
+    pack_sums,
     pack_words,
+    stage_buffers,
+    sums_needed,
     terms_of,
     word_rows,
 )
@@ -243,6 +247,9 @@ def pack(
         packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
         packed["depthwise_scale"] = np.pad(weights["depthwise_scale"], (0, more))
         packed["project_scale"] = product.pack_bias(weights["project_scale"], lanes)
+        if sums_needed(counting.project):
+            sums = pack_sums(weights["project_weight"], counting.project)
+            packed["project_sums"] = product.pack_bias(sums, lanes)
     if shape.expand:
         expand = weights["expand_weight"]
         if shape.stem:
@@ -255,6 +262,9 @@ def pack(
         packed["expand_bias"] = np.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(0, more)]).ravel()
         if counting:
             packed["expand_scale"] = np.pad(weights["expand_scale"], (0, more))
+        if counting and counting.expand and sums_needed(counting.expand):
+            sums = pack_sums(weights["expand_weight"], counting.expand)
+            packed["expand_sums"] = np.pad(sums, (0, more))
     return packed
 
 
@@ -302,6 +312,7 @@ class _Block:
         self.lines = Buffer("lines", lines, "scratch", self.dtype)
         size = shape.expand_rows * padded
         self.expand_weight = Buffer("expand_weight", size, "weight", words)
+        self.expand_sums = Buffer("expand_sums", padded, "weight", "int32")
         self.expand_scale = Buffer("expand_scale", padded, "weight")
         classes = shape.stem.classes if shape.stem and counting else 1
         self.expand_bias = Buffer("expand_bias", classes * padded, "weight")
@@ -312,6 +323,7 @@ class _Block:
         self.project_weight = Buffer("project_weight", size, "weight", words)
         self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
+        self.project_sums = Buffer("project_sums", bias_size, "weight", "int32")
         self.project_scale = Buffer("project_scale", bias_size, "weight")
         self.project_bias = Buffer("project_bias", bias_size, "weight")
         out = counting.project.out if counting else "float32"
@@ -327,19 +339,29 @@ class _Block:
         else:
             buffers = [self.x, *([self.state] if self.shape.shift else [])]
         if self.shape.expand:
-            buffers += self._weights(self.expand_weight, self.expand_scale, self.expand_bias)
-        return buffers + self._weights(
-            self.depthwise_weight, self.depthwise_scale, self.depthwise_bias
-        )
-
-    def _weights(self, weight: Buffer, scale: Buffer, bias: Buffer) -> list[Buffer]:
-        """Of a stage; the scale is there with codes."""
-        return [weight, scale, bias] if self.counting else [weight, bias]
+            counting = self.counting.expand if self.counting else None
+            buffers += stage_buffers(
+                counting,
+                self.expand_weight,
+                self.expand_sums,
+                self.expand_scale,
+                self.expand_bias,
+            )
+        buffers.append(self.depthwise_weight)
+        if self.counting:
+            buffers.append(self.depthwise_scale)
+        return [*buffers, self.depthwise_bias]
 
     def _outputs(self) -> list[Buffer]:
         """Parameters of the project."""
         residual = [self.residual] if self.shape.residual else []
-        weights = self._weights(self.project_weight, self.project_scale, self.project_bias)
+        weights = stage_buffers(
+            self.counting.project if self.counting else None,
+            self.project_weight,
+            self.project_sums,
+            self.project_scale,
+            self.project_bias,
+        )
         return [*weights, *residual, self.out]
 
     @property
@@ -504,7 +526,7 @@ class _Block:
             outputs=self.blocks * self.block,
             stretches=sources,
             weight=self.expand_weight,
-            start=() if counting else (bias,),
+            start=begins(counting, self.expand_sums.at(CHANNEL), bias),
             dot=counting.dot if counting else None,
             ends=ends(counting, self.expand_scale.at(CHANNEL), bias),
             target=expanded.at(place),
@@ -578,7 +600,7 @@ class _Block:
             outputs=shape.outputs,
             stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
             weight=self.project_weight,
-            start=() if counting else (bias, *((residual,) if residual else ())),
+            start=begins(counting, self.project_sums.at(CHANNEL), bias, residual),
             dot=counting.dot if counting else None,
             ends=ends(counting, self.project_scale.at(CHANNEL), bias, residual),
             target=self.out.at(at),

@@ -22,9 +22,13 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
 from shiftedge.export.compiler.schedules.codes import (
     Counting,
+    begins,
     codes_dtype,
     ends,
+    pack_sums,
     pack_words,
+    stage_buffers,
+    sums_needed,
     terms_of,
     word_rows,
 )
@@ -65,9 +69,9 @@ def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
 
 
 def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:
-    """The kernel: parameters x, [state], weight, [scale], bias, [residual], out.
+    """The kernel: parameters x, [state], weight, [sums], [scale], bias, [residual], out.
 
-    ``scale`` with codes, whose ``bias`` is the offset in steps.
+    ``scale`` with codes, whose ``bias`` is the offset in steps; ``sums`` with signed ones.
     """
     lanes, counting = unit.lanes, shape.counting
     dtype = codes_dtype(counting)
@@ -75,7 +79,8 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
     state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
-    scale = Buffer("scale", -(-shape.outputs // lanes) * lanes, "weight")
+    sums = Buffer("sums", -(-shape.outputs // lanes) * lanes, "weight", "int32")
+    scale = Buffer("scale", sums.size, "weight")
     bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
     residual = Buffer("residual", shape.pixels * shape.outputs, dtype=dtype)
     out_dtype = counting.out if counting else "float32"
@@ -88,7 +93,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         outputs=shape.outputs,
         stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
         weight=weight,
-        start=() if counting else (bias.at(CHANNEL), *((added,) if added else ())),
+        start=begins(counting, sums.at(CHANNEL), bias.at(CHANNEL), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
@@ -97,7 +102,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         dot=counting.dot if counting else None,
         ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL), added),
     )
-    buffers = [x, weight, *((scale,) if counting else ()), bias, out]
+    buffers = [x, *stage_buffers(counting, weight, sums, scale, bias), out]
     if shape.shift:
         buffers.insert(1, state)
     if shape.residual:
@@ -154,4 +159,6 @@ def pack(
     }
     if scale is not None:
         packed["scale"] = product.pack_bias(scale, unit.lanes)
+    if counting is not None and sums_needed(counting):
+        packed["sums"] = product.pack_bias(pack_sums(weight, counting), unit.lanes)
     return packed

@@ -100,7 +100,8 @@ class Product:
     dot: Dot | None = None
     """What a step takes is a word of codes; stretches and ``inputs`` count words."""
     ends: Codes | None = None
-    """How sums of codes end, over PIXEL and CHANNEL; ``start`` and ``activation`` are unused."""
+    """How sums of codes end, over PIXEL and CHANNEL; ``activation`` is unused, and ``start`` is of
+    int32."""
 
     def __post_init__(self) -> None:
         tiles = self.tiles
@@ -323,10 +324,11 @@ def pack_weights(weight: NDArray[Any], tiles: Tiles, lanes: int) -> NDArray[Any]
     return np.ascontiguousarray(np.concatenate(packed), dtype=dtype)
 
 
-def pack_bias(bias: Array, lanes: int) -> Array:
+def pack_bias(bias: NDArray[Any], lanes: int) -> NDArray[Any]:
     """(..., outputs), padded with zeros to whole vectors."""
     more = [(0, 0)] * (bias.ndim - 1) + [(0, -bias.shape[-1] % lanes)]
-    return np.pad(bias, more).astype(np.float32).ravel()
+    dtype = np.int32 if bias.dtype == np.int32 else np.float32
+    return np.pad(bias, more).astype(dtype).ravel()
 
 
 def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
-from shiftedge.export.compiler.schedules.codes import codes_dtype, ends
+from shiftedge.export.compiler.schedules.codes import begins, codes_dtype, ends, stage_buffers
 from shiftedge.export.compiler.schedules.pointwise import Pointwise, stretches
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -47,7 +47,9 @@ def schedule(
     *,
     factor: float | None = None,
 ) -> Kernel:
-    """The kernel: parameters x, [state], weight, [scale], bias, out; out is the mean, (outputs,).
+    """The kernel: parameters x, [state], weight, [sums], [scale], bias, out.
+
+    ``out`` is the mean, (outputs,).
 
     Of codes, which ``shape.counting`` keeps whole and of which 0 stands for 0, ``factor`` makes
     their sum the mean; the sum is exact.
@@ -62,7 +64,8 @@ def schedule(
     state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
-    scale = Buffer("scale", -(-shape.outputs // lanes) * lanes, "weight")
+    sums = Buffer("sums", -(-shape.outputs // lanes) * lanes, "weight", "int32")
+    scale = Buffer("scale", sums.size, "weight")
     bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
     out = Buffer("out", shape.outputs, "output")
     features = Buffer("features", shape.pixels * columns, "scratch")
@@ -72,7 +75,7 @@ def schedule(
         outputs=shape.outputs,
         stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
         weight=weight,
-        start=() if counting else (bias.at(CHANNEL),),
+        start=begins(counting, sums.at(CHANNEL), bias.at(CHANNEL)),
         target=features.at(PIXEL * columns + COLUMN),
         activation=shape.activation,
         tiles=tiles,
@@ -93,9 +96,7 @@ def schedule(
         buffers=(
             x,
             *((state,) if shape.shift else ()),
-            weight,
-            *((scale,) if counting else ()),
-            bias,
+            *stage_buffers(counting, weight, sums, scale, bias),
             out,
         ),
         units=work.blocks,
