@@ -23,7 +23,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, NEON32, VectorUnit
+from shiftedge.export.compiler.schedules.tiles import (
+    AVX2,
+    AVX512,
+    NEON,
+    NEON32,
+    NEON_DOT,
+    VectorUnit,
+)
 from shiftedge.runtime.bundle import cpu_features, machine_name
 from shiftedge.runtime.errors import CompileError
 
@@ -242,7 +249,9 @@ TARGETS: Mapping[str, Target] = {
             _A72,
             _PI4,
         ),
-        _board("rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON, _A76, _PI5),
+        _board(
+            "rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON_DOT, _A76, _PI5
+        ),
         _board(
             "jetson-nano",
             "Jetson Nano: Cortex-A57",
@@ -282,7 +291,7 @@ TARGETS: Mapping[str, Target] = {
             _ARM64,
             "cortex-a78",
             _V82,
-            NEON,
+            NEON_DOT,
             _A78,
             _ORIN,
             cores=6,
@@ -295,7 +304,7 @@ TARGETS: Mapping[str, Target] = {
                 _ARM64,
                 "cortex-a76",
                 _V82,
-                NEON,
+                NEON_DOT,
                 _A76,
                 f"those of rpi5 and rpi4: {_GUIDE.format('A76')} and of A72",
             ),

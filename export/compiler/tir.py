@@ -325,12 +325,14 @@ class _Lowering:
         """A word of the source's codes in every lane."""
         if not segment.by_lane:
             codes = self._load(segment.source, here, dot.terms)
-            return tir_codes.word(codes, part.lanes, dot, segment.plus)
-        count = segment.terms * dot.terms
-        codes = self._load(segment.source, {**here, TERM: 0}, count)
-        words = tirx.reinterpret(_vector_type("int32", segment.terms), codes)
-        one = tirx.Shuffle([words], [_number(here[TERM])])
-        return tir_codes.word(one, part.lanes, dot, segment.plus)
+            word = _splat(tirx.reinterpret("int32", codes), part.lanes)
+        else:
+            # A whole register, whatever of it is used: what lies behind is readable.
+            codes = self._load(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
+            words = tirx.reinterpret(_vector_type("int32", part.lanes), codes)
+            # One shuffle, no number on its way, or LLVM loads it by itself.
+            word = tirx.Shuffle([words], [_number(here[TERM])] * part.lanes)
+        return tir_codes.plus(word, part.lanes, dot, segment.plus)
 
     def _finish_codes(
         self, tile: Tile, codes: Codes, register: Any, part: Part, here: dict[Var, Any]

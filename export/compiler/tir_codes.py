@@ -15,7 +15,7 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
 
-__all__ = ["const", "ended", "fma", "literal", "multiply_add", "stored", "word"]
+__all__ = ["const", "ended", "fma", "literal", "multiply_add", "plus", "stored"]
 
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
@@ -31,15 +31,14 @@ _INTRINSICS = {
 }
 
 
-def word(codes: Any, lanes: int, dot: Dot, plus: int) -> Any:
-    """A word's ``dot.terms`` codes in each of ``lanes`` int32 lanes, ``plus`` added to each."""
-    found = splat(tirx.reinterpret("int32", codes), lanes)
-    if not plus:
-        return found
+def plus(words: Any, lanes: int, dot: Dot, number: int) -> Any:
+    """``words``, int32, with ``number`` added to each of their codes."""
+    if not number:
+        return words
     narrow = _narrow(dot, signed=True)
     count = dot.terms * lanes
-    added = splat(literal(narrow, plus), count)
-    total = tirx.reinterpret(f"{narrow}x{count}", found) + added
+    added = splat(literal(narrow, number), count)
+    total = tirx.reinterpret(f"{narrow}x{count}", words) + added
     return tirx.reinterpret(_vector("int32", lanes), total)
 
 
@@ -105,10 +104,10 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
     """``value`` after ``ended``, as the target's type keeps it."""
     if not ending.rounded:
         return value
-    rounded = value + const(_ROUND, lanes)
     if dtype == "float32":
-        return rounded - const(_ROUND, lanes)
-    bits = tirx.reinterpret(_vector("int32", lanes), rounded)
+        name = "llvm.roundeven.f32" if lanes == 1 else f"llvm.roundeven.v{lanes}f32"
+        return tirx.call_llvm_pure_intrin(_vector("float32", lanes), name, value)
+    bits = tirx.reinterpret(_vector("int32", lanes), value + const(_ROUND, lanes))
     if above:
         bits = bits - splat(tirx.IntImm("int32", above), lanes)
     return tirx.Cast(_vector(dtype, lanes), bits)

@@ -124,8 +124,8 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """Of all elements; of codes and a word more, since the last word may begin among them."""
-        return self.size * np.dtype(self.dtype).itemsize + (0 if self.dtype in _WHOLE else 4)
+        """Of all elements; of codes and 16 more: a vector may begin at the last word."""
+        return self.size * np.dtype(self.dtype).itemsize + (0 if self.dtype in _WHOLE else 16)
 
 
 @dataclass(frozen=True)

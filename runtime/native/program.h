@@ -74,7 +74,7 @@ typedef struct shiftedge_kernel {
                        over what it has not begun; 0 is 1: a call repeats work of its neighbour */
 } shiftedge_kernel;
 
-#define SHIFTEDGE_BUFFERS_MOST 16
+#define SHIFTEDGE_BUFFERS_MOST 24
 
 typedef struct shiftedge_program {
     uint32_t abi;          /* SHIFTEDGE_PROGRAM_ABI */

@@ -217,16 +217,35 @@ class Product:
             return (self._folded_segment(stretch, block, columns, here),)
         inner = stretch.steps[-1]
         quads, rest = divmod(inner.extent, _LANES_BY)
-        if not self.by_lane or quads == 0:
+        if not self.by_lane or (quads == 0 and self.dot is None):
             return (self._segment(stretch, block, tile, columns, here, 1),)
+        if quads == 0:
+            return (self._few_words(stretch, block, tile, columns, here, 0),)
         # Whole vectors of numbers first, what is left one by one.
         number = Var("quad")
         whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
         result = [self._segment(whole, block, tile, columns, here, _LANES_BY)]
-        if rest:
+        if rest and self.dot is not None:
+            words = quads * _LANES_BY
+            result.append(self._few_words(stretch, block, tile, columns, here, words))
+        elif rest:
             left = _with_inner(stretch, inner.variable, rest, inner.variable + quads * _LANES_BY)
             result.append(self._segment(left, block, tile, columns, here, 1))
         return tuple(result)
+
+    def _few_words(
+        self,
+        stretch: Stretch,
+        block: Index,
+        tile: Index,
+        columns: int,
+        here: dict[Var, IndexLike],
+        first: int,
+    ) -> Segment:
+        """Words from ``first`` on, less than a vector of them, from one."""
+        rest = stretch.steps[-1].extent - first
+        left = _with_inner(stretch, Var("few"), 1, TERM + first)
+        return self._segment(left, block, tile, columns, here, rest)
 
     def _segment(
         self,
@@ -251,7 +270,7 @@ class Product:
             source,
             weight,
             terms=terms,
-            by_lane=terms > 1,
+            by_lane=terms > 1 or (self.by_lane and self.dot is not None),
             prefetch=ahead,
             dot=self.dot,
             plus=stretch.plus,
