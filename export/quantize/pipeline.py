@@ -21,10 +21,11 @@ from shiftedge.export.quantize.rewrite import quantised_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
 from shiftedge.export.quantize.statistics import affine_of, gather
 from shiftedge.export.quantize.stream import Stepper
-from shiftedge.runtime.errors import ModelError, SpecError, VerificationError
+from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.files import atomic_path
 from shiftedge.runtime.progress import ProgressFactory, progress
-from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]
 
@@ -194,17 +195,9 @@ class _Work:
 
 def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
     """The graph with one std for all colours where that can be, its spec, and the file's bytes."""
-    if not path.is_file():
-        raise ModelError(f"There is no model file {path}; check the path.")
+    spec = OnnxRuntimeEngine(path).spec  # the contract, checked
     content = path.read_bytes()
     graph = parse(content, str(path))
-    text = {entry.key: entry.value for entry in graph.model.metadata_props}.get(METADATA_KEY)
-    if text is None:
-        raise SpecError(
-            f"{path} has no {METADATA_KEY} in its metadata, so its labels and states are unknown; "
-            "`shiftedge export` makes files that have it."
-        )
-    spec = ModelSpec.from_json(text)
     folded, changed = equal_std(graph, spec)
     if changed != spec:
         images = moving_images(spec, FOLD_FRAMES)
