@@ -108,8 +108,8 @@ def keep_until(
         worst = ranking[len(kept)]
         found = accuracy([*(entry.layer for entry in kept), worst.layer])
         why = (
-            f"by itself it puts {worst.error:.3g} of error on the logits, the "
-            f"{_ordinal(len(kept) + 1)} most of {len(ranking)} layers; {what} was {after:.2%} with "
+            f"by itself it puts {worst.error:.3g} of error on the logits, "
+            f"{_place(len(kept) + 1)} of {len(ranking)} layers; {what} was {after:.2%} with "
             f"it in int8 and is {found:.2%} without"
         )
         kept.append(Kept(worst.layer, why))
@@ -117,10 +117,10 @@ def keep_until(
     return tuple(kept), after
 
 
-def _ordinal(number: int) -> str:
+def _place(number: int) -> str:
     if number == 1:
-        return "very"
+        return "the most"
     ending = (
         "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     )
-    return f"{number}{ending}"
+    return f"the {number}{ending} most"

@@ -264,6 +264,42 @@ def test_a_state_that_holds_the_frame_before(tmp_path: Path) -> None:
     assert np.abs(stepper.states()[0] - frame).max() < 0.51 * quantised_.states[0].scale + 0.1
 
 
+def test_a_state_of_a_whole_map(tmp_path: Path) -> None:
+    """The next state is what a layer makes, not a part of it: its name goes to the codes."""
+
+    def body(net: Any) -> str:
+        x = net.layer("frame", "stem", 2, 3, 3, strides=[2, 2])
+        x = net.op("Relu", x, out="next_state_0")
+        x = net.op("Concat", "state_0", x, axis=1)
+        return str(net.head(net.relu6(net.layer(x, "wide", 8, 4))))
+
+    path = write(tmp_path / "whole.onnx", body, spec(1))
+    int8, description = quantised(path)
+    file = File(int8)
+    assert file.maker["next_state_0"].op_type == "QuantizeLinear"
+    assert description.states[0].dtype == "uint8"
+    graph, same = prepared(path)
+    expected = Stepper(graph.model.SerializeToString(), same)
+    got = Stepper(int8.read_bytes(), description)
+    for one, two in zip(expected.outputs(images(20)), got.outputs(images(20)), strict=True):
+        for name in one:
+            assert np.abs(one[name] - two[name]).max() < 0.1 * np.abs(one[name]).max() + 1e-6
+
+
+def test_a_state_that_nothing_quantised_reads_stays_float(tmp_path: Path) -> None:
+    def body(net: Any) -> str:
+        x = net.relu6(net.layer("frame", "stem", 2, 3, 3, strides=[2, 2]))
+        moved = net.op("Sub", x, "state_0")
+        net.op("Identity", x, out="next_state_0")
+        x = net.op("Abs", moved)
+        return str(net.head(net.relu6(net.layer(x, "wide", 8, 2))))
+
+    int8, description = quantised(write(tmp_path / "difference.onnx", body, spec(1)))
+    assert description.states[0].dtype == "float32"
+    assert description.precision == "int8"
+    assert np.isfinite(shiftedge.load(int8).stream().step(images(1)[0])).all()
+
+
 def test_a_frame_that_is_not_only_convolved_keeps_its_std(tmp_path: Path) -> None:
     def body(net: Any) -> str:
         x = net.op("Mul", "frame", net.const(2.0))
