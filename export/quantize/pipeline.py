@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from shiftedge.export.agreement import compare, moving_images
 from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
@@ -115,17 +117,23 @@ def quantize(
     measure: ClipAccuracy | Agreement
     if rendered(spec):
         measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
-        before, over = measure(reference), f"{measure.clips} rendered clips"
     else:
         measure = Agreement(reference, stream)
-        before, over = 1.0, f"{len(stream)} frames"
+    before = measure(reference)
+    after = measure(work.build(()))
+    quantised = float(after.mean())
     names = [layer.name for layer in make_plan(graph).layers]
     ranking = rank_layers(names, work.build, reference, stream[:RANK_FRAMES], bar=bar)
-    quantised = measure(work.build(()))
-    kept, after = keep_until(
+
+    def accuracy(layers: Sequence[str]) -> float:
+        nonlocal after
+        after = measure(work.build(layers))
+        return float(after.mean())
+
+    kept = keep_until(
         ranking,
-        lambda layers: measure(work.build(layers)),
-        before=before,
+        accuracy,
+        before=float(before.mean()),
         after=quantised,
         most_drop=settings.max_accuracy_drop,
         what=measure.what,
@@ -158,9 +166,12 @@ def quantize(
         float_states=tuple(s.name for s in changed.states if s.dtype == "float32"),
         accuracy={
             "what": measure.what,
-            "over": over,
-            "before": before,
-            "after": after,
+            "over": measure.over,
+            "before": float(before.mean()),
+            "after": float(after.mean()),
+            "lost": int((before & ~after).sum()),
+            "won": int((after & ~before).sum()),
+            "standard_error": float(np.std(after.astype(float) - before) / len(before) ** 0.5),
             "quantised": quantised,
             "most_drop": settings.max_accuracy_drop,
         },

@@ -80,7 +80,7 @@ def keep_until(
     after: float,
     most_drop: float,
     what: str,
-) -> tuple[tuple[Kept, ...], float]:
+) -> tuple[Kept, ...]:
     """Take layers back to float, the worst first, until the loss is within the bound.
 
     Args:
@@ -92,7 +92,7 @@ def keep_until(
         what: the accuracy's name.
 
     Returns:
-        Layers kept, in order, and the accuracy with them in float.
+        Layers kept, in order; ``accuracy`` was last asked with all of them.
 
     Raises:
         VerificationError: not within the bound though a single layer is left.
@@ -114,7 +114,7 @@ def keep_until(
         )
         kept.append(Kept(worst.layer, why))
         after = found
-    return tuple(kept), after
+    return tuple(kept)
 
 
 def _place(number: int) -> str:
