@@ -250,4 +250,8 @@ def test_models_whose_labels_the_renderer_knows_are_scored(tmp_path: Path) -> No
     report = quantize_model(path, "synthetic:", tmp_path / "int8.onnx", settings)
     assert report.accuracy["what"] == "clip accuracy"
     assert report.accuracy["over"].endswith("rendered clips")
-    assert 0 <= report.accuracy["after"] <= 1
+    a = report.accuracy
+    clips = int(a["over"].split()[0])
+    assert 1 <= clips <= 12
+    assert (a["after"] - a["before"]) * clips == pytest.approx(a["won"] - a["lost"])
+    assert 0 <= a["standard_error"] <= 0.5

@@ -49,6 +49,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelSpe
     return (path, *quantised(path))
 
 
+def test_the_script_of_the_manual_steps_it(pair: Any) -> None:
+    _, path, description = pair
+    manual = (Path(__file__).parents[3] / "docs" / "quantize.md").read_text(encoding="utf-8")
+    script = manual.split("```python\n")[1].split("```")[0].replace("my-int8.onnx", str(path))
+    names: dict[str, Any] = {}
+    exec(script, names)  # noqa: S102 - our own manual
+    stream = shiftedge.load(path).stream()
+    for image in images(20):
+        theirs, ours = names["step"](image[..., ::-1]), stream.step(image)
+        assert np.abs(theirs - ours).max() < 0.05 * np.abs(ours).max()
+    assert [state.dtype for state in names["states"]] == [s.dtype for s in description.states]
+
+
 class File:
     """A QDQ file by tensor."""
 
