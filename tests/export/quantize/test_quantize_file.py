@@ -143,6 +143,18 @@ def test_one_scale_ties_block_input_states_and_junction(pair: Any) -> None:
         assert residual == {"Add"}
 
 
+def test_no_pixel_saturates(pair: Any) -> None:
+    """Though the clips hold neither the darkest nor the brightest."""
+    _, path, description = pair
+    file = File(path)
+    scale, zero = file.linear("frame_codes")
+    extremes = np.array([[[[0] * 3, [255] * 3]]], np.uint8)
+    frame = normalised(extremes, description)
+    codes = np.rint(frame / scale) + zero
+    assert codes.min() >= -0.5
+    assert codes.max() <= 255.5
+
+
 def test_weights_and_biases_are_of_the_convention(pair: Any) -> None:
     _, path, _ = pair
     file = File(path)
