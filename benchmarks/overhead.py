@@ -158,8 +158,7 @@ def _run_way(engine: OnnxRuntimeEngine) -> Callable[[NDArray[np.float32]], objec
     names = [f"state_{i}" for i in range(len(engine.spec.states))]
     outputs = ["logits", *(f"next_{name}" for name in names)]
     feeds: dict[str, NDArray[np.float32]] = {
-        name: np.zeros(state.shape, np.float32)
-        for name, state in zip(names, engine.spec.states, strict=True)
+        name: state.fresh() for name, state in zip(names, engine.spec.states, strict=True)
     }
 
     def step(frame: NDArray[np.float32]) -> object:

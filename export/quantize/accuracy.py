@@ -7,7 +7,7 @@ how many frames of a stream it still gives the float model's label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from shiftedge.runtime.capture.synthetic.labels import LABELS
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "Measure", "event_scores", "rendered"]
+__all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "event_scores", "rendered"]
 
 CLIPS = 600
 """Rendered clips of 24 frames to score on, as many as the model card's."""
@@ -31,9 +31,6 @@ CLIP_SEED = 41
 FILM_SEED = 500_000
 
 Images = NDArray[np.uint8]
-
-Measure = Callable[[Stepper], float]
-"""Accuracy of a model, 0..1; the float model's is what others are held against."""
 
 
 def rendered(spec: ModelSpec) -> bool:
@@ -49,10 +46,12 @@ class Agreement:
     def __init__(self, reference: Stepper, images: Sequence[Images]) -> None:
         self._images = images
         self._labels = reference.logits(images).argmax(axis=1)
+        self.over = f"{len(images)} frames"
 
-    def __call__(self, stepper: Stepper) -> float:
-        """Of ``stepper``; 1 for the float model."""
-        return float((stepper.logits(self._images).argmax(axis=1) == self._labels).mean())
+    def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
+        """Whether ``stepper`` has it, for each frame; the float model always."""
+        right: NDArray[np.bool_] = stepper.logits(self._images).argmax(axis=1) == self._labels
+        return right
 
 
 class ClipAccuracy:
@@ -80,23 +79,20 @@ class ClipAccuracy:
         known = [index for index, name in enumerate(names) if name in spec.labels]
         self._frames = found.frames
         self._truth = {index: spec.labels.index(names[index]) for index in known}
+        # Clips of labels that the model lacks are left out.
+        self.over = f"{len(self._truth)} rendered clips"
         self._bar = bar
 
-    @property
-    def clips(self) -> int:
-        """Scored; those of labels that the model lacks are left out."""
-        return len(self._truth)
-
-    def __call__(self, stepper: Stepper) -> float:
-        """Of ``stepper``."""
+    def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
+        """Whether ``stepper`` is right, for each clip."""
         from shiftedge.export.training.score import call_clip
 
-        right = 0
-        with self._bar("scoring clips", self.clips, "clips") as advance:
+        right = []
+        with self._bar("scoring clips", len(self._truth), "clips") as advance:
             for index, label in self._truth.items():
-                right += call_clip(stepper.logits(self._frames[index]), stepper.spec) == label
+                right.append(call_clip(stepper.logits(self._frames[index]), stepper.spec) == label)
                 advance(1)
-        return right / self.clips
+        return np.array(right)
 
 
 @dataclass(frozen=True)

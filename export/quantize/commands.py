@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -81,13 +82,16 @@ def _quantize(options: argparse.Namespace) -> int:
     settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
     model = options.model or _bundled()
     # Asked for before the work, so that a folder that cannot be written to is said at once.
-    with atomic_path(options.output) as temporary:
+    with contextlib.ExitStack() as files:
+        output = files.enter_context(atomic_path(options.output))
+        report = None
+        if options.report is not None:
+            report = files.enter_context(atomic_path(options.report))
         result = quantize(model, options.calibration, settings)
         document = {"output": str(options.output), **result.report.to_dict()}
-        if options.report is not None:
-            with atomic_path(options.report) as file:
-                file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        temporary.write_bytes(result.model)
+        if report is not None:
+            report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        output.write_bytes(result.model)
     for note in result.report.calibration["notes"]:
         _say(note)
     if options.json:

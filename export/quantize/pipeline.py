@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from shiftedge.export.agreement import compare, moving_images
 from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
@@ -21,10 +23,11 @@ from shiftedge.export.quantize.rewrite import quantised_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
 from shiftedge.export.quantize.statistics import affine_of, gather
 from shiftedge.export.quantize.stream import Stepper
-from shiftedge.runtime.errors import ModelError, SpecError, VerificationError
+from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.files import atomic_path
 from shiftedge.runtime.progress import ProgressFactory, progress
-from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]
 
@@ -114,17 +117,23 @@ def quantize(
     measure: ClipAccuracy | Agreement
     if rendered(spec):
         measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
-        before, over = measure(reference), f"{measure.clips} rendered clips"
     else:
         measure = Agreement(reference, stream)
-        before, over = 1.0, f"{len(stream)} frames"
+    before = measure(reference)
+    after = measure(work.build(()))
+    quantised = float(after.mean())
     names = [layer.name for layer in make_plan(graph).layers]
     ranking = rank_layers(names, work.build, reference, stream[:RANK_FRAMES], bar=bar)
-    quantised = measure(work.build(()))
-    kept, after = keep_until(
+
+    def accuracy(layers: Sequence[str]) -> float:
+        nonlocal after
+        after = measure(work.build(layers))
+        return float(after.mean())
+
+    kept = keep_until(
         ranking,
-        lambda layers: measure(work.build(layers)),
-        before=before,
+        accuracy,
+        before=float(before.mean()),
         after=quantised,
         most_drop=settings.max_accuracy_drop,
         what=measure.what,
@@ -157,9 +166,12 @@ def quantize(
         float_states=tuple(s.name for s in changed.states if s.dtype == "float32"),
         accuracy={
             "what": measure.what,
-            "over": over,
-            "before": before,
-            "after": after,
+            "over": measure.over,
+            "before": float(before.mean()),
+            "after": float(after.mean()),
+            "lost": int((before & ~after).sum()),
+            "won": int((after & ~before).sum()),
+            "standard_error": float(np.std(after.astype(float) - before) / len(before) ** 0.5),
             "quantised": quantised,
             "most_drop": settings.max_accuracy_drop,
         },
@@ -194,17 +206,9 @@ class _Work:
 
 def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
     """The graph with one std for all colours where that can be, its spec, and the file's bytes."""
-    if not path.is_file():
-        raise ModelError(f"There is no model file {path}; check the path.")
+    spec = OnnxRuntimeEngine(path).spec  # the contract, checked
     content = path.read_bytes()
     graph = parse(content, str(path))
-    text = {entry.key: entry.value for entry in graph.model.metadata_props}.get(METADATA_KEY)
-    if text is None:
-        raise SpecError(
-            f"{path} has no {METADATA_KEY} in its metadata, so its labels and states are unknown; "
-            "`shiftedge export` makes files that have it."
-        )
-    spec = ModelSpec.from_json(text)
     folded, changed = equal_std(graph, spec)
     if changed != spec:
         images = moving_images(spec, FOLD_FRAMES)

@@ -83,7 +83,7 @@ class Choice:
 
     affine: Affine
     method: str
-    """``min-max``, ``percentile P`` or ``least error``."""
+    """``min-max``, ``percentile P`` or ``least error``; ``every pixel`` for the frame."""
     error: float
     """Mean squared error over the gathered values."""
     low: float

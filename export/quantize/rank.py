@@ -80,7 +80,7 @@ def keep_until(
     after: float,
     most_drop: float,
     what: str,
-) -> tuple[tuple[Kept, ...], float]:
+) -> tuple[Kept, ...]:
     """Take layers back to float, the worst first, until the loss is within the bound.
 
     Args:
@@ -92,7 +92,7 @@ def keep_until(
         what: the accuracy's name.
 
     Returns:
-        Layers kept, in order, and the accuracy with them in float.
+        Layers kept, in order; ``accuracy`` was last asked with all of them.
 
     Raises:
         VerificationError: not within the bound though a single layer is left.
@@ -108,19 +108,19 @@ def keep_until(
         worst = ranking[len(kept)]
         found = accuracy([*(entry.layer for entry in kept), worst.layer])
         why = (
-            f"by itself it puts {worst.error:.3g} of error on the logits, the "
-            f"{_ordinal(len(kept) + 1)} most of {len(ranking)} layers; {what} was {after:.2%} with "
+            f"by itself it puts {worst.error:.3g} of error on the logits, "
+            f"{_place(len(kept) + 1)} of {len(ranking)} layers; {what} was {after:.2%} with "
             f"it in int8 and is {found:.2%} without"
         )
         kept.append(Kept(worst.layer, why))
         after = found
-    return tuple(kept), after
+    return tuple(kept)
 
 
-def _ordinal(number: int) -> str:
+def _place(number: int) -> str:
     if number == 1:
-        return "very"
+        return "the most"
     ending = (
         "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     )
-    return f"{number}{ending}"
+    return f"the {number}{ending} most"

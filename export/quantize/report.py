@@ -34,8 +34,9 @@ class Report:
     float_states: tuple[str, ...]
     """States that stayed float32."""
     accuracy: dict[str, Any]
-    """``what`` it is, ``clips`` or frames it was taken over, ``before``, ``after``, with every
-    layer in int8 ``quantised``, and the accepted ``most_drop`` in points."""
+    """``what`` it is ``over`` what, ``before`` and ``after``; how many were right before alone
+    (``lost``) and after alone (``won``), and the ``standard_error`` of the change; with every layer
+    in int8 ``quantised``; the accepted ``most_drop`` in points."""
     events: tuple[EventScores, EventScores] | None
     """Before and after, where the renderer knows the model's labels."""
     drift: tuple[Drift, ...]
@@ -85,8 +86,9 @@ class Report:
         yield f"size        {self.bytes_before:,} bytes, now {self.bytes_after:,}"
         a = self.accuracy
         yield (
-            f"{a['what']}  {a['before']:.2%} before, {a['after']:.2%} after, over {a['over']}; "
-            f"accepted loss {a['most_drop']:g} points"
+            f"{a['what']}  {a['before']:.2%} before, {a['after']:.2%} after, over {a['over']}: "
+            f"{a['lost']} lost and {a['won']} won, standard error of the change "
+            f"{a['standard_error']:.2%}; accepted loss {a['most_drop']:g} points"
         )
         if self.events is not None:
             before, after = self.events

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from shiftedge.export.quantize.graph import Graph
 from shiftedge.export.quantize.plan import Plan
-from shiftedge.export.quantize.ranges import Affine, Choice, Histogram, choose_range
+from shiftedge.export.quantize.ranges import Affine, Choice, Histogram, choose_range, mean_squared
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.runtime.errors import NumericsError
@@ -49,7 +49,10 @@ def gather(
                                 "overflow: check it with `shiftedge export`."
                             )
                 advance(1)
-    choices = {group: choose_range(histogram) for group, histogram in histograms.items()}
+    choices = {
+        group: _every_pixel(histogram, spec) if "frame" in roots[group] else choose_range(histogram)
+        for group, histogram in histograms.items()
+    }
     for group in plan.ties:
         source = group
         while source in plan.ties:
@@ -61,6 +64,17 @@ def gather(
 def affine_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
     """Scale and zero point of each group."""
     return {group: choice.affine for group, choice in choices.items()}
+
+
+def _every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
+    """The range of the frame is known: what pixels of 0 and 255 become. A brighter day than any in
+    the clips must not saturate."""
+    pairs = list(zip(spec.mean, spec.std, strict=True))
+    low = min(histogram.low, *(-mean / std for mean, std in pairs))
+    high = max(histogram.high, *((1.0 - mean) / std for mean, std in pairs))
+    affine = Affine.over(low, high)
+    error = mean_squared(histogram, affine)
+    return Choice(affine, "every pixel", error, histogram.low, histogram.high)
 
 
 def _with_outputs(graph: Graph, tensors: list[str]) -> bytes:

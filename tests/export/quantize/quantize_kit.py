@@ -106,6 +106,13 @@ def small(net: Net) -> str:
     return net.head(net.block(net.block(x, 0), 1))
 
 
+def no_convolution(net: Net) -> str:
+    """A state, a mean and a dense layer."""
+    net.op("Relu", "state_0", out="next_state_0")
+    x = net.op("ReduceMean", "frame", net.ints(2, 3), keepdims=0)
+    return net.op("Gemm", x, net.random(len(LABELS), 3), net.random(len(LABELS)), transB=1)
+
+
 def painful(net: Net) -> str:
     """Between ``large`` and ``fine`` one channel is 4,000 times the others, which then have no
     steps left: only float carries them."""

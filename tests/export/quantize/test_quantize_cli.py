@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
-from quantize_kit import HEIGHT, WIDTH, images, small, spec, write
+from quantize_kit import HEIGHT, WIDTH, images, no_convolution, small, spec, write
 
 from shiftedge.__main__ import main
 from shiftedge.export import quantize as package
@@ -196,6 +196,33 @@ def test_no_permission_is_said_before_the_work(
     output = tmp_path / "missing" / "int8.onnx"
     message = refused(capsys, output, model, "--calibration", "does not exist")
     assert "Cannot write" in message
+    report = ("--report", tmp_path / "missing" / "report.json")
+    message = refused(capsys, tmp_path / "a.onnx", model, "--calibration", "none", *report)
+    assert "report.json" in message
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "There is no model file"),
+        (lambda path: path.write_bytes(b"no model"), "cannot be loaded as an ONNX model"),
+        (
+            lambda path: write(path, lambda net: no_convolution(net), spec(1)),
+            "holds no convolution with constant weights",
+        ),
+    ],
+)
+def test_models_that_do_not_serve(
+    tmp_path: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], object],
+    sentence: str,
+) -> None:
+    path = tmp_path / "model.onnx"
+    make(path)
+    message = refused(capsys, tmp_path / "int8.onnx", path, "--calibration", data)
+    assert sentence in message
 
 
 def test_interrupted_nothing_is_left(
@@ -223,4 +250,8 @@ def test_models_whose_labels_the_renderer_knows_are_scored(tmp_path: Path) -> No
     report = quantize_model(path, "synthetic:", tmp_path / "int8.onnx", settings)
     assert report.accuracy["what"] == "clip accuracy"
     assert report.accuracy["over"].endswith("rendered clips")
-    assert 0 <= report.accuracy["after"] <= 1
+    a = report.accuracy
+    clips = int(a["over"].split()[0])
+    assert 1 <= clips <= 12
+    assert (a["after"] - a["before"]) * clips == pytest.approx(a["won"] - a["lost"])
+    assert 0 <= a["standard_error"] <= 0.5

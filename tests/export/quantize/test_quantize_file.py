@@ -49,6 +49,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelSpe
     return (path, *quantised(path))
 
 
+def test_the_script_of_the_manual_steps_it(pair: Any) -> None:
+    _, path, description = pair
+    manual = (Path(__file__).parents[3] / "docs" / "quantize.md").read_text(encoding="utf-8")
+    script = manual.split("```python\n")[1].split("```")[0].replace("my-int8.onnx", str(path))
+    names: dict[str, Any] = {}
+    exec(script, names)  # noqa: S102 - our own manual
+    stream = shiftedge.load(path).stream()
+    for image in images(20):
+        theirs, ours = names["step"](image[..., ::-1]), stream.step(image)
+        assert np.abs(theirs - ours).max() < 0.05 * np.abs(ours).max()
+    assert [state.dtype for state in names["states"]] == [s.dtype for s in description.states]
+
+
 class File:
     """A QDQ file by tensor."""
 
@@ -128,6 +141,18 @@ def test_one_scale_ties_block_input_states_and_junction(pair: Any) -> None:
         assert inputs[f"state_{index}"].type.tensor_type.elem_type == onnx.TensorProto.UINT8
         residual = {n.op_type for n in file.readers(f"{codes.removesuffix('_codes')}_numbers")}
         assert residual == {"Add"}
+
+
+def test_no_pixel_saturates(pair: Any) -> None:
+    """Though the clips hold neither the darkest nor the brightest."""
+    _, path, description = pair
+    file = File(path)
+    scale, zero = file.linear("frame_codes")
+    extremes = np.array([[[[0] * 3, [255] * 3]]], np.uint8)
+    frame = normalised(extremes, description)
+    codes = np.rint(frame / scale) + zero
+    assert codes.min() >= -0.5
+    assert codes.max() <= 255.5
 
 
 def test_weights_and_biases_are_of_the_convention(pair: Any) -> None:
@@ -262,6 +287,42 @@ def test_a_state_that_holds_the_frame_before(tmp_path: Path) -> None:
     assert np.abs(three - one).max() < 0.1 * np.abs(one).max()
     frame = normalised(images(8)[-1:], quantised_)
     assert np.abs(stepper.states()[0] - frame).max() < 0.51 * quantised_.states[0].scale + 0.1
+
+
+def test_a_state_of_a_whole_map(tmp_path: Path) -> None:
+    """The next state is what a layer makes, not a part of it: its name goes to the codes."""
+
+    def body(net: Any) -> str:
+        x = net.layer("frame", "stem", 2, 3, 3, strides=[2, 2])
+        x = net.op("Relu", x, out="next_state_0")
+        x = net.op("Concat", "state_0", x, axis=1)
+        return str(net.head(net.relu6(net.layer(x, "wide", 8, 4))))
+
+    path = write(tmp_path / "whole.onnx", body, spec(1))
+    int8, description = quantised(path)
+    file = File(int8)
+    assert file.maker["next_state_0"].op_type == "QuantizeLinear"
+    assert description.states[0].dtype == "uint8"
+    graph, same = prepared(path)
+    expected = Stepper(graph.model.SerializeToString(), same)
+    got = Stepper(int8.read_bytes(), description)
+    for one, two in zip(expected.outputs(images(20)), got.outputs(images(20)), strict=True):
+        for name in one:
+            assert np.abs(one[name] - two[name]).max() < 0.1 * np.abs(one[name]).max() + 1e-6
+
+
+def test_a_state_that_nothing_quantised_reads_stays_float(tmp_path: Path) -> None:
+    def body(net: Any) -> str:
+        x = net.relu6(net.layer("frame", "stem", 2, 3, 3, strides=[2, 2]))
+        moved = net.op("Sub", x, "state_0")
+        net.op("Identity", x, out="next_state_0")
+        x = net.op("Abs", moved)
+        return str(net.head(net.relu6(net.layer(x, "wide", 8, 2))))
+
+    int8, description = quantised(write(tmp_path / "difference.onnx", body, spec(1)))
+    assert description.states[0].dtype == "float32"
+    assert description.precision == "int8"
+    assert np.isfinite(shiftedge.load(int8).stream().step(images(1)[0])).all()
 
 
 def test_a_frame_that_is_not_only_convolved_keeps_its_std(tmp_path: Path) -> None:
