@@ -36,6 +36,7 @@ _SIGNIFICANT = 0.002
 @lru_cache(maxsize=512)
 def pointwise(shape: Pointwise, target: Target) -> Tiles:
     """Tiles of a pointwise convolution or a dense layer."""
+    target = _for_codes(target, counts=shape.counting is not None)
     default = point_rule.tiles_for(shape, target.unit)
     maps = shape.pixels * (shape.inputs + shape.outputs * (2 if shape.residual else 1))
     default = _ordered(default, shape.inputs, maps, target)
@@ -48,6 +49,7 @@ def pointwise(shape: Pointwise, target: Target) -> Tiles:
 @lru_cache(maxsize=512)
 def dense_conv(shape: DenseConv, target: Target) -> Tiles:
     """Tiles of a convolution with a window; whole lines or divisors of one."""
+    target = _for_codes(target, counts=shape.counting is not None)
     default = dense_rule.tiles_for(shape, target.unit)
     pixels = shape.out_height * shape.out_width
     maps = shape.padded.size + pixels * shape.outputs
@@ -63,6 +65,7 @@ def dense_conv(shape: DenseConv, target: Target) -> Tiles:
 @lru_cache(maxsize=512)
 def tail(shape: Pointwise, target: Target) -> Tiles:
     """Tiles of the tail."""
+    target = _for_codes(target, counts=shape.counting is not None)
     default = tail_rule.tiles_for(shape, target.unit)
     candidates = (default, *_tilings(default, shape.pixels, shape.outputs, target))
     return _cheapest(
@@ -73,6 +76,7 @@ def tail(shape: Pointwise, target: Target) -> Tiles:
 @lru_cache(maxsize=512)
 def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
     """Tiles of a block: the expansion's with the band, then the project's."""
+    target = _for_codes(target, counts=shape.counting is not None)
     default = block_rule.tiles_for(shape, target.unit)
 
     def kernels(tiles: BlockTiles) -> tuple[Kernel, ...]:
@@ -81,6 +85,11 @@ def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
     every = [default, *_blocks(default, shape, target)]
     kept = [tiles for tiles in every if not _crowded(tiles, shape, target)]
     return _cheapest(kept or every, kernels, target)
+
+
+def _for_codes(target: Target, *, counts: bool) -> Target:
+    """The target as kernels that count in integers see it."""
+    return replace(target, unit=target.unit.counting()) if counts else target
 
 
 def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: Target) -> bool:

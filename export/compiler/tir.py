@@ -118,6 +118,8 @@ class _Lowering:
         self.kernel = kernel
         self.lanes = lanes
         self.dots = dots
+        self.fresh: set[int] = set()
+        """Accumulators of the tile at hand that hold nothing yet."""
         scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
         self.parameters = [*kernel.buffers, scratch]
         self.pointers = [_pointer(each) for each in self.parameters]
@@ -225,8 +227,11 @@ class _Lowering:
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
         largest = any(segment.largest for segment in tile.segments)
-        for register, part in zip(registers, tile.vectors, strict=True):
-            result += self._start(tile, register, part, env, LOWEST if largest else 0.0)
+        if _begins_with_product(tile):
+            self.fresh = set(range(len(registers)))
+        else:
+            for register, part in zip(registers, tile.vectors, strict=True):
+                result += self._start(tile, register, part, env, LOWEST if largest else 0.0)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
         for register, part in zip(registers, tile.vectors, strict=True):
@@ -283,7 +288,7 @@ class _Lowering:
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
         for term in range(segment.terms):
-            for register, part in zip(registers, tile.vectors, strict=True):
+            for number, (register, part) in enumerate(zip(registers, tile.vectors, strict=True)):
                 if part.folded and term == 0:
                     continue
                 here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
@@ -301,6 +306,10 @@ class _Lowering:
                     continue
                 if segment.weight:
                     source = source * self._load(segment.weight, here, part.lanes)
+                if number in self.fresh:
+                    self.fresh.remove(number)
+                    result.append(_put(register, 0, part.lanes, source))
+                    continue
                 old = _get(register, 0, part.lanes)
                 new = tirx.max(old, source) if segment.largest else old + source
                 result.append(_put(register, 0, part.lanes, new))
@@ -413,6 +422,18 @@ class _Lowering:
 
     def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
         return tirx.BufferStore(self._buffer(buffer), value, [_ramp(position, lanes)])
+
+
+def _begins_with_product(tile: Tile) -> bool:
+    """Whether a product may be an accumulator's first value: of whole numbers, where adding it to 0
+    changes nothing, and in a window that is unrolled."""
+    first = tile.segments[0]
+    return (
+        tile.codes is not None
+        and not tile.start
+        and first.dot is None
+        and all(step.unrolled for step in first.steps)
+    )
 
 
 def _valid(part: Part, columns: int) -> list[tuple[int, int]]:

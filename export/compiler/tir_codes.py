@@ -60,6 +60,8 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
     narrow = f"{_narrow(dot, signed=True)}x{count}"
     operands = [tirx.reinterpret(narrow, value) for value in (codes, weights)]
     result = _vector("int32", lanes)
+    if dot.kind == "sdot":
+        operands.reverse()  # both are signed, and LLVM takes a lane of the last alone
     if dot.kind == "pmaddwd":
         return total + tirx.call_llvm_pure_intrin(result, name, *operands)
     return tirx.call_llvm_pure_intrin(result, name, total, *operands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shiftedge.export.compiler.tir_kernel import Dot
 
@@ -36,6 +36,15 @@ class VectorUnit:
     """A multiply-add can take its number from a lane of a vector."""
     dot: Dot | None = None
     """How it multiplies codes; None where that is no quicker than multiply-adds of float32."""
+
+    def counting(self) -> VectorUnit:
+        """The unit for the tiles of kernels that count in integers.
+
+        With words from lanes a tile that fills the registers makes LLVM keep sums on the stack
+        (A76: 7 x 12, beside which a step's weights and words leave no register); two more are then
+        left free.
+        """
+        return replace(self, registers=self.registers - 2) if self.by_lane else self
 
 
 PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
@@ -113,7 +122,7 @@ def default_tiles(
         rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
         return Tiles(rows, 3 * lanes // 2, folded=True, blocks_outer=False)
     vectors = -(-outputs // lanes)
-    wide = unit.registers >= 32
+    wide = unit.registers >= 24
     # By preference: no channel block left over, then the squarest tile: 7 x 12 on NEON.
     candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
     square = 3 if unit.by_lane else 2
