@@ -31,7 +31,8 @@ import tvm
 from tvm import tirx
 
 from shiftedge.export.compiler import tir_codes, tir_math
-from shiftedge.export.compiler.tir_index import Binary, Const, Index, Var
+from shiftedge.export.compiler import tir_nodes as nodes
+from shiftedge.export.compiler.tir_index import Var
 from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
     COLUMN,
@@ -122,7 +123,7 @@ class _Lowering:
         """Accumulators of the tile at hand that hold nothing yet."""
         scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
         self.parameters = [*kernel.buffers, scratch]
-        self.pointers = [_pointer(each) for each in self.parameters]
+        self.pointers = [nodes.pointer(each) for each in self.parameters]
         self.buffers = {
             each.name: tirx.decl_buffer((each.size,), each.dtype, each.name, layout=None)
             for each in self.parameters
@@ -145,7 +146,7 @@ class _Lowering:
         body += [tirx.DeclBuffer(view, data=self.pointers[-1]) for view in self.views.values()]
         body += self._statements((*self.kernel.prologue, unit), environment)
         parameters = [*self.pointers, *self.scalars.values()]
-        function = tirx.PrimFunc(parameters, _sequence(body))
+        function = tirx.PrimFunc(parameters, nodes.sequence(body))
         return function.with_attrs({"global_symbol": self.kernel.name, "tirx.noalias": True})
 
     def _statements(self, statements: Sequence[Statement], env: dict[Var, Any]) -> list[Any]:
@@ -154,13 +155,13 @@ class _Lowering:
             if isinstance(each, Loop):
                 result.append(self._loop(each, env))
             elif isinstance(each, If):
-                then = _sequence(self._statements(each.then, env))
+                then = nodes.sequence(self._statements(each.then, env))
                 otherwise = self._statements(each.otherwise, env)
                 result.append(
                     tirx.IfThenElse(
-                        _expression(each.condition, env),
+                        nodes.expression(each.condition, env),
                         then,
-                        _sequence(otherwise) if otherwise else None,
+                        nodes.sequence(otherwise) if otherwise else None,
                     )
                 )
             elif isinstance(each, Fill):
@@ -173,9 +174,9 @@ class _Lowering:
 
     def _loop(self, loop: Loop, env: dict[Var, Any]) -> Any:
         variable = tirx.Var(loop.variable.name, "int32")
-        begin, end = _expression(loop.begin, env), _expression(loop.end, env)
+        begin, end = nodes.expression(loop.begin, env), nodes.expression(loop.end, env)
         body = self._statements(loop.body, {**env, loop.variable: variable})
-        return tirx.For(variable, begin, end - begin, tirx.ForKind.SERIAL, _sequence(body))
+        return tirx.For(variable, begin, end - begin, tirx.ForKind.SERIAL, nodes.sequence(body))
 
     # Runs of elements
 
@@ -183,7 +184,7 @@ class _Lowering:
         def run(first: Any, length: int) -> Any:
             position = self._position(fill.target, env) + first
             dtype = fill.target.buffer.dtype
-            value = _splat(_constant(dtype, fill.value), length)
+            value = nodes.splat(nodes.constant(dtype, fill.value), length)
             return self._store(fill.target.buffer, position, length, value)
 
         return self._runs(fill.count, run)
@@ -192,14 +193,14 @@ class _Lowering:
         def run(first: Any, length: int) -> Any:
             value = self._load(copy.source, env, length, first)
             if copy.source.buffer.dtype != copy.target.buffer.dtype:
-                value = tirx.Cast(_vector_type(copy.target.buffer.dtype, length), value)
+                value = tirx.Cast(nodes.vector_type(copy.target.buffer.dtype, length), value)
             if copy.scale:
                 value = value * self._load(copy.scale, env, length, first)
             if copy.shift:
                 value = value + self._load(copy.shift, env, length, first)
             if copy.plus:
                 dtype = copy.target.buffer.dtype
-                value = value + _splat(_constant(dtype, copy.plus), length)
+                value = value + nodes.splat(nodes.constant(dtype, copy.plus), length)
             position = self._position(copy.target, env) + first
             return self._store(copy.target.buffer, position, length, value)
 
@@ -212,7 +213,7 @@ class _Lowering:
             return [run(first, length) for first, length in pieces(count, self.lanes)]
         variable = tirx.Var("run", "int32")
         body = run(variable * self.lanes, self.lanes)
-        loop = tirx.For(variable, _number(0), _number(whole), tirx.ForKind.SERIAL, body)
+        loop = tirx.For(variable, nodes.number(0), nodes.number(whole), tirx.ForKind.SERIAL, body)
         done = whole * self.lanes
         rest = pieces(count - done, self.lanes)
         return [loop, *(run(done + first, length) for first, length in rest)]
@@ -244,19 +245,19 @@ class _Lowering:
         """First values: what is padded to whole vectors, then what is not, piece by piece."""
         integers = str(register.dtype) == "int32"
         none = tirx.IntImm("int32", 0) if integers else tirx.FloatImm("float32", zero)
-        value = _splat(none, part.lanes)
+        value = nodes.splat(none, part.lanes)
         if part.folded:  # its columns are whole at the end only
-            return [_put(register, 0, part.lanes, value)]
+            return [nodes.put(register, 0, part.lanes, value)]
         padded, exact = _by_padding(tile)
         here = {**env, ROW: part.row, COLUMN: part.column}
         for number, access in enumerate(padded):
             loaded = self._load(access, here, part.lanes)
             value = loaded if number == 0 else value + loaded
-        result = [_put(register, 0, part.lanes, value)]
+        result = [nodes.put(register, 0, part.lanes, value)]
         for first, length in _valid(part, tile.columns):
             for access in exact:
-                value = _get(register, first, length) + self._load(access, here, length, first)
-                result.append(_put(register, first, length, value))
+                value = nodes.get(register, first, length) + self._load(access, here, length, first)
+                result.append(nodes.put(register, first, length, value))
         return result
 
     def _segment(
@@ -274,8 +275,10 @@ class _Lowering:
             return result
         variable = tirx.Var(step.variable.name, "int32")
         inner = self._segment(tile, segment, registers, {**env, step.variable: variable}, depth + 1)
-        extent = _number(step.extent)
-        return [tirx.For(variable, _number(0), extent, tirx.ForKind.SERIAL, _sequence(inner))]
+        extent = nodes.number(step.extent)
+        return [
+            tirx.For(variable, nodes.number(0), extent, tirx.ForKind.SERIAL, nodes.sequence(inner))
+        ]
 
     def _step(
         self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any]
@@ -284,7 +287,7 @@ class _Lowering:
         result = []
         if segment.prefetch:
             address = tirx.address_of(self._load(segment.prefetch, env, 1))
-            hints = [_number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
+            hints = [nodes.number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
         for term in range(segment.terms):
@@ -295,24 +298,24 @@ class _Lowering:
                 source = self._source(segment, part, here)
                 if segment.dot and segment.weight:
                     old, weights = (
-                        _get(register, 0, part.lanes),
+                        nodes.get(register, 0, part.lanes),
                         self._load(segment.weight, here, part.lanes),
                     )
                     own = segment.dot.kind in self.dots
                     new = tir_codes.multiply_add(
                         old, source, weights, part.lanes, segment.dot, own=own
                     )
-                    result.append(_put(register, 0, part.lanes, new))
+                    result.append(nodes.put(register, 0, part.lanes, new))
                     continue
                 if segment.weight:
                     source = source * self._load(segment.weight, here, part.lanes)
                 if number in self.fresh:
                     self.fresh.remove(number)
-                    result.append(_put(register, 0, part.lanes, source))
+                    result.append(nodes.put(register, 0, part.lanes, source))
                     continue
-                old = _get(register, 0, part.lanes)
+                old = nodes.get(register, 0, part.lanes)
                 new = tirx.max(old, source) if segment.largest else old + source
-                result.append(_put(register, 0, part.lanes, new))
+                result.append(nodes.put(register, 0, part.lanes, new))
         return result
 
     def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
@@ -322,25 +325,25 @@ class _Lowering:
             return self._load(segment.source, here, part.lanes)
         if segment.by_lane:
             terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
-            return _splat(tirx.Shuffle([terms], [_number(here[TERM])]), part.lanes)
+            return nodes.splat(tirx.Shuffle([terms], [nodes.number(here[TERM])]), part.lanes)
         if not part.folded:
-            return _splat(self._load(segment.source, here, 1), part.lanes)
+            return nodes.splat(self._load(segment.source, here, 1), part.lanes)
         # Two numbers as one of 64 bits: one broadcasting load, no shuffle.
         two = self._load(segment.source, {**here, TERM: 0}, 2)
-        wide = _splat(tirx.reinterpret("float64", two), part.lanes // 2)
-        return tirx.reinterpret(_vector_type("float32", part.lanes), wide)
+        wide = nodes.splat(tirx.reinterpret("float64", two), part.lanes // 2)
+        return tirx.reinterpret(nodes.vector_type("float32", part.lanes), wide)
 
     def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
         """A word of the source's codes in every lane."""
         if not segment.by_lane:
             codes = self._load(segment.source, here, dot.terms)
-            word = _splat(tirx.reinterpret("int32", codes), part.lanes)
+            word = nodes.splat(tirx.reinterpret("int32", codes), part.lanes)
         else:
             # A whole register, whatever of it is used: what lies behind is readable.
             codes = self._load(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
-            words = tirx.reinterpret(_vector_type("int32", part.lanes), codes)
+            words = tirx.reinterpret(nodes.vector_type("int32", part.lanes), codes)
             # One shuffle, no number on its way, or LLVM loads it by itself.
-            word = tirx.Shuffle([words], [_number(here[TERM])] * part.lanes)
+            word = tirx.Shuffle([words], [nodes.number(here[TERM])] * part.lanes)
         return tir_codes.plus(word, part.lanes, dot, segment.plus)
 
     def _finish_codes(
@@ -350,8 +353,8 @@ class _Lowering:
         position = self._position(tile.target, here)
         result = []
         for first, length in _valid(part, tile.columns):
-            floats = _vector_type("float32", length)
-            value = _get(register, first, length)
+            floats = nodes.vector_type("float32", length)
+            value = nodes.get(register, first, length)
             if str(register.dtype) == "int32":
                 value = tirx.Cast(floats, value)
             scale, offset = (
@@ -360,10 +363,11 @@ class _Lowering:
             value = tir_codes.fma(value, scale, offset, length)
             if codes.residual:
                 more = tirx.Cast(
-                    _vector_type("int32", length), self._load(codes.residual, here, length, first)
+                    nodes.vector_type("int32", length),
+                    self._load(codes.residual, here, length, first),
                 )
                 if codes.above:
-                    more = more + _splat(_number(codes.above), length)
+                    more = more + nodes.splat(nodes.number(codes.above), length)
                 factor = tir_codes.const(codes.factor, length)
                 value = tir_codes.fma(tirx.Cast(floats, more), factor, value, length)
             value = tir_codes.ended(value, codes.ending, length)
@@ -380,9 +384,9 @@ class _Lowering:
         result = self._unfold(tile, register, part, here) if part.folded else []
         position = self._position(tile.target, here)
         for first, length in _valid(part, tile.columns):
-            value = _get(register, first, length)
+            value = nodes.get(register, first, length)
             if tile.scale != 1.0:
-                value = value * _splat(tirx.FloatImm("float32", tile.scale), length)
+                value = value * nodes.splat(tirx.FloatImm("float32", tile.scale), length)
             value = tir_math.activation(tile.activation, value, length)
             result.append(self._store(tile.target.buffer, position + first, length, value))
         return result
@@ -392,21 +396,21 @@ class _Lowering:
 
         The first values are added in the order of the whole accumulators'.
         """
-        total = _get(register, 0, part.lanes)
+        total = nodes.get(register, 0, part.lanes)
         even, odd = (
-            tirx.Shuffle([total], [_number(lane) for lane in range(half, part.lanes, 2)])
+            tirx.Shuffle([total], [nodes.number(lane) for lane in range(half, part.lanes, 2)])
             for half in (0, 1)
         )
         padded, exact = _by_padding(tile)
         value = even + odd
         for access in (*padded, *exact):
             value = value + self._load(access, here, part.width)
-        return [_put(register, 0, part.width, value)]
+        return [nodes.put(register, 0, part.width, value)]
 
     # Memory
 
     def _position(self, access: Access, env: Mapping[Var, Any]) -> Any:
-        position = _expression(access.position, env)
+        position = nodes.expression(access.position, env)
         if access.buffer.role == "scratch":
             return position + self.kernel.offsets[access.buffer.name]
         return position
@@ -418,10 +422,10 @@ class _Lowering:
 
     def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
         position = self._position(access, env) + first
-        return tirx.BufferLoad(self._buffer(access.buffer), [_ramp(position, lanes)])
+        return tirx.BufferLoad(self._buffer(access.buffer), [nodes.ramp(position, lanes)])
 
     def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
-        return tirx.BufferStore(self._buffer(buffer), value, [_ramp(position, lanes)])
+        return tirx.BufferStore(self._buffer(buffer), value, [nodes.ramp(position, lanes)])
 
 
 def _begins_with_product(tile: Tile) -> bool:
@@ -445,72 +449,3 @@ def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
     """The first values that are padded to whole vectors, and those that are not."""
     padded = [access for access in tile.start if access.buffer.role == "weight"]
     return padded, [access for access in tile.start if access.buffer.role != "weight"]
-
-
-def _constant(dtype: str, value: float) -> Any:
-    if dtype == "float32":
-        return tirx.FloatImm(dtype, value)
-    return tir_codes.literal(dtype, int(value))
-
-
-def _get(register: Any, first: int, lanes: int) -> Any:
-    return tirx.BufferLoad(register, [_ramp(_number(first), lanes)])
-
-
-def _put(register: Any, first: int, lanes: int, value: Any) -> Any:
-    return tirx.BufferStore(register, value, [_ramp(_number(first), lanes)])
-
-
-def _pointer(buffer: Buffer) -> Any:
-    kind = tvm.ir.PointerType(tvm.ir.PrimType(buffer.dtype), "global")
-    return tirx.Var(f"{buffer.name}_pointer", kind)
-
-
-def _sequence(statements: list[Any]) -> Any:
-    """TIR has no sequence of one."""
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
-
-
-def _number(value: int) -> Any:
-    return tirx.IntImm("int32", value)
-
-
-def _ramp(position: Any, lanes: int) -> Any:
-    return position if lanes == 1 else tirx.Ramp(position, _number(1), _number(lanes))
-
-
-def _splat(value: Any, lanes: int) -> Any:
-    return value if lanes == 1 else tirx.Broadcast(value, _number(lanes))
-
-
-def _vector_type(dtype: str, lanes: int) -> str:
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"
-
-
-_BINARY = {
-    "+": lambda left, right: left + right,
-    "-": lambda left, right: left - right,
-    "*": lambda left, right: left * right,
-    "//": tirx.truncdiv,
-    "%": tirx.truncmod,
-    "min": tirx.min,
-    "max": tirx.max,
-    "<": tirx.LT,
-    "==": tirx.EQ,
-}
-
-
-def _expression(index: Index, env: Mapping[Var, Any]) -> Any:
-    """An index as a TIR expression of int32."""
-    unrolled = {name: value for name, value in env.items() if isinstance(value, int)}
-    return _tree(index.replace(unrolled), env)
-
-
-def _tree(index: Index, env: Mapping[Var, Any]) -> Any:
-    if isinstance(index, Const):
-        return _number(index.value)
-    if isinstance(index, Var):
-        return env[index]
-    if isinstance(index, Binary):
-        return _BINARY[index.op](_tree(index.left, env), _tree(index.right, env))
-    raise TypeError(f"{type(index).__name__} is not an index")

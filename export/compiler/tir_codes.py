@@ -14,8 +14,9 @@ from shiftedge.export.compiler import tir_math
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
+from shiftedge.export.compiler.tir_nodes import literal, splat, vector_type
 
-__all__ = ["const", "ended", "fma", "literal", "multiply_add", "plus", "stored"]
+__all__ = ["const", "ended", "fma", "multiply_add", "plus", "stored"]
 
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
@@ -39,7 +40,7 @@ def plus(words: Any, lanes: int, dot: Dot, number: int) -> Any:
     count = dot.terms * lanes
     added = splat(literal(narrow, number), count)
     total = tirx.reinterpret(f"{narrow}x{count}", words) + added
-    return tirx.reinterpret(_vector("int32", lanes), total)
+    return tirx.reinterpret(vector_type("int32", lanes), total)
 
 
 def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, own: bool) -> Any:
@@ -59,7 +60,7 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
         return total + _plainly(codes, weights, lanes, dot)
     narrow = f"{_narrow(dot, signed=True)}x{count}"
     operands = [tirx.reinterpret(narrow, value) for value in (codes, weights)]
-    result = _vector("int32", lanes)
+    result = vector_type("int32", lanes)
     if dot.kind == "sdot":
         operands.reverse()  # both are signed, and LLVM takes a lane of the last alone
     if dot.kind == "pmaddwd":
@@ -108,39 +109,22 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
         return value
     if dtype == "float32":
         name = "llvm.roundeven.f32" if lanes == 1 else f"llvm.roundeven.v{lanes}f32"
-        return tirx.call_llvm_pure_intrin(_vector("float32", lanes), name, value)
-    bits = tirx.reinterpret(_vector("int32", lanes), value + const(_ROUND, lanes))
+        return tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, value)
+    bits = tirx.reinterpret(vector_type("int32", lanes), value + const(_ROUND, lanes))
     if above:
         bits = bits - splat(tirx.IntImm("int32", above), lanes)
-    return tirx.Cast(_vector(dtype, lanes), bits)
+    return tirx.Cast(vector_type(dtype, lanes), bits)
 
 
 def fma(left: Any, right: Any, more: Any, lanes: int) -> Any:
     """left * right + more, rounded once."""
     name = "llvm.fma.f32" if lanes == 1 else f"llvm.fma.v{lanes}f32"
-    return tirx.call_llvm_pure_intrin(_vector("float32", lanes), name, left, right, more)
+    return tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, left, right, more)
 
 
 def const(number: float, lanes: int) -> Any:
     return splat(tirx.FloatImm("float32", number), lanes)
 
 
-def splat(value: Any, lanes: int) -> Any:
-    return value if lanes == 1 else tirx.Broadcast(value, tirx.IntImm("int32", lanes))
-
-
 def _narrow(dot: Dot, *, signed: bool) -> str:
     return f"{'' if signed else 'u'}int{32 // dot.terms}"
-
-
-def literal(dtype: str, value: int) -> Any:
-    """A number of an integer type, wrapped into its range."""
-    size = 1 << int(dtype.lstrip("uint"))
-    wrapped = value % size
-    if not dtype.startswith("u") and 2 * wrapped >= size:
-        wrapped -= size
-    return tirx.IntImm(dtype, wrapped)
-
-
-def _vector(dtype: str, lanes: int) -> str:
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"

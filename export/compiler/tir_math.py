@@ -11,6 +11,7 @@ import numpy as np
 from tvm import tirx
 
 from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.tir_nodes import splat
 
 __all__ = ["activation"]
 
@@ -29,7 +30,7 @@ def activation(kind: Activation, value: Any, lanes: int) -> Any:
     """``kind`` of each lane of ``value``."""
 
     def const(number: float) -> Any:
-        return _splat(tirx.FloatImm("float32", number), lanes)
+        return splat(tirx.FloatImm("float32", number), lanes)
 
     def clip(clipped: Any, low: float, high: float) -> Any:
         return tirx.max(tirx.min(clipped, const(high)), const(low))
@@ -58,10 +59,10 @@ def _clip_bits(value: Any, high: float | None, lanes: int) -> Any:
     integers = "int32" if lanes == 1 else f"int32x{lanes}"
     floats = "float32" if lanes == 1 else f"float32x{lanes}"
     bits = tirx.reinterpret(integers, value)
-    bits = tirx.max(bits, _splat(tirx.IntImm("int32", 0), lanes))
+    bits = tirx.max(bits, splat(tirx.IntImm("int32", 0), lanes))
     if high is not None:
         most = int(np.float32(high).view(np.int32))
-        bits = tirx.min(bits, _splat(tirx.IntImm("int32", most), lanes))
+        bits = tirx.min(bits, splat(tirx.IntImm("int32", most), lanes))
     return tirx.reinterpret(floats, bits)
 
 
@@ -69,10 +70,10 @@ def _exp(value: Any, lanes: int) -> Any:
     """exp of lanes between _EXP_LOWEST and _EXP_HIGHEST."""
 
     def const(number: float) -> Any:
-        return _splat(tirx.FloatImm("float32", number), lanes)
+        return splat(tirx.FloatImm("float32", number), lanes)
 
     def whole(number: int) -> Any:
-        return _splat(tirx.IntImm("int32", number), lanes)
+        return splat(tirx.IntImm("int32", number), lanes)
 
     dtype = "int32" if lanes == 1 else f"int32x{lanes}"
     floats = "float32" if lanes == 1 else f"float32x{lanes}"
@@ -85,7 +86,3 @@ def _exp(value: Any, lanes: int) -> Any:
         result = result * rest + const(coefficient)
     bits = tirx.shift_left(biased, whole(_MANTISSA_BITS))
     return result * tirx.reinterpret(floats, bits)
-
-
-def _splat(value: Any, lanes: int) -> Any:
-    return value if lanes == 1 else tirx.Broadcast(value, tirx.IntImm("int32", lanes))

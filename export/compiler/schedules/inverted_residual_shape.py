@@ -1,0 +1,201 @@
+"""The inverted residual's shape, its tiles, and its weights as its kernels read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules import product
+from shiftedge.export.compiler.schedules.codes import (
+    Counting,
+    pack_sums,
+    pack_words,
+    sums_needed,
+    terms_of,
+    word_rows,
+)
+from shiftedge.export.compiler.schedules.dense_conv import DenseConv, weight_rows
+from shiftedge.export.compiler.schedules.tiles import (
+    Tiles,
+    VectorUnit,
+    best_divisor,
+    default_tiles,
+    window_pixels,
+)
+
+__all__ = ["BlockCounting", "BlockTiles", "InvertedResidual", "pack", "tiles_for"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BlockCounting:
+    """How a block counts in integers.
+
+    The expanded map is kept as whole numbers of float32: a filter of k x k of them sums up to
+    255 * 127 * k^2, exact in float32 up to 22 x 22, so that the depthwise takes multiply-adds of
+    float32, one each, where codes would first have to be widened.
+    """
+
+    expand: Counting | None
+    """None without an expand."""
+    depthwise: Counting
+    """Its ``zero`` is the expanded map's border, as a code."""
+    project: Counting
+
+
+@dataclass(frozen=True)
+class InvertedResidual:
+    """Shape of a block."""
+
+    height: int
+    width: int
+    inputs: int
+    hidden: int
+    outputs: int
+    stride: int = 1
+    kernel: int = 3
+    """Odd; padded with kernel // 2 zeros at each side."""
+    expand: bool = True
+    """False: the depthwise reads the input; hidden must equal inputs."""
+    stem: DenseConv | None = None
+    """The network's first convolution in the place of the expand: its outputs are this block's
+    hidden channels, its output's size this block's, its inputs these inputs."""
+    shift: int = 0
+    """Channels that the expand reads from the state; 0 for no shift."""
+    residual: bool = False
+    """Add a map of the output's shape, usually the block's input."""
+    expand_activation: Activation = Activation.RELU6
+    depthwise_activation: Activation = Activation.RELU6
+    counting: BlockCounting | None = None
+    """With codes; activations are part of its endings."""
+
+    @property
+    def pad(self) -> int:
+        return self.kernel // 2
+
+    @property
+    def out_height(self) -> int:
+        return (self.height + 2 * self.pad - self.kernel) // self.stride + 1
+
+    @property
+    def out_width(self) -> int:
+        return (self.width + 2 * self.pad - self.kernel) // self.stride + 1
+
+    @property
+    def expand_depth(self) -> int:
+        """Products summed for one expanded number."""
+        return self.stem.depth if self.stem else self.inputs
+
+    @property
+    def expand_rows(self) -> int:
+        """Rows of the expand's weights: products, or words of codes."""
+        if self.stem:
+            return self.stem.rows
+        counting = self.counting.expand if self.counting else None
+        return word_rows(self.inputs, self.shift, terms_of(counting))
+
+    @property
+    def project_rows(self) -> int:
+        """Rows of the project's weights."""
+        counting = self.counting.project if self.counting else None
+        return word_rows(self.hidden, 0, terms_of(counting))
+
+    @property
+    def flops(self) -> int:
+        pixels, out_pixels = self.height * self.width, self.out_height * self.out_width
+        expand = 2 * pixels * self.expand_depth * self.hidden if self.expand else 0
+        taps = self.kernel * self.kernel
+        return expand + 2 * out_pixels * self.hidden * (taps + self.outputs)
+
+
+@dataclass(frozen=True)
+class BlockTiles:
+    """Tiling of a block. ``expand.columns`` is the block of hidden channels of all stages."""
+
+    band: int
+    """Output rows of a work unit, a divisor of all; 0 for the phased form."""
+    expand: Tiles
+    window: int
+    """Output pixels of a depthwise tile, of one vector of channels each."""
+    project: Tiles
+    channels_outer: bool = False
+    """The depthwise takes one vector of channels over all rows of the band, with its weights in
+    registers, rather than all vectors row by row."""
+
+
+def tiles_for(shape: InvertedResidual, unit: VectorUnit) -> BlockTiles:
+    """The default tiles; see the module's docstring of ``tiles``."""
+    out_pixels = shape.out_height * shape.out_width
+    phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
+    pixels = shape.height * shape.width if phased else shape.width
+    expand = default_tiles(pixels, shape.expand_rows, shape.hidden, unit, line=shape.width)
+    expand = Tiles(expand.rows, expand.columns, prefetch=phased and expand.prefetch)
+    band = 0
+    if not phased:
+        row_bytes = 4 * shape.hidden * (shape.stride * shape.width + shape.out_width)
+        band = best_divisor(shape.out_height, max(1, min(4, _BAND_BYTES // row_bytes)))
+    project_pixels = out_pixels if phased else band * shape.out_width
+    even = (
+        shape.hidden % 2 == 0 and not shape.counting
+    )  # blocks of whole vectors, and what is left over
+    project = default_tiles(project_pixels, shape.project_rows, shape.outputs, unit, even=even)
+    window = best_divisor(shape.out_width, window_pixels(unit))
+    if window < 4:
+        window = min(shape.out_width, window_pixels(unit))
+    return BlockTiles(band, expand, window, project)
+
+
+_PHASED_PIXELS = 14 * 14  # with 32 hidden channels and borders 32 KiB, within any L1
+_BAND_BYTES = 192 * 1024  # expanded and depthwise rows of a band, within any L2
+
+
+def pack(
+    weights: dict[str, NDArray[Any]], shape: InvertedResidual, tiles: BlockTiles, unit: VectorUnit
+) -> dict[str, NDArray[Any]]:
+    """The weights as the kernels read them, under the same names.
+
+    ``weights``: ``expand_weight`` (hidden, inputs), or a stem's (hidden, inputs, kernel height,
+    kernel width); ``depthwise_weight`` (hidden, kernel, kernel); ``project_weight`` (outputs,
+    hidden); and ``expand_bias``, ``depthwise_bias``, ``project_bias``. With codes weights are
+    int8, and there are ``expand_scale`` and so on; a stem's bias is by classes of places.
+    """
+    lanes, block = unit.lanes, tiles.expand.columns
+    more = -shape.hidden % block
+    taps = shape.kernel * shape.kernel
+    depthwise = np.pad(weights["depthwise_weight"].reshape(shape.hidden, taps), ((0, more), (0, 0)))
+    packed = {
+        "depthwise_weight": depthwise.reshape(-1, block, taps).transpose(0, 2, 1).copy().ravel(),
+        "depthwise_bias": np.pad(weights["depthwise_bias"], (0, more)),
+        "project_bias": product.pack_bias(weights["project_bias"], lanes),
+    }
+    counting = shape.counting
+    project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
+    packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
+    if counting:
+        packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
+        packed["depthwise_scale"] = np.pad(weights["depthwise_scale"], (0, more))
+        packed["project_scale"] = product.pack_bias(weights["project_scale"], lanes)
+        if sums_needed(counting.project):
+            sums = pack_sums(weights["project_weight"], counting.project)
+            packed["project_sums"] = product.pack_bias(sums, lanes)
+    if shape.expand:
+        expand = weights["expand_weight"]
+        if shape.stem:
+            expand = weight_rows(expand, shape.stem)
+        else:
+            expand = pack_words(expand, shape.shift, counting.expand if counting else None)
+        expand = np.pad(expand, ((0, more), (0, 0)))
+        packed["expand_weight"] = product.pack_weights(expand, tiles.expand, lanes)
+        bias = weights["expand_bias"]
+        packed["expand_bias"] = np.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(0, more)]).ravel()
+        if counting:
+            packed["expand_scale"] = np.pad(weights["expand_scale"], (0, more))
+        if counting and counting.expand and sums_needed(counting.expand):
+            sums = pack_sums(weights["expand_weight"], counting.expand)
+            packed["expand_sums"] = np.pad(sums, (0, more))
+    return packed
