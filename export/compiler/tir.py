@@ -27,11 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
 
 from shiftedge.export.compiler import tir_codes, tir_math
-from shiftedge.export.compiler.tir_index import Binary, Const, Index, Var
+from shiftedge.export.compiler.tir_address import address
+from shiftedge.export.compiler.tir_index import Var
 from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
     COLUMN,
@@ -156,7 +158,7 @@ class _Lowering:
                 otherwise = self._statements(each.otherwise, env)
                 result.append(
                     tirx.IfThenElse(
-                        _expression(each.condition, env),
+                        address(each.condition, env),
                         then,
                         _sequence(otherwise) if otherwise else None,
                     )
@@ -171,7 +173,7 @@ class _Lowering:
 
     def _loop(self, loop: Loop, env: dict[Var, Any]) -> Any:
         variable = tirx.Var(loop.variable.name, "int32")
-        begin, end = _expression(loop.begin, env), _expression(loop.end, env)
+        begin, end = address(loop.begin, env), address(loop.end, env)
         body = self._statements(loop.body, {**env, loop.variable: variable})
         return tirx.For(variable, begin, end - begin, tirx.ForKind.SERIAL, _sequence(body))
 
@@ -193,6 +195,11 @@ class _Lowering:
     def _copy(self, copy: Copy, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
             value = self._load(copy.source, env, length, first)
+            if copy.before:
+                kind = copy.source.buffer.dtype
+                value = value + _splat(
+                    tirx.IntImm(kind, tir_codes.wrapped(copy.before, kind)), length
+                )
             if copy.source.buffer.dtype != copy.target.buffer.dtype:
                 value = tirx.Cast(_vector_type(copy.target.buffer.dtype, length), value)
             if copy.scale:
@@ -201,8 +208,11 @@ class _Lowering:
                 value = value + self._load(copy.shift, env, length, first)
             if copy.plus:
                 dtype = copy.target.buffer.dtype
-                make = tirx.FloatImm if dtype == "float32" else tirx.IntImm
-                value = value + _splat(make(dtype, copy.plus), length)
+                if dtype == "float32":
+                    added = tirx.FloatImm(dtype, copy.plus)
+                else:
+                    added = tirx.IntImm(dtype, tir_codes.wrapped(copy.plus, dtype))
+                value = value + _splat(added, length)
             position = self._position(copy.target, env) + first
             return self._store(copy.target.buffer, position, length, value)
 
@@ -223,27 +233,28 @@ class _Lowering:
     # Tiles
 
     def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
-        dtype = "int32" if any(segment.dot for segment in tile.segments) else "float32"
+        dtype = tile.sums
         registers = [
             tirx.decl_buffer((part.lanes,), dtype, f"sum{number}")
             for number, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
-        largest = any(segment.largest for segment in tile.segments)
         for register, part in zip(registers, tile.vectors, strict=True):
-            result += self._start(tile, register, part, env, LOWEST if largest else 0.0)
+            result += self._start(tile, register, part, env)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
         for register, part in zip(registers, tile.vectors, strict=True):
             result += self._finish(tile, register, part, env)
         return result
 
-    def _start(
-        self, tile: Tile, register: Any, part: Part, env: dict[Var, Any], zero: float
-    ) -> list[Any]:
+    def _start(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """First values: what is padded to whole vectors, then what is not, piece by piece."""
-        integers = str(register.dtype) == "int32"
-        none = tirx.IntImm("int32", 0) if integers else tirx.FloatImm("float32", zero)
+        dtype = str(register.dtype)
+        largest = any(segment.largest for segment in tile.segments)
+        if dtype == "float32":
+            none = tirx.FloatImm(dtype, LOWEST if largest else 0.0)
+        else:
+            none = tirx.IntImm(dtype, int(np.iinfo(dtype).min) if largest else 0)
         value = _splat(none, part.lanes)
         if part.folded:  # its columns are whole at the end only
             return [_put(register, 0, part.lanes, value)]
@@ -315,7 +326,7 @@ class _Lowering:
         if segment.dot:
             return self._word(segment, segment.dot, part, here)
         if segment.by_column:
-            return self._load(segment.source, here, part.lanes)
+            return self._by_column(segment, part, here)
         if segment.by_lane:
             terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
             return _splat(tirx.Shuffle([terms], [_number(here[TERM])]), part.lanes)
@@ -325,6 +336,20 @@ class _Lowering:
         two = self._load(segment.source, {**here, TERM: 0}, 2)
         wide = _splat(tirx.reinterpret("float64", two), part.lanes // 2)
         return tirx.reinterpret(_vector_type("float32", part.lanes), wide)
+
+    def _by_column(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+        """The source's own number for each column; codes as what the accumulators are."""
+        value = self._load(segment.source, here, part.lanes)
+        if segment.reverse:
+            group = segment.reverse
+            order = [lane - lane % group + group - 1 - lane % group for lane in range(part.lanes)]
+            value = tirx.Shuffle([value], [_number(lane) for lane in order])
+        if segment.source.buffer.dtype == "float32" or segment.largest:
+            return value
+        value = tirx.Cast(_vector_type("int32", part.lanes), value)
+        if segment.plus:
+            value = value + _splat(_number(segment.plus), part.lanes)
+        return tirx.Cast(_vector_type("float32", part.lanes), value) if segment.weight else value
 
     def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
         """A word of the source's codes in every lane."""
@@ -349,7 +374,10 @@ class _Lowering:
             if str(register.dtype) == "int32":
                 value = tirx.Cast(floats, value)
             scale, offset = (
-                self._load(access, here, length, first) for access in (codes.scale, codes.offset)
+                tir_codes.const(number, length)
+                if isinstance(number, float)
+                else self._load(number, here, length, first)
+                for number in (codes.scale, codes.offset)
             )
             value = tir_codes.fma(value, scale, offset, length)
             if codes.residual:
@@ -375,6 +403,8 @@ class _Lowering:
         position = self._position(tile.target, here)
         for first, length in _valid(part, tile.columns):
             value = _get(register, first, length)
+            if str(register.dtype) == "int32" and tile.target.buffer.dtype == "float32":
+                value = tirx.Cast(_vector_type("float32", length), value)
             if tile.scale != 1.0:
                 value = value * _splat(tirx.FloatImm("float32", tile.scale), length)
             value = tir_math.activation(tile.activation, value, length)
@@ -400,7 +430,7 @@ class _Lowering:
     # Memory
 
     def _position(self, access: Access, env: Mapping[Var, Any]) -> Any:
-        position = _expression(access.position, env)
+        position = address(access.position, env)
         if access.buffer.role == "scratch":
             return position + self.kernel.offsets[access.buffer.name]
         return position
@@ -461,32 +491,3 @@ def _splat(value: Any, lanes: int) -> Any:
 
 def _vector_type(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
-
-
-_BINARY = {
-    "+": lambda left, right: left + right,
-    "-": lambda left, right: left - right,
-    "*": lambda left, right: left * right,
-    "//": tirx.truncdiv,
-    "%": tirx.truncmod,
-    "min": tirx.min,
-    "max": tirx.max,
-    "<": tirx.LT,
-    "==": tirx.EQ,
-}
-
-
-def _expression(index: Index, env: Mapping[Var, Any]) -> Any:
-    """An index as a TIR expression of int32."""
-    unrolled = {name: value for name, value in env.items() if isinstance(value, int)}
-    return _tree(index.replace(unrolled), env)
-
-
-def _tree(index: Index, env: Mapping[Var, Any]) -> Any:
-    if isinstance(index, Const):
-        return _number(index.value)
-    if isinstance(index, Var):
-        return env[index]
-    if isinstance(index, Binary):
-        return _BINARY[index.op](_tree(index.left, env), _tree(index.right, env))
-    raise TypeError(f"{type(index).__name__} is not an index")

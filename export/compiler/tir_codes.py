@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
 from shiftedge.export.compiler import tir_math
@@ -15,7 +16,7 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
 
-__all__ = ["ended", "multiply_add", "stored", "word"]
+__all__ = ["const", "ended", "fma", "multiply_add", "stored", "word", "wrapped"]
 
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
@@ -38,7 +39,7 @@ def word(codes: Any, lanes: int, dot: Dot, plus: int) -> Any:
         return found
     narrow = _narrow(dot, signed=True)
     count = dot.terms * lanes
-    added = splat(tirx.IntImm(narrow, _wrapped(plus, 32 // dot.terms)), count)
+    added = splat(tirx.IntImm(narrow, wrapped(plus, narrow)), count)
     total = tirx.reinterpret(f"{narrow}x{count}", found) + added
     return tirx.reinterpret(_vector("int32", lanes), total)
 
@@ -132,10 +133,10 @@ def _narrow(dot: Dot, *, signed: bool) -> str:
     return f"{'' if signed else 'u'}int{32 // dot.terms}"
 
 
-def _wrapped(value: int, bits: int) -> int:
-    """As a signed number of so many bits."""
-    half = 1 << (bits - 1)
-    return (value + half) % (2 * half) - half
+def wrapped(value: int, dtype: str) -> int:
+    """As the integer type ``dtype`` holds it."""
+    limits = np.iinfo(dtype)
+    return (value - limits.min) % (limits.max - limits.min + 1) + limits.min
 
 
 def _vector(dtype: str, lanes: int) -> str:
