@@ -174,7 +174,9 @@ class Builder:
         value = self.value(source)
         shape = (height, width, channels)
         target = Argument(Memory.NEXT_STATE, str(state.state))
-        zero, dtype = self.zero_of(source), self.dtype_of(source)
+        # A state that becomes another is less its code of 0 already.
+        zero = 0 if value.memory is Memory.STATE else self.zero_of(source)
+        dtype = self.dtype_of(source)
         best: tuple[int, str] | None = None
         for number, call in enumerate(self.calls):
             if len(call.kernel.buffers) + 1 == _BUFFERS_MOST:

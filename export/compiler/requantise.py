@@ -47,6 +47,7 @@ from shiftedge.export.compiler.graph import Activation, Add, Array, Conv, Mean, 
 from shiftedge.runtime.errors import CompileError
 
 __all__ = [
+    "CODES",
     "Classes",
     "Ending",
     "FrameRequantisation",
@@ -341,6 +342,10 @@ def _ending(out: Quantised | None, activation: Activation) -> Ending:
         if activation is Activation.RELU6:
             high = min(high, 6.0 / scale + zero)
     return replace(ending, low=np.float32(low), high=np.float32(high))
+
+
+CODES = _ending(Quantised(1.0, 0), Activation.NONE)
+"""How numbers that are in steps already become codes."""
 
 
 def _float32(name: str, values: Exact | np.float64) -> Array:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
 
@@ -192,6 +193,9 @@ class _Lowering:
     def _copy(self, copy: Copy, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
             value = self._load(copy.source, env, length, first)
+            if copy.before:
+                kind = copy.source.buffer.dtype
+                value = value + nodes.splat(nodes.literal(kind, copy.before), length)
             if copy.source.buffer.dtype != copy.target.buffer.dtype:
                 value = tirx.Cast(nodes.vector_type(copy.target.buffer.dtype, length), value)
             if copy.scale:
@@ -221,30 +225,28 @@ class _Lowering:
     # Tiles
 
     def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
-        dtype = "int32" if any(segment.dot for segment in tile.segments) else "float32"
         registers = [
-            tirx.decl_buffer((part.lanes,), dtype, f"sum{number}")
+            tirx.decl_buffer((part.lanes,), tile.sums, f"sum{number}")
             for number, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
-        largest = any(segment.largest for segment in tile.segments)
         if _begins_with_product(tile):
             self.fresh = set(range(len(registers)))
         else:
             for register, part in zip(registers, tile.vectors, strict=True):
-                result += self._start(tile, register, part, env, LOWEST if largest else 0.0)
+                result += self._start(tile, register, part, env)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
         for register, part in zip(registers, tile.vectors, strict=True):
             result += self._finish(tile, register, part, env)
         return result
 
-    def _start(
-        self, tile: Tile, register: Any, part: Part, env: dict[Var, Any], zero: float
-    ) -> list[Any]:
+    def _start(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """First values: what is padded to whole vectors, then what is not, piece by piece."""
-        integers = str(register.dtype) == "int32"
-        none = tirx.IntImm("int32", 0) if integers else tirx.FloatImm("float32", zero)
+        dtype = str(register.dtype)
+        largest = any(segment.largest for segment in tile.segments)
+        least = LOWEST if dtype == "float32" else int(np.iinfo(dtype).min)
+        none = nodes.constant(dtype, least if largest else 0)
         value = nodes.splat(none, part.lanes)
         if part.folded:  # its columns are whole at the end only
             return [nodes.put(register, 0, part.lanes, value)]
@@ -322,7 +324,7 @@ class _Lowering:
         if segment.dot:
             return self._word(segment, segment.dot, part, here)
         if segment.by_column:
-            return self._load(segment.source, here, part.lanes)
+            return self._by_column(segment, part, here)
         if segment.by_lane:
             terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
             return nodes.splat(tirx.Shuffle([terms], [nodes.number(here[TERM])]), part.lanes)
@@ -332,6 +334,21 @@ class _Lowering:
         two = self._load(segment.source, {**here, TERM: 0}, 2)
         wide = nodes.splat(tirx.reinterpret("float64", two), part.lanes // 2)
         return tirx.reinterpret(nodes.vector_type("float32", part.lanes), wide)
+
+    def _by_column(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+        """The source's own number for each column; codes as what the accumulators are."""
+        value = self._load(segment.source, here, part.lanes)
+        if segment.reverse:
+            group = segment.reverse
+            order = [lane - lane % group + group - 1 - lane % group for lane in range(part.lanes)]
+            value = tirx.Shuffle([value], [nodes.number(lane) for lane in order])
+        if segment.source.buffer.dtype == "float32" or segment.largest:
+            return value
+        value = tirx.Cast(nodes.vector_type("int32", part.lanes), value)
+        if segment.plus:
+            value = value + nodes.splat(nodes.number(segment.plus), part.lanes)
+        floats = nodes.vector_type("float32", part.lanes)
+        return tirx.Cast(floats, value) if segment.weight else value
 
     def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
         """A word of the source's codes in every lane."""
@@ -358,7 +375,10 @@ class _Lowering:
             if str(register.dtype) == "int32":
                 value = tirx.Cast(floats, value)
             scale, offset = (
-                self._load(access, here, length, first) for access in (codes.scale, codes.offset)
+                tir_codes.const(number, length)
+                if isinstance(number, float)
+                else self._load(number, here, length, first)
+                for number in (codes.scale, codes.offset)
             )
             value = tir_codes.fma(value, scale, offset, length)
             if codes.residual:
@@ -385,6 +405,8 @@ class _Lowering:
         position = self._position(tile.target, here)
         for first, length in _valid(part, tile.columns):
             value = nodes.get(register, first, length)
+            if str(register.dtype) == "int32" and tile.target.buffer.dtype == "float32":
+                value = tirx.Cast(nodes.vector_type("float32", length), value)
             if tile.scale != 1.0:
                 value = value * nodes.splat(tirx.FloatImm("float32", tile.scale), length)
             value = tir_math.activation(tile.activation, value, length)

@@ -96,10 +96,10 @@ class Codes:
     float32 holds them as whole numbers.
     """
 
-    scale: Access
-    """Over COLUMN, padded to whole vectors."""
-    offset: Access
-    """Over ROW and COLUMN, padded likewise."""
+    scale: Access | float
+    """Over COLUMN, or one number for all; only valid columns are read."""
+    offset: Access | float
+    """Over ROW and COLUMN, or one number."""
     ending: Ending
     residual: Access | None = None
     """Over ROW and COLUMN; codes."""
@@ -172,7 +172,8 @@ class Copy:
     """Copies ``count`` elements, converted to the target's type.
 
     With ``scale`` and ``shift``, which hold ``count`` numbers each, x becomes x * scale + shift.
-    ``plus`` is added to codes, and wraps.
+    ``plus`` is added to codes, and wraps; ``before`` is added before the conversion, and wraps in
+    the source's type.
     """
 
     source: Access
@@ -181,6 +182,7 @@ class Copy:
     scale: Access | None = None
     shift: Access | None = None
     plus: int = 0
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,8 @@ class Segment:
     source: Access
     """Over ROW and the steps; over COLUMN too where each channel has its own source."""
     weight: Access | None
-    """Over COLUMN and the steps; None sums (or takes the largest of) the source itself."""
+    """Over COLUMN and the steps; None sums (or takes the largest of) the source itself. Codes are
+    summed as int32, their largest is a code, and times a float32 weight they are float32."""
     by_column: bool = False
     """The source differs from column to column (depthwise, pooling); otherwise it is one number
     for all columns (a matrix product)."""
@@ -235,8 +238,11 @@ class Segment:
     """Keep the larger of accumulator and source, rather than their sum."""
     dot: Dot | None = None
     """A step takes a word of the source's codes, and of each column's weights."""
+    reverse: int = 0
+    """So many columns at a time are read in the other order: a camera's B, G, R as R, G, B."""
     plus: int = 0
-    """Added to each code of the source, and wraps: what a state's codes lack."""
+    """Added to each code of the source: what a state's codes lack, where it wraps; without a dot,
+    to the code as int32."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +263,17 @@ class Tile:
     """Multiplies the sum before the activation: a mean's 1 / count."""
     codes: Codes | None = None
     """How it ends, instead of ``activation`` and ``scale``; ``start`` is then int32 if sums are."""
+
+    @property
+    def sums(self) -> str:
+        """Type of the accumulators; see ``Segment``."""
+        for segment in self.segments:
+            if segment.dot:
+                return "int32"
+            source = segment.source.buffer.dtype
+            if source != "float32" and not segment.weight:
+                return source if segment.largest else "int32"
+        return "float32"
 
     @property
     def rows(self) -> int:

@@ -2,6 +2,8 @@
 
 ``y`` of a sum or product is a map of x's shape, or for ``by_channel`` one number a channel (a
 squeeze-and-excite gate). Work units are runs of ``RUN`` vectors, or pixels for ``by_channel``.
+
+:class:`Stepwise` goes between numbers and codes, and sums codes.
 """
 
 from __future__ import annotations
@@ -10,12 +12,15 @@ import enum
 from dataclasses import dataclass
 
 from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.schedules.tiles import VectorUnit
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
 from shiftedge.export.compiler.tir_kernel import (
     COLUMN,
     UNIT,
+    Access,
     Buffer,
+    Codes,
     If,
     Kernel,
     Loop,
@@ -26,7 +31,7 @@ from shiftedge.export.compiler.tir_kernel import (
     pieces,
 )
 
-__all__ = ["RUN", "Elementwise", "Operation", "schedule"]
+__all__ = ["RUN", "Elementwise", "Operation", "Stepwise", "schedule"]
 
 RUN = 64
 """Vectors of a work unit, large enough to outweigh handing it to a thread."""
@@ -41,6 +46,28 @@ class Operation(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Stepwise:
+    """What is done to x, or to x and y, where codes are read or made.
+
+    Of x: y = fma(x, scale, offset), then ``ending``; of a sum fma(code of y, factor, y) between.
+    Without an ending, numbers: (x + plus) * scale.
+    """
+
+    ending: Ending | None
+    scale: float
+    offset: float = 0.0
+    factor: float = 0.0
+    plus: int = 0
+    """Added to x's codes as they are stored."""
+    above: int = 0
+    """Of y's codes and the result's, see ``Dot``."""
+    source: str = "float32"
+    """Type of x, and of y."""
+    made: str = "float32"
+    """Type of the result."""
+
+
+@dataclass(frozen=True)
 class Elementwise:
     """Shape of the operation."""
 
@@ -49,19 +76,26 @@ class Elementwise:
     operation: Operation = Operation.NOTHING
     by_channel: bool = False
     activation: Activation = Activation.NONE
+    steps: Stepwise | None = None
+    """With codes, of a sum or of x alone."""
 
 
 def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
     """The kernel: parameters x, [y], out."""
     size, lanes = shape.pixels * shape.channels, unit.lanes
     paired = shape.operation is not Operation.NOTHING
-    x, out = Buffer("x", size), Buffer("out", size, "output")
-    y = Buffer("y", shape.channels if shape.by_channel else size)
+    steps = shape.steps or Stepwise(None, 1.0)
+    x, out = Buffer("x", size, dtype=steps.source), Buffer("out", size, "output", steps.made)
+    y = Buffer("y", shape.channels if shape.by_channel else size, dtype=steps.source)
 
     def tile(start: Index, first: Index, length: int) -> Statement:
         """``length`` elements, ``first`` after ``start``; at most one vector."""
         here = start + first + COLUMN
         other = y.at((first if shape.by_channel else start + first) + COLUMN)
+        if shape.steps:
+            return _stepwise(
+                shape.steps, x.at(here), other if paired else None, out.at(here), length
+            )
         values = [x.at(here), *([other] if shape.operation is Operation.ADD else [])]
         product = Segment((), x.at(here), other, by_column=True)
         multiply = shape.operation is Operation.MULTIPLY
@@ -101,4 +135,19 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
         units=units,
         body=body,
         note=f"elementwise {shape.operation.value}, {shape.activation.value}",
+    )
+
+
+def _stepwise(steps: Stepwise, x: Access, y: Access | None, out: Access, length: int) -> Statement:
+    codes = None
+    if steps.ending is not None:
+        codes = Codes(steps.scale, steps.offset, steps.ending, y, steps.factor, steps.above)
+    return Tile(
+        vectors=grid(1, length, length),
+        columns=length,
+        start=(),
+        segments=(Segment((), x, None, by_column=True, plus=steps.plus),),
+        target=out,
+        scale=steps.scale,
+        codes=codes,
     )

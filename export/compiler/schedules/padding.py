@@ -52,9 +52,11 @@ class Padding:
     dtype: str = "float32"
     """Of the padded map, and of a map that is no frame. A frame's bytes are codes as they are."""
     above: int = 0
-    """What is subtracted from a frame's bytes, see ``Dot``."""
+    """What is subtracted from a frame's bytes, and was from a map's codes, see ``Dot``."""
     zero: int = 0
     """What a state's codes lack."""
+    whole: bool = False
+    """The padded map holds codes as whole numbers of float32, of 0 to 255."""
 
     @property
     def tables(self) -> bool:
@@ -84,14 +86,14 @@ class Padding:
     @property
     def needed(self) -> bool:
         """Whether the map could not be read as it is."""
-        return any(self.border) or self.shift > 0 or self.frame
+        return any(self.border) or self.shift > 0 or self.frame or self.whole
 
 
 def schedule(name: str, shape: Padding) -> Kernel:
     """The kernel: parameters x, [state], [scale, offset], padded."""
     if shape.frame and shape.shift:
         raise ValueError(f"{name}: a camera frame has no state's channels")
-    padded = Buffer("padded", shape.size, "output", shape.dtype)
+    padded = Buffer("padded", shape.size, "output", "float32" if shape.whole else shape.dtype)
     return Kernel(
         name=name,
         buffers=(*inputs(shape), padded),
@@ -142,15 +144,18 @@ def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[
         scale, offset = (table.at(0) for table in others) if others else (None, None)
         place = target.at(start)
         plus = -shape.above if shape.frame and not shape.tables else 0
+        plus = shape.above if shape.whole else plus
         return (Copy(x.at(pixel * channels), place, width * channels, scale, offset, plus),)
     column = Var("column of image")
     place_of = start + column * channels
+    plus = shape.above if shape.whole else 0
+    state = others[0].at((pixel + column) * shift)
     parts: tuple[Statement, ...] = (
-        Copy(others[0].at((pixel + column) * shift), target.at(place_of), shift, plus=shape.zero),
+        Copy(state, target.at(place_of), shift, plus=plus, before=shape.zero),
     )
     if channels > shift:
         source = x.at((pixel + column) * (channels - shift + shape.first) + shape.first)
-        parts += (Copy(source, target.at(place_of + shift), channels - shift),)
+        parts += (Copy(source, target.at(place_of + shift), channels - shift, plus=plus),)
     return (Loop(column, Const(0), Const(width), parts),)
 
 

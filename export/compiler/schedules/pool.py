@@ -5,6 +5,8 @@ once; the mean over a whole map is a window of its size. Along a border the divi
 each output pixel brings its own 1 / count, from a map that ``pack`` makes, and every number of the
 window is multiplied by it (so a tile is one pixel by several vectors of channels). Windows that
 hold nothing but padding are refused.
+
+The largest of codes is a code. The mean of codes over a whole map is of their exact sum in int32.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from shiftedge.export.compiler.tir_kernel import (
     pieces,
 )
 
-__all__ = ["pack", "schedule"]
+__all__ = ["mean_of_codes", "pack", "schedule"]
 
 Array = NDArray[np.float32]
 _VECTORS = 8
@@ -41,7 +43,8 @@ _VECTORS = 8
 def schedule(name: str, shape: Window, unit: VectorUnit, *, largest: bool) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [share], out.
 
-    ``share`` is there for a mean with padding; ``pack`` makes it.
+    ``share`` is there for a mean with padding; ``pack`` makes it. Of codes, the mean is
+    :func:`mean_of_codes`.
     """
     top, left, bottom, right = shape.padding
     if max(top, bottom) >= shape.kernel[0] or max(left, right) >= shape.kernel[1]:
@@ -51,10 +54,22 @@ def schedule(name: str, shape: Window, unit: VectorUnit, *, largest: bool) -> tu
         )
     note = f"pool {shape.kernel[0]} x {shape.kernel[1]}"
     if largest:
-        return window.schedule(name, shape, unit, largest=True, fill=LOWEST, note=f"largest {note}")
+        fill = LOWEST if shape.dtype == "float32" else float(-shape.above)
+        return window.schedule(name, shape, unit, largest=True, fill=fill, note=f"largest {note}")
     if any(shape.padding):
         return _mean_with_border(name, shape, unit, f"mean {note}")
     return window.schedule(name, shape, unit, scale=1.0 / shape.taps, note=f"mean {note}")
+
+
+def mean_of_codes(
+    name: str, shape: Window, unit: VectorUnit, zero: int, factor: float
+) -> tuple[Kernel, ...]:
+    """The kernel: parameters x, out; sums of codes less ``zero``, times ``factor``.
+
+    ``zero`` is as codes are stored, and the window the whole map.
+    """
+    note = f"mean of codes, {shape.kernel[0]} x {shape.kernel[1]}"
+    return window.schedule(name, shape, unit, scale=factor, plus=-zero, note=note)
 
 
 def pack(shape: Window, *, largest: bool) -> dict[str, Array]:

@@ -379,7 +379,10 @@ def even(parts: Sequence[Stretch]) -> bool:
 
 
 def _ends(codes: Codes, values: dict[Var, IndexLike]) -> Codes:
-    scale, offset = (_replace(access, values) for access in (codes.scale, codes.offset))
+    scale, offset = (
+        _replace(each, values) if isinstance(each, Access) else each
+        for each in (codes.scale, codes.offset)
+    )
     residual = None if codes.residual is None else _replace(codes.residual, values)
     return replace(codes, scale=scale, offset=offset, residual=residual)
 

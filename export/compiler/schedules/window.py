@@ -3,14 +3,21 @@
 Two kernels: ``padding`` makes the map with its border, unless there is none; then a work unit is
 an output row, in tiles of some pixels by one vector of channels. Channels beyond the last whole
 vector go in vectors of a half, a quarter, ... so nothing outside the map is touched.
+
+Over codes a depthwise convolution takes them as whole numbers of float32, into which ``padding``
+turns them: a filter of k x k sums up to 255 * 127 * k^2, exact in float32 up to 22 x 22, and one
+multiply-add a tap is all there is to gain. The largest of codes is found in vectors of codes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding
+from shiftedge.export.compiler.schedules.codes import Counting, ends
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.tiles import VectorUnit, best_divisor
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
@@ -50,10 +57,28 @@ class Window:
     """Rows above, columns left, rows below, columns right."""
     shift: int = 0
     """Channels that come from the state; 0 for no shift."""
+    dtype: str = "float32"
+    """Of the map, and of the state; codes as they are stored."""
+    above: int = 0
+    """What was subtracted from codes to store them, see ``Dot``."""
+    zero: int = 0
+    """What a state's codes lack."""
 
-    def border(self, fill: float) -> Padding:
-        """The input with its border of ``fill``."""
-        return Padding(self.height, self.width, self.channels, self.padding, self.shift, fill=fill)
+    def border(self, fill: float, *, whole: bool = False) -> Padding:
+        """The input with its border of ``fill``; ``whole``: as numbers, if it has a border."""
+        bordered = any(self.padding) or self.shift > 0
+        return Padding(
+            self.height,
+            self.width,
+            self.channels,
+            self.padding,
+            self.shift,
+            fill=fill,
+            dtype=self.dtype,
+            above=self.above,
+            zero=self.zero,
+            whole=whole and bordered,
+        )
 
     @property
     def taps(self) -> int:
@@ -88,20 +113,31 @@ def schedule(
     scale: float = 1.0,
     fill: float = 0.0,
     activation: Activation = Activation.NONE,
+    counting: Counting | None = None,
+    plus: int = 0,
     note: str,
 ) -> tuple[Kernel, ...]:
-    """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias], [residual], out.
+    """``name_padded`` where needed, then ``name``: padded (or x), [weight, [scale], bias],
+    [residual], out.
 
     ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
-    otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum.
+    otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
+    ``counting`` there is a scale too, and the bias is an offset in steps; ``plus`` is added to
+    each code.
     """
-    border = shape.border(fill)
+    border = shape.border(fill, whole=weighted and counting is not None)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
-    source = Buffer("padded" if border.needed else "x", border.size)
+    if largest:
+        lanes *= 4 // np.dtype(shape.dtype).itemsize
+    dtype = "float32" if border.whole else shape.dtype
+    source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
     weight = Buffer("weight", shape.taps * channels, "weight")
+    factor = Buffer("scale", channels, "weight")
     bias = Buffer("bias", channels, "weight")
-    added = Buffer("residual", shape.out_height * width * channels)
-    out = Buffer("out", shape.out_height * width * channels, "output")
+    added = Buffer("residual", shape.out_height * width * channels, dtype=shape.dtype)
+    made = shape.dtype if largest else "float32"
+    size = shape.out_height * width * channels
+    out = Buffer("out", size, "output", counting.out if counting else made)
     pixels = tile_pixels(shape, unit)
     down, right = Var("down"), Var("right")
     unrolled = shape.taps <= _UNROLLED_TAPS
@@ -119,14 +155,15 @@ def schedule(
             weight=weight.at(tap * channels + channel) if weighted else None,
             by_column=True,
             largest=largest,
+            plus=plus if source.dtype == shape.dtype else 0,
         )
+        more = added.at(at) if residual else None
         start = [bias.at(channel)] if weighted else []
-        if residual:
-            start.append(added.at(at))
         return Tile(
             vectors=grid(rows, length, length),
             columns=length,
-            start=tuple(start),
+            start=() if counting else (*start, *((more,) if more else ())),
+            codes=ends(counting, factor.at(channel), bias.at(channel), more),
             segments=(segment,),
             target=out.at(at),
             activation=activation,
@@ -154,7 +191,7 @@ def schedule(
         name=name,
         buffers=(
             source,
-            *((weight, bias) if weighted else ()),
+            *((weight, *((factor,) if counting else ()), bias) if weighted else ()),
             *((added,) if residual else ()),
             out,
         ),

@@ -1,0 +1,202 @@
+"""Rules for convolutions: pointwise, with a window, over the frame's bytes, depthwise, grouped.
+
+Where a convolution counts in integers, those that treat channels apart take codes as whole numbers
+of float32. That is exact as long as no sum of products can leave 24 bits, which the weights tell;
+one whose sums can is made a convolution of one group, with zeros for weights between groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler import choose
+from shiftedge.export.compiler.calls import Argument, Memory
+from shiftedge.export.compiler.counting import count, count_frame, weights_of
+from shiftedge.export.compiler.fusion import ConvKernel, Linear
+from shiftedge.export.compiler.graph import Conv, Quantised
+from shiftedge.export.compiler.rules_maps import Maps
+from shiftedge.export.compiler.schedules import dense_conv, depthwise, grouped_conv, pointwise
+from shiftedge.export.compiler.schedules.codes import Counting
+from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.tir_kernel import Kernel as Scheduled
+from shiftedge.runtime.errors import CompileError
+
+__all__ = ["Convolutions", "exact_in_float32"]
+
+Array = NDArray[np.float32]
+
+
+class Convolutions(Maps):
+    """Kernels of one convolution."""
+
+    def convolution(self, kernel: ConvKernel) -> None:
+        """One convolution, with what runs in its kernel."""
+        if kernel.conv.groups > 1 and not exact_in_float32(kernel.conv):
+            kernel = replace(kernel, conv=_of_one_group(kernel.conv))
+        conv, unit = kernel.conv, self.target.unit
+        padded = conv.groups == 1 and not conv.pointwise
+        shift, _, arguments = self.shift(kernel.join, conv.inputs[0], any_join=padded)
+        has_residual = kernel.residual is not None
+        if kernel.residual is not None:
+            arguments["residual"] = self.source(kernel.residual)
+        arguments["out"] = self.value(kernel.out)
+        kind = kernel.activation
+        height, width, channels = self.map_of(conv.inputs[0])
+        frame = self.reads_frame(conv)
+        if conv.pointwise and not frame:
+            counting, scale, offset = self.count(kernel)
+            point = pointwise.Pointwise(
+                height * width,
+                channels,
+                int(conv.weight.shape[0]),
+                shift,
+                has_residual,
+                kind,
+                counting,
+            )
+            tiles = choose.pointwise(point, self.target)
+            name = self.name("pointwise")
+            scheduled: tuple[Scheduled, ...] = (pointwise.schedule(name, point, tiles, unit),)
+            weight = weights_of(conv)[:, :, 0, 0]
+            packed = pointwise.pack(
+                weight, offset, tiles, unit, shift=shift, counting=counting, scale=scale
+            )
+        elif conv.groups == 1:
+            dense = replace(
+                self.dense_shape(conv, shift, frame=frame),
+                begin=kernel.join.begin if kernel.join else None,
+                residual=has_residual,
+                activation=kind,
+            )
+            counting, scale, offset = self.count(kernel, dense if frame else None)
+            dense = replace(dense, counting=counting)
+            tiles = choose.dense_conv(dense, self.target)
+            name = self.name("convolution")
+            scheduled = dense_conv.schedule(name, dense, tiles, unit)
+            packed = dense_conv.pack(weights_of(conv), offset, dense, tiles, unit, scale)
+            if frame:
+                arguments["x"] = Argument(Memory.FRAME)
+            if dense.padded.tables:
+                arguments.update(self.normalisation(dense.padded))
+        elif conv.depthwise:
+            window = self.window_of(conv.inputs[0], conv.kernel)
+            window = replace(window, stride=conv.stride, padding=conv.padding, shift=shift)
+            counting, scale, offset = self.count(kernel, whole=True)
+            name = self.name("depthwise")
+            scheduled = depthwise.schedule(name, window, unit, kind, has_residual, counting)
+            packed = depthwise.pack(weights_of(conv), offset, scale)
+        else:
+            name, scheduled, packed = self._grouped(kernel, shift)
+        arguments.update(self.pack(name, packed))
+        family = scheduled[-1].note.split(",")[0]
+        self.call_all(scheduled, arguments, family, kernel.name)
+
+    def count(
+        self, kernel: ConvKernel, frame: DenseConv | None = None, *, whole: bool = False
+    ) -> tuple[Counting | None, Array | None, Array]:
+        """How a convolution counts, its scale, and its offset; or None, None and its bias.
+
+        ``whole``: its kernel takes codes as whole numbers.
+        """
+        conv = kernel.conv
+        if conv.codes is None:
+            return None, None, conv.bias
+        linear = Linear(conv, kernel.activation, kernel.quantised)
+        codes = self.graph.quantised
+        residual = None if kernel.residual is None else codes[kernel.residual]
+        if frame is not None:
+            return self.count_frame(linear, frame, residual=residual)
+        source = codes[conv.inputs[0]]
+        return count(linear, source, self.dot(), residual=residual, whole_source=whole)
+
+    def reads_frame(self, conv: Conv) -> bool:
+        """Whether its kernel reads the camera's bytes: one that counts does even where the frame
+        is a map of numbers too."""
+        frame = conv.inputs[0] == self.graph.frame
+        return frame and (conv.codes is not None or not self.has_frame_map())
+
+    def count_frame(
+        self,
+        linear: Linear,
+        shape: DenseConv,
+        *,
+        residual: Quantised | None = None,
+        whole: bool = False,
+    ) -> tuple[Counting, Array, Array]:
+        """The same for the first convolution; ``whole``: its result is kept as whole numbers."""
+        std = self.spec.std
+        if len(set(std)) > 1:
+            raise CompileError(
+                f"The model's standard deviations differ between colours ({std}), and its first "
+                "convolution counts in integers; quantise the model with `shiftedge quantize`."
+            )
+        return count_frame(
+            linear, shape, self.spec.mean, std[0], self.dot(), residual=residual, whole=whole
+        )
+
+    def _grouped(
+        self, kernel: ConvKernel, shift: int
+    ) -> tuple[str, tuple[Scheduled, ...], dict[str, Array]]:
+        conv, unit = kernel.conv, self.target.unit
+        height, width, channels = self.map_of(conv.inputs[0])
+        counting, scale, offset = self.count(kernel, whole=True)
+        shape = grouped_conv.GroupedConv(
+            height=height,
+            width=width,
+            inputs=channels,
+            outputs=int(conv.weight.shape[0]),
+            groups=conv.groups,
+            kernel=conv.kernel,
+            stride=conv.stride,
+            padding=conv.padding,
+            shift=shift,
+            residual=kernel.residual is not None,
+            activation=kernel.activation,
+            counting=counting,
+        )
+        tiles = grouped_conv.tiles_for(shape, unit)
+        name = self.name("grouped")
+        scheduled = grouped_conv.schedule(name, shape, tiles, unit)
+        packed = grouped_conv.pack(weights_of(conv), offset, shape, tiles, unit, scale)
+        return name, scheduled, packed
+
+    def dense_shape(self, conv: Conv, shift: int, *, frame: bool) -> DenseConv:
+        """Of a convolution with a window."""
+        height, width, channels = self.map_of(conv.inputs[0])
+        return DenseConv(
+            height=height,
+            width=width,
+            inputs=channels,
+            outputs=int(conv.weight.shape[0]),
+            kernel=conv.kernel,
+            stride=conv.stride,
+            padding=conv.padding,
+            shift=shift,
+            frame=frame,
+        )
+
+
+def exact_in_float32(conv: Conv) -> bool:
+    """Whether sums of codes times weights are whole numbers that float32 holds, in any order."""
+    if conv.codes is None:
+        return True
+    magnitudes = np.abs(conv.codes.astype(np.int64)).sum((1, 2, 3))
+    return int(magnitudes.max()) * 255 < 1 << 24
+
+
+def _of_one_group(conv: Conv) -> Conv:
+    """The same convolution of codes with zeros as weights between groups."""
+    if conv.codes is None:
+        raise ValueError(f"{conv.name} does not count in integers")
+    outputs, share, *window = conv.codes.shape
+    codes = np.zeros((outputs, share * conv.groups, *window), np.int8)
+    weight = np.zeros(codes.shape, np.float32)
+    each = outputs // conv.groups
+    for group in range(conv.groups):
+        rows, columns = slice(group * each, group * each + each), slice(group * share, None)
+        codes[rows, columns][:, :share] = conv.codes[rows]
+        weight[rows, columns][:, :share] = conv.weight[rows]
+    return replace(conv, weight=weight, codes=codes, groups=1)
