@@ -24,12 +24,15 @@ demo: $(VENV)/.demo
 	@mkdir -p out
 	@$(BIN)/shiftedge demo --source '$(SOURCE)' --film out/demo.mp4
 
-# Tests that generate code run in a process of their own: torch and TVM each bring an LLVM.
-CODEGEN := tests/export/codegen
+# Tests that generate code run in processes of their own: torch and TVM each bring an LLVM. Those on
+# emulated ARM boards may be among them: make test GENERATING='tests/export/codegen tests/arm'.
+GENERATING ?= tests/export/codegen
+# A process for each core, each with half of the files at first; who is done takes from the others.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: lint
-	$(BIN)/python -m pytest --ignore=$(CODEGEN)
-	$(BIN)/python -m pytest $(CODEGEN)
+	$(PYTEST) --ignore=tests/export/codegen
+	$(PYTEST) $(GENERATING)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
