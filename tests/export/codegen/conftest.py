@@ -109,7 +109,7 @@ def bundles(
         path, model = folder / name, exported(name)
         with locked(folder / f"{name}.lock"):
             if not path.exists():
-                compile_model(model, path, use_cache=False)
+                compile_model(model, path)  # into this run's own cache too
         return path
 
     return get
