@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles what is imported, then: a twentieth of what torch and its company bring.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # A camera number, a video file, a folder of images, synthetic:KIND, pipe:COMMAND or a URL.
 SOURCE ?= synthetic:gestures
