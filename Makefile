@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles what is imported, then: a twentieth of what torch and its company bring.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # A camera number, a video file, a folder of images, synthetic:KIND, pipe:COMMAND or a URL.
 SOURCE ?= synthetic:gestures
@@ -24,12 +25,15 @@ demo: $(VENV)/.demo
 	@mkdir -p out
 	@$(BIN)/shiftedge demo --source '$(SOURCE)' --film out/demo.mp4
 
-# Tests that generate code run in a process of their own: torch and TVM each bring an LLVM.
-CODEGEN := tests/export/codegen
+# Tests that generate code run in processes of their own: torch and TVM each bring an LLVM. Those on
+# emulated ARM boards may be among them: make test GENERATING='tests/export/codegen tests/arm'.
+GENERATING ?= tests/export/codegen
+# A process for each core, each with half of the files at first; who is done takes from the others.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: lint
-	$(BIN)/python -m pytest --ignore=$(CODEGEN)
-	$(BIN)/python -m pytest $(CODEGEN)
+	$(PYTEST) --ignore=tests/export/codegen
+	$(PYTEST) $(GENERATING)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 Frames = list[NDArray[np.uint8]]
+
+# A shell starts what is to run in the background with Ctrl-C ignored, which programs that tests
+# start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def small_spec(**changes: Any) -> ModelSpec:

@@ -8,16 +8,14 @@ On Debian and Ubuntu: apt-get install qemu-user libc6-arm64-cross libc6-armhf-cr
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from arm_kit import GESTURES, NETWORKS, ROOT
+from once import Exporter, locked, run_folder
 
 from shiftedge.runtime.files import cache_folder
 
@@ -61,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or fills the user's caches."""
-    folder = tmp_path_factory.mktemp("caches")
+    folder = run_folder(tmp_path_factory, "caches")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
@@ -74,30 +72,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
     torch writes them in another process, while tests that come first run.
     """
-    folder = tmp_path_factory.mktemp("networks")
-    said, process = folder / "stderr", None
-    if importlib.util.find_spec("torch") is not None:
-        line = [sys.executable, str(CODEGEN / "export_networks.py"), str(folder), *NETWORKS]
-        own = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        with said.open("wb") as file:
-            process = subprocess.Popen(line, stderr=file, env=own)
+    exporter = Exporter(run_folder(tmp_path_factory, "networks"), NETWORKS)
+    able = importlib.util.find_spec("torch") is not None
+    if able:
+        exporter.start()
 
     def get(name: str) -> Path:
         if name == "gestures":
             return GESTURES
-        if process is None:
+        if not able:
             pytest.skip("the export extra (torch) is not installed")
-        path = folder / f"{name}.onnx"
-        while not path.exists():
-            if process.poll() is not None and not path.exists():
-                pytest.fail(f"export_networks.py ended without {name}: {said.read_text()}")
-            time.sleep(0.05)
-        return path
+        return exporter.get(name)
 
     yield get
-    if process is not None:
-        process.kill()
-        process.wait()
+    exporter.close()
 
 
 @pytest.fixture(scope="session")
@@ -105,14 +93,15 @@ def bundles(
     exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Path]:
     """A function that gives the bundle of a network for a target, compiled once."""
-    folder = tmp_path_factory.mktemp("bundles")
+    folder = run_folder(tmp_path_factory, "arm-bundles")
 
     def get(name: str, target: str) -> Path:
         from shiftedge.export.compiler.compile import compile_model
 
-        path = folder / f"{name}-{target}"
-        if not path.exists():
-            compile_model(exported(name), path, target=target, verify=False, use_cache=False)
+        path, model = folder / f"{name}-{target}", exported(name)
+        with locked(folder / f"{path.name}.lock"):
+            if not path.exists():
+                compile_model(model, path, target=target, verify=False, use_cache=False)
         return path
 
     return get

@@ -6,20 +6,20 @@ leaves them out.
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from compile_kit import GESTURES, NETWORKS, environment
+from compile_kit import GESTURES, NETWORKS
+from once import Exporter, locked, run_folder
 
 from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.errors import CompileError
 
 HERE = Path(__file__).parent
+ARM = HERE.parents[1] / "arm"
 REASON = "torch and TVM cannot be in one process: run  pytest tests/export/codegen  by itself"
 
 
@@ -28,7 +28,9 @@ def meets_torch(config: pytest.Config) -> bool:
     if "torch" in sys.modules:
         return True
     paths = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
-    elsewhere = any(not path.resolve().is_relative_to(HERE) for path in paths)
+    elsewhere = any(
+        not any(path.resolve().is_relative_to(folder) for folder in (HERE, ARM)) for path in paths
+    )
     return elsewhere and importlib.util.find_spec("torch") is not None
 
 
@@ -65,7 +67,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or fills the user's caches."""
-    folder = tmp_path_factory.mktemp("caches")
+    folder = run_folder(tmp_path_factory, "caches")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
@@ -78,29 +80,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
     torch writes them in another process, while tests that come first run.
     """
-    folder = tmp_path_factory.mktemp("networks")
-    said, process = folder / "stderr", None
-    if importlib.util.find_spec("torch") is not None:
-        line = [sys.executable, str(HERE / "export_networks.py"), str(folder), *NETWORKS]
-        with said.open("wb") as file:
-            process = subprocess.Popen(line, stderr=file, env=environment())
+    exporter = Exporter(run_folder(tmp_path_factory, "networks"), NETWORKS)
+    able = importlib.util.find_spec("torch") is not None
+    if able:
+        exporter.start()
 
     def get(name: str) -> Path:
         if name == "gestures":
             return GESTURES
-        if process is None:
+        if not able:
             pytest.skip("the export extra (torch) is not installed")
-        path = folder / f"{name}.onnx"
-        while not path.exists():
-            if process.poll() is not None and not path.exists():
-                pytest.fail(f"export_networks.py ended without {name}: {said.read_text()}")
-            time.sleep(0.05)
-        return path
+        return exporter.get(name)
 
     yield get
-    if process is not None:
-        process.kill()
-        process.wait()
+    exporter.close()
 
 
 @pytest.fixture(scope="session")
@@ -108,14 +101,15 @@ def bundles(
     exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A function that gives the bundle of one of NETWORKS for this machine, compiled once."""
-    folder = tmp_path_factory.mktemp("bundles")
+    folder = run_folder(tmp_path_factory, "bundles")
 
     def get(name: str) -> Path:
         from shiftedge.export.compiler.compile import compile_model
 
-        path = folder / name
-        if not path.exists():
-            compile_model(exported(name), path, use_cache=False)
+        path, model = folder / name, exported(name)
+        with locked(folder / f"{name}.lock"):
+            if not path.exists():
+                compile_model(model, path)  # into this run's own cache too
         return path
 
     return get
