@@ -20,14 +20,18 @@ EXAMPLES = """\
 examples:
   shiftedge compile my.onnx                               for this machine, into my-host/
   shiftedge compile my.onnx --target rpi4                 for a Raspberry Pi 4, into my-rpi4/
+  shiftedge compile my.onnx my-int8.onnx                  both precisions in one bundle, my-host/
   shiftedge compile my.onnx --explain                     why each kernel is as it is, and its time
   shiftedge compile --list-targets
   shiftedge run my-host --source 0                        run what was compiled
 
 The bundle is written once the compiled step and ONNX Runtime have been shown to agree on 32 frames
 of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the
-exit status is 1. For a target that this machine cannot run, the same kernels are generated for this
-machine and compared. An unchanged model comes from the cache.
+exit status is 1. Of an int8 file (`shiftedge quantize`) every code is compared, bit for bit, with
+the same integers in numpy. For a target that this machine cannot run, the same kernels are
+generated for this machine and compared. An unchanged model comes from the cache.
+
+A bundle of several precisions is run by the first variant that a processor can run, int8 first.
 """
 
 
@@ -40,7 +44,19 @@ def add_commands(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="from `shiftedge export`")
+    parser.add_argument(
+        "model",
+        nargs="*",
+        metavar="MODEL.onnx",
+        help="from `shiftedge export` or `shiftedge quantize`; of one model in several precisions, "
+        "a file each",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="NAME",
+        help="what the file must be: fp32 or int8 (default: auto, what each file is)",
+    )
     parser.add_argument(
         "--target", default="host", metavar="NAME", help="of --list-targets (default: %(default)s)"
     )
@@ -77,7 +93,7 @@ def _compile(options: argparse.Namespace) -> int:
         own = read_targets(options.targets)
     if options.list_targets:
         return _list_targets(options.json, own)
-    if options.model is None:
+    if not options.model:
         options.usage_error("name the .onnx file to compile, or pass --list-targets")
     from shiftedge.runtime.extras import require
 
@@ -87,12 +103,14 @@ def _compile(options: argparse.Namespace) -> int:
     from shiftedge.export.compiler.targets import find_target
 
     target = find_target(options.target, own)
-    model = Path(options.model)
-    output = Path(options.output or f"{model.stem}-{options.target}")
+    models = [Path(model) for model in options.model]
+    shortest = min((model.stem for model in models), key=len)  # my of my and my-int8
+    output = Path(options.output or f"{shortest}-{options.target}")
     compiled = compile_model(
-        model,
+        models,
         output,
         target=target,
+        precision=options.precision,
         verify=not options.no_verify,
         use_cache=not options.no_cache,
         sign_with=options.sign,
