@@ -202,7 +202,8 @@ class _Lowering:
             if copy.plus:
                 dtype = copy.target.buffer.dtype
                 make = tirx.FloatImm if dtype == "float32" else tirx.IntImm
-                value = value + _splat(make(dtype, copy.plus), length)
+                plus = copy.plus % 256 if dtype == "uint8" else copy.plus  # it wraps around
+                value = value + _splat(make(dtype, plus), length)
             position = self._position(copy.target, env) + first
             return self._store(copy.target.buffer, position, length, value)
 
