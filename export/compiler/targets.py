@@ -111,8 +111,10 @@ class Target:
 
     @property
     def dots(self) -> tuple[str, ...]:
-        """Kinds of ``Dot`` that the processor has an instruction for."""
-        found = {"avx2": "pmaddwd", "avx512_vnni": "vpdpbusd", "asimddp": "sdot"}
+        """Kinds of ``Dot`` that the processor has an instruction for, of the unit's width."""
+        # A stand-in has vectors of another processor: 16 lanes of pmaddwd are AVX-512's.
+        wide = "avx512bw" if self.unit.lanes > 8 else "avx2"
+        found = {wide: "pmaddwd", "avx512_vnni": "vpdpbusd", "asimddp": "sdot"}
         return tuple(kind for feature, kind in found.items() if feature in self.features)
 
     def llvm(self) -> dict[str, object]:
