@@ -174,7 +174,7 @@ class Bench:
         except WorkerError as error:
             if error.status != "unavailable":
                 raise ShiftedgeError(f"The model cannot be benchmarked: {error}") from error
-            self.spec = _spec_by_onnx(self.onnx)
+            self.spec = spec_by_onnx(self.onnx)
             self.notes.append(
                 "Not checked against a reference: that takes onnxruntime, which is not installed."
             )
@@ -405,7 +405,7 @@ class Bench:
                 )
 
 
-def _spec_by_onnx(path: Path) -> ModelSpec | None:
+def spec_by_onnx(path: Path) -> ModelSpec | None:
     """From the file's metadata, without any engine; None where the onnx package is not there."""
     with contextlib.suppress(ImportError):
         import onnx

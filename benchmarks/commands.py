@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
-from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, INT8_ENGINES, REFERENCE
 from shiftedge.benchmarks.engines.installed import by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError
@@ -307,6 +307,7 @@ def _candidates(
     from shiftedge.benchmarks.entry import Candidate
 
     found = []
+    int8 = onnx is not None and _is_int8(onnx)
     for engine in engines:
         path, reason = onnx, None
         if engine == "native":
@@ -317,10 +318,24 @@ def _candidates(
             path = onnx or bundle
         elif onnx is None:
             reason = "It runs .onnx files: name that, and the bundle with --bundle."
+        elif int8 and engine not in INT8_ENGINES:
+            path = None
+            reason = "It is measured with float32 models only: name the file before quantising."
         peer = engine != "native" and engine not in HARNESS
         factory = {**ENGINES, **HARNESS}[engine]
         found.append(Candidate(engine, factory, path, reason, peer))
     return found, bundle
+
+
+def _is_int8(onnx: Path) -> bool:
+    """By the file's metadata; False of what is no such file, which its reader will say."""
+    from shiftedge.benchmarks.bench import spec_by_onnx
+
+    try:
+        spec = spec_by_onnx(onnx)
+    except Exception:  # noqa: BLE001 - a damaged protobuf raises what it likes
+        return False
+    return spec is not None and spec.precision == "int8"
 
 
 def _compile(onnx: Path) -> tuple[Path | None, str | None]:

@@ -130,7 +130,11 @@ def _lead(report: Mapping[str, Any]) -> str:
 def _verdicts(report: Mapping[str, Any]) -> str:
     found = mappings(report.get("verdicts"))
     lines = [
-        (f"Threads {one.get('threads')}, {one.get('workload')}: " if len(found) > 1 else "")
+        (
+            f"{text(one.get('precision'))}, threads {one.get('threads')}, {one.get('workload')}: "
+            if len(found) > 1
+            else ""
+        )
         + text(one.get("sentence"))
         for one in found
         if one.get("sentence")

@@ -112,7 +112,10 @@ def _kernels(
     known: Sequence[Any] = ()
     if bundle is not None and bundle.is_dir():
         try:
-            known = Bundle.open(bundle).manifest.kernels
+            opened = Bundle.open(bundle)
+            builds = opened.manifest.builds
+            wanted = None if bench.spec is None else bench.spec.precision
+            known = builds[opened.variant(precision=wanted).precision].kernels
         except ShiftedgeError as error:
             bench.notes.append(f"The bundle's kernels are not known: {error}")
     return {
@@ -164,7 +167,9 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
     step_ms = percentiles_ms(times) if times else None
     frames_each = ready.get("frames_each", 1)
     limit_ms = None
-    if bench.roofline is not None and entry.workload == "step":
+    # The peak is that of float32 multiply-adds: steps of fewer bits may be quicker than it.
+    full = ready.get("precision") == "fp32"
+    if bench.roofline is not None and entry.workload == "step" and full:
         limit_ms = bench.roofline.step_ms(entry.threads, bench.flops)
     return {
         "engine": entry.candidate.engine,

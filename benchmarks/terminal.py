@@ -110,7 +110,7 @@ def _named(verdicts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """With what was measured before the sentence, where there is more than one."""
     named = []
     for verdict in verdicts:
-        words = f"threads {verdict['threads']}, {verdict['workload']}: "
+        words = f"{verdict['precision']}, threads {verdict['threads']}, {verdict['workload']}: "
         sentence = (words if len(verdicts) > 1 else "") + verdict["sentence"]
         named.append({**verdict, "sentence": sentence})
     return named

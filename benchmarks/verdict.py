@@ -64,12 +64,22 @@ def ratio_dict(ratio: Ratio) -> dict[str, Any]:
 
 
 def verdicts(entries: Sequence[Entry], starts: Sequence[int]) -> list[dict[str, Any]]:
-    """For each workload and thread count with two engines or more: the quicker of the two quickest
-    from the uint8 frame on, or None and a sentence where the interval of their ratio spans 1."""
+    """For each workload, thread count and precision with two engines or more: the quicker of the two
+    quickest from the uint8 frame on, or None and a sentence where the interval of their ratio spans
+    1. Two precisions are never held against each other, since fewer bits are another computation.
+    """
     found: list[dict[str, Any]] = []
-    groups = {(entry.threads, entry.workload): entry for entry in entries}
-    for (threads, workload), one in groups.items():
-        timed = [entry for entry in rivals(one, entries) if entry.ready["checked"]]
+    groups = {
+        (entry.threads, entry.workload, entry.ready["precision"]): entry
+        for entry in entries
+        if entry.status == "ok"
+    }
+    for (threads, workload, precision), one in groups.items():
+        timed = [
+            entry
+            for entry in rivals(one, entries)
+            if entry.ready["checked"] and entry.ready["precision"] == precision
+        ]
         if len(timed) < 2:
             continue
         first, second = sorted(timed, key=lambda entry: _p50(entry, frame_rounds))[:2]
@@ -84,6 +94,7 @@ def verdicts(entries: Sequence[Entry], starts: Sequence[int]) -> list[dict[str, 
             {
                 "threads": threads,
                 "workload": workload,
+                "precision": precision,
                 "winner": None if ratio.spans_one else names[0],
                 "engines": list(names),
                 **ratio_dict(ratio),

@@ -32,6 +32,7 @@ from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.manifest import (
     MANIFEST_NAME,
     MANIFEST_SCHEMA,
+    Build,
     FileEntry,
     Manifest,
     SelfTest,
@@ -42,6 +43,7 @@ from shiftedge.runtime.signing import SIGNATURE_BYTES, SIGNATURE_NAME, check_sig
 __all__ = [
     "MANIFEST_NAME",
     "MANIFEST_SCHEMA",
+    "Build",
     "Bundle",
     "FileEntry",
     "Manifest",
@@ -136,19 +138,32 @@ class Bundle:
             )
         return real
 
-    def variant(self, machine: str | None = None, features: Iterable[str] | None = None) -> Variant:
+    def variant(
+        self,
+        machine: str | None = None,
+        features: Iterable[str] | None = None,
+        *,
+        precision: str | None = None,
+    ) -> Variant:
         """The first variant, in the manifest's order, that a CPU can run.
 
         Args:
             machine: the CPU's architecture; None is :func:`machine_name`.
             features: what the CPU can do; None is :func:`cpu_features`.
+            precision: only variants of this one; None takes any.
 
         Raises:
             BundleError: there is none; the message says what is missing.
         """
         machine = machine_name() if machine is None else machine
         present = cpu_features() if features is None else frozenset(features)
-        variants = self.manifest.variants
+        builds = self.manifest.builds
+        if precision is not None and precision not in builds:
+            raise BundleError(
+                f"{self.folder} is compiled in {' and '.join(builds)}, and {precision} is asked "
+                "for: compile a model of that precision, or leave the precision out."
+            )
+        variants = [v for v in self.manifest.variants if precision in (None, v.precision)]
         for variant in variants:
             if variant.architecture == machine and present.issuperset(variant.features):
                 return variant

@@ -80,6 +80,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive, help="threads for one step")
     parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="fp32 or int8, of a bundle that holds both (default: the first that this CPU can run)",
+    )
+    parser.add_argument(
         "--trusted-key",
         action="append",
         metavar="FILE",
@@ -114,6 +119,7 @@ def load_chosen(options: argparse.Namespace) -> Model:
         threads=options.threads,
         providers=options.provider,
         trusted_keys=options.trusted_key,
+        precision=options.precision,
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from shiftedge.runtime.bundle import Bundle, SelfTest
+from shiftedge.runtime.bundle import Build, Bundle, SelfTest
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.spec import ModelSpec
 
@@ -62,29 +62,43 @@ def _spec_lines(spec: ModelSpec) -> Iterator[str]:
 def _bundle_lines(bundle: Bundle) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"target           {manifest.target}"
+    yield f"precisions       {', '.join(manifest.builds)}"
     try:
-        chosen = bundle.variant().name
-        yield f"on this machine  runs {chosen}"
+        chosen = bundle.variant()
+        yield f"on this machine  runs {chosen.name} in {chosen.precision}"
     except BundleError:
         yield "on this machine  cannot run"
     yield f"variants         {len(manifest.variants)}, in order of preference"
     for variant in manifest.variants:
         size = manifest.files[variant.library].bytes
-        yield f"  {variant.name}  {variant.architecture}, {variant.library}, {size:,} bytes"
+        yield (
+            f"  {variant.name}  {variant.precision}, {variant.architecture}, {variant.library}, "
+            f"{size:,} bytes"
+        )
         yield f"    needs {' '.join(variant.features) or 'nothing special'}"
-    yield "memory"
-    yield from _values(
-        {key.removesuffix("_bytes"): f"{value:,} bytes" for key, value in manifest.memory.items()}
-    )
-    yield "numerics         the compiled step against the ONNX file"
-    yield from _values(_summary(manifest.numerics))
-    test = manifest.selftest
-    yield f"self-test        {_self_test(test) if test else 'none recorded'}"
     yield "tools"
     yield from _values(manifest.tools)
-    yield f"source           SHA-256 {manifest.source_sha256}"
-    yield f"kernels          {len(manifest.kernels)}"
-    yield from _table(manifest.kernels)
+    for precision, build in manifest.builds.items():
+        yield from _build_lines(build, f" of {precision}" if manifest.others else "")
+
+
+def _build_lines(build: Build, of: str) -> Iterator[str]:
+    """Of a bundle of several precisions ``of`` says which one."""
+    yield f"memory{of}"
+    yield from _values(
+        {key.removesuffix("_bytes"): f"{value:,} bytes" for key, value in build.memory.items()}
+    )
+    yield f"{'numerics' + of:<16} the compiled step against {_reference(build)}"
+    yield from _values(_summary(build.numerics))
+    test = build.selftest
+    yield f"{'self-test' + of:<16} {_self_test(test) if test else 'none recorded'}"
+    yield f"{'source' + of:<16} SHA-256 {build.source_sha256}"
+    yield f"{'kernels' + of:<16} {len(build.kernels)}"
+    yield from _table(build.kernels)
+
+
+def _reference(build: Build) -> str:
+    return "the ONNX file" if build.spec.precision == "fp32" else "the ONNX file's integers"
 
 
 def _self_test(test: SelfTest) -> str:

@@ -11,8 +11,8 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from shiftedge.runtime.errors import BundleError
@@ -22,6 +22,7 @@ __all__ = [
     "MANIFEST_NAME",
     "MANIFEST_SCHEMA",
     "MEMORY_KEYS",
+    "Build",
     "FileEntry",
     "Manifest",
     "SelfTest",
@@ -31,8 +32,10 @@ __all__ = [
 MANIFEST_NAME = "manifest.json"
 """File name of the manifest in a bundle."""
 
-MANIFEST_SCHEMA = 1
-"""Version of the JSON form. Raised when the meaning of an existing key changes."""
+MANIFEST_SCHEMA = 2
+"""Newest version of the JSON form that is read here. Raised when the meaning of an existing key
+changes. A manifest says the lowest number that it needs: 1, or 2 where there are builds of several
+precisions, since then ``spec``, ``selftest`` and others are of some of the variants alone."""
 
 MEMORY_KEYS = ("weights_bytes", "state_bytes", "workspace_bytes", "scratch_bytes")
 """What a loaded model takes: the weights once, the states for each stream (without the block's
@@ -76,6 +79,8 @@ class Variant:
     """As ``platform.machine()`` says there: "x86_64", "aarch64", "armv7l"."""
     features: tuple[str, ...]
     """What the CPU must have, as in the line flags or Features of /proc/cpuinfo."""
+    precision: str = "fp32"
+    """Of the build that it belongs to, one of ``spec.PRECISIONS``."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a board is to compute: the logits of ONNX Runtime for a clip that it makes itself."""
+    """What a board is to compute: logits of the model's reference for a clip that it makes
+    itself. The reference is ONNX Runtime for float32, and our integers in numpy for int8."""
 
     clip: str
     """Name of the clip's formula, :data:`shiftedge.runtime.selftest.CLIP`."""
@@ -100,8 +106,38 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
+class Build:
+    """What compiling made of one file, so of one precision; the fields are those of
+    :class:`Manifest`."""
+
+    spec: ModelSpec
+    numerics: Mapping[str, Any]
+    memory: Mapping[str, int]
+    source_sha256: str
+    kernels: tuple[Mapping[str, Any], ...]
+    selftest: SelfTest | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        document: dict[str, Any] = {
+            "spec": json.loads(self.spec.to_json()),
+            "numerics": dict(self.numerics),
+            "memory": dict(self.memory),
+            "source_sha256": self.source_sha256,
+            "kernels": [dict(row) for row in self.kernels],
+        }
+        if self.selftest is not None:
+            logits = [list(row) for row in self.selftest.logits]
+            document["selftest"] = {**asdict(self.selftest), "logits": logits}
+        return document
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that ``manifest.json`` says. Creating one checks it.
+
+    ``spec``, ``numerics``, ``memory``, ``source_sha256``, ``kernels`` and ``selftest`` are those of
+    the first variant's precision; :attr:`builds` has them for every precision.
 
     Raises:
         BundleError: a field has the wrong type or is out of range.
@@ -126,29 +162,38 @@ class Manifest:
     """One row for each kernel of the step, in order, for people."""
     selftest: SelfTest | None = None
     """None where the model was not verified, or by an older version."""
+    others: Mapping[str, Build] = field(default_factory=dict)
+    """By precision: the bundle's builds beside the first one."""
 
     def __post_init__(self) -> None:
         _check(self)
 
+    @property
+    def builds(self) -> dict[str, Build]:
+        """Every build by its precision, that of the first variant first."""
+        first = Build(**{key: getattr(self, key) for key in Build.__dataclass_fields__})
+        return {self.spec.precision: first, **self.others}
+
+    @property
+    def schema(self) -> int:
+        """Lowest version of the JSON form that can tell this manifest."""
+        return 2 if self.others else 1
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
+        first, *others = self.builds.items()
         document = {
-            "schema": MANIFEST_SCHEMA,
-            "spec": json.loads(self.spec.to_json()),
+            **first[1].to_dict(),
+            "schema": self.schema,
             "target": self.target,
             "variants": [
                 {**asdict(variant), "features": list(variant.features)} for variant in self.variants
             ],
             "files": {path: asdict(entry) for path, entry in self.files.items()},
-            "numerics": dict(self.numerics),
-            "memory": dict(self.memory),
             "tools": dict(self.tools),
-            "source_sha256": self.source_sha256,
-            "kernels": [dict(row) for row in self.kernels],
         }
-        if self.selftest is not None:
-            logits = [list(row) for row in self.selftest.logits]
-            document["selftest"] = {**asdict(self.selftest), "logits": logits}
+        if others:
+            document["others"] = {precision: build.to_dict() for precision, build in others}
         return document
 
     def to_json(self) -> str:
@@ -193,26 +238,23 @@ class Manifest:
                 "this version."
             )
         _check_plain(document)
-        fields = [key for key in cls.__dataclass_fields__ if key != "selftest"]
-        absent = [key for key in fields if key not in document]
-        if absent:
-            raise BundleError(
-                f"The bundle's manifest has no {', '.join(absent)}; expected {', '.join(fields)}: "
-                f"{COMPILE_AGAIN}."
-            )
+        _need_keys(document, [key for key in cls.__dataclass_fields__ if key not in _OPTIONAL])
         files = _need(document, "files", dict, "an object of files")
+        # Schema 1 has no such key, so there it is one of the unknown, which are ignored.
+        others = {}
+        if schema > 1 and "others" in document:
+            others = _need(document, "others", dict, "an object of builds by precision")
         return cls(
-            spec=ModelSpec.from_dict(document["spec"]),
             target=document["target"],
             variants=tuple(map(_variant, _need(document, "variants", list, "a list"))),
             files={path: _file(path, entry) for path, entry in files.items()},
-            numerics=document["numerics"],
-            memory=document["memory"],
             tools=document["tools"],
-            source_sha256=document["source_sha256"],
-            kernels=tuple(_need(document, "kernels", list, "a list")),
-            selftest=_self_test(document["selftest"]) if "selftest" in document else None,
+            others={precision: _build(entry) for precision, entry in others.items()},
+            **vars(_build(document)),
         )
+
+
+_OPTIONAL = ("selftest", "others")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -243,6 +285,29 @@ def _need(document: Mapping[str, Any], key: str, kind: type, expected: str) -> A
     return value
 
 
+def _need_keys(document: Mapping[str, Any], keys: Sequence[str]) -> None:
+    absent = [key for key in keys if key not in document]
+    if absent:
+        raise BundleError(
+            f"The bundle's manifest has no {', '.join(absent)}; expected {', '.join(keys)}: "
+            f"{COMPILE_AGAIN}."
+        )
+
+
+def _build(entry: object) -> Build:
+    if not isinstance(entry, Mapping):
+        _refuse("a build of others", entry, "an object")
+    _need_keys(entry, [key for key in Build.__dataclass_fields__ if key not in _OPTIONAL])
+    return Build(
+        spec=ModelSpec.from_dict(entry["spec"]),
+        numerics=entry["numerics"],
+        memory=entry["memory"],
+        source_sha256=entry["source_sha256"],
+        kernels=tuple(_need(entry, "kernels", list, "a list")),
+        selftest=_self_test(entry["selftest"]) if "selftest" in entry else None,
+    )
+
+
 def _variant(entry: object) -> Variant:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("features"), list):
         _refuse("a variant", entry, "name, library, architecture and a list of features")
@@ -251,6 +316,7 @@ def _variant(entry: object) -> Variant:
         library=entry.get("library", ""),
         architecture=entry.get("architecture", ""),
         features=tuple(entry["features"]),
+        precision=entry.get("precision", "fp32"),
     )
 
 
@@ -295,6 +361,11 @@ def _is_path(value: object) -> bool:
     return all(_matches(PATH_PART, part) and part not in (".", "..") for part in parts)
 
 
+Need = Callable[[bool, str, object, str], None]
+"""Refuses where its first argument is false: what, which value, what was expected."""
+_A_WORD = "a short name of letters, digits, '_', '.', '+' and '-'"
+
+
 def _check(manifest: Manifest) -> None:
     """Raise BundleError for the first field that is out of range; say which, and what it may be."""
 
@@ -302,24 +373,35 @@ def _check(manifest: Manifest) -> None:
         if not holds:
             _refuse(what, value, expected)
 
-    def need_mapping(what: str, holds: Callable[[Any], bool], expected: str) -> None:
-        value = getattr(manifest, what)
-        good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-        need(good and all(holds(each) for each in value.values()), what, value, expected)
-
-    word = "a short name of letters, digits, '_', '.', '+' and '-'"
-    need(isinstance(manifest.spec, ModelSpec), "spec", manifest.spec, "a ModelSpec")
-    need(_matches(WORD, manifest.target), "target", manifest.target, word)
-    need_mapping("files", lambda entry: isinstance(entry, FileEntry), "an object of files")
+    spec = manifest.spec
+    need(isinstance(spec, ModelSpec), "spec", spec, "a ModelSpec")
+    need(_matches(WORD, manifest.target), "target", manifest.target, _A_WORD)
+    _need_mapping(
+        need, "files", manifest.files, lambda entry: isinstance(entry, FileEntry), "files"
+    )
     for path, entry in manifest.files.items():
         expected = "a path inside the bundle, of plain names and forward slashes"
         need(_is_path(path) and path != MANIFEST_NAME, "a file", path, expected)
         need(_matches(SHA256, entry.sha256), f"sha256 of {path}", entry.sha256, "64 hex digits")
         need(_is_bytes(entry.bytes), f"bytes of {path}", entry.bytes, "a size up to 2 GiB")
+    _need_mapping(need, "tools", manifest.tools, lambda value: isinstance(value, str), "versions")
+    _need_mapping(need, "others", manifest.others, lambda value: isinstance(value, Build), "builds")
+    for precision, build in manifest.builds.items():
+        of = "" if build.spec is spec else f" of {precision}"
+        _check_build(build, of, need)
+        need(build.spec.precision == precision, f"spec{of}", build.spec.precision, precision)
+        need(of == "" or precision != spec.precision, "others", precision, "each precision once")
+        keys = ", ".join(build.spec.differs_from(spec))
+        need(not keys, f"a spec{of} that differs in", keys, "one network in several precisions")
+    _check_variants(manifest, need)
+    _check_plain(manifest.to_dict())
+
+
+def _check_variants(manifest: Manifest, need: Need) -> None:
     names = [variant.name for variant in manifest.variants]
     need(len(names) > 0, "variants", names, "at least one")
     for variant in manifest.variants:
-        need(_matches(WORD, variant.name), "a variant's name", variant.name, word)
+        need(_matches(WORD, variant.name), "a variant's name", variant.name, _A_WORD)
         what = f"variant {variant.name}"
         for key in ("library", "architecture"):
             value = getattr(variant, key)
@@ -330,37 +412,51 @@ def _check(manifest: Manifest) -> None:
             variant.library,
             "the path of one of its files",
         )
-        need(
-            _matches(WORD, variant.architecture),
-            f"architecture of {what}",
-            variant.architecture,
-            word,
-        )
+        known = _matches(WORD, variant.architecture)
+        need(known, f"architecture of {what}", variant.architecture, _A_WORD)
         good = all(_matches(WORD, feature) for feature in variant.features)
         need(good, f"features of {what}", variant.features, "names as in /proc/cpuinfo")
+        precision = variant.precision
+        known = isinstance(precision, str) and precision in manifest.builds
+        need(known, f"precision of {what}", precision, " or ".join(manifest.builds))
     need(len(set(names)) == len(names), "variants", names, "each name once")
-    need_mapping("numerics", lambda value: True, "an object")
-    need_mapping("memory", _is_bytes, "sizes in bytes, up to 2 GiB")
-    absent = [key for key in MEMORY_KEYS if key not in manifest.memory]
-    need(not absent, "memory", dict(manifest.memory), f"{', '.join(MEMORY_KEYS)} in it")
-    need_mapping("tools", lambda value: isinstance(value, str), "an object of versions")
-    source = manifest.source_sha256
-    need(_matches(SHA256, source), "source_sha256", source, "64 hex digits")
-    for row in manifest.kernels:
-        need(isinstance(row, Mapping), "a kernel", row, "an object")
-    test = manifest.selftest
+    order = list(dict.fromkeys(variant.precision for variant in manifest.variants))
+    need(order[0] == manifest.spec.precision, "a first variant of", order[0], "the first build's")
+    need(len(order) == len(manifest.builds), "variants of", order, "one for each build")
+
+
+def _need_mapping(
+    need: Need, what: str, value: object, holds: Callable[[Any], bool], entries: str
+) -> None:
+    good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    good = good and isinstance(value, Mapping) and all(holds(each) for each in value.values())
+    need(good, what, value, f"an object of {entries}")
+
+
+def _check_build(build: Build, of: str, need: Need) -> None:
+    """``of`` says which, behind a field's name."""
+    need(isinstance(build.spec, ModelSpec), f"spec{of}", build.spec, "a ModelSpec")
+    _need_mapping(need, f"numerics{of}", build.numerics, lambda value: True, "values")
+    sizes = "sizes in bytes, up to 2 GiB"
+    _need_mapping(need, f"memory{of}", build.memory, _is_bytes, sizes)
+    absent = [key for key in MEMORY_KEYS if key not in build.memory]
+    need(not absent, f"memory{of}", dict(build.memory), f"{', '.join(MEMORY_KEYS)} in it")
+    source = build.source_sha256
+    need(_matches(SHA256, source), f"source_sha256{of}", source, "64 hex digits")
+    for row in build.kernels:
+        need(isinstance(row, Mapping), f"a kernel{of}", row, "an object")
+    test = build.selftest
     if test is not None:
-        need(_matches(WORD, test.clip), "clip of selftest", test.clip, word)
+        need(_matches(WORD, test.clip), f"clip of selftest{of}", test.clip, _A_WORD)
         good = _is_number(test.tolerance, 1) and test.tolerance > 0
-        need(good, "tolerance of selftest", test.tolerance, "a number from 0 to 1")
+        need(good, f"tolerance of selftest{of}", test.tolerance, "a number from 0 to 1")
         count = len(test.logits)
         good = 1 <= count <= SELF_TEST_FRAMES_MOST
-        need(good, "frames of selftest", count, f"from 1 to {SELF_TEST_FRAMES_MOST}")
+        need(good, f"frames of selftest{of}", count, f"from 1 to {SELF_TEST_FRAMES_MOST}")
         for numbers in test.logits:
-            good = len(numbers) == manifest.spec.classes
+            good = len(numbers) == build.spec.classes
             good = good and all(_is_number(value, FLOAT_MOST) for value in numbers)
-            need(good, "logits of selftest", numbers, "a finite number for each label")
-    _check_plain(manifest.to_dict())
+            need(good, f"logits of selftest{of}", numbers, "a finite number for each label")
 
 
 def _check_plain(document: object) -> None:

@@ -51,6 +51,7 @@ def load(
     threads: int | None = None,
     providers: Sequence[Provider] | None = None,
     trusted_keys: Sequence[str | Path] | None = None,
+    precision: str | None = None,
 ) -> Model:
     """Load a model and check it against its spec.
 
@@ -64,10 +65,13 @@ def load(
             ``["cuda", "cpu"]``; None is the CPU.
         trusted_keys: PEM files of public keys; only a bundle whose manifest one of them has signed
             is loaded. None asks for no signature: loading a bundle is running its code.
+        precision: "fp32" or "int8", where a bundle holds both; None takes the first in the bundle's
+            order that this CPU can run, which is the quicker one. A file has one precision, and
+            another is refused.
 
     Raises:
         ModelError: no such file, not a model, not as its spec says, an unknown engine, or one
-            that does not fit the path.
+            that does not fit the path, or a precision that the file has not.
         BundleError: the folder is no bundle, is damaged, or holds nothing that this CPU can run.
         SpecError: the file's spec is absent, malformed or from a newer version.
         MissingExtraError: the engine's package is not installed.
@@ -89,7 +93,7 @@ def load(
                 "name a model file, such as one that `shiftedge export` wrote."
             )
         with importlib.resources.as_file(bundled) as file:
-            return _load_onnx(file, threads, providers)
+            return _load_onnx(file, threads, providers, precision)
     path = Path(path)
     if path.is_dir():
         if engine == "onnxruntime":
@@ -97,7 +101,7 @@ def load(
                 f"The engine onnxruntime runs an .onnx file, and {path} is a folder; leave the "
                 "engine out, or name the .onnx file that it was compiled from."
             )
-        return _load_bundle(path, threads, providers, trusted_keys)
+        return _load_bundle(path, threads, providers, trusted_keys, precision)
     if path.name == MANIFEST_NAME or path.suffix == ".so":
         raise ModelError(
             f"{path} is a file of a bundle; name the bundle's folder, the one with "
@@ -114,13 +118,24 @@ def load(
             if path.exists()
             else f"There is no bundle folder {path}; check the path."
         )
-    return _load_onnx(path, threads, providers)
+    return _load_onnx(path, threads, providers, precision)
 
 
-def _load_onnx(path: Path, threads: int | None, providers: Sequence[Provider] | None) -> Model:
+def _load_onnx(
+    path: Path,
+    threads: int | None,
+    providers: Sequence[Provider] | None,
+    precision: str | None,
+) -> Model:
     from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
-    return Model(OnnxRuntimeEngine(path, threads=threads, providers=providers))
+    model = Model(OnnxRuntimeEngine(path, threads=threads, providers=providers))
+    if precision not in (None, model.spec.precision):
+        raise ModelError(
+            f"{path} computes in {model.spec.precision}, and {precision} is asked for: name a file "
+            "of that precision (`shiftedge quantize` makes int8 ones), or leave the precision out."
+        )
+    return model
 
 
 def _not_compiled(what: str) -> str:
@@ -135,6 +150,7 @@ def _load_bundle(
     threads: int | None,
     providers: Sequence[Provider] | None,
     trusted_keys: Sequence[str | Path] | None,
+    precision: str | None,
 ) -> Model:
     from shiftedge.runtime.bundle import Bundle
     from shiftedge.runtime.engines.native import NativeEngine
@@ -146,10 +162,10 @@ def _load_bundle(
             "file."
         )
     bundle = Bundle.open(path, trusted_keys=trusted_keys)
-    variant = bundle.variant()
+    variant = bundle.variant(precision=precision)
     entry = bundle.manifest.files[variant.library]
     engine = NativeEngine(path / variant.library, threads=threads, sha256=entry.sha256)
-    if engine.spec != bundle.manifest.spec:
+    if engine.spec != bundle.manifest.builds[variant.precision].spec:
         raise BundleError(
             f"{path} has one spec in its manifest and another in {variant.library}, so its files "
             "are not of one model: compile the bundle again."

@@ -144,6 +144,18 @@ class ModelSpec:
         """Bytes of all states together."""
         return sum(state.bytes for state in self.states)
 
+    def differs_from(self, other: ModelSpec) -> tuple[str, ...]:
+        """Keys in which two specs are not of one network in two precisions.
+
+        Precisions may differ in ``precision`` itself, in ``std``, which quantising makes equal for
+        the three colours, and in what a state's elements are; not in their names and shapes.
+        """
+        may = ("precision", "std", "states")
+        keys = [key for key in self.__dataclass_fields__ if key not in may]
+        found = [key for key in keys if getattr(self, key) != getattr(other, key)]
+        mine, others = ([(s.name, s.shape) for s in each.states] for each in (self, other))
+        return (*found, *(("states",) if mine != others else ()))
+
     @property
     def schema(self) -> int:
         """Lowest version of the JSON form that can tell this spec."""

@@ -4,7 +4,7 @@ A worker process imports only the engine that it runs, so a registry entry is te
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "HARNESS", "MODULES", "REFERENCE"]
+__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "REFERENCE"]
 
 ENGINES = {
     "native": "shiftedge.benchmarks.engines.native:NativeContender",
@@ -20,6 +20,10 @@ ENGINES = {
     "tvm": "shiftedge.benchmarks.engines.tvm:TvmContender",
 }
 """Name on the command line -> the :class:`~shiftedge.benchmarks.engines.base.Contender`."""
+
+INT8_ENGINES = ("native", "onnxruntime", "openvino", "openvino-default")
+"""Those that multiply the codes of a quantised file as integers. Others would refuse it, or run its
+roundings in float32, which is neither precision."""
 
 MODULES = {
     "onnxruntime": ("onnxruntime",),

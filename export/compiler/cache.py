@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.resources
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from shiftedge import __version__
@@ -50,9 +51,17 @@ def cache_folder() -> Path:
     return files.cache_folder() / "bundles"
 
 
-def key_of(model: bytes, target: Target, settings: str) -> str:
-    """The key of a bundle; ``settings`` are what else it was asked to be."""
-    digest = hashlib.sha256(model)
+def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
+    """The key of a bundle.
+
+    Args:
+        models: the files that it is made from, in the order of its builds.
+        target: that it is for.
+        settings: what else it was asked to be.
+    """
+    digest = hashlib.sha256()
+    for model in models:
+        digest.update(hashlib.sha256(model).digest())
     digest.update(repr((target, settings, sorted(tool_versions().items()))).encode())
     for package in ("shiftedge.export.compiler", "shiftedge.runtime.native"):
         root = Path(str(importlib.resources.files(package)))

@@ -1,14 +1,17 @@
-"""The compiled step against ONNX Runtime, over a stream: logits, every state, every thread count.
+"""The compiled step against its reference over a stream: logits, every state, every thread count.
 
-The library is loaded through the same engine that users load it with, and given the camera's bytes;
-ONNX Runtime is given the frames that numpy normalised. So the comparison covers the normalisation
-inside the first kernel, the states' places in the block, and the split of the work over threads.
+The library is loaded through the same engine that users load it with, and given the camera's bytes.
+Of a float32 model the reference is ONNX Runtime, given the frames that numpy normalised; so the
+comparison covers the normalisation inside the first kernel, the states' places in the block, and
+the split of the work over threads. Of a quantised model it is ``integer.IntegerReference``, whose
+codes compiled code must have one and all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +28,32 @@ from shiftedge.export.agreement import (
     onnx_outputs,
 )
 from shiftedge.export.compiler.calls import Step
+from shiftedge.export.compiler.graph import Activation, Graph, Quantise
+from shiftedge.export.compiler.integer import IntegerReference
 from shiftedge.export.compiler.program import Layout
 from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.selftest import CLIP, self_test_clip
+from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["HEADER_BYTES", "check", "check_self_test", "native_outputs", "record_self_test"]
+__all__ = [
+    "HEADER_BYTES",
+    "check",
+    "check_codes",
+    "check_self_test",
+    "codes_tolerance",
+    "integer_outputs",
+    "native_outputs",
+]
 
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
+
+FLIPPED = 0.05
+"""Largest accepted difference of codes and logits, relative to the largest, of a model some of
+whose codes are rounded from float32 sums. Those are summed in another order, and one that lies on
+the border between two codes takes the other; the layers behind it hand that on."""
 
 
 def check(
@@ -48,7 +66,7 @@ def check(
     frames: int = FRAMES,
     tolerance: float = TOLERANCE,
 ) -> Report:
-    """Compare a compiled library with the ONNX file it was made from.
+    """Compare a compiled library with the float32 ONNX file it was made from.
 
     Args:
         library: libmodel.so.
@@ -65,6 +83,105 @@ def check(
     """
     images = moving_images(spec, frames)
     expected = list(onnx_outputs(model, spec, normalised(images, spec)))
+    ours = _on_all_threads(library, images, step, places)
+    rows = compare("ONNX Runtime / compiled", expected, ours, tolerance=tolerance)
+    return Report(frames, tolerance, tuple(rows))
+
+
+def check_codes(
+    library: Path,
+    images: NDArray[np.uint8],
+    expected: Sequence[Outputs],
+    step: Step,
+    places: Layout,
+    *,
+    tolerance: float,
+) -> tuple[Report, list[Outputs]]:
+    """Compare a library of a quantised model with what numpy's integers made of the same frames.
+
+    Args:
+        library: libmodel.so.
+        images: uint8 (frames, height, width, 3), BGR, of the model's size.
+        expected: of :func:`integer_outputs`.
+        step: that was compiled.
+        places: where the states lie in the block.
+        tolerance: of codes, relative to the largest; 0 is bit for bit. Numbers have at least
+            ``agreement.TOLERANCE``, since a float32 sum depends on its order.
+
+    Returns:
+        The report, in which a state of codes is compared as codes, and what the library gave.
+
+    Raises:
+        VerificationError: as for :func:`check`.
+    """
+    forms = "integers in numpy / compiled"
+    ours = _on_all_threads(library, images, step, places)
+    codes = {f"next_state_{i}" for i, codes in enumerate(step.quantised) if codes is not None}
+    loose = max(tolerance, TOLERANCE)
+    rows = compare(forms, _only(expected, codes), _only(ours, codes), tolerance=tolerance)
+    rest = set(expected[0]) - codes
+    rows += compare(forms, _only(expected, rest), _only(ours, rest), tolerance=loose)
+    return Report(len(images), loose, tuple(rows)), ours
+
+
+def codes_tolerance(graph: Graph) -> float:
+    """What :func:`check_codes` may accept of codes: 0, unless a sum of float32 is rounded to
+    them, or an activation that no two processors compute alike."""
+    rounded = any(isinstance(operator, Quantise) for operator in graph.operators)
+    inexact = (Activation.SIGMOID, Activation.SWISH)
+    curved = any(getattr(operator, "kind", None) in inexact for operator in graph.operators)
+    return FLIPPED if rounded or curved else 0.0
+
+
+def integer_outputs(graph: Graph, spec: ModelSpec, images: NDArray[np.uint8]) -> Iterator[Outputs]:
+    """Logits and states frame by frame from numpy's integers; of a state of codes, the codes as
+    float32 numbers."""
+    reference = IntegerReference(graph, spec)
+    for image in images:
+        found = reference.step(image)
+        yield named_outputs(found.logits[None], [_map(state) for state in found.states])
+
+
+def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
+    """See to it that a library passes the self-test that is recorded for it.
+
+    Args:
+        library: libmodel.so, for this machine.
+        spec: of the model.
+        test: as the manifest has it.
+
+    Raises:
+        VerificationError: it would fail.
+    """
+    session = NativeEngine(library, threads=1).open_session()
+    images = self_test_clip(spec.height, spec.width, len(test.logits))
+    expected = [{"logits": np.array([row], np.float32)} for row in test.logits]
+    ours = [{"logits": session.step(image)[None]} for image in images]
+    rows = compare("reference / self-test", expected, ours, tolerance=test.tolerance)
+    Report(len(ours), test.tolerance, tuple(rows)).require_passed()
+
+
+def native_outputs(
+    library: Path, images: NDArray[np.uint8], step: Step, places: Layout, *, threads: int
+) -> Iterator[Outputs]:
+    """Logits and states frame by frame from a library; of a state of codes, the codes as float32
+    numbers.
+
+    More threads than cores are really started: it is the split of the work that is tested.
+    """
+    engine = NativeEngine(library, threads=threads, oversubscribe=True)
+    session = engine.open_session()
+    for image in images:
+        logits = session.step(image)
+        block = np.frombuffer(session.save(), np.uint8)[HEADER_BYTES:]
+        states = [_state(block, number, step, places) for number in range(len(step.states))]
+        yield named_outputs(logits[None], states)
+
+
+def _on_all_threads(
+    library: Path, images: NDArray[np.uint8], step: Step, places: Layout
+) -> list[Outputs]:
+    """What one thread gives, and others to the bit."""
     reference = list(native_outputs(library, images, step, places, threads=1))
     for threads in (2, 3):
         other = native_outputs(library, images, step, places, threads=threads)
@@ -75,76 +192,26 @@ def check(
                         f"{name} of the compiled model differs between 1 and {threads} threads at "
                         f"frame {index}: an error in a schedule; please report it."
                     )
-    rows = compare("ONNX Runtime / compiled", expected, reference, tolerance=tolerance)
-    return Report(frames, tolerance, tuple(rows))
+    return reference
 
 
-def record_self_test(model: bytes, spec: ModelSpec, *, tolerance: float = TOLERANCE) -> SelfTest:
-    """What ONNX Runtime makes of the self-test's clip, for the manifest.
-
-    Args:
-        model: the serialised ONNX model.
-        spec: of the model.
-        tolerance: for the board, relative to the largest magnitude of all logits.
-
-    Raises:
-        VerificationError: a logit is not finite.
-    """
-    images = self_test_clip(spec.height, spec.width)
-    rows = []
-    for index, outputs in enumerate(onnx_outputs(model, spec, normalised(images, spec))):
-        logits = outputs["logits"][0]
-        if not np.isfinite(logits).all():
-            raise VerificationError(
-                f"ONNX Runtime: logits hold NaN or infinity at frame {index} of the self-test's "
-                "clip; the weights are damaged or overflow."
-            )
-        # The shortest decimals that are this float32 again.
-        rows.append(tuple(float(str(value)) for value in logits))
-    return SelfTest(CLIP, tolerance, tuple(rows))
+def _only(outputs: Sequence[Outputs], names: set[str]) -> list[Outputs]:
+    return [{name: each[name] for name in each if name in names} for each in outputs]
 
 
-def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
-    """See to it that a library passes the self-test that is recorded for it.
-
-    Args:
-        library: libmodel.so, for this machine.
-        spec: of the model.
-        test: from :func:`record_self_test`.
-
-    Raises:
-        VerificationError: it would fail.
-    """
-    session = NativeEngine(library, threads=1).open_session()
-    images = self_test_clip(spec.height, spec.width, len(test.logits))
-    expected = [{"logits": np.array([row], np.float32)} for row in test.logits]
-    ours = [{"logits": session.step(image)[None]} for image in images]
-    forms = "ONNX Runtime / self-test"
-    rows = compare(forms, expected, ours, tolerance=test.tolerance)
-    Report(len(ours), test.tolerance, tuple(rows)).require_passed()
+def _state(
+    block: NDArray[np.uint8], number: int, step: Step, places: Layout
+) -> NDArray[np.float32]:
+    """A state as the ONNX contract has it, (1, channels, height, width), from the block."""
+    buffer, codes, offset = step.state_buffer(number), step.quantised[number], places.states[number]
+    size = buffer.size * np.dtype(buffer.dtype).itemsize
+    values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])
+    if codes is not None and step.codes is not None:
+        # Whatever the type, it holds the code less the code of 0, cut to its width.
+        values = (values.astype(np.int32) + codes.zero_point) & 255
+    return _map(values)
 
 
-def native_outputs(
-    library: Path, images: NDArray[np.uint8], step: Step, places: Layout, *, threads: int
-) -> Iterator[Outputs]:
-    """Logits and states frame by frame from a library.
-
-    More threads than cores are really started: it is the split of the work that is tested.
-    """
-    engine = NativeEngine(library, threads=threads, oversubscribe=True)
-    session = engine.open_session()
-    for image in images:
-        logits = session.step(image)
-        block = np.frombuffer(session.save(), np.uint8)[HEADER_BYTES:]
-        states = [
-            _state(block, offset, shape)
-            for offset, shape in zip(places.states, step.states, strict=True)
-        ]
-        yield named_outputs(logits[None], states)
-
-
-def _state(block: NDArray[np.uint8], offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A state as the ONNX contract has it, (1, channels, height, width)."""
-    size = 4 * int(np.prod(shape))
-    values = block[offset : offset + size].view(np.float32).reshape(shape)
-    return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
+def _map(values: NDArray[Any]) -> NDArray[np.float32]:
+    """(height, width, channels) to float32 (1, channels, height, width)."""
+    return np.ascontiguousarray(values.astype(np.float32).transpose(2, 0, 1))[None]

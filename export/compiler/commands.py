@@ -20,14 +20,18 @@ EXAMPLES = """\
 examples:
   shiftedge compile my.onnx                               for this machine, into my-host/
   shiftedge compile my.onnx --target rpi4                 for a Raspberry Pi 4, into my-rpi4/
+  shiftedge compile my.onnx my-int8.onnx                  both precisions in one bundle, my-host/
   shiftedge compile my.onnx --explain                     why each kernel is as it is, and its time
   shiftedge compile --list-targets
   shiftedge run my-host --source 0                        run what was compiled
 
 The bundle is written once the compiled step and ONNX Runtime have been shown to agree on 32 frames
 of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the
-exit status is 1. For a target that this machine cannot run, the same kernels are generated for this
-machine and compared. An unchanged model comes from the cache.
+exit status is 1. Of an int8 file (`shiftedge quantize`) every code is compared, bit for bit, with
+the same integers in numpy. For a target that this machine cannot run, the same kernels are
+generated for this machine and compared. An unchanged model comes from the cache.
+
+A bundle of several precisions is run by the first variant that a processor can run, int8 first.
 """
 
 
@@ -40,7 +44,19 @@ def add_commands(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="from `shiftedge export`")
+    parser.add_argument(
+        "model",
+        nargs="*",
+        metavar="MODEL.onnx",
+        help="from `shiftedge export` or `shiftedge quantize`; of one model in several precisions, "
+        "a file each",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="NAME",
+        help="what the file must be: fp32 or int8 (default: auto, what each file is)",
+    )
     parser.add_argument(
         "--target", default="host", metavar="NAME", help="of --list-targets (default: %(default)s)"
     )
@@ -77,7 +93,7 @@ def _compile(options: argparse.Namespace) -> int:
         own = read_targets(options.targets)
     if options.list_targets:
         return _list_targets(options.json, own)
-    if options.model is None:
+    if not options.model:
         options.usage_error("name the .onnx file to compile, or pass --list-targets")
     from shiftedge.runtime.extras import require
 
@@ -87,30 +103,36 @@ def _compile(options: argparse.Namespace) -> int:
     from shiftedge.export.compiler.targets import find_target
 
     target = find_target(options.target, own)
-    model = Path(options.model)
-    output = Path(options.output or f"{model.stem}-{options.target}")
+    models = [Path(model) for model in options.model]
+    shortest = min((model.stem for model in models), key=len)  # my of my and my-int8
+    output = Path(options.output or f"{shortest}-{options.target}")
     compiled = compile_model(
-        model,
+        models,
         output,
         target=target,
+        precision=options.precision,
         verify=not options.no_verify,
         use_cache=not options.no_cache,
         sign_with=options.sign,
     )
-    explained = _explanation(compiled, target) if options.explain else None
+    explained = _explanations(compiled, target) if options.explain else []
     if options.json:
         print(json.dumps(_result(compiled, output, explained)))
         return 0
     if explained:
         from shiftedge.export.compiler.explain import table
+        from shiftedge.export.compiler.targets import variants_of
 
-        print(table(explained["kernels"], target, explained["seconds"], explained["peak_flops"]))
+        for each in explained:
+            variant = variants_of(target, each["precision"])[-1]
+            print(f"{each['precision']}, {each['variant']}")
+            print(table(each["kernels"], variant, each["seconds"], each["peak_flops"]))
     _say(_summary(compiled, output))
     return 0
 
 
 def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
-    from shiftedge.export.compiler.targets import TARGETS, find_target
+    from shiftedge.export.compiler.targets import TARGETS, find_target, precisions_of
     from shiftedge.runtime.errors import CompileError
 
     targets = [*TARGETS.values(), *own.values()]
@@ -123,20 +145,24 @@ def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
         print(json.dumps([_target_row(target) for target in targets]))
         return 0
     print(
-        f"{'name':<17} {'code':<11} {'vectors':>8} {'L1, L2':>14} {'cores':>5} {'GPU':<6} "
-        f"{'glibc':<5}  for"
+        f"{'name':<17} {'code':<11} {'vectors':>8} {'precision':<10} {'L1, L2':>14} {'cores':>5} "
+        f"{'GPU':<6} {'glibc':<5}  for"
     )
     for target in targets:
         caches = f"{target.core.l1_bytes >> 10}, {target.core.l2_bytes >> 10} KiB"
         print(
-            f"{target.name:<17} {target.variant:<11} {32 * target.unit.lanes:>4} bit {caches:>14} "
-            f"{target.cores:>5} {target.gpu or '-':<6} {target.glibc:<5}  {target.description}"
+            f"{target.name:<17} {target.variant:<11} {32 * target.unit.lanes:>4} bit "
+            f"{' '.join(precisions_of(target)):<10} {caches:>14} {target.cores:>5} "
+            f"{target.gpu or '-':<6} {target.glibc:<5}  {target.description}"
         )
     print("--json adds triples, the features that a processor must have, and sources.")
     return 0
 
 
 def _target_row(target: Target) -> dict[str, Any]:
+    from shiftedge.export.compiler.targets import precisions_of, variants_of
+
+    precisions = precisions_of(target)
     return {
         "name": target.name,
         "description": target.description,
@@ -144,6 +170,16 @@ def _target_row(target: Target) -> dict[str, Any]:
         "triple": target.triple,
         "instructions": target.variant,
         "features": list(target.features),
+        "precisions": list(precisions),
+        "variants": [
+            {
+                "name": variant.variant,
+                "precision": precision,
+                "features": list(variant.features),
+            }
+            for precision in precisions
+            for variant in variants_of(target, precision)
+        ],
         "glibc": target.glibc,
         "vector_bits": 32 * target.unit.lanes,
         "l1_bytes": target.core.l1_bytes,
@@ -154,55 +190,81 @@ def _target_row(target: Target) -> dict[str, Any]:
     }
 
 
-def _explanation(compiled: Compiled, target: Target) -> dict[str, Any]:
-    """The manifest's rows, and where the code runs here each kernel's time and the core's peak."""
-    from shiftedge.export.compiler.targets import runs_here
+def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
+    """For each precision the manifest's rows, and where its code runs here each kernel's time and
+    the core's peak."""
+    from shiftedge.export.compiler.targets import runs_here, variants_of
 
-    bundle = compiled.bundle
-    found: dict[str, Any] = {
-        "kernels": [dict(row) for row in bundle.manifest.kernels],
-        "seconds": None,
-        "peak_flops": None,
-    }
-    if runs_here(target):
-        from shiftedge.export.compiler.measure import kernel_seconds, peak_flops
+    bundle, result = compiled.bundle, []
+    for precision, build in bundle.manifest.builds.items():
+        # The rows are those of the last variant of the precision.
+        variant = variants_of(target, precision)[-1]
+        found: dict[str, Any] = {
+            "precision": precision,
+            "variant": variant.variant,
+            "kernels": [dict(row) for row in build.kernels],
+            "seconds": None,
+            "peak_flops": None,
+        }
+        if runs_here(variant):
+            from shiftedge.export.compiler.measure import kernel_seconds, peak_flops
 
-        found["seconds"] = kernel_seconds(bundle.library)
-        found["peak_flops"] = peak_flops(target)
-    return found
+            listed = {each.name: each.library for each in bundle.manifest.variants}
+            found["seconds"] = kernel_seconds(bundle.folder / listed[variant.variant])
+            found["peak_flops"] = peak_flops(variant)
+        result.append(found)
+    return result
 
 
-def _result(compiled: Compiled, output: Path, explained: dict[str, Any] | None) -> dict[str, Any]:
+def _result(compiled: Compiled, output: Path, explained: list[dict[str, Any]]) -> dict[str, Any]:
     manifest = compiled.bundle.manifest
     result: dict[str, Any] = {
         "output": str(output),
         "target": manifest.target,
         "cached": compiled.cached,
         "seconds": round(compiled.seconds, 3),
-        "memory": dict(manifest.memory),
-        "numerics": dict(manifest.numerics),
+        "builds": {
+            precision: {"memory": dict(build.memory), "numerics": dict(build.numerics)}
+            for precision, build in manifest.builds.items()
+        },
     }
+    # Of the first precision, for whoever read them before there were several.
+    result |= {"memory": dict(manifest.memory), "numerics": dict(manifest.numerics)}
     if explained:
-        result["explain"] = explained
+        result["explain"] = explained[0]
+        result["explain_others"] = explained[1:]
     return result
 
 
 def _summary(compiled: Compiled, output: Path) -> str:
+    """A line for each precision."""
     manifest = compiled.bundle.manifest
-    library = manifest.files[manifest.variants[0].library]
-    numerics = manifest.numerics
-    if numerics.get("verified"):
-        worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
-        proof = f"within {worst:.1e} of ONNX Runtime over {numerics['frames']} frames"
-        if numerics["code"] != "the target's":
-            proof += f" ({numerics['code']})"
-    else:
-        proof = "not verified"
     source = "from the cache" if compiled.cached else f"in {compiled.seconds:.1f} s"
-    return (
-        f"{output}: {len(manifest.kernels)} kernels for {manifest.target}, libmodel.so "
-        f"{library.bytes:,} bytes, {proof}, {source}"
-    )
+    lines = []
+    for precision, build in manifest.builds.items():
+        first = next(each for each in manifest.variants if each.precision == precision)
+        lines.append(
+            f"{output}: {precision}, {len(build.kernels)} kernels for {manifest.target}, "
+            f"libmodel.so {manifest.files[first.library].bytes:,} bytes, {_proof(build.numerics)}"
+        )
+    return "\n".join((*lines[:-1], f"{lines[-1]}, {source}"))
+
+
+def _proof(numerics: Mapping[str, Any]) -> str:
+    """What the verification found, in a few words."""
+    if not numerics.get("verified"):
+        return "not verified"
+    over = f"over {numerics['frames']} frames"
+    if "codes" in numerics:
+        far = numerics["onnxruntime"]["relative_error"]
+        proof = (
+            f"codes {numerics['codes']} those of numpy's integers {over}, logits within {far:.1e} "
+            "of ONNX Runtime's"
+        )
+    else:
+        worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
+        proof = f"within {worst:.1e} of ONNX Runtime {over}"
+    return proof if numerics["code"] == "the target's" else f"{proof} ({numerics['code']})"
 
 
 def _say(text: str) -> None:

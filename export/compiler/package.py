@@ -25,12 +25,20 @@ The weights are those of the model that was compiled; their licence is that mode
 """
 
 
+_SEVERAL = """
+The first of them that a processor can run is used. For another, name its folder's `shiftedge-run`,
+or in Python `shiftedge.load("this folder", precision="fp32")`.
+"""
+
+
 def readme(spec: ModelSpec, target: str, variants: Sequence[Variant]) -> str:
     """A page for who finds the folder on a board."""
     libraries = "\n".join(
-        f"- `{variant.library}` for {variant.architecture} with {' '.join(variant.features)}"
+        f"- `{variant.library}`, {variant.precision}, for {variant.architecture} with "
+        f"{' '.join(variant.features)}"
         for variant in variants
     )
+    several = len({variant.precision for variant in variants}) > 1
     return f"""\
 # {spec.name}, compiled by shiftedge for {target}
 
@@ -38,7 +46,7 @@ One step of a streaming model: a frame of {spec.width}x{spec.height} pixels in, 
 logits out, the states in between kept by the caller. Needs glibc 2.27 or newer and nothing else.
 
 {libraries}
-
+{_SEVERAL if several else ""}
 From a shell, without Python: raw frames in, a JSON line for each gesture out:
 
     ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | \\

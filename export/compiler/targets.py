@@ -26,6 +26,7 @@ from pathlib import Path
 from shiftedge.export.compiler.schedules.tiles import (
     AVX2,
     AVX512,
+    AVX512_VNNI,
     NEON,
     NEON32,
     NEON_DOT,
@@ -34,7 +35,7 @@ from shiftedge.export.compiler.schedules.tiles import (
 from shiftedge.runtime.bundle import cpu_features, machine_name
 from shiftedge.runtime.errors import CompileError
 
-__all__ = ["TARGETS", "Core", "Target", "find_target", "runs_here"]
+__all__ = ["TARGETS", "Core", "Target", "find_target", "precisions_of", "runs_here", "variants_of"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class Target:
     others: tuple[Target, ...] = ()
     """More variants of the same bundle, for processors that lack this one's features; the first
     that fits is used."""
+    precision: str = "fp32"
+    """What its kernels multiply in; other than fp32 by :func:`variants_of` alone."""
+    extension: str = ""
+    """A feature beyond those of ``cpu``, which LLVM calls so, as in "avx512vnni"."""
 
     @property
     def variants(self) -> tuple[Target, ...]:
@@ -96,7 +101,8 @@ class Target:
     @property
     def variant(self) -> str:
         """Name of the library's folder in a bundle: the instructions, not the board."""
-        return self.cpu
+        parts = (self.cpu, self.extension, "" if self.precision == "fp32" else self.precision)
+        return "-".join(part for part in parts if part)
 
     @property
     def glibc(self) -> str:
@@ -105,8 +111,10 @@ class Target:
 
     @property
     def dots(self) -> tuple[str, ...]:
-        """Kinds of ``Dot`` that the processor has an instruction for."""
-        found = {"avx2": "pmaddwd", "avx512_vnni": "vpdpbusd", "asimddp": "sdot"}
+        """Kinds of ``Dot`` that the processor has an instruction for, of the unit's width."""
+        # A stand-in has vectors of another processor: 16 lanes of pmaddwd are AVX-512's.
+        wide = "avx512bw" if self.unit.lanes > 8 else "avx2"
+        found = {wide: "pmaddwd", "avx512_vnni": "vpdpbusd", "asimddp": "sdot"}
         return tuple(kind for feature, kind in found.items() if feature in self.features)
 
     def llvm(self) -> dict[str, object]:
@@ -123,6 +131,8 @@ class Target:
         if self.architecture == "armv7l":
             # Without it the object passes floats in whole registers, and does not link.
             found |= {"mfloat-abi": "hard", "mattr": ["+neon", "+vfp4"]}
+        if self.extension:
+            found["mattr"] = [f"+{self.extension}"]
         return found
 
 
@@ -249,9 +259,7 @@ TARGETS: Mapping[str, Target] = {
             _A72,
             _PI4,
         ),
-        _board(
-            "rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON_DOT, _A76, _PI5
-        ),
+        _board("rpi5", "Raspberry Pi 5: Cortex-A76", _ARM64, "cortex-a76", _V82, NEON, _A76, _PI5),
         _board(
             "jetson-nano",
             "Jetson Nano: Cortex-A57",
@@ -291,7 +299,7 @@ TARGETS: Mapping[str, Target] = {
             _ARM64,
             "cortex-a78",
             _V82,
-            NEON_DOT,
+            NEON,
             _A78,
             _ORIN,
             cores=6,
@@ -304,7 +312,7 @@ TARGETS: Mapping[str, Target] = {
                 _ARM64,
                 "cortex-a76",
                 _V82,
-                NEON_DOT,
+                NEON,
                 _A76,
                 f"those of rpi5 and rpi4: {_GUIDE.format('A76')} and of A72",
             ),
@@ -333,6 +341,53 @@ def find_target(name: str, own: Mapping[str, Target] | None = None) -> Target:
     except KeyError:
         known = ", ".join(("host", *every))
         raise CompileError(f"There is no target {name!r}; known are {known}.") from None
+
+
+def variants_of(target: Target, precision: str) -> tuple[Target, ...]:
+    """What a model of a precision is compiled for, best first: a bundle's variants.
+
+    Args:
+        target: from :func:`find_target`.
+        precision: one of ``spec.PRECISIONS``.
+
+    Raises:
+        CompileError: no processor of the target is quicker with it than with float32.
+    """
+    if precision == "fp32":
+        return target.variants
+    found = [each for variant in target.variants for each in _counting(variant)]
+    if target.name == "host":
+        found = [each for each in found if runs_here(each)][:1]
+    if not found:
+        raise CompileError(
+            f"The model is quantised, and for {target.name} ({target.cpu}) there is no {precision} "
+            "code that is quicker than float32: compile the float32 model for it."
+        )
+    return tuple(found)
+
+
+def precisions_of(target: Target) -> tuple[str, ...]:
+    """That a model can be compiled in, the quickest first."""
+    return ("int8", "fp32") if any(map(_counting, target.variants)) else ("fp32",)
+
+
+def _counting(target: Target) -> tuple[Target, ...]:
+    """The variants that count in integers for processors with a target's features, best first."""
+    wanted = replace(target, precision="int8", others=())
+    if target.unit is AVX512:
+        vnni = "avx512_vnni"
+        features = (*(each for each in target.features if each != vnni), vnni)
+        better = replace(wanted, features=features, unit=AVX512_VNNI, extension="avx512vnni")
+        return (better,) if vnni in target.features else (better, wanted)
+    unit = _int8_unit(target)
+    return (replace(wanted, unit=unit),) if unit.dot is not None else ()
+
+
+def _int8_unit(target: Target) -> VectorUnit:
+    """The vector unit as a variant that counts in integers uses it; without ``dot``, not at all."""
+    if target.unit is NEON and "asimddp" in target.features:
+        return NEON_DOT
+    return target.unit
 
 
 def runs_here(target: Target) -> bool:

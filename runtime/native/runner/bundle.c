@@ -16,7 +16,7 @@
 
 /* The manifest's limit in docs/formats.md. */
 #define MANIFEST_BYTES_MOST ((size_t)4 << 20)
-#define MANIFEST_SCHEMA 1
+#define MANIFEST_SCHEMA 2
 #define HEX_BYTES (2 * SHA256_DIGEST_BYTES + 1)
 #define READ_BYTES 32768
 #define AGAIN "copy or compile the bundle again"
@@ -138,7 +138,7 @@ static bool check_schema(const bundle *bundle, failure *failure) {
     if (!json_number(&json, &schema, &whole) || !whole || schema < 1) {
         return damaged(bundle, "its schema is no number from 1", failure);
     }
-    return schema == MANIFEST_SCHEMA ||
+    return schema <= MANIFEST_SCHEMA ||
            fail(failure,
                 "%s/" BUNDLE_MANIFEST " has schema %.0f, and this runner reads up to %d: use the "
                 "runner that was made with the bundle.",

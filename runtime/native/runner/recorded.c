@@ -15,6 +15,7 @@ typedef struct reading {
     json_reader json;
     recorded *recorded;
     int classes;
+    const char *precision; /* whose self-test is wanted */
     char clip[64];
     bool found; /* the manifest has a self-test */
     bool wrong; /* whose values cannot be */
@@ -65,18 +66,64 @@ static void read_selftest(reading *reading) {
     }
 }
 
-static bool parse(reading *reading, const char *path, failure *failure) {
-    json_reader *json = &reading->json;
+/* What the spec that comes says of its precision; keeps the default where it says nothing. */
+static void read_precision(json_reader *json, char precision[SPEC_PRECISION_BYTES]) {
     char key[32];
     (void)json_enter(json, '{');
     while (json_key(json, key, sizeof key)) {
-        if (strcmp(key, "selftest") == 0) {
-            reading->found = true;
-            read_selftest(reading);
+        if (strcmp(key, "precision") == 0) {
+            (void)json_string(json, precision, SPEC_PRECISION_BYTES);
         } else {
             (void)json_skip(json);
         }
     }
+}
+
+static void read_others(reading *reading);
+
+/* A build: the manifest itself, or an entry of its `others`, which has none itself. The self-test is
+ * read if it is of the wanted precision; after that the reader stands behind the build. */
+static void read_build(reading *reading, bool outer) {
+    json_reader *json = &reading->json;
+    json_reader selftest = {0};
+    char key[32], precision[SPEC_PRECISION_BYTES] = SPEC_PRECISION;
+    int count = 0;
+    (void)json_enter(json, '{');
+    while (json_key(json, key, sizeof key)) {
+        if (strcmp(key, "spec") == 0) {
+            read_precision(json, precision);
+        } else if (outer && strcmp(key, "others") == 0) {
+            read_others(reading);
+        } else {
+            if (strcmp(key, "selftest") == 0) {
+                selftest = *json;
+                count++;
+            }
+            (void)json_skip(json);
+        }
+    }
+    if (json->error == NULL && count > 0 && strcmp(precision, reading->precision) == 0) {
+        json_reader behind = *json;
+        reading->wrong |= count > 1 || reading->found;
+        reading->found = true;
+        *json = selftest;
+        read_selftest(reading);
+        behind.error = json->error;
+        *json = behind;
+    }
+}
+
+static void read_others(reading *reading) {
+    char key[32];
+    (void)json_enter(&reading->json, '{');
+    while (json_key(&reading->json, key, sizeof key)) {
+        read_build(reading, false);
+    }
+}
+
+static bool parse(reading *reading, const char *path, failure *failure) {
+    json_reader *json = &reading->json;
+    read_build(reading, true);
     bool good = json_close(json);
     if (good && !reading->found) {
         return fail(failure,
@@ -97,7 +144,7 @@ static bool parse(reading *reading, const char *path, failure *failure) {
                         path);
 }
 
-bool recorded_read(recorded *recorded, const char *folder, int classes, failure *failure) {
+bool recorded_read(recorded *recorded, const char *folder, const spec *spec, failure *failure) {
     bundle bundle;
     char path[PATH_MAX];
     *recorded = (struct recorded){0};
@@ -105,8 +152,10 @@ bool recorded_read(recorded *recorded, const char *folder, int classes, failure 
         return false;
     }
     (void)snprintf(path, sizeof path, "%s/" BUNDLE_MANIFEST, folder);
-    reading reading = {.recorded = recorded, .classes = classes};
-    recorded->logits = calloc(RECORDED_FRAMES_MOST * (size_t)classes, sizeof *recorded->logits);
+    reading reading = {
+        .recorded = recorded, .classes = spec->classes, .precision = spec->precision};
+    recorded->logits =
+        calloc(RECORDED_FRAMES_MOST * (size_t)spec->classes, sizeof *recorded->logits);
     json_open(&reading.json, bundle.manifest, bundle.manifest_bytes);
     bool good = recorded->logits != NULL ? parse(&reading, path, failure)
                                          : fail(failure, "There is no memory left for logits.");

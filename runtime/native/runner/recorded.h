@@ -1,10 +1,12 @@
-/* What the manifest of a bundle says about the self-test: the logits of ONNX Runtime. */
+/* What the manifest of a bundle says about the self-test: the logits of the model's reference, for
+ * each precision that the bundle has. */
 #ifndef RUNNER_RECORDED_H
 #define RUNNER_RECORDED_H
 
 #include <stdbool.h>
 
 #include "failure.h"
+#include "spec.h"
 
 /* Far more than is ever recorded. */
 #define RECORDED_FRAMES_MOST 256
@@ -18,10 +20,10 @@ typedef struct recorded {
 /* Read them.
  *
  * folder: of a bundle.
- * classes: of the model.
+ * spec: of the library that is to be tested: which precision's, and how many classes.
  *
  * On failure there is nothing to close. */
-bool recorded_read(recorded *recorded, const char *folder, int classes, failure *failure);
+bool recorded_read(recorded *recorded, const char *folder, const spec *spec, failure *failure);
 
 void recorded_close(recorded *recorded);
 

@@ -178,8 +178,7 @@ bool selftest_run(const char *model, int threads, int steps, failure *failure) {
                    "since its manifest says what is right.",
                    model);
     } else if (spec_read(&test.spec, json, strlen(json), failure)) {
-        if (recorded_read(&test.recorded, test.library.folder, test.spec.classes,
-                          failure)) {
+        if (recorded_read(&test.recorded, test.library.folder, &test.spec, failure)) {
             passed = run(&test, threads, steps, failure);
             recorded_close(&test.recorded);
         }

@@ -7,7 +7,7 @@
 
 #include "json.h"
 
-#define SCHEMA 1
+#define SCHEMA 2
 
 typedef struct names {
     char **items;
@@ -34,6 +34,7 @@ enum field {
     GAP = 128,
     SILENT = 256,
     DECODER = 512,
+    PRECISION = 1024,
     REQUIRED = SCHEMA_FIELD | NAME | LABELS | HEIGHT | WIDTH | SHORT_SIDE,
 };
 
@@ -172,6 +173,21 @@ static bool decoder(reading *reading) {
     return reading->json.error == NULL;
 }
 
+/* What the model multiplies in; by it the manifest's self-tests are told apart. */
+static bool precision(reading *reading) {
+    spec *spec = reading->spec;
+    if (!json_string(&reading->json, spec->precision, sizeof spec->precision)) {
+        return false;
+    }
+    if (strcmp(spec->precision, "fp32") != 0 && strcmp(spec->precision, "int8") != 0) {
+        (void)fail(reading->failure,
+                   "The model's spec has precision = \"%s\"; expected fp32 or int8.",
+                   spec->precision);
+        return refuse(reading);
+    }
+    return true;
+}
+
 static bool value_of(reading *reading, const char *key) {
     static const struct {
         const char *key;
@@ -182,6 +198,7 @@ static bool value_of(reading *reading, const char *key) {
         {"width", WIDTH},         {"resize_short_side", SHORT_SIDE},
         {"frame_rate_hz", RATE},  {"max_gap_s", GAP},
         {"silent_labels", SILENT}, {"decoder", DECODER},
+        {"precision", PRECISION},
     };
     spec *spec = reading->spec;
     unsigned field = 0;
@@ -214,6 +231,8 @@ static bool value_of(reading *reading, const char *key) {
         return list(reading, &reading->silent);
     case DECODER:
         return decoder(reading);
+    case PRECISION:
+        return precision(reading);
     default:
         return json_skip(&reading->json);
     }
@@ -298,6 +317,7 @@ bool spec_read(spec *spec, const char *text, size_t length, failure *failure) {
     *spec = (struct spec){
         .frame_rate_hz = 12.0,
         .max_gap_s = 1.0,
+        .precision = SPEC_PRECISION,
         .decoder = {0.15, 0.6, 0.3, 0.08, 0.5},
     };
     reading reading = {.spec = spec, .failure = failure};

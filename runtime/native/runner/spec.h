@@ -12,6 +12,9 @@
  * has a bound. */
 #define SPEC_TEXT_BYTES_MOST 512
 #define SPEC_LABELS_MOST 10000
+#define SPEC_PRECISION_BYTES 16 /* with the NUL */
+/* Of a spec that names none. */
+#define SPEC_PRECISION "fp32"
 
 /* Probabilities in 0..1, times in seconds; see decode.h. */
 typedef struct decoder_settings {
@@ -27,6 +30,7 @@ typedef struct spec {
     int short_side;    /* see fit.h */
     double frame_rate_hz, max_gap_s;
     decoder_settings decoder;
+    char precision[SPEC_PRECISION_BYTES]; /* such as "int8" */
 } spec;
 
 /* Read JSON text; on failure there is nothing to close. */

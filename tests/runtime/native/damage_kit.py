@@ -103,7 +103,7 @@ def manifests(draw: st.DrawFn, document: dict[str, Any]) -> bytes:
         elif kind == "machine":
             _put(changed, ("variants", 0, "architecture"), draw(st.sampled_from(MACHINES)))
         elif kind == "schema":
-            _put(changed, ("schema",), draw(st.sampled_from([0, 2, 10**30, "1", 1.0, None])))
+            _put(changed, ("schema",), draw(st.sampled_from([0, 3, 10**30, "1", 1.0, None])))
         elif kind == "more":
             _put(changed, (draw(st.text(max_size=4)),), draw(st.sampled_from(WRONG)))
         else:

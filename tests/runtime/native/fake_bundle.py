@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def write_bundle(
 ) -> Path:
     """A bundle with a copy of ``library`` for each variant (name, architecture, features), and of
     ``runner``, if there is one."""
+    spec = NativeEngine(library, threads=1).spec if spec is None else spec
     listed = []
     for name, architecture, features in variants:
         path = folder / "lib" / name / "libmodel.so"
@@ -46,20 +48,15 @@ def write_bundle(
             program = folder / "bin" / name / "shiftedge-run"
             program.parent.mkdir(parents=True)
             shutil.copy(runner, program)
-        listed.append(Variant(name, f"lib/{name}/libmodel.so", architecture, features))
+        own = f"lib/{name}/libmodel.so"
+        listed.append(Variant(name, own, architecture, features, spec.precision))
     (folder / "LICENSE").write_text("Yours.\n")
     (folder / "README").write_text("A fake model.\n")
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            data = path.read_bytes()
-            entry = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
-            files[path.relative_to(folder).as_posix()] = entry
     fields: dict[str, Any] = {
-        "spec": NativeEngine(library, threads=1).spec if spec is None else spec,
+        "spec": spec,
         "target": "plain",
         "variants": tuple(listed),
-        "files": files,
+        "files": _files(folder),
         "numerics": {
             "frames": 32,
             "passed": True,
@@ -78,3 +75,55 @@ def write_bundle(
     manifest = Manifest(**{**fields, **changes})
     (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
     return folder
+
+
+def write_mixed(
+    folder: Path,
+    libraries: Mapping[str, Path],
+    features: Mapping[str, tuple[str, ...]] | None = None,
+    *,
+    runner: Path | None = None,
+) -> Path:
+    """A bundle of several precisions, in order of preference, for this machine.
+
+    Args:
+        folder: to be made.
+        libraries: of each precision.
+        features: that the processor must have for a precision; none by default.
+        runner: a program for each variant.
+    """
+    own = folder.with_name(f"{folder.name}-parts")
+    manifests = {}
+    for precision, library in libraries.items():
+        needed = (features or {}).get(precision, ())
+        write_bundle(
+            own / precision,
+            library,
+            variants=[(f"any-{precision}", platform.machine(), needed)],
+            runner=runner,
+            selftest=recorded(library),
+        )
+        text = (own / precision / "manifest.json").read_text("utf-8")
+        manifests[precision] = Manifest.from_json(text)
+        shutil.copytree(own / precision, folder, dirs_exist_ok=True)
+    shutil.rmtree(own)
+    (folder / "manifest.json").unlink()
+    first, *others = manifests
+    manifest = replace(
+        manifests[first],
+        variants=tuple(each for manifest in manifests.values() for each in manifest.variants),
+        files=_files(folder),
+        others={name: manifests[name].builds[name] for name in others},
+    )
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def _files(folder: Path) -> dict[str, FileEntry]:
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            entry = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+            files[path.relative_to(folder).as_posix()] = entry
+    return files

@@ -200,12 +200,21 @@ static const shiftedge_kernel kernels[] = {
     {"classify", classify_or_fail, classify_buffers, FAKE_BROKEN == 3 ? 17 : 4, K, 2},
 };
 
+/* -DFAKE_INT8 is a model that says of itself that it multiplies integers. */
+#ifdef FAKE_INT8
+#define FAKE_SCHEMA "2, \"precision\": \"int8\""
+#define FAKE_CODES ", \"dtype\": \"uint8\", \"scale\": 0.5, \"zero_point\": 3"
+#else
+#define FAKE_SCHEMA "1"
+#define FAKE_CODES ""
+#endif
+
 static const char spec[] =
     "{\"name\": \"fake\", \"labels\": [\"No gesture\", \"Left\", \"Right\", \"Stop\"], "
     "\"height\": 24, \"width\": 32, \"resize_short_side\": 24, \"states\": ["
-    "{\"name\": \"first\", \"shape\": [1, 1, 24, 32]}, "
+    "{\"name\": \"first\", \"shape\": [1, 1, 24, 32]" FAKE_CODES "}, "
     "{\"name\": \"trace\", \"shape\": [1, 32]}], "
-    "\"receptive_field\": 100, \"schema\": 1}";
+    "\"receptive_field\": 100, \"schema\": " FAKE_SCHEMA "}";
 
 const shiftedge_program shiftedge_program_table = {
     .abi = FAKE_BROKEN == 4 ? SHIFTEDGE_PROGRAM_ABI + 1 : SHIFTEDGE_PROGRAM_ABI,

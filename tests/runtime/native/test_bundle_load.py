@@ -126,7 +126,7 @@ def test_a_library_that_changes_after_the_check(
     """Between the check of the folder and the load, somebody writes."""
     choose = Bundle.variant
 
-    def change(bundle: Bundle) -> object:
+    def change(bundle: Bundle, **chosen: str | None) -> object:
         with open(folder / "lib" / "plain" / "libmodel.so", "ab") as file:
             file.write(b"x")
         return choose(bundle)

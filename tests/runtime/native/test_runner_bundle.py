@@ -178,7 +178,7 @@ def set_schema(value: object) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_schema(2), "has schema 2, and this runner reads up to 1"),
+        (set_schema(3), "has schema 3, and this runner reads up to 2"),
         (set_schema(0), "no number from 1"),
         (set_schema("1"), "no number from 1"),
         (lambda d: d.pop("schema"), "expected one schema"),

@@ -251,6 +251,7 @@ def python_reads(text: bytes) -> bool:
 
 
 GOOD = json.loads(spec_of().to_json())
+INT8_STATE = {"name": "a", "shape": [1, 2, 3, 4], "dtype": "uint8", "scale": 0.5, "zero_point": 7}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ GOOD = json.loads(spec_of().to_json())
         {"labels": ["a", ""]},
         {"labels": "a"},
         {"silent_labels": ["none of them"]},
-        {"schema": 2},
+        {"schema": 3},
         {"schema": None},
         {"frame_rate_hz": 0},
         {"max_gap_s": 0.01},
@@ -277,6 +278,9 @@ GOOD = json.loads(spec_of().to_json())
         {"decoder": {"enter": 0.9, "later": {"a": 1}}},
         {"decoder": []},
         {"name": ""},
+        {"schema": 2, "precision": "int8", "states": [INT8_STATE]},
+        {"schema": 2, "precision": "int4"},
+        {"schema": 2, "precision": 8},
     ],
 )
 def test_a_spec(probe: Probe, changes: dict[str, object]) -> None:

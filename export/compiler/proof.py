@@ -1,0 +1,225 @@
+"""What is shown of a compiled model before its bundle is written, and what a board is to repeat.
+
+Each precision has a reference of its own. Float32 code is held against ONNX Runtime. Codes are held
+against our integers in numpy, bit for bit; ONNX Runtime rounds a quantised file in more places than
+we do, so its run of the file is a looser check, that the file was read as it is meant.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from shiftedge.export.agreement import (
+    TOLERANCE,
+    Outputs,
+    Report,
+    moving_images,
+    normalised,
+    onnx_outputs,
+)
+from shiftedge.export.compiler.calls import Step
+from shiftedge.export.compiler.check import (
+    check,
+    check_codes,
+    check_self_test,
+    codes_tolerance,
+    integer_outputs,
+)
+from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.targets import Target, find_target, runs_here
+from shiftedge.runtime.bundle import SelfTest
+from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.selftest import CLIP, self_test_clip
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["UNVERIFIED", "FloatProof", "IntegerProof", "Proof", "proof_of", "verified"]
+
+UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
+"""What a manifest says of a model that was not compared."""
+
+CODES_FRAMES = 12
+"""Of the stream that codes are compared over: past the receptive field of MobileNetV2 TSM, 11.
+Where every code is equal nothing can grow, and a frame takes numpy's integers half a second."""
+
+ABSURD = 1.0
+"""Of ONNX Runtime's own run of a quantised file: difference of a logit, relative to the largest,
+past which the two are not one function. Its additional roundings make 0.04 of it over 32 frames of
+a MobileNetV2 of 224x224 pixels, and 0.33 of an untrained one of 64x32, whose logits are nearly
+noise. That every code is right is for the integers in numpy to say."""
+
+Linker = Callable[[Step, Layout, ModelSpec, Target, Path], None]
+"""Generates and links a library: ``compile.build_library``."""
+
+
+class Proof(Protocol):
+    """A model's reference, computed once for all variants of its precision."""
+
+    def self_test(self) -> SelfTest:
+        """What a board is to compute, for the manifest.
+
+        Raises:
+            VerificationError: a logit is not finite.
+        """
+
+    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+        """The report on a library for this machine, for the manifest.
+
+        Raises:
+            VerificationError: it differs from the reference.
+        """
+
+
+def proof_of(data: bytes, spec: ModelSpec) -> Proof:
+    """The proof for a serialised ONNX model, by its precision."""
+    return FloatProof(data, spec) if spec.precision == "fp32" else IntegerProof(data, spec)
+
+
+class FloatProof:
+    """Against ONNX Runtime, logits and states over a stream of 32 frames."""
+
+    def __init__(self, data: bytes, spec: ModelSpec) -> None:
+        self._data, self._spec = data, spec
+
+    def self_test(self) -> SelfTest:
+        """See :meth:`Proof.self_test`."""
+        spec = self._spec
+        frames = normalised(self_test_clip(spec.height, spec.width), spec)
+        return _recorded("ONNX Runtime", list(onnx_outputs(self._data, spec, frames)), TOLERANCE)
+
+    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+        """See :meth:`Proof.of`."""
+        report = check(library, self._data, self._spec, step, places)
+        report.require_passed()
+        return _document(report)
+
+
+class IntegerProof:
+    """Against integers in numpy: codes bit for bit, and ONNX Runtime's logits loosely.
+
+    A file that keeps layers in float32 in front of others has codes that are rounded from sums of
+    float32; there codes and logits may differ by ``check.FLIPPED``, and the report says so.
+    """
+
+    def __init__(self, data: bytes, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._graph = read_onnx(data, spec)
+        self._images = moving_images(spec, CODES_FRAMES)
+        self._expected = list(integer_outputs(self._graph, spec, self._images))
+        self._tolerance = codes_tolerance(self._graph)
+        self._loose = list(onnx_outputs(data, spec, normalised(self._images, spec)))
+
+    def self_test(self) -> SelfTest:
+        """See :meth:`Proof.self_test`."""
+        images = self_test_clip(self._spec.height, self._spec.width)
+        outputs = list(integer_outputs(self._graph, self._spec, images))
+        return _recorded("integers in numpy", outputs, max(self._tolerance, TOLERANCE))
+
+    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+        """See :meth:`Proof.of`."""
+        report, ours = check_codes(
+            library, self._images, self._expected, step, places, tolerance=self._tolerance
+        )
+        report.require_passed()
+        exact = "bit for bit" if self._tolerance == 0 else f"within {self._tolerance:g}"
+        return {**_document(report), "codes": exact, "onnxruntime": self._rounded(ours)}
+
+    def _rounded(self, ours: Sequence[Outputs]) -> dict[str, Any]:
+        """How far ONNX Runtime is, with the roundings that we leave out."""
+        theirs = np.array([each["logits"] for each in self._loose])
+        scale = max(float(np.abs(theirs).max()), 1e-6)
+        worst = float(np.abs(theirs - np.array([each["logits"] for each in ours])).max()) / scale
+        if not worst <= ABSURD:
+            raise VerificationError(
+                f"Logits of the compiled model differ from ONNX Runtime's run of the same file by "
+                f"{worst:.2g} of the largest; its roundings make a few hundredths (accepted "
+                f"{ABSURD:g}), so the file was misread: please report it. Nothing was written."
+            )
+        return {"tensor": "logits", "relative_error": worst, "accepted": ABSURD}
+
+
+def verified(
+    proof: Proof,
+    test: SelfTest,
+    spec: ModelSpec,
+    target: Target,
+    step: Step,
+    places: Layout,
+    library: Path,
+    build: Linker,
+) -> dict[str, Any]:
+    """Hold a variant against its reference; the report as the manifest keeps it.
+
+    The self-test passes too. What this machine cannot run is generated for this machine.
+
+    Args:
+        proof: of the model.
+        test: that the manifest will hold.
+        spec: of the model.
+        target: the variant.
+        step: that was compiled for it.
+        places: where everything in the step lies.
+        library: of the variant.
+        build: makes another library of the same step.
+
+    Raises:
+        VerificationError: they differ.
+        CompileError: no target fits this machine, and it cannot run the variant.
+    """
+    if runs_here(target):
+        document, code = proof.of(step, places, library), "the target's"
+        check_self_test(library, spec, test)
+    else:
+        with tempfile.TemporaryDirectory(prefix="shiftedge-") as folder:
+            stand_in = _stand_in(target)
+            other = Path(folder) / "libmodel.so"
+            build(step, places, spec, stand_in, other)
+            document = proof.of(step, places, other)
+            check_self_test(other, spec, test)
+            code = f"the same kernels generated for {stand_in.cpu}"
+    return {**document, "verified": True, "code": code}
+
+
+def _stand_in(target: Target) -> Target:
+    """This machine's instructions with the target's vectors, caches and cores.
+
+    Rules see only the latter, so they make the same kernels, weights and memory plan: what is left
+    unverified is the code generator's back end for the target.
+
+    Raises:
+        CompileError: no target fits this machine.
+    """
+    host = find_target("host")
+    return replace(
+        host,
+        name=target.name,
+        unit=target.unit,
+        core=target.core,
+        cores=target.cores,
+        precision=target.precision,
+    )
+
+
+def _document(report: Report) -> dict[str, Any]:
+    document = report.to_dict()
+    return {**document, "comparisons": list(document["comparisons"])}
+
+
+def _recorded(source: str, outputs: Sequence[Outputs], tolerance: float) -> SelfTest:
+    rows = []
+    for index, each in enumerate(outputs):
+        logits = each["logits"][0]
+        if not np.isfinite(logits).all():
+            raise VerificationError(
+                f"{source}: logits hold NaN or infinity at frame {index} of the self-test's clip; "
+                "the weights are damaged or overflow."
+            )
+        # The shortest decimals that are this float32 again.
+        rows.append(tuple(float(str(value)) for value in logits))
+    return SelfTest(CLIP, tolerance, tuple(rows))
