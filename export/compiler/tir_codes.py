@@ -110,9 +110,8 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
     if dtype == "float32":
         name = "llvm.roundeven.f32" if lanes == 1 else f"llvm.roundeven.v{lanes}f32"
         return tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, value)
-    bits = tirx.reinterpret(vector_type("int32", lanes), value + const(_ROUND, lanes))
-    if above:
-        bits = bits - splat(tirx.IntImm("int32", above), lanes)
+    # What is subtracted is even, so that halves go the same way as without it.
+    bits = tirx.reinterpret(vector_type("int32", lanes), value + const(_ROUND - above, lanes))
     return tirx.Cast(vector_type(dtype, lanes), bits)
 
 
