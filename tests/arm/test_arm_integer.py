@@ -1,0 +1,122 @@
+"""A quantised model on the emulated machine, by its dot products, against the integer reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
+pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+
+from arm_kit import steps
+from qdq_kit import quantised, with_equal_std
+
+from shiftedge.benchmarks import emulate
+from shiftedge.export.agreement import moving_images, normalised
+from shiftedge.export.compiler.calls import Step
+from shiftedge.export.compiler.compile import build_library, prepare, read_model
+from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.integer import IntegerReference
+from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.targets import Target, find_target, variants_of
+from shiftedge.runtime.spec import ModelSpec
+
+Get = Callable[[str], Path]
+FRAMES = 6
+MOST_INSTRUCTIONS = 51e6
+"""Of a step of MobileNetV2 at 224 x 224 on a Cortex-A76; 49.6 M when this was written."""
+
+
+class Built(NamedTuple):
+    """A quantised model for the board, its libmodel.so and how it was made."""
+
+    model: bytes
+    spec: ModelSpec
+    target: Target
+    step: Step
+    places: Layout
+    library: Path
+    images: NDArray[np.uint8]
+
+
+def build(file: Path, folder: Path) -> Built:
+    [target] = variants_of(find_target("rpi5"), "int8")
+    if why := emulate.missing(target.architecture):
+        pytest.skip(why)
+    data, spec = read_model(file)
+    spec = with_equal_std(spec)
+    images = moving_images(spec, FRAMES)
+    model, spec = quantised(data, spec, normalised(images, spec))
+    step, places = prepare(model, spec, target)
+    library = folder / "libmodel.so"
+    build_library(step, places, spec, target, library)
+    return Built(model, spec, target, step, places, library, images)
+
+
+def codes_of(built: Built, block: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """The states of a block, as the codes that they stand for."""
+    found = []
+    for number, (offset, shape) in enumerate(
+        zip(built.places.states, built.step.states, strict=True)
+    ):
+        buffer, kept = built.step.state_buffer(number), built.step.quantised[number]
+        assert kept is not None
+        size = buffer.size * np.dtype(buffer.dtype).itemsize
+        stored = block[offset : offset + size].view(buffer.dtype).reshape(shape)
+        found.append((stored.astype(np.int64) + kept.zero_point) % 256)
+    return found
+
+
+def test_the_step_is_the_reference_bit_for_bit(exported: Get, tmp_path: Path) -> None:
+    """Moving frames: every code of every state, and the same bytes from 1, 2 and 3 threads."""
+    built = build(exported("mobilenet-0.5@112x112"), tmp_path)
+    assert "sdot" in built.target.dots
+    machine = emulate.machine_of(built.target.architecture)
+    files = {threads: tmp_path / str(threads) for threads in (1, 2, 3)}
+    for threads, file in files.items():
+        emulate.stream(
+            built.library, built.images, built.spec.classes, machine, built.target.cpu,
+            threads=threads, output=file,
+        )  # fmt: skip
+        assert file.read_bytes() == files[1].read_bytes(), f"{threads} threads differ from 1"
+    reference = IntegerReference(read_onnx(built.model, built.spec), built.spec)
+    ours = steps(files[1], built.spec.classes, built.places.state_bytes)
+    moved = np.zeros(len(built.step.states), bool)
+    before: list[NDArray[np.int64]] = []
+    for image, (logits, block) in zip(built.images, ours, strict=True):
+        expected, states = reference.step(image), codes_of(built, block)
+        for index, (state, wanted) in enumerate(zip(states, expected.states, strict=True)):
+            np.testing.assert_array_equal(state, wanted, err_msg=f"state {index}")
+        np.testing.assert_allclose(logits, expected.logits, rtol=0, atol=1e-5)
+        moved |= [bool((a != b).any()) for a, b in zip(states, before, strict=False)] or moved
+        before = states
+    assert moved.all(), "a state that never changes shows nothing"
+
+
+@pytest.fixture(scope="module")
+def large(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(exported("mobilenet-1.0@224x224"), tmp_path_factory.mktemp("large"))
+
+
+def test_how_many_instructions_a_step_takes(large: Built, tmp_path: Path) -> None:
+    machine, counts = emulate.machine_of(large.target.architecture), tmp_path / "counts"
+    emulate.stream(
+        large.library, large.images[:2], large.spec.classes, machine, large.target.cpu,
+        counts=counts,
+    )  # fmt: skip
+    first, second, _ = (int(mark) for mark in np.fromfile(counts, np.uint64))
+    assert second - first <= MOST_INSTRUCTIONS
+
+
+def test_what_a_quantised_model_weighs(large: Built, exported: Get) -> None:
+    """A third of the float32 model's library, and a quarter of its states."""
+    data, spec = read_model(exported("mobilenet-1.0@224x224"))
+    _, floats = prepare(data, spec, find_target("rpi5"))
+    assert large.places.weights_bytes <= 0.32 * floats.weights_bytes
+    assert large.places.state_bytes <= 0.26 * floats.state_bytes
