@@ -362,3 +362,30 @@ def stream(graph: Graph, unit: str, images: np.ndarray, spec: ModelSpec) -> list
         ours = [got.states[index] for index in range(len(ours))]
         theirs = [want.states[index] for index in range(len(theirs))]
     return result
+
+
+def layer_by_layer(
+    graph: Graph, unit: str, images: np.ndarray, spec: ModelSpec
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """What each kernel makes of what the reference has before it, in the last of some frames.
+
+    Returns:
+        Name, ours and the reference's of every kernel's result.
+    """
+    states = fresh_states(graph)
+    for image in images:
+        before, want = states, expected(graph, {}, states, image, spec)
+        states = [want.states[number] for number in range(len(states))]
+    result = []
+    for kernel in fuse(graph)[0]:
+        alone = replace(graph, operators=kernel.operators)
+        given = {name: want.values[name] for name in kernel.reads if name in want.values}
+        given = {
+            name: value
+            for name, value in given.items()
+            if name != graph.frame and not name.startswith("state_")
+        }
+        made = Compiled(alone, UNITS[unit], spec).run(given, before, images[-1], (1, 5))
+        ours = made.logits if kernel.out == graph.logits else made.values[kernel.out]
+        result.append((kernel.out, ours.reshape(-1), want.values[kernel.out].reshape(-1)))
+    return result
