@@ -1,0 +1,240 @@
+"""Whole quantised networks over a stream: built, run by 1 to 3 threads, against the integer
+reference; and, call by call, for the processors that this machine is not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
+pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+
+from integer_kit import PRODUCTS, layer_by_layer, stream
+from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
+from qdq_kit import quantised, with_equal_std
+
+from shiftedge.export.agreement import moving_images, normalised
+from shiftedge.export.compiler.calls import Step
+from shiftedge.export.compiler.check import HEADER_BYTES
+from shiftedge.export.compiler.compile import build_library, prepare, read_model
+from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.graph import Conv
+from shiftedge.export.compiler.integer import IntegerReference
+from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.targets import find_target
+from shiftedge.runtime.engines.native import NativeEngine
+from shiftedge.runtime.spec import ModelSpec
+
+FRAMES = 3
+LOGITS = 2e-5
+"""Of a difference, relative to the largest: what float32 kernels after the codes may do."""
+
+
+def outputs(
+    library: Path, images: np.ndarray, step: Step, places: Layout, threads: int
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Logits and states frame by frame; states of codes as codes."""
+    session = NativeEngine(library, threads=threads, oversubscribe=True).open_session()
+    for image in images:
+        logits = session.step(image)
+        block = np.frombuffer(session.save(), np.uint8)[HEADER_BYTES:]
+        states = []
+        for number, (shape, codes) in enumerate(zip(step.states, step.quantised, strict=True)):
+            dtype = np.dtype(step.state_buffer(number).dtype)
+            first = places.states[number]
+            found = block[first : first + int(np.prod(shape)) * dtype.itemsize]
+            found = found.view(dtype).reshape(shape)
+            if codes is not None:
+                found = (found.astype(np.int64) + codes.zero_point) % 256
+            states.append(found)
+        yield logits, states
+
+
+def agree(data: bytes, spec: ModelSpec, *, steps: int = 0) -> Step:
+    """The step built for this machine against the reference, frame by frame.
+
+    ``steps`` is by how many a code may differ, where activations that are no clamps lie on the way.
+    """
+    graph = read_onnx(data, spec)
+    target = find_target("host")
+    step, places = prepare(data, spec, target)
+    images = moving_images(spec, FRAMES)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "libmodel.so"
+        build_library(step, places, spec, target, library)
+        one, *others = (
+            list(outputs(library, images, step, places, threads)) for threads in (1, 2, 3)
+        )
+    for other in others:
+        for ours, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(ours[0], same[0], err_msg="depends on the threads")
+            for state, too in zip(ours[1], same[1], strict=True):
+                np.testing.assert_array_equal(state, too, err_msg="depends on the threads")
+    reference = IntegerReference(graph, spec)
+    for (logits, states), image in zip(one, images, strict=True):
+        want = reference.step(image)
+        wrong = total = 0
+        for number, (state, theirs) in enumerate(zip(states, want.states, strict=True)):
+            if theirs.dtype == np.uint8:
+                difference = np.abs(state - theirs.astype(np.int64))
+                assert difference.max(initial=0) <= steps, f"state {number}"
+                wrong, total = wrong + np.count_nonzero(difference), total + difference.size
+            else:
+                bound = (0.02 if steps else LOGITS) * max(1.0, np.abs(theirs).max())
+                np.testing.assert_allclose(state, theirs, rtol=0, atol=bound)
+        assert wrong <= 0.01 * total
+        bound = (0.02 if steps else LOGITS) * max(1.0, np.abs(want.logits).max())
+        np.testing.assert_allclose(logits, want.logits, rtol=0, atol=bound)
+    return step
+
+
+def coded(data: bytes, spec: ModelSpec, **options) -> tuple[bytes, ModelSpec]:
+    """The QDQ file, with ranges of a stream."""
+    spec = with_equal_std(spec)
+    frames = normalised(moving_images(spec, FRAMES), spec)
+    return quantised(data, spec, frames, **options)
+
+
+@pytest.mark.parametrize("name", ["mobilenet-0.5@112x112", "resnet@64x64", "gestures"])
+def test_a_network(exported: Callable[[str], Path], name: str) -> None:
+    step = agree(*coded(*read_model(exported(name))))
+    assert all(codes is not None for codes in step.quantised)
+
+
+def test_a_network_of_every_layer(exported: Callable[[str], Path]) -> None:
+    """Squeeze and excite, hard swish, swish, groups, pools."""
+    agree(*coded(*read_model(exported("own@64x48"))), steps=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_kept_in_float(exported: Callable[[str], Path], seed: int) -> None:
+    """Any of them, so that codes and numbers meet anywhere."""
+    name = ("mobilenet-0.5@112x112", "gestures", "own@64x48")[seed]
+    data, spec = read_model(exported(name))
+    count = sum(isinstance(each, Conv) for each in read_onnx(data, spec).operators)
+    kept = np.random.default_rng(seed).choice(count, count // 3, replace=False)
+    # A number of a float layer that is rounded to codes after it may lie in the middle of two.
+    agree(*coded(data, spec, kept=kept.tolist()), steps=1)
+
+
+@pytest.mark.parametrize("unit", PRODUCTS)
+def test_each_kernel_of_a_network_of_every_layer(
+    exported: Callable[[str], Path], unit: str
+) -> None:
+    """Some layers kept in float. Codes are the reference's but where swish, of float32 here and of
+    float64 there, falls on the other side of the middle between two."""
+    data, spec = coded(*read_model(exported("own@64x48")), kept=(3, 5))
+    found = layer_by_layer(read_onnx(data, spec), unit, moving_images(spec, 2), spec)
+    assert len(found) > 12
+    different = total = 0
+    for name, ours, theirs in found:
+        if theirs.dtype == np.uint8:
+            difference = np.abs(ours.astype(int) - theirs)
+            assert difference.max() <= 1, name
+            different, total = different + np.count_nonzero(difference), total + len(difference)
+        else:
+            bound = LOGITS * max(1.0, np.abs(theirs).max())
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=bound, err_msg=name)
+    assert different <= 2 < total
+
+
+class Network:
+    """Adds random layers to a model, one after the other."""
+
+    def __init__(self, b: Builder, x: str, seed: int) -> None:
+        self.b, self.x = b, x
+        self.rng = np.random.default_rng(seed)
+        self.channels = 8
+
+    def pick(self, *values: int) -> int:
+        return int(self.rng.choice(values))
+
+    def convolution(self) -> None:
+        outputs = self.pick(1, 3, 7, 8, 24, 33)
+        self.x = self.b.conv(self.x, outputs, self.channels, self.pick(1, 3))
+        self.channels = outputs
+        self.activation()
+
+    def groups(self) -> None:
+        divisors = [n for n in range(1, self.channels + 1) if self.channels % n == 0]
+        groups = self.pick(*divisors)
+        outputs = groups * self.pick(1, 2, 3)
+        self.x = self.b.conv(self.x, outputs, self.channels, self.pick(1, 3), groups=groups)
+        self.channels = outputs
+
+    def block(self) -> None:
+        """An inverted residual."""
+        b, channels, hidden = self.b, self.channels, 2 * self.channels
+        y = b.op("Relu", b.conv(self.x, hidden, channels))
+        y = b.op("HardSwish", b.conv(y, hidden, hidden, self.pick(3, 5), groups=hidden))
+        y = b.conv(y, channels, hidden)
+        self.x = b.op("Add", self.x, y) if self.pick(0, 1) else y
+
+    def residual(self) -> None:
+        sides = [self.x, self.b.conv(self.x, self.channels, self.channels, 3)]
+        self.x = self.b.op("Relu", self.b.op("Add", *sides[:: self.pick(1, -1)]))
+
+    def branches(self) -> None:
+        y = self.b.conv(self.x, self.channels, self.channels)
+        z = self.b.conv(self.x, self.channels, self.channels, 3, groups=self.channels)
+        self.x = self.b.op("Add", y, z)
+
+    def pool(self) -> None:
+        positive = self.b.op("Relu", self.b.conv(self.x, self.channels, self.channels))
+        self.x = self.b.op("MaxPool", positive, kernel_shape=[2, 3], pads=[0, 1, 1, 1])
+
+    def gate(self) -> None:
+        mean = self.b.op("GlobalAveragePool", self.x)
+        gate = self.b.op(
+            "HardSigmoid", self.b.conv(mean, self.channels, self.channels), alpha=1 / 6
+        )
+        self.x = self.b.op("Mul", self.x, gate)
+
+    def activation(self) -> None:
+        kind = self.pick(0, 1, 2)
+        self.x = self.b.op(("Relu", "HardSwish")[kind], self.x) if kind < 2 else self.x
+
+    def dense(self) -> str:
+        x = self.b.op("Flatten", self.b.op("GlobalAveragePool", self.x))
+        weight, bias = self.b.random(CLASSES, self.channels), self.b.random(CLASSES)
+        return self.b.op("Gemm", x, weight, bias, transB=1)
+
+
+LAYERS = (
+    Network.convolution, Network.groups, Network.block, Network.residual, Network.branches,
+    Network.pool, Network.gate,
+)  # fmt: skip
+
+
+def random_network(seed: int) -> tuple[bytes, ModelSpec]:
+    def features(b: Builder, x: str) -> str:
+        network = Network(b, x, seed)
+        for _ in range(6):
+            LAYERS[network.pick(*range(len(LAYERS)))](network)
+        return network.dense()
+
+    return coded(model(features=features), SPEC)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_network(seed: int) -> None:
+    assert (SPEC.height, SPEC.width) == (HEIGHT, WIDTH)
+    agree(*random_network(seed), steps=1)
+
+
+@pytest.mark.parametrize("unit", PRODUCTS)
+@pytest.mark.parametrize("seed", range(6, 9))
+def test_a_random_network_for_another_processor(seed: int, unit: str) -> None:
+    data, spec = random_network(seed)
+    graph = read_onnx(data, spec)
+    for got, want in stream(graph, unit, moving_images(spec, FRAMES), spec):
+        for number, state in got.states.items():
+            assert np.abs(state - want.states[number].astype(np.int64)).max() <= 1
+        bound = 0.02 * max(1.0, np.abs(want.logits).max())
+        np.testing.assert_allclose(got.logits, want.logits, rtol=0, atol=bound)
