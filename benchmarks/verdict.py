@@ -64,9 +64,9 @@ def ratio_dict(ratio: Ratio) -> dict[str, Any]:
 
 
 def verdicts(entries: Sequence[Entry], starts: Sequence[int]) -> list[dict[str, Any]]:
-    """For each workload, thread count and precision with two engines or more: the quicker of the two
-    quickest from the uint8 frame on, or None and a sentence where the interval of their ratio spans
-    1. Two precisions are never held against each other, since fewer bits are another computation.
+    """The quicker of the two quickest from the uint8 frame on, or None and a sentence where the
+    interval of their ratio spans 1; for each workload, thread count and precision of two engines or
+    more. Fewer bits are another computation, so two precisions are never held against each other.
     """
     found: list[dict[str, Any]] = []
     groups = {

@@ -386,11 +386,14 @@ def _check(manifest: Manifest) -> None:
         need(_is_bytes(entry.bytes), f"bytes of {path}", entry.bytes, "a size up to 2 GiB")
     _need_mapping(need, "tools", manifest.tools, lambda value: isinstance(value, str), "versions")
     _need_mapping(need, "others", manifest.others, lambda value: isinstance(value, Build), "builds")
+    once = spec.precision not in manifest.others
+    need(
+        once, "others", sorted(manifest.others), f"builds of other precisions than {spec.precision}"
+    )
     for precision, build in manifest.builds.items():
         of = "" if build.spec is spec else f" of {precision}"
         _check_build(build, of, need)
         need(build.spec.precision == precision, f"spec{of}", build.spec.precision, precision)
-        need(of == "" or precision != spec.precision, "others", precision, "each precision once")
         keys = ", ".join(build.spec.differs_from(spec))
         need(not keys, f"a spec{of} that differs in", keys, "one network in several precisions")
     _check_variants(manifest, need)

@@ -125,7 +125,8 @@ def _compile(options: argparse.Namespace) -> int:
 
         for each in explained:
             variant = variants_of(target, each["precision"])[-1]
-            print(f"{each['precision']}, {each['variant']}")
+            if len(explained) > 1:
+                print(f"{each['precision']}, {each['variant']}")
             print(table(each["kernels"], variant, each["seconds"], each["peak_flops"]))
     _say(_summary(compiled, output))
     return 0

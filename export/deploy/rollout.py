@@ -120,7 +120,8 @@ def deploy(
     where = parse_destination(destination)
     words = _words(wrapper)
     opened = Bundle.open(bundle, trusted_keys=trusted_keys)
-    if self_test and opened.manifest.selftest is None:
+    builds = opened.manifest.builds.values()
+    if self_test and any(build.selftest is None for build in builds):
         raise DeployError(
             f"{bundle} has no recorded self-test, because it was compiled without verification or "
             "by an older version; compile it again, or pass --no-self-test."

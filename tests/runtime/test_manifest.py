@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.errors import BundleError, ModelError, SpecError
-from shiftedge.runtime.manifest import FileEntry, Manifest, SelfTest, Variant
+from shiftedge.runtime.manifest import Build, FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 SPEC = ModelSpec(
@@ -330,3 +331,95 @@ def test_any_document(value: Any) -> None:
 def test_any_edit_of_the_text(at: int, put: str, cut: int) -> None:
     text = GOOD.to_json()
     good_or_refused(text[:at] + put + text[at + cut :])
+
+
+# Builds of several precisions.
+
+QUICK = "lib/x86-64-v4-int8/libmodel.so"
+CODES = dataclasses.replace(
+    SPEC,
+    precision="int8",
+    std=(0.25, 0.25, 0.25),
+    states=(StateSpec("a", (1, 2, 12, 16), "uint8", 0.5, 7),),
+)
+MIXED = dataclasses.replace(
+    GOOD,
+    spec=CODES,
+    variants=(Variant("x86-64-v4-int8", QUICK, "x86_64", ("avx2",), "int8"), *GOOD.variants),
+    files={**GOOD.files, QUICK: FileEntry("3" * 64, 10)},
+    numerics={"codes": "bit for bit"},
+    selftest=SelfTest("drift-1", 1e-4, ((1.0, 2.0),)),
+    others={"fp32": GOOD.builds["fp32"]},
+)
+
+
+def test_several_precisions() -> None:
+    text = MIXED.to_json()
+    assert Manifest.from_json(text) == MIXED
+    assert json.loads(text)["schema"] == 2, "an older reader would take one build for all"
+    assert list(MIXED.builds) == ["int8", "fp32"]
+    assert MIXED.builds["fp32"].spec == SPEC
+    assert MIXED.builds["int8"].spec == CODES
+    assert MIXED.builds["int8"].numerics == {"codes": "bit for bit"}
+    assert json.loads(GOOD.to_json())["schema"] == 1
+
+
+def test_one_precision_needs_no_newer_reader_than_its_spec() -> None:
+    single = dataclasses.replace(MIXED, variants=MIXED.variants[:1], others={})
+    document = json.loads(single.to_json())
+    assert (document["schema"], document["spec"]["schema"]) == (1, 2)
+    assert Manifest.from_dict(document) == single
+
+
+def test_a_variant_of_before_says_no_precision() -> None:
+    older = document()
+    for variant in older["variants"]:
+        del variant["precision"]
+    assert parse(older) == GOOD
+    older["others"] = "a key of later, which schema 1 ignores"
+    assert parse(older) == GOOD
+
+
+def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def edit(document: dict[str, Any]) -> None:
+        *keys, last = path.split(".")
+        for key in keys:
+            document = document[int(key) if key.isdigit() else key]
+        document[last] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_set("others", []), r"others = \[\]; expected an object of builds by precision"),
+        (_set("others", {}), "precision of variant x86-64-v4 = 'fp32'; expected int8"),
+        (_set("others.fp32", 3), "a build of others = 3; expected an object"),
+        (_set("others", {"fp32": {}}), "manifest has no spec, numerics, memory"),
+        (_set("others.fp32.spec.precision", "int8"), "spec of fp32 = 'int8'; expected fp32"),
+        (_set("others.fp32.memory", {}), "memory of fp32 = {}; expected weights_bytes"),
+        (_set("others.fp32.source_sha256", "x"), "source_sha256 of fp32 = 'x'"),
+        (_set("others.fp32.selftest.tolerance", 2), "tolerance of selftest of fp32 = 2"),
+        (_set("others.fp32.spec.height", 48), "differs in = 'height'; expected one network"),
+        (_set("others.fp32.spec.labels", ["a", "b"]), "differs in = 'labels"),
+        (_set("variants.1.precision", "int8"), "variants"),
+        (_set("variants.0.precision", "fp32"), "a first variant of = 'fp32'"),
+        (_set("variants.0.precision", "bf16"), "precision of variant x86-64-v4-int8 = 'bf16'"),
+        (_set("variants.0.precision", ["int8"]), "precision of variant"),
+    ],
+)  # fmt: skip
+def test_builds_that_do_not_fit(edit: Callable[[dict[str, Any]], None], message: str) -> None:
+    changed: dict[str, Any] = json.loads(MIXED.to_json())
+    edit(changed)
+    if message == "variants":  # both variants of float32 must go before a build has none
+        edit = _set("variants.2.precision", "int8")
+        edit(changed)
+        message = "variants of = "
+    with pytest.raises(BundleError, match=message):
+        parse(changed)
+
+
+def test_a_build_twice() -> None:
+    with pytest.raises(BundleError, match="expected builds of other precisions than int8"):
+        dataclasses.replace(MIXED, others={"int8": Build(**vars(MIXED.builds["int8"]))})

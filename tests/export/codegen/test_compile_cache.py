@@ -15,7 +15,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from shiftedge.export.compiler import cache
+from shiftedge.export.compiler import cache, proof
 from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.compile import compile_cached, compile_model
 from shiftedge.export.compiler.targets import TARGETS, find_target
@@ -93,7 +93,7 @@ def test_what_has_changed_is_compiled(
     elif what == "target":
         host = find_target("host")
         changes["target"] = next(name for name in TARGETS if TARGETS[name] != host)
-        monkeypatch.setattr(compiling, "runs_here", lambda target: True)
+        monkeypatch.setattr(proof, "runs_here", lambda target: True)
     elif what == "verify":
         changes["verify"] = False
     else:
@@ -105,19 +105,21 @@ def test_what_has_changed_is_compiled(
 def test_the_key_is_of_all_that_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     target = TARGETS["x86-64-v3"]
     keys = {
-        cache.key_of(b"model", target, "verify=True"),
-        cache.key_of(b"model2", target, "verify=True"),
-        cache.key_of(b"model", target, "verify=False"),
-        cache.key_of(b"model", TARGETS["x86-64-v4"], "verify=True"),
-        cache.key_of(b"model", dataclasses.replace(target, cores=9), "verify=True"),
+        cache.key_of([b"model"], target, "verify=True"),
+        cache.key_of([b"model2"], target, "verify=True"),
+        cache.key_of([b"model"], target, "verify=False"),
+        cache.key_of([b"model", b"model2"], target, "verify=True"),
+        cache.key_of([b"modelmodel2"], target, "verify=True"),
+        cache.key_of([b"model"], TARGETS["x86-64-v4"], "verify=True"),
+        cache.key_of([b"model"], dataclasses.replace(target, cores=9), "verify=True"),
     }
-    assert len(keys) == 5
-    assert cache.key_of(b"model", target, "verify=True") in keys
+    assert len(keys) == 7
+    assert cache.key_of([b"model"], target, "verify=True") in keys
     (tmp_path / "a.c").write_text("int a;")
     monkeypatch.setattr(cache.importlib.resources, "files", lambda name: tmp_path)
-    first = cache.key_of(b"model", target, "verify=True")
+    first = cache.key_of([b"model"], target, "verify=True")
     (tmp_path / "a.c").write_text("int b;")
-    assert cache.key_of(b"model", target, "verify=True") != first
+    assert cache.key_of([b"model"], target, "verify=True") != first
 
 
 @pytest.mark.parametrize("damage", ["library", "manifest gone", "manifest cut", "file gone"])
@@ -138,7 +140,7 @@ def test_a_damaged_entry_is_compiled_anew(
     else:
         library.unlink()
 
-    def make(data, spec, target, folder: Path, **_: object) -> None:  # in place of seconds of work
+    def make(sources, target, folder: Path, **_: object) -> None:  # in place of seconds of work
         shutil.copytree(entry, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(compiling, "_make", make)
@@ -157,7 +159,7 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
-    def make(data, spec, target, folder: Path, **_: object) -> None:
+    def make(sources, target, folder: Path, **_: object) -> None:
         shutil.copytree(entry, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(compiling, "_make", make)
@@ -191,7 +193,7 @@ def test_the_entries_unused_for_longest_go(
     assert cache.find("old4") is not None, "used again"
     (folder / "mine.txt").write_text("no folder")
 
-    def make(data, spec, target, folder: Path, **_: object) -> None:
+    def make(sources, target, folder: Path, **_: object) -> None:
         shutil.copytree(entry, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(compiling, "_make", make)

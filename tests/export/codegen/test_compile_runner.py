@@ -21,7 +21,7 @@ pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 from compile_kit import GESTURES, ROOT, environment
 
 from shiftedge.export.agreement import normalised, onnx_outputs
-from shiftedge.export.compiler import compile as compiling
+from shiftedge.export.compiler import proof
 from shiftedge.export.compiler.compile import compile_cached, compile_model, read_model
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture import open_source
@@ -126,8 +126,8 @@ def test_a_self_test_that_would_fail_is_not_written(
         test = record(*arguments)
         return dataclasses.replace(test, logits=test.logits[::-1])
 
-    record = compiling.record_self_test
-    monkeypatch.setattr(compiling, "record_self_test", other)
-    with pytest.raises(VerificationError, match="logits differs between ONNX Runtime / self-test"):
+    record = proof.FloatProof.self_test
+    monkeypatch.setattr(proof.FloatProof, "self_test", other)
+    with pytest.raises(VerificationError, match="logits differs between reference / self-test"):
         compile_model(tiny_onnx, tmp_path / "b", target=target, use_cache=False)
     assert not (tmp_path / "b").exists()
