@@ -17,18 +17,23 @@ import pytest
 from arm_kit import GESTURES, NETWORKS, ROOT
 from once import Exporter, locked, run_folder
 
+from shiftedge.benchmarks.emulate import missing
+from shiftedge.benchmarks.emulate_python import EmulatedPython, emulated_python
+from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder
 
 HERE = Path(__file__).parent
 CODEGEN = ROOT / "tests" / "export" / "codegen"
 REASON = "torch and TVM cannot be in one process: run  pytest tests/arm  by itself"
+EARLIER = "torch" in sys.modules
+"""TVM imports it too, in its own way, as soon as tests of another folder import TVM."""
 CACHE = cache_folder()
 """The user's own, where what was downloaded for the emulated machine stays."""
 
 
 def meets_torch(config: pytest.Config) -> bool:
     """Whether this process has imported torch, or tests from elsewhere will."""
-    if "torch" in sys.modules:
+    if EARLIER:
         return True
     paths = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
     elsewhere = any(
@@ -111,3 +116,15 @@ def bundles(
 def python_folder() -> Path:
     """Where the emulated Python is kept between runs."""
     return CACHE / "emulated-python"
+
+
+@pytest.fixture(scope="session")
+def python(python_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> EmulatedPython:
+    """The emulated Python, fetched by one process of this run if it is not there."""
+    if why := missing("aarch64"):
+        pytest.skip(why)
+    with locked(run_folder(tmp_path_factory, "arm-python") / "lock"):
+        try:
+            return emulated_python(python_folder)
+        except ShiftedgeError as error:
+            pytest.skip(str(error))

@@ -17,9 +17,8 @@ from arm_kit import GESTURES
 from shiftedge.__main__ import main
 from shiftedge.benchmarks import emulate, emulate_report
 from shiftedge.benchmarks.emulate_mca import Mca, find_mca
-from shiftedge.benchmarks.emulate_python import count_onnxruntime, emulated_python
+from shiftedge.benchmarks.emulate_python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.errors import ShiftedgeError
 
 Bundles = Callable[[str, str], Path]
 
@@ -49,12 +48,8 @@ def test_counting_is_exact(bundles: Bundles) -> None:
     assert 0.97 * first.frame <= kernels <= 1.001 * first.frame
 
 
-@pytest.mark.usefixtures("emulated")
+@pytest.mark.usefixtures("python")
 def test_onnxruntime_is_counted_much_the_same_each_time(python_folder: Path) -> None:
-    try:
-        emulated_python(python_folder)
-    except ShiftedgeError as error:
-        pytest.skip(str(error))
     once = count_onnxruntime(GESTURES, 1, python_folder)
     assert once.version
     assert once.executions is None

@@ -14,8 +14,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from arm_kit import GESTURES
 
 import shiftedge
-from shiftedge.benchmarks.emulate import missing
-from shiftedge.benchmarks.emulate_python import EmulatedPython, emulated_python
+from shiftedge.benchmarks.emulate_python import EmulatedPython
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import ShiftedgeError
 
@@ -37,16 +36,6 @@ cameras = moving_scene(6, frames={CAMERAS}, height=150, width=210)
 np.save(sys.argv[2], np.stack([stream.step(frame) for frame in (*own, *cameras)]))
 print(model.engine.name, *sorted({{"tvm", "torch", "onnx", "onnxruntime"}} & set(sys.modules)))
 """
-
-
-@pytest.fixture(scope="module")
-def python(python_folder: Path) -> EmulatedPython:
-    if why := missing("aarch64"):
-        pytest.skip(why)
-    try:
-        return emulated_python(python_folder)
-    except ShiftedgeError as error:
-        pytest.skip(str(error))
 
 
 def streamed(python: EmulatedPython, model: Path, folder: Path) -> tuple[np.ndarray, list[str]]:

@@ -21,11 +21,13 @@ from shiftedge.runtime.errors import CompileError
 HERE = Path(__file__).parent
 ARM = HERE.parents[1] / "arm"
 REASON = "torch and TVM cannot be in one process: run  pytest tests/export/codegen  by itself"
+EARLIER = "torch" in sys.modules
+"""TVM imports it too, in its own way, as soon as tests of another folder import TVM."""
 
 
 def meets_torch(config: pytest.Config) -> bool:
     """Whether this process has imported torch, or tests from elsewhere will."""
-    if "torch" in sys.modules:
+    if EARLIER:
         return True
     paths = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
     elsewhere = any(
