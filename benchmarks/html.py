@@ -129,12 +129,10 @@ def _lead(report: Mapping[str, Any]) -> str:
 
 def _verdicts(report: Mapping[str, Any]) -> str:
     found = mappings(report.get("verdicts"))
+    several = len({text(one.get("precision")) for one in found}) > 1
     lines = [
-        (
-            f"{text(one.get('precision'))}, threads {one.get('threads')}, {one.get('workload')}: "
-            if len(found) > 1
-            else ""
-        )
+        (f"{text(one.get('precision'))}: " if several else "")
+        + (f"Threads {one.get('threads')}, {one.get('workload')}: " if len(found) > 1 else "")
         + text(one.get("sentence"))
         for one in found
         if one.get("sentence")

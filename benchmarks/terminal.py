@@ -109,8 +109,10 @@ def kernel_lines(report: Mapping[str, Any]) -> list[str]:
 def _named(verdicts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """With what was measured before the sentence, where there is more than one."""
     named = []
+    several = len({verdict["precision"] for verdict in verdicts}) > 1
     for verdict in verdicts:
-        words = f"{verdict['precision']}, threads {verdict['threads']}, {verdict['workload']}: "
+        words = f"{verdict['precision']}, " if several else ""
+        words += f"threads {verdict['threads']}, {verdict['workload']}: "
         sentence = (words if len(verdicts) > 1 else "") + verdict["sentence"]
         named.append({**verdict, "sentence": sentence})
     return named

@@ -66,6 +66,27 @@ def test_a_winner_and_its_interval(report):
     assert verdict["sentence"] in text
 
 
+def test_precisions_are_not_held_against_each_other(make_bench):
+    """Fewer bits win by being another computation: a verdict for each, a ratio within each."""
+    names = ("Slower", "Slower10", "Good", "Many")
+    bench = make_bench(*names, settings=SETTINGS)
+    filled(bench, Slower=1.0, Slower10=1.1, Good=0.4, Many=0.5)
+    for entry in bench.entries[2:]:
+        entry.ready["precision"] = "int8"
+    found = document(bench)
+    winners = {verdict["precision"]: verdict["winner"] for verdict in found["verdicts"]}
+    assert winners == {"fp32": "Slower", "int8": "Good"}
+    rows = {row["engine"]: row for row in found["results"]}
+    for row in rows.values():
+        ratio = row["against_best_peer"]
+        assert ratio is None or rows[ratio["peer"]]["precision"] == row["precision"]
+    _, _, notes = table(found)
+    assert any(note.startswith("int8, threads 1, step: Good is quicker") for note in notes)
+    assert rows["Good"]["of_roofline"] is None, "the peak is that of float32"
+    bench.entries[3].ready["precision"] = "bf16"
+    assert [each["precision"] for each in document(bench)["verdicts"]] == ["fp32"]
+
+
 def test_no_winner_among_equals(make_bench):
     found = filled(make_bench("Slower", "Good", settings=SETTINGS), Slower=1.0, Good=1.0)
     (verdict,) = found["verdicts"]

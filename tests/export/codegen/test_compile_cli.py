@@ -402,14 +402,16 @@ def test_a_disk_that_is_full_for_llvm(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_after")
-@pytest.mark.parametrize("where", ["prepare", "build_library", "check", "_manifest"])
+@pytest.mark.parametrize("where", ["prepare", "build_library", "proof.verified", "Manifest"])
 def test_ctrl_c(
     where: str, tiny_onnx: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compiling, where, interrupt)
+    *inner, name = where.split(".")
+    owner = getattr(compiling, inner[0]) if inner else compiling
+    monkeypatch.setattr(owner, name, interrupt)
     assert run(tiny_onnx, "--output", "b") == 130
     assert capsys.readouterr().err == "shiftedge: interrupted\n"
 
