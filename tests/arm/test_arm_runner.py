@@ -27,9 +27,6 @@ from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import CompileError
 
-# An emulated run is a minute of work, more where the cores are shared.
-pytestmark = pytest.mark.timeout(900)
-
 Bundles = Callable[[str, str], Path]
 
 WIDTH, HEIGHT, RATE_HZ, FRAMES = 320, 240, 24, 300

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+import networks  # noqa: E402
 from networks import Own  # noqa: E402
 
 from shiftedge.export.agreement import moving_frames, onnx_outputs  # noqa: E402
@@ -33,11 +34,11 @@ NETS = {
 }
 
 
-@pytest.fixture(params=NETS)
-def exported(request, trained):
-    """(name, serialised ONNX, spec) of each kind of network."""
+@pytest.fixture(scope="module", params=NETS)
+def exported(request):
+    """(name, serialised ONNX, spec) of each kind of network; exporting one takes seconds."""
     torch.manual_seed(0)
-    net = trained(NETS[request.param]())
+    net = networks.trained(NETS[request.param]())
     classes = {"mobilenet_v2": 5, "previous-frame": 4}.get(request.param, 3)
     spec = describe(
         net, name="n", labels=[f"l{i}" for i in range(classes)], height=64, width=32
