@@ -50,10 +50,12 @@ __all__ = [
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
 
-FLIPPED = 0.05
+FLIPPED = 0.3
 """Largest accepted difference of codes and logits, relative to the largest, of a model some of
 whose codes are rounded from float32 sums. Those are summed in another order, and one that lies on
-the border between two codes takes the other; the layers behind it hand that on."""
+the border between two codes takes the other; the layers behind it hand that on. Of an untrained
+MobileNetV2 of 64x32 pixels, whose first layer's weights were changed by 3e-6 of themselves, no code
+differed over 8 frames; changed by 3e-5, codes by 0.05 and logits by 0.27."""
 
 
 def check(
