@@ -40,16 +40,18 @@ __all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 
 WARM_UP_MOST = 200
 """Units of a warm-up at most; it ends when times are steady."""
-WARM_UP_S = 3.0
+WARM_UP_S = 1.5
 """Of the first process of an engine, at most; later ones find the machine warm."""
 RESTART_WARM_UP_S = 0.3
 LEAD_IN = 1
 """Untimed units at the start of each turn, which wake threads and caches."""
-TURNS_S = 10.0
-"""Of an engine in all its rounds; one that is slower sits out rounds, as many after each turn."""
+TURNS_S = 60.0
+"""Of all engines in all their rounds, in equal shares, of which none is above :data:`SHARE_S`. One
+that would take longer sits out rounds, as many after each turn."""
+SHARE_S = 10.0
 LOOKS = 30
 """How often the peak and the sensors are looked at, spread over the rounds."""
-RESTART_S = 10.0
+RESTART_S = 2.0
 """An engine that takes longer to load is not started again."""
 LEAK_MB = 256.0
 """Growth of a process, after its first turn, that ends it."""
@@ -122,6 +124,8 @@ class Bench:
         self._reference_factory = reference
         self._reference: Mapping[str, NDArray[np.float32]] | None = None
         self._show = show
+        self._count = len(self.entries)
+        """Entries that the time is shared among."""
 
     def run(self) -> None:
         """Measure everything. No process is left when this returns or raises.
@@ -264,6 +268,7 @@ class Bench:
     def _take_rounds(self, roofline: Roofline) -> None:
         turns: list[Entry | int] = [*self.entries, *roofline.threads]
         total = sum(entry.alive for entry in self.entries) * self.settings.frames
+        self._count = sum(entry.alive for entry in self.entries)
         begin, start = WARM_UP_MOST, 0
         self.samples.append(self.sensors.sample())
         with self._show("measuring", total, "frames") as advance:
@@ -298,7 +303,8 @@ class Bench:
         rounds, starts = self.settings.rounds, self.settings.starts
         units = LEAD_IN * rounds + self.settings.frames
         unit_s = float(entry.warm_up.get("unit_s", 0.0))
-        wanted = math.ceil(units * unit_s / TURNS_S)
+        share_s = min(SHARE_S, TURNS_S / max(1, self._count))
+        wanted = math.ceil(units * unit_s / share_s)
         return max(1, min(wanted, rounds // starts))
 
     def _turn(self, entry: Entry, worker: Worker, begin: int, units: int) -> None:

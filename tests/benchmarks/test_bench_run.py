@@ -212,7 +212,7 @@ def test_no_files_are_left(make_bench, tmp_path, monkeypatch):
 
 def test_a_slow_engine_sits_out_rounds(make_bench, monkeypatch):
     bench = make_bench("Good", settings=Settings(frames=40, rounds=40, starts=2))
-    monkeypatch.setattr(bench_module, "TURNS_S", 1e-9)
+    monkeypatch.setattr(bench_module, "SHARE_S", 1e-9)
     bench.run()
     (entry,) = bench.entries
     assert entry.status == "ok"

@@ -48,8 +48,8 @@ UNITS: Mapping[str, VectorUnit] = {
 }
 """Every way to store codes; of AVX-512's vectors only half, which compile in a quarter of the time
 where the instruction is made of others."""
-PRODUCTS = ("pmaddwd", "vpdpbusd")
-"""Those in which products of matrices are finished; ``sdot`` is to join."""
+PRODUCTS = tuple(UNITS)
+"""Those in which products of matrices are tested."""
 SPEC = ModelSpec("t", ("a", "b", "c", "d"), 6, 5, 5, (), 2)
 """Of graphs that read no frame."""
 _TARGET = TARGETS["x86-64-v3"]
