@@ -106,8 +106,10 @@ def test_warm_up_ends_when_times_are_steady():
 
 def test_warm_up_ends_at_its_limit():
     restless = [1000, 2000] * 5 + [1000] * 10 + [3000] * 10
-    assert worker._warm_up(Stepwise(restless * 20), 100, 10.0) == {"units": 100, "steady": False}
-    assert worker._warm_up(Stepwise([1] * 20), 200, 0.0) == {"units": 1, "steady": False}
+    found = worker._warm_up(Stepwise(restless * 20), 100, 10.0)
+    assert (found["units"], found["steady"], found["unit_s"]) == (100, False, 1.5e-6)
+    found = worker._warm_up(Stepwise([1] * 20), 200, 0.0)
+    assert (found["units"], found["steady"]) == (1, False)
 
 
 def test_a_slow_turn_ends_early(spec_file):

@@ -484,12 +484,3 @@ def test_a_shift_between_roundings_as_generic_quantisers_write_it():
     x = b.rounded(b.op("Concat", b.rounded("state_0"), rest, axis=1))
     model = document(b, head(b, b.coded_conv(x)), with_equal_std(SPEC))
     refused(model, "(node 'n_quantizelinear", "channel slice", spec=with_equal_std(SPEC))
-
-
-def test_nothing_is_compiled_for_a_quantised_graph_without_integer_kernels():
-    pytest.importorskip("tvm", reason="the compile extra is not installed")
-    from shiftedge.export.compiler.compile import prepare
-    from shiftedge.export.compiler.targets import find_target
-
-    with pytest.raises(CompileError, match="no schedule counts in integers yet"):
-        prepare(shifting(), CODED, find_target("x86-64-v3"))

@@ -197,7 +197,7 @@ static const shiftedge_kernel kernels[] = {
     {"normalise", normalise, normalise_buffers, 3, H, 1},
     {"shift", shift, shift_buffers, 4, FAKE_BROKEN == 1 ? 0 : H, 2},
     {"columns", FAKE_BROKEN == 2 ? NULL : columns, columns_buffers, 5, W, 0},
-    {"classify", classify_or_fail, classify_buffers, FAKE_BROKEN == 3 ? 17 : 4, K, 2},
+    {"classify", classify_or_fail, classify_buffers, FAKE_BROKEN == 3 ? SHIFTEDGE_BUFFERS_MOST + 1 : 4, K, 2},
 };
 
 /* -DFAKE_INT8 is a model that says of itself that it multiplies integers. */
