@@ -453,13 +453,10 @@ class _Lowering:
 def _begins_with_product(tile: Tile) -> bool:
     """Whether a product may be an accumulator's first value: of whole numbers, where adding it to 0
     changes nothing, and in a window that is unrolled."""
+    if tile.codes is None or tile.start or not tile.segments:
+        return False
     first = tile.segments[0]
-    return (
-        tile.codes is not None
-        and not tile.start
-        and first.dot is None
-        and all(step.unrolled for step in first.steps)
-    )
+    return first.dot is None and all(step.unrolled for step in first.steps)
 
 
 def _valid(part: Part, columns: int) -> list[tuple[int, int]]:
