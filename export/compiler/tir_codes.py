@@ -36,7 +36,7 @@ def plus(words: Any, lanes: int, dot: Dot, number: int) -> Any:
     """``words``, int32, with ``number`` added to each of their codes."""
     if not number:
         return words
-    narrow = _narrow(dot, signed=True)
+    narrow = _narrow(dot)
     count = dot.terms * lanes
     added = splat(literal(narrow, number), count)
     total = tirx.reinterpret(f"{narrow}x{count}", words) + added
@@ -58,7 +58,7 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
     count = dot.terms * lanes
     if name is None:
         return total + _plainly(codes, weights, lanes, dot)
-    narrow = f"{_narrow(dot, signed=True)}x{count}"
+    narrow = f"{_narrow(dot)}x{count}"
     operands = [tirx.reinterpret(narrow, value) for value in (codes, weights)]
     result = vector_type("int32", lanes)
     if dot.kind == "sdot":
@@ -72,7 +72,7 @@ def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
     count = dot.terms * lanes
     wide = f"int32x{count}"
     left = tirx.reinterpret(f"{dot.dtype}x{count}", codes)
-    right = tirx.reinterpret(f"{_narrow(dot, signed=True)}x{count}", weights)
+    right = tirx.reinterpret(f"{_narrow(dot)}x{count}", weights)
     products = tirx.Cast(wide, left) * tirx.Cast(wide, right)
     parts = [
         tirx.Shuffle(
@@ -125,5 +125,5 @@ def const(number: float, lanes: int) -> Any:
     return splat(tirx.FloatImm("float32", number), lanes)
 
 
-def _narrow(dot: Dot, *, signed: bool) -> str:
-    return f"{'' if signed else 'u'}int{32 // dot.terms}"
+def _narrow(dot: Dot) -> str:
+    return f"int{32 // dot.terms}"

@@ -18,6 +18,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 from integer_kit import PRODUCTS, layer_by_layer, stream
 from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
 from qdq_kit import quantised, with_equal_std
+from random_network import RandomNetwork
 
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.calls import Step
@@ -144,37 +145,14 @@ def test_each_kernel_of_a_network_of_every_layer(
     assert different <= 2 < total
 
 
-class Network:
-    """Adds random layers to a model, one after the other."""
-
-    def __init__(self, b: Builder, x: str, seed: int) -> None:
-        self.b, self.x = b, x
-        self.rng = np.random.default_rng(seed)
-        self.channels = 8
-
-    def pick(self, *values: int) -> int:
-        return int(self.rng.choice(values))
+class Network(RandomNetwork):
+    """Of layers that all have codes."""
 
     def convolution(self) -> None:
         outputs = self.pick(1, 3, 7, 8, 24, 33)
         self.x = self.b.conv(self.x, outputs, self.channels, self.pick(1, 3))
         self.channels = outputs
         self.activation()
-
-    def groups(self) -> None:
-        divisors = [n for n in range(1, self.channels + 1) if self.channels % n == 0]
-        groups = self.pick(*divisors)
-        outputs = groups * self.pick(1, 2, 3)
-        self.x = self.b.conv(self.x, outputs, self.channels, self.pick(1, 3), groups=groups)
-        self.channels = outputs
-
-    def block(self) -> None:
-        """An inverted residual."""
-        b, channels, hidden = self.b, self.channels, 2 * self.channels
-        y = b.op("Relu", b.conv(self.x, hidden, channels))
-        y = b.op("HardSwish", b.conv(y, hidden, hidden, self.pick(3, 5), groups=hidden))
-        y = b.conv(y, channels, hidden)
-        self.x = b.op("Add", self.x, y) if self.pick(0, 1) else y
 
     def residual(self) -> None:
         sides = [self.x, self.b.conv(self.x, self.channels, self.channels, 3)]

@@ -13,6 +13,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
+from random_network import RandomNetwork
 
 from shiftedge.export.agreement import compare, normalised, onnx_outputs
 from shiftedge.export.compiler.check import native_outputs
@@ -22,16 +23,12 @@ from shiftedge.export.compiler.targets import find_target
 FRAMES = 5
 
 
-class Network:
-    """Adds random layers to a model, one after the other."""
+class Network(RandomNetwork):
+    """With convolutions and pools that make the map smaller."""
 
     def __init__(self, b: Builder, x: str, seed: int) -> None:
-        self.b, self.x = b, x
-        self.rng = np.random.default_rng(seed)
-        self.channels, self.height, self.width = 8, HEIGHT, WIDTH
-
-    def pick(self, *values: int) -> int:
-        return int(self.rng.choice(values))
+        super().__init__(b, x, seed)
+        self.height, self.width = HEIGHT, WIDTH
 
     def convolution(self) -> None:
         outputs, size = self.pick(1, 3, 7, 8, 24, 33), self.pick(1, 3)
@@ -39,21 +36,6 @@ class Network:
         self.x = self.b.conv(self.x, outputs, self.channels, size, strides=[down, right])
         self.height, self.width = (self.height - 1) // down + 1, (self.width - 1) // right + 1
         self.channels = outputs
-
-    def groups(self) -> None:
-        divisors = [n for n in range(1, self.channels + 1) if self.channels % n == 0]
-        groups = self.pick(*divisors)
-        outputs = groups * self.pick(1, 2, 3)
-        self.x = self.b.conv(self.x, outputs, self.channels, self.pick(1, 3), groups=groups)
-        self.channels = outputs
-
-    def block(self) -> None:
-        """An inverted residual."""
-        b, channels, hidden = self.b, self.channels, 2 * self.channels
-        y = b.op("Relu", b.conv(self.x, hidden, channels))
-        y = b.op("HardSwish", b.conv(y, hidden, hidden, self.pick(3, 5), groups=hidden))
-        y = b.conv(y, channels, hidden)
-        self.x = b.op("Add", self.x, y) if self.pick(0, 1) else y
 
     def residual(self) -> None:
         sides = [self.x, self.b.conv(self.x, self.channels, self.channels, 3)]
