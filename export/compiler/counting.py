@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +12,25 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.fusion import Linear
 from shiftedge.export.compiler.graph import Array, Conv, Quantised
 from shiftedge.export.compiler.requantise import requantise, requantise_frame
-from shiftedge.export.compiler.schedules.codes import Counting
+from shiftedge.export.compiler.schedules.codes import Added, Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.tir_kernel import Dot
 
 __all__ = ["Counted", "count", "count_frame", "weights_of"]
 
-Counted = tuple[Counting, Array, Array]
-"""How a kernel counts, and its scale and offset; see ``Requantisation``."""
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """How a kernel counts, and its constants; see ``Requantisation``."""
+
+    counting: Counting | None
+    """None where it does not; the others are then but a bias."""
+    start: NDArray[Any]
+    """What sums begin at, (outputs,), int32; or the bias, float32."""
+    scale: Array | None = None
+    """(outputs,)"""
+    offset: Array | None = None
+    """(outputs,), or of the first convolution (classes of rows, classes of columns, outputs)."""
 
 
 def weights_of(conv: Conv) -> NDArray[np.int8] | Array:
@@ -49,8 +62,10 @@ def count(
     """
     made = requantise(linear.conv, source, linear.quantised, linear.activation, residual)
     zero = source.zero_point - (0 if whole_source else dot.above)
-    factor = 0.0 if made.residual is None else float(made.residual)
-    return Counting(dot, zero, made.ending, factor, whole), made.scale, made.offset
+    counting = Counting(
+        dot, zero, made.ending, _added(made.residual, residual, dot), whole, made.offset is not None
+    )
+    return Counted(counting, made.start, made.scale, made.offset)
 
 
 def count_frame(
@@ -90,6 +105,13 @@ def count_frame(
     )
     rows, columns = shape.places
     offset = made.offset[made.rows.of[list(rows)]][:, made.columns.of[list(columns)]]
-    factor = 0.0 if made.residual is None else float(made.residual)
-    counting = Counting(dot, -dot.above, made.ending, factor, whole)
-    return counting, made.scale, np.ascontiguousarray(offset)
+    added = _added(made.residual, residual, dot)
+    counting = Counting(dot, -dot.above, made.ending, added, whole, True)
+    start = np.zeros(len(made.scale), np.int32)
+    return Counted(counting, start, made.scale, np.ascontiguousarray(offset))
+
+
+def _added(factor: np.float32 | None, residual: Quantised | None, dot: Dot) -> Added | None:
+    if factor is None or residual is None:
+        return None
+    return Added(float(factor), dot.above - residual.zero_point)

@@ -41,8 +41,9 @@ from shiftedge.export.compiler.graph import (
 from shiftedge.export.compiler.reference import ACTIVATIONS, run_operator
 from shiftedge.export.compiler.requantise import (
     Ending,
+    ending_of,
     mean_constants,
-    quantise_constants,
+    quantise_constant,
     quantise_frame_constants,
     requantise,
     requantise_frame,
@@ -207,8 +208,8 @@ class _Run:
             other = self._graph.quantised[operator.inputs[1]]
             out = self._graph.quantised.get(operator.out)
             sums = requantise_sum(operator, source, other, out)
-            y = fma32(inputs[1], sums.second, fma32(inputs[0], sums.first, sums.offset))
-            return _ended(y, sums.ending)
+            y = _above_zero(inputs[0], source) * sums.first
+            return _ended(fma32(_above_zero(inputs[1], other), sums.second, y), sums.ending)
         kind = np.uint8 if source is not None and isinstance(operator, Pool) else np.float32
         exact = {
             name: self._values[name].astype(np.float64) for name in operator.inputs
@@ -219,8 +220,9 @@ class _Run:
         if quantise.inputs[0] == self._graph.frame:
             spec = self._spec
             of_bytes = quantise_frame_constants(spec.mean, spec.std, quantise.quantised)
-            return _rounded(fma32(self._pixels, *of_bytes).clip(0.0, 255.0))
-        return _rounded(fma32(x, *quantise_constants(quantise.quantised)).clip(0.0, 255.0))
+            return _ended(fma32(self._pixels, *of_bytes), ending_of(quantise.quantised))
+        y = x * quantise_constant(quantise.quantised)
+        return _ended(y, ending_of(quantise.quantised))
 
     def _linear(self, kernel: Kernel, linear: Linear, residual: str | None = None) -> None:
         """A convolution, [a sum,] an activation: under the name of the last of them."""
@@ -251,10 +253,14 @@ class _Run:
             source = self._graph.quantised[conv.inputs[0]]
             constants = requantise(conv, source, linear.quantised, linear.activation, added)
             acc = integer_sums(conv, _as_map(self._values[conv.inputs[0]]), source.zero_point)
-            y = fma32(acc.astype(np.float32), constants.scale, constants.offset)
+            y = (acc + constants.start).astype(np.float32)
+            if constants.offset is None:
+                y = y * constants.scale
+            else:
+                y = fma32(y, constants.scale, constants.offset)
             more, ending = constants.residual, constants.ending
-        if more is not None and residual is not None:
-            y = fma32(_as_map(self._values[residual]), more, y)
+        if more is not None and residual is not None and added is not None:
+            y = fma32(_above_zero(_as_map(self._values[residual]), added), more, y)
         self._values[last.out] = _ended(y, ending)
 
     def _of_floats(self, kernel: Kernel, conv: Conv) -> None:
@@ -316,9 +322,19 @@ def _ended(y: Array, ending: Ending) -> Stored:
     if ending.activation is not Activation.NONE:
         y = _activated(ending.activation, y)
     if ending.steps is not None:
-        y = fma32(y, *ending.steps)
-    y = y.clip(ending.low, ending.high)
-    return _rounded(y) if ending.rounded else y
+        y = y * ending.steps
+    if not ending.rounded:
+        held: Array = y.clip(np.float32(ending.low), np.float32(ending.high))
+        return held
+    whole = np.rint(y) + np.float32(ending.zero)  # halves to even; what is far away stays so
+    codes: NDArray[np.uint8] = whole.clip(ending.low, ending.high).astype(np.uint8)
+    return codes
+
+
+def _above_zero(codes: Stored, quantised: Quantised) -> Array:
+    """Steps above the zero point, as float32."""
+    steps: Array = codes.astype(np.float32) - np.float32(quantised.zero_point)
+    return steps
 
 
 def _activated(kind: Activation, y: Array) -> Array:
@@ -327,12 +343,6 @@ def _activated(kind: Activation, y: Array) -> Array:
         product: Array = y * gate
         return gate if kind is Activation.HARD_SIGMOID else product
     return ACTIVATIONS[kind](y.astype(np.float64)).astype(np.float32)
-
-
-def _rounded(y: Array) -> NDArray[np.uint8]:
-    """Codes of numbers from 0 to 255."""
-    codes: NDArray[np.uint8] = np.rint(y).astype(np.uint8)  # halves to even
-    return codes
 
 
 def _as_map(value: Stored) -> Stored:

@@ -1,27 +1,33 @@
-"""The float32 constants with which an integer kernel ends: from int32 sums to uint8 codes.
+"""The constants with which an integer kernel ends: from int32 sums to uint8 codes.
 
 **Derivation.** An input code q stands for sx (q - zx), a weight's code w of output channel o for
 sw[o] w, so a convolution is, over its taps,
 
-    sum sx (q - zx) sw[o] w + bias[o]  =  sx sw[o] (acc[o] - zx sum w) + bias[o]
+    sum sx (q - zx) sw[o] w + bias[o]  =  sx sw[o] (acc[o] + B[o])
 
-with ``acc[o] = sum q w``, exact in int32. A padded element has the code zx, which stands for 0, so
-that ``sum w`` is over all taps everywhere. A residual's code r stands for sr (r - zr). The result y
-in steps of the output, which has the scale sy and zero point zy, is all that divided by sy, plus
-zy:
+with ``acc[o] = sum q w`` and ``B[o] = bias[o] / (sx sw[o]) - zx sum w``. A padded element has the
+code zx, which stands for 0, so that ``sum w`` is over all taps everywhere. The bias of a quantised
+file is a whole number of sx sw[o] (a bias that is none is rounded to one), so B is whole, and what
+sums begin at. The result's steps above its zero point are that times S = sx sw[o] / sy; a
+residual's code r stands for sr (r - zr):
 
-    y = fma(acc[o], S[o], C[o])     S[o] = sx sw[o] / sy
-    y = fma(r, R, y)                C[o] = (bias[o] - zx sum(w) sx sw[o] - zr sr) / sy + zy
-                                    R    = sr / sy
+    y = float32(acc[o] + B[o]) * S[o]
+    y = fma(r - zr, R, y)               R = sr / sy
+    code = round(y) + zy
 
-Both fma round once, to float32; acc and r are converted to float32 before, to the nearest. S, C
-and R are computed in float64 and rounded once. ReLU and ReLU6 are clamps of y at what 0 and 6 are
-in steps, zy and 6 / sy + zy; the code is y to the nearest whole number, halves to even, held to
-0..255. Holding y itself to 0..255 first gives the same code, so ``low`` and ``high`` are both.
+The product and the fma round once each, to float32; whole numbers become float32 before, to the
+nearest. S and R are computed in float64 and rounded once. ``round`` is to the nearest, halves to
+even. The code is held to 0..255, and ReLU and ReLU6 are narrower bounds of it: zy, and what 6 is in
+steps. All that is done to whole numbers, and processors have instructions that hold what they
+narrow.
 
-**Other activations** are of numbers, not of steps: y is computed with sy = 1 and zy = 0, the
-activation is applied in float32, and ``fma(y, 1 / sy, zy)`` gives the steps. **A float32 result**
-has sy = 1 and zy = 0 and is not rounded.
+**Where B is too large** for the sums (a channel whose weights are next to nothing has a bias of
+very many of its steps), they begin at 0 and ``y = fma(acc[o], S[o], C[o])``, ``C = B S``. Sums that
+are made in float32, of channels that are taken apart, have 23 bits for it, so that they are exact.
+
+**Other activations** are of numbers, not of steps: y is computed with sy = 1, the activation is
+applied in float32, and times ``1 / sy`` it is in steps. **A float32 result** has sy = 1, is not
+rounded, and its bounds are numbers.
 
 **The first convolution** reads the camera's bytes p, which stand for (p / 255 - mean) / std, std
 the same for all colours, mean not. Padding is 0 after that normalisation, which is no byte; so the
@@ -29,7 +35,7 @@ padded byte is 0, adds nothing to the sum, and what it should have added is left
 sums over the taps inside the image,
 
     y = fma(sum p w, S[o], C[o])    S[o] = sw[o] / (255 std sy)
-                                    C[o] = (bias[o] - sw[o] / std sum(mean w)) / sy + zy
+                                    C[o] = (bias[o] - sw[o] / std sum(mean w)) / sy
 
 and C depends on which taps lie inside: which rows of the kernel, and which columns. Places that
 agree in both form a class; there are few, three by three at most for a 3 x 3 window.
@@ -38,7 +44,7 @@ agree in both form a class; there are few, three by three at most for a 3 x 3 wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +53,6 @@ from shiftedge.export.compiler.graph import Activation, Add, Array, Conv, Mean, 
 from shiftedge.runtime.errors import CompileError
 
 __all__ = [
-    "CODES",
     "Classes",
     "Ending",
     "FrameRequantisation",
@@ -55,15 +60,18 @@ __all__ = [
     "Requantisation",
     "SumConstants",
     "classes_of",
+    "ending_of",
+    "exact_in_float32",
     "mean_constants",
-    "quantise_constants",
+    "quantise_constant",
     "quantise_frame_constants",
     "requantise",
     "requantise_frame",
     "requantise_sum",
 ]
 
-_CODES = (0.0, 255.0)
+_FEW, _MANY = 1 << 23, 1 << 30
+"""What sums begin at is less: of those in float32, and of those in int32."""
 _CLAMPED = (Activation.NONE, Activation.RELU, Activation.RELU6)
 """Activations that are clamps, in steps as in numbers."""
 Exact = NDArray[np.float64]
@@ -75,23 +83,28 @@ class Ending:
 
     activation: Activation
     """Of y as a number; ``NONE`` where the clamp is all of it."""
-    steps: tuple[np.float32, np.float32] | None
-    """Then y = fma(y, first, second): from numbers to steps; None where y is in steps already."""
-    low: np.float32
-    high: np.float32
-    """Then y is held to these; infinite where nothing bounds it."""
+    steps: np.float32 | None
+    """Then y is multiplied with it: from numbers to steps; None where y is in steps already."""
     rounded: bool
     """Then y is rounded to the nearest, halves to even: a uint8 code. Otherwise y is float32."""
+    zero: int
+    """Then it is added to what was rounded."""
+    low: float
+    high: float
+    """Then the result is held to these: codes, whole numbers in 0..255, where y was rounded;
+    otherwise numbers, infinite where nothing bounds them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Requantisation:
     """Of one convolution; names as in the module's docstring."""
 
+    start: NDArray[np.int32]
+    """B, (outputs,); zeros where there is an offset."""
     scale: Array
     """S, (outputs,)."""
-    offset: Array
-    """C, (outputs,)."""
+    offset: Array | None
+    """C, (outputs,); None where sums begin at B."""
     residual: np.float32 | None
     """R; None without a residual."""
     ending: Ending
@@ -123,11 +136,10 @@ class FrameRequantisation:
 
 @dataclass(frozen=True)
 class SumConstants:
-    """Of a sum of two maps of codes a and b: y = fma(b, second, fma(a, first, offset))."""
+    """Of a sum of two maps of codes a and b: y = fma(b - zb, second, (a - za) * first)."""
 
     first: np.float32
     second: np.float32
-    offset: np.float32
     ending: Ending
 
 
@@ -162,8 +174,23 @@ def requantise(
     codes, steps = _codes(conv)
     product = source.scale * steps
     sums = codes.sum((1, 2, 3), dtype=np.int64)
-    numbers = conv.bias.astype(np.float64) - source.zero_point * sums * product
-    return _constants(conv, product, numbers, out, activation, residual)
+    start = np.rint(conv.bias.astype(np.float64) / product) - source.zero_point * sums
+    scale, more, ending = _constants(conv, product, out, activation, residual)
+    limit = _FEW if conv.groups > 1 and exact_in_float32(conv) else _MANY
+    if np.abs(start).max() < limit:
+        return Requantisation(start.astype(np.int32), scale, None, more, ending)
+    in_steps = 1.0 if out is None or ending.steps is not None else out.scale
+    offset = _float32(conv.name, start * product / in_steps)
+    return Requantisation(np.zeros(len(start), np.int32), scale, offset, more, ending)
+
+
+def exact_in_float32(conv: Conv) -> bool:
+    """Whether sums of codes times weights are whole numbers that float32 holds, in any order, and
+    beginning at anything of 23 bits."""
+    if conv.codes is None:
+        return True
+    magnitudes = np.abs(conv.codes.astype(np.int64)).sum((1, 2, 3))
+    return int(magnitudes.max()) * 255 < _FEW
 
 
 def requantise_frame(
@@ -200,10 +227,10 @@ def requantise_frame(
         "rk,okl,cl->rco", rows.inside.astype(np.float64), means, columns.inside.astype(np.float64)
     )
     numbers = conv.bias.astype(np.float64) - steps / std * inside
-    made = _constants(conv, steps / (255.0 * std), numbers, out, activation, residual)
-    return FrameRequantisation(
-        made.scale, made.offset, rows, columns, made.residual, made.ending
-    )  # fmt: skip
+    scale, more, ending = _constants(conv, steps / (255.0 * std), out, activation, residual)
+    in_steps = 1.0 if out is None or ending.steps is not None else out.scale
+    offset = _float32(conv.name, numbers / in_steps)
+    return FrameRequantisation(scale, offset, rows, columns, more, ending)
 
 
 def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> Classes:
@@ -242,31 +269,27 @@ def requantise_sum(
     Raises:
         CompileError: a constant leaves float32.
     """
-    scale, zero = (1.0, 0) if out is None else (out.scale, out.zero_point)
-    numbers = -first.zero_point * first.scale - second.zero_point * second.scale
-    one, two, offset = (
-        _float32(add.name, np.float64(value))
-        for value in (first.scale / scale, second.scale / scale, numbers / scale + zero)
+    scale = 1.0 if out is None else out.scale
+    one, two = (
+        np.float32(_float32(add.name, np.float64(each.scale / scale))) for each in (first, second)
     )
-    return SumConstants(
-        np.float32(one), np.float32(two), np.float32(offset), _ending(out, Activation.NONE)
-    )
+    return SumConstants(one, two, ending_of(out))
 
 
-def quantise_constants(out: Quantised) -> tuple[np.float32, np.float32]:
-    """Scale and offset with which numbers become steps: y = fma(x, scale, offset), then rounded.
+def quantise_constant(out: Quantised) -> np.float32:
+    """What numbers are multiplied with to become steps, before ``ending_of(out)``.
 
     Raises:
         CompileError: the scale leaves float32.
     """
-    scale = _float32("Quantise", np.float64(1.0 / out.scale))
-    return np.float32(scale), np.float32(out.zero_point)
+    scale: np.float32 = np.float32(_float32("Quantise", np.float64(1.0 / out.scale)))
+    return scale
 
 
 def quantise_frame_constants(
     mean: Sequence[float], std: Sequence[float], out: Quantised
 ) -> tuple[Array, Array]:
-    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]), then rounded.
+    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]).
 
     Args:
         mean: of the spec, (R, G, B).
@@ -279,7 +302,7 @@ def quantise_frame_constants(
     means, deviations = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     return (
         _float32("the frame", 1.0 / (255.0 * deviations * out.scale)),
-        _float32("the frame", out.zero_point - means / (deviations * out.scale)),
+        _float32("the frame", -means / (deviations * out.scale)),
     )
 
 
@@ -307,45 +330,38 @@ def _codes(conv: Conv) -> tuple[NDArray[np.int8], Exact]:
 def _constants(
     conv: Conv,
     product: Exact,
-    numbers: Exact,
     out: Quantised | None,
     activation: Activation,
     residual: Quantised | None,
-) -> Requantisation:
-    """S, C and R, where an acc of 1 stands for ``product``, and of 0 for ``numbers``."""
-    ending = _ending(out, activation)
-    in_steps = out if ending.steps is None else None
-    scale, zero = (1.0, 0) if in_steps is None else (in_steps.scale, in_steps.zero_point)
+) -> tuple[Array, np.float32 | None, Ending]:
+    """S, R and the ending, where an acc of 1 stands for ``product``."""
+    ending = ending_of(out, activation)
+    scale = 1.0 if out is None or ending.steps is not None else out.scale
     more = None
     if residual is not None:
-        numbers = numbers - residual.zero_point * residual.scale
         more = np.float32(_float32(conv.name, np.float64(residual.scale / scale)))
-    return Requantisation(
-        _float32(conv.name, product / scale),
-        _float32(conv.name, numbers / scale + zero),
-        more,
-        ending,
-    )
+    return _float32(conv.name, product / scale), more, ending
 
 
-def _ending(out: Quantised | None, activation: Activation) -> Ending:
-    infinite = np.float32(np.inf)
-    ending = Ending(Activation.NONE, None, -infinite, infinite, out is not None)
-    scale, zero = (1.0, 0) if out is None else (out.scale, out.zero_point)
-    low, high = (-np.inf, np.inf) if out is None else _CODES
+def ending_of(out: Quantised | None, activation: Activation = Activation.NONE) -> Ending:
+    """How results end that are ``out``, or float32 numbers if that is None.
+
+    Raises:
+        CompileError: a scale leaves float32.
+    """
+    if out is None:
+        low = 0.0 if activation in (Activation.RELU, Activation.RELU6) else -np.inf
+        high = 6.0 if activation is Activation.RELU6 else np.inf
+        kind = Activation.NONE if activation in _CLAMPED else activation
+        return Ending(kind, None, False, 0, low, high)
+    zero, low, high = out.zero_point, 0.0, 255.0
     if activation not in _CLAMPED:
-        ending = replace(ending, activation=activation)
-        if out is not None:
-            ending = replace(ending, steps=quantise_constants(out))
-    elif activation is not Activation.NONE:
-        low = max(low, float(zero))
-        if activation is Activation.RELU6:
-            high = min(high, 6.0 / scale + zero)
-    return replace(ending, low=np.float32(low), high=np.float32(high))
-
-
-CODES = _ending(Quantised(1.0, 0), Activation.NONE)
-"""How numbers that are in steps already become codes."""
+        return Ending(activation, quantise_constant(out), True, zero, low, high)
+    if activation is not Activation.NONE:
+        low = float(zero)
+    if activation is Activation.RELU6:
+        high = min(high, float(np.rint(6.0 / out.scale)) + zero)
+    return Ending(Activation.NONE, None, True, zero, low, high)
 
 
 def _float32(name: str, values: Exact | np.float64) -> Array:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler import choose
 from shiftedge.export.compiler.calls import Argument, Memory
-from shiftedge.export.compiler.counting import count, weights_of
+from shiftedge.export.compiler.counting import Counted, count, weights_of
 from shiftedge.export.compiler.fusion import ConvKernel, InvertedResidual, Tail
 from shiftedge.export.compiler.graph import Activate, Activation, Add, Conv, Mean, Operator
-from shiftedge.export.compiler.requantise import mean_constants
-from shiftedge.export.compiler.rules_convolutions import Convolutions, exact_in_float32
+from shiftedge.export.compiler.requantise import exact_in_float32, mean_constants
+from shiftedge.export.compiler.rules_convolutions import Convolutions
 from shiftedge.export.compiler.schedules import inverted_residual, pointwise, tail
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.schedules.inverted_residual import BlockCounting
@@ -105,14 +105,14 @@ class Blocks(Convolutions):
 
     def _count_block(
         self, kernel: InvertedResidual, stem: DenseConv | None
-    ) -> tuple[BlockCounting | None, dict[str, Array]]:
-        """How a block counts, and its scales and offsets; None and none where it does not."""
+    ) -> tuple[BlockCounting | None, dict[str, NDArray[Any]]]:
+        """How a block counts, and what its sums begin and end with; or None and nothing."""
         depthwise, project = kernel.depthwise, kernel.project
         if depthwise.conv.codes is None or depthwise.quantised is None:
             return None, {}
         codes, dot = self.graph.quantised, self.dot()
         head = kernel.stem or kernel.expand
-        constants: dict[str, Array] = {}
+        constants: dict[str, NDArray[Any]] = {}
         expand, source = None, None
         if head is None:
             source = codes[depthwise.conv.inputs[0]]
@@ -131,11 +131,14 @@ class Blocks(Convolutions):
         }
         if expand is not None:
             stages["expand"] = expand
-        for name, (_, scale, offset) in stages.items():
-            constants |= {f"{name}_scale": scale, f"{name}_bias": offset}
-        found = BlockCounting(
-            None if expand is None else expand[0], stages["depthwise"][0], stages["project"][0]
-        )
+        for name, made in stages.items():
+            values = {"bias": made.start, "scale": made.scale, "offset": made.offset}
+            constants |= {f"{name}_{key}": each for key, each in values.items() if each is not None}
+        depthwise_counts, project_counts = stages["depthwise"].counting, stages["project"].counting
+        if depthwise_counts is None or project_counts is None:
+            raise ValueError(f"{kernel.name}: some of its convolutions do not count")
+        expand_counts = None if expand is None else expand.counting
+        found = BlockCounting(expand_counts, depthwise_counts, project_counts)
         return found, constants
 
     def _apart(self, kernel: InvertedResidual) -> None:
@@ -169,13 +172,12 @@ class Blocks(Convolutions):
             return
         shift, _, inputs = self.shift(kernel.join, conv.inputs[0])
         unit = self.target.unit
-        counting, scale, offset, factor = None, None, conv.bias, None
+        counted, factor = Counted(None, conv.bias), None
         if conv.codes is not None and codes is not None:
             (average,) = (each for each in kernel.operators if isinstance(each, Mean))
             constants = mean_constants(average, codes, height * width)
             source_codes = self.graph.quantised[conv.inputs[0]]
             counted = count(kernel.pointwise, source_codes, self.dot(), whole=True)
-            counting, scale, offset = counted
             factor = float(constants.scale)
         shape = pointwise.Pointwise(
             height * width,
@@ -183,13 +185,20 @@ class Blocks(Convolutions):
             int(conv.weight.shape[0]),
             shift=shift,
             activation=kernel.pointwise.activation,
-            counting=counting,
+            counting=counted.counting,
         )
         tiles = choose.tail(shape, self.target)
         name = self.name("tail")
         weight = weights_of(conv)[:, :, 0, 0]
         packed = pointwise.pack(
-            weight, offset, tiles, unit, shift=shift, counting=counting, scale=scale
+            weight,
+            counted.start,
+            tiles,
+            unit,
+            shift=shift,
+            counting=counted.counting,
+            scale=counted.scale,
+            offset=counted.offset,
         )
         mean = Argument(Memory.WORKSPACE, f"{name}.mean")
         self.call(

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler import choose
 from shiftedge.export.compiler.calls import Argument, Memory
-from shiftedge.export.compiler.counting import count, count_frame, weights_of
+from shiftedge.export.compiler.counting import Counted, count, count_frame, weights_of
 from shiftedge.export.compiler.fusion import ConvKernel, Linear
 from shiftedge.export.compiler.graph import Conv, Quantised
+from shiftedge.export.compiler.requantise import exact_in_float32
 from shiftedge.export.compiler.rules_maps import Maps
 from shiftedge.export.compiler.schedules import dense_conv, depthwise, grouped_conv, pointwise
-from shiftedge.export.compiler.schedules.codes import Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.tir_kernel import Kernel as Scheduled
 from shiftedge.runtime.errors import CompileError
 
-__all__ = ["Convolutions", "exact_in_float32"]
+__all__ = ["Convolutions"]
 
 Array = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ class Convolutions(Maps):
         height, width, channels = self.map_of(conv.inputs[0])
         frame = self.reads_frame(conv)
         if conv.pointwise and not frame:
-            counting, scale, offset = self.count(kernel)
+            counted = self.count(kernel)
             point = pointwise.Pointwise(
                 height * width,
                 channels,
@@ -55,14 +55,21 @@ class Convolutions(Maps):
                 shift,
                 has_residual,
                 kind,
-                counting,
+                counted.counting,
             )
             tiles = choose.pointwise(point, self.target)
             name = self.name("pointwise")
             scheduled: tuple[Scheduled, ...] = (pointwise.schedule(name, point, tiles, unit),)
             weight = weights_of(conv)[:, :, 0, 0]
             packed = pointwise.pack(
-                weight, offset, tiles, unit, shift=shift, counting=counting, scale=scale
+                weight,
+                counted.start,
+                tiles,
+                unit,
+                shift=shift,
+                counting=counted.counting,
+                scale=counted.scale,
+                offset=counted.offset,
             )
         elif conv.groups == 1:
             dense = replace(
@@ -71,12 +78,14 @@ class Convolutions(Maps):
                 residual=has_residual,
                 activation=kind,
             )
-            counting, scale, offset = self.count(kernel, dense if frame else None)
-            dense = replace(dense, counting=counting)
+            counted = self.count(kernel, dense if frame else None)
+            dense = replace(dense, counting=counted.counting)
             tiles = choose.dense_conv(dense, self.target)
             name = self.name("convolution")
             scheduled = dense_conv.schedule(name, dense, tiles, unit)
-            packed = dense_conv.pack(weights_of(conv), offset, dense, tiles, unit, scale)
+            packed = dense_conv.pack(
+                weights_of(conv), counted.start, dense, tiles, unit, counted.scale, counted.offset
+            )
             if frame:
                 arguments["x"] = Argument(Memory.FRAME)
             if dense.padded.tables:
@@ -84,10 +93,10 @@ class Convolutions(Maps):
         elif conv.depthwise:
             window = self.window_of(conv.inputs[0], conv.kernel)
             window = replace(window, stride=conv.stride, padding=conv.padding, shift=shift)
-            counting, scale, offset = self.count(kernel, whole=True)
+            counted = self.count(kernel, whole=True)
             name = self.name("depthwise")
-            scheduled = depthwise.schedule(name, window, unit, kind, has_residual, counting)
-            packed = depthwise.pack(weights_of(conv), offset, scale)
+            scheduled = depthwise.schedule(name, window, unit, kind, has_residual, counted.counting)
+            packed = depthwise.pack(weights_of(conv), counted.start, counted.scale, counted.offset)
         else:
             name, scheduled, packed = self._grouped(kernel, shift)
         arguments.update(self.pack(name, packed))
@@ -96,14 +105,11 @@ class Convolutions(Maps):
 
     def count(
         self, kernel: ConvKernel, frame: DenseConv | None = None, *, whole: bool = False
-    ) -> tuple[Counting | None, Array | None, Array]:
-        """How a convolution counts, its scale, and its offset; or None, None and its bias.
-
-        ``whole``: its kernel takes codes as whole numbers.
-        """
+    ) -> Counted:
+        """How a convolution counts; ``whole``: its kernel takes codes as whole numbers."""
         conv = kernel.conv
         if conv.codes is None:
-            return None, None, conv.bias
+            return Counted(None, conv.bias)
         linear = Linear(conv, kernel.activation, kernel.quantised)
         codes = self.graph.quantised
         residual = None if kernel.residual is None else codes[kernel.residual]
@@ -125,7 +131,7 @@ class Convolutions(Maps):
         *,
         residual: Quantised | None = None,
         whole: bool = False,
-    ) -> tuple[Counting, Array, Array]:
+    ) -> Counted:
         """The same for the first convolution; ``whole``: its result is kept as whole numbers."""
         std = self.spec.std
         if len(set(std)) > 1:
@@ -142,7 +148,7 @@ class Convolutions(Maps):
     ) -> tuple[str, tuple[Scheduled, ...], dict[str, Array]]:
         conv, unit = kernel.conv, self.target.unit
         height, width, channels = self.map_of(conv.inputs[0])
-        counting, scale, offset = self.count(kernel, whole=True)
+        counted = self.count(kernel, whole=True)
         shape = grouped_conv.GroupedConv(
             height=height,
             width=width,
@@ -155,12 +161,14 @@ class Convolutions(Maps):
             shift=shift,
             residual=kernel.residual is not None,
             activation=kernel.activation,
-            counting=counting,
+            counting=counted.counting,
         )
         tiles = grouped_conv.tiles_for(shape, unit)
         name = self.name("grouped")
         scheduled = grouped_conv.schedule(name, shape, tiles, unit)
-        packed = grouped_conv.pack(weights_of(conv), offset, shape, tiles, unit, scale)
+        packed = grouped_conv.pack(
+            weights_of(conv), counted.start, shape, tiles, unit, counted.scale, counted.offset
+        )
         return name, scheduled, packed
 
     def dense_shape(self, conv: Conv, shift: int, *, frame: bool) -> DenseConv:
@@ -177,14 +185,6 @@ class Convolutions(Maps):
             shift=shift,
             frame=frame,
         )
-
-
-def exact_in_float32(conv: Conv) -> bool:
-    """Whether sums of codes times weights are whole numbers that float32 holds, in any order."""
-    if conv.codes is None:
-        return True
-    magnitudes = np.abs(conv.codes.astype(np.int64)).sum((1, 2, 3))
-    return int(magnitudes.max()) * 255 < 1 << 24
 
 
 def _of_one_group(conv: Conv) -> Conv:

@@ -25,9 +25,9 @@ from shiftedge.export.compiler.graph import (
     Quantise,
 )
 from shiftedge.export.compiler.requantise import (
-    CODES,
+    ending_of,
     mean_constants,
-    quantise_constants,
+    quantise_constant,
     quantise_frame_constants,
     requantise_sum,
 )
@@ -42,6 +42,7 @@ from shiftedge.export.compiler.schedules import (
 from shiftedge.export.compiler.schedules.elementwise import Elementwise, Operation, Stepwise
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.window import Window
+from shiftedge.export.compiler.tir_kernel import Added
 from shiftedge.runtime.errors import CompileError
 
 __all__ = ["Maps"]
@@ -196,9 +197,8 @@ class Maps(Builder):
         return Stepwise(
             sums.ending,
             float(sums.first),
-            float(sums.offset),
-            float(sums.second),
-            plus=dot.above,
+            Added(float(sums.second), dot.above - y.zero_point),
+            plus=dot.above - x.zero_point,
             above=dot.above,
             source=dot.dtype,
             made=self.dtype_of(operator.out),
@@ -206,9 +206,9 @@ class Maps(Builder):
 
     def _quantise(self, operator: Quantise) -> None:
         height, width, channels = self.map_of(operator.out)
-        scale, offset = quantise_constants(operator.quantised)
-        dot = self.dot()
-        steps = Stepwise(CODES, float(scale), float(offset), above=dot.above, made=dot.dtype)
+        scale, dot = float(quantise_constant(operator.quantised)), self.dot()
+        ending = ending_of(operator.quantised)
+        steps = Stepwise(ending, scale, above=dot.above, made=dot.dtype)
         shape = Elementwise(height * width, channels, steps=steps)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
@@ -230,7 +230,9 @@ class Maps(Builder):
             **self.pack(name, frame_codes.pack(*made, unit)),
             "out": self.value(operator.out),
         }
-        scheduled = frame_codes.schedule(name, height, width, unit, self.dot())
+        scheduled = frame_codes.schedule(
+            name, height, width, unit, self.dot(), ending_of(operator.quantised)
+        )
         self.call(scheduled, arguments, "quantise", operator.name)
 
     def _mul(self, operator: Mul) -> None:

@@ -237,6 +237,8 @@ class _Lowering:
                 result += self._start(tile, register, part, env)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
+        if tile.codes:
+            return result + self._finish_codes(tile, tile.codes, registers, env)
         for register, part in zip(registers, tile.vectors, strict=True):
             result += self._finish(tile, register, part, env)
         return result
@@ -364,43 +366,81 @@ class _Lowering:
         return tir_codes.plus(word, part.lanes, dot, segment.plus)
 
     def _finish_codes(
-        self, tile: Tile, codes: Codes, register: Any, part: Part, here: dict[Var, Any]
+        self, tile: Tile, codes: Codes, registers: list[Any], env: dict[Var, Any]
     ) -> list[Any]:
         """Scale, offset, residual, rounding and store, valid columns only."""
-        position = self._position(tile.target, here)
-        result = []
-        for first, length in _valid(part, tile.columns):
-            floats = nodes.vector_type("float32", length)
-            value = nodes.get(register, first, length)
-            if str(register.dtype) == "int32":
-                value = tirx.Cast(floats, value)
-            scale, offset = (
-                tir_codes.const(number, length)
-                if isinstance(number, float)
-                else self._load(number, here, length, first)
-                for number in (codes.scale, codes.offset)
-            )
-            value = tir_codes.fma(value, scale, offset, length)
-            if codes.residual:
-                more = tirx.Cast(
-                    nodes.vector_type("int32", length),
-                    self._load(codes.residual, here, length, first),
-                )
-                if codes.above:
-                    more = more + nodes.splat(nodes.number(codes.above), length)
-                factor = tir_codes.const(codes.factor, length)
-                value = tir_codes.fma(tirx.Cast(floats, more), factor, value, length)
-            value = tir_codes.ended(value, codes.ending, length)
-            dtype = tile.target.buffer.dtype
-            value = tir_codes.stored(value, codes.ending, dtype, codes.above, length)
-            result.append(self._store(tile.target.buffer, position + first, length, value))
+        result, dtype = [], tile.target.buffer.dtype
+        ended = [
+            self._ended(codes, register, part, first, length, env)
+            for register, part in zip(registers, tile.vectors, strict=True)
+            for first, length in _valid(part, tile.columns)
+        ]
+        while ended:
+            count, kind = 0, self._packs(tile)
+            if kind:
+                count = tir_codes.packable(kind, ended[0].lanes, _neighbours(ended))
+            here = {**env, ROW: ended[0].row, COLUMN: ended[0].column}
+            position, lanes = self._position(tile.target, here), ended[0].lanes
+            if count:
+                values = [each.value for each in ended[:count]]
+                value = tir_codes.pack(values, codes.ending, codes.above, kind)
+            else:
+                value = ended[0].value
+                value = tir_codes.stored(value, codes.ending, dtype, codes.above, lanes)
+            count = max(count, 1)
+            result.append(self._store(tile.target.buffer, position, count * lanes, value))
+            del ended[:count]
         return result
+
+    def _packs(self, tile: Tile) -> str:
+        """The kind of dot product whose processor narrows a tile's numbers; empty if none does.
+
+        Only of sums of products, which are known to fit 31 bits."""
+        dots = {"int8": "sdot", "int16": "pmaddwd"}
+        kind = dots.get(tile.target.buffer.dtype, "")
+        weighted = any(segment.weight for segment in tile.segments)
+        return kind if kind in self.dots and weighted else ""
+
+    def _ended(
+        self,
+        codes: Codes,
+        register: Any,
+        part: Part,
+        first: int,
+        length: int,
+        env: dict[Var, Any],
+    ) -> _Ended:
+        """A piece of a part up to where it is rounded."""
+        here = {**env, ROW: part.row, COLUMN: part.column}
+        floats = nodes.vector_type("float32", length)
+        value = nodes.get(register, first, length)
+        if str(register.dtype) == "int32":
+            value = tirx.Cast(floats, value)
+        scale = (
+            tir_codes.const(codes.scale, length)
+            if isinstance(codes.scale, float)
+            else self._load(codes.scale, here, length, first)
+        )
+        if codes.offset is None:
+            value = value * scale
+        else:
+            value = tir_codes.fma(
+                value, scale, self._load(codes.offset, here, length, first), length
+            )
+        if codes.residual:
+            steps = tirx.Cast(
+                nodes.vector_type("int32", length), self._load(codes.residual, here, length, first)
+            )
+            if codes.added.plus:
+                steps = steps + nodes.splat(nodes.number(codes.added.plus), length)
+            factor = tir_codes.const(codes.added.factor, length)
+            value = tir_codes.fma(tirx.Cast(floats, steps), factor, value, length)
+        value = tir_codes.ended(value, codes.ending, length)
+        return _Ended(value, part.row, part.column + first, length)
 
     def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """Activation and store, valid columns only."""
         here = {**env, ROW: part.row, COLUMN: part.column}
-        if tile.codes:
-            return self._finish_codes(tile, tile.codes, register, part, here)
         result = self._unfold(tile, register, part, here) if part.folded else []
         position = self._position(tile.target, here)
         for first, length in _valid(part, tile.columns):
@@ -457,6 +497,27 @@ def _begins_with_product(tile: Tile) -> bool:
         return False
     first = tile.segments[0]
     return first.dot is None and all(step.unrolled for step in first.steps)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """Columns of a row, from ``column`` on, that are float32 yet."""
+
+    value: Any
+    row: int
+    column: int
+    lanes: int
+
+
+def _neighbours(ended: Sequence[_Ended]) -> int:
+    """How many of the first are as wide as the first, and follow each other in one row."""
+    first, count = ended[0], 0
+    for each in ended:
+        place = (first.row, first.column + count * first.lanes, first.lanes)
+        if (each.row, each.column, each.lanes) != place:
+            break
+        count += 1
+    return count
 
 
 def _valid(part: Part, columns: int) -> list[tuple[int, int]]:

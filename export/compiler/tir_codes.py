@@ -6,6 +6,7 @@ plain vector arithmetic, which is slow and serves to verify kernels for another 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
@@ -16,7 +17,16 @@ from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
 from shiftedge.export.compiler.tir_nodes import literal, splat, vector_type
 
-__all__ = ["const", "ended", "fma", "multiply_add", "plus", "stored"]
+__all__ = [
+    "const",
+    "ended",
+    "fma",
+    "multiply_add",
+    "pack",
+    "packable",
+    "plus",
+    "stored",
+]
 
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
@@ -87,16 +97,20 @@ def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
 
 
 def ended(value: Any, ending: Ending, lanes: int) -> Any:
-    """float32 ``value`` after ``ending``, rounded but still float32."""
+    """float32 ``value`` up to where it is rounded, or to its end where it is not."""
     if ending.activation is not Activation.NONE:
         value = tir_math.activation(ending.activation, value, lanes)
     if ending.steps is not None:
-        scale, offset = (const(float(number), lanes) for number in ending.steps)
-        value = fma(value, scale, offset, lanes)
-    if float(ending.low) > -_INFINITE:
-        value = tirx.max(value, const(float(ending.low), lanes))
-    if float(ending.high) < _INFINITE:
-        value = tirx.min(value, const(float(ending.high), lanes))
+        value = value * const(float(ending.steps), lanes)
+    return value if ending.rounded else _held(value, ending.low, ending.high, lanes)
+
+
+def _held(value: Any, low: float, high: float, lanes: int) -> Any:
+    """float32 ``value``, not below ``low`` and not above ``high``."""
+    if low > -_INFINITE:
+        value = tirx.max(value, const(low, lanes))
+    if high < _INFINITE:
+        value = tirx.min(value, const(high, lanes))
     return value
 
 
@@ -104,15 +118,100 @@ _INFINITE = 3.4028234663852886e38
 
 
 def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> Any:
-    """``value`` after ``ended``, as the target's type keeps it."""
+    """What is left of the ending after :func:`ended`, as the target's type keeps it."""
     if not ending.rounded:
         return value
+    value = _held(value, ending.low - ending.zero, ending.high - ending.zero, lanes)
     if dtype == "float32":
         name = "llvm.roundeven.f32" if lanes == 1 else f"llvm.roundeven.v{lanes}f32"
-        return tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, value)
-    # What is subtracted is even, so that halves go the same way as without it.
-    bits = tirx.reinterpret(vector_type("int32", lanes), value + const(_ROUND - above, lanes))
-    return tirx.Cast(vector_type(dtype, lanes), bits)
+        whole = tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, value)
+        return whole + const(float(ending.zero), lanes) if ending.zero else whole
+    # What is added with _ROUND is even, so that halves go the same way as without it.
+    odd = (ending.zero - above) % 2
+    shifted = value + const(_ROUND + ending.zero - above - odd, lanes)
+    codes = tirx.Cast(
+        vector_type(dtype, lanes), tirx.reinterpret(vector_type("int32", lanes), shifted)
+    )
+    return codes + splat(literal(dtype, odd), lanes) if odd else codes
+
+
+def packable(kind: str, lanes: int, count: int) -> int:
+    """How many of ``count`` neighbouring vectors ``pack`` takes at once; 0 where it cannot."""
+    if kind == "sdot" and lanes == 4:
+        return 4 if count >= 4 else min(count, 2)
+    if kind == "pmaddwd" and lanes == 8:
+        return min(count, 2)
+    return 0
+
+
+def pack(values: Sequence[Any], ending: Ending, above: int, kind: str) -> Any:
+    """The codes of several vectors, by instructions that hold what they narrow.
+
+    Args:
+        values: float32, of less than 2^31, as many as ``packable`` says.
+        ending: whose rounding and bounds are left.
+        above: see ``Dot``.
+        kind: of the ``Dot``.
+    """
+    pack_half = _halves_neon if kind == "sdot" else _halves_avx2
+    added = ending.zero - above
+    low, high = ending.low - above, ending.high - above
+    lanes = 8 if kind == "sdot" else 16
+    lanes = lanes // 2 if len(values) == 1 else lanes
+    halves = [_bounded(each, lanes, added, low, high, kind) for each in pack_half(values)]
+    if kind != "sdot":
+        return halves[0]
+    if len(values) == 1:
+        return tirx.Cast("int8x4", halves[0])
+    quarters = [_call("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", each) for each in halves]
+    return _concatenated(quarters, 8)
+
+
+def _halves_neon(values: Sequence[Any]) -> list[Any]:
+    """int16 of float32, in pairs where there are some."""
+    whole = [_call("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", each) for each in values]
+    half = [_call("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", each) for each in whole]
+    if len(half) == 1:
+        return half
+    return [_concatenated(half[first : first + 2], 4) for first in range(0, len(half), 2)]
+
+
+def _halves_avx2(values: Sequence[Any]) -> list[Any]:
+    """The same; the instruction takes both vectors' first halves, then their second ones."""
+    whole = [_call("int32x8", "llvm.x86.avx.cvt.ps2dq.256", each) for each in values]
+    if len(whole) == 1:
+        low, high = (
+            tirx.Shuffle(whole, [tirx.IntImm("int32", lane) for lane in range(first, first + 4)])
+            for first in (0, 4)
+        )
+        return [_call("int16x8", "llvm.x86.sse2.packssdw.128", low, high)]
+    crossed = _call("int16x16", "llvm.x86.avx2.packssdw", *whole)
+    order = (*range(4), *range(8, 12), *range(4, 8), *range(12, 16))
+    return [tirx.Shuffle([crossed], [tirx.IntImm("int32", lane) for lane in order])]
+
+
+def _bounded(half: Any, lanes: int, added: int, low: float, high: float, kind: str) -> Any:
+    """int16 plus ``added``, held to bounds unless the next narrowing does."""
+    if added:
+        name = f"llvm.sadd.sat.v{lanes}i16"
+        half = _call(f"int16x{lanes}", name, half, splat(literal("int16", added), lanes))
+    narrowed = kind == "sdot" and lanes == 8
+    if not (narrowed and low <= -128):
+        half = tirx.max(half, splat(literal("int16", int(low)), lanes))
+    if not (narrowed and high >= 127):
+        half = tirx.min(half, splat(literal("int16", int(high)), lanes))
+    return half
+
+
+def _concatenated(parts: Sequence[Any], lanes: int) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    count = lanes * len(parts)
+    return tirx.Shuffle(list(parts), [tirx.IntImm("int32", lane) for lane in range(count)])
+
+
+def _call(result: str, name: str, *operands: Any) -> Any:
+    return tirx.call_llvm_pure_intrin(result, name, *operands)
 
 
 def fma(left: Any, right: Any, more: Any, lanes: int) -> Any:

@@ -35,10 +35,12 @@ __all__ = [
     "COLUMN",
     "END",
     "LOWEST",
+    "NOT_ADDED",
     "ROW",
     "TERM",
     "UNIT",
     "Access",
+    "Added",
     "Buffer",
     "Codes",
     "Copy",
@@ -88,24 +90,37 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Added:
+    """How a residual's codes are added: (code + plus) * factor."""
+
+    factor: float = 0.0
+    plus: int = 0
+    """Of codes as they are stored, which makes them steps above 0."""
+
+
+NOT_ADDED = Added()
+
+
+@dataclass(frozen=True)
 class Codes:
     """The end of a tile of integers: from sums to codes, or to numbers.
 
-    y = fma(sum, scale, offset), with a residual fma(code, factor, y), then ``ending``, see
-    :mod:`shiftedge.export.compiler.requantise`. The target's type says how codes are stored;
-    float32 holds them as whole numbers.
+    y = sum * scale, or fma(sum, scale, offset) with an offset; with a residual, that is added
+    times its factor; then ``ending``, see :mod:`shiftedge.export.compiler.requantise`. The
+    target's type says how codes are stored; float32 holds them as whole numbers.
     """
 
     scale: Access | float
     """Over COLUMN, or one number for all; only valid columns are read."""
-    offset: Access | float
-    """Over ROW and COLUMN, or one number."""
+    offset: Access | None
+    """Over ROW and COLUMN."""
     ending: Ending
     residual: Access | None = None
     """Over ROW and COLUMN; codes."""
-    factor: float = 0.0
+    added: Added = NOT_ADDED
+    """How the residual is."""
     above: int = 0
-    """Of the residual's and the target's codes, see :class:`Dot`."""
+    """Of the target's codes, see :class:`Dot`."""
 
 
 @dataclass(frozen=True)
@@ -443,9 +458,9 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
             yield f"{deeper}{verb} {product} for {steps}{ahead}"
         if statement.codes:
             ends = statement.codes
-            yield f"{deeper}times {ends.scale} plus {ends.offset}"
+            yield f"{deeper}times {ends.scale}" + (f" plus {ends.offset}" if ends.offset else "")
             if ends.residual:
-                yield f"{deeper}plus {ends.residual} * {ends.factor}"
+                yield f"{deeper}plus ({ends.residual} + {ends.added.plus}) * {ends.added.factor}"
             steps = "rounded to " if ends.ending.rounded else ""
             yield f"{deeper}store {statement.target} = {steps}{ends.ending.low}..{ends.ending.high}"
             return

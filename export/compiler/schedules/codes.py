@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.requantise import Ending
-from shiftedge.export.compiler.tir_kernel import Access, Buffer, Codes, Dot
+from shiftedge.export.compiler.tir_kernel import NOT_ADDED, Access, Added, Buffer, Codes, Dot
 
 __all__ = [
+    "Added",
     "Counting",
     "begins",
     "codes_dtype",
     "ends",
-    "pack_sums",
     "pack_words",
     "stage_buffers",
-    "sums_needed",
     "terms_of",
+    "word_bias",
     "word_rows",
 ]
 
@@ -40,10 +40,12 @@ class Counting:
     """The input's code of 0, as it is stored: what a border holds, and what a state's codes lack.
     """
     ending: Ending
-    factor: float = 0.0
-    """Of a residual's codes."""
+    added: Added | None = None
+    """How a residual is added."""
     whole: bool = False
     """The result's codes are kept as float32 whole numbers, for a stage that multiplies those."""
+    offset: bool = False
+    """There is an offset, in steps of the result."""
 
     @property
     def out(self) -> str:
@@ -67,37 +69,42 @@ def ends(
     """The end of a tile; None without codes."""
     if counting is None:
         return None
-    return Codes(scale, offset, counting.ending, residual, counting.factor, counting.dot.above)
+    return Codes(
+        scale,
+        offset if counting.offset else None,
+        counting.ending,
+        residual,
+        counting.added or NOT_ADDED,
+        counting.dot.above,
+    )
 
 
 def begins(
-    counting: Counting | None, sums: Access, bias: Access, residual: Access | None = None
+    counting: Counting | None, bias: Access, residual: Access | None = None
 ) -> tuple[Access, ...]:
-    """First values of a tile: numbers begin with bias and residual, codes with what they lack."""
-    if counting is None:
-        return (bias,) if residual is None else (bias, residual)
-    return (sums,) if sums_needed(counting) else ()
+    """First values of a tile; a residual's codes are added at its end."""
+    return (bias,) if counting or residual is None else (bias, residual)
 
 
 def stage_buffers(
-    counting: Counting | None, weight: Buffer, sums: Buffer, scale: Buffer, bias: Buffer
+    counting: Counting | None, weight: Buffer, bias: Buffer, scale: Buffer, offset: Buffer
 ) -> tuple[Buffer, ...]:
     """Constants of a convolution, those that it has, in the order of the parameters."""
     if counting is None:
         return weight, bias
-    return (weight, sums, scale, bias) if sums_needed(counting) else (weight, scale, bias)
+    return weight, bias, scale, *((offset,) if counting.offset else ())
 
 
-def sums_needed(counting: Counting | None) -> bool:
-    """Whether sums begin at what the stored codes lack, times the weights: see ``Dot.above``."""
-    return counting is not None and counting.dot.above != 0
+def word_bias(bias: NDArray[Any], weight: NDArray[Any], counting: Counting | None) -> NDArray[Any]:
+    """What sums of words begin at, (outputs,): the bias, and what codes lack as they are stored.
 
-
-def pack_sums(weight: NDArray[Any], counting: Counting) -> NDArray[np.int32]:
-    """What the sums of each output begin at, (outputs,), of int8 weights (outputs, ...)."""
-    total = weight.reshape(len(weight), -1).astype(np.int64).sum(1) * counting.dot.above
-    sums: NDArray[np.int32] = total.astype(np.int32)
-    return sums
+    ``weight``: int8, (outputs, ...). Without codes the bias as it is.
+    """
+    if counting is None:
+        return bias
+    lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1) * counting.dot.above
+    total: NDArray[np.int32] = (bias + lacking).astype(np.int32)
+    return total
 
 
 def word_rows(inputs: int, shift: int, terms: int) -> int:

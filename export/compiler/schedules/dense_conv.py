@@ -23,11 +23,10 @@ from shiftedge.export.compiler.schedules.codes import (
     begins,
     codes_dtype,
     ends,
-    pack_sums,
     pack_words,
     stage_buffers,
-    sums_needed,
     terms_of,
+    word_bias,
     word_rows,
 )
 from shiftedge.export.compiler.schedules.padding import Padding
@@ -159,9 +158,9 @@ def tiles_for(shape: DenseConv, unit: VectorUnit) -> Tiles:
 def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
     """``name_padded`` (parameters as in ``padding``) where needed, then ``name``.
 
-    Parameters of the latter: padded, or x where nothing is padded; weight, [sums], [scale],
-    bias, [residual], out. ``scale`` with codes, whose bias is an offset in steps, of a
-    frame one for each class of places.
+    Parameters of the latter: padded, or x where nothing is padded; weight, bias,
+    [scale, [offset]], [residual], out. ``scale`` with codes, whose bias is int32; of a frame there
+    is an offset for each class of places.
     """
     lanes, border, counting = unit.lanes, shape.padded, shape.counting
     dtype = codes_dtype(counting)
@@ -171,37 +170,37 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
     weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
     columns = -(-shape.outputs // lanes) * lanes
     by_place = counting is not None and shape.frame
-    sums = Buffer("sums", columns, "weight", "int32")
+    bias = Buffer("bias", columns, "weight", weight.dtype)
     scale = Buffer("scale", columns, "weight")
-    bias = Buffer("bias", columns * (shape.classes if by_place else 1), "weight")
+    offset = Buffer("offset", columns * (shape.classes if by_place else 1), "weight")
     residual = Buffer("residual", pixels * shape.outputs, dtype=dtype)
     out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
     at = PIXEL * shape.outputs + CHANNEL
     added = residual.at(at) if shape.residual else None
-    offset = bias.at(CHANNEL)
+    in_steps = offset.at(CHANNEL)
     if by_place:
         place = shape.place_class(PIXEL // shape.out_width, PIXEL % shape.out_width)
-        offset = bias.at(place * columns + CHANNEL)
+        in_steps = offset.at(place * columns + CHANNEL)
     work = Product(
         pixels=pixels,
         inputs=shape.rows,
         outputs=shape.outputs,
         stretches=(_image_window(source, shape),),
         weight=weight,
-        start=begins(counting, sums.at(CHANNEL), offset, added),
+        start=begins(counting, bias.at(CHANNEL), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
         dot=counting.dot if counting else None,
-        ends=ends(counting, scale.at(CHANNEL), offset, added),
+        ends=ends(counting, scale.at(CHANNEL), in_steps, added),
     )
     kernel = Kernel(
         name=name,
         buffers=(
             source,
-            *stage_buffers(counting, weight, sums, scale, bias),
+            *stage_buffers(counting, weight, bias, scale, offset),
             *((residual,) if shape.residual else ()),
             out,
         ),
@@ -250,24 +249,25 @@ def weight_rows(weight: NDArray[Any], shape: DenseConv) -> NDArray[Any]:
 
 def pack(
     weight: NDArray[Any],
-    bias: Array,
+    bias: NDArray[Any],
     shape: DenseConv,
     tiles: Tiles,
     unit: VectorUnit,
     scale: Array | None = None,
+    offset: Array | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Weight (outputs, inputs, kernel height, kernel width) and bias as the kernel reads them.
 
-    For a frame the weights' inputs are R, G, B, as in the model. With codes there is a ``scale``
-    (outputs,), and the bias of a frame is (row classes, column classes, outputs).
+    For a frame the weights' inputs are R, G, B, as in the model. With codes the bias is int32
+    and there is a ``scale``, (outputs,), and where the bias does not hold it an ``offset``, of a
+    frame (row classes, column classes, outputs).
     """
     rows = weight_rows(weight, shape)
     packed = {
         "weight": product.pack_weights(rows, tiles, unit.lanes),
-        "bias": product.pack_bias(bias, unit.lanes),
+        "bias": product.pack_bias(word_bias(bias, weight, shape.counting), unit.lanes),
     }
-    if scale is not None:
-        packed["scale"] = product.pack_bias(scale, unit.lanes)
-    if shape.counting is not None and sums_needed(shape.counting):
-        packed["sums"] = product.pack_bias(pack_sums(weight, shape.counting), unit.lanes)
+    for name, values in (("scale", scale), ("offset", offset)):
+        if values is not None:
+            packed[name] = product.pack_bias(values, unit.lanes)
     return packed

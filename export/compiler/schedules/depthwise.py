@@ -31,10 +31,10 @@ def schedule(
     residual: bool = False,
     counting: Counting | None = None,
 ) -> tuple[Kernel, ...]:
-    """``name_padded`` where needed, then ``name``: padded (or x), weight, [scale], bias,
-    [residual], out.
+    """``name_padded`` where needed, then ``name``: padded (or x), weight, bias,
+    [scale, [offset]], [residual], out.
 
-    ``scale`` with codes, whose bias is an offset in steps; the activation is part of ``counting``,
+    ``scale`` with codes, whose bias is in whole numbers; the activation is part of ``counting``,
     whose ``zero`` is a code.
     """
     return window.schedule(
@@ -51,11 +51,21 @@ def schedule(
     )
 
 
-def pack(weight: NDArray[Any], bias: Array, scale: Array | None = None) -> dict[str, Array]:
+def pack(
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    scale: Array | None = None,
+    offset: Array | None = None,
+) -> dict[str, Array]:
     """Weight (channels, 1, kernel height, kernel width) as [tap][channel], and the bias.
 
-    With codes the weight is int8, and ``scale`` (channels,) and the bias are in steps.
+    With codes the weight is int8, the bias in whole numbers, and there are ``scale`` and, where
+    the bias does not hold it, ``offset``, (channels,).
     """
-    taps = weight.reshape(len(weight), -1).T.astype(np.float32)
-    packed = {"weight": np.ascontiguousarray(taps).ravel(), "bias": np.ascontiguousarray(bias)}
-    return packed if scale is None else {**packed, "scale": np.ascontiguousarray(scale)}
+    taps = weight.reshape(len(weight), -1).T
+    values = {"weight": taps, "bias": bias, "scale": scale, "offset": offset}
+    return {
+        name: np.ascontiguousarray(each, np.float32).ravel()
+        for name, each in values.items()
+        if each is not None
+    }

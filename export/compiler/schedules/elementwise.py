@@ -17,8 +17,10 @@ from shiftedge.export.compiler.schedules.tiles import VectorUnit
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
 from shiftedge.export.compiler.tir_kernel import (
     COLUMN,
+    NOT_ADDED,
     UNIT,
     Access,
+    Added,
     Buffer,
     Codes,
     If,
@@ -49,18 +51,18 @@ class Operation(enum.Enum):
 class Stepwise:
     """What is done to x, or to x and y, where codes are read or made.
 
-    Of x: y = fma(x, scale, offset), then ``ending``; of a sum fma(code of y, factor, y) between.
-    Without an ending, numbers: (x + plus) * scale.
+    Of x: y = (x + plus) * scale, then ``ending``; of a sum fma(code of y, factor, y) between.
+    Without an ending, numbers.
     """
 
     ending: Ending | None
     scale: float
-    offset: float = 0.0
-    factor: float = 0.0
+    added: Added = NOT_ADDED
+    """How y's codes are added."""
     plus: int = 0
     """Added to x's codes as they are stored."""
     above: int = 0
-    """Of y's codes and the result's, see ``Dot``."""
+    """Of the result's codes, see ``Dot``."""
     source: str = "float32"
     """Type of x, and of y."""
     made: str = "float32"
@@ -141,7 +143,7 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
 def _stepwise(steps: Stepwise, x: Access, y: Access | None, out: Access, length: int) -> Statement:
     codes = None
     if steps.ending is not None:
-        codes = Codes(steps.scale, steps.offset, steps.ending, y, steps.factor, steps.above)
+        codes = Codes(steps.scale, None, steps.ending, y, steps.added, steps.above)
     return Tile(
         vectors=grid(1, length, length),
         columns=length,

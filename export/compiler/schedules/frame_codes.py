@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.requantise import CODES
+from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.schedules.tiles import VectorUnit
 from shiftedge.export.compiler.tir_index import Const, Index, Var
 from shiftedge.export.compiler.tir_kernel import (
@@ -34,7 +34,9 @@ Array = NDArray[np.float32]
 _COLOURS = 3
 
 
-def schedule(name: str, height: int, width: int, unit: VectorUnit, dot: Dot) -> Kernel:
+def schedule(
+    name: str, height: int, width: int, unit: VectorUnit, dot: Dot, ending: Ending
+) -> Kernel:
     """The kernel: parameters x (bytes of the frame), scale, offset, out (codes)."""
     size = height * width * _COLOURS
     x, out = Buffer("x", size, dtype="uint8"), Buffer("out", size, "output", dot.dtype)
@@ -52,7 +54,7 @@ def schedule(name: str, height: int, width: int, unit: VectorUnit, dot: Dot) -> 
             start=(),
             segments=(Segment((), x.at(at), None, by_column=True, reverse=_COLOURS),),
             target=out.at(at),
-            codes=Codes(scale.at(COLUMN), offset.at(COLUMN), CODES, above=dot.above),
+            codes=Codes(scale.at(COLUMN), offset.at(COLUMN), ending, above=dot.above),
         )
 
     number = Var("tile")

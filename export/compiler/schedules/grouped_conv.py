@@ -27,7 +27,13 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding, product
-from shiftedge.export.compiler.schedules.codes import Counting, codes_dtype, ends
+from shiftedge.export.compiler.schedules.codes import (
+    Counting,
+    begins,
+    codes_dtype,
+    ends,
+    stage_buffers,
+)
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -124,8 +130,8 @@ def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
 def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
     """``name_padded`` (x, [state], padded) where needed, then ``name``.
 
-    Parameters of the latter: padded, or x where nothing is padded; weight, [scale], bias,
-    [residual], out. ``scale`` with codes, whose bias is an offset in steps.
+    Parameters of the latter: padded, or x where nothing is padded; weight, bias,
+    [scale, [offset]], [residual], out. ``scale`` with codes, whose bias is in whole numbers.
     ``tiles.columns`` is a multiple of a group's lanes, which may be fewer than the unit's. Folded
     tiles are refused.
     """
@@ -140,7 +146,9 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
     weight = Buffer("weight", size, "weight")
     bias_pitch = -(-outputs // lanes) * lanes
     bias = Buffer("bias", shape.groups * bias_pitch, "weight")
-    scale = Buffer("scale", shape.groups * bias_pitch, "weight")
+    scale, offset = (
+        Buffer(each, shape.groups * bias_pitch, "weight") for each in ("scale", "offset")
+    )
     counting = shape.counting
     residual = Buffer("residual", pixels * shape.outputs, dtype=codes_dtype(counting))
     out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
@@ -161,8 +169,8 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         outputs=outputs,
         stretches=(_window(source, shape, group),),
         weight=weight,
-        start=() if counting else (bias.at(channel), *((added,) if added else ())),
-        ends=ends(counting, scale.at(channel), bias.at(channel), added),
+        start=begins(counting, bias.at(channel), added),
+        ends=ends(counting, scale.at(channel), offset.at(channel), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
@@ -173,9 +181,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         name=name,
         buffers=(
             source,
-            weight,
-            *((scale,) if counting else ()),
-            bias,
+            *stage_buffers(counting, weight, bias, scale, offset),
             *((residual,) if shape.residual else ()),
             out,
         ),
@@ -195,21 +201,24 @@ def pack(
     tiles: Tiles,
     unit: VectorUnit,
     scale: Array | None = None,
+    offset: Array | None = None,
 ) -> dict[str, Array]:
     """Weight (outputs, group inputs, kernel height, kernel width) and bias as the kernel reads it.
 
     Weights as [block of a group's outputs][group][row][column][input][output of the block]; each
-    group's bias padded to whole vectors. With codes the weight is int8, and ``scale`` (outputs,)
-    and the bias are in steps.
+    group's bias padded to whole vectors. With codes the weight is int8, the bias in whole numbers,
+    and there are ``scale`` and, where the bias does not hold it, ``offset``, (outputs,).
     """
     _check("pack", shape)
     lanes, outputs = _lanes(shape, unit), shape.group_outputs
     rows = weight.transpose(0, 2, 3, 1).reshape(shape.groups, outputs, shape.depth)
     rows = rows.transpose(1, 0, 2).reshape(outputs, shape.groups * shape.depth)
     packed = {"weight": product.pack_weights(rows, tiles, lanes)}
-    for name, values in (("bias", bias), ("scale", scale)):
+    for name, values in (("bias", bias), ("scale", scale), ("offset", offset)):
         if values is not None:
-            packed[name] = product.pack_bias(values.reshape(shape.groups, outputs), lanes)
+            packed[name] = product.pack_bias(
+                values.astype(np.float32).reshape(shape.groups, outputs), lanes
+            )
     return packed
 
 

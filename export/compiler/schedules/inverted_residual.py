@@ -87,8 +87,8 @@ def schedule(
 
     Parameters, each where the shape calls for it: x, state, scale and offset (of a stem's frame),
     expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias,
-    residual, out. With codes each stage has a scale before its bias, which is an offset in steps.
-    Phased: the first takes x to depthwise_bias and writes hidden; the second takes hidden and the
+    residual, out. With codes each stage has a scale after its bias, and may have an offset behind.
+    Phased: the first takes x to the depthwise's and writes hidden; the second takes hidden and the
     others.
     """
     return _Block(name, shape, tiles, unit).kernels()
@@ -138,20 +138,22 @@ class _Block:
         self.lines = Buffer("lines", lines, "scratch", self.dtype)
         size = shape.expand_rows * padded
         self.expand_weight = Buffer("expand_weight", size, "weight", words)
-        self.expand_sums = Buffer("expand_sums", padded, "weight", "int32")
+        self.expand_bias = Buffer("expand_bias", padded, "weight", words)
         self.expand_scale = Buffer("expand_scale", padded, "weight")
         classes = shape.stem.classes if shape.stem and counting else 1
-        self.expand_bias = Buffer("expand_bias", classes * padded, "weight")
+        self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
         self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight")
-        self.depthwise_scale = Buffer("depthwise_scale", padded, "weight")
-        self.depthwise_bias = Buffer("depthwise_bias", padded, "weight")
+        self.depthwise_bias, self.depthwise_scale, self.depthwise_offset = (
+            Buffer(f"depthwise_{each}", padded, "weight") for each in ("bias", "scale", "offset")
+        )
         size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
         self.project_weight = Buffer("project_weight", size, "weight", words)
         self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
-        self.project_sums = Buffer("project_sums", bias_size, "weight", "int32")
-        self.project_scale = Buffer("project_scale", bias_size, "weight")
-        self.project_bias = Buffer("project_bias", bias_size, "weight")
+        self.project_bias = Buffer("project_bias", bias_size, "weight", words)
+        self.project_scale, self.project_offset = (
+            Buffer(f"project_{each}", bias_size, "weight") for each in ("scale", "offset")
+        )
         out = counting.project.out if counting else "float32"
         self.out = Buffer("out", self.out_pixels * shape.outputs, "output", out)
 
@@ -169,14 +171,18 @@ class _Block:
             buffers += stage_buffers(
                 counting,
                 self.expand_weight,
-                self.expand_sums,
-                self.expand_scale,
                 self.expand_bias,
+                self.expand_scale,
+                self.expand_offset,
             )
-        buffers.append(self.depthwise_weight)
-        if self.counting:
-            buffers.append(self.depthwise_scale)
-        return [*buffers, self.depthwise_bias]
+        depthwise = stage_buffers(
+            self.counting.depthwise if self.counting else None,
+            self.depthwise_weight,
+            self.depthwise_bias,
+            self.depthwise_scale,
+            self.depthwise_offset,
+        )
+        return [*buffers, *depthwise]
 
     def _outputs(self) -> list[Buffer]:
         """Parameters of the project."""
@@ -184,9 +190,9 @@ class _Block:
         weights = stage_buffers(
             self.counting.project if self.counting else None,
             self.project_weight,
-            self.project_sums,
-            self.project_scale,
             self.project_bias,
+            self.project_scale,
+            self.project_offset,
         )
         return [*weights, *residual, self.out]
 
@@ -342,19 +348,18 @@ class _Block:
         sources: tuple[Stretch, ...],
         offset: Index,
     ) -> Product:
-        """[Shift and] expand of ``pixels`` into ``place``; its bias is at ``offset``."""
+        """[Shift and] expand of ``pixels`` into ``place``; its offset in steps is at ``offset``."""
         shape = self.shape
         counting = self.counting.expand if self.counting else None
-        bias = self.expand_bias.at(offset)
         return Product(
             pixels=pixels,
             inputs=shape.expand_rows,
             outputs=self.blocks * self.block,
             stretches=sources,
             weight=self.expand_weight,
-            start=begins(counting, self.expand_sums.at(CHANNEL), bias),
+            start=begins(counting, self.expand_bias.at(CHANNEL)),
             dot=counting.dot if counting else None,
-            ends=ends(counting, self.expand_scale.at(CHANNEL), bias),
+            ends=ends(counting, self.expand_scale.at(CHANNEL), self.expand_offset.at(offset)),
             target=expanded.at(place),
             activation=shape.expand_activation,
             tiles=self.tiles.expand,
@@ -383,13 +388,15 @@ class _Block:
             tap = down * shape.kernel + right
             weight = (block * (shape.kernel * shape.kernel) + tap) * size + channel
             target = (block * self.band_pixels + y * width + pixel) * size + channel
-            bias = self.depthwise_bias.at(block * size + channel)
+            place = block * size + channel
             taps = (Step(down, shape.kernel, True), Step(right, shape.kernel, True))
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,
-                start=() if counting else (bias,),
-                codes=ends(counting, self.depthwise_scale.at(block * size + channel), bias),
+                start=begins(counting, self.depthwise_bias.at(place)),
+                codes=ends(
+                    counting, self.depthwise_scale.at(place), self.depthwise_offset.at(place)
+                ),
                 segments=(
                     Segment(
                         taps,
@@ -418,7 +425,6 @@ class _Block:
         at = (first + PIXEL) * shape.outputs + CHANNEL
         counting = self.counting.project if self.counting else None
         terms = terms_of(counting)
-        bias = self.project_bias.at(CHANNEL)
         residual = self.residual.at(at) if shape.residual else None
         return Product(
             pixels=pixels,
@@ -426,9 +432,14 @@ class _Block:
             outputs=shape.outputs,
             stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
             weight=self.project_weight,
-            start=begins(counting, self.project_sums.at(CHANNEL), bias, residual),
+            start=begins(counting, self.project_bias.at(CHANNEL), residual),
             dot=counting.dot if counting else None,
-            ends=ends(counting, self.project_scale.at(CHANNEL), bias, residual),
+            ends=ends(
+                counting,
+                self.project_scale.at(CHANNEL),
+                self.project_offset.at(CHANNEL),
+                residual,
+            ),
             target=self.out.at(at),
             activation=Activation.NONE,
             tiles=self.tiles.project,

@@ -12,10 +12,9 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
 from shiftedge.export.compiler.schedules.codes import (
     Counting,
-    pack_sums,
     pack_words,
-    sums_needed,
     terms_of,
+    word_bias,
     word_rows,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, weight_rows
@@ -162,7 +161,8 @@ def pack(
     ``weights``: ``expand_weight`` (hidden, inputs), or a stem's (hidden, inputs, kernel height,
     kernel width); ``depthwise_weight`` (hidden, kernel, kernel); ``project_weight`` (outputs,
     hidden); and ``expand_bias``, ``depthwise_bias``, ``project_bias``. With codes weights are
-    int8, and there are ``expand_scale`` and so on; a stem's bias is by classes of places.
+    int8, biases whole numbers, and there are ``expand_scale`` and so on, and ``expand_offset`` and
+    so on where they have one; a stem's is by classes of places.
     """
     lanes, block = unit.lanes, tiles.expand.columns
     more = -shape.hidden % block
@@ -170,19 +170,24 @@ def pack(
     depthwise = np.pad(weights["depthwise_weight"].reshape(shape.hidden, taps), ((0, more), (0, 0)))
     packed = {
         "depthwise_weight": depthwise.reshape(-1, block, taps).transpose(0, 2, 1).copy().ravel(),
-        "depthwise_bias": np.pad(weights["depthwise_bias"], (0, more)),
-        "project_bias": product.pack_bias(weights["project_bias"], lanes),
+        "depthwise_bias": np.pad(weights["depthwise_bias"], (0, more)).astype(np.float32),
     }
     counting = shape.counting
+    bias = word_bias(
+        weights["project_bias"], weights["project_weight"], counting.project if counting else None
+    )
+    packed["project_bias"] = product.pack_bias(bias, lanes)
     project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
     packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
     if counting:
         packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
-        packed["depthwise_scale"] = np.pad(weights["depthwise_scale"], (0, more))
-        packed["project_scale"] = product.pack_bias(weights["project_scale"], lanes)
-        if sums_needed(counting.project):
-            sums = pack_sums(weights["project_weight"], counting.project)
-            packed["project_sums"] = product.pack_bias(sums, lanes)
+        for name in ("project_scale", "project_offset"):
+            if name in weights:
+                packed[name] = product.pack_bias(weights[name], lanes)
+        for name in ("depthwise_scale", "depthwise_offset", "expand_scale", "expand_offset"):
+            if name in weights:
+                wide = [(0, 0)] * (weights[name].ndim - 1) + [(0, more)]
+                packed[name] = np.pad(weights[name], wide).ravel()
     if shape.expand:
         expand = weights["expand_weight"]
         if shape.stem:
@@ -191,11 +196,8 @@ def pack(
             expand = pack_words(expand, shape.shift, counting.expand if counting else None)
         expand = np.pad(expand, ((0, more), (0, 0)))
         packed["expand_weight"] = product.pack_weights(expand, tiles.expand, lanes)
-        bias = weights["expand_bias"]
-        packed["expand_bias"] = np.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(0, more)]).ravel()
-        if counting:
-            packed["expand_scale"] = np.pad(weights["expand_scale"], (0, more))
-        if counting and counting.expand and sums_needed(counting.expand):
-            sums = pack_sums(weights["expand_weight"], counting.expand)
-            packed["expand_sums"] = np.pad(sums, (0, more))
+        bias = word_bias(
+            weights["expand_bias"], weights["expand_weight"], counting.expand if counting else None
+        )
+        packed["expand_bias"] = np.pad(bias, (0, more))
     return packed

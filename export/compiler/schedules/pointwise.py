@@ -25,11 +25,10 @@ from shiftedge.export.compiler.schedules.codes import (
     begins,
     codes_dtype,
     ends,
-    pack_sums,
     pack_words,
     stage_buffers,
-    sums_needed,
     terms_of,
+    word_bias,
     word_rows,
 )
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
@@ -69,9 +68,9 @@ def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
 
 
 def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:
-    """The kernel: parameters x, [state], weight, [sums], [scale], bias, [residual], out.
+    """The kernel: parameters x, [state], weight, bias, [scale, [offset]], [residual], out.
 
-    ``scale`` with codes, whose ``bias`` is the offset in steps; ``sums`` with signed ones.
+    ``scale`` with codes, whose ``bias`` is int32.
     """
     lanes, counting = unit.lanes, shape.counting
     dtype = codes_dtype(counting)
@@ -79,9 +78,9 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
     state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
-    sums = Buffer("sums", -(-shape.outputs // lanes) * lanes, "weight", "int32")
-    scale = Buffer("scale", sums.size, "weight")
-    bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
+    columns = -(-shape.outputs // lanes) * lanes
+    bias = Buffer("bias", columns, "weight", weight.dtype)
+    scale, offset = (Buffer(each, columns, "weight") for each in ("scale", "offset"))
     residual = Buffer("residual", shape.pixels * shape.outputs, dtype=dtype)
     out_dtype = counting.out if counting else "float32"
     out = Buffer("out", shape.pixels * shape.outputs, "output", out_dtype)
@@ -93,16 +92,16 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         outputs=shape.outputs,
         stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
         weight=weight,
-        start=begins(counting, sums.at(CHANNEL), bias.at(CHANNEL), added),
+        start=begins(counting, bias.at(CHANNEL), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
         dot=counting.dot if counting else None,
-        ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL), added),
+        ends=ends(counting, scale.at(CHANNEL), offset.at(CHANNEL), added),
     )
-    buffers = [x, *stage_buffers(counting, weight, sums, scale, bias), out]
+    buffers = [x, *stage_buffers(counting, weight, bias, scale, offset), out]
     if shape.shift:
         buffers.insert(1, state)
     if shape.residual:
@@ -141,24 +140,25 @@ def stretches(
 
 def pack(
     weight: NDArray[Any],
-    bias: Array,
+    bias: NDArray[Any],
     tiles: Tiles,
     unit: VectorUnit,
     *,
     shift: int = 0,
     counting: Counting | None = None,
     scale: Array | None = None,
+    offset: Array | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Weight (outputs, inputs) and bias (outputs,) as the kernel reads them.
 
-    With codes the weight is int8, and ``scale`` (outputs,) and ``bias`` are in steps of the result.
+    With codes the weight is int8, the bias int32, and there are ``scale`` and, where the bias does
+    not hold it, ``offset``, (outputs,).
     """
     packed = {
         "weight": product.pack_weights(pack_words(weight, shift, counting), tiles, unit.lanes),
-        "bias": product.pack_bias(bias, unit.lanes),
+        "bias": product.pack_bias(word_bias(bias, weight, counting), unit.lanes),
     }
-    if scale is not None:
-        packed["scale"] = product.pack_bias(scale, unit.lanes)
-    if counting is not None and sums_needed(counting):
-        packed["sums"] = product.pack_bias(pack_sums(weight, counting), unit.lanes)
+    for name, values in (("scale", scale), ("offset", offset)):
+        if values is not None:
+            packed[name] = product.pack_bias(values, unit.lanes)
     return packed

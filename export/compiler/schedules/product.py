@@ -379,11 +379,10 @@ def even(parts: Sequence[Stretch]) -> bool:
 
 
 def _ends(codes: Codes, values: dict[Var, IndexLike]) -> Codes:
-    scale, offset = (
-        _replace(each, values) if isinstance(each, Access) else each
-        for each in (codes.scale, codes.offset)
+    scale = _replace(codes.scale, values) if isinstance(codes.scale, Access) else codes.scale
+    offset, residual = (
+        None if each is None else _replace(each, values) for each in (codes.offset, codes.residual)
     )
-    residual = None if codes.residual is None else _replace(codes.residual, values)
     return replace(codes, scale=scale, offset=offset, residual=residual)
 
 

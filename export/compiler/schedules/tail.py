@@ -47,7 +47,7 @@ def schedule(
     *,
     factor: float | None = None,
 ) -> Kernel:
-    """The kernel: parameters x, [state], weight, [sums], [scale], bias, out.
+    """The kernel: parameters x, [state], weight, bias, [scale, [offset]], out.
 
     ``out`` is the mean, (outputs,).
 
@@ -64,9 +64,9 @@ def schedule(
     state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
-    sums = Buffer("sums", -(-shape.outputs // lanes) * lanes, "weight", "int32")
-    scale = Buffer("scale", sums.size, "weight")
-    bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
+    padded = -(-shape.outputs // lanes) * lanes
+    bias = Buffer("bias", padded, "weight", weight.dtype)
+    scale, offset = (Buffer(each, padded, "weight") for each in ("scale", "offset"))
     out = Buffer("out", shape.outputs, "output")
     features = Buffer("features", shape.pixels * columns, "scratch")
     work = Product(
@@ -75,14 +75,14 @@ def schedule(
         outputs=shape.outputs,
         stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
         weight=weight,
-        start=begins(counting, sums.at(CHANNEL), bias.at(CHANNEL)),
+        start=begins(counting, bias.at(CHANNEL)),
         target=features.at(PIXEL * columns + COLUMN),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
         dot=counting.dot if counting else None,
-        ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL)),
+        ends=ends(counting, scale.at(CHANNEL), offset.at(CHANNEL)),
     )
     factor = 1.0 / shape.pixels if factor is None else factor
     body = work.chosen_block(
@@ -96,7 +96,7 @@ def schedule(
         buffers=(
             x,
             *((state,) if shape.shift else ()),
-            *stage_buffers(counting, weight, sums, scale, bias),
+            *stage_buffers(counting, weight, bias, scale, offset),
             out,
         ),
         units=work.blocks,

@@ -17,7 +17,7 @@ import numpy as np
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding
-from shiftedge.export.compiler.schedules.codes import Counting, ends
+from shiftedge.export.compiler.schedules.codes import Counting, begins, ends, stage_buffers
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.tiles import VectorUnit, best_divisor
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
@@ -117,13 +117,13 @@ def schedule(
     plus: int = 0,
     note: str,
 ) -> tuple[Kernel, ...]:
-    """``name_padded`` where needed, then ``name``: padded (or x), [weight, [scale], bias],
-    [residual], out.
+    """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias,
+    [scale, [offset]]], [residual], out.
 
     ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
     otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
-    ``counting`` there is a scale too, and the bias is an offset in steps; ``plus`` is added to
-    each code.
+    ``counting`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
+    code.
     """
     border = shape.border(fill, whole=weighted and counting is not None)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
@@ -134,6 +134,7 @@ def schedule(
     weight = Buffer("weight", shape.taps * channels, "weight")
     factor = Buffer("scale", channels, "weight")
     bias = Buffer("bias", channels, "weight")
+    offset = Buffer("offset", channels, "weight")
     added = Buffer("residual", shape.out_height * width * channels, dtype=shape.dtype)
     made = shape.dtype if largest else "float32"
     size = shape.out_height * width * channels
@@ -158,12 +159,11 @@ def schedule(
             plus=plus if source.dtype == shape.dtype else 0,
         )
         more = added.at(at) if residual else None
-        start = [bias.at(channel)] if weighted else []
         return Tile(
             vectors=grid(rows, length, length),
             columns=length,
-            start=() if counting else (*start, *((more,) if more else ())),
-            codes=ends(counting, factor.at(channel), bias.at(channel), more),
+            start=begins(counting, bias.at(channel), more) if weighted else (),
+            codes=ends(counting, factor.at(channel), offset.at(channel), more),
             segments=(segment,),
             target=out.at(at),
             activation=activation,
@@ -191,7 +191,7 @@ def schedule(
         name=name,
         buffers=(
             source,
-            *((weight, *((factor,) if counting else ()), bias) if weighted else ()),
+            *(stage_buffers(counting, weight, bias, factor, offset) if weighted else ()),
             *((added,) if residual else ()),
             out,
         ),
