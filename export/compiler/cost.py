@@ -22,6 +22,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.targets import Target
 from shiftedge.export.compiler.tir_index import Index, Var
@@ -35,6 +37,7 @@ from shiftedge.export.compiler.tir_kernel import (
     If,
     Kernel,
     Loop,
+    Part,
     Segment,
     Statement,
     Tile,
@@ -52,6 +55,8 @@ _ACTIVATION_OPERATIONS = {
     Activation.SIGMOID: 17,
 }
 """Vector operations, after ``tir_math``."""
+_CODES_OPERATIONS = 6
+"""Of a vector of sums: to float32, times its scale, to whole numbers, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
 _FLOAT = 4  # bytes
@@ -88,10 +93,9 @@ def kernel_cost(kernel: Kernel, target: Target) -> Cost:
     """Predict a kernel on one core of a target."""
     walk = _Walk(kernel, target)
     arithmetic, edges = walk.units()
-    size = sum(
-        buffer.size * (1 if buffer.dtype == "uint8" else _FLOAT) for buffer in kernel.buffers
-    )
-    weights = sum(_FLOAT * buffer.size for buffer in kernel.buffers if buffer.role == "weight")
+    sizes = [(each, each.size * np.dtype(each.dtype).itemsize) for each in kernel.buffers]
+    size = sum(number for _, number in sizes)
+    weights = sum(number for each, number in sizes if each.role == "weight")
     core = target.core
     # Maps were written just now, and mostly lie in the second-level cache.
     memory = weights / core.memory_bytes_per_cycle + (size - weights) / core.l2_bytes_per_cycle
@@ -161,21 +165,26 @@ class _Walk:
     # Tiles
 
     def _tile(self, tile: Tile) -> tuple[float, float]:
-        vectors = len(tile.vectors)
+        vectors = self._vectors(tile)
         arithmetic = sum(self._segment(tile, segment) for segment in tile.segments)
         core = self._core
         operations = vectors * _ACTIVATION_OPERATIONS[tile.activation] / 2
+        if tile.codes:
+            more = (1 if tile.codes.offset else 0) + (3 if tile.codes.residual else 0)
+            operations += vectors * (_CODES_OPERATIONS + more) / 2
         moves = vectors * (len(tile.start) + 1) / core.loads
         # Half of it hides behind the arithmetic of the tiles before and after.
         return arithmetic, (operations + moves) / 2 + _TILE_CYCLES
 
     def _segment(self, tile: Tile, segment: Segment) -> float:
-        core, vectors = self._core, len(tile.vectors)
+        core, vectors = self._core, self._vectors(tile)
         trips = math.prod(step.extent for step in segment.steps if not step.unrolled)
         unrolled = math.prod(step.extent for step in segment.steps if step.unrolled)
         weights = self._distinct_weights(tile) if segment.weight is not None else 0
         terms = segment.terms
-        fmas = sum(1 if part.folded else terms for part in tile.vectors) * unrolled
+        fmas = unrolled * sum(
+            (1 if part.folded else terms) * self._registers_of(part) for part in tile.vectors
+        )
         loads = self._sources(tile, segment, terms) + terms * weights * unrolled
         beside = 0 if segment.by_column else weights
         beside += tile.rows if segment.by_lane else 1
@@ -199,6 +208,14 @@ class _Walk:
         # The sums end one latency after the last step.
         return trips * cycles + core.fma_latency
 
+    def _vectors(self, tile: Tile) -> float:
+        """Registers of a tile's accumulators."""
+        return sum(self._registers_of(part) for part in tile.vectors)
+
+    def _registers_of(self, part: Part) -> float:
+        """Of one accumulator: of 16-bit codes it may be wider than a register."""
+        return max(1.0, part.lanes / self._lanes)
+
     def _collide(self, tile: Tile, segment: Segment) -> bool:
         """Whether the pixels of a tile fall into too few sets of the first-level cache.
 
@@ -211,7 +228,7 @@ class _Walk:
         first, second = (
             segment.source.position.evaluate(free.with_values({ROW: row})) for row in (0, 1)
         )
-        apart = abs(second - first) * _FLOAT
+        apart = abs(second - first) * np.dtype(segment.source.buffer.dtype).itemsize
         if apart < _LINE_BYTES:
             return False
         sets = _PAGE_BYTES // math.gcd(apart, _PAGE_BYTES)
@@ -224,7 +241,7 @@ class _Walk:
         if buffer.role != "scratch":
             return 0.0
         turns = next((n for variable, n in self._around if _mentions(position, variable)), 1)
-        return buffer.size * _FLOAT / turns
+        return buffer.size * np.dtype(buffer.dtype).itemsize / turns
 
     def _distinct_weights(self, tile: Tile) -> int:
         """Vectors of weights in a step: one for each column where an accumulator begins."""

@@ -312,7 +312,10 @@ class _Lowering:
                     result.append(nodes.put(register, 0, part.lanes, new))
                     continue
                 if segment.weight:
-                    source = source * self._load(segment.weight, here, part.lanes)
+                    weights = self._load(segment.weight, here, part.lanes)
+                    if segment.weight.buffer.dtype != "float32":
+                        weights = tirx.Cast(nodes.vector_type("int32", part.lanes), weights)
+                    source = source * weights
                 if number in self.fresh:
                     self.fresh.remove(number)
                     result.append(nodes.put(register, 0, part.lanes, source))
@@ -349,8 +352,9 @@ class _Lowering:
         value = tirx.Cast(nodes.vector_type("int32", part.lanes), value)
         if segment.plus:
             value = value + nodes.splat(nodes.number(segment.plus), part.lanes)
-        floats = nodes.vector_type("float32", part.lanes)
-        return tirx.Cast(floats, value) if segment.weight else value
+        if segment.weight and segment.weight.buffer.dtype == "float32":
+            return tirx.Cast(nodes.vector_type("float32", part.lanes), value)
+        return value
 
     def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
         """A word of the source's codes in every lane."""
@@ -373,17 +377,17 @@ class _Lowering:
         ended = [
             self._ended(codes, register, part, first, length, env)
             for register, part in zip(registers, tile.vectors, strict=True)
-            for first, length in _valid(part, tile.columns)
+            for first, length in _valid(part, tile.columns, self.lanes)
         ]
         while ended:
             count, kind = 0, self._packs(tile)
             if kind:
-                count = tir_codes.packable(kind, ended[0].lanes, _neighbours(ended))
+                count = tir_codes.packable(kind, dtype, ended[0].lanes, _neighbours(ended))
             here = {**env, ROW: ended[0].row, COLUMN: ended[0].column}
             position, lanes = self._position(tile.target, here), ended[0].lanes
             if count:
                 values = [each.value for each in ended[:count]]
-                value = tir_codes.pack(values, codes.ending, codes.above, kind)
+                value = tir_codes.pack(values, codes.ending, dtype, codes.above, kind)
             else:
                 value = ended[0].value
                 value = tir_codes.stored(value, codes.ending, dtype, codes.above, lanes)
@@ -396,10 +400,10 @@ class _Lowering:
         """The kind of dot product whose processor narrows a tile's numbers; empty if none does.
 
         Only of sums of products, which are known to fit 31 bits."""
-        dots = {"int8": "sdot", "int16": "pmaddwd"}
-        kind = dots.get(tile.target.buffer.dtype, "")
+        dtype = tile.target.buffer.dtype
         weighted = any(segment.weight for segment in tile.segments)
-        return kind if kind in self.dots and weighted else ""
+        kinds = [kind for kind in tir_codes.PACKED.get(dtype, ()) if kind in self.dots and weighted]
+        return kinds[0] if kinds else ""
 
     def _ended(
         self,
@@ -520,9 +524,9 @@ def _neighbours(ended: Sequence[_Ended]) -> int:
     return count
 
 
-def _valid(part: Part, columns: int) -> list[tuple[int, int]]:
-    """The pieces of a part that lie below ``columns``."""
-    return pieces(max(0, min(part.width, columns - part.column)), part.lanes)
+def _valid(part: Part, columns: int, most: int = 1 << 30) -> list[tuple[int, int]]:
+    """The pieces of a part that lie below ``columns``, of at most ``most`` lanes."""
+    return pieces(max(0, min(part.width, columns - part.column)), min(part.lanes, most))
 
 
 def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:

@@ -135,31 +135,42 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
     return codes + splat(literal(dtype, odd), lanes) if odd else codes
 
 
-def packable(kind: str, lanes: int, count: int) -> int:
+PACKED = {"int8": ("sdot",), "int16": ("sdot", "pmaddwd")}
+"""By type, the kinds of ``Dot`` whose processors' instructions make codes of it."""
+
+
+def packable(kind: str, dtype: str, lanes: int, count: int) -> int:
     """How many of ``count`` neighbouring vectors ``pack`` takes at once; 0 where it cannot."""
     if kind == "sdot" and lanes == 4:
-        return 4 if count >= 4 else min(count, 2)
+        return 4 if count >= 4 and dtype == "int8" else min(count, 2)
     if kind == "pmaddwd" and lanes == 8:
         return min(count, 2)
     return 0
 
 
-def pack(values: Sequence[Any], ending: Ending, above: int, kind: str) -> Any:
+def pack(values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: str) -> Any:
     """The codes of several vectors, by instructions that hold what they narrow.
 
     Args:
         values: float32, of less than 2^31, as many as ``packable`` says.
         ending: whose rounding and bounds are left.
+        dtype: of the codes.
         above: see ``Dot``.
         kind: of the ``Dot``.
     """
-    pack_half = _halves_neon if kind == "sdot" else _halves_avx2
     added = ending.zero - above
     low, high = ending.low - above, ending.high - above
-    lanes = 8 if kind == "sdot" else 16
-    lanes = lanes // 2 if len(values) == 1 else lanes
-    halves = [_bounded(each, lanes, added, low, high, kind) for each in pack_half(values)]
-    if kind != "sdot":
+    lanes = (8 if kind == "sdot" else 16) // (2 if len(values) == 1 else 1)
+    if kind == "sdot" and dtype == "int16" and added == low == 0:
+        half = tirx.reinterpret(f"uint16x{lanes}", _halves_neon(values, signed=False)[0])
+        held = tirx.min(half, splat(literal("uint16", int(high)), lanes))
+        return tirx.reinterpret(f"int16x{lanes}", held)
+    narrowed = kind == "sdot" and dtype == "int8" and lanes == 8
+    halves = [
+        _bounded(each, lanes, added, low, high, narrowed=narrowed)
+        for each in (_halves_neon(values) if kind == "sdot" else _halves_avx2(values))
+    ]
+    if dtype == "int16":
         return halves[0]
     if len(values) == 1:
         return tirx.Cast("int8x4", halves[0])
@@ -167,10 +178,11 @@ def pack(values: Sequence[Any], ending: Ending, above: int, kind: str) -> Any:
     return _concatenated(quarters, 8)
 
 
-def _halves_neon(values: Sequence[Any]) -> list[Any]:
-    """int16 of float32, in pairs where there are some."""
-    whole = [_call("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", each) for each in values]
-    half = [_call("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", each) for each in whole]
+def _halves_neon(values: Sequence[Any], *, signed: bool = True) -> list[Any]:
+    """int16 of float32, in pairs where there are some; unsigned ones hold what is negative to 0."""
+    to_whole, to_half = ("fcvtns", "sqxtn") if signed else ("fcvtnu", "uqxtn")
+    whole = [_call("int32x4", f"llvm.aarch64.neon.{to_whole}.v4i32.v4f32", x) for x in values]
+    half = [_call("int16x4", f"llvm.aarch64.neon.{to_half}.v4i16", each) for each in whole]
     if len(half) == 1:
         return half
     return [_concatenated(half[first : first + 2], 4) for first in range(0, len(half), 2)]
@@ -190,12 +202,11 @@ def _halves_avx2(values: Sequence[Any]) -> list[Any]:
     return [tirx.Shuffle([crossed], [tirx.IntImm("int32", lane) for lane in order])]
 
 
-def _bounded(half: Any, lanes: int, added: int, low: float, high: float, kind: str) -> Any:
-    """int16 plus ``added``, held to bounds unless the next narrowing does."""
+def _bounded(half: Any, lanes: int, added: int, low: float, high: float, *, narrowed: bool) -> Any:
+    """int16 plus ``added``, held to its bounds, unless narrowing to int8 does that."""
     if added:
         name = f"llvm.sadd.sat.v{lanes}i16"
         half = _call(f"int16x{lanes}", name, half, splat(literal("int16", added), lanes))
-    narrowed = kind == "sdot" and lanes == 8
     if not (narrowed and low <= -128):
         half = tirx.max(half, splat(literal("int16", int(low)), lanes))
     if not (narrowed and high >= 127):

@@ -87,6 +87,8 @@ class Dot:
     """In which codes are stored, in maps and states."""
     above: int = 0
     """What is subtracted from a code to store it: 128 where bytes are signed."""
+    whole: str = "float32"
+    """In which codes are kept, as they are, for a stage that treats channels apart."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ class Segment:
     """Over ROW and the steps; over COLUMN too where each channel has its own source."""
     weight: Access | None
     """Over COLUMN and the steps; None sums (or takes the largest of) the source itself. Codes are
-    summed as int32, their largest is a code, and times a float32 weight they are float32."""
+    summed as int32, their largest is a code; times a weight they are what that is, or int32."""
     by_column: bool = False
     """The source differs from column to column (depthwise, pooling); otherwise it is one number
     for all columns (a matrix product)."""
@@ -286,7 +288,8 @@ class Tile:
             if segment.dot:
                 return "int32"
             source = segment.source.buffer.dtype
-            if source != "float32" and not segment.weight:
+            weight = segment.weight.buffer.dtype if segment.weight else source
+            if "float32" not in (source, weight):
                 return source if segment.largest else "int32"
         return "float32"
 

@@ -26,6 +26,7 @@ __all__ = [
     "pack_words",
     "stage_buffers",
     "terms_of",
+    "whole_dtype",
     "word_bias",
     "word_rows",
 ]
@@ -43,14 +44,16 @@ class Counting:
     added: Added | None = None
     """How a residual is added."""
     whole: bool = False
-    """The result's codes are kept as float32 whole numbers, for a stage that multiplies those."""
+    """The result's codes are kept whole, see ``Dot``, for a stage that treats channels apart."""
     offset: bool = False
     """There is an offset, in steps of the result."""
 
     @property
     def out(self) -> str:
         """Type of what is made."""
-        return self.dot.dtype if self.ending.rounded and not self.whole else "float32"
+        if not self.ending.rounded:
+            return "float32"
+        return self.dot.whole if self.whole else self.dot.dtype
 
 
 def terms_of(counting: Counting | None) -> int:
@@ -61,6 +64,11 @@ def terms_of(counting: Counting | None) -> int:
 def codes_dtype(counting: Counting | None) -> str:
     """Type of the elements of an input."""
     return "float32" if counting is None else counting.dot.dtype
+
+
+def whole_dtype(counting: Counting | None) -> str:
+    """Type of the elements of an input whose codes are kept whole, and of the weights for it."""
+    return "float32" if counting is None else counting.dot.whole
 
 
 def ends(
@@ -75,7 +83,7 @@ def ends(
         counting.ending,
         residual,
         counting.added or NOT_ADDED,
-        counting.dot.above,
+        0 if counting.whole else counting.dot.above,
     )
 
 

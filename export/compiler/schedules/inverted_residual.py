@@ -36,6 +36,7 @@ from shiftedge.export.compiler.schedules.codes import (
     ends,
     stage_buffers,
     terms_of,
+    whole_dtype,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, window_row
 from shiftedge.export.compiler.schedules.inverted_residual_shape import (
@@ -142,10 +143,17 @@ class _Block:
         self.expand_scale = Buffer("expand_scale", padded, "weight")
         classes = shape.stem.classes if shape.stem and counting else 1
         self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
-        self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight")
-        self.depthwise_bias, self.depthwise_scale, self.depthwise_offset = (
-            Buffer(f"depthwise_{each}", padded, "weight") for each in ("bias", "scale", "offset")
+        # Codes that are kept whole take weights of their own type, and sums of whole numbers.
+        self.whole = whole_dtype(counting.depthwise if counting else None)
+        self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight", self.whole)
+        kind = "float32" if self.whole == "float32" else "int32"
+        self.depthwise_bias = Buffer("depthwise_bias", padded, "weight", kind)
+        self.depthwise_scale, self.depthwise_offset = (
+            Buffer(f"depthwise_{each}", padded, "weight") for each in ("scale", "offset")
         )
+        # 16 bits a channel: twice as many are loaded at once.
+        wide = unit.lanes * (4 // np.dtype(self.whole).itemsize)
+        self.columns = wide if self.block % wide == 0 else unit.lanes
         size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
         self.project_weight = Buffer("project_weight", size, "weight", words)
         self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
@@ -205,7 +213,7 @@ class _Block:
 
     def _banded(self) -> Kernel:
         shape, stride, kernel = self.shape, self.shape.stride, self.shape.kernel
-        expanded = Buffer("expanded", self.blocks * self.ring * self.line, "scratch")
+        expanded = Buffer("expanded", self.blocks * self.ring * self.line, "scratch", self.whole)
         size = self.blocks * self.band_pixels * self.block
         hidden = Buffer("hidden", size, "scratch", self.dtype)
         block, row = Var("hidden block"), Var("padded row")
@@ -296,7 +304,8 @@ class _Block:
 
     def _phased(self) -> tuple[Kernel, Kernel]:
         shape = self.shape
-        expanded = Buffer("expanded", (shape.height + 2 * shape.pad) * self.line, "scratch")
+        rows = shape.height + 2 * shape.pad
+        expanded = Buffer("expanded", rows * self.line, "scratch", self.whole)
         size = self.blocks * self.out_pixels * self.block
         written = Buffer("hidden", size, "output", self.dtype)
         read = Buffer("hidden", size, dtype=self.dtype)
@@ -371,7 +380,7 @@ class _Block:
         self, expanded: Buffer, block: Index, first: Index, hidden: Buffer
     ) -> tuple[Statement, ...]:
         """All output rows of a band, one block of channels; ``first`` is its first padded row."""
-        shape, lanes, size = self.shape, self.lanes, self.block
+        shape, lanes, size = self.shape, self.columns, self.block
         y, tile, vector = Var("y"), Var("window"), Var("vector")
         down, right = Var("down"), Var("right")
         own = 0 if not self.tiles.band else block * (self.ring * self.line)
@@ -451,7 +460,7 @@ class _Block:
         expand, project = self.tiles.expand, self.tiles.project
         return (
             f"inverted residual, {form}, expand {expand.rows} x {expand.columns}, "
-            f"depthwise {self.tiles.window} x {self.lanes}, project {project.rows} x "
+            f"depthwise {self.tiles.window} x {self.columns}, project {project.rows} x "
             f"{project.columns}"
         )
 

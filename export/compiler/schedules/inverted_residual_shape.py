@@ -180,7 +180,10 @@ def pack(
     project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
     packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
     if counting:
-        packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
+        whole = counting.depthwise.dot.whole
+        packed["depthwise_weight"] = packed["depthwise_weight"].astype(whole)
+        if whole != "float32":
+            packed["depthwise_bias"] = np.pad(weights["depthwise_bias"], (0, more))
         for name in ("project_scale", "project_offset"):
             if name in weights:
                 packed[name] = product.pack_bias(weights[name], lanes)

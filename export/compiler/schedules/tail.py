@@ -68,7 +68,8 @@ def schedule(
     bias = Buffer("bias", padded, "weight", weight.dtype)
     scale, offset = (Buffer(each, padded, "weight") for each in ("scale", "offset"))
     out = Buffer("out", shape.outputs, "output")
-    features = Buffer("features", shape.pixels * columns, "scratch")
+    kept = counting.out if counting else "float32"
+    features = Buffer("features", shape.pixels * columns, "scratch", kept)
     work = Product(
         pixels=shape.pixels,
         inputs=shape.rows,

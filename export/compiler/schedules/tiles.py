@@ -52,8 +52,9 @@ PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
 saturate at 16 bits: 255 * 127 twice is too much for it."""
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
-SDOT = Dot("sdot", terms=4, dtype="int8", above=128)
-"""Armv8.2 dot product: both signed."""
+SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
+"""Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
+a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
 AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
