@@ -44,7 +44,7 @@ agree in both form a class; there are few, three by three at most for a 3 x 3 wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,8 @@ class Ending:
     high: float
     """Then the result is held to these: codes, whole numbers in 0..255, where y was rounded;
     otherwise numbers, infinite where nothing bounds them."""
+    far: bool = True
+    """y in steps may be so far away that it leaves int32, and is held before it is rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +178,8 @@ def requantise(
     sums = codes.sum((1, 2, 3), dtype=np.int64)
     start = np.rint(conv.bias.astype(np.float64) / product) - source.zero_point * sums
     scale, more, ending = _constants(conv, product, out, activation, residual)
+    reach = 255.0 * np.abs(codes.astype(np.int64)).sum((1, 2, 3)) + np.abs(start)
+    ending = _within(ending, reach * scale, more)
     limit = _FEW if conv.groups > 1 and exact_in_float32(conv) else _MANY
     if np.abs(start).max() < limit:
         return Requantisation(start.astype(np.int32), scale, None, more, ending)
@@ -230,6 +234,8 @@ def requantise_frame(
     scale, more, ending = _constants(conv, steps / (255.0 * std), out, activation, residual)
     in_steps = 1.0 if out is None or ending.steps is not None else out.scale
     offset = _float32(conv.name, numbers / in_steps)
+    reach = 255.0 * np.abs(codes.astype(np.int64)).sum((1, 2, 3)) * scale
+    ending = _within(ending, reach + np.abs(offset).max((0, 1)), more)
     return FrameRequantisation(scale, offset, rows, columns, more, ending)
 
 
@@ -341,6 +347,13 @@ def _constants(
     if residual is not None:
         more = np.float32(_float32(conv.name, np.float64(residual.scale / scale)))
     return _float32(conv.name, product / scale), more, ending
+
+
+def _within(ending: Ending, reach: Exact, residual: np.float32 | None) -> Ending:
+    """The ending where y, without a residual, is at most ``reach`` away from 0."""
+    farthest = float(reach.max()) + (0.0 if residual is None else 255.0 * float(residual))
+    steps = 1.0 if ending.steps is None else float(ending.steps)
+    return replace(ending, far=farthest * max(steps, 1.0) >= _MANY)
 
 
 def ending_of(out: Quantised | None, activation: Activation = Activation.NONE) -> Ending:

@@ -380,7 +380,7 @@ class _Lowering:
             for first, length in _valid(part, tile.columns, self.lanes)
         ]
         while ended:
-            count, kind = 0, self._packs(tile)
+            count, kind = 0, self._packs(tile, codes)
             if kind:
                 count = tir_codes.packable(kind, dtype, ended[0].lanes, _neighbours(ended))
             here = {**env, ROW: ended[0].row, COLUMN: ended[0].column}
@@ -396,14 +396,12 @@ class _Lowering:
             del ended[:count]
         return result
 
-    def _packs(self, tile: Tile) -> str:
-        """The kind of dot product whose processor narrows a tile's numbers; empty if none does.
-
-        Only of sums of products, which are known to fit 31 bits."""
-        dtype = tile.target.buffer.dtype
-        weighted = any(segment.weight for segment in tile.segments)
-        kinds = [kind for kind in tir_codes.PACKED.get(dtype, ()) if kind in self.dots and weighted]
-        return kinds[0] if kinds else ""
+    def _packs(self, tile: Tile, codes: Codes) -> str:
+        """The kind of dot product whose processor narrows a tile's numbers; empty if none does."""
+        kinds = [
+            each for each in tir_codes.PACKED.get(tile.target.buffer.dtype, ()) if each in self.dots
+        ]
+        return kinds[0] if kinds and codes.ending.rounded and not codes.ending.far else ""
 
     def _ended(
         self,

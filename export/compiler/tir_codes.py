@@ -152,7 +152,7 @@ def pack(values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: st
     """The codes of several vectors, by instructions that hold what they narrow.
 
     Args:
-        values: float32, of less than 2^31, as many as ``packable`` says.
+        values: float32, of an ending that is not ``far``, as many as ``packable`` says.
         ending: whose rounding and bounds are left.
         dtype: of the codes.
         above: see ``Dot``.

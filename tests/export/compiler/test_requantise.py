@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,14 +61,41 @@ def test_a_sum_of_codes_is_the_number_in_steps(made, source, out, residual):
     constants = requantise(conv, source, out, Activation.NONE, residual)
     acc = integer_sums(conv, x, source.zero_point)
     added = np.random.default_rng(0).integers(0, 256, acc.shape)
-    ours = acc * constants.scale.astype(np.float64) + constants.offset + added * constants.residual
+    scale = constants.scale.astype(np.float64)
+    offset = np.zeros(len(scale)) if constants.offset is None else constants.offset
+    ours = (acc + constants.start.astype(np.float64)) * scale + offset
+    ours += (added - residual.zero_point) * np.float64(constants.residual)
     wanted = (exact(conv, numbers(x, source)) + numbers(added, residual)) / out.scale
-    wanted += out.zero_point
-    # Every constant and weight is off by half a float32 step at most.
-    magnitude = np.abs(acc * constants.scale).max() + np.abs(constants.offset).max() + 255 * 1e4
-    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude)
-    assert (constants.ending.low, constants.ending.high) == (0, 255)
-    assert constants.ending.rounded
+    # Every constant and weight is off by half a float32 step at most; a bias that sums begin at by
+    # half of theirs.
+    magnitude = np.abs(acc * scale).max() + np.abs(constants.start * scale).max()
+    magnitude += np.abs(offset).max() + 255 * 1e4
+    halves = 0 if constants.offset is not None else 0.5 * scale.max()
+    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude + halves)
+    ending = constants.ending
+    assert (ending.low, ending.high, ending.zero) == (0, 255, out.zero_point)
+    assert ending.rounded
+    assert ending.far or np.abs(ours).max() < 2**31
+
+
+def test_a_bias_that_sums_cannot_hold_is_an_offset():
+    source, out = Quantised(1.0, 0), Quantised(1.0, 0)
+    small, large, huge = (
+        requantise(one_by_one(bias=np.array([bias], np.float32)), source, out)
+        for bias in (3.0, 2.0**25, 2.0**31)
+    )
+    assert (small.start.tolist(), small.offset) == ([3 * 64], None)
+    assert (large.start.tolist(), large.offset.tolist()) == ([0], [2.0**25])
+    assert [each.ending.far for each in (small, large, huge)] == [False, False, True]
+
+
+def test_a_file_s_whole_biases_are_taken_exactly():
+    steps = np.float32(0.013)
+    bias = np.array([float(np.float32(0.5) * steps) * 12345], np.float32)
+    conv = replace(one_by_one(bias=bias), steps=np.array([steps]))
+    assert requantise(conv, Quantised(0.5, 3), Quantised(0.1, 0)).start.tolist() == [
+        12345 - 3 * 64
+    ]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,7 +111,7 @@ def test_the_frame_is_padded_with_zeros_and_not_with_a_pixel(made, mean, std, ou
     acc = integer_sums(conv, pixels, 0)
     offset = constants.offset[constants.rows.of][:, constants.columns.of].astype(np.float64)
     ours = acc * constants.scale.astype(np.float64) + offset
-    wanted = exact(conv, (pixels / 255 - np.array(mean)) / std) / out.scale + out.zero_point
+    wanted = exact(conv, (pixels / 255 - np.array(mean)) / std) / out.scale
     magnitude = np.abs(acc * constants.scale).max() + np.abs(offset).max() + 255
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude)
 
@@ -125,7 +154,7 @@ def test_clamps_are_zero_and_six_in_steps():
     )
     assert (none.low, none.high) == (0, 255)
     assert (relu.low, relu.high) == (10, 255)
-    assert (relu6.low, relu6.high) == (10, np.float32(6 / 0.05 + 10))
+    assert (relu6.low, relu6.high) == (10, 6 / 0.05 + 10)
     assert requantise(one_by_one(), source, Quantised(0.02, 0), Activation.RELU6).ending.high == 255
     floats = requantise(one_by_one(), source, None, Activation.RELU6).ending
     assert (floats.low, floats.high, floats.rounded) == (0, 6, False)
@@ -135,18 +164,19 @@ def test_other_activations_are_of_numbers():
     source, out = Quantised(0.5, 3), Quantised(0.25, 7)
     constants = requantise(one_by_one(), source, out, Activation.HARD_SWISH, Quantised(0.125, 4))
     assert constants.scale == 0.5 / 64
-    assert constants.offset == -3 * 0.5 - 4 * 0.125
+    assert constants.start == -3 * 64
     assert constants.residual == 0.125
     assert constants.ending.activation is Activation.HARD_SWISH
-    assert constants.ending.steps == (4.0, 7.0)
+    assert (constants.ending.steps, constants.ending.zero) == (4.0, 7)
 
 
 @given(CODES, CODES, CODES)
 def test_a_sum_of_two_maps(first, second, out):
     sums = requantise_sum(Add("a", ("x", "y"), "z"), first, second, out)
     a, b = np.meshgrid(np.arange(0, 256, 51), np.arange(0, 256, 51))
-    ours = a * np.float64(sums.first) + b * np.float64(sums.second) + sums.offset
-    wanted = (numbers(a, first) + numbers(b, second)) / out.scale + out.zero_point
+    ours = (a - first.zero_point) * np.float64(sums.first)
+    ours += (b - second.zero_point) * np.float64(sums.second)
+    wanted = (numbers(a, first) + numbers(b, second)) / out.scale
     magnitude = 255 * (first.scale + second.scale) / out.scale + 255
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude)
 
@@ -163,7 +193,7 @@ def test_a_mean(source, count):
 def test_codes_of_the_frame(mean, std, out):
     scale, offset = quantise_frame_constants(mean, std, out)
     pixels = np.arange(256)[:, None]
-    wanted = (pixels / 255 - np.array(mean)) / np.array(std) / out.scale + out.zero_point
+    wanted = (pixels / 255 - np.array(mean)) / np.array(std) / out.scale
     magnitude = np.abs(wanted).max() + np.abs(offset).max()
     np.testing.assert_allclose(
         pixels * scale.astype(np.float64) + offset, wanted, rtol=0, atol=1e-6 * magnitude
