@@ -21,6 +21,16 @@ LEAST_EXCESS = 0.4
 cannot show that they do not differ at all; found by trial on drawn times of calm and of disturbed
 machines, so that 19 of 20 repeated runs fall into the interval."""
 
+ONE_START = 0.01
+"""Standard deviation, in parts of the ratio, that a single process start is taken to stray by,
+since it cannot show it: what starts of the peers were seen to differ by."""
+SHARE = 0.25
+"""How far the part of the rounds that is disturbed strays from run to run, as a standard deviation:
+that of a part of which nothing is known but that it lies between 0 and 1 is 0.29. With it, repeated
+runs of eight engines on a machine with a neighbour fell into each other's intervals."""
+_THIRDS_LEAST = 4
+"""Rounds, fewer of which do not tell how a ratio depends on disturbance."""
+
 Array = NDArray[np.float64]
 
 
@@ -67,8 +77,10 @@ def paired_ratio(
     of its two medians, and the value is the median over rounds. The interval comes from a bootstrap
     of runs of neighbouring rounds (what disturbs a machine outlasts a round), to which is added
     what the process starts differ by beyond that, since one process's memory may lie better than
-    another's; see :func:`_interval`. It is widened by the square root of 2, because a second run
-    strays as the first does.
+    another's, and how the ratio depends on how disturbed the machine is, since a neighbour takes
+    more from one engine than from another, and not in every run as often; see :func:`_interval` and
+    :func:`_dependence`. It is widened by the square root of 2, because a second run strays as the
+    first does.
 
     Args:
         ours: step times of each round, any unit, above zero; a round without times is left out.
@@ -81,13 +93,19 @@ def paired_ratio(
         ValueError: no round has times of both.
     """
     groups: dict[int, list[float]] = {}
+    levels = []
     for index, (a, b) in enumerate(zip(ours, theirs, strict=False)):
         if a and b:
             start = starts[index] if starts is not None else 0
-            groups.setdefault(start, []).append(math.log(median(a) / median(b)))
+            one, other = median(a), median(b)
+            groups.setdefault(start, []).append(math.log(one / other))
+            levels.append((math.log(one / other), math.log(one) + math.log(other)))
     if not groups:
         raise ValueError("no round in which both were timed")
     side = _Side([np.array(group) for group in groups.values()], np.random.default_rng(seed))
+    side.steady = (SHARE * _dependence(*np.array(levels).T)) ** 2
+    if starts is not None and len(groups) == 1:
+        side.steady += ONE_START**2
     low, high = _interval(side.value, side.medians, side, repeats=math.sqrt(2.0))
     return Ratio(math.exp(side.value), math.exp(low), math.exp(high))
 
@@ -129,7 +147,10 @@ class _Side:
         excess: variance of ``value`` because starts differ by more than their numbers stray, or
             may do so unseen: :data:`LEAST_EXCESS`.
         excess_freedom: degrees of freedom of ``excess``.
+        steady: variance of ``value`` from run to run, of which no sample of one run can tell.
     """
+
+    steady = 0.0
 
     def __init__(self, groups: Sequence[Array], generator: np.random.Generator) -> None:
         self.value = float(np.median(np.concatenate(groups)))
@@ -150,6 +171,26 @@ class _Side:
             between = np.var([np.median(group) for group in groups], ddof=1)
             least = LEAST_EXCESS * np.mean(own)
             self.excess = float(max(least, between - np.mean(own))) / len(groups)
+
+
+def _dependence(ratios: Array, levels: Array) -> float:
+    """How far the ratio of disturbed rounds is from that of calm ones, on a scale of logarithms.
+
+    Disturbed are the third of the rounds that took both engines longest, calm is the third that
+    took them least. What the medians of two thirds differ by for chance alone is taken off.
+
+    Args:
+        ratios: of each round, logarithms.
+        levels: of each round, the sum of both engines' logarithms.
+    """
+    count = len(ratios) // 3
+    if count < _THIRDS_LEAST:
+        return 0.0
+    order = np.argsort(levels, kind="stable")
+    calm, disturbed = ratios[order[:count]], ratios[order[-count:]]
+    apart = float(np.median(disturbed) - np.median(calm))
+    chance = math.pi / 2 * (np.var(calm, ddof=1) + np.var(disturbed, ddof=1)) / count
+    return math.sqrt(max(0.0, apart**2 - float(chance)))
 
 
 def _resampled(numbers: Array, generator: np.random.Generator) -> Array:
@@ -187,7 +228,8 @@ def _interval(
     # A bootstrap of n numbers strays by n - 1 parts of n too little (Hesterberg 2015).
     few = math.sqrt((freedom + 1) / freedom)
     wider = repeats * few * _student(normal, freedom) / normal
-    more = wider * normal * math.sqrt(excess)
+    steady = repeats**2 * sum(side.steady for side in sides)
+    more = normal * math.hypot(wider * math.sqrt(excess), math.sqrt(steady))
     # A sample of a few medians leaps: neither end may lie on the wrong side.
     below = math.hypot(wider * max(0.0, value - float(low)), more)
     above = math.hypot(wider * max(0.0, float(high) - value), more)

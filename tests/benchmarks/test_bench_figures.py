@@ -62,22 +62,34 @@ def test_one_round_tells_nothing_of_the_noise():
     assert ratio.spans_one
 
 
-def run_of(generator, factor=1.0, starts=5, process=0.004, rounds_each=60, disturbed=False):
+def run_of(
+    generator,
+    factor=1.0,
+    starts=5,
+    process=0.004,
+    rounds_each=60,
+    disturbed=False,
+    neighbour=False,
+):
     """Rounds of a bench: each process has a level of its own, each round and step some noise.
 
-    On a disturbed machine a neighbour takes two fifths of a core's speed half of the time.
+    On a disturbed machine another takes two fifths of a core's speed half of the time. With a
+    neighbour some rounds take one engine 1.3 times as long and the other 1.4 times; how many they
+    are is another number in each run.
     """
+    share = generator.uniform(0.2, 0.8)
     ours, theirs, groups = [], [], []
     for start in range(starts):
         levels = np.exp(generator.normal(0.0, process, 2)) * (factor, 1.0)
         for _ in range(rounds_each):
             drift = generator.uniform(1.0, 1.3)
             steps = 30 if rounds_each < 10 else 1
-            for level, side in zip(levels, (ours, theirs), strict=True):
+            taken = (1.3, 1.4) if neighbour and generator.random() < share else (1.0, 1.0)
+            for level, side, longer in zip(levels, (ours, theirs), taken, strict=True):
                 noise = generator.lognormal(0.0, 0.02, steps) * np.exp(generator.normal(0.0, 0.002))
                 if disturbed and generator.random() < 0.5:
                     noise = 1.4 * noise
-                side.append((1e6 * drift * level * noise).tolist())
+                side.append((1e6 * drift * level * longer * noise).tolist())
             groups.append(start)
     return ours, theirs, groups
 
@@ -92,6 +104,8 @@ MACHINES = {
     "disturbed": {"disturbed": True},
     "processes differ": {"process": 0.02},
     "few rounds": {"rounds_each": 2},
+    "one start": {"starts": 1, "process": 0.008, "rounds_each": 150},
+    "a neighbour": {"neighbour": True},
 }
 
 
@@ -125,7 +139,7 @@ def test_a_factor_is_found():
     assert slowed.value == pytest.approx(1.05, abs=0.01)
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", [each for each in MACHINES if each != "a neighbour"])
 def test_equals_are_hardly_ever_told_apart(machine):
     assert sum(not run.spans_one for run in drawn_runs(machine)) <= 10
 
