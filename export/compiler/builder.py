@@ -107,11 +107,11 @@ class Builder:
         return Argument(Memory.WORKSPACE, name)
 
     def pack(self, owner: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Argument]:
-        """Constants of a kernel, by name of its buffers: float32, int32 words, or int16."""
+        """Constants of a kernel, by name of its buffers: float32, or whole numbers."""
         result = {}
         for name, array in arrays.items():
             key = f"{owner}.{name}"
-            dtype = array.dtype if array.dtype in (np.int32, np.int16) else np.float32
+            dtype = array.dtype if array.dtype.kind == "i" else np.float32
             self.constants[key] = np.ascontiguousarray(array, dtype).ravel()
             result[name] = Argument(Memory.WEIGHTS, key)
         return result

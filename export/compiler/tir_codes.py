@@ -57,9 +57,9 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
     """int32 ``total`` plus, lane by lane, the products of a word's codes and weights.
 
     Args:
-        total: int32, ``lanes`` of them, like ``codes`` and ``weights``, which are words.
-        codes: of the source.
-        weights: signed.
+        total: int32, ``lanes`` of them, like ``codes`` and ``weights``.
+        codes: of the source, int32 words.
+        weights: of 8 bits each, ``Dot.words``.
         lanes: of all of them.
         dot: how codes are stored.
         own: the processor has the instruction.
@@ -69,7 +69,10 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
     if name is None:
         return total + _plainly(codes, weights, lanes, dot)
     narrow = f"{_narrow(dot)}x{count}"
-    operands = [tirx.reinterpret(narrow, value) for value in (codes, weights)]
+    weights = tirx.reinterpret(f"int8x{count}", weights)
+    if dot.terms == 2:
+        weights = tirx.Cast(narrow, weights)
+    operands = [tirx.reinterpret(narrow, codes), weights]
     result = vector_type("int32", lanes)
     if dot.kind == "sdot":
         operands.reverse()  # both are signed, and LLVM takes a lane of the last alone
@@ -82,7 +85,7 @@ def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
     count = dot.terms * lanes
     wide = f"int32x{count}"
     left = tirx.reinterpret(f"{dot.dtype}x{count}", codes)
-    right = tirx.reinterpret(f"{_narrow(dot)}x{count}", weights)
+    right = tirx.reinterpret(f"int8x{count}", weights)
     products = tirx.Cast(wide, left) * tirx.Cast(wide, right)
     parts = [
         tirx.Shuffle(

@@ -82,13 +82,18 @@ class Dot:
     kind: str
     """The instruction; the same sums are made without it where the processor lacks it."""
     terms: int
-    """Codes in a word; weights are signed numbers of as many bits."""
+    """Codes in a word, which are multiplied with as many weights of 8 bits."""
     dtype: str
     """In which codes are stored, in maps and states."""
     above: int = 0
     """What is subtracted from a code to store it: 128 where bytes are signed."""
     whole: str = "float32"
     """In which codes are kept, as they are, for a stage that treats channels apart."""
+
+    @property
+    def words(self) -> str:
+        """Type of as many weights as a word has codes."""
+        return f"int{8 * self.terms}"
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,12 @@ __all__ = [
     "ends",
     "pack_words",
     "stage_buffers",
+    "sums_dtype",
     "terms_of",
     "whole_dtype",
     "word_bias",
     "word_rows",
+    "words_dtype",
 ]
 
 
@@ -64,6 +66,16 @@ def terms_of(counting: Counting | None) -> int:
 def codes_dtype(counting: Counting | None) -> str:
     """Type of the elements of an input."""
     return "float32" if counting is None else counting.dot.dtype
+
+
+def words_dtype(counting: Counting | None) -> str:
+    """Type of what a step of the inner loop takes of the weights."""
+    return "float32" if counting is None else counting.dot.words
+
+
+def sums_dtype(counting: Counting | None) -> str:
+    """Type of the sums of products, and of what they begin at."""
+    return "float32" if counting is None else "int32"
 
 
 def whole_dtype(counting: Counting | None) -> str:
@@ -121,7 +133,7 @@ def word_rows(inputs: int, shift: int, terms: int) -> int:
 
 
 def pack_words(weight: NDArray[Any], shift: int, counting: Counting | None) -> NDArray[Any]:
-    """(outputs, inputs), int8, to words (outputs, ``word_rows``) of int32; float32 as it is."""
+    """(outputs, inputs), int8, to words (outputs, ``word_rows``); float32 as it is."""
     if counting is None:
         return weight
     terms = counting.dot.terms
@@ -130,5 +142,5 @@ def pack_words(weight: NDArray[Any], shift: int, counting: Counting | None) -> N
     own = weight[:, begin:].copy()
     own[:, : shift - begin] = 0
     own = np.pad(own, ((0, 0), (0, -own.shape[1] % terms)))
-    narrow = np.concatenate([state, own], axis=1).astype(f"<i{4 // terms}")
-    return np.ascontiguousarray(narrow).view("<i4").astype(np.int32)
+    codes = np.ascontiguousarray(np.concatenate([state, own], axis=1))
+    return codes.view(f"<i{terms}").astype(counting.dot.words)

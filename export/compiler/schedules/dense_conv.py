@@ -25,9 +25,11 @@ from shiftedge.export.compiler.schedules.codes import (
     ends,
     pack_words,
     stage_buffers,
+    sums_dtype,
     terms_of,
     word_bias,
     word_rows,
+    words_dtype,
 )
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
@@ -167,10 +169,10 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
     pixels = shape.out_height * shape.out_width
     source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    weight = Buffer("weight", size, "weight", words_dtype(counting))
     columns = -(-shape.outputs // lanes) * lanes
     by_place = counting is not None and shape.frame
-    bias = Buffer("bias", columns, "weight", weight.dtype)
+    bias = Buffer("bias", columns, "weight", sums_dtype(counting))
     scale = Buffer("scale", columns, "weight")
     offset = Buffer("offset", columns * (shape.classes if by_place else 1), "weight")
     residual = Buffer("residual", pixels * shape.outputs, dtype=dtype)

@@ -35,8 +35,10 @@ from shiftedge.export.compiler.schedules.codes import (
     codes_dtype,
     ends,
     stage_buffers,
+    sums_dtype,
     terms_of,
     whole_dtype,
+    words_dtype,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, window_row
 from shiftedge.export.compiler.schedules.inverted_residual_shape import (
@@ -132,14 +134,15 @@ class _Block:
         self.line = (shape.width + 2 * shape.pad) * self.block
         self.counting = counting = shape.counting
         self.dtype = codes_dtype(counting.project if counting else None)
-        words = "int32" if counting else "float32"
+        project = counting.project if counting else None
+        words, sums = words_dtype(project), sums_dtype(project)
         self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
         self.lines = Buffer("lines", lines, "scratch", self.dtype)
         size = shape.expand_rows * padded
         self.expand_weight = Buffer("expand_weight", size, "weight", words)
-        self.expand_bias = Buffer("expand_bias", padded, "weight", words)
+        self.expand_bias = Buffer("expand_bias", padded, "weight", sums)
         self.expand_scale = Buffer("expand_scale", padded, "weight")
         classes = shape.stem.classes if shape.stem and counting else 1
         self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
@@ -158,7 +161,7 @@ class _Block:
         self.project_weight = Buffer("project_weight", size, "weight", words)
         self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
-        self.project_bias = Buffer("project_bias", bias_size, "weight", words)
+        self.project_bias = Buffer("project_bias", bias_size, "weight", sums)
         self.project_scale, self.project_offset = (
             Buffer(f"project_{each}", bias_size, "weight") for each in ("scale", "offset")
         )

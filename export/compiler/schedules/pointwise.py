@@ -27,9 +27,11 @@ from shiftedge.export.compiler.schedules.codes import (
     ends,
     pack_words,
     stage_buffers,
+    sums_dtype,
     terms_of,
     word_bias,
     word_rows,
+    words_dtype,
 )
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -77,9 +79,9 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    weight = Buffer("weight", size, "weight", words_dtype(counting))
     columns = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", columns, "weight", weight.dtype)
+    bias = Buffer("bias", columns, "weight", sums_dtype(counting))
     scale, offset = (Buffer(each, columns, "weight") for each in ("scale", "offset"))
     residual = Buffer("residual", shape.pixels * shape.outputs, dtype=dtype)
     out_dtype = counting.out if counting else "float32"

@@ -59,8 +59,7 @@ BLOCK = Var("block of channels")
 """Stands for the block of output channels in a product's addresses."""
 CHANNEL = Var("channel")
 """Stands for the output channel in a product's addresses."""
-_CACHE_LINE = 16
-"""float32 numbers a prefetch brings."""
+_CACHE_LINE = 64  # bytes a prefetch brings
 _LANES_BY = 4
 """Numbers that are loaded at once where multiply-adds take them from lanes: a NEON register."""
 
@@ -261,8 +260,9 @@ class Product:
         ahead = None
         if self.tiles.prefetch and self.blocks > 1 and self.tiles.blocks_outer:
             row = stretch.row.replace({TERM: 0})
-            line = (tile * self.inputs + row) * _CACHE_LINE
-            last = self.weight.size - _CACHE_LINE
+            numbers = _CACHE_LINE // np.dtype(self.weight.dtype).itemsize
+            line = (tile * self.inputs + row) * numbers
+            last = self.weight.size - numbers
             ahead = self.weight.at(minimum((block + 1) * self._block_size + line, last))
         source = _replace(stretch.source, here)
         return Segment(
@@ -329,7 +329,7 @@ def blocked_stretches(
 def pack_weights(weight: NDArray[Any], tiles: Tiles, lanes: int) -> NDArray[Any]:
     """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors.
 
-    float32, or int32 words of codes.
+    float32, or words of codes.
     """
     packed = []
     for first in range(0, len(weight), tiles.columns):
@@ -339,15 +339,18 @@ def pack_weights(weight: NDArray[Any], tiles: Tiles, lanes: int) -> NDArray[Any]
         else:
             width = _width(block.shape[1], tiles, lanes)
             packed.append(np.pad(block, ((0, 0), (0, width - block.shape[1]))).ravel())
-    dtype = np.int32 if weight.dtype == np.int32 else np.float32
-    return np.ascontiguousarray(np.concatenate(packed), dtype=dtype)
+    return np.ascontiguousarray(np.concatenate(packed), dtype=_kept(weight))
 
 
 def pack_bias(bias: NDArray[Any], lanes: int) -> NDArray[Any]:
     """(..., outputs), padded with zeros to whole vectors."""
     more = [(0, 0)] * (bias.ndim - 1) + [(0, -bias.shape[-1] % lanes)]
-    dtype = np.int32 if bias.dtype == np.int32 else np.float32
-    return np.pad(bias, more).astype(dtype).ravel()
+    return np.pad(bias, more).astype(_kept(bias)).ravel()
+
+
+def _kept(values: NDArray[Any]) -> np.dtype[Any]:
+    """Whole numbers are kept as they are; all others become float32."""
+    return values.dtype if values.dtype.kind == "i" else np.dtype(np.float32)
 
 
 def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:

@@ -13,7 +13,14 @@ from dataclasses import replace
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
-from shiftedge.export.compiler.schedules.codes import begins, codes_dtype, ends, stage_buffers
+from shiftedge.export.compiler.schedules.codes import (
+    begins,
+    codes_dtype,
+    ends,
+    stage_buffers,
+    sums_dtype,
+    words_dtype,
+)
 from shiftedge.export.compiler.schedules.pointwise import Pointwise, stretches
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -63,9 +70,9 @@ def schedule(
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    weight = Buffer("weight", size, "weight", words_dtype(counting))
     padded = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", padded, "weight", weight.dtype)
+    bias = Buffer("bias", padded, "weight", sums_dtype(counting))
     scale, offset = (Buffer(each, padded, "weight") for each in ("scale", "offset"))
     out = Buffer("out", shape.outputs, "output")
     kept = counting.out if counting else "float32"

@@ -51,8 +51,8 @@ class VectorUnit:
 
 
 PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
-"""AVX2: 16-bit pairs, twice a multiply-add's products. Of 8 bits there is vpmaddubsw, whose sums
-saturate at 16 bits: 255 * 127 twice is too much for it."""
+"""AVX2: 16-bit pairs, twice a multiply-add's products; weights become 16 bits as they are loaded. Of
+8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it."""
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
