@@ -211,7 +211,8 @@ def pack(
     """
     _check("pack", shape)
     lanes, outputs = _lanes(shape, unit), shape.group_outputs
-    rows = weight.transpose(0, 2, 3, 1).reshape(shape.groups, outputs, shape.depth)
+    numbers = weight.astype(np.float32).transpose(0, 2, 3, 1)
+    rows = numbers.reshape(shape.groups, outputs, shape.depth)
     rows = rows.transpose(1, 0, 2).reshape(outputs, shape.groups * shape.depth)
     packed = {"weight": product.pack_weights(rows, tiles, lanes)}
     for name, values in (("bias", bias), ("scale", scale), ("offset", offset)):
