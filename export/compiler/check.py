@@ -27,10 +27,12 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
+from shiftedge.export.compiler.bf16 import numbers_of
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.graph import Activation, Graph, Quantise
 from shiftedge.export.compiler.integer import IntegerReference
 from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.tir_kernel import BF16
 from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
@@ -208,7 +210,9 @@ def _state(
     buffer, codes, offset = step.state_buffer(number), step.quantised[number], places.states[number]
     size = buffer.size * np.dtype(buffer.dtype).itemsize
     values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])
-    if codes is not None and step.codes is not None:
+    if values.dtype == BF16:
+        values = numbers_of(values)
+    elif codes is not None:
         # Whatever the type, it holds the code less the code of 0, cut to its width.
         values = (values.astype(np.int32) + codes.zero_point) & 255
     return _map(values)

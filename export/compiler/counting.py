@@ -1,4 +1,4 @@
-"""Constants of kernels that count in integers, as the schedules take them."""
+"""How kernels over narrow elements count, and with which constants, as the schedules take it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.fusion import Linear
-from shiftedge.export.compiler.graph import Array, Conv, Quantised
+from shiftedge.export.compiler.graph import Array, Conv, Graph, Join, Quantised
 from shiftedge.export.compiler.requantise import requantise, requantise_frame
 from shiftedge.export.compiler.schedules.codes import Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.tir_kernel import Dot
 
-__all__ = ["Counted", "count", "count_frame", "weights_of"]
+__all__ = ["Counted", "count", "count_frame", "in_pairs", "weights_of"]
 
 Counted = tuple[Counting, Array, Array]
 """How a kernel counts, and its scale and offset; see ``Requantisation``."""
@@ -23,6 +23,25 @@ Counted = tuple[Counting, Array, Array]
 def weights_of(conv: Conv) -> NDArray[np.int8] | Array:
     """What its kernel reads: codes where there are any."""
     return conv.weight if conv.codes is None else conv.codes
+
+
+def in_pairs(conv: Conv, graph: Graph) -> bool:
+    """Whether a convolution over maps of bfloat16 multiplies pairs of neighbouring channels, and so
+    rounds its weights to bfloat16. Otherwise it multiplies float32 numbers one by one.
+
+    It does where it sums over the channels and these come in even numbers, from a state too. The
+    frame's three are few, and are numbers of float32 where its bytes are read.
+    """
+    (source,) = conv.inputs
+    if conv.groups > 1 or source == graph.frame:
+        return False
+    states = [
+        graph.shapes[each.inputs[0]][-1]
+        for each in graph.operators
+        if isinstance(each, Join) and each.out == source and conv.pointwise
+    ]
+    run = conv.kernel[1] * int(conv.weight.shape[1])
+    return run % 2 == 0 and all(count % 2 == 0 for count in states)
 
 
 def count(

@@ -13,7 +13,8 @@ A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lan
     target[row, column] = activation(accumulator[row, column])
 
 Where a kernel counts in integers, source and weight are words of several codes, the accumulators
-int32, and the tile ends with :class:`Codes`.
+int32, and the tile ends with :class:`Codes`. Of maps kept in bfloat16 (:data:`BF16`) words hold two
+numbers, the accumulators are float32, and the tile begins and ends as if maps were float32.
 
 The addresses are expressions over the loops around, and over ``ROW`` and ``COLUMN``, which the
 lowering replaces by each accumulator's own: a tile is unrolled completely, its segments are loops.
@@ -32,6 +33,7 @@ from shiftedge.export.compiler.tir_index import Index, IndexLike, Var, index
 
 __all__ = [
     "BEGIN",
+    "BF16",
     "COLUMN",
     "END",
     "LOWEST",
@@ -70,6 +72,10 @@ LOWEST = -3.4028234663852886e38
 """The lowest float32: what the largest of nothing is."""
 
 
+BF16 = "uint16"
+"""Type of a buffer of bfloat16 numbers, as their bits. What reads one computes with float32, and
+what is written to one is rounded to the nearest, halves to even; words and copies take the bits."""
+
 _WHOLE = ("float32", "int32")
 
 
@@ -85,6 +91,8 @@ class Dot:
     """In which codes are stored, in maps and states."""
     above: int = 0
     """What is subtracted from a code to store it: 128 where bytes are signed."""
+    sums: str = "int32"
+    """Type of the sums."""
 
 
 @dataclass(frozen=True)
@@ -269,9 +277,9 @@ class Tile:
         """Type of the accumulators; see ``Segment``."""
         for segment in self.segments:
             if segment.dot:
-                return "int32"
+                return segment.dot.sums
             source = segment.source.buffer.dtype
-            if source != "float32" and not segment.weight:
+            if source not in ("float32", BF16) and not segment.weight:
                 return source if segment.largest else "int32"
         return "float32"
 
@@ -357,6 +365,7 @@ _C = {
     "int8": "int8_t",
     "int16": "int16_t",
     "int32": "int32_t",
+    "uint16": "uint16_t",
 }
 
 

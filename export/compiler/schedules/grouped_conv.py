@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding, product
-from shiftedge.export.compiler.schedules.codes import Counting, codes_dtype, ends
+from shiftedge.export.compiler.schedules.codes import Counting, ends, residual_dtype
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -142,7 +142,8 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
     bias = Buffer("bias", shape.groups * bias_pitch, "weight")
     scale = Buffer("scale", shape.groups * bias_pitch, "weight")
     counting = shape.counting
-    residual = Buffer("residual", pixels * shape.outputs, dtype=codes_dtype(counting))
+    numbers = counting is None or not counting.codes
+    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(counting))
     out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
     blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
     group: Index
@@ -161,7 +162,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         outputs=outputs,
         stretches=(_window(source, shape, group),),
         weight=weight,
-        start=() if counting else (bias.at(channel), *((added,) if added else ())),
+        start=(bias.at(channel), *((added,) if added else ())) if numbers else (),
         ends=ends(counting, scale.at(channel), bias.at(channel), added),
         target=out.at(at),
         activation=shape.activation,
@@ -174,7 +175,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         buffers=(
             source,
             weight,
-            *((scale,) if counting else ()),
+            *(() if numbers else (scale,)),
             bias,
             *((residual,) if shape.residual else ()),
             out,

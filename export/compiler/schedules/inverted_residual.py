@@ -33,9 +33,12 @@ from shiftedge.export.compiler.schedules import padding, product
 from shiftedge.export.compiler.schedules.codes import (
     begins,
     codes_dtype,
+    dot_of,
     ends,
+    residual_dtype,
     stage_buffers,
     terms_of,
+    weight_dtype,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, window_row
 from shiftedge.export.compiler.schedules.inverted_residual_shape import (
@@ -131,23 +134,27 @@ class _Block:
         self.line = (shape.width + 2 * shape.pad) * self.block
         self.counting = counting = shape.counting
         self.dtype = codes_dtype(counting.project if counting else None)
-        words = "int32" if counting else "float32"
+        self.codes = counting is not None and counting.codes
         self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
-        self.lines = Buffer("lines", lines, "scratch", self.dtype)
+        kind = shape.stem.padded.dtype if shape.stem else self.dtype
+        self.lines = Buffer("lines", lines, "scratch", kind)
         size = shape.expand_rows * padded
+        words = weight_dtype(counting.expand if counting else None)
         self.expand_weight = Buffer("expand_weight", size, "weight", words)
         self.expand_sums = Buffer("expand_sums", padded, "weight", "int32")
         self.expand_scale = Buffer("expand_scale", padded, "weight")
-        classes = shape.stem.classes if shape.stem and counting else 1
+        classes = shape.stem.classes if shape.stem and self.codes else 1
         self.expand_bias = Buffer("expand_bias", classes * padded, "weight")
         self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight")
         self.depthwise_scale = Buffer("depthwise_scale", padded, "weight")
         self.depthwise_bias = Buffer("depthwise_bias", padded, "weight")
         size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
+        words = weight_dtype(counting.project if counting else None)
         self.project_weight = Buffer("project_weight", size, "weight", words)
-        self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
+        kind = residual_dtype(counting.project if counting else None)
+        self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=kind)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
         self.project_sums = Buffer("project_sums", bias_size, "weight", "int32")
         self.project_scale = Buffer("project_scale", bias_size, "weight")
@@ -174,7 +181,7 @@ class _Block:
                 self.expand_bias,
             )
         buffers.append(self.depthwise_weight)
-        if self.counting:
+        if self.codes:
             buffers.append(self.depthwise_scale)
         return [*buffers, self.depthwise_bias]
 
@@ -263,7 +270,7 @@ class _Block:
             sources, offset = self._pointwise(row * shape.width), CHANNEL + Const(0)
             if shape.stem:
                 sources = (window_row(self.lines, shape.stem),)
-                if self.counting:
+                if self.codes:
                     padded = self.blocks * self.block
                     offset = shape.stem.place_class(row, PIXEL) * padded + CHANNEL
             return self._expand(expanded, place, shape.width, sources, offset).block(block)
@@ -353,7 +360,7 @@ class _Block:
             stretches=sources,
             weight=self.expand_weight,
             start=begins(counting, self.expand_sums.at(CHANNEL), bias),
-            dot=counting.dot if counting else None,
+            dot=dot_of(counting),
             ends=ends(counting, self.expand_scale.at(CHANNEL), bias),
             target=expanded.at(place),
             activation=shape.expand_activation,
@@ -388,7 +395,7 @@ class _Block:
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,
-                start=() if counting else (bias,),
+                start=() if self.codes else (bias,),
                 codes=ends(counting, self.depthwise_scale.at(block * size + channel), bias),
                 segments=(
                     Segment(
@@ -427,7 +434,7 @@ class _Block:
             stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
             weight=self.project_weight,
             start=begins(counting, self.project_sums.at(CHANNEL), bias, residual),
-            dot=counting.dot if counting else None,
+            dot=dot_of(counting),
             ends=ends(counting, self.project_scale.at(CHANNEL), bias, residual),
             target=self.out.at(at),
             activation=Activation.NONE,

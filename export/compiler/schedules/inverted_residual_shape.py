@@ -34,11 +34,11 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BlockCounting:
-    """How a block counts in integers.
+    """How a block counts: codes in integers, or bfloat16 in float32.
 
     The expanded map is kept as whole numbers of float32: a filter of k x k of them sums up to
     255 * 127 * k^2, exact in float32 up to 22 x 22, so that the depthwise takes multiply-adds of
-    float32, one each, where codes would first have to be widened.
+    float32, one each, where codes would first have to be widened. Of bfloat16 too it is float32.
     """
 
     expand: Counting | None
@@ -46,6 +46,11 @@ class BlockCounting:
     depthwise: Counting
     """Its ``zero`` is the expanded map's border, as a code."""
     project: Counting
+
+    @property
+    def codes(self) -> bool:
+        """Whether it counts in integers."""
+        return self.depthwise.codes
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ def pack(
     counting = shape.counting
     project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
     packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
-    if counting:
+    if counting and counting.codes:
         packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
         packed["depthwise_scale"] = np.pad(weights["depthwise_scale"], (0, more))
         packed["project_scale"] = product.pack_bias(weights["project_scale"], lanes)
@@ -193,7 +198,7 @@ def pack(
         packed["expand_weight"] = product.pack_weights(expand, tiles.expand, lanes)
         bias = weights["expand_bias"]
         packed["expand_bias"] = np.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(0, more)]).ravel()
-        if counting:
+        if counting and counting.codes:
             packed["expand_scale"] = np.pad(weights["expand_scale"], (0, more))
         if counting and counting.expand and sums_needed(counting.expand):
             sums = pack_sums(weights["expand_weight"], counting.expand)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.tir_index import Const, Index, Var
 from shiftedge.export.compiler.tir_kernel import (
+    BF16,
     UNIT,
     Buffer,
     Copy,
@@ -61,7 +62,7 @@ class Padding:
     @property
     def tables(self) -> bool:
         """Whether a scale and an offset make numbers of a frame's bytes."""
-        return self.frame and self.dtype == "float32"
+        return self.frame and self.dtype in ("float32", BF16)
 
     @property
     def first(self) -> int:

@@ -24,12 +24,15 @@ from shiftedge.export.compiler.schedules.codes import (
     Counting,
     begins,
     codes_dtype,
+    dot_of,
     ends,
     pack_sums,
     pack_words,
+    residual_dtype,
     stage_buffers,
     sums_needed,
     terms_of,
+    weight_dtype,
     word_rows,
 )
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
@@ -78,11 +81,11 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    weight = Buffer("weight", size, "weight", weight_dtype(counting))
     sums = Buffer("sums", -(-shape.outputs // lanes) * lanes, "weight", "int32")
     scale = Buffer("scale", sums.size, "weight")
     bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
-    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=dtype)
+    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=residual_dtype(counting))
     out_dtype = counting.out if counting else "float32"
     out = Buffer("out", shape.pixels * shape.outputs, "output", out_dtype)
     at = PIXEL * shape.outputs + CHANNEL
@@ -99,7 +102,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=counting.dot if counting else None,
+        dot=dot_of(counting),
         ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL), added),
     )
     buffers = [x, *stage_buffers(counting, weight, sums, scale, bias), out]

@@ -13,7 +13,14 @@ from dataclasses import replace
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
-from shiftedge.export.compiler.schedules.codes import begins, codes_dtype, ends, stage_buffers
+from shiftedge.export.compiler.schedules.codes import (
+    begins,
+    codes_dtype,
+    dot_of,
+    ends,
+    stage_buffers,
+    weight_dtype,
+)
 from shiftedge.export.compiler.schedules.pointwise import Pointwise, stretches
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -63,7 +70,7 @@ def schedule(
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", "int32" if counting else "float32")
+    weight = Buffer("weight", size, "weight", weight_dtype(counting))
     sums = Buffer("sums", -(-shape.outputs // lanes) * lanes, "weight", "int32")
     scale = Buffer("scale", sums.size, "weight")
     bias = Buffer("bias", -(-shape.outputs // lanes) * lanes, "weight")
@@ -81,7 +88,7 @@ def schedule(
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=counting.dot if counting else None,
+        dot=dot_of(counting),
         ends=ends(counting, scale.at(CHANNEL), bias.at(CHANNEL)),
     )
     factor = 1.0 / shape.pixels if factor is None else factor

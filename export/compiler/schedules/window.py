@@ -17,11 +17,12 @@ import numpy as np
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding
-from shiftedge.export.compiler.schedules.codes import Counting, ends
+from shiftedge.export.compiler.schedules.codes import Counting, ends, residual_dtype
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.tiles import VectorUnit, best_divisor
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
 from shiftedge.export.compiler.tir_kernel import (
+    BF16,
     COLUMN,
     ROW,
     UNIT,
@@ -115,6 +116,7 @@ def schedule(
     activation: Activation = Activation.NONE,
     counting: Counting | None = None,
     plus: int = 0,
+    made: str = "float32",
     note: str,
 ) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [weight, [scale], bias],
@@ -123,19 +125,20 @@ def schedule(
     ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
     otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
     ``counting`` there is a scale too, and the bias is an offset in steps; ``plus`` is added to
-    each code.
+    each code. ``made`` is the type of a result that is not counted.
     """
     border = shape.border(fill, whole=weighted and counting is not None)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
-    if largest:
+    codes = counting is not None and counting.codes
+    if largest and shape.dtype != BF16:
         lanes *= 4 // np.dtype(shape.dtype).itemsize
     dtype = "float32" if border.whole else shape.dtype
     source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
     weight = Buffer("weight", shape.taps * channels, "weight")
     factor = Buffer("scale", channels, "weight")
     bias = Buffer("bias", channels, "weight")
-    added = Buffer("residual", shape.out_height * width * channels, dtype=shape.dtype)
-    made = shape.dtype if largest else "float32"
+    kind = residual_dtype(counting)
+    added = Buffer("residual", shape.out_height * width * channels, dtype=kind)
     size = shape.out_height * width * channels
     out = Buffer("out", size, "output", counting.out if counting else made)
     pixels = tile_pixels(shape, unit)
@@ -162,7 +165,7 @@ def schedule(
         return Tile(
             vectors=grid(rows, length, length),
             columns=length,
-            start=() if counting else (*start, *((more,) if more else ())),
+            start=() if codes else (*start, *((more,) if more else ())),
             codes=ends(counting, factor.at(channel), bias.at(channel), more),
             segments=(segment,),
             target=out.at(at),
@@ -191,7 +194,7 @@ def schedule(
         name=name,
         buffers=(
             source,
-            *((weight, *((factor,) if counting else ()), bias) if weighted else ()),
+            *((weight, *((factor,) if codes else ()), bias) if weighted else ()),
             *((added,) if residual else ()),
             out,
         ),
