@@ -80,7 +80,7 @@ class Builder:
     def normalisation(self, shape: Padding) -> dict[str, Argument]:
         """Scale and offset of the frame's B, G, R."""
         mean, std = self.spec.mean[::-1], self.spec.std[::-1]
-        return self.pack("frame", padding.normalisation(mean, std, shape))
+        return self.pack("frame", padding.normalisation(mean, std, shape.width))
 
     def has_frame_map(self) -> bool:
         """Whether :meth:`normalise` made one."""
