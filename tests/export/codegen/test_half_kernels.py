@@ -29,10 +29,10 @@ EVEN = (1, 1, 1, 1)
 # Inputs, outputs, channels shifted.
 @pytest.mark.parametrize(
     ("inputs", "outputs", "shift"),
-    [(32, 48, 0), (18, 33, 4), (18, 33, 3), (13, 7, 0), (6, 24, 6), (130, 100, 16)],
+    [(18, 33, 4), (18, 33, 3), (6, 24, 6), (130, 100, 16)],
 )
 def test_pointwise(inputs: int, outputs: int, shift: int) -> None:
-    for seed, (kind, residual) in enumerate(((RELU6, False), (NONE, True), (HARD_SWISH, True))):
+    for seed, (kind, residual) in enumerate(((RELU6, False), (HARD_SWISH, True))):
         layers = Halves(seed)
         x = layers.map((5, 7, inputs))
         if shift:
@@ -54,7 +54,6 @@ def test_pointwise(inputs: int, outputs: int, shift: int) -> None:
         (5, 9, (3, 2), (2, 1), (1, 0, 0, 1), 0),
         (5, 9, (3, 3), (2, 2), EVEN, 0),
         (12, 33, (3, 3), (1, 1), EVEN, 5),
-        (20, 40, (1, 1), (2, 2), (0, 0, 0, 0), 0),
     ],
 )
 def test_with_a_window(
