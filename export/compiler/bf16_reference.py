@@ -144,7 +144,19 @@ class HalfReference:
             start = start + values[residual].reshape(start.shape)
         if conv.groups > 1:
             return _apart(conv, weight, x, start)
-        return _together(conv, weight, x, start, pairs=pairs)
+        if not pairs:
+            order = None
+        else:
+            order = _in_pairs(conv.kernel[1] * weight.shape[1], self._state_of(conv, kernel))
+        return _together(conv, weight, x, start, order)
+
+    def _state_of(self, conv: Conv, kernel: Kernel) -> int:
+        """Channels that a product reads from the state itself, before those of the map."""
+        join = getattr(kernel, "join", None)
+        if join is None or conv.inputs != (join.out,) or not conv.pointwise:
+            return 0
+        channels = self._graph.shapes[join.inputs[0]][-1]
+        return channels if join.begin == channels else 0
 
 
 def rounded_values(graph: Graph, step: Step) -> frozenset[str]:
@@ -175,23 +187,30 @@ def _last_conv(kernel: Kernel) -> Conv | None:
     return kernel.conv if isinstance(kernel, ConvKernel) else None
 
 
-def _together(conv: Conv, weight: Array, x: Array, start: Array, *, pairs: bool) -> Array:
-    """Sums over all channels, row by row of the window."""
+def _in_pairs(count: int, state: int) -> list[int]:
+    """The order in which ``count`` inputs are added: of each pair the odd one first. Where a
+    state's channels are odd in number, its last word ends before the map's first begins."""
+    order = [place ^ 1 for place in range(count)]
+    if state % 2:
+        order[state - 1], order[state] = state - 1, state
+    return order
+
+
+def _together(conv: Conv, weight: Array, x: Array, start: Array, pairs: list[int] | None) -> Array:
+    """Sums over all channels, row by row of the window; ``pairs`` is the order of a row, whose
+    products are then exact."""
     total = start.reshape(-1, start.shape[-1])
     outputs = len(weight)
     for row, lines in enumerate(_lines(conv, x, start.shape)):
         rights = [lines[:, right] for right in range(conv.kernel[1])]
         run = np.concatenate(rights, axis=-1)
         by_input = weight[:, :, row].transpose(2, 1, 0).reshape(-1, outputs)
-        order: list[int] = list(range(len(by_input)))
-        if pairs:
-            order = [place ^ 1 for place in order]
         for first in range(0, len(total), _PIXELS):
             part = slice(first, first + _PIXELS)
             sums, read = total[part].copy(), np.ascontiguousarray(run[part].T)
-            for place in order:
+            for place in range(len(by_input)) if pairs is None else pairs:
                 factor = read[place][:, None]
-                if pairs:  # the product is exact
+                if pairs is not None:
                     sums += factor * by_input[place]
                 else:
                     sums = fma32(factor, by_input[place], sums)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.fusion import Linear
-from shiftedge.export.compiler.graph import Array, Conv, Graph, Join, Quantised
+from shiftedge.export.compiler.graph import Array, Conv, Graph, Quantised
 from shiftedge.export.compiler.requantise import requantise, requantise_frame
 from shiftedge.export.compiler.schedules.codes import Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
@@ -29,19 +29,13 @@ def in_pairs(conv: Conv, graph: Graph) -> bool:
     """Whether a convolution over maps of bfloat16 multiplies pairs of neighbouring channels, and so
     rounds its weights to bfloat16. Otherwise it multiplies float32 numbers one by one.
 
-    It does where it sums over the channels and these come in even numbers, from a state too. The
-    frame's three are few, and are numbers of float32 where its bytes are read.
+    It does where it sums over the channels and a row of its window is even in number. The frame's
+    three channels are few, and are numbers of float32 where its bytes are read.
     """
     (source,) = conv.inputs
     if conv.groups > 1 or source == graph.frame:
         return False
-    states = [
-        graph.shapes[each.inputs[0]][-1]
-        for each in graph.operators
-        if isinstance(each, Join) and each.out == source and conv.pointwise
-    ]
-    run = conv.kernel[1] * int(conv.weight.shape[1])
-    return run % 2 == 0 and all(count % 2 == 0 for count in states)
+    return conv.kernel[1] * int(conv.weight.shape[1]) % 2 == 0
 
 
 def count(

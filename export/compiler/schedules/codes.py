@@ -5,8 +5,9 @@ codes of a word are neighbours. A map's word begins at a multiple of its length,
 shift takes from the state: weights are 0 for those, and for what lies between the last channel and
 the end of a word. With words of one float32 number all of it is what it is without codes.
 
-Words of bfloat16 numbers never reach past the channels: a weight of 0 makes nothing of a code, but
-NaN of what may be NaN. Where channels are not even in number, each is multiplied by itself.
+Words of bfloat16 numbers never reach past a map's channels: a weight of 0 makes nothing of a code,
+but NaN of what may be NaN. Where channels are not even in number, each is multiplied by itself. A
+state's last word may reach past it, since what lies between states is 0 for ever.
 """
 
 from __future__ import annotations
