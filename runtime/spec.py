@@ -264,11 +264,15 @@ def _whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and _number(value, low, high)
 
 
+def _one_of(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def _check_state(state: StateSpec, need: Callable[[bool, str, object, str], None]) -> None:
     """What the elements are, and what they stand for."""
     what = f"state {state.name} of"
     known = isinstance(state.dtype, str) and state.dtype in _ELEMENTS
-    need(known, f"{what} dtype", state.dtype, " or ".join(_ELEMENTS))
+    need(known, f"{what} dtype", state.dtype, _one_of(tuple(_ELEMENTS)))
     if state.dtype != "uint8":
         need(state.scale == 1.0, f"{what} scale", state.scale, f"1 for {state.dtype}")
         need(state.zero_point == 0, f"{what} zero_point", state.zero_point, f"0 for {state.dtype}")
@@ -314,7 +318,7 @@ def _check(spec: ModelSpec) -> None:
         isinstance(spec.precision, str) and spec.precision in PRECISIONS,
         "precision",
         spec.precision,
-        " or ".join(PRECISIONS),
+        _one_of(PRECISIONS),
     )
     need(
         _whole(spec.receptive_field, 1, 100_000),
