@@ -45,7 +45,7 @@ def _dot_function(lanes: int) -> str:
         f"  %x = bitcast {words} %codes to {halves}\n"
         f"  %w = bitcast {words} %weights to {halves}\n"
         f"  %r = call {numbers} @llvm.x86.avx512bf16.{call}"
-        f"({numbers} %total, {halves} %x, {halves} %w)\n"
+        f"({numbers} %total, {halves} %w, {halves} %x)\n"
         f"  ret {numbers} %r"
     )
     return _FUNCTION.format(
