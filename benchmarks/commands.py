@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
-from shiftedge.benchmarks.engines import ENGINES, HARNESS, INT8_ENGINES, REFERENCE
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, INT8_ENGINES, OURS, REFERENCE
 from shiftedge.benchmarks.engines.installed import by_default
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.errors import ModelError, OutputError
+from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
 from shiftedge.runtime.extras import require
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def add_commands(commands: Any) -> None:
 
 def _bench(options: argparse.Namespace) -> int:
     left_out: list[str] = []
-    if options.engines is None:
+    named = options.engines is not None
+    if not named:
         options.engines, left_out = by_default()
     if options.emulate:
         return _emulate(options)
@@ -210,6 +211,8 @@ def _bench(options: argparse.Namespace) -> int:
         require("matplotlib")
     baseline = None if options.compare is None else read_baseline(options.compare)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
+        if not named and _holds_bf16(bundle):
+            options.engines.insert(1, "native-bf16")
         candidates, bundle = _candidates(options.engines, onnx, bundle)
         settings = Settings(
             tuple(options.threads),
@@ -314,6 +317,16 @@ def _candidates(
             if bundle is None and onnx is not None:
                 bundle, reason = _compile(onnx)
             path = bundle
+        elif engine in OURS:
+            path = bundle if _holds_bf16(bundle) else None
+            reason = (
+                None
+                if path
+                else (
+                    "It runs a bundle that holds bf16, given with --bundle: `shiftedge compile "
+                    "MODEL.onnx --precision bf16,fp32`."
+                )
+            )
         elif engine in HARNESS:
             path = onnx or bundle
         elif onnx is None:
@@ -321,10 +334,23 @@ def _candidates(
         elif int8 and engine not in INT8_ENGINES:
             path = None
             reason = "It is measured with float32 models only: name the file before quantising."
-        peer = engine != "native" and engine not in HARNESS
+        peer = engine not in OURS and engine not in HARNESS
         factory = {**ENGINES, **HARNESS}[engine]
         found.append(Candidate(engine, factory, path, reason, peer))
     return found, bundle
+
+
+def _holds_bf16(bundle: Path | None) -> bool:
+    """Whether a bundle's manifest has such a build; False of what is no bundle, which its reader
+    will say."""
+    if bundle is None or not bundle.is_dir():
+        return False
+    from shiftedge.runtime.bundle import Bundle
+
+    try:
+        return "bf16" in Bundle.open(bundle).manifest.builds
+    except ShiftedgeError:
+        return False
 
 
 def _is_int8(onnx: Path) -> bool:

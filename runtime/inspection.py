@@ -54,7 +54,7 @@ def _spec_lines(spec: ModelSpec) -> Iterator[str]:
     yield f"states           {len(spec.states)}, {spec.state_bytes:,} bytes"
     for state in spec.states:
         line = f"  {_text(state.name):<10} {'x'.join(map(str, state.shape)):<12} {state.dtype}"
-        if state.dtype != "float32":
+        if state.dtype == "uint8":
             line += f", {state.scale:.6g} * (q - {state.zero_point})"
         yield line
 
@@ -98,7 +98,8 @@ def _build_lines(build: Build, of: str) -> Iterator[str]:
 
 
 def _reference(build: Build) -> str:
-    return "the ONNX file" if build.spec.precision == "fp32" else "the ONNX file's integers"
+    kinds = {"fp32": "", "bf16": ", rounded to bf16", "int8": "'s integers"}
+    return f"the ONNX file{kinds[build.spec.precision]}"
 
 
 def _self_test(test: SelfTest) -> str:

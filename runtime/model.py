@@ -65,9 +65,9 @@ def load(
             ``["cuda", "cpu"]``; None is the CPU.
         trusted_keys: PEM files of public keys; only a bundle whose manifest one of them has signed
             is loaded. None asks for no signature: loading a bundle is running its code.
-        precision: "fp32" or "int8", where a bundle holds both; None takes the first in the bundle's
-            order that this CPU can run, which is the quicker one. A file has one precision, and
-            another is refused.
+        precision: "fp32", "bf16" or "int8", where a bundle holds several; None takes the first in
+            the bundle's order that this CPU can run, which is the quickest one. A file has one
+            precision, and another is refused.
 
     Raises:
         ModelError: no such file, not a model, not as its spec says, an unknown engine, or one

@@ -26,9 +26,12 @@ SCHEMA = 2
 would misread the model. A spec says the lowest number that it needs: 1, or 2 where ``precision`` or
 a state's ``dtype``, ``scale`` or ``zero_point`` is not the default."""
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "bf16", "int8")
 """What a model's convolutions may multiply in; "int8" with int32 sums, and some layers in float32
-where that was more accurate."""
+where that was more accurate; "bf16" with float32 sums, in compiled bundles alone."""
+
+_ELEMENTS = {"float32": np.float32, "bfloat16": np.uint16, "uint8": np.uint8}
+"""A state's ``dtype`` -> what numpy holds it in: bfloat16 as its bits."""
 
 METADATA_KEY = "shiftedge.spec"
 """Key of the spec in an ONNX file's ``metadata_props``."""
@@ -49,7 +52,7 @@ class StateSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
-    """``float32``, of scale 1 and zero point 0, or ``uint8``."""
+    """``float32`` or ``bfloat16``, both of scale 1 and zero point 0, or ``uint8``."""
     scale: float = 1.0
     """A float32 above 0."""
     zero_point: int = 0
@@ -63,16 +66,19 @@ class StateSpec:
     @property
     def bytes(self) -> int:
         """Of all elements."""
-        return self.size * np.dtype(self.dtype).itemsize
+        return self.size * np.dtype(_ELEMENTS[self.dtype]).itemsize
 
     def fresh(self) -> NDArray[Any]:
-        """What a fresh stream holds, of ``dtype`` and ``shape``."""
-        return np.full(self.shape, self.zero_point, self.dtype)
+        """What a fresh stream holds, of ``dtype`` and ``shape``; bfloat16 as uint16 bits."""
+        return np.full(self.shape, self.zero_point, _ELEMENTS[self.dtype])
 
     def numbers(self, state: NDArray[Any]) -> NDArray[np.float32]:
         """What the elements of ``state`` stand for: float32; a float32 state itself."""
         if self.dtype == "float32":
             return np.asarray(state, np.float32)
+        if self.dtype == "bfloat16":  # the upper half of a float32
+            bits = state.astype(np.uint32) << np.uint32(16)
+            return np.asarray(bits.view(np.float32))
         steps = state.astype(np.float32) - np.float32(self.zero_point)
         return np.asarray(steps * np.float32(self.scale), np.float32)
 
@@ -258,14 +264,18 @@ def _whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and _number(value, low, high)
 
 
+def _one_of(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def _check_state(state: StateSpec, need: Callable[[bool, str, object, str], None]) -> None:
     """What the elements are, and what they stand for."""
     what = f"state {state.name} of"
-    known = isinstance(state.dtype, str) and state.dtype in ("float32", "uint8")
-    need(known, f"{what} dtype", state.dtype, "float32 or uint8")
-    if state.dtype == "float32":
-        need(state.scale == 1.0, f"{what} scale", state.scale, "1 for float32")
-        need(state.zero_point == 0, f"{what} zero_point", state.zero_point, "0 for float32")
+    known = isinstance(state.dtype, str) and state.dtype in _ELEMENTS
+    need(known, f"{what} dtype", state.dtype, _one_of(tuple(_ELEMENTS)))
+    if state.dtype != "uint8":
+        need(state.scale == 1.0, f"{what} scale", state.scale, f"1 for {state.dtype}")
+        need(state.zero_point == 0, f"{what} zero_point", state.zero_point, f"0 for {state.dtype}")
     good = _number(state.scale, 1e-30, 1e30)
     need(good, f"{what} scale", state.scale, "a number above 0")
     whole = _whole(state.zero_point, 0, 255)
@@ -308,7 +318,7 @@ def _check(spec: ModelSpec) -> None:
         isinstance(spec.precision, str) and spec.precision in PRECISIONS,
         "precision",
         spec.precision,
-        " or ".join(PRECISIONS),
+        _one_of(PRECISIONS),
     )
     need(
         _whole(spec.receptive_field, 1, 100_000),

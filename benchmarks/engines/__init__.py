@@ -4,10 +4,11 @@ A worker process imports only the engine that it runs, so a registry entry is te
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "REFERENCE"]
+__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "OURS", "REFERENCE"]
 
 ENGINES = {
     "native": "shiftedge.benchmarks.engines.native:NativeContender",
+    "native-bf16": "shiftedge.benchmarks.engines.native_bf16:NativeHalfContender",
     "onnxruntime": "shiftedge.benchmarks.engines.onnxruntime:OnnxRuntimeContender",
     "openvino": "shiftedge.benchmarks.engines.openvino:OpenVinoContender",
     "openvino-default": "shiftedge.benchmarks.engines.openvino_default:OpenVinoDefaultContender",
@@ -20,6 +21,9 @@ ENGINES = {
     "tvm": "shiftedge.benchmarks.engines.tvm:TvmContender",
 }
 """Name on the command line -> the :class:`~shiftedge.benchmarks.engines.base.Contender`."""
+
+OURS = ("native", "native-bf16")
+"""Those that run a compiled bundle, and are no peers."""
 
 INT8_ENGINES = ("native", "onnxruntime", "openvino", "openvino-default")
 """Those that multiply the codes of a quantised file as integers. Others would refuse it, or run its

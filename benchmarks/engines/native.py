@@ -25,11 +25,13 @@ class NativeContender(Contender):
     what runs the same file. Of int8 its agreement with the reference is as loose as a peer's, since
     the reference rounds where we do not; that its codes are right, compiling has shown."""
 
+    wanted: str | None = None
+    """The precision of the variant, where it is not the model's own."""
     normalises = True
     packages = ("shiftedge",)
 
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
-        engine = _open(path, threads, spec)
+        engine = _open(path, threads, self.wanted or (None if spec is None else spec.precision))
         self._path = path
         self._engine = engine
         self.version = engine.version
@@ -80,8 +82,7 @@ class NativeContender(Contender):
         return dict(zip(self._engine.kernels, medians.tolist(), strict=True))
 
 
-def _open(path: Path, threads: int, spec: ModelSpec | None) -> Engine:
+def _open(path: Path, threads: int, precision: str | None) -> Engine:
     if path.suffix == ".so":
         return NativeEngine(path, threads=threads)
-    precision = None if spec is None else spec.precision
     return load(path, engine="native", threads=threads, precision=precision).engine

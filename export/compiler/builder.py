@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.calls import Argument, Call, Memory, Step
-from shiftedge.export.compiler.graph import Graph, KeepState
+from shiftedge.export.compiler.graph import Graph, KeepState, is_vector
 from shiftedge.export.compiler.schedules import keep, padding
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.targets import Target
-from shiftedge.export.compiler.tir_kernel import Dot, Kernel
+from shiftedge.export.compiler.tir_kernel import BF16, Dot, Kernel
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Builder"]
+__all__ = ["FRAME_MAP", "Builder"]
 
 Array = NDArray[np.float32]
-_FRAME_MAP = "frame as numbers"
+FRAME_MAP = "frame as numbers"
 """The normalised frame as a map of its own, where something else than a first convolution reads
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
 _BUFFERS_MOST = 24
@@ -54,7 +54,7 @@ class Builder:
             self.constants,
             self.graph.states,
             quantised,
-            self.target.unit.dot if self.graph.quantised else None,
+            tuple(self.dtype_of(f"state_{number}") for number in range(len(self.graph.states))),
             self.spec.classes,
         )
 
@@ -63,14 +63,15 @@ class Builder:
     def normalise(self) -> None:
         """The frame as a map of float32 R, G, B, as the model's states and joins see it."""
         height, width, _ = self.graph.shapes[self.graph.frame]
-        shape = Padding(height, width, 3, (0, 0, 0, 0), frame=True, reverse=True)
+        kind = self.dtype_of(self.graph.frame)
+        shape = Padding(height, width, 3, (0, 0, 0, 0), frame=True, reverse=True, dtype=kind)
         name = self.name("frame")
         self.call(
             padding.schedule(name, shape),
             {
                 "x": Argument(Memory.FRAME),
                 **self.normalisation(shape),
-                "padded": Argument(Memory.WORKSPACE, _FRAME_MAP),
+                "padded": Argument(Memory.WORKSPACE, FRAME_MAP),
             },
             "normalise",
             self.graph.frame,
@@ -79,12 +80,12 @@ class Builder:
     def normalisation(self, shape: Padding) -> dict[str, Argument]:
         """Scale and offset of the frame's B, G, R."""
         mean, std = self.spec.mean[::-1], self.spec.std[::-1]
-        return self.pack("frame", padding.normalisation(mean, std, shape))
+        return self.pack("frame", padding.normalisation(mean, std, shape.width))
 
     def has_frame_map(self) -> bool:
         """Whether :meth:`normalise` made one."""
         return any(
-            argument.name == _FRAME_MAP
+            argument.name == FRAME_MAP
             for call in self.calls
             for argument in call.arguments.values()
         )
@@ -99,7 +100,7 @@ class Builder:
     def value(self, name: str) -> Argument:
         """A value that a kernel reads or makes."""
         if name == self.graph.frame:
-            name = _FRAME_MAP
+            name = FRAME_MAP
         elif name == self.graph.logits:
             return Argument(Memory.LOGITS)
         elif name.startswith("state_") and name[6:].isdigit():
@@ -138,7 +139,7 @@ class Builder:
             self.call(kernel, {**own, **arguments}, family, source)
 
     def dot(self) -> Dot:
-        """How the target multiplies codes.
+        """How the target multiplies words.
 
         Raises:
             CompileError: not at all.
@@ -151,8 +152,15 @@ class Builder:
         return self.target.unit.dot
 
     def dtype_of(self, name: str) -> str:
-        """Type of a value's elements in memory."""
-        return self.dot().dtype if name in self.graph.quantised else "float32"
+        """Type of a value's elements in memory.
+
+        In bf16 those of maps; vectors, which a mean leaves, are few and stay float32.
+        """
+        if name in self.graph.quantised:
+            return self.dot().dtype
+        if self.target.precision == "bf16" and not is_vector(self.graph.shapes[name]):
+            return BF16
+        return "float32"
 
     def zero_of(self, name: str) -> int:
         """The code of 0 as it is stored; 0 for numbers."""

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Quantised
-from shiftedge.export.compiler.tir_kernel import Buffer, Dot, Kernel
+from shiftedge.export.compiler.tir_kernel import Buffer, Kernel
 
 __all__ = ["Argument", "Call", "Memory", "Step"]
 
@@ -60,16 +60,16 @@ class Step:
     states: tuple[tuple[int, ...], ...]
     """(height, width, channels) of each."""
     quantised: tuple[Quantised | None, ...]
-    """Of each state; None where it is float32."""
-    codes: Dot | None
-    """How codes are stored; None in a step without any."""
+    """Of each state; None where it holds no codes."""
+    stored: tuple[str, ...]
+    """Type of each state's elements."""
     classes: int
 
     def state_buffer(self, number: int) -> Buffer:
         """A state as it lies in a stream's block."""
         height, width, channels = self.states[number]
-        dtype = "float32" if self.quantised[number] is None or not self.codes else self.codes.dtype
-        return Buffer(f"state_{number}", height * width * channels, dtype=dtype)
+        size = height * width * channels
+        return Buffer(f"state_{number}", size, dtype=self.stored[number])
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:

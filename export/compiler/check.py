@@ -4,12 +4,12 @@ The library is loaded through the same engine that users load it with, and given
 Of a float32 model the reference is ONNX Runtime, given the frames that numpy normalised; so the
 comparison covers the normalisation inside the first kernel, the states' places in the block, and
 the split of the work over threads. Of a quantised model it is ``integer.IntegerReference``, whose
-codes compiled code must have one and all.
+codes compiled code must have one and all; in bf16 it is ``bf16_reference.HalfReference``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
+from shiftedge.export.compiler.bf16 import numbers_of
+from shiftedge.export.compiler.bf16_reference import HalfReference
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.graph import Activation, Graph, Quantise
 from shiftedge.export.compiler.integer import IntegerReference
 from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.tir_kernel import BF16
 from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
@@ -41,8 +44,10 @@ __all__ = [
     "HEADER_BYTES",
     "check",
     "check_codes",
+    "check_halves",
     "check_self_test",
     "codes_tolerance",
+    "half_outputs",
     "integer_outputs",
     "native_outputs",
 ]
@@ -124,6 +129,44 @@ def check_codes(
     rest = set(expected[0]) - codes
     rows += compare(forms, _only(expected, rest), _only(ours, rest), tolerance=loose)
     return Report(len(images), loose, tuple(rows)), ours
+
+
+def check_halves(
+    library: Path,
+    images: NDArray[np.uint8],
+    expected: Sequence[Outputs],
+    step: Step,
+    places: Layout,
+    *,
+    accepted: Mapping[str, float],
+) -> Report:
+    """Compare a library in bf16 with what numpy made of the same frames.
+
+    Args:
+        library: libmodel.so.
+        images: uint8 (frames, height, width, 3), BGR, of the model's size.
+        expected: of :func:`half_outputs`.
+        step: that was compiled.
+        places: where the states lie in the block.
+        accepted: of each tensor, relative to its largest value.
+
+    Raises:
+        VerificationError: as for :func:`check`.
+    """
+    ours = _on_all_threads(library, images, step, places)
+    rows = []
+    for name, tolerance in accepted.items():
+        pair = _only(expected, {name}), _only(ours, {name})
+        rows += compare("bf16 in numpy / compiled", *pair, tolerance=tolerance)
+    rows.sort(key=lambda row: -row.worst / max(row.scale, 1e-6))
+    return Report(len(images), max(accepted.values()), tuple(rows))
+
+
+def half_outputs(reference: HalfReference, images: NDArray[np.uint8]) -> Iterator[Outputs]:
+    """Logits and states frame by frame from numpy's bfloat16, of a fresh reference."""
+    for image in images:
+        logits = reference.step(image)
+        yield named_outputs(logits[None], [_map(state) for state in reference.states])
 
 
 def codes_tolerance(graph: Graph) -> float:
@@ -208,7 +251,9 @@ def _state(
     buffer, codes, offset = step.state_buffer(number), step.quantised[number], places.states[number]
     size = buffer.size * np.dtype(buffer.dtype).itemsize
     values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])
-    if codes is not None and step.codes is not None:
+    if values.dtype == BF16:
+        values = numbers_of(values)
+    elif codes is not None:
         # Whatever the type, it holds the code less the code of 0, cut to its width.
         values = (values.astype(np.int32) + codes.zero_point) & 255
     return _map(values)

@@ -21,6 +21,8 @@ examples:
   shiftedge compile my.onnx                               for this machine, into my-host/
   shiftedge compile my.onnx --target rpi4                 for a Raspberry Pi 4, into my-rpi4/
   shiftedge compile my.onnx my-int8.onnx                  both precisions in one bundle, my-host/
+  shiftedge compile my.onnx --precision bf16,fp32 --target x86-64-v4
+                                                          bf16 where the processor has it
   shiftedge compile my.onnx --explain                     why each kernel is as it is, and its time
   shiftedge compile --list-targets
   shiftedge run my-host --source 0                        run what was compiled
@@ -28,10 +30,12 @@ examples:
 The bundle is written once the compiled step and ONNX Runtime have been shown to agree on 32 frames
 of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the
 exit status is 1. Of an int8 file (`shiftedge quantize`) every code is compared, bit for bit, with
-the same integers in numpy. For a target that this machine cannot run, the same kernels are
-generated for this machine and compared. An unchanged model comes from the cache.
+the same integers in numpy, and in bf16 every state with the same roundings in numpy. For a target
+that this machine cannot run, the same kernels are generated for this machine and compared. An
+unchanged model comes from the cache.
 
-A bundle of several precisions is run by the first variant that a processor can run, int8 first.
+A bundle of several precisions is run by the first variant that a processor can run, int8 first,
+then bf16.
 """
 
 
@@ -55,7 +59,8 @@ def add_commands(commands: Any) -> None:
         "--precision",
         default="auto",
         metavar="NAME",
-        help="what the file must be: fp32 or int8 (default: auto, what each file is)",
+        help="fp32 or bf16 of a float32 file, int8 of a quantised one; several with commas "
+        "between (default: auto, what each file is)",
     )
     parser.add_argument(
         "--target", default="host", metavar="NAME", help="of --list-targets (default: %(default)s)"
@@ -256,7 +261,13 @@ def _proof(numerics: Mapping[str, Any]) -> str:
     if not numerics.get("verified"):
         return "not verified"
     over = f"over {numerics['frames']} frames"
-    if "codes" in numerics:
+    if "bf16" in numerics:
+        far = numerics["float32"]["relative_error"]
+        proof = (
+            f"states {numerics['bf16']} those of numpy's bf16 {over}, logits within {far:.1e} of "
+            "float32's"
+        )
+    elif "codes" in numerics:
         far = numerics["onnxruntime"]["relative_error"]
         proof = (
             f"codes {numerics['codes']} those of numpy's integers {over}, logits within {far:.1e} "

@@ -75,7 +75,8 @@ def compile_model(
             bundle with variants of each.
         output: the bundle's folder; a bundle that stands there is replaced.
         target: a name from ``targets.TARGETS``, ``host``, or a target of one's own.
-        precision: that a single file must have: "fp32" or "int8"; "auto" takes the files' own.
+        precision: of the builds, "fp32", "bf16" or "int8", with commas between several; "auto"
+            takes the files' own. In bf16 a float32 file can be compiled.
         verify: compare the compiled step with its reference. Without, the manifest says so.
         use_cache: take the bundle from the cache where it was compiled before.
         sign_with: PEM file of an Ed25519 private key to sign the manifest with.
@@ -96,7 +97,7 @@ def compile_model(
     if sign_with is not None:
         sign(b"", sign_with)  # a key that cannot sign is told before the work
     chosen = find_target(target) if isinstance(target, str) else target
-    key = cache.key_of([source.data for source in sources], chosen, f"verify={verify}")
+    key = cache.key_of([source.data for source in sources], chosen, _settings(sources, verify))
     found = cache.find(key) if use_cache else None
     if found is not None:
         with package.new_folder(output) as folder:
@@ -109,6 +110,13 @@ def compile_model(
     if use_cache:
         _remember(key, output)
     return Compiled(Bundle.open(output), False, time.perf_counter() - begin)
+
+
+def _settings(sources: Sequence[Source], verify: bool) -> str:
+    """What a bundle depends on beside the files and the target."""
+    own = all(source.precision == source.spec.precision for source in sources)
+    precisions = "" if own else f" {','.join(source.precision for source in sources)}"
+    return f"verify={verify}{precisions}"
 
 
 def _sign(folder: Path, key: str | Path | None) -> None:
@@ -164,15 +172,14 @@ def _make(
     show: ProgressFactory,
 ) -> None:
     # A precision that the target has not is refused before any work.
-    plan = {source.spec.precision: variants_of(target, source.spec.precision) for source in sources}
+    plan = {source.precision: variants_of(target, source.precision) for source in sources}
     stages = 1 + 3 * sum(map(len, plan.values()))
-    first = sources[0].spec
+    first = sources[0].compiled_spec
     with show(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
         try:
             maker = _Maker(folder, verify, advance)
             builds = {
-                source.spec.precision: maker.build(source, plan[source.spec.precision])
-                for source in sources
+                source.precision: maker.build(source, plan[source.precision]) for source in sources
             }
             variants = [_listed(each) for wanted in plan.values() for each in wanted]
             (folder / "LICENSE").write_text(package.LICENSE_TEXT)
@@ -207,27 +214,27 @@ class _Maker:
 
         Of several variants the last, for the weakest processor, stands in the manifest.
         """
-        test, shown = None, None
+        test, shown, spec = None, None, source.compiled_spec
         for variant in variants:
             step, places = prepare(source.data, source.spec, variant)
             self._advance(1)
             library = self._folder / _library(variant)
             library.parent.mkdir(parents=True)
-            build_library(step, places, source.spec, variant, library)
+            build_library(step, places, spec, variant, library)
             runner = self._folder / "bin" / variant.variant / "shiftedge-run"
             runner.parent.mkdir(parents=True)
             link_runner(runner, variant)
             self._advance(1)
             numerics = proof.UNVERIFIED
             if self._verify:
-                shown = shown or proof.proof_of(source.data, source.spec)
+                shown = shown or proof.proof_of(source, step, variant)
                 test = test or shown.self_test()
                 numerics = proof.verified(
-                    shown, test, source.spec, variant, step, places, library, build_library
+                    shown, test, spec, variant, step, places, library, build_library
                 )
             self._advance(1)
         return Build(
-            spec=source.spec,
+            spec=spec,
             numerics=numerics,
             memory=_memory(places),
             source_sha256=hashlib.sha256(source.data).hexdigest(),

@@ -1,4 +1,4 @@
-"""Constants of kernels that count in integers, as the schedules take them."""
+"""How kernels over narrow elements count, and with which constants, as the schedules take it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.fusion import Linear
-from shiftedge.export.compiler.graph import Array, Conv, Quantised
+from shiftedge.export.compiler.graph import Array, Conv, Graph, Quantised
 from shiftedge.export.compiler.requantise import requantise, requantise_frame
 from shiftedge.export.compiler.schedules.codes import Added, Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
 from shiftedge.export.compiler.tir_kernel import Dot
 
-__all__ = ["Counted", "count", "count_frame", "weights_of"]
+__all__ = ["Counted", "count", "count_frame", "in_pairs", "weights_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,19 @@ class Counted:
 def weights_of(conv: Conv) -> NDArray[np.int8] | Array:
     """What its kernel reads: codes where there are any."""
     return conv.weight if conv.codes is None else conv.codes
+
+
+def in_pairs(conv: Conv, graph: Graph) -> bool:
+    """Whether a convolution over maps of bfloat16 multiplies pairs of neighbouring channels, and so
+    rounds its weights to bfloat16. Otherwise it multiplies float32 numbers one by one.
+
+    It does where it sums over the channels and a row of its window is even in number. The frame's
+    three channels are few, and are numbers of float32 where its bytes are read.
+    """
+    (source,) = conv.inputs
+    if conv.groups > 1 or source == graph.frame:
+        return False
+    return conv.kernel[1] * int(conv.weight.shape[1]) % 2 == 0
 
 
 def count(

@@ -47,12 +47,18 @@ __all__ = [
     "Quantise",
     "Quantised",
     "Shape",
+    "is_vector",
 ]
 
 Shape = tuple[int, ...]
 """(height, width, channels) or (channels,)."""
 Array = NDArray[np.float32]
 Codes = NDArray[np.int8]
+
+
+def is_vector(shape: Shape) -> bool:
+    """Whether a value is numbers by channel, as a mean leaves them: 1 x 1 is, as (channels,) is."""
+    return shape[:-1] in ((), (1, 1))
 
 
 class Activation(enum.Enum):

@@ -54,6 +54,7 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = [
     "IntegerReference",
     "IntegerStep",
+    "activated",
     "dequantised",
     "fresh_states",
     "integer_sums",
@@ -320,7 +321,7 @@ def _chain(kernel: Kernel, conv: Conv) -> tuple[Operator, ...]:
 
 def _ended(y: Array, ending: Ending) -> Stored:
     if ending.activation is not Activation.NONE:
-        y = _activated(ending.activation, y)
+        y = activated(ending.activation, y)
     if ending.steps is not None:
         y = y * ending.steps
     if not ending.rounded:
@@ -337,7 +338,8 @@ def _above_zero(codes: Stored, quantised: Quantised) -> Array:
     return steps
 
 
-def _activated(kind: Activation, y: Array) -> Array:
+def activated(kind: Activation, y: Array) -> Array:
+    """``kind`` of float32 numbers as kernels do it; sigmoid and swish but for the last bits."""
     if kind in (Activation.HARD_SIGMOID, Activation.HARD_SWISH):
         gate = fma32(y, np.float32(1 / 6), np.float32(0.5)).clip(0.0, 1.0).astype(np.float32)
         product: Array = y * gate

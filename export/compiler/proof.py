@@ -2,7 +2,8 @@
 
 Each precision has a reference of its own. Float32 code is held against ONNX Runtime. Codes are held
 against our integers in numpy, bit for bit; ONNX Runtime rounds a quantised file in more places than
-we do, so its run of the file is a looser check, that the file was read as it is meant.
+we do, so its run of the file is a looser check, that the file was read as it is meant. In bf16 the
+reference is numpy's, which rounds where we do, and ONNX Runtime says what the rounding loses.
 """
 
 from __future__ import annotations
@@ -19,27 +20,32 @@ from shiftedge.export.agreement import (
     TOLERANCE,
     Outputs,
     Report,
+    compare,
     moving_images,
     normalised,
     onnx_outputs,
 )
+from shiftedge.export.compiler.bf16_reference import HalfReference
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.check import (
     check,
     check_codes,
+    check_halves,
     check_self_test,
     codes_tolerance,
+    half_outputs,
     integer_outputs,
 )
 from shiftedge.export.compiler.frontend import read_onnx
 from shiftedge.export.compiler.program import Layout
+from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import Target, find_target, runs_here
 from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["UNVERIFIED", "FloatProof", "IntegerProof", "Proof", "proof_of", "verified"]
+__all__ = ["UNVERIFIED", "FloatProof", "HalfProof", "IntegerProof", "Proof", "proof_of", "verified"]
 
 UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
 """What a manifest says of a model that was not compared."""
@@ -53,6 +59,12 @@ ABSURD = 1.0
 past which the two are not one function. Its additional roundings make 0.04 of it over 32 frames of
 a MobileNetV2 of 224x224 pixels, and 0.33 of an untrained one of 64x32, whose logits are nearly
 noise. That every code is right is for the integers in numpy to say."""
+
+HALF_FRAMES = 12
+"""Of the stream that bf16 is compared over, likewise."""
+
+HALF_STEP = 2.0**-8
+"""Relative to a tensor's largest value: what one number of it may be off by rounding once."""
 
 Linker = Callable[[Step, Layout, ModelSpec, Target, Path], None]
 """Generates and links a library: ``compile.build_library``."""
@@ -76,9 +88,14 @@ class Proof(Protocol):
         """
 
 
-def proof_of(data: bytes, spec: ModelSpec) -> Proof:
-    """The proof for a serialised ONNX model, by its precision."""
-    return FloatProof(data, spec) if spec.precision == "fp32" else IntegerProof(data, spec)
+def proof_of(source: Source, step: Step, target: Target) -> Proof:
+    """The proof for a file, by the precision that it is compiled in; ``step`` is what was made of
+    it for the target, the first variant of that precision."""
+    if source.precision == "fp32":
+        return FloatProof(source.data, source.spec)
+    if source.precision == "bf16":
+        return HalfProof(source.data, source.spec, step, plain=not runs_here(target))
+    return IntegerProof(source.data, source.spec)
 
 
 class FloatProof:
@@ -142,6 +159,52 @@ class IntegerProof:
                 f"{ABSURD:g}), so the file was misread: please report it. Nothing was written."
             )
         return {"tensor": "logits", "relative_error": worst, "accepted": ABSURD}
+
+
+class HalfProof:
+    """Against bfloat16 in numpy: states bit for bit where plain arithmetic makes the sums.
+
+    Where the processor's own instruction does, or the model has what numpy does not reproduce to
+    the bit, one rounding that goes another way moves others, layer by layer and frame by frame. How
+    far that goes is taken from the model itself: at most as far as rounding to bfloat16 takes it
+    from float32, tensor by tensor, since those are the roundings there are; half as far again as
+    that is accepted.
+    """
+
+    def __init__(self, data: bytes, spec: ModelSpec, step: Step, *, plain: bool) -> None:
+        self._spec, self._step = spec, step
+        self._graph = read_onnx(data, spec)
+        self._images = moving_images(spec, HALF_FRAMES)
+        self._expected = list(half_outputs(self._reference(), self._images))
+        floats = list(onnx_outputs(data, spec, normalised(self._images, spec)))
+        rows = compare("float32 / bf16 in numpy", floats, self._expected, tolerance=ABSURD)
+        self._lost = {row.tensor: row.worst / max(row.scale, 1e-6) for row in rows}
+        self._loose = {
+            name: min(1.5 * max(lost, HALF_STEP), ABSURD) for name, lost in self._lost.items()
+        }
+        self._exact = plain and self._reference().exact
+
+    def self_test(self) -> SelfTest:
+        """See :meth:`Proof.self_test`."""
+        images = self_test_clip(self._spec.height, self._spec.width)
+        outputs = list(half_outputs(self._reference(), images))
+        return _recorded("bf16 in numpy", outputs, self._loose["logits"])
+
+    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+        """See :meth:`Proof.of`."""
+        accepted = self._loose
+        if self._exact:  # but the mean and the classifier, which are float32
+            accepted = {name: TOLERANCE if name == "logits" else 0.0 for name in accepted}
+        report = check_halves(
+            library, self._images, self._expected, step, places, accepted=accepted
+        )
+        report.require_passed()
+        states = "bit for bit" if self._exact else "within roundings of bf16"
+        lost = {"tensor": "logits", "relative_error": self._lost["logits"]}
+        return {**_document(report), "accepted": accepted, "bf16": states, "float32": lost}
+
+    def _reference(self) -> HalfReference:
+        return HalfReference(self._graph, self._step, self._spec)
 
 
 def verified(

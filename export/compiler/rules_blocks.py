@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler import choose
 from shiftedge.export.compiler.calls import Argument, Memory
-from shiftedge.export.compiler.counting import Counted, count, weights_of
+from shiftedge.export.compiler.counting import Counted, count, in_pairs, weights_of
 from shiftedge.export.compiler.fusion import ConvKernel, InvertedResidual, Tail
 from shiftedge.export.compiler.graph import Activate, Activation, Add, Conv, Mean, Operator
 from shiftedge.export.compiler.requantise import exact_in_float32, mean_constants
@@ -108,6 +108,8 @@ class Blocks(Convolutions):
     ) -> tuple[BlockCounting | None, dict[str, NDArray[Any]]]:
         """How a block counts, and what its sums begin and end with; or None and nothing."""
         depthwise, project = kernel.depthwise, kernel.project
+        if self.target.precision == "bf16":
+            return self._halve_block(kernel), {}
         if depthwise.conv.codes is None or depthwise.quantised is None:
             return None, {}
         codes, dot = self.graph.quantised, self.dot()
@@ -141,6 +143,20 @@ class Blocks(Convolutions):
         found = BlockCounting(expand_counts, depthwise_counts, project_counts)
         return found, constants
 
+    def _halve_block(self, kernel: InvertedResidual) -> BlockCounting | None:
+        """The same of maps of bfloat16; what the project reads is kept so, whatever its size."""
+        head = kernel.stem or kernel.expand
+        first = self.halves((head or kernel.depthwise).conv, kernel.out, whole=True)
+        if first is None:
+            return None
+        whole = self.dtype_of(kernel.out) == "float32"
+        words = in_pairs(kernel.project.conv, self.graph)
+        return BlockCounting(
+            None if head is None else first,
+            replace(first, whole=False, words=False),
+            replace(first, whole=whole, words=words),
+        )
+
     def _apart(self, kernel: InvertedResidual) -> None:
         """The same as separate convolutions."""
         join = kernel.join
@@ -172,7 +188,7 @@ class Blocks(Convolutions):
             return
         shift, _, inputs = self.shift(kernel.join, conv.inputs[0])
         unit = self.target.unit
-        counted, factor = Counted(None, conv.bias), None
+        counted, factor = Counted(self.halves(conv, conv.out, whole=True), conv.bias), None
         if conv.codes is not None and codes is not None:
             (average,) = (each for each in kernel.operators if isinstance(each, Mean))
             constants = mean_constants(average, codes, height * width)

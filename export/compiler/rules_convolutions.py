@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler import choose
 from shiftedge.export.compiler.calls import Argument, Memory
-from shiftedge.export.compiler.counting import Counted, count, count_frame, weights_of
+from shiftedge.export.compiler.counting import Counted, count, count_frame, in_pairs, weights_of
 from shiftedge.export.compiler.fusion import ConvKernel, Linear
 from shiftedge.export.compiler.graph import Conv, Quantised
 from shiftedge.export.compiler.requantise import exact_in_float32
 from shiftedge.export.compiler.rules_maps import Maps
 from shiftedge.export.compiler.schedules import dense_conv, depthwise, grouped_conv, pointwise
+from shiftedge.export.compiler.schedules.codes import Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.tir_kernel import BF16
 from shiftedge.export.compiler.tir_kernel import Kernel as Scheduled
 from shiftedge.runtime.errors import CompileError
 
@@ -109,7 +111,7 @@ class Convolutions(Maps):
         """How a convolution counts; ``whole``: its kernel takes codes as whole numbers."""
         conv = kernel.conv
         if conv.codes is None:
-            return Counted(None, conv.bias)
+            return Counted(self.halves(conv, kernel.out), conv.bias)
         linear = Linear(conv, kernel.activation, kernel.quantised)
         codes = self.graph.quantised
         residual = None if kernel.residual is None else codes[kernel.residual]
@@ -117,6 +119,30 @@ class Convolutions(Maps):
             return self.count_frame(linear, frame, residual=residual)
         source = codes[conv.inputs[0]]
         return count(linear, source, self.dot(), residual=residual, whole_source=whole)
+
+    def halves(self, conv: Conv, out: str, *, whole: bool = False) -> Counting | None:
+        """How a convolution over maps of bfloat16 counts; None of float32.
+
+        Args:
+            conv: the convolution.
+            out: the value that its kernel makes.
+            whole: that is no value in memory: keep the result as float32.
+
+        Raises:
+            CompileError: it makes a map of a vector.
+        """
+        if self.target.precision != "bf16":
+            return None
+        made = self.dtype_of(out) == BF16
+        if self.dtype_of(conv.inputs[0]) != BF16:
+            if made:
+                raise CompileError(
+                    f"{conv.name!r} makes a map of a vector, which has no rule in bf16: compile "
+                    "the model in fp32."
+                )
+            return None
+        words = in_pairs(conv, self.graph)
+        return Counting(self.dot(), 0, None, whole=whole or not made, words=words)
 
     def reads_frame(self, conv: Conv) -> bool:
         """Whether its kernel reads the camera's bytes: one that counts does even where the frame

@@ -179,12 +179,14 @@ class Maps(Builder):
 
     def _activate(self, operator: Activate) -> None:
         height, width, channels = self.map_of(operator.out)
-        shape = Elementwise(height * width, channels, activation=operator.kind)
+        dtype = self.dtype_of(operator.out)
+        shape = Elementwise(height * width, channels, activation=operator.kind, dtype=dtype)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
     def _add(self, operator: Add) -> None:
         height, width, channels = self.map_of(operator.out)
-        shape = Elementwise(height * width, channels, Operation.ADD)
+        dtype = self.dtype_of(operator.out)
+        shape = Elementwise(height * width, channels, Operation.ADD, dtype=dtype)
         x, y = operator.inputs
         if x in self.graph.quantised:
             shape = replace(shape, steps=self._sum_of_codes(operator))
@@ -239,7 +241,10 @@ class Maps(Builder):
         height, width, channels = self.map_of(operator.out)
         x, y = operator.inputs
         gate = self.map_of(y) != self.map_of(x)
-        shape = Elementwise(height * width, channels, Operation.MULTIPLY, by_channel=gate)
+        dtype = self.dtype_of(operator.out)
+        shape = Elementwise(
+            height * width, channels, Operation.MULTIPLY, by_channel=gate, dtype=dtype
+        )
         self._elementwise(shape, {"x": x, "y": y}, operator.out, operator.name)
 
     def _pool(self, operator: Pool) -> None:
@@ -265,7 +270,8 @@ class Maps(Builder):
 
     def _window(self, shape: Window, x: str, out: str, largest: bool, source: str) -> None:
         name = self.name("pool")
-        scheduled = pool.schedule(name, shape, self.target.unit, largest=largest)
+        made = self.dtype_of(out)
+        scheduled = pool.schedule(name, shape, self.target.unit, largest=largest, made=made)
         arguments = {"x": self.source(x), "out": self.value(out)}
         arguments.update(self.pack(name, pool.pack(shape, largest=largest)))
         self.call_all(scheduled, arguments, "pool", source)

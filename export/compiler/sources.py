@@ -1,33 +1,56 @@
-"""The ONNX files that a bundle is made from: read, and of one model in different precisions."""
+"""The ONNX files that a bundle is made from: read, and of one model in different precisions.
+
+An int8 build is made from an int8 file, whose ranges came from calibration; a bf16 build from the
+float32 file, since rounding needs no more than the numbers themselves.
+"""
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shiftedge.runtime.errors import CompileError, ModelError
 from shiftedge.runtime.extras import require
-from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 __all__ = ["CHOICES", "Source", "read_model", "read_sources"]
 
 CHOICES = ("auto", "fp32", "bf16", "int8")
-"""What a user may ask for; "auto" is what the files are."""
+"""What a user may ask for, several with commas between; "auto" is what the files are."""
 
-_ORDER = ("int8", "fp32")
+_ORDER = ("int8", "bf16", "fp32")
 """Of a bundle's builds, the quickest first."""
+_MADE_FROM = {"int8": "int8", "bf16": "fp32", "fp32": "fp32"}
+"""Which file a build is made from, by its precision."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file."""
+    """One file, and what is made of it."""
 
     path: Path
     data: bytes
     """Serialised ONNX."""
     spec: ModelSpec
+    """Of the file."""
+    precision: str
+    """What it is compiled in: the file's own, or bf16 of a float32 file."""
+
+    @property
+    def compiled_spec(self) -> ModelSpec:
+        """Of the compiled model: a spec in bf16 says so, and that of the states."""
+        if self.precision == self.spec.precision:
+            return self.spec
+        states = tuple(map(_narrowed, self.spec.states))
+        return replace(self.spec, precision=self.precision, states=states)
+
+
+def _narrowed(state: StateSpec) -> StateSpec:
+    """In bf16; a vector stays float32, as ``Builder.dtype_of`` has it."""
+    vector = math.prod(state.shape[2:]) == 1
+    return state if vector else replace(state, dtype="bfloat16")
 
 
 def read_sources(paths: Sequence[Path], precision: str = "auto") -> list[Source]:
@@ -35,36 +58,66 @@ def read_sources(paths: Sequence[Path], precision: str = "auto") -> list[Source]
 
     Args:
         paths: one file, or more, each of another precision.
-        precision: one of :data:`CHOICES`; other than "auto" for a single file.
+        precision: of the builds, of :data:`CHOICES`, with commas between several.
 
     Raises:
-        CompileError: not that precision, two files of one precision, or files of two models.
+        CompileError: no such precision, none of the files can be compiled in it, or a file is of
+            none that is asked for; two files of one precision, or files of two models.
         ModelError: no such file, or not an ONNX file with a spec.
         SpecError: a spec is malformed or from a newer version.
     """
-    if precision not in CHOICES:
-        raise CompileError(
-            f"There is no precision {precision!r}; expected one of {', '.join(CHOICES)}."
-        )
-    if precision == "bf16":
-        raise CompileError(
-            "Compiling in bf16 is not there yet; compile in fp32, or quantise the model to int8 "
-            "with `shiftedge quantize`."
-        )
+    wanted = _wanted(precision)
     if not paths:
         raise CompileError("There is no file to compile; name at least one .onnx file.")
-    if precision != "auto" and len(paths) > 1:
-        raise CompileError(
-            f"--precision {precision} is for one file, and {len(paths)} are named, which are each "
-            "compiled in their own: leave it out."
-        )
-    sources = [Source(path, *read_model(path)) for path in paths]
-    if precision not in ("auto", sources[0].spec.precision):
-        raise CompileError(_another(sources[0], precision))
-    sources.sort(key=lambda source: _ORDER.index(source.spec.precision))
-    for first, second in itertools.pairwise(sources):
-        _check_pair(first, second)
-    return sources
+    files = _by_precision(paths)
+    first, *others = files.values()
+    for other in others:
+        _check_pair(first, other)
+    wanted = wanted or tuple(files)
+    for name in wanted:
+        if _MADE_FROM[name] not in files:
+            raise CompileError(_another(first, name))
+    used = {_MADE_FROM[name] for name in wanted}
+    for name, source in files.items():
+        if name not in used:
+            raise CompileError(
+                f"{source.path} is {name}, and nothing that is asked for ({', '.join(wanted)}) is "
+                "made from it: leave the file out, or name its precision too."
+            )
+    ordered = sorted(wanted, key=_ORDER.index)
+    return [replace(files[_MADE_FROM[name]], precision=name) for name in ordered]
+
+
+def _wanted(precision: str) -> tuple[str, ...]:
+    """What is asked for, each once; nothing for "auto"."""
+    names = tuple(dict.fromkeys(precision.split(",")))
+    for name in names:
+        if name not in CHOICES or (name == "auto" and len(names) > 1):
+            raise CompileError(
+                f"There is no precision {precision!r}; expected one of {', '.join(CHOICES)}, or "
+                "several with commas between, such as bf16,fp32."
+            )
+    return () if names == ("auto",) else names
+
+
+def _by_precision(paths: Sequence[Path]) -> dict[str, Source]:
+    """The files by what they say they compute in."""
+    files: dict[str, Source] = {}
+    for path in paths:
+        data, spec = read_model(path)
+        precision = spec.precision
+        if precision not in _MADE_FROM.values():
+            raise CompileError(
+                f"{path} says that it computes in {precision}, which no ONNX file does here: "
+                f"compile the float32 file, with --precision {precision}."
+            )
+        if precision in files:
+            raise CompileError(
+                f"{files[precision].path} and {path} are both {precision}; a bundle has one model "
+                "of each precision: name one of them."
+            )
+        files[precision] = Source(path, data, spec, precision)
+    return files
 
 
 def _another(source: Source, precision: str) -> str:
@@ -82,12 +135,6 @@ def _another(source: Source, precision: str) -> str:
 
 
 def _check_pair(first: Source, second: Source) -> None:
-    precision = first.spec.precision
-    if precision == second.spec.precision:
-        raise CompileError(
-            f"{first.path} and {second.path} are both {precision}; a bundle has one model of each "
-            "precision: name one of them."
-        )
     keys = second.spec.differs_from(first.spec)
     if keys:
         raise CompileError(

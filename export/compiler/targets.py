@@ -26,6 +26,7 @@ from pathlib import Path
 from shiftedge.export.compiler.schedules.tiles import (
     AVX2,
     AVX512,
+    AVX512_BF16,
     AVX512_VNNI,
     NEON,
     NEON32,
@@ -114,7 +115,12 @@ class Target:
         """Kinds of ``Dot`` that the processor has an instruction for, of the unit's width."""
         # A stand-in has vectors of another processor: 16 lanes of pmaddwd are AVX-512's.
         wide = "avx512bw" if self.unit.lanes > 8 else "avx2"
-        found = {wide: "pmaddwd", "avx512_vnni": "vpdpbusd", "asimddp": "sdot"}
+        found = {
+            wide: "pmaddwd",
+            "avx512_vnni": "vpdpbusd",
+            "avx512_bf16": "vdpbf16ps",
+            "asimddp": "sdot",
+        }
         return tuple(kind for feature, kind in found.items() if feature in self.features)
 
     def llvm(self) -> dict[str, object]:
@@ -355,9 +361,16 @@ def variants_of(target: Target, precision: str) -> tuple[Target, ...]:
     """
     if precision == "fp32":
         return target.variants
-    found = [each for variant in target.variants for each in _counting(variant)]
+    narrowed = {"int8": _counting, "bf16": _halving}[precision]
+    found = [each for variant in target.variants for each in narrowed(variant)]
     if target.name == "host":
         found = [each for each in found if runs_here(each)][:1]
+    if not found and precision == "bf16":
+        raise CompileError(
+            f"{_called(target)} has no instruction that multiplies bf16 (AVX512_BF16 is what is "
+            "used: Intel Xeon since 2023, AMD since Zen 4), and without one float32 is quicker: "
+            "compile in fp32, or name a target that has it, such as x86-64-v4."
+        )
     if not found:
         raise CompileError(
             f"The model is quantised, and for {target.name} ({target.cpu}) there is no {precision} "
@@ -368,7 +381,35 @@ def variants_of(target: Target, precision: str) -> tuple[Target, ...]:
 
 def precisions_of(target: Target) -> tuple[str, ...]:
     """That a model can be compiled in, the quickest first."""
-    return ("int8", "fp32") if any(map(_counting, target.variants)) else ("fp32",)
+    return tuple(name for name in ("int8", "bf16", "fp32") if _has(target, name))
+
+
+def _has(target: Target, precision: str) -> bool:
+    try:
+        return bool(variants_of(target, precision))
+    except CompileError:
+        return False
+
+
+def _called(target: Target) -> str:
+    return "This machine" if target.name == "host" else f"{target.name} ({target.cpu})"
+
+
+def _halving(target: Target) -> tuple[Target, ...]:
+    """The variants that multiply bf16, for processors with a target's features and AVX512_BF16."""
+    if target.unit is not AVX512:
+        return ()
+    own = "avx512_bf16"
+    return (
+        replace(
+            target,
+            precision="bf16",
+            others=(),
+            features=(*(each for each in target.features if each != own), own),
+            unit=AVX512_BF16,
+            extension="avx512bf16",
+        ),
+    )
 
 
 def _counting(target: Target) -> tuple[Target, ...]:

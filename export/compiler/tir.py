@@ -31,11 +31,12 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_codes, tir_math
+from shiftedge.export.compiler import tir_bf16, tir_codes, tir_math
 from shiftedge.export.compiler import tir_nodes as nodes
 from shiftedge.export.compiler.tir_index import Var
 from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
+    BF16,
     COLUMN,
     END,
     LOWEST,
@@ -136,6 +137,9 @@ class _Lowering:
             for dtype in sorted({each.dtype for each in kernel.scratch} - {"float32"})
         }
         self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
+        halves = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
+        self.own_bf16 = halves and "vdpbf16ps" in dots
+        """Whether the processor's own instructions for bfloat16 are used."""
 
     def function(self) -> Any:
         environment = dict(self.scalars)
@@ -145,7 +149,8 @@ class _Lowering:
             for each, pointer in zip(self.parameters, self.pointers, strict=True)
         ]
         body += [tirx.DeclBuffer(view, data=self.pointers[-1]) for view in self.views.values()]
-        body += self._statements((*self.kernel.prologue, unit), environment)
+        work = nodes.sequence(self._statements((*self.kernel.prologue, unit), environment))
+        body.append(tir_bf16.importing(work) if self.own_bf16 else work)
         parameters = [*self.pointers, *self.scalars.values()]
         function = tirx.PrimFunc(parameters, nodes.sequence(body))
         return function.with_attrs({"global_symbol": self.kernel.name, "tirx.noalias": True})
@@ -186,26 +191,29 @@ class _Lowering:
             position = self._position(fill.target, env) + first
             dtype = fill.target.buffer.dtype
             value = nodes.splat(nodes.constant(dtype, fill.value), length)
-            return self._store(fill.target.buffer, position, length, value)
+            return self._store_raw(fill.target.buffer, position, length, value)
 
         return self._runs(fill.count, run)
 
     def _copy(self, copy: Copy, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
+            position = self._position(copy.target, env) + first
+            kinds = copy.source.buffer.dtype, copy.target.buffer.dtype
+            if kinds == (BF16, BF16):
+                bits = self._load_raw(copy.source, env, length, first)
+                return self._store_raw(copy.target.buffer, position, length, bits)
             value = self._load(copy.source, env, length, first)
+            kind, made = (_computed(each) for each in kinds)
             if copy.before:
-                kind = copy.source.buffer.dtype
                 value = value + nodes.splat(nodes.literal(kind, copy.before), length)
-            if copy.source.buffer.dtype != copy.target.buffer.dtype:
-                value = tirx.Cast(nodes.vector_type(copy.target.buffer.dtype, length), value)
+            if kind != made:
+                value = tirx.Cast(nodes.vector_type(made, length), value)
             if copy.scale:
                 value = value * self._load(copy.scale, env, length, first)
             if copy.shift:
                 value = value + self._load(copy.shift, env, length, first)
             if copy.plus:
-                dtype = copy.target.buffer.dtype
-                value = value + nodes.splat(nodes.constant(dtype, copy.plus), length)
-            position = self._position(copy.target, env) + first
+                value = value + nodes.splat(nodes.constant(made, copy.plus), length)
             return self._store(copy.target.buffer, position, length, value)
 
         return self._runs(copy.count, run)
@@ -290,7 +298,7 @@ class _Lowering:
         """One step: every accumulator takes its source, times its weight."""
         result = []
         if segment.prefetch:
-            address = tirx.address_of(self._load(segment.prefetch, env, 1))
+            address = tirx.address_of(self._load_raw(segment.prefetch, env, 1))
             hints = [nodes.number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
@@ -305,15 +313,12 @@ class _Lowering:
                         nodes.get(register, 0, part.lanes),
                         self._load(segment.weight, here, part.lanes),
                     )
-                    own = segment.dot.kind in self.dots
-                    new = tir_codes.multiply_add(
-                        old, source, weights, part.lanes, segment.dot, own=own
-                    )
+                    new = self._multiply_add(old, source, weights, part.lanes, segment.dot)
                     result.append(nodes.put(register, 0, part.lanes, new))
                     continue
                 if segment.weight:
                     weights = self._load(segment.weight, here, part.lanes)
-                    if segment.weight.buffer.dtype != "float32":
+                    if segment.weight.buffer.dtype not in ("float32", BF16):
                         weights = tirx.Cast(nodes.vector_type("int32", part.lanes), weights)
                     source = source * weights
                 if number in self.fresh:
@@ -324,6 +329,12 @@ class _Lowering:
                 new = tirx.max(old, source) if segment.largest else old + source
                 result.append(nodes.put(register, 0, part.lanes, new))
         return result
+
+    def _multiply_add(self, old: Any, source: Any, weights: Any, lanes: int, dot: Dot) -> Any:
+        if dot.dtype == BF16:
+            return tir_bf16.multiply_add(old, source, weights, lanes, own=self.own_bf16)
+        own = dot.kind in self.dots
+        return tir_codes.multiply_add(old, source, weights, lanes, dot, own=own)
 
     def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
         if segment.dot:
@@ -347,7 +358,7 @@ class _Lowering:
             group = segment.reverse
             order = [lane - lane % group + group - 1 - lane % group for lane in range(part.lanes)]
             value = tirx.Shuffle([value], [nodes.number(lane) for lane in order])
-        if segment.source.buffer.dtype == "float32" or segment.largest:
+        if segment.source.buffer.dtype in ("float32", BF16) or segment.largest:
             return value
         value = tirx.Cast(nodes.vector_type("int32", part.lanes), value)
         if segment.plus:
@@ -359,11 +370,11 @@ class _Lowering:
     def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
         """A word of the source's codes in every lane."""
         if not segment.by_lane:
-            codes = self._load(segment.source, here, dot.terms)
+            codes = self._load_raw(segment.source, here, dot.terms)
             word = nodes.splat(tirx.reinterpret("int32", codes), part.lanes)
         else:
             # A whole register, whatever of it is used: what lies behind is readable.
-            codes = self._load(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
+            codes = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
             words = tirx.reinterpret(nodes.vector_type("int32", part.lanes), codes)
             # One shuffle, no number on its way, or LLVM loads it by itself.
             word = tirx.Shuffle([words], [nodes.number(here[TERM])] * part.lanes)
@@ -485,11 +496,27 @@ class _Lowering:
         return self.buffers[buffer.name]
 
     def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
+        """Elements; of bfloat16 the numbers, as float32."""
+        value = self._load_raw(access, env, lanes, first)
+        return tir_bf16.widened(value, lanes) if access.buffer.dtype == BF16 else value
+
+    def _load_raw(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
         position = self._position(access, env) + first
         return tirx.BufferLoad(self._buffer(access.buffer), [nodes.ramp(position, lanes)])
 
     def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
+        """To bfloat16, float32 numbers are rounded."""
+        if buffer.dtype == BF16:
+            value = tir_bf16.narrowed(value, lanes, own=self.own_bf16)
+        return self._store_raw(buffer, position, lanes, value)
+
+    def _store_raw(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
         return tirx.BufferStore(self._buffer(buffer), value, [nodes.ramp(position, lanes)])
+
+
+def _computed(dtype: str) -> str:
+    """What elements of a type are computed with."""
+    return "float32" if dtype == BF16 else dtype
 
 
 def _begins_with_product(tile: Tile) -> bool:

@@ -13,7 +13,8 @@ A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lan
     target[row, column] = activation(accumulator[row, column])
 
 Where a kernel counts in integers, source and weight are words of several codes, the accumulators
-int32, and the tile ends with :class:`Codes`.
+int32, and the tile ends with :class:`Codes`. Of maps kept in bfloat16 (:data:`BF16`) words hold two
+numbers, the accumulators are float32, and the tile begins and ends as if maps were float32.
 
 The addresses are expressions over the loops around, and over ``ROW`` and ``COLUMN``, which the
 lowering replaces by each accumulator's own: a tile is unrolled completely, its segments are loops.
@@ -32,6 +33,7 @@ from shiftedge.export.compiler.tir_index import Index, IndexLike, Var, index
 
 __all__ = [
     "BEGIN",
+    "BF16",
     "COLUMN",
     "END",
     "LOWEST",
@@ -72,6 +74,10 @@ LOWEST = -3.4028234663852886e38
 """The lowest float32: what the largest of nothing is."""
 
 
+BF16 = "uint16"
+"""Type of a buffer of bfloat16 numbers, as their bits. What reads one computes with float32, and
+what is written to one is rounded to the nearest, halves to even; words and copies take the bits."""
+
 _WHOLE = ("float32", "int32")
 
 
@@ -82,18 +88,20 @@ class Dot:
     kind: str
     """The instruction; the same sums are made without it where the processor lacks it."""
     terms: int
-    """Codes in a word, which are multiplied with as many weights of 8 bits."""
+    """Codes in a word, which are multiplied with as many weights."""
     dtype: str
     """In which codes are stored, in maps and states."""
     above: int = 0
     """What is subtracted from a code to store it: 128 where bytes are signed."""
+    sums: str = "int32"
+    """Type of the sums."""
     whole: str = "float32"
     """In which codes are kept, as they are, for a stage that treats channels apart."""
 
     @property
     def words(self) -> str:
-        """Type of as many weights as a word has codes."""
-        return f"int{8 * self.terms}"
+        """Type of as many weights as a word has codes: of bfloat16 as wide, otherwise of 8 bits."""
+        return "int32" if self.dtype == BF16 else f"int{8 * self.terms}"
 
 
 @dataclass(frozen=True)
@@ -291,10 +299,10 @@ class Tile:
         """Type of the accumulators; see ``Segment``."""
         for segment in self.segments:
             if segment.dot:
-                return "int32"
+                return segment.dot.sums
             source = segment.source.buffer.dtype
             weight = segment.weight.buffer.dtype if segment.weight else source
-            if "float32" not in (source, weight):
+            if not {source, weight} & {"float32", BF16}:
                 return source if segment.largest else "int32"
         return "float32"
 
@@ -380,6 +388,7 @@ _C = {
     "int8": "int8_t",
     "int16": "int16_t",
     "int32": "int32_t",
+    "uint16": "uint16_t",
 }
 
 

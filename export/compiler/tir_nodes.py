@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
 
+from shiftedge.export.compiler.bf16 import bits_of
 from shiftedge.export.compiler.tir_index import Binary, Const, Index, Var
-from shiftedge.export.compiler.tir_kernel import Buffer
+from shiftedge.export.compiler.tir_kernel import BF16, Buffer
 
 __all__ = [
     "constant",
@@ -29,6 +31,8 @@ __all__ = [
 def constant(dtype: str, value: float) -> Any:
     if dtype == "float32":
         return tirx.FloatImm(dtype, value)
+    if dtype == BF16:
+        return literal(dtype, int(bits_of(np.array(value)).item()))
     return literal(dtype, int(value))
 
 

@@ -295,6 +295,12 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 def _check_contract(session: Any, spec: ModelSpec, path: Path) -> None:
     """Names, types and shapes of all inputs and outputs against the spec, in any order."""
     kinds = {dtype: kind for kind, dtype in _DTYPES.items()}
+    strange = [state.dtype for state in spec.states if state.dtype not in kinds]
+    if strange:
+        raise ModelError(
+            f"{path} says that a state is {strange[0]}, which compiled models alone have: export "
+            "it again."
+        )
     states = [(kinds[state.dtype], state.shape) for state in spec.states]
     inputs = {f"state_{i}": state for i, state in enumerate(states)}
     inputs["frame"] = (kinds["float32"], (1, 3, spec.height, spec.width))

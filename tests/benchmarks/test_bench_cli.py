@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -208,3 +209,57 @@ def workers_of(pid: int) -> list[int]:
         ]
     except OSError:
         return []
+
+
+def test_bf16_without_a_bundle_that_holds_it(tiny_onnx, tmp_path, capsys):
+    (tmp_path / "bundle").mkdir()
+    arguments = (
+        "--engines",
+        "onnxruntime,native-bf16",
+        "--frames",
+        4,
+        "--rounds",
+        2,
+        "--json",
+        "-",
+    )
+    assert bench(tiny_onnx, "--bundle", tmp_path / "bundle", *arguments) == 0
+    _, row = json.loads(capsys.readouterr().out)["results"]
+    assert row["engine"] == "native-bf16"
+    assert row["reason"].startswith("It runs a bundle that holds bf16, given with --bundle")
+
+
+def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
+    """A row of its own beside float32's, of the bundle's own variant, and no peer of ours."""
+    manifest = SimpleNamespace(builds={"bf16": None, "fp32": None})
+    monkeypatch.setattr(
+        "shiftedge.runtime.bundle.Bundle.open", lambda folder: SimpleNamespace(manifest=manifest)
+    )
+    engines = ["native", "native-bf16", "onnxruntime"]
+    found, _ = commands._candidates(engines, tiny_onnx, tmp_path)
+    assert [(each.engine, each.path, each.peer) for each in found] == [
+        ("native", tmp_path, False),
+        ("native-bf16", tmp_path, False),
+        ("onnxruntime", tiny_onnx, True),
+    ]
+    assert all(each.reason is None for each in found)
+
+
+def test_bf16_is_loaded_in_bf16(tiny_onnx, tmp_path, monkeypatch):
+    from shiftedge.benchmarks.bench import spec_by_onnx
+    from shiftedge.benchmarks.engines import native
+    from shiftedge.benchmarks.engines.native_bf16 import NativeHalfContender
+    from shiftedge.runtime.engines.fake import FakeEngine
+
+    spec = spec_by_onnx(tiny_onnx)
+    asked = []
+
+    def load(path, *, precision, **others):
+        asked.append(precision)
+        return SimpleNamespace(engine=FakeEngine(replace(spec, precision=precision)))
+
+    monkeypatch.setattr(native, "load", load)
+    contender = NativeHalfContender(tmp_path, 1, spec)
+    assert asked == ["bf16"]
+    assert contender.precision == "bf16"
+    assert contender.tolerance > native.NativeContender.tolerance

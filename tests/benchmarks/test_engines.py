@@ -12,7 +12,7 @@ import pytest
 
 from shiftedge.benchmarks.agreement import Agreement, compare, read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.engines import ENGINES, MODULES, REFERENCE, installed
+from shiftedge.benchmarks.engines import ENGINES, MODULES, OURS, REFERENCE, installed
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx")
@@ -74,7 +74,7 @@ def agreement(engine: str, model: Path, tmp_path: Path, threads: int = 1) -> Agr
     return worst
 
 
-PEERS = [engine for engine in ENGINES if engine != "native"]
+PEERS = [engine for engine in ENGINES if engine not in OURS]
 
 
 @pytest.mark.parametrize("engine", PEERS)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,8 +84,8 @@ def test_states_of_bytes() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dtype": "int8"}, "dtype = 'int8'; expected float32 or uint8"),
-        ({"dtype": ["uint8"]}, "expected float32 or uint8"),
+        ({"dtype": "int8"}, "dtype = 'int8'; expected float32, bfloat16 or uint8"),
+        ({"dtype": ["uint8"]}, "expected float32, bfloat16 or uint8"),
         ({"dtype": "uint8", "scale": 0.0}, "scale = 0.0; expected a number above 0"),
         ({"dtype": "uint8", "scale": float("nan")}, "expected a number above 0"),
         ({"dtype": "uint8", "scale": "1"}, "expected a number above 0"),
@@ -101,10 +102,28 @@ def test_what_a_state_may_not_hold(changes: dict[str, Any], message: str) -> Non
         ModelSpec.from_dict(bad)
 
 
+def test_states_of_bfloat16() -> None:
+    """Two bytes each, the upper half of a float32; zero bytes are a fresh stream."""
+    state = StateSpec("state_0", (1, 2, 1, 2), "bfloat16")
+    assert state.bytes == 8
+    fresh = state.fresh()
+    assert (fresh.dtype, fresh.shape, fresh.any()) == (np.uint16, (1, 2, 1, 2), False)
+    bits = np.array([0x3F80, 0xC040, 0x0000, 0x3E20], np.uint16).reshape(state.shape)
+    numbers = state.numbers(bits)
+    assert numbers.dtype == np.float32
+    assert numbers.reshape(-1).tolist() == [1.0, -3.0, 0.0, 0.15625]
+    spec = dataclasses.replace(GOOD, precision="bf16", states=(state,))
+    assert spec.schema == 2
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    for changed, expected in (({"scale": 0.5}, "1 for bfloat16"), ({"zero_point": 3}, "0 for")):
+        with pytest.raises(SpecError, match=expected):
+            dataclasses.replace(spec, states=(dataclasses.replace(state, **changed),))
+
+
 def test_precisions_are_known() -> None:
-    with pytest.raises(SpecError, match="precision = 'int4'; expected fp32 or int8"):
+    with pytest.raises(SpecError, match="precision = 'int4'; expected fp32, bf16 or int8"):
         ModelSpec.from_dict(document(precision="int4"))
-    with pytest.raises(SpecError, match="expected fp32 or int8"):
+    with pytest.raises(SpecError, match="expected fp32, bf16 or int8"):
         ModelSpec.from_dict(document(precision=["int8"]))
 
 

@@ -22,14 +22,16 @@ from shiftedge.export.compiler.schedules.codes import (
     Counting,
     begins,
     codes_dtype,
+    dot_of,
     ends,
     pack_words,
+    residual_dtype,
     stage_buffers,
     sums_dtype,
     terms_of,
+    weight_dtype,
     word_bias,
     word_rows,
-    words_dtype,
 )
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
@@ -77,6 +79,8 @@ class DenseConv:
         counting = self.counting
         above = counting.dot.above if counting else 0
         zero = counting.zero if counting else 0
+        # A frame's numbers are multiplied as they are, where bytes are not.
+        numbers = self.frame and dot_of(counting) is None
         return Padding(
             height=self.height,
             width=self.width,
@@ -86,7 +90,7 @@ class DenseConv:
             begin=self.begin,
             frame=self.frame,
             fill=-above if self.frame else zero,
-            dtype=codes_dtype(counting),
+            dtype="float32" if numbers else codes_dtype(counting),
             above=above,
             zero=zero,
         )
@@ -165,17 +169,16 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
     is an offset for each class of places.
     """
     lanes, border, counting = unit.lanes, shape.padded, shape.counting
-    dtype = codes_dtype(counting)
     pixels = shape.out_height * shape.out_width
-    source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
+    source = Buffer("padded" if border.needed else "x", border.size, dtype=border.dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", words_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(counting))
     columns = -(-shape.outputs // lanes) * lanes
-    by_place = counting is not None and shape.frame
+    by_place = counting is not None and counting.codes and shape.frame
     bias = Buffer("bias", columns, "weight", sums_dtype(counting))
     scale = Buffer("scale", columns, "weight")
     offset = Buffer("offset", columns * (shape.classes if by_place else 1), "weight")
-    residual = Buffer("residual", pixels * shape.outputs, dtype=dtype)
+    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(counting))
     out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
     at = PIXEL * shape.outputs + CHANNEL
     added = residual.at(at) if shape.residual else None
@@ -195,7 +198,7 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=counting.dot if counting else None,
+        dot=dot_of(counting),
         ends=ends(counting, scale.at(CHANNEL), in_steps, added),
     )
     kernel = Kernel(

@@ -80,15 +80,18 @@ class Elementwise:
     activation: Activation = Activation.NONE
     steps: Stepwise | None = None
     """With codes, of a sum or of x alone."""
+    dtype: str = "float32"
+    """Type of x, of a map y and of the result, where there are no ``steps``."""
 
 
 def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
     """The kernel: parameters x, [y], out."""
     size, lanes = shape.pixels * shape.channels, unit.lanes
     paired = shape.operation is not Operation.NOTHING
-    steps = shape.steps or Stepwise(None, 1.0)
+    steps = shape.steps or Stepwise(None, 1.0, source=shape.dtype, made=shape.dtype)
+    kind = "float32" if shape.by_channel else steps.source
     x, out = Buffer("x", size, dtype=steps.source), Buffer("out", size, "output", steps.made)
-    y = Buffer("y", shape.channels if shape.by_channel else size, dtype=steps.source)
+    y = Buffer("y", shape.channels if shape.by_channel else size, dtype=kind)
 
     def tile(start: Index, first: Index, length: int) -> Statement:
         """``length`` elements, ``first`` after ``start``; at most one vector."""

@@ -30,8 +30,8 @@ from shiftedge.export.compiler.schedules import padding, product
 from shiftedge.export.compiler.schedules.codes import (
     Counting,
     begins,
-    codes_dtype,
     ends,
+    residual_dtype,
     stage_buffers,
 )
 from shiftedge.export.compiler.schedules.padding import Padding
@@ -150,7 +150,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         Buffer(each, shape.groups * bias_pitch, "weight") for each in ("scale", "offset")
     )
     counting = shape.counting
-    residual = Buffer("residual", pixels * shape.outputs, dtype=codes_dtype(counting))
+    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(counting))
     out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
     blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
     group: Index

@@ -33,12 +33,14 @@ from shiftedge.export.compiler.schedules import padding, product
 from shiftedge.export.compiler.schedules.codes import (
     begins,
     codes_dtype,
+    dot_of,
     ends,
+    residual_dtype,
     stage_buffers,
     sums_dtype,
     terms_of,
+    weight_dtype,
     whole_dtype,
-    words_dtype,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, window_row
 from shiftedge.export.compiler.schedules.inverted_residual_shape import (
@@ -134,17 +136,19 @@ class _Block:
         self.line = (shape.width + 2 * shape.pad) * self.block
         self.counting = counting = shape.counting
         self.dtype = codes_dtype(counting.project if counting else None)
-        project = counting.project if counting else None
-        words, sums = words_dtype(project), sums_dtype(project)
+        self.codes = counting is not None and counting.codes
+        sums = sums_dtype(counting.project if counting else None)
         self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
-        self.lines = Buffer("lines", lines, "scratch", self.dtype)
+        kind = shape.stem.padded.dtype if shape.stem else self.dtype
+        self.lines = Buffer("lines", lines, "scratch", kind)
         size = shape.expand_rows * padded
+        words = weight_dtype(counting.expand if counting else None)
         self.expand_weight = Buffer("expand_weight", size, "weight", words)
         self.expand_bias = Buffer("expand_bias", padded, "weight", sums)
         self.expand_scale = Buffer("expand_scale", padded, "weight")
-        classes = shape.stem.classes if shape.stem and counting else 1
+        classes = shape.stem.classes if shape.stem and self.codes else 1
         self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
         # Codes that are kept whole take weights of their own type, and sums of whole numbers.
         self.whole = whole_dtype(counting.depthwise if counting else None)
@@ -158,8 +162,10 @@ class _Block:
         wide = unit.lanes * (4 // np.dtype(self.whole).itemsize)
         self.columns = wide if self.block % wide == 0 else unit.lanes
         size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
+        words = weight_dtype(counting.project if counting else None)
         self.project_weight = Buffer("project_weight", size, "weight", words)
-        self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=self.dtype)
+        kind = residual_dtype(counting.project if counting else None)
+        self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=kind)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
         self.project_bias = Buffer("project_bias", bias_size, "weight", sums)
         self.project_scale, self.project_offset = (
@@ -280,7 +286,7 @@ class _Block:
             sources, offset = self._pointwise(row * shape.width), CHANNEL + Const(0)
             if shape.stem:
                 sources = (window_row(self.lines, shape.stem),)
-                if self.counting:
+                if self.codes:
                     padded = self.blocks * self.block
                     offset = shape.stem.place_class(row, PIXEL) * padded + CHANNEL
             return self._expand(expanded, place, shape.width, sources, offset).block(block)
@@ -370,7 +376,7 @@ class _Block:
             stretches=sources,
             weight=self.expand_weight,
             start=begins(counting, self.expand_bias.at(CHANNEL)),
-            dot=counting.dot if counting else None,
+            dot=dot_of(counting),
             ends=ends(counting, self.expand_scale.at(CHANNEL), self.expand_offset.at(offset)),
             target=expanded.at(place),
             activation=shape.expand_activation,
@@ -445,7 +451,7 @@ class _Block:
             stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
             weight=self.project_weight,
             start=begins(counting, self.project_bias.at(CHANNEL), residual),
-            dot=counting.dot if counting else None,
+            dot=dot_of(counting),
             ends=ends(
                 counting,
                 self.project_scale.at(CHANNEL),

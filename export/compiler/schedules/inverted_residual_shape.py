@@ -33,11 +33,11 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BlockCounting:
-    """How a block counts in integers.
+    """How a block counts: codes in integers, or bfloat16 in float32.
 
     The expanded map is kept as whole numbers of float32: a filter of k x k of them sums up to
     255 * 127 * k^2, exact in float32 up to 22 x 22, so that the depthwise takes multiply-adds of
-    float32, one each, where codes would first have to be widened.
+    float32, one each, where codes would first have to be widened. Of bfloat16 too it is float32.
     """
 
     expand: Counting | None
@@ -45,6 +45,11 @@ class BlockCounting:
     depthwise: Counting
     """Its ``zero`` is the expanded map's border, as a code."""
     project: Counting
+
+    @property
+    def codes(self) -> bool:
+        """Whether it counts in integers."""
+        return self.depthwise.codes
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ def pack(
     packed["project_bias"] = product.pack_bias(bias, lanes)
     project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
     packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
-    if counting:
+    if counting and counting.codes:
         whole = counting.depthwise.dot.whole
         packed["depthwise_weight"] = packed["depthwise_weight"].astype(whole)
         if whole != "float32":

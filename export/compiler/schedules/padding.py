@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.tir_index import Const, Index, Var
 from shiftedge.export.compiler.tir_kernel import (
+    BF16,
     UNIT,
     Buffer,
     Copy,
@@ -61,7 +62,7 @@ class Padding:
     @property
     def tables(self) -> bool:
         """Whether a scale and an offset make numbers of a frame's bytes."""
-        return self.frame and self.dtype == "float32"
+        return self.frame and self.dtype in ("float32", BF16)
 
     @property
     def first(self) -> int:
@@ -177,16 +178,15 @@ def _reversed(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tup
     return (Loop(column, Const(0), Const(shape.width), copies),)
 
 
-def normalisation(
-    mean: tuple[float, ...], std: tuple[float, ...], shape: Padding
-) -> dict[str, Array]:
+def normalisation(mean: tuple[float, ...], std: tuple[float, ...], width: int) -> dict[str, Array]:
     """``scale`` and ``offset`` that make (byte / 255 - mean) / std of each byte of a row.
 
-    ``mean`` and ``std`` are in the frame's order of channels, so B, G, R for a camera's frame.
+    ``mean`` and ``std`` are in the frame's order of channels, so B, G, R for a camera's frame, of
+    ``width`` pixels a row.
     """
     scale = 1.0 / (255.0 * np.asarray(std))
     offset = -np.asarray(mean) / np.asarray(std)
     return {
-        "scale": np.tile(scale, shape.width).astype(np.float32),
-        "offset": np.tile(offset, shape.width).astype(np.float32),
+        "scale": np.tile(scale, width).astype(np.float32),
+        "offset": np.tile(offset, width).astype(np.float32),
     }

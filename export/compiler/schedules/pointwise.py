@@ -24,14 +24,16 @@ from shiftedge.export.compiler.schedules.codes import (
     Counting,
     begins,
     codes_dtype,
+    dot_of,
     ends,
     pack_words,
+    residual_dtype,
     stage_buffers,
     sums_dtype,
     terms_of,
+    weight_dtype,
     word_bias,
     word_rows,
-    words_dtype,
 )
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -79,11 +81,11 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", words_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(counting))
     columns = -(-shape.outputs // lanes) * lanes
     bias = Buffer("bias", columns, "weight", sums_dtype(counting))
     scale, offset = (Buffer(each, columns, "weight") for each in ("scale", "offset"))
-    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=dtype)
+    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=residual_dtype(counting))
     out_dtype = counting.out if counting else "float32"
     out = Buffer("out", shape.pixels * shape.outputs, "output", out_dtype)
     at = PIXEL * shape.outputs + CHANNEL
@@ -100,7 +102,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=counting.dot if counting else None,
+        dot=dot_of(counting),
         ends=ends(counting, scale.at(CHANNEL), offset.at(CHANNEL), added),
     )
     buffers = [x, *stage_buffers(counting, weight, bias, scale, offset), out]

@@ -19,6 +19,7 @@ from shiftedge.export.compiler.schedules.tiles import VectorUnit
 from shiftedge.export.compiler.schedules.window import Window
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
 from shiftedge.export.compiler.tir_kernel import (
+    BF16,
     COLUMN,
     LOWEST,
     UNIT,
@@ -40,11 +41,14 @@ _VECTORS = 8
 """Of channels in a tile of one pixel: hides the latency of a multiply-add (4 x 2 a cycle)."""
 
 
-def schedule(name: str, shape: Window, unit: VectorUnit, *, largest: bool) -> tuple[Kernel, ...]:
+def schedule(
+    name: str, shape: Window, unit: VectorUnit, *, largest: bool, made: str | None = None
+) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [share], out.
 
     ``share`` is there for a mean with padding; ``pack`` makes it. Of codes, the mean is
-    :func:`mean_of_codes`.
+    :func:`mean_of_codes`. ``made`` is the type of the result; by default the
+    map's of the largest, and float32 of a mean.
     """
     top, left, bottom, right = shape.padding
     if max(top, bottom) >= shape.kernel[0] or max(left, right) >= shape.kernel[1]:
@@ -54,11 +58,14 @@ def schedule(name: str, shape: Window, unit: VectorUnit, *, largest: bool) -> tu
         )
     note = f"pool {shape.kernel[0]} x {shape.kernel[1]}"
     if largest:
-        fill = LOWEST if shape.dtype == "float32" else float(-shape.above)
-        return window.schedule(name, shape, unit, largest=True, fill=fill, note=f"largest {note}")
+        fill = LOWEST if shape.dtype in ("float32", BF16) else float(-shape.above)
+        made, note = made or shape.dtype, f"largest {note}"
+        return window.schedule(name, shape, unit, largest=True, fill=fill, made=made, note=note)
+    made = made or "float32"
     if any(shape.padding):
-        return _mean_with_border(name, shape, unit, f"mean {note}")
-    return window.schedule(name, shape, unit, scale=1.0 / shape.taps, note=f"mean {note}")
+        return _mean_with_border(name, shape, unit, made, f"mean {note}")
+    share = 1.0 / shape.taps
+    return window.schedule(name, shape, unit, scale=share, made=made, note=f"mean {note}")
 
 
 def mean_of_codes(
@@ -92,13 +99,15 @@ def _counts(length: int, kernel: int, stride: int, before: int, out: int) -> NDA
     return counts
 
 
-def _mean_with_border(name: str, shape: Window, unit: VectorUnit, note: str) -> tuple[Kernel, ...]:
+def _mean_with_border(
+    name: str, shape: Window, unit: VectorUnit, made: str, note: str
+) -> tuple[Kernel, ...]:
     """Sums of ``share`` times each number; a work unit is an output row."""
     border = shape.border(0.0)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
-    source = Buffer("padded" if border.needed else "x", border.size)
+    source = Buffer("padded" if border.needed else "x", border.size, dtype=shape.dtype)
     share = Buffer("share", shape.out_height * width, "weight")
-    out = Buffer("out", shape.out_height * width * channels, "output")
+    out = Buffer("out", shape.out_height * width * channels, "output", made)
     down, right, pixel = Var("down"), Var("right"), Var("pixel")
     at = UNIT * width + pixel
 

@@ -16,10 +16,11 @@ from shiftedge.export.compiler.schedules import product
 from shiftedge.export.compiler.schedules.codes import (
     begins,
     codes_dtype,
+    dot_of,
     ends,
     stage_buffers,
     sums_dtype,
-    words_dtype,
+    weight_dtype,
 )
 from shiftedge.export.compiler.schedules.pointwise import Pointwise, stretches
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product
@@ -70,7 +71,7 @@ def schedule(
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", words_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(counting))
     padded = -(-shape.outputs // lanes) * lanes
     bias = Buffer("bias", padded, "weight", sums_dtype(counting))
     scale, offset = (Buffer(each, padded, "weight") for each in ("scale", "offset"))
@@ -89,7 +90,7 @@ def schedule(
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=counting.dot if counting else None,
+        dot=dot_of(counting),
         ends=ends(counting, scale.at(CHANNEL), offset.at(CHANNEL)),
     )
     factor = 1.0 / shape.pixels if factor is None else factor

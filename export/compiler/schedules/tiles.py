@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from shiftedge.export.compiler.tir_kernel import Dot
+from shiftedge.export.compiler.tir_kernel import BF16, Dot
 
 __all__ = [
     "AVX2",
     "AVX512",
+    "AVX512_BF16",
     "AVX512_VNNI",
     "NEON",
     "NEON32",
     "NEON_DOT",
     "PMADDWD",
     "SDOT",
+    "VDPBF16PS",
     "VPDPBUSD",
     "Tiles",
     "VectorUnit",
@@ -35,7 +37,7 @@ class VectorUnit:
     by_lane: bool = False
     """A multiply-add can take its number from a lane of a vector."""
     dot: Dot | None = None
-    """How it multiplies codes; None where that is no quicker than multiply-adds of float32."""
+    """How it multiplies words; None where that is no quicker than multiply-adds of float32."""
 
     def counting(self) -> VectorUnit:
         """The unit for the tiles of kernels that count in integers.
@@ -51,15 +53,19 @@ class VectorUnit:
 
 
 PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
-"""AVX2: 16-bit pairs, twice a multiply-add's products; weights become 16 bits as they are loaded. Of
-8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it."""
+"""AVX2: 16-bit pairs, twice a multiply-add's products; weights become 16 bits as they are loaded.
+Of 8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it.
+"""
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
 a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
+VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, sums="float32")
+"""AVX512_BF16: pairs of bfloat16, added to float32."""
 AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
+AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
 NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
 NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)

@@ -17,11 +17,18 @@ import numpy as np
 
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import padding
-from shiftedge.export.compiler.schedules.codes import Counting, begins, ends, stage_buffers
+from shiftedge.export.compiler.schedules.codes import (
+    Counting,
+    begins,
+    ends,
+    residual_dtype,
+    stage_buffers,
+)
 from shiftedge.export.compiler.schedules.padding import Padding
 from shiftedge.export.compiler.schedules.tiles import VectorUnit, best_divisor
 from shiftedge.export.compiler.tir_index import Const, Index, Var, index
 from shiftedge.export.compiler.tir_kernel import (
+    BF16,
     COLUMN,
     ROW,
     UNIT,
@@ -115,6 +122,7 @@ def schedule(
     activation: Activation = Activation.NONE,
     counting: Counting | None = None,
     plus: int = 0,
+    made: str = "float32",
     note: str,
 ) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias,
@@ -123,11 +131,11 @@ def schedule(
     ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
     otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
     ``counting`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
-    code.
+    code. ``made`` is the type of a result that is not counted.
     """
     border = shape.border(fill, whole=weighted and counting is not None)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
-    if largest:
+    if largest and shape.dtype != BF16:
         lanes *= 4 // np.dtype(shape.dtype).itemsize
     dtype = "float32" if border.whole else shape.dtype
     source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
@@ -135,8 +143,8 @@ def schedule(
     factor = Buffer("scale", channels, "weight")
     bias = Buffer("bias", channels, "weight")
     offset = Buffer("offset", channels, "weight")
-    added = Buffer("residual", shape.out_height * width * channels, dtype=shape.dtype)
-    made = shape.dtype if largest else "float32"
+    kind = residual_dtype(counting)
+    added = Buffer("residual", shape.out_height * width * channels, dtype=kind)
     size = shape.out_height * width * channels
     out = Buffer("out", size, "output", counting.out if counting else made)
     pixels = tile_pixels(shape, unit)

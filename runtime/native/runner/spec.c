@@ -179,13 +179,16 @@ static bool precision(reading *reading) {
     if (!json_string(&reading->json, spec->precision, sizeof spec->precision)) {
         return false;
     }
-    if (strcmp(spec->precision, "fp32") != 0 && strcmp(spec->precision, "int8") != 0) {
-        (void)fail(reading->failure,
-                   "The model's spec has precision = \"%s\"; expected fp32 or int8.",
-                   spec->precision);
-        return refuse(reading);
+    static const char *const known[] = {"fp32", "bf16", "int8"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(spec->precision, known[i]) == 0) {
+            return true;
+        }
     }
-    return true;
+    (void)fail(reading->failure,
+               "The model's spec has precision = \"%s\"; expected fp32, bf16 or int8.",
+               spec->precision);
+    return refuse(reading);
 }
 
 static bool value_of(reading *reading, const char *key) {

@@ -218,9 +218,9 @@ def test_layers_kept_in_float(exported: Callable[[str], Path]) -> None:
     [
         ((0,), ("--precision", "int8"), "make an int8 file with `shiftedge quantize"),
         ((1,), ("--precision", "fp32"), "is quantised to int8, and fp32 is asked for"),
-        ((0,), ("--precision", "bf16"), "Compiling in bf16 is not there yet"),
+        ((1,), ("--precision", "bf16"), "is quantised to int8, and bf16 is asked for"),
         ((0,), ("--precision", "int4"), "There is no precision 'int4'; expected one of auto"),
-        ((0, 1), ("--precision", "int8"), "is for one file, and 2 are named"),
+        ((0, 1), ("--precision", "int8"), "is fp32, and nothing that is asked for (int8) is made"),
         ((1, 1), (), "are both int8; a bundle has one model of each precision"),
         ((1,), ("--target", "rpi4"), "for rpi4 (cortex-a72) there is no int8 code"),
         ((0, 1), ("--target", "rpi4"), "compile the float32 model for it"),
@@ -307,6 +307,11 @@ def test_list_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "--list-targets", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["rpi4"]["precisions"] == ["fp32"]
-    assert rows["x86-64-v4"]["precisions"] == ["int8", "fp32"]
+    assert rows["x86-64-v4"]["precisions"] == ["int8", "bf16", "fp32"]
     names = [variant["name"] for variant in rows["x86-64-v4"]["variants"]]
-    assert names == ["x86-64-v4-avx512vnni-int8", "x86-64-v4-int8", "x86-64-v4"]
+    assert names == [
+        "x86-64-v4-avx512vnni-int8",
+        "x86-64-v4-int8",
+        "x86-64-v4-avx512bf16-bf16",
+        "x86-64-v4",
+    ]

@@ -52,7 +52,7 @@ def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
     arrays = {"x": x, "state": state, "residual": residual}
     arrays |= dense_conv.pack(weight, bias, shape, tiles, UNIT)
     if shape.frame:
-        arrays |= padding.normalisation(MEAN[::-1], STD[::-1], shape.padded)
+        arrays |= padding.normalisation(MEAN[::-1], STD[::-1], shape.padded.width)
     kernels = dense_conv.schedule("conv", shape, tiles, UNIT)
     libraries = [compiled(kernel, UNIT) for kernel in kernels]
     results = []

@@ -190,7 +190,8 @@ def test_the_first_convolution_in_the_place_of_the_expand(size, hidden):
         "project_bias": normal(rng, 16),
     }
     frame = rng.integers(0, 256, (size, size, 3), np.uint8)
-    values = {"x": frame, **padding.normalisation((0.4, 0.45, 0.5), (0.2, 0.3, 0.4), stem.padded)}
+    width = stem.padded.width
+    values = {"x": frame, **padding.normalisation((0.4, 0.45, 0.5), (0.2, 0.3, 0.4), width)}
     values |= inverted_residual.pack(weights, shape, tiles, UNIT)
     [block] = inverted_residual.schedule("block", shape, tiles, UNIT)
     library = compiled(block, UNIT)

@@ -251,6 +251,7 @@ def python_reads(text: bytes) -> bool:
 
 
 GOOD = json.loads(spec_of().to_json())
+BF16_STATE = {"name": "a", "shape": [1, 2, 3, 4], "dtype": "bfloat16"}
 INT8_STATE = {"name": "a", "shape": [1, 2, 3, 4], "dtype": "uint8", "scale": 0.5, "zero_point": 7}
 
 
@@ -279,6 +280,7 @@ INT8_STATE = {"name": "a", "shape": [1, 2, 3, 4], "dtype": "uint8", "scale": 0.5
         {"decoder": []},
         {"name": ""},
         {"schema": 2, "precision": "int8", "states": [INT8_STATE]},
+        {"schema": 2, "precision": "bf16", "states": [BF16_STATE]},
         {"schema": 2, "precision": "int4"},
         {"schema": 2, "precision": 8},
     ],

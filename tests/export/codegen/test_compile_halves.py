@@ -1,0 +1,230 @@
+"""Float32 files compiled in bf16: alone, beside float32, read back, and refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
+pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
+
+import onnx
+import onnx_kit
+
+from shiftedge.__main__ import main
+from shiftedge.export.agreement import moving_images
+from shiftedge.export.compiler import compile as compiling
+from shiftedge.export.compiler import targets, tir
+from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
+from shiftedge.export.compiler.sources import read_sources
+from shiftedge.export.compiler.targets import TARGETS, find_target, precisions_of, variants_of
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.engines.native import NativeEngine
+from shiftedge.runtime.errors import BundleError, CompileError, VerificationError
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+
+V4 = TARGETS["x86-64-v4"]
+(HALF,) = variants_of(V4, "bf16")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A convolution over the frame, an inverted residual, a shift, and a tail."""
+
+    def block(b: onnx_kit.Builder, x: str) -> str:
+        y = b.op("Relu", b.conv(x, 32, 8))
+        y = b.op("Relu", b.conv(y, 32, 32, 3, groups=32))
+        return b.op("Add", x, b.conv(y, 8, 32))
+
+    def tail(b: onnx_kit.Builder, x: str) -> str:
+        y = b.op("GlobalAveragePool", b.op("Relu", b.conv(x, 48, 8)))
+        return b.op("Gemm", b.op("Flatten", y), b.random(4, 48), b.random(4), transB=1)
+
+    def described(document: Any) -> None:
+        onnx.helper.set_model_props(document, {METADATA_KEY: onnx_kit.SPEC.to_json()})
+
+    path = tmp_path_factory.mktemp("float32") / "my.onnx"
+    path.write_bytes(onnx_kit.model(block, features=tail, change=described))
+    return path
+
+
+@pytest.fixture(scope="module")
+def both(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("both") / "b"
+    return compile_model(
+        file, folder, target="x86-64-v4", precision="fp32,bf16", use_cache=False
+    ).bundle
+
+
+def test_the_manifest(both: Bundle, file: Path) -> None:
+    manifest = both.manifest
+    assert [each.precision for each in manifest.variants] == ["bf16", "fp32"]
+    assert manifest.schema == 2
+    half, full = manifest.builds["bf16"], manifest.builds["fp32"]
+    assert half.source_sha256 == full.source_sha256
+    assert full.spec == read_model(file)[1]
+    assert half.spec.precision == "bf16"
+    assert {state.dtype for state in half.spec.states} == {"bfloat16"}
+    assert 2 * half.spec.state_bytes == full.spec.state_bytes
+    assert half.memory["weights_bytes"] < full.memory["weights_bytes"]
+    assert half.numerics["bf16"] == "bit for bit"
+    states = [row for row in half.numerics["comparisons"] if row["tensor"] != "logits"]
+    assert len(states) == len(half.spec.states)
+    assert all(row["worst"] == 0 and row["scale"] > 0 for row in states)
+    assert 0 < half.numerics["float32"]["relative_error"] < 0.1, "what rounding loses"
+    assert half.selftest is not None
+    assert 1e-4 < half.selftest.tolerance < 0.2
+
+
+def test_a_cpu_without_the_instruction_runs_float32(both: Bundle) -> None:
+    without = both.variant("x86_64", V4.features)
+    assert without.precision == "fp32"
+    assert both.variant("x86_64", HALF.features).precision == "bf16"
+    with pytest.raises(BundleError, match="needs a CPU with avx512_bf16, which this one has not"):
+        both.variant("x86_64", V4.features, precision="bf16")
+
+
+@pytest.fixture(scope="module")
+def library(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bf16 kernels, generated for this machine."""
+    (source,) = read_sources([file], "bf16")
+    step, places = prepare(source.data, source.spec, HALF)
+    here = replace(find_target("host"), unit=HALF.unit, precision="bf16")
+    path = tmp_path_factory.mktemp("half") / "libmodel.so"
+    build_library(step, places, source.compiled_spec, here, path)
+    return path
+
+
+def test_snapshots(library: Path) -> None:
+    """A block that was saved goes on as the stream did, and a block of zeros is a fresh one."""
+    engine = NativeEngine(library, threads=1)
+    assert engine.spec.precision == "bf16"
+    images = moving_images(engine.spec, 6)
+    session, other = engine.open_session(), engine.open_session()
+    first = [session.step(image) for image in images[:3]]
+    other.load(session.save())
+    for image in images[3:]:
+        assert np.array_equal(session.step(image), other.step(image))
+    session.reset()
+    assert np.array_equal([session.step(image) for image in images[:3]], first)
+
+
+def test_the_specs_states_are_those_of_the_block(library: Path) -> None:
+    """What the spec says of the elements reads them: the first state is a map's first channels."""
+    engine = NativeEngine(library, threads=1)
+    session = engine.open_session()
+    for image in moving_images(engine.spec, 2):
+        session.step(image)
+    block = np.frombuffer(session.save(), np.uint8)[64:]
+    state = engine.spec.states[0]
+    numbers = state.numbers(block[: state.bytes].view(np.uint16))
+    assert numbers.dtype == np.float32
+    assert np.isfinite(numbers).all()
+    assert 0 < np.abs(numbers).max() < 100
+    assert ModelSpec.from_json(engine.spec.to_json()) == engine.spec
+
+
+def test_a_wrong_weight_is_found(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bit of the lowest of some weights, of eight that bfloat16 has: less than it loses."""
+
+    def wrong(*arguments: object) -> object:
+        step, places = prepare(*arguments)  # type: ignore[arg-type]
+        name = next(n for n, each in step.constants.items() if each.dtype == np.int32)
+        changed = step.constants[name].copy()
+        changed.flat[::7] ^= 1
+        return replace(step, constants={**step.constants, name: changed}), places
+
+    monkeypatch.setattr(compiling, "prepare", wrong)
+    with pytest.raises(VerificationError, match="differs between bf16 in numpy / compiled"):
+        compile_model(file, tmp_path / "b", target="x86-64-v4", precision="bf16", use_cache=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_processors_own_instructions(file: Path) -> None:
+    """What is made for AVX512_BF16: products by its instruction, nothing converted between."""
+    data, spec = read_model(file)
+    step, _ = prepare(data, spec, HALF)
+    code = tir.compile_kernels(step.kernels, HALF.llvm(), HALF.unit.lanes, HALF.dots)
+    loops = _innermost_loops(code.assembly)
+    found = [loop for loop in loops if loop["vdpbf16ps"]]
+    assert found
+    for loop in found:
+        assert not [name for name in loop if name.startswith(("vcvt", "vpmovzx", "vpslld"))]
+    assert "vcvtneps2bf16" in code.assembly
+
+
+def _innermost_loops(assembly: str) -> list[Counter[str]]:
+    """How often each instruction stands in each loop that holds no other: from a label to the jump
+    back to it."""
+    lines = [line.strip() for line in assembly.splitlines()]
+    places = {line[:-1]: number for number, line in enumerate(lines) if line.endswith(":")}
+    spans = []
+    for number, line in enumerate(lines):
+        words = line.split()
+        if len(words) == 2 and words[0].startswith("j") and places.get(words[1], number) < number:
+            spans.append((places[words[1]], number))
+    inner = [
+        span
+        for span in spans
+        if not any(other != span and span[0] <= other[0] <= other[1] <= span[1] for other in spans)
+    ]
+    return [
+        Counter(line.split()[0] for line in lines[first:last] if line and not line.endswith(":"))
+        for first, last in inner
+    ]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--precision", "bf16", "--target", "x86-64-v3"), "x86-64-v3 (x86-64-v3) has no instruc"),
+        (("--precision", "bf16", "--target", "rpi5"), "has no instruction that multiplies bf16"),
+        (("--precision", "bf16,auto"), "There is no precision 'bf16,auto'; expected one of auto"),
+        (("--precision", "bf16,int8"), "make an int8 file with `shiftedge quantize"),
+    ],
+)
+def test_refusals(
+    words: tuple[str, ...],
+    message: str,
+    file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["compile", str(file), *words, "--output", str(tmp_path / "b")]
+    assert main([*line, "--no-cache"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = replace(V4, name="host")
+    monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
+    monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(V4.features))
+    assert precisions_of(host) == ("int8", "fp32")
+    with pytest.raises(CompileError, match=r"^This machine has no instruction that multiplies"):
+        variants_of(host, "bf16")
+    monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(HALF.features))
+    assert precisions_of(host) == ("int8", "bf16", "fp32")
+    assert variants_of(host, "bf16")[0].features == HALF.features
+
+
+def test_targets() -> None:
+    assert HALF.variant == "x86-64-v4-avx512bf16-bf16"
+    assert HALF.llvm()["mattr"] == ["+avx512bf16"]
+    assert set(HALF.features) - set(V4.features) == {"avx512_bf16"}
+    with_it = [name for name, each in TARGETS.items() if "bf16" in precisions_of(each)]
+    assert with_it == ["x86-64-v4"]
+    assert "bf16" in precisions_of(find_target("host")) or not targets.runs_here(HALF)
