@@ -12,6 +12,7 @@ from shiftedge.export.compiler.graph import Array, Conv, Quantised
 from shiftedge.export.compiler.requantise import requantise, requantise_frame
 from shiftedge.export.compiler.schedules.codes import Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.schedules.tiles import SMLAL, SMULL
 from shiftedge.export.compiler.tir_kernel import Dot
 
 __all__ = ["Counted", "count", "count_frame", "weights_of"]
@@ -48,6 +49,7 @@ def count(
         CompileError: a constant leaves float32.
     """
     made = requantise(linear.conv, source, linear.quantised, linear.activation, residual)
+    dot = _exact(dot, linear.conv)
     zero = source.zero_point - (0 if whole_source else dot.above)
     factor = 0.0 if made.residual is None else float(made.residual)
     return Counting(dot, zero, made.ending, factor, whole), made.scale, made.offset
@@ -88,8 +90,15 @@ def count_frame(
         linear.activation,
         residual,
     )
+    dot = _exact(dot, linear.conv)
     rows, columns = shape.places
     offset = made.offset[made.rows.of[list(rows)]][:, made.columns.of[list(columns)]]
     factor = 0.0 if made.residual is None else float(made.residual)
     counting = Counting(dot, -dot.above, made.ending, factor, whole)
     return counting, made.scale, np.ascontiguousarray(offset)
+
+
+def _exact(dot: Dot, conv: Conv) -> Dot:
+    """What sums a convolution's products: twice -128 times -128 is more than 16 bits hold."""
+    lowest = conv.codes is not None and int(conv.codes.min()) == -128
+    return SMULL if dot == SMLAL and lowest else dot

@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_math
+from shiftedge.export.compiler import tir_math, tir_pairs
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
@@ -54,6 +54,8 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
         dot: how codes are stored.
         own: the processor has the instruction.
     """
+    if dot.pairs:
+        return tir_pairs.multiply_add(total, codes, weights, dot, own=own)
     name = _INTRINSICS.get((dot.kind, lanes)) if own else None
     count = dot.terms * lanes
     if name is None:

@@ -85,6 +85,9 @@ class Dot:
     """In which codes are stored, in maps and states."""
     above: int = 0
     """What is subtracted from a code to store it: 128 where bytes are signed."""
+    pairs: bool = False
+    """Products are summed by pairs of codes, and weights lie in the order of ``schedules.pairs``:
+    NEON without a dot product."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from shiftedge.export.compiler.schedules.codes import (
     sums_needed,
     terms_of,
     word_rows,
+    word_runs,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, weight_rows
 from shiftedge.export.compiler.schedules.tiles import (
@@ -100,6 +101,14 @@ class InvertedResidual:
         return word_rows(self.inputs, self.shift, terms_of(counting))
 
     @property
+    def expand_runs(self) -> tuple[int, ...]:
+        """Of them, those of each of its innermost loops."""
+        if self.stem:
+            return self.stem.runs
+        counting = self.counting.expand if self.counting else None
+        return word_runs(self.inputs, self.shift, terms_of(counting))
+
+    @property
     def project_rows(self) -> int:
         """Rows of the project's weights."""
         counting = self.counting.project if self.counting else None
@@ -174,8 +183,12 @@ def pack(
         "project_bias": product.pack_bias(weights["project_bias"], lanes),
     }
     counting = shape.counting
-    project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
-    packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
+    counts = counting.project if counting else None
+    project = pack_words(weights["project_weight"], 0, counts)
+    runs = product.blocked_runs(shape.hidden, block, terms_of(counts))
+    packed["project_weight"] = product.pack_weights(
+        project, tiles.project, lanes, counts.dot if counts else None, runs
+    )
     if counting:
         packed["depthwise_weight"] = packed["depthwise_weight"].astype(np.float32)
         packed["depthwise_scale"] = np.pad(weights["depthwise_scale"], (0, more))
@@ -190,7 +203,10 @@ def pack(
         else:
             expand = pack_words(expand, shape.shift, counting.expand if counting else None)
         expand = np.pad(expand, ((0, more), (0, 0)))
-        packed["expand_weight"] = product.pack_weights(expand, tiles.expand, lanes)
+        counts = counting.expand if counting else None
+        packed["expand_weight"] = product.pack_weights(
+            expand, tiles.expand, lanes, counts.dot if counts else None, shape.expand_runs
+        )
         bias = weights["expand_bias"]
         packed["expand_bias"] = np.pad(bias, [(0, 0)] * (bias.ndim - 1) + [(0, more)]).ravel()
         if counting:

@@ -13,8 +13,11 @@ __all__ = [
     "NEON",
     "NEON32",
     "NEON_DOT",
+    "NEON_PAIRS",
     "PMADDWD",
     "SDOT",
+    "SMLAL",
+    "SMULL",
     "VPDPBUSD",
     "Tiles",
     "VectorUnit",
@@ -44,7 +47,10 @@ class VectorUnit:
         (A76: 7 x 12, beside which a step's weights and words leave no register); two more are then
         left free.
         """
-        return replace(self, registers=self.registers - 2) if self.by_lane else self
+        if not self.by_lane:
+            return self
+        free = 4 if self.dot is not None and self.dot.pairs else 2
+        return replace(self, registers=self.registers - free)
 
 
 PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
@@ -54,11 +60,17 @@ VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128)
 """Armv8.2 dot product: both signed."""
+SMLAL = Dot("smlal", terms=4, dtype="int8", above=128, pairs=True)
+"""Armv8.0, which has no dot product: two products of bytes are summed in 16 bits, which hold them
+as long as no weight is -128; then pairs of these in 32."""
+SMULL = replace(SMLAL, kind="smull")
+"""The same for any weights: each product is summed in 32 bits."""
 AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
 NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
 NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)
+NEON_PAIRS = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SMLAL)
 NEON32 = VectorUnit(lanes=4, registers=16)
 
 

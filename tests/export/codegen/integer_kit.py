@@ -36,7 +36,13 @@ from shiftedge.export.compiler.graph import (
 )
 from shiftedge.export.compiler.integer import fresh_states, run_kernel
 from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.schedules.tiles import AVX2, NEON_DOT, VPDPBUSD, VectorUnit
+from shiftedge.export.compiler.schedules.tiles import (
+    AVX2,
+    NEON_DOT,
+    NEON_PAIRS,
+    VPDPBUSD,
+    VectorUnit,
+)
 from shiftedge.export.compiler.targets import TARGETS
 from shiftedge.export.compiler.tir_kernel import Buffer
 from shiftedge.runtime.spec import ModelSpec
@@ -45,6 +51,7 @@ UNITS: Mapping[str, VectorUnit] = {
     "pmaddwd": AVX2,
     "vpdpbusd": VectorUnit(lanes=8, registers=16, dot=VPDPBUSD),
     "sdot": NEON_DOT,
+    "smlal": NEON_PAIRS,
 }
 """Every way to store codes; of AVX-512's vectors only half, which compile in a quarter of the time
 where the instruction is made of others."""
