@@ -9,8 +9,8 @@ of a register turned by t are, in its lower and its upper half,
     P(t)  P(t+1)  P(t+2)  P(t+3)      P(t+4)  P(t+5)  P(t+6)  P(t+7)        all modulo 8
 
 and over t = 0, 1, 2, 3 each output meets every pair once, whichever pair it begins with. So the
-weights of output j lie in lanes j and j + 4 of vector t with those of pairs t + j and t + j + 4, and
-a pixel's 16 codes cost three turns (``ext``) where a broadcast of each pair would cost eight.
+weights of output j lie in lanes j and j + 4 of vector t, those of pairs t + j and t + j + 4, and a
+pixel's 16 codes cost three turns (``ext``) where a broadcast of each pair would cost eight.
 
 Words that do not fill a register are broadcast, each as a register of its own: its first pair in
 the lower half, its second in the upper.

@@ -138,6 +138,8 @@ def default_tiles(
     # By preference: no channel block left over, then the squarest tile: 7 x 12 on NEON.
     candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
     square = 3 if unit.by_lane else 2
+    if unit.dot is not None and unit.dot.pairs:
+        square = 4  # turns of a pixel's codes serve more channels, and blocks are whole registers
     across = min(candidates, key=lambda n: (-vectors % n, abs(n - square)))
     most = (_WIDE_ROWS if wide else _NARROW_ROWS)[across]
     rows = min(pixels, most, most_rows(unit, across))
