@@ -391,7 +391,7 @@ def _counting(target: Target) -> tuple[Target, ...]:
     return (replace(wanted, unit=unit),) if unit.dot is not None else ()
 
 
-_PAIRS = ("cortex-a57", "cortex-a72")
+_PAIRS = ("cortex-a53", "cortex-a57", "cortex-a72")
 """Without a dot product, and yet quicker than float32 by codes; see decision 11."""
 
 

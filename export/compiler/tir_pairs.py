@@ -38,55 +38,35 @@ def factors(words: Any, term: int, terms: int) -> tuple[Any, Any]:
 def multiply_add(total: Any, codes: tuple[Any, Any], weights: Any, dot: Dot, *, own: bool) -> Any:
     """int32x4 ``total`` plus the products of ``codes``, from :func:`factors`, and ``weights``.
 
-    ``own``: by NEON's instructions; otherwise by plain arithmetic, which makes the same sums.
+    ``own``: by NEON's instructions; otherwise by plain arithmetic, which makes the same sums in as
+    many bits.
     """
     weights = tirx.reinterpret(f"int8x{_BYTES}", weights)
-    if not own:
-        return total + _plainly(codes, weights)
-    low, high = (
-        tirx.call_llvm_pure_intrin(
-            f"int16x{_PAIRS}",
-            "llvm.aarch64.neon.smull.v8i16",
-            _half(weights, half),
-            codes[half],
-        )
-        for half in (0, 1)
-    )
+    low, high = (_products(codes[half], _half(weights, half), own=own) for half in (0, 1))
     if dot.kind == "smlal":
-        return _in_order(total + _by_two(low + high))
-    return _in_order(_in_order(total + _by_two(low)) + _by_two(high))
+        return total + _by_two(low + high, own=own)
+    return total + _by_two(low, own=own) + _by_two(high, own=own)
+
+
+def _products(codes: Any, weights: Any, *, own: bool) -> Any:
+    wide = f"int16x{_PAIRS}"
+    if not own:
+        return tirx.Cast(wide, codes) * tirx.Cast(wide, weights)
+    return tirx.call_llvm_pure_intrin(wide, "llvm.aarch64.neon.smull.v8i16", weights, codes)
 
 
 def _half(value: Any, half: int) -> Any:
     return tirx.Shuffle([value], [number(half * _PAIRS + lane) for lane in range(_PAIRS)])
 
 
-def _by_two(products: Any) -> Any:
-    return tirx.call_llvm_pure_intrin(
-        f"int32x{WORDS}", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products
+def _by_two(products: Any, *, own: bool) -> Any:
+    """Neighbours' sums, of 32 bits."""
+    if own:
+        name = "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+        return tirx.call_llvm_pure_intrin(f"int32x{WORDS}", name, products)
+    wide = tirx.Cast(f"int32x{_PAIRS}", products)
+    even, odd = (
+        tirx.Shuffle([wide], [number(2 * lane + first) for lane in range(WORDS)])
+        for first in (0, 1)
     )
-
-
-def _in_order(total: Any) -> Any:
-    """``total``, as a sum that LLVM does not take apart.
-
-    It would first add up what a loop's turn adds to each accumulator, and hold all of these sums
-    beside the accumulators: more than there are registers. A fence of arithmetic is no instruction.
-    """
-    fenced = tirx.call_llvm_pure_intrin(
-        f"float32x{WORDS}",
-        f"llvm.arithmetic.fence.v{WORDS}f32",
-        tirx.reinterpret(f"float32x{WORDS}", total),
-    )
-    return tirx.reinterpret(f"int32x{WORDS}", fenced)
-
-
-def _plainly(codes: Any, weights: Any) -> Any:
-    wide = f"int32x{_PAIRS}"
-    parts = []
-    for half in (0, 1):
-        products = tirx.Cast(wide, codes[half]) * tirx.Cast(wide, _half(weights, half))
-        for first in (0, 1):
-            lanes = [number(first + 2 * lane) for lane in range(WORDS)]
-            parts.append(tirx.Shuffle([products], lanes))
-    return parts[0] + parts[1] + parts[2] + parts[3]
+    return even + odd
