@@ -269,6 +269,8 @@ class _Lowering:
         if depth == len(segment.steps):
             return self._step(tile, segment, registers, env)
         step = segment.steps[depth]
+        # Of a loop of one turn LLVM moves out what does not depend on it, products of pairs, and
+        # then holds them all.
         if step.unrolled or step.extent == 1:
             result: list[Any] = []
             for number in range(step.extent):

@@ -45,7 +45,7 @@ class VectorUnit:
 
         With words from lanes a tile that fills the registers makes LLVM keep sums on the stack
         (A76: 7 x 12, beside which a step's weights and words leave no register); two more are then
-        left free.
+        left free. Sums of pairs take two registers more on their way, and a broadcast's order one.
         """
         if not self.by_lane:
             return self
