@@ -19,7 +19,6 @@ the lower half, its second in the upper.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +72,9 @@ def _spread(words: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _pairs(words: NDArray[np.int32]) -> NDArray[np.int16]:
     """(inputs, outputs) as [word][pair of it][vector of 4 outputs][output of it]."""
-    halves: NDArray[Any] = np.ascontiguousarray(words, "<i4").view("<i2")
-    return halves.reshape(len(words), -1, WORDS, 2).transpose(0, 3, 1, 2)
+    halves = np.ascontiguousarray(words, "<i4").view("<i2").reshape(len(words), -1, WORDS, 2)
+    pairs: NDArray[np.int16] = halves.transpose(0, 3, 1, 2)
+    return pairs
 
 
 def _words(pairs: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int32]:
