@@ -96,6 +96,8 @@ def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: Target) -> bool
     """Whether LLVM puts a sum on the stack: seen on NEON where a tile that fills the registers is
     part of an image's line, whose places in the bordered image then take registers too."""
     unit, rows = target.unit, tiles.expand.rows
+    if unit.dot is not None and unit.dot.pairs:
+        return False  # more registers are left free than that
     full = rows >= most_rows(unit, tiles.expand.columns // unit.lanes)
     return unit.by_lane and not tiles.band and full and rows < shape.width
 

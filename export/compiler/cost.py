@@ -186,6 +186,9 @@ class _Walk:
             (1 if part.folded else terms) * self._registers_of(part) for part in tile.vectors
         )
         loads = self._sources(tile, segment, terms) + terms * weights * unrolled
+        if segment.dot is not None and segment.dot.pairs:
+            fmas *= 2  # multiplies, which one unit of two makes
+            loads += tile.rows * terms  # turns
         beside = 0 if segment.by_column else weights
         beside += tile.rows if segment.by_lane else 1
         spilled = max(0, vectors + beside - self._registers)

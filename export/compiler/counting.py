@@ -14,6 +14,7 @@ from shiftedge.export.compiler.graph import Array, Conv, Graph, Quantised
 from shiftedge.export.compiler.requantise import requantise, requantise_frame
 from shiftedge.export.compiler.schedules.codes import Added, Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.schedules.tiles import SMLAL, SMULL
 from shiftedge.export.compiler.tir_kernel import Dot
 
 __all__ = ["Counted", "count", "count_frame", "in_pairs", "weights_of"]
@@ -74,6 +75,7 @@ def count(
         CompileError: a constant leaves float32.
     """
     made = requantise(linear.conv, source, linear.quantised, linear.activation, residual)
+    dot = _exact(dot, linear.conv)
     zero = source.zero_point - (0 if whole_source else dot.above)
     counting = Counting(
         dot, zero, made.ending, _added(made.residual, residual, dot), whole, made.offset is not None
@@ -116,12 +118,19 @@ def count_frame(
         linear.activation,
         residual,
     )
+    dot = _exact(dot, linear.conv)
     rows, columns = shape.places
     offset = made.offset[made.rows.of[list(rows)]][:, made.columns.of[list(columns)]]
     added = _added(made.residual, residual, dot)
     counting = Counting(dot, -dot.above, made.ending, added, whole, True)
     start = np.zeros(len(made.scale), np.int32)
     return Counted(counting, start, made.scale, np.ascontiguousarray(offset))
+
+
+def _exact(dot: Dot, conv: Conv) -> Dot:
+    """What sums a convolution's products: twice -128 times -128 is more than 16 bits hold."""
+    lowest = conv.codes is not None and int(conv.codes.min()) == -128
+    return SMULL if dot == SMLAL and lowest else dot
 
 
 def _added(factor: np.float32 | None, residual: Quantised | None, dot: Dot) -> Added | None:

@@ -18,6 +18,7 @@ Sources of the numbers:
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from shiftedge.export.compiler.schedules.tiles import (
     NEON,
     NEON32,
     NEON_DOT,
+    NEON_PAIRS,
     VectorUnit,
 )
 from shiftedge.runtime.bundle import cpu_features, machine_name
@@ -116,12 +118,14 @@ class Target:
         # A stand-in has vectors of another processor: 16 lanes of pmaddwd are AVX-512's.
         wide = "avx512bw" if self.unit.lanes > 8 else "avx2"
         found = {
-            wide: "pmaddwd",
-            "avx512_vnni": "vpdpbusd",
-            "avx512_bf16": "vdpbf16ps",
-            "asimddp": "sdot",
+            wide: ("pmaddwd",),
+            "avx512_vnni": ("vpdpbusd",),
+            "avx512_bf16": ("vdpbf16ps",),
+            "asimddp": ("sdot",),
+            "asimd": ("smlal", "smull"),
         }
-        return tuple(kind for feature, kind in found.items() if feature in self.features)
+        kinds = (kinds for feature, kinds in found.items() if feature in self.features)
+        return tuple(itertools.chain.from_iterable(kinds))
 
     def llvm(self) -> dict[str, object]:
         """As TVM takes it."""
@@ -424,10 +428,16 @@ def _counting(target: Target) -> tuple[Target, ...]:
     return (replace(wanted, unit=unit),) if unit.dot is not None else ()
 
 
+_PAIRS = ("cortex-a53", "cortex-a57", "cortex-a72")
+"""Without a dot product, and yet quicker than float32 by codes; see decision 11."""
+
+
 def _int8_unit(target: Target) -> VectorUnit:
     """The vector unit as a variant that counts in integers uses it; without ``dot``, not at all."""
     if target.unit is NEON and "asimddp" in target.features:
         return NEON_DOT
+    if target.unit is NEON and target.cpu in _PAIRS:
+        return NEON_PAIRS
     return target.unit
 
 

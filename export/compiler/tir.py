@@ -31,7 +31,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_bf16, tir_codes, tir_math
+from shiftedge.export.compiler import tir_bf16, tir_codes, tir_math, tir_pairs
 from shiftedge.export.compiler import tir_nodes as nodes
 from shiftedge.export.compiler.tir_index import Var
 from shiftedge.export.compiler.tir_kernel import (
@@ -279,7 +279,9 @@ class _Lowering:
         if depth == len(segment.steps):
             return self._step(tile, segment, registers, env)
         step = segment.steps[depth]
-        if step.unrolled:
+        # Of a loop of one turn LLVM moves out what does not depend on it, products of pairs, and
+        # then holds them all.
+        if step.unrolled or step.extent == 1:
             result: list[Any] = []
             for number in range(step.extent):
                 here = {**env, step.variable: number}
@@ -376,6 +378,9 @@ class _Lowering:
             # A whole register, whatever of it is used: what lies behind is readable.
             codes = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
             words = tirx.reinterpret(nodes.vector_type("int32", part.lanes), codes)
+            if dot.pairs:
+                words = tir_codes.plus(words, part.lanes, dot, segment.plus)
+                return tir_pairs.factors(words, here[TERM], segment.terms)
             # One shuffle, no number on its way, or LLVM loads it by itself.
             word = tirx.Shuffle([words], [nodes.number(here[TERM])] * part.lanes)
         return tir_codes.plus(word, part.lanes, dot, segment.plus)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_math
+from shiftedge.export.compiler import tir_math, tir_pairs
 from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.requantise import Ending
 from shiftedge.export.compiler.tir_kernel import Dot
@@ -64,6 +64,8 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
         dot: how codes are stored.
         own: the processor has the instruction.
     """
+    if dot.pairs:
+        return tir_pairs.multiply_add(total, codes, weights, dot, own=own)
     name = _INTRINSICS.get((dot.kind, lanes)) if own else None
     count = dot.terms * lanes
     if name is None:
@@ -138,13 +140,14 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
     return codes + splat(literal(dtype, odd), lanes) if odd else codes
 
 
-PACKED = {"int8": ("sdot",), "int16": ("sdot", "pmaddwd")}
+_NEON = ("sdot", "smlal", "smull")
+PACKED = {"int8": _NEON, "int16": (*_NEON, "pmaddwd")}
 """By type, the kinds of ``Dot`` whose processors' instructions make codes of it."""
 
 
 def packable(kind: str, dtype: str, lanes: int, count: int) -> int:
     """How many of ``count`` neighbouring vectors ``pack`` takes at once; 0 where it cannot."""
-    if kind == "sdot" and lanes == 4:
+    if kind in _NEON and lanes == 4:
         return 4 if count >= 4 and dtype == "int8" else min(count, 2)
     if kind == "pmaddwd" and lanes == 8:
         return min(count, 2)
@@ -163,15 +166,15 @@ def pack(values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: st
     """
     added = ending.zero - above
     low, high = ending.low - above, ending.high - above
-    lanes = (8 if kind == "sdot" else 16) // (2 if len(values) == 1 else 1)
-    if kind == "sdot" and dtype == "int16" and added == low == 0:
+    lanes = (8 if kind in _NEON else 16) // (2 if len(values) == 1 else 1)
+    if kind in _NEON and dtype == "int16" and added == low == 0:
         half = tirx.reinterpret(f"uint16x{lanes}", _halves_neon(values, signed=False)[0])
         held = tirx.min(half, splat(literal("uint16", int(high)), lanes))
         return tirx.reinterpret(f"int16x{lanes}", held)
-    narrowed = kind == "sdot" and dtype == "int8" and lanes == 8
+    narrowed = kind in _NEON and dtype == "int8" and lanes == 8
     halves = [
         _bounded(each, lanes, added, low, high, narrowed=narrowed)
-        for each in (_halves_neon(values) if kind == "sdot" else _halves_avx2(values))
+        for each in (_halves_neon(values) if kind in _NEON else _halves_avx2(values))
     ]
     if dtype == "int16":
         return halves[0]

@@ -97,6 +97,9 @@ class Dot:
     """Type of the sums."""
     whole: str = "float32"
     """In which codes are kept, as they are, for a stage that treats channels apart."""
+    pairs: bool = False
+    """Products are summed by pairs of codes, and weights lie in the order of ``schedules.pairs``:
+    NEON without a dot product."""
 
     @property
     def words(self) -> str:

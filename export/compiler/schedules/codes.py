@@ -38,6 +38,7 @@ __all__ = [
     "whole_dtype",
     "word_bias",
     "word_rows",
+    "word_runs",
 ]
 
 
@@ -158,7 +159,12 @@ def word_bias(bias: NDArray[Any], weight: NDArray[Any], counting: Counting | Non
 
 def word_rows(inputs: int, shift: int, terms: int) -> int:
     """Words of a pixel: the state's, then the map's, from the word on that the shift ends in."""
-    return -(-shift // terms) + -(-inputs // terms) - shift // terms
+    return sum(word_runs(inputs, shift, terms))
+
+
+def word_runs(inputs: int, shift: int, terms: int) -> tuple[int, ...]:
+    """The same, of the state and of the map."""
+    return -(-shift // terms), -(-inputs // terms) - shift // terms
 
 
 def pack_words(weight: NDArray[Any], shift: int, counting: Counting | None) -> NDArray[Any]:

@@ -112,7 +112,13 @@ class DenseConv:
     @property
     def rows(self) -> int:
         """Rows of the packed weights: products, or words, which do not cross the window's lines."""
-        return self.kernel[0] * word_rows(self.kernel[1] * self.inputs, 0, terms_of(self.counting))
+        return sum(self.runs)
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """Of them, those of each of the window's lines."""
+        line = word_rows(self.kernel[1] * self.inputs, 0, terms_of(self.counting))
+        return (line,) * self.kernel[0]
 
     @property
     def places(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -268,8 +274,9 @@ def pack(
     frame (row classes, column classes, outputs).
     """
     rows = weight_rows(weight, shape)
+    dot = shape.counting.dot if shape.counting else None
     packed = {
-        "weight": product.pack_weights(rows, tiles, unit.lanes),
+        "weight": product.pack_weights(rows, tiles, unit.lanes, dot, shape.runs),
         "bias": product.pack_bias(word_bias(bias, weight, shape.counting), unit.lanes),
     }
     for name, values in (("scale", scale), ("offset", offset)):

@@ -16,6 +16,7 @@ from shiftedge.export.compiler.schedules.codes import (
     terms_of,
     word_bias,
     word_rows,
+    word_runs,
 )
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv, weight_rows
 from shiftedge.export.compiler.schedules.tiles import (
@@ -104,6 +105,14 @@ class InvertedResidual:
         return word_rows(self.inputs, self.shift, terms_of(counting))
 
     @property
+    def expand_runs(self) -> tuple[int, ...]:
+        """Of them, those of each of its innermost loops."""
+        if self.stem:
+            return self.stem.runs
+        counting = self.counting.expand if self.counting else None
+        return word_runs(self.inputs, self.shift, terms_of(counting))
+
+    @property
     def project_rows(self) -> int:
         """Rows of the project's weights."""
         counting = self.counting.project if self.counting else None
@@ -178,12 +187,14 @@ def pack(
         "depthwise_bias": np.pad(weights["depthwise_bias"], (0, more)).astype(np.float32),
     }
     counting = shape.counting
-    bias = word_bias(
-        weights["project_bias"], weights["project_weight"], counting.project if counting else None
-    )
+    counts = counting.project if counting else None
+    bias = word_bias(weights["project_bias"], weights["project_weight"], counts)
     packed["project_bias"] = product.pack_bias(bias, lanes)
-    project = pack_words(weights["project_weight"], 0, counting.project if counting else None)
-    packed["project_weight"] = product.pack_weights(project, tiles.project, lanes)
+    project = pack_words(weights["project_weight"], 0, counts)
+    runs = product.blocked_runs(shape.hidden, block, terms_of(counts))
+    packed["project_weight"] = product.pack_weights(
+        project, tiles.project, lanes, counts.dot if counts else None, runs
+    )
     if counting and counting.codes:
         whole = counting.depthwise.dot.whole
         packed["depthwise_weight"] = packed["depthwise_weight"].astype(whole)
@@ -203,9 +214,10 @@ def pack(
         else:
             expand = pack_words(expand, shape.shift, counting.expand if counting else None)
         expand = np.pad(expand, ((0, more), (0, 0)))
-        packed["expand_weight"] = product.pack_weights(expand, tiles.expand, lanes)
-        bias = word_bias(
-            weights["expand_bias"], weights["expand_weight"], counting.expand if counting else None
+        counts = counting.expand if counting else None
+        packed["expand_weight"] = product.pack_weights(
+            expand, tiles.expand, lanes, counts.dot if counts else None, shape.expand_runs
         )
+        bias = word_bias(weights["expand_bias"], weights["expand_weight"], counts)
         packed["expand_bias"] = np.pad(bias, (0, more))
     return packed

@@ -34,6 +34,7 @@ from shiftedge.export.compiler.schedules.codes import (
     weight_dtype,
     word_bias,
     word_rows,
+    word_runs,
 )
 from shiftedge.export.compiler.schedules.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.schedules.tiles import Tiles, VectorUnit, default_tiles
@@ -63,6 +64,11 @@ class Pointwise:
     def rows(self) -> int:
         """Rows of the packed weights: words of codes, or inputs."""
         return word_rows(self.inputs, self.shift, terms_of(self.counting))
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """Of them, the state's and the map's."""
+        return word_runs(self.inputs, self.shift, terms_of(self.counting))
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
@@ -158,8 +164,11 @@ def pack(
     With codes the weight is int8, the bias int32, and there are ``scale`` and, where the bias does
     not hold it, ``offset``, (outputs,).
     """
+    words = pack_words(weight, shift, counting)
+    runs = word_runs(weight.shape[1], shift, terms_of(counting))
+    dot = counting.dot if counting else None
     packed = {
-        "weight": product.pack_weights(pack_words(weight, shift, counting), tiles, unit.lanes),
+        "weight": product.pack_weights(words, tiles, unit.lanes, dot, runs),
         "bias": product.pack_bias(word_bias(bias, weight, counting), unit.lanes),
     }
     for name, values in (("scale", scale), ("offset", offset)):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import Activation
+from shiftedge.export.compiler.schedules import pairs
 from shiftedge.export.compiler.schedules.tiles import Tiles
 from shiftedge.export.compiler.tir_index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.tir_kernel import (
@@ -45,6 +46,7 @@ __all__ = [
     "PIXEL",
     "Product",
     "Stretch",
+    "blocked_runs",
     "blocked_stretches",
     "even",
     "pack_bias",
@@ -110,6 +112,12 @@ class Product:
                 f"{self.outputs} channels in blocks of {tiles.columns}: blocks are multiples of "
                 f"{self.lanes}{' and a half, and divide the channels' if tiles.folded else ''}"
             )
+        if (
+            self.dot is not None
+            and self.dot.pairs
+            and not (self.by_lane and self.lanes == pairs.WORDS)
+        ):
+            raise ValueError("sums of pairs take a register of words at once")
         if tiles.folded and not even(self.stretches):
             raise ValueError("folded tiles take inputs in even numbers from each buffer")
 
@@ -326,10 +334,23 @@ def blocked_stretches(
     return tuple(stretches)
 
 
-def pack_weights(weight: NDArray[Any], tiles: Tiles, lanes: int) -> NDArray[Any]:
+def blocked_runs(inputs: int, block: int, terms: int) -> tuple[int, ...]:
+    """Words of the innermost loops of :func:`blocked_stretches`."""
+    full, rest = divmod(inputs, block)
+    return (*(block // terms for _ in range(full)), -(-rest // terms))
+
+
+def pack_weights(
+    weight: NDArray[Any],
+    tiles: Tiles,
+    lanes: int,
+    dot: Dot | None = None,
+    runs: Sequence[int] = (),
+) -> NDArray[Any]:
     """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors.
 
-    float32, or words of codes.
+    float32, or words of codes, in the order that ``dot`` wants them in; ``runs`` are the words of
+    each stretch's innermost loops.
     """
     packed = []
     for first in range(0, len(weight), tiles.columns):
@@ -338,7 +359,10 @@ def pack_weights(weight: NDArray[Any], tiles: Tiles, lanes: int) -> NDArray[Any]
             packed.append(_fold(block, tiles.columns - lanes // 2).ravel())
         else:
             width = _width(block.shape[1], tiles, lanes)
-            packed.append(np.pad(block, ((0, 0), (0, width - block.shape[1]))).ravel())
+            block = np.pad(block, ((0, 0), (0, width - block.shape[1])))
+            if dot is not None and dot.pairs:
+                block = pairs.arranged(block, runs)
+            packed.append(block.ravel())
     return np.ascontiguousarray(np.concatenate(packed), dtype=_kept(weight))
 
 

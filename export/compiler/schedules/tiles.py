@@ -14,8 +14,11 @@ __all__ = [
     "NEON",
     "NEON32",
     "NEON_DOT",
+    "NEON_PAIRS",
     "PMADDWD",
     "SDOT",
+    "SMLAL",
+    "SMULL",
     "VDPBF16PS",
     "VPDPBUSD",
     "Tiles",
@@ -44,11 +47,14 @@ class VectorUnit:
 
         With words from lanes a tile that fills the registers makes LLVM keep sums on the stack
         (A76: 7 x 12, beside which a step's weights and words leave no register); two more are then
-        left free. Where products are added by an instruction of their own they need a register on
+        left free. Sums of pairs take two registers more on their way, and a broadcast's order one.
+        Where products are added by an instruction of their own they need a register on
         the way: on AVX2 (Zen 3, of 160 GOP/s that its instructions reach without loads) 6 x 16
         makes 142, 4 x 24 makes 90 to 120.
         """
-        free = 2 if self.by_lane else int(self.dot is not None and self.dot.kind == "pmaddwd")
+        pairs = self.dot is not None and self.dot.pairs
+        added = self.dot is not None and self.dot.kind == "pmaddwd"
+        free = (4 if pairs else 2) if self.by_lane else int(added)
         return replace(self, registers=self.registers - free)
 
 
@@ -61,6 +67,11 @@ VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
 a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
+SMLAL = Dot("smlal", terms=4, dtype="int8", above=128, whole="int16", pairs=True)
+"""Armv8.0, which has no dot product: two products of bytes are summed in 16 bits, which hold them
+as long as no weight is -128; then pairs of these in 32."""
+SMULL = replace(SMLAL, kind="smull")
+"""The same for any weights: each product is summed in 32 bits."""
 VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, sums="float32")
 """AVX512_BF16: pairs of bfloat16, added to float32."""
 AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
@@ -69,6 +80,7 @@ AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
 NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
 NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)
+NEON_PAIRS = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SMLAL)
 NEON32 = VectorUnit(lanes=4, registers=16)
 
 
@@ -136,6 +148,8 @@ def default_tiles(
     # By preference: no channel block left over, then the squarest tile: 7 x 12 on NEON.
     candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
     square = 3 if unit.by_lane else 2
+    if unit.dot is not None and unit.dot.pairs:
+        square = 4  # turns of a pixel's codes serve more channels, and blocks are whole registers
     across = min(candidates, key=lambda n: (-vectors % n, abs(n - square)))
     most = (_WIDE_ROWS if wide else _NARROW_ROWS)[across]
     rows = min(pixels, most, most_rows(unit, across))

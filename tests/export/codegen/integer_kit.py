@@ -36,7 +36,13 @@ from shiftedge.export.compiler.graph import (
 )
 from shiftedge.export.compiler.integer import fresh_states, run_kernel
 from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.schedules.tiles import AVX2, NEON_DOT, VPDPBUSD, VectorUnit
+from shiftedge.export.compiler.schedules.tiles import (
+    AVX2,
+    NEON_DOT,
+    NEON_PAIRS,
+    VPDPBUSD,
+    VectorUnit,
+)
 from shiftedge.export.compiler.targets import TARGETS
 from shiftedge.export.compiler.tir_kernel import Buffer
 from shiftedge.runtime.spec import ModelSpec
@@ -45,11 +51,14 @@ UNITS: Mapping[str, VectorUnit] = {
     "pmaddwd": AVX2,
     "vpdpbusd": VectorUnit(lanes=8, registers=16, dot=VPDPBUSD),
     "sdot": NEON_DOT,
+    "smlal": NEON_PAIRS,
 }
 """Every way to store codes; of AVX-512's vectors only half, which compile in a quarter of the time
 where the instruction is made of others."""
 PRODUCTS = tuple(UNITS)
 """Those in which products of matrices are tested."""
+STORED = tuple(kind for kind in UNITS if kind != "smlal")
+"""Those that store codes differently, for kernels without products of matrices."""
 SPEC = ModelSpec("t", ("a", "b", "c", "d"), 6, 5, 5, (), 2)
 """Of graphs that read no frame."""
 _TARGET = TARGETS["x86-64-v3"]
@@ -192,6 +201,10 @@ def expected(
     return Made(values, kept_states, logits.reshape(-1))
 
 
+_EXTREMES = 0.9
+"""Of the weights: two of four products, wherever they are, have one."""
+
+
 def _garbage(buffer: Buffer) -> np.ndarray:
     dtype = np.dtype(buffer.dtype)
     value = np.nan if dtype.kind == "f" else np.iinfo(dtype).max - 3
@@ -255,12 +268,18 @@ class Layers:
         groups: int = 1,
         codes: Quantised | None = None,
         most: int = 127,
+        least: int | None = None,
         frame: bool = False,
     ) -> str:
-        """A convolution that counts; ``codes`` only where nothing of its kernel follows."""
+        """A convolution that counts; ``codes`` only where nothing of its kernel follows.
+
+        Most weights are ``least`` where there is one.
+        """
         height, width, inputs = self.shapes[x]
         shape = (outputs, inputs // groups, *kernel)
         weight = self.rng.integers(-most, most + 1, shape).astype(np.int8)
+        if least is not None:
+            weight[...] = np.where(self.rng.random(shape) < _EXTREMES, least, weight)
         depth = weight[0].size
         scale = 0.02 if frame else self.quantised[x].scale
         steps = (self.rng.uniform(0.5, 1.5, outputs) / (127 * scale * depth**0.5)).astype(

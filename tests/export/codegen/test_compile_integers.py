@@ -15,7 +15,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from integer_kit import PRODUCTS, layer_by_layer, stream
+from integer_kit import STORED, layer_by_layer, stream
 from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
 from qdq_kit import quantised, with_equal_std
 from random_network import RandomNetwork
@@ -124,7 +124,7 @@ def test_layers_kept_in_float(exported: Callable[[str], Path], seed: int) -> Non
     agree(*coded(data, spec, kept=kept.tolist()), steps=1)
 
 
-@pytest.mark.parametrize("unit", PRODUCTS)
+@pytest.mark.parametrize("unit", STORED)
 def test_each_kernel_of_a_network_of_every_layer(
     exported: Callable[[str], Path], unit: str
 ) -> None:
@@ -206,7 +206,7 @@ def test_a_random_network(seed: int) -> None:
     agree(*random_network(seed), steps=1)
 
 
-@pytest.mark.parametrize("unit", PRODUCTS)
+@pytest.mark.parametrize("unit", STORED)
 @pytest.mark.parametrize("seed", range(6, 9))
 def test_a_random_network_for_another_processor(seed: int, unit: str) -> None:
     data, spec = random_network(seed)

@@ -222,8 +222,8 @@ def test_layers_kept_in_float(exported: Callable[[str], Path]) -> None:
         ((0,), ("--precision", "int4"), "There is no precision 'int4'; expected one of auto"),
         ((0, 1), ("--precision", "int8"), "is fp32, and nothing that is asked for (int8) is made"),
         ((1, 1), (), "are both int8; a bundle has one model of each precision"),
-        ((1,), ("--target", "rpi4"), "for rpi4 (cortex-a72) there is no int8 code"),
-        ((0, 1), ("--target", "rpi4"), "compile the float32 model for it"),
+        ((1,), ("--target", "rpi3-armv7"), "for rpi3-armv7 (cortex-a15) there is no int8 code"),
+        ((0, 1), ("--target", "rpi3-armv7"), "compile the float32 model for it"),
     ],
 )
 def test_refusals(
@@ -267,11 +267,17 @@ def test_variants_of_targets() -> None:
     better, plain = variants_of(TARGETS["x86-64-v4"], "int8")
     assert set(better.features) - set(plain.features) == {"avx512_vnni"}
     assert better.llvm()["mattr"] == ["+avx512vnni"]
-    for name in ("rpi5", "jetson-orin-nano", "aarch64"):
+    for name in ("rpi5", "jetson-orin-nano"):
         ((variant, kind),) = of(name)
         assert (variant.endswith("-int8"), kind) == (True, "sdot")
         assert "asimddp" in variants_of(TARGETS[name], "int8")[0].features
-    for name in ("rpi3", "rpi3-armv7", "rpi4", "jetson-nano", "jetson-xavier-nx"):
+    assert of("rpi3") == [("cortex-a53-int8", "smlal")]
+    assert of("rpi4") == [("cortex-a72-int8", "smlal")]
+    assert of("jetson-nano") == of("jetson-tx2") == [("cortex-a57-int8", "smlal")]
+    assert of("aarch64") == [("cortex-a76-int8", "sdot"), ("cortex-a72-int8", "smlal")]
+    for name in ("rpi3", "rpi4", "jetson-nano"):
+        assert variants_of(TARGETS[name], "int8")[0].features == ("asimd",)
+    for name in ("rpi3-armv7", "jetson-xavier-nx"):
         assert precisions_of(TARGETS[name]) == ("fp32",)
         with pytest.raises(CompileError, match="compile the float32 model for it"):
             variants_of(TARGETS[name], "int8")
@@ -306,7 +312,8 @@ def test_wide_vectors_of_a_stand_in() -> None:
 def test_list_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "--list-targets", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["rpi4"]["precisions"] == ["fp32"]
+    assert rows["rpi3-armv7"]["precisions"] == ["fp32"]
+    assert rows["rpi4"]["precisions"] == ["int8", "fp32"]
     assert rows["x86-64-v4"]["precisions"] == ["int8", "bf16", "fp32"]
     names = [variant["name"] for variant in rows["x86-64-v4"]["variants"]]
     assert names == [

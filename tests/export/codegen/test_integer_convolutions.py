@@ -58,6 +58,19 @@ def test_pointwise(name: str, unit: str) -> None:
         check(layers, unit)
 
 
+@pytest.mark.parametrize("least", [-128, -127, 127])
+def test_the_largest_sums_of_pairs(least: int) -> None:
+    """Codes at both ends of their range: what a pair's 16 bits hold, and what they do not."""
+    layers = Layers()
+    x = layers.codes((5, 7, 39), 0)
+    layers.given[x][:3] = 0
+    layers.given[x][3:] = 255
+    layers.ended(layers.conv(x, 19, least=least), NONE, None)
+    compiled = check(layers, "smlal")
+    text = compiled.step.kernels[0].text()
+    assert f" by {'smull' if least == -128 else 'smlal'} " in text
+
+
 # Inputs, outputs, kernel, stride, padding, zero point, channels shifted.
 DENSE = {
     "3 x 3": (16, 24, (3, 3), (1, 1), EVEN, 128, 0),

@@ -9,12 +9,11 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from integer_kit import PRODUCTS, SPEC, UNITS, Layers, check
+from integer_kit import SPEC, STORED, Layers, check
 
 from shiftedge.export.compiler.graph import Add, Dequantise, Join, KeepState, Quantise, Quantised
 
-every_unit = pytest.mark.parametrize("unit", UNITS)
-every_product = pytest.mark.parametrize("unit", PRODUCTS)
+every_unit = pytest.mark.parametrize("unit", STORED)
 SIZES = [(5, 7, 13), (1, 1, 3), (16, 16, 64)]
 
 
@@ -56,7 +55,7 @@ def test_rounding(shape: tuple[int, int, int], zero: int, unit: str) -> None:
     check(layers, unit)
 
 
-@every_product
+@every_unit
 @pytest.mark.parametrize("width", [5, 16, 37])
 def test_codes_of_the_frame(width: int, unit: str) -> None:
     """By colour, B, G, R to R, G, B, and as a state of the next frame."""

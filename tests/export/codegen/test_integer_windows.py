@@ -7,13 +7,13 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from integer_kit import UNITS, Layers, check
+from integer_kit import STORED, Layers, check
 
 from shiftedge.export.compiler.graph import Activation, KeepState, Mean, Pool, Quantised
 
 NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
 EVEN = (1, 1, 1, 1)
-every_unit = pytest.mark.parametrize("unit", UNITS)
+every_unit = pytest.mark.parametrize("unit", STORED)
 
 # Channels, kernel, stride, padding, zero point of the input, channels shifted.
 DEPTHWISE = {
