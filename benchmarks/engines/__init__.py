@@ -21,7 +21,7 @@ ENGINES = {
 }
 """Name on the command line -> the :class:`~shiftedge.benchmarks.engines.base.Contender`."""
 
-INT8_ENGINES = ("native", "onnxruntime", "openvino", "openvino-default")
+INT8_ENGINES = ("native", "onnxruntime", "openvino", "openvino-default", "executorch")
 """Those that multiply the codes of a quantised file as integers. Others would refuse it, or run its
 roundings in float32, which is neither precision."""
 

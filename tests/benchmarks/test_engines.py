@@ -12,7 +12,7 @@ import pytest
 
 from shiftedge.benchmarks.agreement import Agreement, compare, read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.engines import ENGINES, MODULES, REFERENCE, installed
+from shiftedge.benchmarks.engines import ENGINES, INT8_ENGINES, MODULES, REFERENCE, installed
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx")
@@ -103,7 +103,7 @@ def int8(tiny_onnx, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "openvino-default"])
+@pytest.mark.parametrize("engine", [engine for engine in INT8_ENGINES if engine != "native"])
 def test_an_int8_model(engine, int8, tmp_path):
     needs(engine)
     assert {state.dtype for state in spec_of(int8).states} == {"uint8"}
