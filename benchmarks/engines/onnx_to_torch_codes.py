@@ -20,7 +20,7 @@ from shiftedge.benchmarks.engines.onnx_to_torch_operators import Builder
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["QUANTISED_OPERATORS", "sign_codes", "signed", "unsigned"]
+__all__ = ["QUANTISED_OPERATORS", "float_ends", "sign_codes", "signed", "unsigned"]
 
 UINT8 = (0, 255)
 INT8 = (-128, 127)
@@ -147,6 +147,56 @@ def sign_codes(module: Any, spec: ModelSpec) -> Any:
             for user in list(node.users)[1:]:
                 with graph.inserting_before(user):
                     user.replace_input_with(node, graph.call_function(numbers_of, node.args))
+    module.recompile()
+    return module
+
+
+def float_ends(module: Any, spec: ModelSpec) -> Any:
+    """The form of a quantised graph with no codes but those that a call gives: LiteRT's converter
+    takes no others.
+
+    States and new states become the float32 numbers of their codes, and weights numbers that are
+    rounded to their codes: numbers of codes round to the same codes, so nothing else changes.
+
+    Args:
+        module: what :func:`sign_codes` gave; its graph is changed.
+        spec: of the model.
+
+    Returns:
+        The module.
+    """
+    torch = importlib.import_module("torch")
+    operators = _operators(torch)
+    graph = module.graph
+    (end,) = (node for node in graph.nodes if node.op == "output")
+    placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    given = list(end.args[0])
+    for index, state in enumerate(spec.states):
+        if state.dtype != "uint8":
+            continue
+        meaning = _signed(torch, state.scale, state.zero_point)
+        old = placeholders[f"state_{index}"]
+        with graph.inserting_before(end):
+            codes = given[1 + index]
+            given[1 + index] = graph.call_function(
+                operators.dequantize_per_tensor.default, (codes, *meaning)
+            )
+        with graph.inserting_after(old):
+            codes = graph.call_function(operators.quantize_per_tensor.default, (old, *meaning))
+        old.replace_all_uses_with(codes, delete_user_cb=lambda user, c=codes: user is not c)
+    end.args = (tuple(given),)
+    for node in list(graph.nodes):
+        if node.target is operators.dequantize_per_channel.default:
+            codes, scales, zero_points, *others = node.args
+            numbers = node.target(
+                *(getattr(module, each.target) for each in (codes, scales, zero_points)), *others
+            )
+            module.register_buffer(codes.target, numbers)
+            with graph.inserting_before(node):
+                made = graph.call_function(
+                    operators.quantize_per_channel.default, (codes, *node.args[1:])
+                )
+            node.replace_input_with(codes, made)
     module.recompile()
     return module
 
