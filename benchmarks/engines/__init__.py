@@ -4,7 +4,7 @@ A worker process imports only the engine that it runs, so a registry entry is te
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "REFERENCE"]
+__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "NOT_INT8", "REFERENCE"]
 
 ENGINES = {
     "native": "shiftedge.benchmarks.engines.native:NativeContender",
@@ -21,9 +21,22 @@ ENGINES = {
 }
 """Name on the command line -> the :class:`~shiftedge.benchmarks.engines.base.Contender`."""
 
-INT8_ENGINES = ("native", "onnxruntime", "openvino", "openvino-default", "executorch")
-"""Those that multiply the codes of a quantised file as integers. Others would refuse it, or run its
-roundings in float32, which is neither precision."""
+INT8_ENGINES = (
+    *("native", "onnxruntime", "openvino", "openvino-default", "executorch", "litert"),
+    "torch-compile",
+)
+"""Those that multiply the codes of a quantised file as integers."""
+
+NOT_INT8 = {
+    "ncnn": "its converter pnnx does not know QuantizeLinear and DequantizeLinear, and ncnn's own "
+    "int8 has no zero points, which the file's codes have",
+    "mnn": "its converter makes float32 weights of the file's codes, and its module then fails at "
+    "the shapes of QuantizeLinear",
+    "torch": "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its "
+    "int8 row",
+    "tvm": "its ONNX importer makes float32 products of the file",
+}
+"""Those that do not, and why."""
 
 MODULES = {
     "onnxruntime": ("onnxruntime",),

@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array
+from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.onnx_to_torch import to_torch
-from shiftedge.benchmarks.engines.onnx_to_torch_codes import sign_codes, signed, unsigned
+from shiftedge.benchmarks.engines.onnx_to_torch_codes import (
+    quantised_convolutions,
+    sign_codes,
+    signed,
+    unsigned,
+)
 from shiftedge.benchmarks.engines.peer import Peer, converted
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
@@ -22,7 +27,8 @@ __all__ = ["ExecuTorchContender"]
 
 PROGRAM = "model.pte"
 LOWERED = "lowered.json"
-"""What XNNPACK got of the model, see :func:`_lowered`."""
+"""What XNNPACK got of the model: graphs ("parts"), convolutions with codes in them ("integer"), and
+how many the file has ("quantised")."""
 FORM = 2
 """Of what is made here: another number, and nothing that an older version made is taken."""
 
@@ -41,9 +47,6 @@ class ExecuTorchContender(Peer):
         require("executorch")
         torch = self._torch = require("torch")
         spec = self.set_up(spec)
-        self.precision = spec.precision
-        if self.precision == "int8":
-            self.tolerance = INT8_TOLERANCE
         self.version = importlib.metadata.version("executorch")
         torch.set_num_threads(threads)
         try:
@@ -51,6 +54,8 @@ class ExecuTorchContender(Peer):
                 *(path, "executorch", self.packages, lambda to: _lower(path, spec, to)),
                 {"form": FORM},
             )
+            lowered = json.loads((folder / LOWERED).read_text())
+            self.check_integers(path, lowered["integer"], lowered["quantised"])
             bindings = require("executorch.extension.pybindings.portable_lib")
             bindings._unsafe_reset_threadpool(threads)
             self._program = bindings._load_program(str(folder / PROGRAM))
@@ -62,7 +67,8 @@ class ExecuTorchContender(Peer):
         self.settings = {
             "threads": int(bindings._threadpool_get_thread_count()),
             "backend": "XNNPACK",
-            **json.loads((folder / LOWERED).read_text()),
+            "parts": lowered["parts"],
+            "integer_convolutions": lowered["integer"],
         }
         self._input = torch.from_numpy(self.frame)
         self.reset()
@@ -107,42 +113,28 @@ def _lower(path: Path, spec: ModelSpec, folder: Path) -> None:
         module = sign_codes(to_torch(path, spec), spec)
         program = torch.export.export(module, (frame, *states))
     edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
-    (folder / LOWERED).write_text(json.dumps(_lowered(edge.exported_program().graph_module)))
+    parts = _parts(edge.exported_program().graph_module)
+    lowered = {
+        "parts": len(parts),
+        "integer": sum(_is_integer(node) for part in parts for node in part.nodes),
+        "quantised": quantised_convolutions(module),
+    }
+    (folder / LOWERED).write_text(json.dumps(lowered))
     (folder / PROGRAM).write_bytes(edge.to_executorch().buffer)
 
 
-def _lowered(module: Any) -> dict[str, int]:
-    """How many parts went to XNNPACK, how many convolutions are in them, and how many of those it
-    computes with codes: those whose input, weights and result the partitioner has joined with the
-    calls around. A convolution in float32 of quantised weights is not among them."""
-    utilities = require("executorch.backends.xnnpack.utils.quant_utils")
-
-    def joined(node: Any) -> bool:
-        return bool(utilities.is_tagged_as_implicit_q_dq(node))
-
-    parts = [
-        getattr(module, node.target)
-        for node in module.graph.nodes
-        if node.op == "get_attr" and hasattr(getattr(module, node.target), "backend_id")
-    ]
-    convolutions = [
-        node
-        for part in parts
-        for node in part.original_module.graph_module.graph.nodes
-        if node.op == "call_function" and "convolution" in str(node.target)
-    ]
-    integers = [
-        node
-        for node in convolutions
-        if all(map(joined, node.args[:2])) and any(map(joined, _after(node)))
-    ]
-    return {
-        "parts": len(parts),
-        "convolutions": len(convolutions),
-        "integer_convolutions": len(integers),
-    }
+def _parts(module: Any) -> list[Any]:
+    """The graphs that went to XNNPACK as the partitioner cut them out."""
+    held = (getattr(module, node.target) for node in module.graph.nodes if node.op == "get_attr")
+    return [each.original_module.graph for each in held if hasattr(each, "backend_id")]
 
 
-def _after(node: Any) -> list[Any]:
-    """The users of ``node`` and theirs: an activation may come before the codes."""
-    return [found for user in node.users for found in (user, *user.users)]
+def _is_integer(node: Any) -> bool:
+    """A convolution that XNNPACK computes with codes: the partitioner has joined the calls around
+    it, for input, weights and result. One of quantised weights whose calls stand for themselves
+    runs in float32."""
+    joined = require("executorch.backends.xnnpack.utils.quant_utils").is_tagged_as_implicit_q_dq
+    if node.op != "call_function" or "convolution" not in str(node.target):
+        return False
+    after = [found for user in node.users for found in (user, *user.users)]  # past an activation
+    return all(map(joined, node.args[:2])) and any(map(joined, after))

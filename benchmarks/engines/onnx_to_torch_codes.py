@@ -20,7 +20,14 @@ from shiftedge.benchmarks.engines.onnx_to_torch_operators import Builder
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["QUANTISED_OPERATORS", "float_ends", "sign_codes", "signed", "unsigned"]
+__all__ = [
+    "QUANTISED_OPERATORS",
+    "float_ends",
+    "quantised_convolutions",
+    "sign_codes",
+    "signed",
+    "unsigned",
+]
 
 UINT8 = (0, 255)
 INT8 = (-128, 127)
@@ -83,6 +90,11 @@ def _refused(node: Any, found: str) -> ModelError:
 
 QUANTISED_OPERATORS = {"QuantizeLinear": _quantise, "DequantizeLinear": _dequantise}
 """Operator of ONNX -> what it becomes."""
+
+
+def quantised_convolutions(module: Any) -> int:
+    """How many convolutions of a module have weights of codes; a matrix product counts as one."""
+    return sum("dequantize_per_channel" in str(node.target) for node in module.graph.nodes)
 
 
 def signed(state: NDArray[Any]) -> NDArray[Any]:
