@@ -34,7 +34,7 @@ NOT_INT8 = {
     "the shapes of QuantizeLinear",
     "torch": "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its "
     "int8 row",
-    "tvm": "its ONNX importer makes float32 products of the file",
+    "tvm": "its pipeline keeps float32 convolutions between the roundings",
 }
 """Those that do not, and why."""
 

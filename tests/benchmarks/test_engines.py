@@ -96,20 +96,6 @@ def test_the_bundled_model(engine, tmp_path):
     agreement(engine, BUNDLED, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def int8(tiny_onnx, tmp_path_factory):
-    """The small model with codes for states."""
-    from shiftedge.export.quantize import Settings, quantize
-    from shiftedge.export.quantize.source import Clips
-    from shiftedge.runtime.capture.synthetic.moving import moving_scene
-
-    clip = moving_scene(1, frames=64, height=24, width=32)
-    settings = Settings(lengths=(40, 80), max_accuracy_drop=100.0)
-    path = tmp_path_factory.mktemp("int8") / "tiny-int8.onnx"
-    path.write_bytes(quantize(tiny_onnx, Clips("scene", (clip,)), settings).model)
-    return path
-
-
 @pytest.mark.parametrize("engine", [engine for engine in INT8_ENGINES if engine != "native"])
 def test_an_int8_model(engine, int8, tmp_path):
     """With two threads, so that they are shown as well."""
