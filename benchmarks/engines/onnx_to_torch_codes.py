@@ -123,6 +123,9 @@ def sign_codes(module: Any, spec: ModelSpec) -> Any:
 
     Returns:
         The module.
+
+    Raises:
+        ModelError: codes of several scales are joined.
     """
     torch = importlib.import_module("torch")
     operators = _operators(torch)
@@ -142,7 +145,11 @@ def sign_codes(module: Any, spec: ModelSpec) -> Any:
             if node.target is quantise:
                 known[node.name] = meaning
         elif node.target in moves and (sources := _codes(node, known)):
-            (meaning,) = {known[source.name] for source in sources}
+            meaning, *others = {known[source.name] for source in sources}
+            if others:
+                raise ModelError(
+                    f"{node.name} joins codes of several scales; expected one for all."
+                )
             with graph.inserting_before(node):
                 numbers = {
                     source: graph.call_function(numbers_of, (source, *meaning))
@@ -181,21 +188,23 @@ def float_ends(module: Any, spec: ModelSpec) -> Any:
     operators = _operators(torch)
     graph = module.graph
     (end,) = (node for node in graph.nodes if node.op == "output")
-    placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
-    given = list(end.args[0])
-    for index, state in enumerate(spec.states):
-        if state.dtype != "uint8":
-            continue
-        meaning = _signed(torch, state.scale, state.zero_point)
-        old = placeholders[f"state_{index}"]
-        with graph.inserting_before(end):
-            codes = given[1 + index]
-            given[1 + index] = graph.call_function(
-                operators.dequantize_per_tensor.default, (codes, *meaning)
-            )
+    states = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    meanings = {
+        index: _signed(torch, state.scale, state.zero_point)
+        for index, state in enumerate(spec.states)
+        if state.dtype == "uint8"
+    }
+    for index, meaning in meanings.items():
+        old = states[f"state_{index}"]
         with graph.inserting_after(old):
             codes = graph.call_function(operators.quantize_per_tensor.default, (old, *meaning))
         old.replace_all_uses_with(codes, delete_user_cb=lambda user, c=codes: user is not c)
+    given = list(end.args[0])
+    for index, meaning in meanings.items():
+        with graph.inserting_before(end):
+            given[1 + index] = graph.call_function(
+                operators.dequantize_per_tensor.default, (given[1 + index], *meaning)
+            )
     end.args = (tuple(given),)
     for node in list(graph.nodes):
         if node.target is operators.dequantize_per_channel.default:
@@ -214,7 +223,8 @@ def float_ends(module: Any, spec: ModelSpec) -> Any:
 
 
 def _signed(torch: Any, scale: float, zero_point: int) -> tuple[Any, ...]:
-    return (scale, zero_point - BETWEEN, *INT8, torch.int8)
+    """The arguments of a call for int8 codes; the scale as the float32 that it is in the file."""
+    return (float(np.float32(scale)), zero_point - BETWEEN, *INT8, torch.int8)
 
 
 def _codes(node: Any, known: Mapping[str, Any]) -> list[Any]:
