@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
-from shiftedge.benchmarks.engines import ENGINES, HARNESS, INT8_ENGINES, OURS, REFERENCE
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, NOT_INT8, OURS, REFERENCE
 from shiftedge.benchmarks.engines.installed import by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
@@ -331,9 +331,9 @@ def _candidates(
             path = onnx or bundle
         elif onnx is None:
             reason = "It runs .onnx files: name that, and the bundle with --bundle."
-        elif int8 and engine not in INT8_ENGINES:
+        elif int8 and engine in NOT_INT8:
             path = None
-            reason = "It is measured with float32 models only: name the file before quantising."
+            reason = f"It has no int8 here: {NOT_INT8[engine]}."
         peer = engine not in OURS and engine not in HARNESS
         factory = {**ENGINES, **HARNESS}[engine]
         found.append(Candidate(engine, factory, path, reason, peer))

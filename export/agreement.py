@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import EXACT_INT8
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
@@ -128,7 +128,7 @@ def onnx_outputs(model: bytes, spec: ModelSpec, frames: Array) -> Iterator[Outpu
     """
     onnxruntime = require("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(*EXACT_INT8)
+    ask_for_exact_int8(options)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     states = [state.fresh() for state in spec.states]

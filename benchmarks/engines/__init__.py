@@ -4,7 +4,7 @@ A worker process imports only the engine that it runs, so a registry entry is te
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "OURS", "REFERENCE"]
+__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "NOT_INT8", "OURS", "REFERENCE"]
 
 ENGINES = {
     "native": "shiftedge.benchmarks.engines.native:NativeContender",
@@ -25,9 +25,22 @@ ENGINES = {
 OURS = ("native", "native-bf16")
 """Those that run a compiled bundle, and are no peers."""
 
-INT8_ENGINES = ("native", "onnxruntime", "openvino", "openvino-default")
-"""Those that multiply the codes of a quantised file as integers. Others would refuse it, or run its
-roundings in float32, which is neither precision."""
+INT8_ENGINES = (
+    *("native", "onnxruntime", "openvino", "openvino-default", "executorch", "litert"),
+    "torch-compile",
+)
+"""Those that multiply the codes of a quantised file as integers."""
+
+NOT_INT8 = {
+    "ncnn": "its converter pnnx does not know QuantizeLinear and DequantizeLinear, and ncnn's own "
+    "int8 has no zero points, which the file's codes have",
+    "mnn": "its converter makes float32 weights of the file's codes, and its module then fails at "
+    "the shapes of QuantizeLinear",
+    "torch": "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its "
+    "int8 row",
+    "tvm": "its pipeline keeps float32 convolutions between the roundings",
+}
+"""Those that do not, and why."""
 
 MODULES = {
     "onnxruntime": ("onnxruntime",),

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.onnx_to_torch import to_torch
+from shiftedge.benchmarks.engines.onnx_to_torch_codes import (
+    quantised_convolutions,
+    sign_codes,
+    signed,
+    unsigned,
+)
 from shiftedge.benchmarks.engines.peer import Peer, converted
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
@@ -18,13 +26,18 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["ExecuTorchContender"]
 
 PROGRAM = "model.pte"
+LOWERED = "lowered.json"
+"""What XNNPACK got of the model: graphs ("parts"), convolutions with codes in them ("integer"), and
+how many the file has ("quantised")."""
+FORM = 2
+"""Of what is made here: another number, and nothing that an older version made is taken."""
 
 
 class ExecuTorchContender(Peer):
     """The program is made once and kept in the cache.
 
     New states are copies that ExecuTorch makes of its planned memory, some 60 KB for MobileNetV2:
-    without, the next step would overwrite what it reads.
+    without, the next step would overwrite what it reads. Those of a quantised file are int8 codes.
     """
 
     title = "ExecuTorch"
@@ -37,7 +50,12 @@ class ExecuTorchContender(Peer):
         self.version = importlib.metadata.version("executorch")
         torch.set_num_threads(threads)
         try:
-            folder = converted(path, "executorch", self.packages, lambda to: _lower(path, spec, to))
+            folder = converted(
+                *(path, "executorch", self.packages, lambda to: _lower(path, spec, to)),
+                {"form": FORM},
+            )
+            lowered = json.loads((folder / LOWERED).read_text())
+            self.check_integers(path, lowered["integer"], lowered["quantised"])
             bindings = require("executorch.extension.pybindings.portable_lib")
             bindings._unsafe_reset_threadpool(threads)
             self._program = bindings._load_program(str(folder / PROGRAM))
@@ -49,6 +67,8 @@ class ExecuTorchContender(Peer):
         self.settings = {
             "threads": int(bindings._threadpool_get_thread_count()),
             "backend": "XNNPACK",
+            "parts": lowered["parts"],
+            "integer_convolutions": lowered["integer"],
         }
         self._input = torch.from_numpy(self.frame)
         self.reset()
@@ -72,21 +92,49 @@ class ExecuTorchContender(Peer):
 
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
-        return [state.numpy() for state in self._states]
+        return [
+            state.numbers(unsigned(found.numpy()))
+            for state, found in zip(self.spec.states, self._states, strict=True)
+        ]
 
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
         torch = self._torch
         self._out = torch.zeros(1, self.spec.classes)
-        self._states = [torch.zeros(state.shape) for state in self.spec.states]
+        self._states = [torch.from_numpy(signed(state.fresh())) for state in self.spec.states]
 
 
 def _lower(path: Path, spec: ModelSpec, folder: Path) -> None:
     torch, exir = require("torch"), require("executorch.exir")
     partitioner = require("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    shapes = [(1, 3, spec.height, spec.width), *(state.shape for state in spec.states)]
     with torch.no_grad():
-        examples = tuple(torch.zeros(shape) for shape in shapes)
-        program = torch.export.export(to_torch(path, spec), examples)
+        frame = torch.zeros(1, 3, spec.height, spec.width)
+        states = (torch.from_numpy(signed(state.fresh())) for state in spec.states)
+        module = sign_codes(to_torch(path, spec), spec)
+        program = torch.export.export(module, (frame, *states))
     edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
+    parts = _parts(edge.exported_program().graph_module)
+    lowered = {
+        "parts": len(parts),
+        "integer": sum(_is_integer(node) for part in parts for node in part.nodes),
+        "quantised": quantised_convolutions(module),
+    }
+    (folder / LOWERED).write_text(json.dumps(lowered))
     (folder / PROGRAM).write_bytes(edge.to_executorch().buffer)
+
+
+def _parts(module: Any) -> list[Any]:
+    """The graphs that went to XNNPACK as the partitioner cut them out."""
+    held = (getattr(module, node.target) for node in module.graph.nodes if node.op == "get_attr")
+    return [each.original_module.graph for each in held if hasattr(each, "backend_id")]
+
+
+def _is_integer(node: Any) -> bool:
+    """A convolution that XNNPACK computes with codes: the partitioner has joined the calls around
+    it, for input, weights and result. One of quantised weights whose calls stand for themselves
+    runs in float32."""
+    joined = require("executorch.backends.xnnpack.utils.quant_utils").is_tagged_as_implicit_q_dq
+    if node.op != "call_function" or "convolution" not in str(node.target):
+        return False
+    after = [found for user in node.users for found in (user, *user.users)]  # past an activation
+    return all(map(joined, node.args[:2])) and any(map(joined, after))

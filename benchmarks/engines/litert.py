@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.onnx_to_torch import to_torch
+from shiftedge.benchmarks.engines.onnx_to_torch_codes import (
+    float_ends,
+    quantised_convolutions,
+    sign_codes,
+    signed,
+    unsigned,
+)
 from shiftedge.benchmarks.engines.peer import Peer, converted
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
@@ -17,11 +27,20 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["LiteRtContender"]
 
 FILE = "model.tflite"
+CONVERTED = "converted.json"
+"""Of a quantised file: convolutions with codes in what was made of it ("integer"), and how many the
+file has ("quantised")."""
+SIGNATURE = "serving_default"
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 class LiteRtContender(Peer):
     """The interpreter owns all tensors, so a step copies the states, some 60 KB for MobileNetV2,
-    from its outputs to its inputs."""
+    from its outputs to its inputs.
+
+    Of a quantised file the converter makes a program whose inputs and outputs are int8 codes, the
+    frame among them: it is rounded to codes where it is normalised, which is not timed.
+    """
 
     title = "LiteRT"
     packages = ("ai-edge-litert",)
@@ -30,29 +49,50 @@ class LiteRtContender(Peer):
         interpreter = require("ai_edge_litert.interpreter")
         spec = self.set_up(spec)
         self.version = importlib.metadata.version("ai-edge-litert")
+        self.settings = {"threads": threads, "delegate": "XNNPACK"}
         try:
             folder = converted(
                 path, "litert", ("litert-torch", "torch"), lambda to: _convert(path, spec, to)
             )
+            if self.precision == "int8":
+                found = json.loads((folder / CONVERTED).read_text())
+                self.check_integers(path, found["integer"], found["quantised"])
+                self.settings["integer_convolutions"] = found["integer"]
             self._run = interpreter.Interpreter(str(folder / FILE), num_threads=threads)
             self._run.allocate_tensors()
+            runner = self._run.get_signature_runner(SIGNATURE)
+            takes, gives = runner.get_input_details(), runner.get_output_details()
         except ShiftedgeError:
             raise
         except Exception as error:  # neither torch's nor LiteRT's errors have a common base
             raise self.refused(path, error) from error
         # Numbered by the converter in the order of the module's arguments and results.
-        takes, gives = self._run.get_input_details(), self._run.get_output_details()
-        place = {entry["name"]: entry["index"] for entry in (*takes, *gives)}
         numbers = range(1 + len(spec.states))
-        self._inputs = [place[f"serving_default_args_{number}"] for number in numbers]
-        self._outputs = [place[f"serving_default_output_{number}_output"] for number in numbers]
-        self.settings = {"threads": threads, "delegate": "XNNPACK"}
+        self._inputs = [takes[f"args_{number}"]["index"] for number in numbers]
+        self._outputs = [gives[f"output_{number}"]["index"] for number in numbers]
+        self._codes = takes["args_0"]["dtype"] is np.int8
+        """Whether the frame is codes of this scale and zero point."""
+        self._scale, self._zero_point = takes["args_0"]["quantization"]
+        self._input: NDArray[Any] = self._entered()
         self.reset()
+
+    def prepare(self, image: NDArray[np.uint8]) -> None:
+        """See :meth:`Contender.prepare`: normalises, and rounds to codes what takes them."""
+        super().prepare(image)
+        self._input = self._entered()
+
+    def _entered(self) -> NDArray[Any]:
+        """The frame as the program takes it."""
+        if not self._codes:
+            return self.frame
+        steps = np.rint(self.frame / np.float32(self._scale)) + np.float32(self._zero_point)
+        codes: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+        return codes
 
     def step(self) -> None:
         """See :meth:`Contender.step`."""
         run = self._run
-        run.set_tensor(self._inputs[0], self.frame)
+        run.set_tensor(self._inputs[0], self._input)
         run.invoke()
         for source, target in zip(self._outputs[1:], self._inputs[1:], strict=True):
             run.set_tensor(target, run.tensor(source)())
@@ -64,16 +104,50 @@ class LiteRtContender(Peer):
 
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
-        return [self._run.get_tensor(index) for index in self._outputs[1:]]
+        return [
+            state.numbers(unsigned(self._run.get_tensor(index)))
+            for state, index in zip(self.spec.states, self._outputs[1:], strict=True)
+        ]
 
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
         for index, state in zip(self._inputs[1:], self.spec.states, strict=True):
-            self._run.set_tensor(index, np.zeros(state.shape, np.float32))
+            self._run.set_tensor(index, signed(state.fresh()))
 
 
 def _convert(path: Path, spec: ModelSpec, folder: Path) -> None:
     torch, litert = require("torch"), require("litert_torch")
     shapes = [(1, 3, spec.height, spec.width), *(state.shape for state in spec.states)]
     examples = tuple(torch.zeros(shape) for shape in shapes)
-    litert.convert(to_torch(path, spec), examples).export(str(folder / FILE))
+    module = float_ends(sign_codes(to_torch(path, spec), spec), spec)
+    if spec.precision != "int8":
+        litert.convert(module, examples).export(str(folder / FILE))
+        return
+    litert.convert(module, examples, quant_config=_static()).export(str(folder / FILE))
+    found = {
+        "integer": _integers(folder / FILE),
+        "quantised": quantised_convolutions(module),
+    }
+    (folder / CONVERTED).write_text(json.dumps(found))
+
+
+def _static() -> Any:
+    """What has the converter make integers of calls that round and of what is between them; it
+    calibrates nothing. Without, convolutions stay float32 between roundings."""
+    quantizer = require("litert_torch.quantize.pt2e_quantizer")
+    config = require("litert_torch.quantize.quant_config")
+    chosen = quantizer.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=False)
+    return config.QuantConfig(pt2e_quantizer=quantizer.PT2EQuantizer().set_global(chosen))
+
+
+def _integers(file: Path) -> int:
+    """The convolutions of a program whose input is codes."""
+    interpreter = require("ai_edge_litert.interpreter")
+    plain = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    run = interpreter.Interpreter(str(file), experimental_op_resolver_type=plain)
+    run.allocate_tensors()
+    kinds = {entry["index"]: entry["dtype"] for entry in run.get_tensor_details()}
+    return sum(
+        entry["op_name"] in CONVOLUTIONS and kinds[entry["inputs"][0]] is np.int8
+        for entry in run._get_ops_details()
+    )

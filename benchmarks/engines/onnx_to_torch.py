@@ -6,7 +6,7 @@ for torchvision, which pins another torch than the one at hand. What comes out i
 what eager mode, ``torch.compile`` and ``torch.export`` all take best.
 
 The operators are in ``onnx_to_torch_operators``; a value whose inputs are all constants is computed
-here, once, by ONNX's own reference implementation.
+here, once, by ONNX's own reference implementation, but for quantised weights, which stay codes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.benchmarks.engines.onnx_to_torch_codes import QUANTISED_OPERATORS
 from shiftedge.benchmarks.engines.onnx_to_torch_operators import OPERATORS, Builder
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.extras import require
@@ -26,6 +27,7 @@ __all__ = ["to_torch"]
 
 DOMAINS = ("", "ai.onnx")
 """ONNX's own operators; others of the same name may do something else."""
+KNOWN = {**OPERATORS, **QUANTISED_OPERATORS}
 
 
 def to_torch(path: Path, spec: ModelSpec) -> Any:
@@ -65,14 +67,15 @@ def to_torch(path: Path, spec: ModelSpec) -> Any:
 
 
 def _add(onnx: Any, builder: Builder, node: Any, opsets: Any) -> None:
-    operator = OPERATORS.get(node.op_type) if node.domain in DOMAINS else None
+    operator = KNOWN.get(node.op_type) if node.domain in DOMAINS else None
     if operator is None:
         title = ".".join(filter(None, (node.domain, node.op_type)))
         raise ModelError(
             f"The operator {title} (node {node.name!r}) has no translation to torch here; known "
-            f"are {', '.join(sorted(OPERATORS))}."
+            f"are {', '.join(sorted(KNOWN))}."
         )
-    if all(name in builder.constants for name in node.input if name):
+    constant = all(name in builder.constants for name in node.input if name)
+    if constant and node.op_type not in QUANTISED_OPERATORS:
         builder.constants.update(_computed(onnx, builder, node, opsets))
         return
     attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}

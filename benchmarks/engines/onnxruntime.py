@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, StateBuffers
-from shiftedge.runtime.engines.onnxruntime import EXACT_INT8
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
@@ -37,7 +37,7 @@ class OnnxRuntimeContender(Contender):
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        options.add_session_config_entry(*EXACT_INT8)
+        ask_for_exact_int8(options)
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)

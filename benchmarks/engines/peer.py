@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array, Contender
+from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender
 from shiftedge.runtime.errors import MissingExtraError, ModelError
 from shiftedge.runtime.files import cache_folder, output_folder, sha256_of
 from shiftedge.runtime.preprocess import Preprocessor
@@ -38,7 +38,7 @@ class Peer(Contender):
     """What the next step takes, in the engine's own form."""
 
     def set_up(self, spec: ModelSpec | None) -> ModelSpec:
-        """Keep the spec, make the frame.
+        """Keep the spec and what it says of precision, make the frame.
 
         Raises:
             ModelError: nobody knows the spec.
@@ -46,6 +46,9 @@ class Peer(Contender):
         if spec is None:
             raise ModelError(f"{self.title} needs the model's spec, which nothing here could read.")
         self.spec = spec
+        self.precision = spec.precision
+        if spec.precision == "int8":
+            self.tolerance = INT8_TOLERANCE
         shape = (1, 3, spec.height, spec.width)
         self.frame, self._spare = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self._normalise = Preprocessor(spec).normalise
@@ -59,6 +62,22 @@ class Peer(Contender):
     def refused(self, path: Path, error: BaseException | str) -> ModelError:
         """The error that says so in one sentence."""
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
+
+    def check_integers(self, path: Path, found: int, wanted: int) -> None:
+        """Raise where a quantised file is not computed as it says.
+
+        Args:
+            path: of the file.
+            found: convolutions that the engine multiplies as integers.
+            wanted: convolutions of the file with quantised weights.
+
+        Raises:
+            ModelError: others run in float32 of quantised numbers, which is neither precision.
+        """
+        if found < wanted:
+            raise self.refused(
+                path, f"it computes {wanted - found} of {wanted} quantised convolutions in float32"
+            )
 
 
 def last_line(error: BaseException | str) -> str:

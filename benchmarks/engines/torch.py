@@ -50,8 +50,8 @@ class TorchContender(Peer):
         )
         # States begin with the strides that a step gives them, a slice's, so that nothing is
         # compiled for two kinds of them.
-        zeros = [torch.zeros(state.shape) for state in spec.states]
-        self._logits, *given = module(self._input, *zeros)
+        fresh = [torch.from_numpy(state.fresh()) for state in spec.states]
+        self._logits, *given = module(self._input, *fresh)
         self._strides = [state.stride() for state in given]
         self.reset()
         self._step = self.finish(module, path)
@@ -77,11 +77,16 @@ class TorchContender(Peer):
 
     def states(self) -> list[Array]:
         """See :meth:`Contender.states`."""
-        return [state.numpy() for state in self._states]
+        return [
+            state.numbers(found.numpy())
+            for state, found in zip(self.spec.states, self._states, strict=True)
+        ]
 
     def reset(self) -> None:
         """See :meth:`Contender.reset`."""
         self._states = [
-            self._torch.empty_strided(state.shape, strides).zero_()
+            self._torch.empty_strided(
+                state.shape, strides, dtype=getattr(self._torch, state.dtype)
+            ).fill_(state.zero_point)
             for state, strides in zip(self.spec.states, self._strides, strict=True)
         ]

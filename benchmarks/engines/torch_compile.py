@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from shiftedge.benchmarks.engines.onnx_to_torch_codes import quantised_convolutions
 from shiftedge.benchmarks.engines.torch import TorchContender
 from shiftedge.runtime.errors import MissingExtraError
 from shiftedge.runtime.extras import require
@@ -20,7 +21,7 @@ class TorchCompileContender(TorchContender):
     """Compiled while it is loaded, for static shapes, by the C++ compiler that is at hand.
 
     Frozen, weights are packed once for oneDNN, and inductor chooses layouts itself: contiguous
-    inputs were the quicker ones.
+    inputs were the quicker ones. Of a quantised file inductor makes oneDNN's integer convolutions.
     """
 
     title = "torch.compile"
@@ -48,4 +49,14 @@ class TorchCompileContender(TorchContender):
             step(self._input, *self._states)
         except Exception as error:  # inductor's errors have no common base
             raise self.refused(path, error) from error
+        if self.precision == "int8":
+            found = self._integers()
+            self.check_integers(path, found, quantised_convolutions(module))
+            self.settings["integer_convolutions"] = found
         return step
+
+    def _integers(self) -> int:
+        """The convolutions that inductor has just given to oneDNN with their codes, by its own
+        count."""
+        counted: Any = importlib.import_module("torch._dynamo.utils").counters["inductor"]
+        return sum(int(counted[f"qconv_{kind}_lower_count"]) for kind in ("unary", "binary"))

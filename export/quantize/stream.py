@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import EXACT_INT8, default_threads
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, default_threads
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
@@ -37,7 +37,7 @@ class Stepper:
         options.intra_op_num_threads = default_threads()
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry(*EXACT_INT8)
+        ask_for_exact_int8(options)
         options.log_severity_level = 4
         try:
             self._session: Any = ort.InferenceSession(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.runtime.bundle import cpu_features
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
@@ -23,7 +24,13 @@ from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["EXACT_INT8", "OnnxRuntimeEngine", "OnnxRuntimeSession", "Provider", "default_threads"]
+__all__ = [
+    "OnnxRuntimeEngine",
+    "OnnxRuntimeSession",
+    "Provider",
+    "ask_for_exact_int8",
+    "default_threads",
+]
 
 Provider = str | tuple[str, Mapping[str, Any]]
 """An execution provider: "cpu", "cuda", "tensorrt" or ONNX Runtime's own name; or a pair of such a
@@ -35,14 +42,34 @@ SHORT_NAMES = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 EXACT_INT8 = ("session.x64quantprecision", "1")
-"""A session option. On x86-64 without VNNI, ONNX Runtime 1.31 adds products of uint8 and int8 in
-pairs as saturated int16 (vpmaddubsw), so that large ones are cut off: the bundled model's int8
-logits are then off by 0.64 (root mean square) instead of 0.12. With this it multiplies uint8 by
-uint8 there, exactly and slower; elsewhere it changes nothing."""
+"""A session option, see :func:`ask_for_exact_int8`."""
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+"""Extensions of x86-64 that add products of bytes in 32 bits."""
 
 THREADS_MOST = 4
 """One frame is a small problem: past four cores a step gains little and the rest of the board
 starves."""
+
+
+def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> None:
+    """Have ONNX Runtime multiply codes without an error, and no slower than that takes.
+
+    On x86-64 without VNNI, ONNX Runtime 1.31 adds products of uint8 and int8 in pairs as saturated
+    int16 (vpmaddubsw), so that large ones are cut off: the bundled model's int8 logits are then off
+    by 0.64 (root mean square) instead of 0.12. With :data:`EXACT_INT8` it multiplies uint8 by uint8
+    there, exactly and slower.
+
+    With VNNI its default is exact, and the option would take that away: 1.31 asks only whether its
+    two kinds of products differ, which they do there (MlasPlatformU8S8Overflow), and then leaves
+    VNNI for kernels of 16 bits. On other processors the option does nothing.
+
+    Args:
+        options: ``SessionOptions``, which are changed.
+        features: of the CPU, as in /proc/cpuinfo; by default this one's. Where they are not known,
+            exact products are asked for.
+    """
+    if VNNI.isdisjoint(cpu_features() if features is None else features):
+        options.add_session_config_entry(*EXACT_INT8)
 
 
 def default_threads() -> int:
@@ -95,7 +122,7 @@ class OnnxRuntimeEngine(Engine):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry(*EXACT_INT8)
+        ask_for_exact_int8(options)
         options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
             self.session: Any = ort.InferenceSession(

@@ -48,3 +48,17 @@ def make_bench(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def int8(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model with codes for states."""
+    from shiftedge.export.quantize import Settings, quantize
+    from shiftedge.export.quantize.source import Clips
+    from shiftedge.runtime.capture.synthetic.moving import moving_scene
+
+    clip = moving_scene(1, frames=64, height=24, width=32)
+    settings = Settings(lengths=(40, 80), max_accuracy_drop=100.0)
+    path = tmp_path_factory.mktemp("int8") / "tiny-int8.onnx"
+    path.write_bytes(quantize(tiny_onnx, Clips("scene", (clip,)), settings).model)
+    return path

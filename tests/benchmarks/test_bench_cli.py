@@ -69,6 +69,17 @@ def test_the_bundled_model_on_all_engines(tmp_path, capsys, monkeypatch):
     assert "Roofline: The peak was not measured" in table
 
 
+def test_rows_of_engines_that_have_no_int8(int8, capsys):
+    arguments = ("--engines", "onnxruntime,ncnn,torch", "--frames", 4, "--rounds", 2, "--json", "-")
+    assert bench(int8, *arguments) == 0
+    rows = {row["engine"]: row for row in json.loads(capsys.readouterr().out)["results"]}
+    assert (rows["onnxruntime"]["status"], rows["onnxruntime"]["precision"]) == ("ok", "int8")
+    for engine, word in (("ncnn", "pnnx does not know QuantizeLinear"), ("torch", "torch-compile")):
+        assert rows[engine]["status"] != "ok"
+        assert rows[engine]["reason"].startswith("It has no int8 here: ")
+        assert word in rows[engine]["reason"]
+
+
 def test_the_compiler_is_called_where_there_is_no_bundle(tiny_onnx, monkeypatch, capsys):
     """Whatever it says ends up in the row."""
 

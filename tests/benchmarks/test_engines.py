@@ -12,7 +12,15 @@ import pytest
 
 from shiftedge.benchmarks.agreement import Agreement, compare, read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.engines import ENGINES, MODULES, OURS, REFERENCE, installed
+from shiftedge.benchmarks.engines import (
+    ENGINES,
+    INT8_ENGINES,
+    MODULES,
+    NOT_INT8,
+    OURS,
+    REFERENCE,
+    installed,
+)
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx")
@@ -89,28 +97,28 @@ def test_the_bundled_model(engine, tmp_path):
     agreement(engine, BUNDLED, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def int8(tiny_onnx, tmp_path_factory):
-    """The small model with codes for states."""
-    from shiftedge.export.quantize import Settings, quantize
-    from shiftedge.export.quantize.source import Clips
-    from shiftedge.runtime.capture.synthetic.moving import moving_scene
-
-    clip = moving_scene(1, frames=64, height=24, width=32)
-    settings = Settings(lengths=(40, 80), max_accuracy_drop=100.0)
-    path = tmp_path_factory.mktemp("int8") / "tiny-int8.onnx"
-    path.write_bytes(quantize(tiny_onnx, Clips("scene", (clip,)), settings).model)
-    return path
-
-
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "openvino-default"])
+@pytest.mark.parametrize("engine", [engine for engine in INT8_ENGINES if engine != "native"])
 def test_an_int8_model(engine, int8, tmp_path):
+    """With two threads, so that they are shown as well."""
     needs(engine)
     assert {state.dtype for state in spec_of(int8).states} == {"uint8"}
-    assert agreement(engine, int8, tmp_path).worst_relative < 0.1
-    ready, found = outputs(ENGINES[engine], int8, tmp_path / "again")
+    _, expected = outputs(REFERENCE, int8, tmp_path / "reference")
+    ready, found = outputs(ENGINES[engine], int8, tmp_path / "found", threads=2)
+    worst = compare(found, expected)
+    print(f"{engine}: {worst.worst_relative:.2g} in {worst.worst_tensor}, {ready['settings']}")
+    assert worst.states_compared
+    assert worst.worst_relative < 0.1
     assert ready["precision"] == "int8"
+    assert ready["settings"]["threads"] == 2
     assert (found["next_state_0"] < 0).any() or (found["next_state_0"] > 1).any()  # numbers
+    if "torch" in MODULES[engine]:
+        kinds = [node.op_type for node in onnx.load(str(int8)).graph.node]
+        assert ready["settings"]["integer_convolutions"] == kinds.count("Conv")
+
+
+def test_every_engine_is_told_whether_it_has_int8():
+    assert {*INT8_ENGINES, *NOT_INT8, "native-bf16"} == set(ENGINES)
+    assert not set(INT8_ENGINES) & set(NOT_INT8)
 
 
 @pytest.mark.parametrize("engine", ["torch", "tvm", "executorch", "mnn", "ncnn"])

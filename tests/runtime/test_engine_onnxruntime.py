@@ -377,3 +377,24 @@ def test_a_failing_run_keeps_the_states(
             session.step(moving_frames[1])
     assert session.save() == before
     assert (session.step(moving_frames[2]) == plain.step(moving_frames[2])).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "asked"),
+    [
+        ({"avx2", "fma"}, True),
+        ({"avx2", "avx512f", "avx512bw", "avx512vl"}, True),
+        ({"avx2", "avx512f", "avx512bw", "avx512_vnni"}, False),
+        ({"avx2", "avx_vnni"}, False),
+        (set(), True),  # not known
+    ],
+)
+def test_exact_products_are_asked_for_only_without_vnni(features: set[str], asked: bool) -> None:
+    """With VNNI the option would leave it for slower instructions."""
+    options = pytest.importorskip("onnxruntime").SessionOptions()
+    engine_module.ask_for_exact_int8(options, frozenset(features))
+    if asked:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
