@@ -18,7 +18,7 @@ from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["affine_of", "gather"]
+__all__ = ["affine_of", "every_pixel", "gather"]
 
 
 def gather(
@@ -50,7 +50,7 @@ def gather(
                             )
                 advance(1)
     choices = {
-        group: _every_pixel(histogram, spec) if "frame" in roots[group] else choose_range(histogram)
+        group: every_pixel(histogram, spec) if "frame" in roots[group] else choose_range(histogram)
         for group, histogram in histograms.items()
     }
     for group in plan.ties:
@@ -66,7 +66,7 @@ def affine_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
     return {group: choice.affine for group, choice in choices.items()}
 
 
-def _every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
+def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
     """The range of the frame is known: what pixels of 0 and 255 become. A brighter day than any in
     the clips must not saturate."""
     pairs = list(zip(spec.mean, spec.std, strict=True))
