@@ -26,7 +26,17 @@ from shiftedge.export.quantize.fold import one_std
 from shiftedge.export.quantize.ranges import LEVELS, Affine, Histogram
 from shiftedge.export.quantize.rewrite import BIAS_MOST, SCALE_LEAST
 
-__all__ = ["FRAME", "STEM", "FakeQuantised", "Int8", "Watch", "folded", "places", "walk"]
+__all__ = [
+    "FRAME",
+    "STEM",
+    "FakeQuantised",
+    "Int8",
+    "Watch",
+    "folded",
+    "places",
+    "rounded",
+    "walk",
+]
 
 FRAME = "frame"
 STEM = "features.0.0"
@@ -111,6 +121,31 @@ def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tens
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
+def rounded(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:
+    """What the codes of a layer's weight and bias stand for; gradients pass straight through.
+
+    The numbers are those of ``shiftedge.export.quantize.rewrite.quantised_weights``, whose codes
+    the file holds. Scales are constants to the gradient.
+
+    Args:
+        weight: float32 (O, I / groups, H, W).
+        bias: float32 (O,).
+        input_scale: of the codes that the layer reads.
+    """
+    with torch.no_grad():
+        wide = weight.abs().amax(dim=(1, 2, 3)).double() / WEIGHT_MOST
+        wide = torch.maximum(wide, bias.abs().double() / (input_scale * BIAS_MOST))
+        wide = torch.where(wide > 0.0, wide.clamp(min=SCALE_LEAST), torch.ones_like(wide))
+        scale = wide.float()
+        step = (scale * input_scale).double()
+        wrong = ((bias.double() / step).round() * step).to(bias.dtype) - bias
+    zero = torch.zeros_like(scale, dtype=torch.int32)
+    codes = torch.fake_quantize_per_channel_affine(
+        weight, scale, zero, 0, -WEIGHT_MOST, WEIGHT_MOST
+    )
+    return codes, bias + wrong
+
+
 class Watch:
     """Float arithmetic that gathers the values of every place but the frame."""
 
@@ -162,18 +197,7 @@ class Int8:
             shares = self._shares.repeat(weight.shape[1] // len(self._shares))
             weight = weight / shares[:, None, None]
         input_scale = self.ranges[source].scale
-        # As shiftedge.export.quantize.rewrite.quantised_weights, in tensors.
-        with torch.no_grad():
-            wide = weight.abs().amax(dim=(1, 2, 3)).double() / WEIGHT_MOST
-            wide = torch.maximum(wide, bias.abs().double() / (input_scale * BIAS_MOST))
-            least = wide.clamp(min=SCALE_LEAST)
-            scale = torch.where(wide > 0.0, least, torch.ones_like(wide)).float()
-            step = (np.float32(input_scale).item() * scale).double()
-            wrong = ((bias.double() / step).round() * step).to(bias.dtype) - bias
-        weight = torch.fake_quantize_per_channel_affine(
-            weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -WEIGHT_MOST, WEIGHT_MOST
-        )
-        return _convolved(conv, x, weight, bias + wrong)
+        return _convolved(conv, x, *rounded(weight, bias, input_scale))
 
 
 class FakeQuantised(nn.Module):

@@ -2,11 +2,11 @@
 
 ::
 
-    checkpoint -> ranges (streamed) -> steps in faked int8 towards its own float answers -> checkpoint
+    checkpoint -> ranges (streamed) -> steps in faked int8 towards its float answers -> checkpoint
 
 The network learns to give, rounded, the probabilities that it gave before in float. Labels would
-also teach, but they would undo what was set after training, such as how readily a label is believed.
-The ranges are held while it learns and not stored: ``shiftedge quantize`` finds them again.
+also teach, but undo what was set after training, such as how readily a label is believed. The
+ranges are held while it learns and not stored: ``shiftedge quantize`` finds them again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
 from shiftedge.export.training.fake import FakeQuantised, Int8
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.observe import stream_ranges
-from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_score, film_scores, stored
-from shiftedge.export.training.score import call_clip, logits_of_clips
+from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
+from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
 from shiftedge.runtime.progress import ProgressFactory, progress
@@ -132,8 +132,8 @@ def fine_tune(
     fake = FakeQuantised(net, Int8(stream_ranges(net, spec, calibration, bar), spec.std))
     torch.set_num_threads(threads)
     teacher = copy.deepcopy(net)
-    wanted = _right(teacher, check, spec, "checking the float network", bar)
-    before = _right(fake, check, spec, "checking it in int8", bar)
+    wanted = _score(teacher, check, spec, "float", bar)
+    before = _score(fake, check, spec, "int8", bar)
     record: dict[str, Any] = {
         "data": data if synthetic else "folder",
         "clips": len(learn),
@@ -163,15 +163,15 @@ def fine_tune(
         fit(fake, learn, settings, teacher=teacher, after_epoch=keep, after_step=advance)
     torch.set_num_threads(1)
     fake = FakeQuantised(net, Int8(stream_ranges(net, spec, calibration, bar), spec.std))
-    after = _right(fake, check, spec, "checking it in int8", bar)
+    after = _score(fake, check, spec, "int8", bar)
     scores = {
         **record,
-        "clip": clip_score(fake, check, spec, bar),
+        "clip": clip_summary(after, check.names),
         "quantised": {
             "clips": len(check),
-            "float": round(float(wanted.mean()), 4),
-            "before": _against(wanted, before),
-            "after": _against(wanted, after),
+            "float": round(wanted.accuracy, 4),
+            "before": _against(wanted.right, before.right),
+            "after": _against(wanted.right, after.right),
         },
     }
     if synthetic and films:
@@ -204,17 +204,11 @@ def _drawn(source: str, clips: ClipSet, seed: int) -> Clips:
     return checked(Clips(source, tuple(np.array(clips.frames[i]) for i in order[:count])))
 
 
-def _right(
+def _score(
     net: nn.Module, check: ClipSet, spec: ModelSpec, what: str, bar: ProgressFactory
-) -> NDArray[np.bool_]:
-    """Of each clip, whether it is called by its name."""
-    right = np.zeros(len(check), bool)
-    with bar(what, len(check), "clips") as advance:
-        for chosen, rows in logits_of_clips(net, check, spec):
-            calls = np.array([call_clip(row, spec) for row in rows])
-            right[chosen] = calls == check.labels[chosen]
-            advance(len(chosen))
-    return right
+) -> ClipScore:
+    with bar(f"checking on clips, {what}", len(check), "clips") as advance:
+        return score_clips(net, check, spec, advance)
 
 
 def _against(wanted: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str, Any]:

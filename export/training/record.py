@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from shiftedge.export.training.clips import ClipSet
-from shiftedge.export.training.score import ClipScore, score_clips, score_films
+from shiftedge.export.training.score import ClipScore, score_films
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CHECKPOINT", "SCORES", "clip_score", "film_scores", "stored"]
+__all__ = ["CHECKPOINT", "SCORES", "clip_summary", "film_scores", "stored"]
 
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
@@ -30,18 +29,14 @@ def stored(spec: ModelSpec) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
 
 
-def clip_score(
-    net: nn.Module, check: ClipSet, spec: ModelSpec, bar: ProgressFactory
-) -> dict[str, Any]:
-    """Accuracy on clips, with the recall of each label, as plain values."""
-    with bar("checking on clips", len(check), "clips") as advance:
-        score: ClipScore = score_clips(net, check, spec, advance)
+def clip_summary(score: ClipScore, names: tuple[str, ...]) -> dict[str, Any]:
+    """Figures of clips of the labels ``names`` for a report."""
     return {
         "clips": score.clips,
         "accuracy": round(score.accuracy, 4),
         "accuracy_by_mean": round(score.accuracy_by_mean, 4),
         "recall": {name: round(value, 4) for name, value in score.recall.items()},
-        "labels": list(check.names),
+        "labels": list(names),
         "confusion": score.confusion,
     }
 

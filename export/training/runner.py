@@ -19,8 +19,8 @@ from shiftedge.export.training.calibrate import Calibration, Streamed, apply, ca
 from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
 from shiftedge.export.training.loop import Epoch, Settings, fit
-from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_score, film_scores, stored
-from shiftedge.export.training.score import logits_of_clips, stream_film
+from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
+from shiftedge.export.training.score import logits_of_clips, score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
@@ -185,7 +185,9 @@ def train(
         spec = dataclasses.replace(spec, decoder=chosen.decoder)
         record["calibration"] = {"bias": dict(zip(spec.labels, chosen.bias, strict=True))}
         keep(last)
-    scores = {**record, "clip": clip_score(net, check, spec, bar)}
+    with bar("checking on clips", len(check), "clips") as advance:
+        found = score_clips(net, check, spec, advance)
+    scores = {**record, "clip": clip_summary(found, check.names)}
     if synthetic and films:
         scores.update(film_scores(net, spec, seed, films, film_seconds, bar))
     with atomic_path(output / SCORES) as temporary:
