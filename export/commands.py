@@ -129,10 +129,12 @@ def _export(options: argparse.Namespace) -> int:
 
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require(package)
+    from shiftedge.export.checkpoint import load_checkpoint
     from shiftedge.export.nets import from_checkpoint, from_name, read_labels
     from shiftedge.export.to_onnx import export_model
 
     labels = None if options.labels is None else read_labels(options.labels)
+    ranges: dict[str, tuple[float, int]] = {}
     if options.checkpoint is not None:
         net, spec = from_checkpoint(
             options.checkpoint,
@@ -141,6 +143,10 @@ def _export(options: argparse.Namespace) -> int:
             name=options.name,
             accept_two_way=options.accept_two_way,
         )
+        if options.size is None:  # frames of another size have other ranges
+            ranges = load_checkpoint(
+                options.checkpoint, accept_two_way=options.accept_two_way
+            ).ranges
     else:
         net, spec = from_name(
             options.model,
@@ -155,7 +161,7 @@ def _export(options: argparse.Namespace) -> int:
         f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
         f"{len(spec.states)} states ({spec.state_bytes:,} bytes)"
     )
-    report = export_model(net, spec, options.output)
+    report = export_model(net, spec, options.output, ranges=ranges)
     if options.json:
         print(json.dumps({"output": str(options.output), **report.to_dict()}))
         return 0

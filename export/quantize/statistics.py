@@ -22,9 +22,17 @@ __all__ = ["affine_of", "every_pixel", "gather"]
 
 
 def gather(
-    graph: Graph, plan: Plan, spec: ModelSpec, clips: Clips, bar: ProgressFactory = progress
+    graph: Graph,
+    plan: Plan,
+    spec: ModelSpec,
+    clips: Clips,
+    bar: ProgressFactory = progress,
+    held: Mapping[str, Affine] | None = None,
 ) -> dict[str, Choice]:
     """The best range of each quantised group, from streaming ``clips`` through the float model.
+
+    Groups in ``held`` take the range there, which was trained with; the clips say what error it
+    makes.
 
     Memory is one histogram for each group and one frame's tensors, whatever the clips' length.
 
@@ -49,10 +57,16 @@ def gather(
                                 "overflow: check it with `shiftedge export`."
                             )
                 advance(1)
-    choices = {
-        group: every_pixel(histogram, spec) if "frame" in roots[group] else choose_range(histogram)
-        for group, histogram in histograms.items()
-    }
+    held = held or {}
+    choices = {}
+    for group, histogram in histograms.items():
+        if "frame" in roots[group]:
+            choices[group] = every_pixel(histogram, spec)
+        elif group in held:
+            error = mean_squared(histogram, held[group])
+            choices[group] = Choice(held[group], "trained", error, histogram.low, histogram.high)
+        else:
+            choices[group] = choose_range(histogram)
     for group in plan.ties:
         source = group
         while source in plan.ties:

@@ -6,7 +6,7 @@
 
 The network learns to give, rounded, the probabilities that it gave before in float. Labels would
 also teach, but undo what was set after training, such as how readily a label is believed. The
-ranges are held while it learns and not stored: ``shiftedge quantize`` finds them again.
+ranges are held while it learns and go with the checkpoint to ``shiftedge quantize``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shiftedge.export.nets import from_checkpoint
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
 from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
-from shiftedge.export.training.fake import FakeQuantised, Int8
+from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.observe import stream_ranges
 from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
@@ -52,7 +52,7 @@ _CALIBRATION = 17
 def gentle() -> Settings:
     """A low rate on frames of full size: the weights have to move by steps of their codes, and
     ranges of smaller frames would be others."""
-    return Settings(rate=2e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
+    return Settings(rate=3e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
 
 
 def fine_tune(
@@ -96,8 +96,8 @@ def fine_tune(
 
     Returns:
         What ``scores.json`` holds. "clip", "films" and others are those of the faked int8 network
-        after the fine-tune, with ranges calibrated anew, as the file of ``shiftedge quantize`` will
-        have them; "quantised" compares its clips with those before.
+        after the fine-tune, with the ranges that the file of ``shiftedge quantize`` will have;
+        "quantised" compares its clips with those before.
 
     Raises:
         DataError: the data or the network cannot be used.
@@ -127,9 +127,10 @@ def fine_tune(
     )
     if not synthetic:
         settings = dataclasses.replace(settings, frames=FOLDER_FRAMES)
-    torch.set_num_threads(1)  # one frame at a time is too little work to share
     calibration = _drawn(data, learn, seed)
-    fake = FakeQuantised(net, Int8(stream_ranges(net, spec, calibration, bar), spec.std))
+    torch.set_num_threads(1)  # one frame at a time is too little work to share
+    ranges = stream_ranges(net, spec, calibration, bar)
+    fake = FakeQuantised(net, Int8(ranges, spec.std))
     torch.set_num_threads(threads)
     teacher = copy.deepcopy(net)
     wanted = _score(teacher, check, spec, "float", bar)
@@ -156,13 +157,16 @@ def fine_tune(
             description,
             labels=spec.labels,
             spec=stored(spec),
-            training={**record, "quantise": True},
+            training=record,
+            ranges={
+                place: (affine.scale, affine.zero_point)
+                for place, affine in ranges.items()
+                if place != FRAME  # every pixel's, whatever was trained
+            },
         )
 
     with bar("fine-tuning", settings.epochs * len(learn), "clips") as advance:
         fit(fake, learn, settings, teacher=teacher, after_epoch=keep, after_step=advance)
-    torch.set_num_threads(1)
-    fake = FakeQuantised(net, Int8(stream_ranges(net, spec, calibration, bar), spec.std))
     after = _score(fake, check, spec, "int8", bar)
     scores = {
         **record,
@@ -174,6 +178,7 @@ def fine_tune(
             "after": _against(wanted.right, after.right),
         },
     }
+    torch.set_num_threads(1)
     if synthetic and films:
         scores.update(film_scores(fake, spec, seed, films, film_seconds, bar))
     with atomic_path(output / SCORES) as temporary:
