@@ -199,6 +199,11 @@ def _trained(start: Path | None) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]
             f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "
             "MobileNetV2: give such a checkpoint, or quantise this one as it is."
         )
+    if checkpoint.ranges:
+        raise DataError(
+            f"{start} has been fine-tuned for int8 already, and its float answers are no longer "
+            "those to keep; start from the checkpoint that it was made from, with more --epochs."
+        )
     return net, spec, checkpoint.description
 
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,9 @@ def test_a_start_and_its_data_give_a_checkpoint_with_the_same_spec(
     ]
     assert "classifier.weight" in moved
     assert not any("running" in name or "num_batches" in name for name in moved)
+    line[line.index(str(given))] = str(out / CHECKPOINT)
+    assert main(line) == 1
+    assert "has been fine-tuned for int8 already" in capsys.readouterr().err
     # Its ranges go on to the quantised file.
     ranges = load_checkpoint(out / CHECKPOINT).ranges
     assert list(ranges) == list(places(before))[1:]
@@ -433,14 +437,14 @@ def test_other_networks_are_refused(data: Path, given: Path, tmp_path: Path) -> 
 
 
 def test_weights_of_a_two_way_shift_are_refused(data: Path, given: Path, tmp_path: Path) -> None:
-    weights = load_checkpoint(given).net.state_dict()
     renamed = {}
-    for key, value in weights.items():
-        key = key.replace("classifier", "module.new_fc")
-        renamed[f"module.base_model.{key}" if "features" in key else key] = value
+    for key, value in load_checkpoint(given).net.state_dict().items():
+        key = re.sub(r"^features\.(\d+)\.conv\.0\.", r"features.\1.conv.0.net.", key)
+        name = key.replace("classifier", "new_fc")
+        renamed["module." + ("" if "new_fc" in name else "base_model.") + name] = value
     path = tmp_path / "two-way.pt"
     torch.save({"state_dict": renamed}, path)
-    with pytest.raises((TwoWayCheckpointError, CheckpointError)):
+    with pytest.raises(TwoWayCheckpointError, match="train this one further"):
         fine_tune(str(data), tmp_path / "out", start=path, bar=no_bar)
 
 
