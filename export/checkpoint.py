@@ -6,6 +6,7 @@ and refuses anything that would run code.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
@@ -52,6 +53,8 @@ class Checkpoint:
     """What training fixed of the model spec: size, frame rate, decoder. Own files only."""
     training: dict[str, Any] = field(default_factory=dict)
     """Seed, command and scores, for the record. Own files only."""
+    ranges: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Of a fine-tune for int8: scale and zero point of what each module gives. Own files only."""
 
     @property
     def classes(self) -> int:
@@ -105,6 +108,7 @@ def save_checkpoint(
     labels: tuple[str, ...],
     spec: Mapping[str, Any],
     training: Mapping[str, Any],
+    ranges: Mapping[str, tuple[float, int]] | None = None,
 ) -> None:
     """Write our own format, atomically. See :class:`Checkpoint` for the arguments.
 
@@ -118,6 +122,7 @@ def save_checkpoint(
         "labels": list(labels),
         "spec": dict(spec),
         "training": dict(training),
+        **({} if ranges is None else {"ranges": {k: list(pair) for k, pair in ranges.items()}}),
         "state_dict": {key: value.detach().cpu() for key, value in net.state_dict().items()},
     }
     with atomic_path(path) as temporary:
@@ -297,4 +302,19 @@ def _own(path: Path, document: Mapping[str, Any]) -> Checkpoint:
         labels=tuple(str(label) for label in labels),
         spec=dict(parts["spec"]),
         training=dict(training) if isinstance(training, Mapping) else {},
+        ranges=_ranges(path, document.get("ranges", {})),
     )
+
+
+def _ranges(path: Path, stored: Any) -> dict[str, tuple[float, int]]:
+    try:
+        pairs = {str(name): (float(scale), int(zero)) for name, (scale, zero) in stored.items()}
+        good = all(0.0 < scale < math.inf and 0 <= zero <= 255 for scale, zero in pairs.values())
+    except (AttributeError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise CheckpointError(
+            f"{path}: its ranges are malformed; expected a scale above 0 and a zero point of 0 to "
+            "255 for each module: fine-tune again with `shiftedge train --quantize`."
+        )
+    return pairs

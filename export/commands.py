@@ -35,9 +35,13 @@ TRAIN_EXAMPLES = """\
 examples:
   shiftedge train synthetic: --output out/gestures
   shiftedge train my_clips --output out/mine --start gestures.pt
+  shiftedge train my_clips --output out/int8 --start out/mine/checkpoint.pt --quantize
 
 DATA is `synthetic:` for rendered clips, or a folder with one folder of clips for each label:
 my_clips/Swiping Left/0001.mp4. Ctrl-C keeps the checkpoint of the last whole epoch.
+
+With --quantize nothing new is learned: a trained model gets used to int8, for when `shiftedge
+quantize` costs too much accuracy. Export and quantise the checkpoint as any other.
 """
 
 MODELS_EXAMPLES = """\
@@ -125,10 +129,12 @@ def _export(options: argparse.Namespace) -> int:
 
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require(package)
+    from shiftedge.export.checkpoint import load_checkpoint
     from shiftedge.export.nets import from_checkpoint, from_name, read_labels
     from shiftedge.export.to_onnx import export_model
 
     labels = None if options.labels is None else read_labels(options.labels)
+    ranges: dict[str, tuple[float, int]] = {}
     if options.checkpoint is not None:
         net, spec = from_checkpoint(
             options.checkpoint,
@@ -137,6 +143,10 @@ def _export(options: argparse.Namespace) -> int:
             name=options.name,
             accept_two_way=options.accept_two_way,
         )
+        if options.size is None:  # frames of another size have other ranges
+            ranges = load_checkpoint(
+                options.checkpoint, accept_two_way=options.accept_two_way
+            ).ranges
     else:
         net, spec = from_name(
             options.model,
@@ -151,7 +161,7 @@ def _export(options: argparse.Namespace) -> int:
         f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
         f"{len(spec.states)} states ({spec.state_bytes:,} bytes)"
     )
-    report = export_model(net, spec, options.output)
+    report = export_model(net, spec, options.output, ranges=ranges)
     if options.json:
         print(json.dumps({"output": str(options.output), **report.to_dict()}))
         return 0
@@ -177,9 +187,14 @@ def _add_train(commands: Any) -> None:
         help="go on from a checkpoint of any known kind; a two-way one learns to do without the "
         "frames of the future",
     )
-    parser.add_argument("--epochs", type=positive, default=9, help="default: %(default)s")
     parser.add_argument(
-        "--clips", type=positive, default=10_000, help="rendered clips (default: %(default)s)"
+        "--quantize",
+        action="store_true",
+        help="fine-tune --start (default: the bundled model) for int8, at a low rate",
+    )
+    parser.add_argument("--epochs", type=positive, help="default: 9, or 2 with --quantize")
+    parser.add_argument(
+        "--clips", type=positive, help="rendered clips (default: 10000, or 1200 with --quantize)"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
@@ -199,34 +214,47 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from shiftedge.runtime.errors import DataError
     from shiftedge.runtime.extras import require
+
+    if options.quantize and (options.size is not None or options.width is not None):
+        raise DataError(
+            "--quantize fine-tunes a network as it is, so it takes no --size and no --width; train "
+            "one of that size first and give it with --start."
+        )
 
     for package in ("torch", "cv2"):
         require(package)
-    from shiftedge.export.training import CHECKPOINT, train
+    from shiftedge.export.training import CHECKPOINT, fine_tune, train
 
     output = Path(options.output)
+    common: dict[str, Any] = {
+        "seed": options.seed,
+        "threads": options.threads,
+        "start": None if options.start is None else Path(options.start),
+        "cache": None if options.cache is None else Path(options.cache),
+    }
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
-    words += ["--epochs", str(options.epochs), "--clips", str(options.clips)]
-    scores = train(
-        options.data,
-        output,
-        epochs=options.epochs,
-        clips=options.clips,
-        seed=options.seed,
-        threads=options.threads,
-        size=options.size,
-        multiplier=options.width,
-        start=None if options.start is None else Path(options.start),
-        cache=None if options.cache is None else Path(options.cache),
-        command=shlex.join(words),
-    )
+    if options.quantize:
+        words.append("--quantize")
+    for key in ("epochs", "clips"):
+        value = getattr(options, key)
+        if value is not None:
+            common[key] = value
+            words += [f"--{key}", str(value)]
+    common["command"] = shlex.join(words)
+    if options.quantize:
+        scores = fine_tune(options.data, output, **common)
+    else:
+        scores = train(options.data, output, size=options.size, multiplier=options.width, **common)
     if options.json:
         print(json.dumps(scores))
         return 0
     print(
         f"clips   {scores['clip']['accuracy']:.1%} of {scores['clip']['clips']} unseen ones right"
     )
+    if options.quantize:
+        _print_quantised(scores["quantised"])
     if "films" in scores:
         films, still = scores["films"], scores["still"]
         print(f"events  F1 {films['f1']:.2f} over {films['gestures']} gestures in unseen films")
@@ -235,6 +263,16 @@ def _train(options: argparse.Namespace) -> int:
         )
     _say(f"next: shiftedge export --checkpoint {output / CHECKPOINT} --output my.onnx")
     return 0
+
+
+def _print_quantised(compared: dict[str, Any]) -> None:
+    print(f"float   {compared['float']:.1%} before the fine-tune")
+    for name, title in (("before", "before it"), ("after", "after it")):
+        part = compared[name]
+        print(
+            f"int8    {part['accuracy']:.1%} {title}: {part['lost']} clips lost and {part['won']} "
+            f"won against float, standard error {100.0 * part['standard_error']:.1f} points"
+        )
 
 
 def _add_models(commands: Any) -> None:

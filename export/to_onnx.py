@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import nn
 from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.catalogue import JESTER_SILENT_LABELS
 from shiftedge.export.models.streaming import StreamingModel
+from shiftedge.export.quantize.carried import write_ranges
+from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
@@ -101,11 +103,14 @@ def describe(
     )
 
 
-def to_onnx(net: nn.Module, spec: ModelSpec) -> bytes:
+def to_onnx(
+    net: nn.Module, spec: ModelSpec, ranges: Mapping[str, tuple[float, int]] | None = None
+) -> bytes:
     """Serialise the online step of ``net`` as ONNX with the spec in its metadata.
 
     Inputs ``frame`` (1, 3, H, W) and ``state_i``; outputs ``logits`` (1, classes) and
     ``next_state_i``, all float32 and of static shape. Batch norms are folded into the convolutions.
+    ``ranges``, where a fine-tune for int8 held some, go into the metadata too.
 
     Raises:
         ModelError: the network uses something that cannot be expressed in ONNX.
@@ -139,6 +144,8 @@ def to_onnx(net: nn.Module, spec: ModelSpec) -> bytes:
     document.producer_version = ""
     del document.metadata_props[:]
     document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    if ranges:
+        write_ranges(document, {name: Affine(*pair) for name, pair in ranges.items()})
     onnx.checker.check_model(document, full_check=True)
     serialised: bytes = document.SerializeToString(deterministic=True)
     return serialised
@@ -151,6 +158,7 @@ def export_model(
     *,
     frames: int = FRAMES,
     tolerance: float = TOLERANCE,
+    ranges: Mapping[str, tuple[float, int]] | None = None,
 ) -> Report:
     """Write ``net`` to ``path`` as ONNX, once it has been shown to compute what torch computes.
 
@@ -161,6 +169,7 @@ def export_model(
             unless every comparison holds.
         frames: length of the verification stream.
         tolerance: largest accepted error, relative to the largest value of each tensor.
+        ranges: of the checkpoint, for `shiftedge quantize`; see ``Checkpoint.ranges``.
 
     Raises:
         ModelError: the network cannot be exported.
@@ -168,7 +177,7 @@ def export_model(
         OutputError: ``path`` cannot be written.
     """
     with atomic_path(path) as temporary, _evaluating(net):
-        serialised = to_onnx(net, spec)
+        serialised = to_onnx(net, spec, ranges)
         report = verify_onnx(
             StreamingModel(net), serialised, spec, frames=frames, tolerance=tolerance
         )

@@ -16,7 +16,12 @@ from shiftedge.export.quantize.graph import COPIES, Graph
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["equal_std"]
+__all__ = ["equal_std", "one_std"]
+
+
+def one_std(std: tuple[float, float, float]) -> float:
+    """The standard deviation that takes the place of the colours' own."""
+    return std[0] if len(set(std)) == 1 else round(float(np.mean(std)), 6)
 
 
 def equal_std(graph: Graph, spec: ModelSpec) -> tuple[Graph, ModelSpec]:
@@ -33,7 +38,7 @@ def equal_std(graph: Graph, spec: ModelSpec) -> tuple[Graph, ModelSpec]:
     readers = _readers(graph, colours)
     if readers is None:
         return graph, spec
-    std = round(float(np.mean(spec.std)), 6)
+    std = one_std(spec.std)
     factor = np.array([std / each for each in spec.std], np.float64)
     onnx = require("onnx")
     model = onnx.ModelProto()

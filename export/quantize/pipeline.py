@@ -11,6 +11,7 @@ import numpy as np
 
 from shiftedge.export.agreement import compare, moving_images
 from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
+from shiftedge.export.quantize.carried import read_ranges
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import Graph, parse
@@ -109,7 +110,9 @@ def quantize(
     clips = calibration
     if not isinstance(clips, Clips):
         clips = read_clips(clips, spec, frames=settings.frames, bar=bar)
-    work = _Work(graph, spec, gather(graph, make_plan(graph), spec, clips, bar))
+    work = _Work(
+        graph, spec, gather(graph, make_plan(graph), spec, clips, bar, held=read_ranges(graph))
+    )
     reference = Stepper(graph.model.SerializeToString(), spec)
     longest = max(settings.lengths)
 

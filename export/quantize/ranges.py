@@ -83,7 +83,8 @@ class Choice:
 
     affine: Affine
     method: str
-    """``min-max``, ``percentile P`` or ``least error``; ``every pixel`` for the frame."""
+    """``min-max``, ``percentile P`` or ``least error``; ``every pixel`` for the frame;
+    ``trained`` where a fine-tune held it."""
     error: float
     """Mean squared error over the gathered values."""
     low: float

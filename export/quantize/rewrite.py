@@ -32,6 +32,9 @@ __all__ = ["quantised_spec", "quantised_weights", "rewrite"]
 BIAS_MOST = 2.0**30
 """Largest magnitude of a bias in its int32 steps: leaves room for the sum of products."""
 
+SCALE_LEAST = 1e-20
+"""Of weights: keeps those of next to nothing from a scale whose products leave float32."""
+
 
 def quantised_weights(
     weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float
@@ -52,7 +55,7 @@ def quantised_weights(
     scale = flat / 127.0
     if bias is not None:
         scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (input_scale * BIAS_MOST))
-    scale = np.where(scale > 0.0, np.maximum(scale, 1e-20), 1.0).astype(np.float32)
+    scale = np.where(scale > 0.0, np.maximum(scale, SCALE_LEAST), 1.0).astype(np.float32)
     column = scale.reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float64)
     codes = np.clip(np.rint(weight / column), -127, 127).astype(np.int8)
     if bias is None:

@@ -19,7 +19,7 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "read_clips"]
+__all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "checked", "read_clips"]
 
 FRAMES = 480
 """Taken for calibration unless told otherwise: 20 rendered clips of 24 frames. Measured on the
@@ -88,15 +88,15 @@ def read_clips(
             return _clip(opened, spec.frame_rate_hz, fit, most, advance)
 
         if source.strip().rstrip(":") == "synthetic":
-            return _checked(Clips(source, tuple(_rendered(spec, frames, advance))))
+            return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
         folder = Path(source).expanduser()
         if not folder.is_dir():
             with closing(open_source(source)) as opened:
-                return _checked(Clips(source, (take(opened, frames),)))
+                return checked(Clips(source, (take(opened, frames),)))
         found = _find(folder)
         if found == [folder]:
-            return _checked(Clips(source, (take(_opened(folder), frames),)))
-        return _checked(_read_all(source, found, take, frames))
+            return checked(Clips(source, (take(_opened(folder), frames),)))
+        return checked(_read_all(source, found, take, frames))
 
 
 def _read_all(
@@ -124,7 +124,12 @@ def _read_all(
     return Clips(source, tuple(clips), tuple(notes))
 
 
-def _checked(clips: Clips) -> Clips:
+def checked(clips: Clips) -> Clips:
+    """``clips``, where they are enough and move.
+
+    Raises:
+        DataError: they are not.
+    """
     if clips.frames < FRAMES_LEAST:
         raise DataError(
             f"{clips.source} gives {clips.frames} frames in {len(clips.clips)} clips at the "

@@ -18,13 +18,21 @@ from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["affine_of", "gather"]
+__all__ = ["affine_of", "every_pixel", "gather"]
 
 
 def gather(
-    graph: Graph, plan: Plan, spec: ModelSpec, clips: Clips, bar: ProgressFactory = progress
+    graph: Graph,
+    plan: Plan,
+    spec: ModelSpec,
+    clips: Clips,
+    bar: ProgressFactory = progress,
+    held: Mapping[str, Affine] | None = None,
 ) -> dict[str, Choice]:
     """The best range of each quantised group, from streaming ``clips`` through the float model.
+
+    Groups in ``held`` take the range there, which was trained with; the clips say what error it
+    makes.
 
     Memory is one histogram for each group and one frame's tensors, whatever the clips' length.
 
@@ -49,10 +57,16 @@ def gather(
                                 "overflow: check it with `shiftedge export`."
                             )
                 advance(1)
-    choices = {
-        group: _every_pixel(histogram, spec) if "frame" in roots[group] else choose_range(histogram)
-        for group, histogram in histograms.items()
-    }
+    held = held or {}
+    choices = {}
+    for group, histogram in histograms.items():
+        if "frame" in roots[group]:
+            choices[group] = every_pixel(histogram, spec)
+        elif group in held:
+            error = mean_squared(histogram, held[group])
+            choices[group] = Choice(held[group], "trained", error, histogram.low, histogram.high)
+        else:
+            choices[group] = choose_range(histogram)
     for group in plan.ties:
         source = group
         while source in plan.ties:
@@ -66,7 +80,7 @@ def affine_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
     return {group: choice.affine for group, choice in choices.items()}
 
 
-def _every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
+def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
     """The range of the frame is known: what pixels of 0 and 255 become. A brighter day than any in
     the clips must not saturate."""
     pairs = list(zip(spec.mean, spec.std, strict=True))

@@ -127,6 +127,12 @@ def _loss(
     return total, right
 
 
+def _likeness(logits: Tensor, wanted: Tensor) -> Tensor:
+    """How far ``logits`` (N, T, classes) are from giving the probabilities of ``wanted``: the cross
+    entropy, which both clips and frames of any label can teach."""
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(0, 1).softmax(-1))
+
+
 def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -148,6 +154,7 @@ def fit(
     clips: ClipSet,
     settings: Settings,
     *,
+    teacher: nn.Module | None = None,
     after_epoch: Callable[[Epoch], None] | None = None,
     after_step: Callable[[int], None] | None = None,
 ) -> list[Epoch]:
@@ -158,6 +165,8 @@ def fit(
             :mod:`shiftedge.export.models` make them.
         clips: at the size that the model will be used at.
         settings: how.
+        teacher: a network of the same frames and classes, in evaluation mode, whose probabilities
+            ``net`` is to give for every frame; labels then count for the accuracy alone.
         after_epoch: called when an epoch is done, with ``net`` in the state it reached.
         after_step: called after each step with the number of clips it took.
     """
@@ -171,7 +180,7 @@ def fit(
         if clips.hands is not None and settings.lesson > 0.0 and isinstance(net, MobileNetV2):
             aspect = clips.frames.shape[3] / clips.frames.shape[2]
             heads = stack.enter_context(HandLesson(net, aspect))
-        run = _Run(net, heads, clips, settings)
+        run = _Run(net, heads, clips, settings, teacher)
         history: list[Epoch] = []
         for number in range(settings.epochs):
             history.append(run.epoch(number, after_step))
@@ -186,10 +195,16 @@ class _Run:
     """What lasts from step to step."""
 
     def __init__(
-        self, net: nn.Module, heads: HandLesson | None, clips: ClipSet, settings: Settings
+        self,
+        net: nn.Module,
+        heads: HandLesson | None,
+        clips: ClipSet,
+        settings: Settings,
+        teacher: nn.Module | None,
     ) -> None:
         self._net, self._heads, self._clips, self._settings = net, heads, clips, settings
         self._model = StreamingModel(net)
+        self._teacher = None if teacher is None else StreamingModel(teacher)
         self._rng = np.random.default_rng((settings.seed, 7))
         self._length = min(settings.frames, clips.frames.shape[1])
         names = clips.names
@@ -252,6 +267,10 @@ class _Run:
         frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
         logits = clip_logits(self._model, frames, self._length)
         loss, hits = _loss(logits, batch, settings, self._steady)
+        if self._teacher is not None:
+            with torch.no_grad():
+                wanted = clip_logits(self._teacher, frames, self._length)
+            loss = _likeness(logits, wanted)
         shown = float(loss.detach())
         if self._heads is not None and batch.hands is not None:
             share = 1.0 - self._done / max(1, self._total)

@@ -16,38 +16,23 @@ from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
 from shiftedge.export.models import build
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
-from shiftedge.export.training.clips import ClipSet, synthetic_clips
-from shiftedge.export.training.folder import FolderClip, find_clips, load_clips, split_clips
+from shiftedge.export.training.clips import ClipSet
+from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
 from shiftedge.export.training.loop import Epoch, Settings, fit
-from shiftedge.export.training.score import (
-    ClipScore,
-    logits_of_clips,
-    score_clips,
-    score_films,
-    stream_film,
-)
+from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
+from shiftedge.export.training.score import logits_of_clips, score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["CHECKPOINT", "SCORES", "SYNTHETIC", "Shape", "train"]
-
-SYNTHETIC = "synthetic:"
-"""DATA that stands for rendered clips."""
-CHECKPOINT = "checkpoint.pt"
-SCORES = "scores.json"
-"""Names of the files in the output folder."""
+__all__ = ["Shape", "train"]
 
 PAPER_SIZE = 224
 """Pixels a side where a checkpoint does not say."""
-_FOLDER_FRAMES = 36
-"""Frames kept of a user's clip: 3 s at 12 Hz, which is what Jester's clips last."""
 _CALIBRATION_SEED = 500_000
 """Films for the calibration start at this seed plus a thousand times the training's own."""
-_UNSEEN_SEED = 1_000_003
-"""Films for the scores start at this seed plus the training's own."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +122,20 @@ def train(
         settings or Settings(), epochs=epochs, seed=seed, threads=threads
     )
     synthetic = data == SYNTHETIC
-    if synthetic:
-        learn = _rendered(clips, "train", seed, shape, workers, cache, bar)
-        check = _rendered(check_clips, "validation", seed, shape, workers, cache, bar)
-    else:
-        learn, check = _from_folder(Path(data), shape, bar)
-        settings = dataclasses.replace(settings, frames=_FOLDER_FRAMES)
+    learn, check = read_data(
+        data,
+        clips=clips,
+        check_clips=check_clips,
+        seed=seed,
+        height=shape.height,
+        width=shape.width,
+        rate_hz=shape.rate_hz,
+        workers=workers,
+        cache=cache,
+        bar=bar,
+    )
+    if not synthetic:
+        settings = dataclasses.replace(settings, frames=FOLDER_FRAMES)
     torch.manual_seed(seed)
     description = shape.description(len(learn.names))
     net = build(description)
@@ -179,7 +172,7 @@ def train(
             net,
             description,
             labels=learn.names,
-            spec=_stored(spec),
+            spec=stored(spec),
             training=record,
         )
 
@@ -192,55 +185,14 @@ def train(
         spec = dataclasses.replace(spec, decoder=chosen.decoder)
         record["calibration"] = {"bias": dict(zip(spec.labels, chosen.bias, strict=True))}
         keep(last)
-    scores = {**record, "clip": _clip_score(net, check, spec, bar)}
+    with bar("checking on clips", len(check), "clips") as advance:
+        found = score_clips(net, check, spec, advance)
+    scores = {**record, "clip": clip_summary(found, check.names)}
     if synthetic and films:
-        scores.update(_film_scores(net, spec, seed, films, film_seconds, bar))
+        scores.update(film_scores(net, spec, seed, films, film_seconds, bar))
     with atomic_path(output / SCORES) as temporary:
         temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
-
-
-def _rendered(
-    count: int,
-    split: str,
-    seed: int,
-    shape: Shape,
-    workers: int,
-    cache: Path | None,
-    bar: ProgressFactory,
-) -> ClipSet:
-    with bar(f"rendering clips ({split})", count, "clips") as advance:
-        return synthetic_clips(
-            count,
-            seed=seed,
-            split=split,
-            rate_hz=shape.rate_hz,
-            height=shape.height,
-            width=shape.width,
-            workers=workers,
-            cache=cache,
-            advance=advance,
-        )
-
-
-def _from_folder(data: Path, shape: Shape, bar: ProgressFactory) -> tuple[ClipSet, ClipSet]:
-    found = find_clips(data)
-    names = tuple(sorted({clip.label for clip in found}))
-    with bar("reading clips", len(found), "clips") as advance:
-
-        def read(part: list[FolderClip]) -> ClipSet:
-            return load_clips(
-                part,
-                names,
-                frames=_FOLDER_FRAMES,
-                rate_hz=shape.rate_hz,
-                height=shape.height,
-                width=shape.width,
-                advance=advance,
-            )
-
-        learn, check = split_clips(found)
-        return read(learn), read(check)
 
 
 def _shape(
@@ -294,29 +246,6 @@ def _take_over(net: nn.Module, start: Path, labels: tuple[str, ...]) -> None:
     net.load_state_dict(fitting, strict=False)
 
 
-def _stored(spec: ModelSpec) -> dict[str, Any]:
-    """The part of the spec that training fixes, as plain values."""
-    keys = ("height", "width", "resize_short_side", "frame_rate_hz", "mean", "std")
-    everything = dataclasses.asdict(spec)
-    stored = {key: everything[key] for key in (*keys, "max_gap_s", "silent_labels", "decoder")}
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
-
-
-def _clip_score(
-    net: nn.Module, check: ClipSet, spec: ModelSpec, bar: ProgressFactory
-) -> dict[str, Any]:
-    with bar("checking on clips", len(check), "clips") as advance:
-        score: ClipScore = score_clips(net, check, spec, advance)
-    return {
-        "clips": score.clips,
-        "accuracy": round(score.accuracy, 4),
-        "accuracy_by_mean": round(score.accuracy_by_mean, 4),
-        "recall": {name: round(value, 4) for name, value in score.recall.items()},
-        "labels": list(check.names),
-        "confusion": score.confusion,
-    }
-
-
 def _calibration(
     net: nn.Module,
     check: ClipSet,
@@ -342,29 +271,3 @@ def _calibration(
             advance(1)
     rows = [row for _, logits in logits_of_clips(net, check, spec) for row in logits]
     return calibrate(spec, streamed, rows, check.labels.tolist())
-
-
-def _film_scores(
-    net: nn.Module, spec: ModelSpec, seed: int, films: int, seconds: float, bar: ProgressFactory
-) -> dict[str, Any]:
-    """Scores by kind of film: good light, the worst of training, and a person who sits still."""
-    kinds = {
-        "films": (True, True, 0),
-        "harsh_films": (True, False, 300),
-        "still": (False, False, 500),
-    }
-    summaries = {}
-    for name, (gestures, clean, offset) in kinds.items():
-        with bar(f"checking on {name.replace('_', ' ')}", films, "films") as advance:
-            score = score_films(
-                net,
-                spec,
-                seed=_UNSEEN_SEED + 1000 * seed + offset,
-                films=films,
-                seconds=seconds,
-                gestures=gestures,
-                clean=clean,
-                advance=advance,
-            )
-        summaries[name] = score.summary()
-    return summaries

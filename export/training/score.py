@@ -44,6 +44,8 @@ class ClipScore:
     """Of each label."""
     confusion: list[list[int]]
     """Rows are true labels, columns predicted ones, in the order of the model's labels."""
+    right: NDArray[np.bool_]
+    """(clips,): which were called by their name."""
 
 
 @dataclass
@@ -150,16 +152,19 @@ def score_clips(
     names = clips.names
     confusion = np.zeros((len(names), len(names)), np.int64)
     by_mean = 0
+    right = np.zeros(len(clips), bool)
     for chosen, rows in logits_of_clips(net, clips, spec):
         by_mean += int((rows.mean(1).argmax(1) == clips.labels[chosen]).sum())
         guesses = np.array([call_clip(row, spec) for row in rows])
+        right[chosen] = guesses == clips.labels[chosen]
         np.add.at(confusion, (clips.labels[chosen], guesses), 1)
         if advance is not None:
             advance(len(chosen))
     totals = confusion.sum(1)
     recall = {name: float(confusion[i, i] / totals[i]) for i, name in enumerate(names) if totals[i]}
     accuracy = float(np.trace(confusion) / max(1, confusion.sum()))
-    return ClipScore(len(clips), accuracy, by_mean / max(1, len(clips)), recall, confusion.tolist())
+    by_mean_share = by_mean / max(1, len(clips))
+    return ClipScore(len(clips), accuracy, by_mean_share, recall, confusion.tolist(), right)
 
 
 def call_clip(logits: NDArray[np.float32], spec: ModelSpec) -> int:

@@ -1,0 +1,232 @@
+"""``shiftedge train --quantize``: a short fine-tune that makes a trained network bear int8.
+
+::
+
+    checkpoint -> ranges (streamed) -> steps in faked int8 towards its float answers -> checkpoint
+
+The network learns to give, rounded, the probabilities that it gave before in float. Labels would
+also teach, but undo what was set after training, such as how readily a label is believed. The
+ranges are held while it learns and go with the checkpoint to ``shiftedge quantize``.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.resources
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
+from shiftedge.export.models import MobileNetV2
+from shiftedge.export.nets import from_checkpoint
+from shiftedge.export.quantize.source import FRAMES, Clips, checked
+from shiftedge.export.training.clips import ClipSet
+from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
+from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8
+from shiftedge.export.training.loop import Epoch, Settings, fit
+from shiftedge.export.training.observe import stream_ranges
+from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
+from shiftedge.export.training.score import ClipScore, score_clips
+from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.files import atomic_path, output_folder
+from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["CLIPS", "EPOCHS", "fine_tune", "gentle"]
+
+EPOCHS = 2
+CLIPS = 1_200
+"""Rendered, to learn from."""
+_CALIBRATION = 17
+"""Draws the clips that the ranges come from, together with the seed."""
+
+
+def gentle() -> Settings:
+    """A low rate on frames of full size: the weights have to move by steps of their codes, and
+    ranges of smaller frames would be others."""
+    return Settings(rate=3e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
+
+
+def fine_tune(
+    data: str,
+    output: Path,
+    *,
+    epochs: int = EPOCHS,
+    clips: int = CLIPS,
+    check_clips: int = 600,
+    films: int = 8,
+    film_seconds: float = 60.0,
+    seed: int = 0,
+    threads: int = 2,
+    workers: int = 1,
+    start: Path | None = None,
+    cache: Path | None = None,
+    settings: Settings | None = None,
+    command: str = "",
+    bar: ProgressFactory = progress,
+) -> dict[str, Any]:
+    """Fine-tune a checkpoint for int8; write ``checkpoint.pt`` and ``scores.json`` into ``output``.
+
+    The checkpoint is an ordinary float one, replaced as a whole after each epoch, so Ctrl-C keeps
+    the last one. Its spec is the start's.
+
+    Args:
+        data: :data:`SYNTHETIC`, or a folder ``DATA/<Label name>/<clip>`` of the start's labels.
+        epochs: passes over the clips.
+        clips, check_clips: rendered clips to learn from and to check with.
+        films: rendered films for the scores, as many with gestures as without; 0: none.
+        film_seconds: length of each.
+        seed: fixes data and order.
+        threads: of torch.
+        workers: processes that render.
+        start: a one-way MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        cache: folder that keeps the rendered clips for the next run.
+        settings: everything else about training, instead of :func:`gentle`; ``epochs``, ``seed``
+            and ``threads`` win.
+        command: how this was called, for the record.
+        bar: shows progress.
+
+    Returns:
+        What ``scores.json`` holds. "clip", "films" and others are those of the faked int8 network
+        after the fine-tune, with the ranges that the file of ``shiftedge quantize`` will have;
+        "quantised" compares its clips with those before.
+
+    Raises:
+        DataError: the data or the network cannot be used.
+        CheckpointError, TwoWayCheckpointError: ``start`` cannot.
+        NumericsError: the network gives values that are not finite.
+        OutputError: ``output`` cannot be written to.
+    """
+    if epochs < 1:
+        raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
+    output = output_folder(output)
+    started = time.perf_counter()
+    settings = dataclasses.replace(settings or gentle(), epochs=epochs, seed=seed, threads=threads)
+    net, spec, description = _trained(start)
+    synthetic = data == SYNTHETIC
+    learn, check = read_data(
+        data,
+        clips=clips,
+        check_clips=check_clips,
+        seed=seed,
+        height=spec.height,
+        width=spec.width,
+        rate_hz=spec.frame_rate_hz,
+        workers=workers,
+        cache=cache,
+        names=spec.labels,
+        bar=bar,
+    )
+    if not synthetic:
+        settings = dataclasses.replace(settings, frames=FOLDER_FRAMES)
+    calibration = _drawn(data, learn, seed)
+    torch.set_num_threads(1)  # one frame at a time is too little work to share
+    ranges = stream_ranges(net, spec, calibration, bar)
+    fake = FakeQuantised(net, Int8(ranges, spec.std))
+    torch.set_num_threads(threads)
+    teacher = copy.deepcopy(net)
+    wanted = _score(teacher, check, spec, "float", bar)
+    before = _score(fake, check, spec, "int8", bar)
+    record: dict[str, Any] = {
+        "data": data if synthetic else "folder",
+        "clips": len(learn),
+        "seed": seed,
+        "epochs": 0,
+        "command": command,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+    }
+
+    def keep(epoch: Epoch) -> None:
+        record.update(
+            epochs=epoch.number,
+            loss=round(epoch.loss, 4),
+            frame_accuracy=round(epoch.frame_accuracy, 4),
+            seconds=round(time.perf_counter() - started, 1),
+        )
+        save_checkpoint(
+            output / CHECKPOINT,
+            net,
+            description,
+            labels=spec.labels,
+            spec=stored(spec),
+            training=record,
+            ranges={
+                place: (affine.scale, affine.zero_point)
+                for place, affine in ranges.items()
+                if place != FRAME  # every pixel's, whatever was trained
+            },
+        )
+
+    with bar("fine-tuning", settings.epochs * len(learn), "clips") as advance:
+        fit(fake, learn, settings, teacher=teacher, after_epoch=keep, after_step=advance)
+    after = _score(fake, check, spec, "int8", bar)
+    scores = {
+        **record,
+        "clip": clip_summary(after, check.names),
+        "quantised": {
+            "clips": len(check),
+            "float": round(wanted.accuracy, 4),
+            "before": _against(wanted.right, before.right),
+            "after": _against(wanted.right, after.right),
+        },
+    }
+    torch.set_num_threads(1)
+    if synthetic and films:
+        scores.update(film_scores(fake, spec, seed, films, film_seconds, bar))
+    with atomic_path(output / SCORES) as temporary:
+        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def _trained(start: Path | None) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
+    """The network to fine-tune, its spec, and what it is built from."""
+    if start is None:
+        bundled = importlib.resources.files("shiftedge.export.assets") / "gestures.pt"
+        with importlib.resources.as_file(bundled) as path:
+            return _trained(path)
+    checkpoint = load_checkpoint(start)
+    net, spec = from_checkpoint(start)
+    if not isinstance(net, MobileNetV2):
+        raise DataError(
+            f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "
+            "MobileNetV2: give such a checkpoint, or quantise this one as it is."
+        )
+    if checkpoint.ranges:
+        raise DataError(
+            f"{start} has been fine-tuned for int8 already, and its float answers are no longer "
+            "those to keep; start from the checkpoint that it was made from, with more --epochs."
+        )
+    return net, spec, checkpoint.description
+
+
+def _drawn(source: str, clips: ClipSet, seed: int) -> Clips:
+    """As many frames as ``shiftedge quantize`` reads, of clips drawn from all."""
+    order = np.random.default_rng((seed, _CALIBRATION)).permutation(len(clips))
+    count = -(-FRAMES // clips.frames.shape[1])
+    return checked(Clips(source, tuple(np.array(clips.frames[i]) for i in order[:count])))
+
+
+def _score(
+    net: nn.Module, check: ClipSet, spec: ModelSpec, what: str, bar: ProgressFactory
+) -> ClipScore:
+    with bar(f"checking on clips, {what}", len(check), "clips") as advance:
+        return score_clips(net, check, spec, advance)
+
+
+def _against(wanted: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """Accuracy, and how it differs from the float network's on the same clips."""
+    change = right.astype(float) - wanted
+    return {
+        "accuracy": round(float(right.mean()), 4),
+        "lost": int((wanted & ~right).sum()),
+        "won": int((right & ~wanted).sum()),
+        "standard_error": round(float(np.std(change) / len(change) ** 0.5), 4),
+    }

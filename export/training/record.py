@@ -1,0 +1,67 @@
+"""What is written beside the weights: the spec that training fixes, and the scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from shiftedge.export.training.score import ClipScore, score_films
+from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["CHECKPOINT", "SCORES", "clip_summary", "film_scores", "stored"]
+
+CHECKPOINT = "checkpoint.pt"
+SCORES = "scores.json"
+"""Names of the files in the output folder."""
+
+_UNSEEN_SEED = 1_000_003
+"""Films for the scores start at this seed plus a thousand times the training's own."""
+
+
+def stored(spec: ModelSpec) -> dict[str, Any]:
+    """The part of the spec that training fixes, as plain values."""
+    keys = ("height", "width", "resize_short_side", "frame_rate_hz", "mean", "std")
+    everything = dataclasses.asdict(spec)
+    stored = {key: everything[key] for key in (*keys, "max_gap_s", "silent_labels", "decoder")}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
+
+
+def clip_summary(score: ClipScore, names: tuple[str, ...]) -> dict[str, Any]:
+    """Figures of clips of the labels ``names`` for a report."""
+    return {
+        "clips": score.clips,
+        "accuracy": round(score.accuracy, 4),
+        "accuracy_by_mean": round(score.accuracy_by_mean, 4),
+        "recall": {name: round(value, 4) for name, value in score.recall.items()},
+        "labels": list(names),
+        "confusion": score.confusion,
+    }
+
+
+def film_scores(
+    net: nn.Module, spec: ModelSpec, seed: int, films: int, seconds: float, bar: ProgressFactory
+) -> dict[str, Any]:
+    """Scores by kind of film: good light, the worst of training, and a person who sits still."""
+    kinds = {
+        "films": (True, True, 0),
+        "harsh_films": (True, False, 300),
+        "still": (False, False, 500),
+    }
+    summaries = {}
+    for name, (gestures, clean, offset) in kinds.items():
+        with bar(f"checking on {name.replace('_', ' ')}", films, "films") as advance:
+            score = score_films(
+                net,
+                spec,
+                seed=_UNSEEN_SEED + 1000 * seed + offset,
+                films=films,
+                seconds=seconds,
+                gestures=gestures,
+                clean=clean,
+                advance=advance,
+            )
+        summaries[name] = score.summary()
+    return summaries
