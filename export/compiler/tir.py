@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_bf16, tir_codes, tir_math, tir_pairs
+from shiftedge.export.compiler import tir_bf16, tir_codes, tir_ends, tir_math, tir_pairs
 from shiftedge.export.compiler import tir_nodes as nodes
 from shiftedge.export.compiler.tir_index import Var
 from shiftedge.export.compiler.tir_kernel import (
@@ -45,7 +45,6 @@ from shiftedge.export.compiler.tir_kernel import (
     UNIT,
     Access,
     Buffer,
-    Codes,
     Copy,
     Dot,
     Fill,
@@ -246,7 +245,13 @@ class _Lowering:
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
         if tile.codes:
-            return result + self._finish_codes(tile, tile.codes, registers, env)
+            ends = tir_ends.finished(tile, tile.codes, self._ended(tile, registers, env), self.dots)
+            return result + [
+                self._store(
+                    tile.target.buffer, self._at(tile.target, end, env), end.lanes, end.value
+                )
+                for end in ends
+            ]
         for register, part in zip(registers, tile.vectors, strict=True):
             result += self._finish(tile, register, part, env)
         return result
@@ -266,7 +271,7 @@ class _Lowering:
             loaded = self._load(access, here, part.lanes)
             value = loaded if number == 0 else value + loaded
         result = [nodes.put(register, 0, part.lanes, value)]
-        for first, length in _valid(part, tile.columns):
+        for first, length in tir_ends.valid(part, tile.columns):
             for access in exact:
                 value = nodes.get(register, first, length) + self._load(access, here, length, first)
                 result.append(nodes.put(register, first, length, value))
@@ -385,83 +390,34 @@ class _Lowering:
             word = tirx.Shuffle([words], [nodes.number(here[TERM])] * part.lanes)
         return tir_codes.plus(word, part.lanes, dot, segment.plus)
 
-    def _finish_codes(
-        self, tile: Tile, codes: Codes, registers: list[Any], env: dict[Var, Any]
-    ) -> list[Any]:
-        """Scale, offset, residual, rounding and store, valid columns only."""
-        result, dtype = [], tile.target.buffer.dtype
-        ended = [
-            self._ended(codes, register, part, first, length, env)
-            for register, part in zip(registers, tile.vectors, strict=True)
-            for first, length in _valid(part, tile.columns, self.lanes)
-        ]
-        while ended:
-            count, kind = 0, self._packs(tile, codes)
-            if kind:
-                count = tir_codes.packable(kind, dtype, ended[0].lanes, _neighbours(ended))
-            here = {**env, ROW: ended[0].row, COLUMN: ended[0].column}
-            position, lanes = self._position(tile.target, here), ended[0].lanes
-            if count:
-                values = [each.value for each in ended[:count]]
-                value = tir_codes.pack(values, codes.ending, dtype, codes.above, kind)
-            else:
-                value = ended[0].value
-                value = tir_codes.stored(value, codes.ending, dtype, codes.above, lanes)
-            count = max(count, 1)
-            result.append(self._store(tile.target.buffer, position, count * lanes, value))
-            del ended[:count]
-        return result
-
-    def _packs(self, tile: Tile, codes: Codes) -> str:
-        """The kind of dot product whose processor narrows a tile's numbers; empty if none does."""
-        kinds = [
-            each for each in tir_codes.PACKED.get(tile.target.buffer.dtype, ()) if each in self.dots
-        ]
-        return kinds[0] if kinds and codes.ending.rounded and not codes.ending.far else ""
-
     def _ended(
-        self,
-        codes: Codes,
-        register: Any,
-        part: Part,
-        first: int,
-        length: int,
-        env: dict[Var, Any],
-    ) -> _Ended:
-        """A piece of a part up to where it is rounded."""
-        here = {**env, ROW: part.row, COLUMN: part.column}
-        floats = nodes.vector_type("float32", length)
-        value = nodes.get(register, first, length)
-        if str(register.dtype) == "int32":
-            value = tirx.Cast(floats, value)
-        scale = (
-            tir_codes.const(codes.scale, length)
-            if isinstance(codes.scale, float)
-            else self._load(codes.scale, here, length, first)
-        )
-        if codes.offset is None:
-            value = value * scale
-        else:
-            value = tir_codes.fma(
-                value, scale, self._load(codes.offset, here, length, first), length
-            )
-        if codes.residual:
-            steps = tirx.Cast(
-                nodes.vector_type("int32", length), self._load(codes.residual, here, length, first)
-            )
-            if codes.added.plus:
-                steps = steps + nodes.splat(nodes.number(codes.added.plus), length)
-            factor = tir_codes.const(codes.added.factor, length)
-            value = tir_codes.fma(tirx.Cast(floats, steps), factor, value, length)
-        value = tir_codes.ended(value, codes.ending, length)
-        return _Ended(value, part.row, part.column + first, length)
+        self, tile: Tile, registers: list[Any], env: dict[Var, Any]
+    ) -> Iterator[tir_ends.Piece]:
+        """The valid columns of a tile of codes, up to where they are rounded."""
+        codes = tile.codes
+        if codes is None:
+            return
+        for register, part in zip(registers, tile.vectors, strict=True):
+            here = {**env, ROW: part.row, COLUMN: part.column}
+            for first, length in tir_ends.valid(part, tile.columns, self.lanes):
+                value = tir_ends.ended(
+                    codes,
+                    nodes.get(register, first, length),
+                    str(register.dtype),
+                    length,
+                    lambda access: self._load(access, here, length, first),
+                )
+                yield tir_ends.Piece(value, part.row, part.column + first, length)
+
+    def _at(self, target: Access, piece: tir_ends.Piece, env: Mapping[Var, Any]) -> Any:
+        return self._position(target, {**env, ROW: piece.row, COLUMN: piece.column})
 
     def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """Activation and store, valid columns only."""
         here = {**env, ROW: part.row, COLUMN: part.column}
         result = self._unfold(tile, register, part, here) if part.folded else []
         position = self._position(tile.target, here)
-        for first, length in _valid(part, tile.columns):
+        for first, length in tir_ends.valid(part, tile.columns):
             value = nodes.get(register, first, length)
             if str(register.dtype) == "int32" and tile.target.buffer.dtype == "float32":
                 value = tirx.Cast(nodes.vector_type("float32", length), value)
@@ -531,32 +487,6 @@ def _begins_with_product(tile: Tile) -> bool:
         return False
     first = tile.segments[0]
     return first.dot is None and all(step.unrolled for step in first.steps)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """Columns of a row, from ``column`` on, that are float32 yet."""
-
-    value: Any
-    row: int
-    column: int
-    lanes: int
-
-
-def _neighbours(ended: Sequence[_Ended]) -> int:
-    """How many of the first are as wide as the first, and follow each other in one row."""
-    first, count = ended[0], 0
-    for each in ended:
-        place = (first.row, first.column + count * first.lanes, first.lanes)
-        if (each.row, each.column, each.lanes) != place:
-            break
-        count += 1
-    return count
-
-
-def _valid(part: Part, columns: int, most: int = 1 << 30) -> list[tuple[int, int]]:
-    """The pieces of a part that lie below ``columns``, of at most ``most`` lanes."""
-    return pieces(max(0, min(part.width, columns - part.column)), min(part.lanes, most))
 
 
 def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
