@@ -20,6 +20,7 @@ What was found about TVM 0.27, and why this module looks as it does:
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -405,7 +406,7 @@ class _Lowering:
                     nodes.get(register, first, length),
                     str(register.dtype),
                     length,
-                    lambda access: self._load(access, here, length, first),
+                    functools.partial(self._load, env=here, lanes=length, first=first),
                 )
                 yield tir_ends.Piece(value, part.row, part.column + first, length)
 
