@@ -1,10 +1,11 @@
-#define _GNU_SOURCE /* syscall, pthread_setname_np */
+#define _GNU_SOURCE /* syscall, pthread_setname_np, sched_getcpu */
 
 #include "pool.h"
 
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -39,6 +40,11 @@ struct pool {
     void *context;
     bool spin;
     int32_t threads;
+    /* Only the thread that steps, one at a time, touches these: see keep_apart. */
+    bool apart;         /* the cores of the workers are ours to choose */
+    int caller_core;    /* that the workers keep away from; -1 before */
+    cpu_set_t usable;   /* cores of the one who opened the pool */
+    cpu_set_t chosen;   /* the workers' now */
     _Atomic bool stop;
     worker workers[];
 };
@@ -158,7 +164,38 @@ static int item_state(pool_item *item, uint32_t run, int32_t count) {
     return done_of(word) == count;
 }
 
-bool pool_wait(pool *self, pool_item *item, uint32_t run, int32_t count) {
+/* Keep the workers off the caller's core; see the head of pool.h. Of the caller alone: at the start
+ * of a run, and where it has slept since and may have been moved. */
+static void keep_apart(pool *self) {
+    if (!self->apart) {
+        return;
+    }
+    int core = sched_getcpu();
+    if (core == self->caller_core) {
+        return;
+    }
+    cpu_set_t next = self->usable;
+    size_t bit = core < 0 ? CPU_SETSIZE : (size_t)core;
+    if (bit >= CPU_SETSIZE || !CPU_ISSET(bit, &next) || CPU_COUNT(&next) < 2) {
+        self->apart = false;
+        return;
+    }
+    CPU_CLR(bit, &next);
+    for (int32_t i = 1; i < self->threads; i++) {
+        cpu_set_t found;
+        pthread_t thread = self->workers[i].thread;
+        if (pthread_getaffinity_np(thread, sizeof found, &found) != 0 ||
+            !CPU_EQUAL(&found, &self->chosen) ||
+            pthread_setaffinity_np(thread, sizeof next, &next) != 0) {
+            self->apart = false;
+            return;
+        }
+    }
+    self->chosen = next;
+    self->caller_core = core;
+}
+
+bool pool_wait(pool *self, pool_item *item, uint32_t run, int32_t count, int32_t index) {
     run &= RUN_MASK;
     for (;;) {
         /* Read before the state: an item that is complete later has raised it since. */
@@ -172,7 +209,11 @@ bool pool_wait(pool *self, pool_item *item, uint32_t run, int32_t count) {
             continue;
         }
         int32_t spin_us = atomic_load_explicit(&self->item_spin_us, memory_order_relaxed);
-        int32_t next_us = gate_wait(&self->progress, old, spin_us) ? spin_us * 2 : spin_us / 2;
+        bool soon = gate_wait(&self->progress, old, spin_us);
+        if (!soon && index == 0) {
+            keep_apart(self); /* one who is woken may be put on the core of the one who wakes it */
+        }
+        int32_t next_us = soon ? spin_us * 2 : spin_us / 2;
         next_us = next_us < POOL_SPIN_ITEM_US ? next_us : POOL_SPIN_ITEM_US;
         next_us = next_us > POOL_SPIN_ITEM_LEAST_US ? next_us : POOL_SPIN_ITEM_LEAST_US;
         if (next_us != spin_us) {
@@ -199,6 +240,7 @@ static void *work(void *argument) {
 }
 
 uint32_t pool_begin(pool *self) {
+    keep_apart(self);
     gate_raise(&self->run);
     return atomic_load_explicit(&self->run.word, memory_order_relaxed);
 }
@@ -251,6 +293,9 @@ pool *pool_open(int32_t threads, bool spin, pool_task task, void *context, bool 
     self->task = task;
     self->context = context;
     self->item_spin_us = POOL_SPIN_ITEM_US;
+    self->caller_core = -1;
+    self->apart = spin && sched_getaffinity(0, sizeof self->usable, &self->usable) == 0;
+    self->chosen = self->usable;
     int32_t started = start_workers(self);
     if (started < threads) {
         stop_and_join(self, started);

@@ -192,7 +192,7 @@ static bool share_kernel(shiftedge_model *model, uint32_t k, void *const *argume
         }
         pool_finish(model->pool, item, count);
     }
-    return pool_wait(model->pool, item, run, count);
+    return pool_wait(model->pool, item, run, count, index);
 }
 
 void shiftedge_run_kernels(void *context, int32_t index, uint32_t run) {

@@ -75,7 +75,7 @@ static void do_items(void *context, int32_t index, uint32_t run) {
         while (pool_claim(&both->items[i], run, 2, index) >= 0) {
             pool_finish(both->pool, &both->items[i], 2);
         }
-        if (!pool_wait(both->pool, &both->items[i], run, 2)) {
+        if (!pool_wait(both->pool, &both->items[i], run, 2, index)) {
             break;
         }
     }

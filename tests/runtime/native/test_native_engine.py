@@ -52,6 +52,25 @@ def test_what_it_tells(engine: NativeEngine, fake: Fake) -> None:
     assert NativeEngine(fake.path).threads == min(4, cores)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core to run on")
+def test_workers_keep_off_the_callers_core(fake: Fake, native_frames: Frames) -> None:
+    before, cores = set(os.listdir("/proc/self/task")), os.sched_getaffinity(0)
+    session = NativeEngine(fake.path, threads=2).open_session()
+    worker = int((set(os.listdir("/proc/self/task")) - before).pop())
+    first, second = sorted(cores)[:2]
+    try:
+        for core in (first, second, first):
+            os.sched_setaffinity(threading.get_native_id(), {core})
+            session.step(native_frames[0])
+            assert os.sched_getaffinity(worker) == cores - {core}
+        os.sched_setaffinity(worker, cores)  # somebody else chooses: so it stays
+        os.sched_setaffinity(threading.get_native_id(), {second})
+        session.step(native_frames[0])
+        assert os.sched_getaffinity(worker) == cores
+    finally:
+        os.sched_setaffinity(threading.get_native_id(), cores)
+
+
 def test_returned_logits_belong_to_the_caller(engine: NativeEngine, native_frames: Frames) -> None:
     session = engine.open_session()
     first = session.step(native_frames[0])

@@ -86,7 +86,7 @@ def test_a_sanitizer_would_speak_up(tmp_path: Path) -> None:
         pytest.skip("needs gcc")
     source = tmp_path / "step.c"
     text = (NATIVE / "step.c").read_text()
-    waiting = "return pool_wait(model->pool, item, run, count);"
+    waiting = "return pool_wait(model->pool, item, run, count, index);"
     assert waiting in text
     source.write_text(text.replace(waiting, "return true;"))
     runtime = [source if file.name == "step.c" else file for file in RUNTIME]
