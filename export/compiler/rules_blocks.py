@@ -205,17 +205,7 @@ class Blocks(Convolutions):
         )
         tiles = choose.tail(shape, self.target)
         name = self.name("tail")
-        weight = weights_of(conv)[:, :, 0, 0]
-        packed = pointwise.pack(
-            weight,
-            counted.start,
-            tiles,
-            unit,
-            shift=shift,
-            counting=counted.counting,
-            scale=counted.scale,
-            offset=counted.offset,
-        )
+        packed = self.pack_pointwise(conv, counted, tiles, shift)
         mean = Argument(Memory.WORKSPACE, f"{name}.mean")
         self.call(
             tail.schedule(name, shape, tiles, unit, factor=factor),

@@ -8,6 +8,7 @@ one whose sums can is made a convolution of one group, with zeros for weights be
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from shiftedge.export.compiler.rules_maps import Maps
 from shiftedge.export.compiler.schedules import dense_conv, depthwise, grouped_conv, pointwise
 from shiftedge.export.compiler.schedules.codes import Counting
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
+from shiftedge.export.compiler.schedules.tiles import Tiles
 from shiftedge.export.compiler.tir_kernel import BF16
 from shiftedge.export.compiler.tir_kernel import Kernel as Scheduled
 from shiftedge.runtime.errors import CompileError
@@ -62,17 +64,7 @@ class Convolutions(Maps):
             tiles = choose.pointwise(point, self.target)
             name = self.name("pointwise")
             scheduled: tuple[Scheduled, ...] = (pointwise.schedule(name, point, tiles, unit),)
-            weight = weights_of(conv)[:, :, 0, 0]
-            packed = pointwise.pack(
-                weight,
-                counted.start,
-                tiles,
-                unit,
-                shift=shift,
-                counting=counted.counting,
-                scale=counted.scale,
-                offset=counted.offset,
-            )
+            packed = self.pack_pointwise(conv, counted, tiles, shift)
         elif conv.groups == 1:
             dense = replace(
                 self.dense_shape(conv, shift, frame=frame),
@@ -104,6 +96,21 @@ class Convolutions(Maps):
         arguments.update(self.pack(name, packed))
         family = scheduled[-1].note.split(",")[0]
         self.call_all(scheduled, arguments, family, kernel.name)
+
+    def pack_pointwise(
+        self, conv: Conv, counted: Counted, tiles: Tiles, shift: int
+    ) -> dict[str, NDArray[Any]]:
+        """Constants of a pointwise convolution as ``pointwise`` and ``tail`` read them."""
+        return pointwise.pack(
+            weights_of(conv)[:, :, 0, 0],
+            counted.start,
+            tiles,
+            self.target.unit,
+            shift=shift,
+            counting=counted.counting,
+            scale=counted.scale,
+            offset=counted.offset,
+        )
 
     def count(
         self, kernel: ConvKernel, frame: DenseConv | None = None, *, whole: bool = False

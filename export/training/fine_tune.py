@@ -33,7 +33,15 @@ from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
 from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.observe import stream_ranges
-from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
+from shiftedge.export.training.record import (
+    CHECKPOINT,
+    SCORES,
+    begun,
+    clip_summary,
+    film_scores,
+    so_far,
+    stored,
+)
 from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
@@ -135,22 +143,10 @@ def fine_tune(
     teacher = copy.deepcopy(net)
     wanted = _score(teacher, check, spec, "float", bar)
     before = _score(fake, check, spec, "int8", bar)
-    record: dict[str, Any] = {
-        "data": data if synthetic else "folder",
-        "clips": len(learn),
-        "seed": seed,
-        "epochs": 0,
-        "command": command,
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
-    }
+    record = begun(data if synthetic else "folder", len(learn), seed, command, settings)
 
     def keep(epoch: Epoch) -> None:
-        record.update(
-            epochs=epoch.number,
-            loss=round(epoch.loss, 4),
-            frame_accuracy=round(epoch.frame_accuracy, 4),
-            seconds=round(time.perf_counter() - started, 1),
-        )
+        record.update(so_far(epoch, time.perf_counter() - started))
         save_checkpoint(
             output / CHECKPOINT,
             net,

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 from torch import nn
 
+from shiftedge.export.training.loop import Epoch, Settings
 from shiftedge.export.training.score import ClipScore, score_films
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CHECKPOINT", "SCORES", "clip_summary", "film_scores", "stored"]
+__all__ = [
+    "CHECKPOINT",
+    "SCORES",
+    "begun",
+    "clip_summary",
+    "film_scores",
+    "so_far",
+    "stored",
+]
 
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
@@ -27,6 +37,36 @@ def stored(spec: ModelSpec) -> dict[str, Any]:
     everything = dataclasses.asdict(spec)
     stored = {key: everything[key] for key in (*keys, "max_gap_s", "silent_labels", "decoder")}
     return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
+
+
+def begun(data: str, clips: int, seed: int, command: str, settings: Settings) -> dict[str, Any]:
+    """What a checkpoint says of how it was trained, before the first epoch.
+
+    Args:
+        data: ``synthetic:``, or ``folder`` of the user's own.
+        clips: learnt from.
+        seed: of clips and of their order.
+        command: that began it.
+        settings: of the loop.
+    """
+    return {
+        "data": data,
+        "clips": clips,
+        "seed": seed,
+        "epochs": 0,
+        "command": command,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+    }
+
+
+def so_far(epoch: Epoch, seconds: float) -> dict[str, Any]:
+    """What is known after an epoch, ``seconds`` after the start."""
+    return {
+        "epochs": epoch.number,
+        "loss": round(epoch.loss, 4),
+        "frame_accuracy": round(epoch.frame_accuracy, 4),
+        "seconds": round(seconds, 1),
+    }
 
 
 def clip_summary(score: ClipScore, names: tuple[str, ...]) -> dict[str, Any]:

@@ -19,7 +19,15 @@ from shiftedge.export.training.calibrate import Calibration, Streamed, apply, ca
 from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
 from shiftedge.export.training.loop import Epoch, Settings, fit
-from shiftedge.export.training.record import CHECKPOINT, SCORES, clip_summary, film_scores, stored
+from shiftedge.export.training.record import (
+    CHECKPOINT,
+    SCORES,
+    begun,
+    clip_summary,
+    film_scores,
+    so_far,
+    stored,
+)
 from shiftedge.export.training.score import logits_of_clips, score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
@@ -151,22 +159,10 @@ def train(
         frame_rate_hz=shape.rate_hz,
         **({} if decoder is None else {"decoder": decoder}),
     )
-    record: dict[str, Any] = {
-        "data": data if synthetic else "folder",
-        "clips": len(learn),
-        "seed": seed,
-        "epochs": 0,
-        "command": command,
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
-    }
+    record = begun(data if synthetic else "folder", len(learn), seed, command, settings)
 
     def keep(epoch: Epoch) -> None:
-        record.update(
-            epochs=epoch.number,
-            loss=round(epoch.loss, 4),
-            frame_accuracy=round(epoch.frame_accuracy, 4),
-            seconds=round(time.perf_counter() - started, 1),
-        )
+        record.update(so_far(epoch, time.perf_counter() - started))
         save_checkpoint(
             output / CHECKPOINT,
             net,
