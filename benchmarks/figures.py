@@ -26,8 +26,9 @@ ONE_START = 0.01
 since it cannot show it: what starts of the peers were seen to differ by."""
 SHARE = 0.25
 """How far the part of the rounds that is disturbed strays from run to run, as a standard deviation:
-that of a part of which nothing is known but that it lies between 0 and 1 is 0.29. With it, repeated
-runs of eight engines on a machine with a neighbour fell into each other's intervals."""
+that of a part of which nothing is known but that it lies between 0 and 1 is 0.29. The best of five
+values from 0 to 0.25 that were tried on three runs of eight engines on a machine with a neighbour,
+and then judged by four others; see docs/benchmarks.md."""
 _THIRDS_LEAST = 4
 """Rounds, fewer of which do not tell how a ratio depends on disturbance."""
 
