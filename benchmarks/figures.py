@@ -103,10 +103,11 @@ def paired_ratio(
             levels.append((math.log(one / other), math.log(one) + math.log(other)))
     if not groups:
         raise ValueError("no round in which both were timed")
-    side = _Side([np.array(group) for group in groups.values()], np.random.default_rng(seed))
-    side.steady = (SHARE * _dependence(*np.array(levels).T)) ** 2
+    steady = (SHARE * _dependence(*np.array(levels).T)) ** 2
     if starts is not None and len(groups) == 1:
-        side.steady += ONE_START**2
+        steady += ONE_START**2
+    logs = [np.array(group) for group in groups.values()]
+    side = _Side(logs, np.random.default_rng(seed), steady)
     low, high = _interval(side.value, side.medians, side, repeats=math.sqrt(2.0))
     return Ratio(math.exp(side.value), math.exp(low), math.exp(high))
 
@@ -151,9 +152,10 @@ class _Side:
         steady: variance of ``value`` from run to run, of which no sample of one run can tell.
     """
 
-    steady = 0.0
-
-    def __init__(self, groups: Sequence[Array], generator: np.random.Generator) -> None:
+    def __init__(
+        self, groups: Sequence[Array], generator: np.random.Generator, steady: float = 0.0
+    ) -> None:
+        self.steady = steady
         self.value = float(np.median(np.concatenate(groups)))
         if len(groups) > 1 and min(map(len, groups)) < ROUNDS_LEAST:
             # Too few to tell a start's own straying, so its median is all that it says; and a

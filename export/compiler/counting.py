@@ -68,7 +68,7 @@ def count(
         source: of its input.
         dot: how codes are stored.
         residual: of the map that is added.
-        whole: keep the result's codes as whole numbers of float32.
+        whole: keep the result's codes whole, see ``Dot``.
         whole_source: the input's codes are kept so.
 
     Raises:

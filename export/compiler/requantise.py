@@ -178,13 +178,12 @@ def requantise(
     sums = codes.sum((1, 2, 3), dtype=np.int64)
     start = np.rint(conv.bias.astype(np.float64) / product) - source.zero_point * sums
     scale, more, ending = _constants(conv, product, out, activation, residual)
-    reach = 255.0 * np.abs(codes.astype(np.int64)).sum((1, 2, 3)) + np.abs(start)
+    reach = _largest_sums(codes) + np.abs(start)
     ending = _within(ending, reach * scale, more)
     limit = _FEW if conv.groups > 1 and exact_in_float32(conv) else _MANY
     if np.abs(start).max() < limit:
         return Requantisation(start.astype(np.int32), scale, None, more, ending)
-    in_steps = 1.0 if out is None or ending.steps is not None else out.scale
-    offset = _float32(conv.name, start * product / in_steps)
+    offset = _float32(conv.name, start * product / _step(out, ending))
     return Requantisation(np.zeros(len(start), np.int32), scale, offset, more, ending)
 
 
@@ -193,8 +192,7 @@ def exact_in_float32(conv: Conv) -> bool:
     beginning at anything of 23 bits."""
     if conv.codes is None:
         return True
-    magnitudes = np.abs(conv.codes.astype(np.int64)).sum((1, 2, 3))
-    return int(magnitudes.max()) * 255 < _FEW
+    return int(_largest_sums(conv.codes).max()) < _FEW
 
 
 def requantise_frame(
@@ -232,9 +230,8 @@ def requantise_frame(
     )
     numbers = conv.bias.astype(np.float64) - steps / std * inside
     scale, more, ending = _constants(conv, steps / (255.0 * std), out, activation, residual)
-    in_steps = 1.0 if out is None or ending.steps is not None else out.scale
-    offset = _float32(conv.name, numbers / in_steps)
-    reach = 255.0 * np.abs(codes.astype(np.int64)).sum((1, 2, 3)) * scale
+    offset = _float32(conv.name, numbers / _step(out, ending))
+    reach = _largest_sums(codes) * scale
     ending = _within(ending, reach + np.abs(offset).max((0, 1)), more)
     return FrameRequantisation(scale, offset, rows, columns, more, ending)
 
@@ -342,11 +339,21 @@ def _constants(
 ) -> tuple[Array, np.float32 | None, Ending]:
     """S, R and the ending, where an acc of 1 stands for ``product``."""
     ending = ending_of(out, activation)
-    scale = 1.0 if out is None or ending.steps is not None else out.scale
-    more = None
+    scale, more = _step(out, ending), None
     if residual is not None:
         more = np.float32(_float32(conv.name, np.float64(residual.scale / scale)))
     return _float32(conv.name, product / scale), more, ending
+
+
+def _step(out: Quantised | None, ending: Ending) -> float:
+    """What a y of 1 stands for before ``ending``: a step of the result, or the number 1."""
+    return 1.0 if out is None or ending.steps is not None else out.scale
+
+
+def _largest_sums(codes: NDArray[np.int8]) -> NDArray[np.int64]:
+    """How large sums of codes times these weights can be, (outputs,)."""
+    sums: NDArray[np.int64] = 255 * np.abs(codes.astype(np.int64)).sum((1, 2, 3))
+    return sums
 
 
 def _within(ending: Ending, reach: Exact, residual: np.float32 | None) -> Ending:

@@ -1,7 +1,7 @@
 """Rules for convolutions: pointwise, with a window, over the frame's bytes, depthwise, grouped.
 
 Where a convolution counts in integers, those that treat channels apart take codes as whole numbers
-of float32. That is exact as long as no sum of products can leave 24 bits, which the weights tell;
+of float32. That is exact as long as no sum of products can leave 23 bits, which the weights tell;
 one whose sums can is made a convolution of one group, with zeros for weights between groups.
 """
 

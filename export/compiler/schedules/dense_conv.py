@@ -274,7 +274,7 @@ def pack(
     frame (row classes, column classes, outputs).
     """
     rows = weight_rows(weight, shape)
-    dot = shape.counting.dot if shape.counting else None
+    dot = dot_of(shape.counting)
     packed = {
         "weight": product.pack_weights(rows, tiles, unit.lanes, dot, shape.runs),
         "bias": product.pack_bias(word_bias(bias, weight, shape.counting), unit.lanes),

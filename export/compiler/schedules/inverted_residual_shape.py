@@ -12,6 +12,7 @@ from shiftedge.export.compiler.graph import Activation
 from shiftedge.export.compiler.schedules import product
 from shiftedge.export.compiler.schedules.codes import (
     Counting,
+    dot_of,
     pack_words,
     terms_of,
     word_bias,
@@ -193,7 +194,7 @@ def pack(
     project = pack_words(weights["project_weight"], 0, counts)
     runs = product.blocked_runs(shape.hidden, block, terms_of(counts))
     packed["project_weight"] = product.pack_weights(
-        project, tiles.project, lanes, counts.dot if counts else None, runs
+        project, tiles.project, lanes, dot_of(counts), runs
     )
     if counting and counting.codes:
         whole = counting.depthwise.dot.whole
@@ -216,7 +217,7 @@ def pack(
         expand = np.pad(expand, ((0, more), (0, 0)))
         counts = counting.expand if counting else None
         packed["expand_weight"] = product.pack_weights(
-            expand, tiles.expand, lanes, counts.dot if counts else None, shape.expand_runs
+            expand, tiles.expand, lanes, dot_of(counts), shape.expand_runs
         )
         bias = word_bias(weights["expand_bias"], weights["expand_weight"], counts)
         packed["expand_bias"] = np.pad(bias, (0, more))

@@ -166,9 +166,8 @@ def pack(
     """
     words = pack_words(weight, shift, counting)
     runs = word_runs(weight.shape[1], shift, terms_of(counting))
-    dot = counting.dot if counting else None
     packed = {
-        "weight": product.pack_weights(words, tiles, unit.lanes, dot, runs),
+        "weight": product.pack_weights(words, tiles, unit.lanes, dot_of(counting), runs),
         "bias": product.pack_bias(word_bias(bias, weight, counting), unit.lanes),
     }
     for name, values in (("scale", scale), ("offset", offset)):

@@ -5,8 +5,9 @@ an output row, in tiles of some pixels by one vector of channels. Channels beyon
 vector go in vectors of a half, a quarter, ... so nothing outside the map is touched.
 
 Over codes a depthwise convolution takes them as whole numbers of float32, into which ``padding``
-turns them: a filter of k x k sums up to 255 * 127 * k^2, exact in float32 up to 22 x 22, and one
-multiply-add a tap is all there is to gain. The largest of codes is found in vectors of codes.
+turns them: a filter of k x k sums up to 255 * 127 * k^2, exact in float32 up to 16 x 16 with any
+bias that such sums begin at, and one multiply-add a tap is all there is to gain. The largest of
+codes is found in vectors of codes.
 """
 
 from __future__ import annotations
