@@ -121,8 +121,6 @@ class _Lowering:
         self.kernel = kernel
         self.lanes = lanes
         self.dots = dots
-        self.fresh: set[int] = set()
-        """Accumulators of the tile at hand that hold nothing yet."""
         scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
         self.parameters = [*kernel.buffers, scratch]
         self.pointers = [nodes.pointer(each) for each in self.parameters]
@@ -238,11 +236,8 @@ class _Lowering:
             for number, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
-        if _begins_with_product(tile):
-            self.fresh = set(range(len(registers)))
-        else:
-            for register, part in zip(registers, tile.vectors, strict=True):
-                result += self._start(tile, register, part, env)
+        for register, part in zip(registers, tile.vectors, strict=True):
+            result += self._start(tile, register, part, env)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
         if tile.codes:
@@ -311,7 +306,7 @@ class _Lowering:
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
         for term in range(segment.terms):
-            for number, (register, part) in enumerate(zip(registers, tile.vectors, strict=True)):
+            for register, part in zip(registers, tile.vectors, strict=True):
                 if part.folded and term == 0:
                     continue
                 here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
@@ -329,10 +324,6 @@ class _Lowering:
                     if segment.weight.buffer.dtype not in ("float32", BF16):
                         weights = tirx.Cast(nodes.vector_type("int32", part.lanes), weights)
                     source = source * weights
-                if number in self.fresh:
-                    self.fresh.remove(number)
-                    result.append(nodes.put(register, 0, part.lanes, source))
-                    continue
                 old = nodes.get(register, 0, part.lanes)
                 new = tirx.max(old, source) if segment.largest else old + source
                 result.append(nodes.put(register, 0, part.lanes, new))
@@ -479,15 +470,6 @@ class _Lowering:
 def _computed(dtype: str) -> str:
     """What elements of a type are computed with."""
     return "float32" if dtype == BF16 else dtype
-
-
-def _begins_with_product(tile: Tile) -> bool:
-    """Whether a product may be an accumulator's first value: of whole numbers, where adding it to 0
-    changes nothing, and in a window that is unrolled."""
-    if tile.codes is None or tile.start or not tile.segments:
-        return False
-    first = tile.segments[0]
-    return first.dot is None and all(step.unrolled for step in first.steps)
 
 
 def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
