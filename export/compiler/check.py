@@ -50,6 +50,7 @@ __all__ = [
     "half_outputs",
     "integer_outputs",
     "native_outputs",
+    "states_of",
 ]
 
 HEADER_BYTES = 64
@@ -219,8 +220,16 @@ def native_outputs(
     for image in images:
         logits = session.step(image)
         block = np.frombuffer(session.save(), np.uint8)[HEADER_BYTES:]
-        states = [_state(block, number, step, places) for number in range(len(step.states))]
-        yield named_outputs(logits[None], states)
+        yield named_outputs(logits[None], states_of(block, step, places))
+
+
+def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDArray[np.float32]]:
+    """The states in a block's bytes after its header, as the ONNX contract has them.
+
+    Returns:
+        Each (1, channels, height, width): numbers, or of a state of codes the codes.
+    """
+    return [_state(block, number, step, places) for number in range(len(step.states))]
 
 
 def _on_all_threads(
@@ -247,7 +256,6 @@ def _only(outputs: Sequence[Outputs], names: set[str]) -> list[Outputs]:
 def _state(
     block: NDArray[np.uint8], number: int, step: Step, places: Layout
 ) -> NDArray[np.float32]:
-    """A state as the ONNX contract has it, (1, channels, height, width), from the block."""
     buffer, codes, offset = step.state_buffer(number), step.quantised[number], places.states[number]
     size = buffer.size * np.dtype(buffer.dtype).itemsize
     values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])

@@ -21,6 +21,7 @@ from qdq_kit import quantised, with_equal_std
 from shiftedge.benchmarks import emulate
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.calls import Step
+from shiftedge.export.compiler.check import states_of
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend import read_onnx
 from shiftedge.export.compiler.integer import IntegerReference
@@ -62,18 +63,11 @@ def build(file: Path, folder: Path, board: str = "rpi5") -> Built:
     return Built(model, spec, target, step, places, library, images)
 
 
-def codes_of(built: Built, block: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """The states of a block, as the codes that they stand for."""
-    found = []
-    for number, (offset, shape) in enumerate(
-        zip(built.places.states, built.step.states, strict=True)
-    ):
-        buffer, kept = built.step.state_buffer(number), built.step.quantised[number]
-        assert kept is not None
-        size = buffer.size * np.dtype(buffer.dtype).itemsize
-        stored = block[offset : offset + size].view(buffer.dtype).reshape(shape)
-        found.append((stored.astype(np.int64) + kept.zero_point) % 256)
-    return found
+def codes_of(built: Built, block: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """The states of a block, as the codes that they stand for, (height, width, channels)."""
+    assert None not in built.step.quantised
+    states = states_of(block, built.step, built.places)
+    return [state[0].transpose(1, 2, 0) for state in states]
 
 
 @pytest.mark.parametrize(("board", "dot"), [("rpi5", "sdot"), ("rpi4", "smlal")])
@@ -94,7 +88,7 @@ def test_the_step_is_the_reference_bit_for_bit(
     reference = IntegerReference(read_onnx(built.model, built.spec), built.spec)
     ours = steps(files[1], built.spec.classes, built.places.state_bytes)
     moved = np.zeros(len(built.step.states), bool)
-    before: list[NDArray[np.int64]] = []
+    before: list[NDArray[np.float32]] = []
     for image, (logits, block) in zip(built.images, ours, strict=True):
         expected, states = reference.step(image), codes_of(built, block)
         for index, (state, wanted) in enumerate(zip(states, expected.states, strict=True)):

@@ -22,7 +22,7 @@ from random_network import RandomNetwork
 
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.check import HEADER_BYTES
+from shiftedge.export.compiler.check import HEADER_BYTES, states_of
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend import read_onnx
 from shiftedge.export.compiler.graph import Conv
@@ -45,15 +45,7 @@ def outputs(
     for image in images:
         logits = session.step(image)
         block = np.frombuffer(session.save(), np.uint8)[HEADER_BYTES:]
-        states = []
-        for number, (shape, codes) in enumerate(zip(step.states, step.quantised, strict=True)):
-            dtype = np.dtype(step.state_buffer(number).dtype)
-            first = places.states[number]
-            found = block[first : first + int(np.prod(shape)) * dtype.itemsize]
-            found = found.view(dtype).reshape(shape)
-            if codes is not None:
-                found = (found.astype(np.int64) + codes.zero_point) % 256
-            states.append(found)
+        states = [state[0].transpose(1, 2, 0) for state in states_of(block, step, places)]
         yield logits, states
 
 
