@@ -89,7 +89,14 @@ def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
 
 def _for_codes(target: Target, *, counts: bool) -> Target:
     """The target as kernels that count in integers see it."""
-    return replace(target, unit=target.unit.counting()) if counts else target
+    if not counts:
+        return target
+    # Server processors and Zen 5 make two dot products of 512 bits a cycle, others one: tiles that
+    # load little enough for two are as good for one.
+    core = target.core
+    if target.unit.lanes > 8:
+        core = replace(core, fmas=max(core.fmas, 2))
+    return replace(target, unit=target.unit.counting(), core=core)
 
 
 def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: Target) -> bool:

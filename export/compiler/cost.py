@@ -185,7 +185,10 @@ class _Walk:
         fmas = unrolled * sum(
             (1 if part.folded else terms) * self._registers_of(part) for part in tile.vectors
         )
-        loads = self._sources(tile, segment, terms) + terms * weights * unrolled
+        sources = self._sources(tile, segment, terms)
+        if segment.gather:
+            fmas += sources  # shifts, in the unit that multiplies on some processors
+        loads = sources + terms * weights * unrolled
         if segment.dot is not None and segment.dot.pairs:
             fmas *= 2  # multiplies, which one unit of two makes
             loads += tile.rows * terms  # turns
@@ -258,7 +261,7 @@ class _Walk:
                 return len(tile.vectors)
             if segment.by_lane:
                 return tile.rows
-            if self._core.broadcast_operands:
+            if self._core.broadcast_operands and segment.dot is None:
                 return sum(1 if part.folded else terms for part in tile.vectors)
             return tile.rows * terms + sum(part.folded for part in tile.vectors)
         places = set()

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from shiftedge.export.compiler.schedules.tiles import (
     AVX2,
+    AVX2_VNNI,
     AVX512,
     AVX512_BF16,
     AVX512_VNNI,
@@ -93,8 +94,9 @@ class Target:
     that fits is used."""
     precision: str = "fp32"
     """What its kernels multiply in; other than fp32 by :func:`variants_of` alone."""
-    extension: str = ""
-    """A feature beyond those of ``cpu``, which LLVM calls so, as in "avx512vnni"."""
+    extensions: tuple[str, ...] = ()
+    """Features beyond those of ``cpu``, as LLVM calls them, such as "avx512vnni"; a variant is
+    named after the first."""
 
     @property
     def variants(self) -> tuple[Target, ...]:
@@ -104,7 +106,8 @@ class Target:
     @property
     def variant(self) -> str:
         """Name of the library's folder in a bundle: the instructions, not the board."""
-        parts = (self.cpu, self.extension, "" if self.precision == "fp32" else self.precision)
+        precision = "" if self.precision == "fp32" else self.precision
+        parts = (self.cpu, *self.extensions[:1], precision)
         return "-".join(part for part in parts if part)
 
     @property
@@ -116,10 +119,10 @@ class Target:
     def dots(self) -> tuple[str, ...]:
         """Kinds of ``Dot`` that the processor has an instruction for, of the unit's width."""
         # A stand-in has vectors of another processor: 16 lanes of pmaddwd are AVX-512's.
-        wide = "avx512bw" if self.unit.lanes > 8 else "avx2"
+        wide = self.unit.lanes > 8
         found = {
-            wide: ("pmaddwd",),
-            "avx512_vnni": ("vpdpbusd",),
+            "avx512bw" if wide else "avx2": ("pmaddwd",),
+            "avx512_vnni" if wide else "avx_vnni": ("vpdpbusd",),
             "avx512_bf16": ("vdpbf16ps",),
             "asimddp": ("sdot",),
             "asimd": ("smlal", "smull"),
@@ -141,8 +144,8 @@ class Target:
         if self.architecture == "armv7l":
             # Without it the object passes floats in whole registers, and does not link.
             found |= {"mfloat-abi": "hard", "mattr": ["+neon", "+vfp4"]}
-        if self.extension:
-            found["mattr"] = [f"+{self.extension}"]
+        if self.extensions:
+            found["mattr"] = [f"+{each}" for each in self.extensions]
         return found
 
 
@@ -403,29 +406,33 @@ def _halving(target: Target) -> tuple[Target, ...]:
     """The variants that multiply bf16, for processors with a target's features and AVX512_BF16."""
     if target.unit is not AVX512:
         return ()
-    own = "avx512_bf16"
-    return (
-        replace(
-            target,
-            precision="bf16",
-            others=(),
-            features=(*(each for each in target.features if each != own), own),
-            unit=AVX512_BF16,
-            extension="avx512bf16",
-        ),
-    )
+    wanted = replace(target, precision="bf16", others=())
+    return (_with(wanted, AVX512_BF16, ("avx512_bf16",), ("avx512bf16",)),)
 
 
 def _counting(target: Target) -> tuple[Target, ...]:
     """The variants that count in integers for processors with a target's features, best first."""
     wanted = replace(target, precision="int8", others=())
     if target.unit is AVX512:
-        vnni = "avx512_vnni"
-        features = (*(each for each in target.features if each != vnni), vnni)
-        better = replace(wanted, features=features, unit=AVX512_VNNI, extension="avx512vnni")
-        return (better,) if vnni in target.features else (better, wanted)
-    unit = _int8_unit(target)
-    return (replace(wanted, unit=unit),) if unit.dot is not None else ()
+        # The depthwise stage shifts over two registers, which processors with VNNI have but for
+        # the first ones (Cascade Lake, Cooper Lake): those multiply pairs of 16 bits.
+        more = _with(
+            wanted, AVX512_VNNI, ("avx512_vnni", "avx512_vbmi2"), ("avx512vnni", "avx512vbmi2")
+        )
+    elif target.unit is AVX2:
+        more = _with(wanted, AVX2_VNNI, ("avx_vnni",), ("avxvnni",))
+    else:
+        unit = _int8_unit(target)
+        return (replace(wanted, unit=unit),) if unit.dot is not None else ()
+    return (more,) if set(more.features) <= set(target.features) else (more, wanted)
+
+
+def _with(
+    target: Target, unit: VectorUnit, features: tuple[str, ...], extensions: tuple[str, ...]
+) -> Target:
+    """The target with features that not all of its processors have, as we and as LLVM call them."""
+    known = (each for each in target.features if each not in features)
+    return replace(target, features=(*known, *features), unit=unit, extensions=extensions)
 
 
 _PAIRS = ("cortex-a53", "cortex-a57", "cortex-a72")

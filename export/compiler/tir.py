@@ -32,7 +32,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler import tir_bf16, tir_codes, tir_ends, tir_math, tir_pairs
+from shiftedge.export.compiler import tir_bf16, tir_codes, tir_ends, tir_gather, tir_math, tir_pairs
 from shiftedge.export.compiler import tir_nodes as nodes
 from shiftedge.export.compiler.tir_index import Var
 from shiftedge.export.compiler.tir_kernel import (
@@ -299,6 +299,10 @@ class _Lowering:
         self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any]
     ) -> list[Any]:
         """One step: every accumulator takes its source, times its weight."""
+        if segment.gather:
+            return tir_gather.step(
+                segment, tile.vectors, registers, env, self._load, self._multiply_add
+            )
         result = []
         if segment.prefetch:
             address = tirx.address_of(self._load_raw(segment.prefetch, env, 1))

@@ -127,10 +127,11 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
     if not ending.rounded:
         return value
     value = _held(value, ending.low - ending.zero, ending.high - ending.zero, lanes)
-    if dtype == "float32":
+    if dtype in ("float32", "int32"):
         name = "llvm.roundeven.f32" if lanes == 1 else f"llvm.roundeven.v{lanes}f32"
         whole = tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, value)
-        return whole + const(float(ending.zero), lanes) if ending.zero else whole
+        whole = whole + const(float(ending.zero), lanes) if ending.zero else whole
+        return whole if dtype == "float32" else tirx.Cast(vector_type(dtype, lanes), whole)
     # What is added with _ROUND is even, so that halves go the same way as without it.
     odd = (ending.zero - above) % 2
     shifted = value + const(_ROUND + ending.zero - above - odd, lanes)
@@ -141,7 +142,12 @@ def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> An
 
 
 _NEON = ("sdot", "smlal", "smull")
-PACKED = {"int8": _NEON, "int16": (*_NEON, "pmaddwd")}
+PACKED = {
+    "int8": _NEON,
+    "int16": (*_NEON, "pmaddwd"),
+    "int32": ("vpdpbusd",),
+    "uint8": ("vpdpbusd",),
+}
 """By type, the kinds of ``Dot`` whose processors' instructions make codes of it."""
 
 
@@ -149,12 +155,14 @@ def packable(kind: str, dtype: str, lanes: int, count: int) -> int:
     """How many of ``count`` neighbouring vectors ``pack`` takes at once; 0 where it cannot."""
     if kind in _NEON and lanes == 4:
         return 4 if count >= 4 and dtype == "int8" else min(count, 2)
-    if kind == "pmaddwd" and lanes == 8:
+    if lanes == 8 and (kind, dtype) in (("pmaddwd", "int16"), ("vpdpbusd", "uint8")):
         return min(count, 2)
-    return 0
+    return 1 if kind == "vpdpbusd" and lanes == 16 else 0
 
 
-def pack(values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: str) -> Any:
+def pack(
+    values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: str, width: int
+) -> Any:
     """The codes of several vectors, by instructions that hold what they narrow.
 
     Args:
@@ -163,21 +171,26 @@ def pack(values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: st
         dtype: of the codes.
         above: see ``Dot``.
         kind: of the ``Dot``.
+        width: lanes of each of the values.
     """
     added = ending.zero - above
     low, high = ending.low - above, ending.high - above
-    lanes = (8 if kind in _NEON else 16) // (2 if len(values) == 1 else 1)
+    if width == 16:
+        return _avx512(values[0], dtype, added, int(low), int(high))
+    lanes = width * min(len(values), 2)
     if kind in _NEON and dtype == "int16" and added == low == 0:
         half = tirx.reinterpret(f"uint16x{lanes}", _halves_neon(values, signed=False)[0])
         held = tirx.min(half, splat(literal("uint16", int(high)), lanes))
         return tirx.reinterpret(f"int16x{lanes}", held)
-    narrowed = kind in _NEON and dtype == "int8" and lanes == 8
+    held = _HELD.get(dtype) if kind not in _NEON or lanes == 8 else None
     halves = [
-        _bounded(each, lanes, added, low, high, narrowed=narrowed)
+        _bounded(each, lanes, added, low, high, held)
         for each in (_halves_neon(values) if kind in _NEON else _halves_avx2(values))
     ]
     if dtype == "int16":
         return halves[0]
+    if dtype == "uint8":
+        return _bytes_avx2(halves[0], lanes)
     if len(values) == 1:
         return tirx.Cast("int8x4", halves[0])
     quarters = [_call("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", each) for each in halves]
@@ -208,16 +221,56 @@ def _halves_avx2(values: Sequence[Any]) -> list[Any]:
     return [tirx.Shuffle([crossed], [tirx.IntImm("int32", lane) for lane in order])]
 
 
-def _bounded(half: Any, lanes: int, added: int, low: float, high: float, *, narrowed: bool) -> Any:
-    """int16 plus ``added``, held to its bounds, unless narrowing to int8 does that."""
+def _avx512(value: Any, dtype: str, added: int, low: int, high: int) -> Any:
+    """The same of 16 numbers: int32; or uint8, to which an instruction holds what is above 255."""
+    nothing = splat(tirx.IntImm("int32", 0), 16)
+    mode = [tirx.IntImm("int16", -1), tirx.IntImm("int32", _AS_SET)]
+    name = "llvm.x86.avx512.mask.cvtps2dq.512"
+    whole = _call("int32x16", name, value, nothing, *mode)
+    if added:
+        whole = whole + splat(tirx.IntImm("int32", added), 16)
+    whole = tirx.max(whole, splat(tirx.IntImm("int32", low), 16))
+    if dtype == "int32" or high < _BYTE:
+        whole = tirx.min(whole, splat(tirx.IntImm("int32", high), 16))
+    if dtype == "int32":
+        return whole
+    every, none = tirx.IntImm("int16", -1), splat(tirx.IntImm("uint8", 0), 16)
+    return _call("uint8x16", "llvm.x86.avx512.mask.pmovus.db.512", whole, none, every)
+
+
+_AS_SET = 4
+"""Round as the processor's mode says: to the nearest, halves to even."""
+_BYTE = 255
+
+
+def _bounded(
+    half: Any, lanes: int, added: int, low: float, high: float, held: tuple[int, int] | None
+) -> Any:
+    """int16 plus ``added``, held to its bounds, but for those that narrowing ``held`` it to."""
     if added:
         name = f"llvm.sadd.sat.v{lanes}i16"
         half = _call(f"int16x{lanes}", name, half, splat(literal("int16", added), lanes))
-    if not (narrowed and low <= -128):
+    if held is None or low > held[0]:
         half = tirx.max(half, splat(literal("int16", int(low)), lanes))
-    if not (narrowed and high >= 127):
+    if held is None or high < held[1]:
         half = tirx.min(half, splat(literal("int16", int(high)), lanes))
     return half
+
+
+_HELD = {"int8": (-128, _BYTE - 128), "uint8": (0, _BYTE)}
+"""What narrowing 16 bits holds numbers to."""
+
+
+def _bytes_avx2(half: Any, lanes: int) -> Any:
+    """uint8 of 8 or 16 int16."""
+    low, high = (
+        tirx.Shuffle([half], [tirx.IntImm("int32", lane) for lane in range(first, first + 8)])
+        for first in (0, lanes - 8)
+    )
+    both = tirx.reinterpret("uint8x16", _call("int8x16", "llvm.x86.sse2.packuswb.128", low, high))
+    if lanes == 16:
+        return both
+    return tirx.Shuffle([both], [tirx.IntImm("int32", lane) for lane in range(8)])
 
 
 def _concatenated(parts: Sequence[Any], lanes: int) -> Any:

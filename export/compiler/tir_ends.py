@@ -77,7 +77,7 @@ def finished(
             count = tir_codes.packable(kind, dtype, first.lanes, _neighbours(left))
         if count:
             values = [each.value for each in left[:count]]
-            value = tir_codes.pack(values, codes.ending, dtype, codes.above, kind)
+            value = tir_codes.pack(values, codes.ending, dtype, codes.above, kind, first.lanes)
         else:
             count = 1
             value = tir_codes.stored(first.value, codes.ending, dtype, codes.above, first.lanes)

@@ -48,6 +48,7 @@ __all__ = [
     "Copy",
     "Dot",
     "Fill",
+    "Gather",
     "If",
     "Kernel",
     "Loop",
@@ -73,12 +74,9 @@ UNIT = Var("unit")
 LOWEST = -3.4028234663852886e38
 """The lowest float32: what the largest of nothing is."""
 
-
 BF16 = "uint16"
 """Type of a buffer of bfloat16 numbers, as their bits. What reads one computes with float32, and
 what is written to one is rounded to the nearest, halves to even; words and copies take the bits."""
-
-_WHOLE = ("float32", "int32")
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,8 @@ class Buffer:
     @property
     def bytes(self) -> int:
         """Of all elements; of codes and 16 more: a vector may begin at the last word."""
-        return self.size * np.dtype(self.dtype).itemsize + (0 if self.dtype in _WHOLE else 16)
+        itemsize = np.dtype(self.dtype).itemsize
+        return self.size * itemsize + (16 if itemsize < 4 else 0)
 
 
 @dataclass(frozen=True)
@@ -245,6 +244,15 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """Words of neighbouring codes of 32 bits: a row of the tile takes ``taps``, TERM 0 and so on of
+    its source, the next row's begin ``stride`` further. They fill words from the last on."""
+
+    taps: int
+    stride: int
+
+
+@dataclass(frozen=True)
 class Segment:
     """One stretch of the sum: a range of input channels from one buffer, or a window's taps."""
 
@@ -276,6 +284,9 @@ class Segment:
     plus: int = 0
     """Added to each code of the source: what a state's codes lack, where it wraps; without a dot,
     to the code as int32."""
+    gather: Gather | None = None
+    """Words are put together from codes of 32 bits, with a dot and by column; ``terms`` is how many
+    words, and the weight of each is at its TERM."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ from shiftedge.export.compiler.tir_kernel import (
     BEGIN,
     COLUMN,
     ROW,
+    TERM,
     UNIT,
     Buffer,
     Copy,
@@ -152,6 +153,9 @@ class _Block:
         self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
         # Codes that are kept whole take weights of their own type, and sums of whole numbers.
         self.whole = whole_dtype(counting.depthwise if counting else None)
+        self.gather = shape.gather
+        if self.gather:
+            taps = shape.kernel * shape.words
         self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight", self.whole)
         kind = "float32" if self.whole == "float32" else "int32"
         self.depthwise_bias = Buffer("depthwise_bias", padded, "weight", kind)
@@ -401,13 +405,15 @@ class _Block:
             row = first + y * shape.stride + down
             line = row % self.ring if self.tiles.band else row
             channel = vector * lanes + COLUMN
-            column = pixel * shape.stride + right
-            source = own + line * self.line + column * size + channel
-            tap = down * shape.kernel + right
-            weight = (block * (shape.kernel * shape.kernel) + tap) * size + channel
+            # Taps, or words of them.
+            across = shape.words if self.gather else shape.kernel
+            along = TERM if self.gather else right
+            source = own + line * self.line + (pixel * shape.stride + along) * size + channel
+            weight = ((block * shape.kernel + down) * across + along) * size + channel
             target = (block * self.band_pixels + y * width + pixel) * size + channel
             place = block * size + channel
-            taps = (Step(down, shape.kernel, True), Step(right, shape.kernel, True))
+            steps = (down,) if self.gather else (down, right)
+            taps = tuple(Step(each, shape.kernel, True) for each in steps)
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,
@@ -421,6 +427,9 @@ class _Block:
                         expanded.at(source),
                         self.depthwise_weight.at(weight),
                         by_column=True,
+                        terms=across if self.gather else 1,
+                        dot=counting.dot if counting and self.gather else None,
+                        gather=self.gather,
                     ),
                 ),
                 target=hidden.at(target),

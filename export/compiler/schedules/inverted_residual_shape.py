@@ -27,6 +27,7 @@ from shiftedge.export.compiler.schedules.tiles import (
     default_tiles,
     window_pixels,
 )
+from shiftedge.export.compiler.tir_kernel import Gather
 
 __all__ = ["BlockCounting", "BlockTiles", "InvertedResidual", "pack", "tiles_for"]
 
@@ -37,9 +38,10 @@ Array = NDArray[np.float32]
 class BlockCounting:
     """How a block counts: codes in integers, or bfloat16 in float32.
 
-    The expanded map is kept as whole numbers of float32: a filter of k x k of them sums up to
-    255 * 127 * k^2, exact in float32 up to 22 x 22, so that the depthwise takes multiply-adds of
-    float32, one each, where codes would first have to be widened. Of bfloat16 too it is float32.
+    The expanded map is kept as the dot product's ``whole`` says. As whole numbers of float32 (AVX2)
+    a filter of k x k of them sums up to 255 * 127 * k^2, exact in float32 up to 22 x 22, so that
+    the depthwise takes multiply-adds of float32, one each, where codes would first have to be
+    widened. Of bfloat16 too it is float32.
     """
 
     expand: Counting | None
@@ -112,6 +114,18 @@ class InvertedResidual:
             return self.stem.runs
         counting = self.counting.expand if self.counting else None
         return word_runs(self.inputs, self.shift, terms_of(counting))
+
+    @property
+    def gather(self) -> Gather | None:
+        """How the depthwise puts words together, where it counts in words."""
+        if self.counting is None or self.counting.depthwise.dot.whole != "int32":
+            return None
+        return Gather(self.kernel, self.stride)
+
+    @property
+    def words(self) -> int:
+        """Then those of a row of its window."""
+        return -(-self.kernel // 4)
 
     @property
     def project_rows(self) -> int:
@@ -198,7 +212,10 @@ def pack(
     )
     if counting and counting.codes:
         whole = counting.depthwise.dot.whole
-        packed["depthwise_weight"] = packed["depthwise_weight"].astype(whole)
+        if shape.gather:
+            packed["depthwise_weight"] = _gathered(depthwise, shape, block)
+        else:
+            packed["depthwise_weight"] = packed["depthwise_weight"].astype(whole)
         if whole != "float32":
             packed["depthwise_bias"] = np.pad(weights["depthwise_bias"], (0, more))
         for name in ("project_scale", "project_offset"):
@@ -221,4 +238,14 @@ def pack(
         )
         bias = word_bias(weights["expand_bias"], weights["expand_weight"], counts)
         packed["expand_bias"] = np.pad(bias, (0, more))
+    return packed
+
+
+def _gathered(weight: NDArray[Any], shape: InvertedResidual, block: int) -> NDArray[Any]:
+    """(channels, taps), int8, as [block][row of the window][word][channel]; see ``Gather``."""
+    rows = weight.reshape(-1, shape.kernel, shape.kernel)
+    more = 4 * shape.words - shape.kernel
+    codes = np.ascontiguousarray(np.pad(rows, ((0, 0), (0, 0), (more, 0))))
+    words = codes.view(np.int32).reshape(-1, block, shape.kernel * shape.words)
+    packed: NDArray[Any] = words.transpose(0, 2, 1).ravel()
     return packed

@@ -8,6 +8,7 @@ from shiftedge.export.compiler.tir_kernel import BF16, Dot
 
 __all__ = [
     "AVX2",
+    "AVX2_VNNI",
     "AVX512",
     "AVX512_BF16",
     "AVX512_VNNI",
@@ -62,8 +63,10 @@ PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
 """AVX2: 16-bit pairs, twice a multiply-add's products; weights become 16 bits as they are loaded.
 Of 8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it.
 """
-VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
-"""AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
+VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8", whole="int32")
+"""AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once. A depthwise stage
+gathers words from codes that have 32 bits each: three dots a 3 x 3 window instead of nine
+multiply-adds."""
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
 a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
@@ -78,6 +81,8 @@ AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
 AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
+AVX2_VNNI = VectorUnit(lanes=8, registers=16, dot=replace(VPDPBUSD, whole="float32"))
+"""AVX-VNNI: processors without AVX-512, which have no shift over two registers either."""
 NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
 NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)
 NEON_PAIRS = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SMLAL)

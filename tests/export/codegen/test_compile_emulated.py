@@ -18,6 +18,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from integer_networks import random_network
 from onnx_kit import SPEC, model
 from qdq_kit import quantised, with_equal_std
 
@@ -44,6 +45,7 @@ LOGITS = 2e-5
 V4 = find_target("x86-64-v4")
 (FULL,) = variants_of(V4, "fp32")
 VNNI, PAIRS = variants_of(V4, "int8")
+NARROW, _ = variants_of(find_target("x86-64-v3"), "int8")
 (HALF,) = variants_of(V4, "bf16")
 
 if why := bochs_cpu.missing():
@@ -91,6 +93,7 @@ def outputs(
         (VNNI, "icelake", "gestures"),
         (VNNI, "sapphire-rapids", "resnet@64x64"),
         (PAIRS, "sapphire-rapids", "gestures"),
+        (NARROW, "arrow-lake", "gestures"),
         (HALF, "sapphire-rapids", "gestures"),
     ],
     ids=lambda value: value.variant if isinstance(value, Target) else value,
@@ -119,6 +122,20 @@ def test_a_stream(
     assert not [row for row in rows if not row.passed]
     still = [name for name in ours[0] if (ours[0][name] == ours[-1][name]).all()]
     assert not still, "what never changes shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("target", "processor", "seed"),
+    [(VNNI, "icelake", 0), (NARROW, "arrow-lake", 3)],
+    ids=lambda value: value.variant if isinstance(value, Target) else value,
+)
+def test_a_random_network(target: Target, processor: str, seed: int, tmp_path: Path) -> None:
+    """Of odd channels, windows and strides."""
+    ours, expected = outputs(processor, *random_network(seed), target, tmp_path)
+    for mine, theirs in zip(ours, expected, strict=True):
+        for name, codes in theirs.items():
+            bound = 0.02 * max(1.0, np.abs(codes).max()) if name == "logits" else 1
+            np.testing.assert_allclose(mine[name], codes, rtol=0, atol=bound, err_msg=name)
 
 
 @pytest.mark.parametrize(

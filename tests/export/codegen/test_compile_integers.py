@@ -16,11 +16,10 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from integer_kit import STORED, layer_by_layer, stream
-from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
-from qdq_kit import quantised, with_equal_std
-from random_network import RandomNetwork
+from integer_networks import FRAMES, coded, random_network
+from onnx_kit import HEIGHT, SPEC, WIDTH
 
-from shiftedge.export.agreement import moving_images, normalised
+from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.check import HEADER_BYTES, states_of
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
@@ -32,7 +31,6 @@ from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.spec import ModelSpec
 
-FRAMES = 3
 LOGITS = 2e-5
 """Of a difference, relative to the largest: what float32 kernels after the codes may do."""
 
@@ -87,13 +85,6 @@ def agree(data: bytes, spec: ModelSpec, *, steps: int = 0) -> Step:
     return step
 
 
-def coded(data: bytes, spec: ModelSpec, **options) -> tuple[bytes, ModelSpec]:
-    """The QDQ file, with ranges of a stream."""
-    spec = with_equal_std(spec)
-    frames = normalised(moving_images(spec, FRAMES), spec)
-    return quantised(data, spec, frames, **options)
-
-
 @pytest.mark.parametrize("name", ["mobilenet-0.5@112x112", "resnet@64x64", "gestures"])
 def test_a_network(exported: Callable[[str], Path], name: str) -> None:
     step = agree(*coded(*read_model(exported(name))))
@@ -135,61 +126,6 @@ def test_each_kernel_of_a_network_of_every_layer(
             bound = LOGITS * max(1.0, np.abs(theirs).max())
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=bound, err_msg=name)
     assert different <= 2 < total
-
-
-class Network(RandomNetwork):
-    """Of layers that all have codes."""
-
-    def convolution(self) -> None:
-        outputs = self.pick(1, 3, 7, 8, 24, 33)
-        self.x = self.b.conv(self.x, outputs, self.channels, self.pick(1, 3))
-        self.channels = outputs
-        self.activation()
-
-    def residual(self) -> None:
-        sides = [self.x, self.b.conv(self.x, self.channels, self.channels, 3)]
-        self.x = self.b.op("Relu", self.b.op("Add", *sides[:: self.pick(1, -1)]))
-
-    def branches(self) -> None:
-        y = self.b.conv(self.x, self.channels, self.channels)
-        z = self.b.conv(self.x, self.channels, self.channels, 3, groups=self.channels)
-        self.x = self.b.op("Add", y, z)
-
-    def pool(self) -> None:
-        positive = self.b.op("Relu", self.b.conv(self.x, self.channels, self.channels))
-        self.x = self.b.op("MaxPool", positive, kernel_shape=[2, 3], pads=[0, 1, 1, 1])
-
-    def gate(self) -> None:
-        mean = self.b.op("GlobalAveragePool", self.x)
-        gate = self.b.op(
-            "HardSigmoid", self.b.conv(mean, self.channels, self.channels), alpha=1 / 6
-        )
-        self.x = self.b.op("Mul", self.x, gate)
-
-    def activation(self) -> None:
-        kind = self.pick(0, 1, 2)
-        self.x = self.b.op(("Relu", "HardSwish")[kind], self.x) if kind < 2 else self.x
-
-    def dense(self) -> str:
-        x = self.b.op("Flatten", self.b.op("GlobalAveragePool", self.x))
-        weight, bias = self.b.random(CLASSES, self.channels), self.b.random(CLASSES)
-        return self.b.op("Gemm", x, weight, bias, transB=1)
-
-
-LAYERS = (
-    Network.convolution, Network.groups, Network.block, Network.residual, Network.branches,
-    Network.pool, Network.gate,
-)  # fmt: skip
-
-
-def random_network(seed: int) -> tuple[bytes, ModelSpec]:
-    def features(b: Builder, x: str) -> str:
-        network = Network(b, x, seed)
-        for _ in range(6):
-            LAYERS[network.pick(*range(len(LAYERS)))](network)
-        return network.dense()
-
-    return coded(model(features=features), SPEC)
 
 
 @pytest.mark.parametrize("seed", range(6))

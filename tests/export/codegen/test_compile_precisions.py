@@ -259,14 +259,17 @@ def test_variants_of_targets() -> None:
             found.append((each.variant, each.unit.dot.kind if each.unit.dot else None))
         return found
 
-    assert of("x86-64-v3") == [("x86-64-v3-int8", "pmaddwd")]
+    assert of("x86-64-v3") == [
+        ("x86-64-v3-avxvnni-int8", "vpdpbusd"),
+        ("x86-64-v3-int8", "pmaddwd"),
+    ]
     assert of("x86-64-v4") == [
         ("x86-64-v4-avx512vnni-int8", "vpdpbusd"),
         ("x86-64-v4-int8", "pmaddwd"),
     ]
     better, plain = variants_of(TARGETS["x86-64-v4"], "int8")
-    assert set(better.features) - set(plain.features) == {"avx512_vnni"}
-    assert better.llvm()["mattr"] == ["+avx512vnni"]
+    assert set(better.features) - set(plain.features) == {"avx512_vnni", "avx512_vbmi2"}
+    assert better.llvm()["mattr"] == ["+avx512vnni", "+avx512vbmi2"]
     for name in ("rpi5", "jetson-orin-nano"):
         ((variant, kind),) = of(name)
         assert (variant.endswith("-int8"), kind) == (True, "sdot")
@@ -293,7 +296,8 @@ def test_the_hosts_variant_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
     for more, expected in (
-        (("avx512_vnni",), "x86-64-v4-avx512vnni-int8"),
+        (("avx512_vnni", "avx512_vbmi2"), "x86-64-v4-avx512vnni-int8"),
+        (("avx512_vnni",), "x86-64-v4-int8"),
         ((), "x86-64-v4-int8"),
     ):
         features = frozenset((*host.features, *more))

@@ -143,6 +143,15 @@ def test_an_inverted_residual(name: str, unit: str) -> None:
 
 
 @every_product
+@pytest.mark.parametrize("window", [5, 7])
+@pytest.mark.parametrize("name", ["phased", "banded"])
+def test_an_inverted_residual_of_a_larger_window(name: str, window: int, unit: str) -> None:
+    layers = Layers()
+    block(layers, name, kernel=(window, window))
+    assert "inverted residual" in check(layers, unit).families
+
+
+@every_product
 def test_an_inverted_residual_of_hard_swish(unit: str) -> None:
     layers = Layers()
     block(layers, "phased", kind=HARD_SWISH)
