@@ -178,10 +178,10 @@ class Convolutions(Maps):
 
     def _grouped(
         self, kernel: ConvKernel, shift: int
-    ) -> tuple[str, tuple[Scheduled, ...], dict[str, Array]]:
+    ) -> tuple[str, tuple[Scheduled, ...], dict[str, NDArray[Any]]]:
         conv, unit = kernel.conv, self.target.unit
         height, width, channels = self.map_of(conv.inputs[0])
-        counted = self.count(kernel, whole=True)
+        counted = self.count(kernel)
         shape = grouped_conv.GroupedConv(
             height=height,
             width=width,
