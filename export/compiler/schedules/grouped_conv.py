@@ -51,6 +51,8 @@ __all__ = ["GroupedConv", "pack", "schedule", "tiles_for"]
 Array = NDArray[np.float32]
 _WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
 _FEWEST_LANES = 4
+_FEW_WORDS = 12
+"""Of a window's line, to unroll: 8 channels in pairs."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,10 @@ def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
     are read once. Otherwise all groups for one tile of pixels: every cache line of features is
     then used while it is near.
     """
-    lanes = _lanes(shape, unit)
-    narrow = VectorUnit(lanes, unit.registers)
-    if dot_of(shape.counting) is not None:
-        narrow = replace(unit.counting(), lanes=lanes)
+    words = dot_of(shape.counting) is not None
+    narrow = replace(
+        unit.counting() if words else replace(unit, dot=None), lanes=_lanes(shape, unit)
+    )
     pixels = shape.out_height * shape.out_width
     tiles = default_tiles(pixels, shape.rows, shape.group_outputs, narrow, line=shape.out_width)
     outer = 4 * shape.outputs * shape.rows > _WEIGHTS_IN_CACHE
@@ -192,7 +194,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         pixels=pixels,
         inputs=shape.groups * shape.rows,  # the rows of all groups; a unit reads one group's
         outputs=outputs,
-        stretches=(_window(source, shape, group),),
+        stretches=(_window(source, shape, group, unit),),
         weight=weight,
         start=begins(counting, bias.at(channel), added),
         ends=ends(counting, scale.at(channel), offset.at(channel), added),
@@ -246,9 +248,7 @@ def pack(
     words = pack_words(lines, 0, shape.counting)
     rows = words.reshape(shape.groups, shape.group_outputs, shape.rows).transpose(1, 0, 2)
     rows = rows.reshape(shape.group_outputs, shape.groups * shape.rows)
-    packed = {
-        "weight": product.pack_weights(rows, tiles, lanes, dot, shape.runs * shape.groups)
-    }
+    packed = {"weight": product.pack_weights(rows, tiles, lanes, dot, shape.runs * shape.groups)}
     for name, values in (("bias", bias), ("scale", scale), ("offset", offset)):
         if values is not None:
             by_group = values.reshape(shape.groups, shape.group_outputs)
@@ -256,7 +256,7 @@ def pack(
     return packed
 
 
-def _window(source: Buffer, shape: GroupedConv, group: Index) -> Stretch:
+def _window(source: Buffer, shape: GroupedConv, group: Index, unit: VectorUnit) -> Stretch:
     """The inner loops over a window of one group's channels."""
     down, right, k = Var("down"), Var("right"), Var("k")
     row = PIXEL // shape.out_width * shape.stride[0] + down
@@ -268,12 +268,23 @@ def _window(source: Buffer, shape: GroupedConv, group: Index) -> Stretch:
         steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]))
         return Stretch((*steps, Step(k, shape.group_inputs)), source.at(place), weight_row)
     run, word = shape.runs[0], k * terms_of(shape.counting)
+    lines, each = _unrolled(shape, unit)
     if shape.apart:
         place = group * (shape.padded.rows * line) + column * shape.group_inputs
     else:
         place = column * shape.inputs + group * shape.group_inputs
-    steps = (Step(down, shape.kernel[0]), Step(k, run))
+    steps = (Step(down, shape.kernel[0], lines), Step(k, run, each))
     return Stretch(steps, source.at(row * line + place + word), first + (down * run + k))
+
+
+def _unrolled(shape: GroupedConv, unit: VectorUnit) -> tuple[bool, bool]:
+    """Whether a window's lines, and the words of one, are unrolled: short loops end before they
+    are predicted. By lane a line's words are one step; sums of pairs then need more registers than
+    there are (A72, groups of 4: 1.13 times the instructions)."""
+    few = shape.runs[0] <= _FEW_WORDS
+    if unit.by_lane:
+        return few and not (unit.dot is not None and unit.dot.pairs), False
+    return False, few
 
 
 def _lanes(shape: GroupedConv, unit: VectorUnit) -> int:
