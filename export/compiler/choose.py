@@ -16,19 +16,17 @@ from typing import TypeVar
 
 from shiftedge.export.compiler.cost import kernel_cost
 from shiftedge.export.compiler.schedules import dense_conv as dense_rule
-from shiftedge.export.compiler.schedules import grouped_conv as grouped_rule
 from shiftedge.export.compiler.schedules import inverted_residual as block_rule
 from shiftedge.export.compiler.schedules import pointwise as point_rule
 from shiftedge.export.compiler.schedules import tail as tail_rule
 from shiftedge.export.compiler.schedules.dense_conv import DenseConv
-from shiftedge.export.compiler.schedules.grouped_conv import GroupedConv
 from shiftedge.export.compiler.schedules.inverted_residual import BlockTiles, InvertedResidual
 from shiftedge.export.compiler.schedules.pointwise import Pointwise
 from shiftedge.export.compiler.schedules.tiles import Tiles, best_divisor, most_rows, window_pixels
 from shiftedge.export.compiler.targets import Target
 from shiftedge.export.compiler.tir_kernel import Kernel
 
-__all__ = ["dense_conv", "grouped_conv", "inverted_residual", "pointwise", "tail"]
+__all__ = ["dense_conv", "inverted_residual", "pointwise", "tail"]
 
 T = TypeVar("T")
 _SIGNIFICANT = 0.002
@@ -60,24 +58,6 @@ def dense_conv(shape: DenseConv, target: Target) -> Tiles:
     return _cheapest(
         (default, *lines),
         lambda tiles: dense_rule.schedule("k", shape, tiles, target.unit),
-        target,
-    )
-
-
-@lru_cache(maxsize=512)
-def grouped_conv(shape: GroupedConv, target: Target) -> GroupedConv:
-    """How a grouped convolution of codes multiplies: in words, or as whole numbers of float32 where
-    that costs less. Such are one channel a group on AVX2: to lay the channels apart byte by byte
-    takes what two products at a time save.
-    """
-    if shape.counting is None:
-        return shape
-    forms = [replace(shape, counting=replace(shape.counting, words=each)) for each in (True, False)]
-    return _cheapest(
-        forms,
-        lambda form: grouped_rule.schedule(
-            "k", form, grouped_rule.tiles_for(form, target.unit), target.unit
-        ),
         target,
     )
 

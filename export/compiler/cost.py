@@ -41,7 +41,6 @@ from shiftedge.export.compiler.tir_kernel import (
     Segment,
     Statement,
     Tile,
-    pieces,
 )
 
 __all__ = ["Cost", "kernel_cost"]
@@ -143,7 +142,7 @@ class _Walk:
             return self._loop(statement, env)
         if isinstance(statement, Fill):
             return 0.0, math.ceil(statement.count / self._lanes)
-        return 0.0, 2 * len(pieces(statement.count, self._lanes))  # Copy
+        return 0.0, 2 * math.ceil(statement.count / self._lanes)  # Copy
 
     def _loop(self, loop: Loop, env: Mapping[Var, int]) -> tuple[float, float]:
         begin, end = loop.begin.evaluate(env), loop.end.evaluate(env)

@@ -1,9 +1,8 @@
 """Rules for convolutions: pointwise, with a window, over the frame's bytes, depthwise, grouped.
 
-Where a convolution counts in integers, a depthwise one takes codes as whole numbers of float32, and
-so does a grouped one where that is predicted to cost less than products of words. That is exact as
-long as no sum of products can leave 23 bits, which the weights tell; one whose sums can multiplies
-words, a depthwise one as groups of one channel.
+Where a convolution counts in integers it multiplies words, but for a depthwise one, which takes
+codes as whole numbers of float32. That is exact as long as no sum of products can leave 23 bits,
+which the weights tell; one whose sums can multiplies words as groups of one channel.
 """
 
 from __future__ import annotations
@@ -192,8 +191,6 @@ class Convolutions(Maps):
             activation=kernel.activation,
             counting=counted.counting,
         )
-        if conv.codes is not None and exact_in_float32(conv):
-            shape = choose.grouped_conv(shape, self.target)
         tiles = grouped_conv.tiles_for(shape, unit)
         name = self.name("grouped")
         scheduled = grouped_conv.schedule(name, shape, tiles, unit)

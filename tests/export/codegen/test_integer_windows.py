@@ -7,11 +7,9 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from integer_kit import PRODUCTS, SPEC, STORED, Layers, check
+from integer_kit import PRODUCTS, STORED, Layers, check
 
 from shiftedge.export.compiler.graph import Activation, KeepState, Mean, Pool, Quantised
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.targets import TARGETS, variants_of
 
 NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
 EVEN = (1, 1, 1, 1)
@@ -118,22 +116,6 @@ def test_sums_past_24_bits(groups: int, unit: str) -> None:
     compiled = check(layers, unit)
     assert all(each.startswith("grouped") for each in compiled.families[-1:])
     assert compiled.step.kernels[-1].buffers[1].dtype == compiled.dot.words
-
-
-@pytest.mark.parametrize(
-    ("board", "share", "words"),
-    [("x86-64-v3", 1, False), ("x86-64-v3", 2, True), ("rpi5", 1, True), ("rpi4", 1, True)],
-)
-def test_the_form_of_few_channels_a_group(board: str, share: int, words: bool) -> None:
-    """Words but where laying single channels apart costs what pairs of products save."""
-    layers = Layers()
-    x = layers.codes((28, 28, 64 * share), 3)
-    y = layers.conv(x, 128, (3, 3), padding=EVEN, groups=64)
-    layers.ended(y, RELU, Quantised(0.03, 0))
-    [target] = variants_of(TARGETS[board], "int8")
-    weight = lower(layers.graph(), SPEC, target).kernels[-1].buffers[1]
-    assert weight.name == "weight"
-    assert (weight.dtype != "float32") is words
 
 
 # Channels, kernel, stride, padding.
