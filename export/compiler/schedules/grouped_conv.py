@@ -27,8 +27,8 @@ turns in two runs:
     32 of 32   0.32   0.69   0.43, 0.53
     2 of 64    0.31   0.70   0.64, 0.66
 
-Reached in float32 with 3 x 3 on a Zen 4 core, of 118 GFLOP/s: 116 with 2 groups of 64 channels, 91 with 32 of
-32, 77 with 32 of 8, 37 with 32 of 4; with a multiplier of 2, 9.
+Reached in float32 with 3 x 3 on a Zen 4 core, of 118 GFLOP/s: 116 with 2 groups of 64 channels, 91
+with 32 of 32, 77 with 32 of 8, 37 with 32 of 4; with a multiplier of 2, 9.
 """
 
 from __future__ import annotations
