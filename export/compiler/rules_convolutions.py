@@ -1,8 +1,8 @@
 """Rules for convolutions: pointwise, with a window, over the frame's bytes, depthwise, grouped.
 
-Where a convolution counts in integers, those that treat channels apart take codes as whole numbers
-of float32. That is exact as long as no sum of products can leave 23 bits, which the weights tell;
-one whose sums can is made a convolution of one group, with zeros for weights between groups.
+Where a convolution counts in integers it multiplies words, but for a depthwise one, which takes
+codes as whole numbers of float32. That is exact as long as no sum of products can leave 23 bits,
+which the weights tell; one whose sums can multiplies words as groups of one channel.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler import choose
@@ -30,16 +29,12 @@ from shiftedge.runtime.errors import CompileError
 
 __all__ = ["Convolutions"]
 
-Array = NDArray[np.float32]
-
 
 class Convolutions(Maps):
     """Kernels of one convolution."""
 
     def convolution(self, kernel: ConvKernel) -> None:
         """One convolution, with what runs in its kernel."""
-        if kernel.conv.groups > 1 and not exact_in_float32(kernel.conv):
-            kernel = replace(kernel, conv=_of_one_group(kernel.conv))
         conv, unit = kernel.conv, self.target.unit
         padded = conv.groups == 1 and not conv.pointwise
         shift, _, arguments = self.shift(kernel.join, conv.inputs[0], any_join=padded)
@@ -84,7 +79,7 @@ class Convolutions(Maps):
                 arguments["x"] = Argument(Memory.FRAME)
             if dense.padded.tables:
                 arguments.update(self.normalisation(dense.padded))
-        elif conv.depthwise:
+        elif conv.depthwise and exact_in_float32(conv):
             window = self.window_of(conv.inputs[0], conv.kernel)
             window = replace(window, stride=conv.stride, padding=conv.padding, shift=shift)
             counted = self.count(kernel, whole=True)
@@ -178,10 +173,10 @@ class Convolutions(Maps):
 
     def _grouped(
         self, kernel: ConvKernel, shift: int
-    ) -> tuple[str, tuple[Scheduled, ...], dict[str, Array]]:
+    ) -> tuple[str, tuple[Scheduled, ...], dict[str, NDArray[Any]]]:
         conv, unit = kernel.conv, self.target.unit
         height, width, channels = self.map_of(conv.inputs[0])
-        counted = self.count(kernel, whole=True)
+        counted = self.count(kernel)
         shape = grouped_conv.GroupedConv(
             height=height,
             width=width,
@@ -218,18 +213,3 @@ class Convolutions(Maps):
             shift=shift,
             frame=frame,
         )
-
-
-def _of_one_group(conv: Conv) -> Conv:
-    """The same convolution of codes with zeros as weights between groups."""
-    if conv.codes is None:
-        raise ValueError(f"{conv.name} does not count in integers")
-    outputs, share, *window = conv.codes.shape
-    codes = np.zeros((outputs, share * conv.groups, *window), np.int8)
-    weight = np.zeros(codes.shape, np.float32)
-    each = outputs // conv.groups
-    for group in range(conv.groups):
-        rows, columns = slice(group * each, group * each + each), slice(group * share, None)
-        codes[rows, columns][:, :share] = conv.codes[rows]
-        weight[rows, columns][:, :share] = conv.weight[rows]
-    return replace(conv, weight=weight, codes=codes, groups=1)

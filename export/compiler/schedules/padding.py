@@ -4,6 +4,9 @@ Copies (height, width, channels) into a larger map whose border is constant. On 
 the state's channels for a shift, or turns the camera's bytes into normalised numbers. One pass
 through the second-level cache; 3 x 3 convolutions read each number 9 times after that. Work units
 are rows of the padded map.
+
+For a grouped convolution of words there is a map for each group, one after the other: a window's
+row of one group is then contiguous, and its words need not end with a pixel.
 """
 
 from __future__ import annotations
@@ -58,6 +61,8 @@ class Padding:
     """What a state's codes lack."""
     whole: bool = False
     """The padded map holds codes as whole numbers of float32, of 0 to 255."""
+    groups: int = 1
+    """The padded map is so many, each of its share of the channels."""
 
     @property
     def tables(self) -> bool:
@@ -71,8 +76,13 @@ class Padding:
 
     @property
     def line(self) -> int:
-        """Elements of a padded row."""
-        return (self.width + self.border[1] + self.border[3]) * self.channels
+        """Elements of a padded row, of one group."""
+        return (self.width + self.border[1] + self.border[3]) * self.group_channels
+
+    @property
+    def group_channels(self) -> int:
+        """Of one of the maps that are made."""
+        return self.channels // self.groups
 
     @property
     def rows(self) -> int:
@@ -81,25 +91,30 @@ class Padding:
 
     @property
     def size(self) -> int:
-        """Elements of the padded map."""
-        return self.rows * self.line
+        """Elements of the padded maps."""
+        return self.groups * self.rows * self.line
 
     @property
     def needed(self) -> bool:
         """Whether the map could not be read as it is."""
-        return any(self.border) or self.shift > 0 or self.frame or self.whole
+        changed = self.shift > 0 or self.frame or self.whole or self.groups > 1
+        return any(self.border) or changed
 
 
 def schedule(name: str, shape: Padding) -> Kernel:
     """The kernel: parameters x, [state], [scale, offset], padded."""
     if shape.frame and shape.shift:
         raise ValueError(f"{name}: a camera frame has no state's channels")
+    if shape.groups > 1 and (shape.frame or shape.whole):
+        raise ValueError(f"{name}: only codes, or numbers, are taken apart into groups as they are")
     padded = Buffer("padded", shape.size, "output", "float32" if shape.whole else shape.dtype)
     return Kernel(
         name=name,
         buffers=(*inputs(shape), padded),
         units=shape.rows,
-        body=row(shape, UNIT, padded, UNIT * shape.line),
+        body=_row_of_groups(shape, UNIT, padded)
+        if shape.groups > 1
+        else row(shape, UNIT, padded, UNIT * shape.line),
         note="padding",
     )
 
@@ -119,20 +134,79 @@ def inputs(shape: Padding) -> tuple[Buffer, ...]:
 
 def row(shape: Padding, number: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
     """Makes padded row ``number``, in ``target`` from ``start`` on."""
-    top, left = shape.border[0], shape.border[1] * shape.channels
+    left = shape.border[1] * shape.channels
+    image = _image(shape, (number - shape.border[0]) * shape.width, target, start + left)
+    before, after = _sides(shape, target, start)
+    outside = (Fill(target.at(start), shape.line, shape.fill),)
+    return _bordered(shape, number, (*before, *image, *after), outside)
+
+
+def _sides(
+    shape: Padding, target: Buffer, start: Index
+) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+    """The border at the left and the right of a row that begins at ``start``."""
 
     def fill(first: int, count: int) -> tuple[Statement, ...]:
         return (Fill(target.at(start + first), count, shape.fill),) if count else ()
 
-    right = left + shape.width * shape.channels
-    image = _image(shape, (number - top) * shape.width, target, start + left)
-    outside = fill(0, shape.line)
-    body = (*fill(0, left), *image, *fill(right, shape.line - right))
+    left = shape.border[1] * shape.group_channels
+    right = left + shape.width * shape.group_channels
+    return fill(0, left), fill(right, shape.line - right)
+
+
+def _bordered(
+    shape: Padding, number: Index, body: tuple[Statement, ...], outside: tuple[Statement, ...]
+) -> tuple[Statement, ...]:
+    """What makes row ``number``: ``body`` inside the image, ``outside`` above and below."""
+    top = shape.border[0]
     if shape.border[2]:
         body = (If(number.below(top + shape.height), body, outside),)
     if top:
         body = (If(number.below(top), outside, body),)
     return body
+
+
+def _row_of_groups(shape: Padding, number: Index, target: Buffer) -> tuple[Statement, ...]:
+    """Makes padded row ``number`` of every group's map."""
+    group, column, share = Var("group"), Var("column of image"), shape.group_channels
+    start = group * (shape.rows * shape.line) + number * shape.line
+    sides = tuple(side for both in _sides(shape, target, start) for side in both)
+    body: tuple[Statement, ...] = ()
+    if sides:
+        body = (Loop(group, Const(0), Const(shape.groups), sides),)
+    pixel = (number - shape.border[0]) * shape.width + column
+    place = start + (column + shape.border[1]) * share
+    # Groups of the state alone, the one that it ends in, and those of the map alone.
+    whole, rest = divmod(shape.shift, share)
+    for first, end, kept in (
+        (0, whole, share),
+        (whole, whole + (rest > 0), rest),
+        (whole + (rest > 0), shape.groups, 0),
+    ):
+        if first < end:
+            copies = _of_group(shape, pixel, group * share, target, place, kept)
+            pixels = Loop(column, Const(0), Const(shape.width), copies)
+            body += (Loop(group, Const(first), Const(end), (pixels,)),)
+    lines = Fill(target.at(start), shape.line, shape.fill)
+    outside = (Loop(group, Const(0), Const(shape.groups), (lines,)),)
+    return _bordered(shape, number, body, outside)
+
+
+def _of_group(
+    shape: Padding, pixel: Index, channel: Index, target: Buffer, place: Index, kept: int
+) -> tuple[Statement, ...]:
+    """A pixel of a group whose channels begin at ``channel``: the first ``kept`` are a state's."""
+    x, *states = inputs(shape)
+    parts: tuple[Statement, ...] = ()
+    if kept:
+        state = states[0].at(pixel * shape.shift + channel)
+        parts += (Copy(state, target.at(place), kept, before=shape.zero),)
+    rest = shape.group_channels - kept
+    if rest:
+        pitch = shape.channels - shape.shift + shape.first
+        source = x.at(pixel * pitch + (channel + (shape.first - shape.shift + kept)))
+        parts += (Copy(source, target.at(place + kept), rest),)
+    return parts
 
 
 def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:

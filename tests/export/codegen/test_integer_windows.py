@@ -7,13 +7,14 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from integer_kit import STORED, Layers, check
+from integer_kit import PRODUCTS, STORED, Layers, check
 
 from shiftedge.export.compiler.graph import Activation, KeepState, Mean, Pool, Quantised
 
 NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
 EVEN = (1, 1, 1, 1)
 every_unit = pytest.mark.parametrize("unit", STORED)
+every_product = pytest.mark.parametrize("unit", PRODUCTS)
 
 # Channels, kernel, stride, padding, zero point of the input, channels shifted.
 DEPTHWISE = {
@@ -65,29 +66,43 @@ GROUPED = {
     "1 x 1": (32, 40, 4, (1, 1), (1, 1), (0, 0, 0, 0), 60, 0),
     "shift": (16, 48, 2, (3, 3), (1, 1), EVEN, 17, 5),
     "1 x 1 and shift": (20, 20, 5, (1, 1), (2, 2), (0, 0, 0, 0), 4, 3),
+    "fours": (20, 20, 5, (3, 3), (2, 2), EVEN, 131, 9),
+    "eights": (24, 24, 3, (3, 2), (1, 1), (2, 1, 0, 1), 255, 0),
+    "sixties": (120, 18, 2, (2, 3), (2, 1), (0, 1, 1, 1), 7, 61),
+    "a column": (18, 9, 3, (3, 1), (1, 2), (1, 0, 1, 0), 33, 0),
 }
 
 
-@every_unit
+@every_product
 @pytest.mark.parametrize("name", GROUPED)
 def test_grouped(name: str, unit: str) -> None:
     inputs, outputs, groups, kernel, stride, padding, zero, shift = GROUPED[name]
-    for seed, (kind, out, residual) in enumerate(
-        ((RELU, Quantised(0.03, 0), True), (NONE, None, False))
-    ):
-        layers = Layers(seed)
-        x = layers.codes((6, 7, inputs), zero)
-        x = layers.shift(x, shift) if shift else x
-        y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
-        other = layers.codes(layers.shapes[y], 255, name="other") if residual else ""
-        layers.ended(y, kind, out, other)
-        assert any(each.startswith("grouped") for each in check(layers, unit).families)
+    number = list(GROUPED).index(name)
+    kind, out, residual = ((RELU, Quantised(0.03, 0), True), (NONE, None, False))[number % 2]
+    layers = Layers(number)
+    x = layers.codes((6, 7, inputs), zero)
+    x = layers.shift(x, shift) if shift else x
+    y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
+    other = layers.codes(layers.shapes[y], 255, name="other") if residual else ""
+    layers.ended(y, kind, out, other)
+    assert any(each.startswith("grouped") for each in check(layers, unit).families)
 
 
-@pytest.mark.parametrize("unit", ["pmaddwd", "vpdpbusd"])
+@pytest.mark.parametrize("least", [-128, -127])
+def test_the_largest_sums_of_pairs_in_groups(least: int) -> None:
+    """Twice -128 * -128 is more than 16 bits hold."""
+    layers = Layers()
+    x = layers.codes((5, 6, 12), 255)
+    layers.given[x][...] = np.where(layers.rng.random((5, 6, 12)) < 0.9, 0, layers.given[x])
+    y = layers.conv(x, 12, (3, 3), padding=EVEN, groups=3, least=least)
+    layers.ended(y, NONE, None)
+    check(layers, "smlal")
+
+
+@pytest.mark.parametrize("unit", ["pmaddwd", "smlal"])
 @pytest.mark.parametrize("groups", [2, 40])
 def test_sums_past_24_bits(groups: int, unit: str) -> None:
-    """Where float32 would round: the same convolution with zeros between groups."""
+    """Where float32 would round, channels that are treated apart multiply words too."""
     layers = Layers()
     channels = 160 if groups == 2 else 40
     window = (3, 3) if groups == 2 else (25, 25)
@@ -98,8 +113,9 @@ def test_sums_past_24_bits(groups: int, unit: str) -> None:
     conv.codes[...] = np.abs(conv.codes) | 96
     conv.weight[...] = conv.codes * conv.steps[:, None, None, None]
     layers.ended(y, NONE, None)
-    families = check(layers, unit).families
-    assert not any(each.startswith(("grouped", "depthwise")) for each in families)
+    compiled = check(layers, unit)
+    assert all(each.startswith("grouped") for each in compiled.families[-1:])
+    assert compiled.step.kernels[-1].buffers[1].dtype == compiled.dot.words
 
 
 # Channels, kernel, stride, padding.
