@@ -100,6 +100,10 @@ class Dot:
     pairs: bool = False
     """Products are summed by pairs of codes, and weights lie in the order of ``schedules.pairs``:
     NEON without a dot product."""
+    slots: float = 1.0
+    """What a step takes of the units that multiply, in multiply-adds of float32."""
+    instructions: int = 1
+    """Of a step, for each vector of sums."""
 
     @property
     def words(self) -> str:
@@ -339,6 +343,8 @@ class Kernel:
     """A call's first unit repeats work of the unit before: cut it into few calls."""
     flops: int = 0
     """Of all units, without what overlapping bands repeat."""
+    single_flops: int = 0
+    """Of ``flops``, where some tiles multiply words: those of tiles that multiply single ones."""
     note: str = ""
     """One line for people: family and tiles."""
     offsets: dict[str, int] = field(init=False, repr=False, compare=False)
