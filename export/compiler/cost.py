@@ -189,10 +189,12 @@ class _Walk:
             (1 if part.folded else terms) * self._registers_of(part) for part in tile.vectors
         )
         loads = self._sources(tile, segment, terms) + terms * weights * unrolled
-        turning = any(not step.unrolled for step in segment.steps)
-        issued = loads + fmas + (_LOOP_INSTRUCTIONS if turning else 0)
+        issued = 0.0
         if segment.dot is not None:
-            issued += fmas * (segment.dot.instructions - 1)
+            # Multiply-adds of float32 leave room for as many instructions again: not so these.
+            turning = any(not step.unrolled for step in segment.steps)
+            issued = loads + fmas * segment.dot.instructions
+            issued += _LOOP_INSTRUCTIONS if turning else 0
             fmas *= segment.dot.slots
             if segment.dot.pairs:
                 loads += tile.rows * terms  # turns

@@ -66,6 +66,10 @@ instructions go in a cycle where 2 multiply-adds do: 4/3. Zen 3 makes 1.57 (``be
 peak_words.c``).
 Of 8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it.
 """
+_PMADDWD_512 = replace(PMADDWD, slots=1)
+"""One multiply-add of 512 bits a cycle, which ``targets`` reckons with, leaves room for a pair: on
+Intel vpmaddwd goes to p05 and vpaddd to p05, on Zen 4 each takes two of four units for half of it.
+"""
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once."""
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
@@ -80,7 +84,7 @@ SMULL = replace(SMLAL, kind="smull")
 """The same for any weights: each product is summed in 32 bits."""
 VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, sums="float32")
 """AVX512_BF16: pairs of bfloat16, added to float32."""
-AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
+AVX512 = VectorUnit(lanes=16, registers=32, dot=_PMADDWD_512)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
 AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
