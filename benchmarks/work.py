@@ -64,13 +64,14 @@ def step_work(onnx: Path | None, spec: ModelSpec | None, bundle: Path | None) ->
 
 
 def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """A kernel's operations by instruction, in the order of the parts.
+    """A kernel's operations by instruction, words first.
 
     Args:
         parts: operations, by part.
         names: of each part's instruction.
     """
-    return {names.get(part, part): count for part, count in parts.items()}
+    order = sorted(parts, key=lambda part: part != "words")
+    return {names.get(part, part): parts[part] for part in order}
 
 
 def _of_bundle(bundle: Path, found: StepWork) -> None:
