@@ -296,6 +296,27 @@ def test_a_quantised_step_against_the_peak_of_its_instruction(make_bench, monkey
     assert "Roofline: This CPU has no asimddp, which sdot needs." in notes
 
 
+def test_each_precision_has_a_profile(make_bench):
+    bench = make_bench("Slower", "Good", settings=SETTINGS)
+    filled(bench, Slower=2.0, Good=1.0)
+    bench.kernel_seconds = {(1, "fp32"): {"first": 2e-5}, (1, "bf16"): {"first": 1e-5}}
+    bench.work = StepWork(
+        kernels={"fp32": KERNELS, "bf16": [{**KERNELS[0], "operations": {"words": 2_000_000}}]},
+        instructions={"bf16": {"words": "vdpbf16ps", "float32": "float32"}},
+    )
+    bench.roofline = Roofline([1])
+    bench.roofline._peaks[1] = {"float32": 200.0, "vdpbf16ps": 400.0}
+    found = document(bench)
+    (single,), (half,) = found["kernels"]["1"], found["kernels"]["1 bf16"]
+    assert single["of_peak"] == pytest.approx(0.5)
+    assert half["of_peak"] == pytest.approx(0.5)
+    lines = kernel_lines(found)
+    assert "Kernels of the native engine, threads 1 bf16:" in lines
+    assert (
+        "Pointwise kernels: 50% of the vdpbf16ps peak (1 of 1 kernels, 100% of the time)." in lines
+    )
+
+
 def test_a_profile_is_in_the_report(make_bench):
     bench = make_bench("Hidden", "Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     bench.entries[0].candidate = type(bench.entries[0].candidate)(

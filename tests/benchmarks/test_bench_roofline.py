@@ -1,8 +1,10 @@
-"""The peak kernel is built once, gives figures, and does without a compiler."""
+"""The peak kernel is built once, gives figures, and does without a compiler; a step's work."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +13,10 @@ from shiftedge.benchmarks.bench import spec_by_onnx
 from shiftedge.benchmarks.machine import cache_sizes, cpu_name, machine
 from shiftedge.benchmarks.roofline import Roofline, build_probe
 from shiftedge.benchmarks.work import step_work
-from shiftedge.runtime.bundle import cpu_features
+from shiftedge.runtime import bundle as bundles
+from shiftedge.runtime.bundle import FileEntry, Manifest, Variant, cpu_features, machine_name
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.manifest import MEMORY_KEYS
 from shiftedge.runtime.spec import ModelSpec
 
 
@@ -178,6 +182,56 @@ def test_work_of_a_quantised_file(int8, spec: ModelSpec, monkeypatch):
     without = step_work(int8, spec, None)
     assert without.works == {}
     assert "no instruction for int8" in without.reason
+
+
+def a_bundle(folder, spec: ModelSpec, rows, *variants):
+    """An int8 bundle of variants by name and features, whose libraries are never loaded."""
+    listed, files = [], {}
+    for name, features in variants:
+        path = f"lib/{name}/libmodel.so"
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_bytes(b"none")
+        files[path] = FileEntry(hashlib.sha256(b"none").hexdigest(), 4)
+        listed.append(Variant(name, path, machine_name(), features, "int8"))
+    manifest = Manifest(
+        spec=replace(spec, precision="int8", std=(0.25, 0.25, 0.25)),
+        target="plain",
+        variants=tuple(listed),
+        files=files,
+        numerics={},
+        memory=dict.fromkeys(MEMORY_KEYS, 0),
+        tools={},
+        source_sha256="a" * 64,
+        kernels=rows,
+    )
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def test_work_of_a_bundle_is_its_variants(tmp_path, spec: ModelSpec, monkeypatch):
+    """What multiplies is the variant's that runs, whatever else the CPU has and whichever variant
+    the rows were written for."""
+    rows = (
+        {"name": "a", "operations": {"words": 600, "float32": 100}},
+        {"name": "b", "operations": {"float32": 7}},
+        {"name": "c"},
+    )
+    vnni = ("vnni", ("avx2", "avx512_vnni"))
+    older = ("older", ("avx2",))
+    both = a_bundle(tmp_path / "both", spec, rows, vnni, older)
+    one = a_bundle(tmp_path / "one", spec, rows, older)
+
+    def found(folder, *features):
+        monkeypatch.setattr(bundles, "cpu_features", lambda: frozenset(features))
+        return step_work(None, None, folder)
+
+    had = ("avx2", "avx512_vnni")
+    assert found(both, *had).works == {"int8": {"vpdpbusd": 600, "float32": 107}}
+    assert found(both, "avx2").works == {"int8": {"vpmaddwd": 600, "float32": 107}}
+    assert found(one, *had).works == {"int8": {"vpmaddwd": 600, "float32": 107}}
+    assert found(one, *had).flops("int8") == 707
+    assert [row["name"] for row in found(one, *had).kernels["int8"]] == ["a", "b", "c"]
+    assert found(one).works == {}
 
 
 def test_work_of_what_the_compiler_cannot_read(make_onnx, spec, tmp_path):
