@@ -28,10 +28,11 @@ from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import machine
-from shiftedge.benchmarks.roofline import Roofline, model_flops
+from shiftedge.benchmarks.roofline import Roofline
 from shiftedge.benchmarks.scenes import record
 from shiftedge.benchmarks.sensors import Sensors, find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
+from shiftedge.benchmarks.work import StepWork, step_work
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
@@ -69,6 +70,7 @@ class Bench:
         candidates: in the order of the report.
         onnx: the model, for the reference and the count of operations; None where only a bundle
             is at hand.
+        bundle: the compiled model's folder, whose manifest says what its kernels multiply.
         reference: ``module:Class`` of the contender that the others must agree with.
         source: recording or camera whose frames are used; None is a rendered scene.
         profile: measure each kernel of the engines that tell.
@@ -83,6 +85,7 @@ class Bench:
         settings: Settings,
         *,
         onnx: Path | None,
+        bundle: Path | None = None,
         reference: str,
         source: str | None = None,
         profile: bool = False,
@@ -92,9 +95,10 @@ class Bench:
     ) -> None:
         self.settings = settings
         self.onnx = onnx
+        self.bundle = bundle
         self.spec: ModelSpec | None = None
-        self.flops: int | None = None
-        self.flops_reason: str | None = None
+        self.work = StepWork(reason="Interrupted before the operations were counted.")
+        """What a step multiplies."""
         self.roofline: Roofline | None = None
         self.interrupted = False
         self.machine = machine()
@@ -111,8 +115,8 @@ class Bench:
         self.source_frames: int | None = None
         self.round_starts = settings.round_starts()
         """For each round that was begun, the start it belongs to."""
-        self.kernel_seconds: dict[int, dict[str, float]] = {}
-        """Of the engine that tells, by threads."""
+        self.kernel_seconds: dict[tuple[int, str], dict[str, float]] = {}
+        """Of the engines that tell, by threads and precision."""
         self.soak: Soak | None = None
         self.sensors = find_sensors() if sensors is None else sensors
         self.samples: list[dict[str, Any]] = []
@@ -141,8 +145,8 @@ class Bench:
                 with self._show("preparing", len(self.entries) + 2, "engines") as advance:
                     self._load_reference(Path(scratch) / "reference")
                     advance(1)
-                    self._count_flops()
-                    self.roofline = Roofline(list(self.settings.threads))
+                    self.work = step_work(self.onnx, self.spec, self.bundle)
+                    self.roofline = Roofline(list(self.settings.threads), self.work.measured)
                     advance(1)
                     for index, entry in enumerate(self.entries):
                         self._prepare(entry, Path(scratch) / str(index))
@@ -190,15 +194,6 @@ class Bench:
                 "compared; check the weights with `shiftedge export`."
             )
         self._reference = outputs
-
-    def _count_flops(self) -> None:
-        if self.onnx is None or self.spec is None:
-            self.flops_reason = "operations are counted from the .onnx file"
-            return
-        try:
-            self.flops = model_flops(self.onnx.read_bytes(), self.spec)
-        except Exception as error:  # noqa: BLE001 - a count for the record costs no measurement
-            self.flops_reason = f"The operations were not counted: {error}"
 
     def _prepare(self, entry: Entry, file: Path) -> None:
         """Start the worker, check it, warm it up; on failure the entry says why."""
@@ -357,7 +352,8 @@ class Bench:
                 try:
                     order = {"do": "profile", "frames": PROFILE_FRAMES}
                     answer = entry.worker.ask(order)
-                    self.kernel_seconds[entry.threads] = answer["seconds"]
+                    key = (entry.threads, str(entry.ready.get("precision")))
+                    self.kernel_seconds[key] = answer["seconds"]
                 except WorkerError as error:
                     self.notes.append(f"{entry.name} was not profiled: {error}")
 

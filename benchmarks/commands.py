@@ -226,6 +226,7 @@ def _bench(options: argparse.Namespace) -> int:
             candidates,
             settings,
             onnx=onnx,
+            bundle=bundle,
             reference=REFERENCE,
             source=options.source,
             profile=options.profile,
@@ -235,7 +236,7 @@ def _bench(options: argparse.Namespace) -> int:
             check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
         bench.notes += left_out
         bench.run()
-        report = document(bench, bundle)
+        report = document(bench)
     comparison = None
     if baseline is not None:
         comparison = compare(report, baseline)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shiftedge.benchmarks.kernels import summary
 from shiftedge.benchmarks.lenient import mapping, mappings, number, sequence, text
 from shiftedge.benchmarks.markup import (
     CSS,
@@ -358,7 +359,11 @@ def _rooflines(report: Mapping[str, Any], groups: Sequence[_Group]) -> list[str]
             caption = f"A kernel's mark is as large as its share of the time; {', '.join(named)}."
         if len(rows) > len(points):
             caption += f" Not shown: {len(rows) - len(points)} kernels without operations."
-        if any(row.data.get("precision") not in ("fp32", None) for row in members):
+        narrow = any(row.data.get("precision") not in ("fp32", None) for row in members)
+        peaks = mapping(limits.get("peaks_gops"))
+        if len(peaks) > 1:
+            caption += f" Operations have the peak of what multiplies them: {', '.join(peaks)}."
+        elif narrow:
             caption += " The peak is that of 32-bit floats; fewer bits may exceed it."
         if not rates:
             caption += " No whole step: its time or its operations are not known."
@@ -389,7 +394,10 @@ def _kernels(report: Mapping[str, Any]) -> list[str]:
         )
         caption = "In the order in which they run; the mark is the least time that the roofline"
         figure = _figure(kernel_bars(rows), f"kernels-{at}", description, f"{caption} allows.")
-        parts += [f"<h3>threads {escaped(threads)}</h3>\n", figure, _kernel_table(rows, threads)]
+        parts += [f"<h3>threads {escaped(threads)}</h3>\n", figure]
+        if reached := summary(rows):
+            parts.append(bullets(reached))
+        parts.append(_kernel_table(rows, threads))
     return parts or [missing("Not profiled: that takes --profile and the native engine.")]
 
 
@@ -397,7 +405,8 @@ def _kernel_table(rows: Sequence[Mapping[str, Any]], threads: str) -> str:
     numeric = (
         ("µs", "ms", ".1f", 1e3), ("share %", "share", ".1f", 1e2), ("MFLOP", "flops", ".2f", 1e-6),
         ("GFLOP/s", "gflops", ".1f", 1.0), ("KB", "bytes", ".0f", 1e-3),
-        ("GB/s", "gb_s", ".1f", 1.0), ("of roofline", "of_roofline", ".2f", 1.0),
+        ("GB/s", "gb_s", ".1f", 1.0), ("of peak %", "of_peak", ".0f", 1e2),
+        ("of roofline", "of_roofline", ".2f", 1.0),
     )  # fmt: skip
     headings = [("kernel", True), ("family", True), *((one[0], False) for one in numeric)]
     cells = [
@@ -406,11 +415,12 @@ def _kernel_table(rows: Sequence[Mapping[str, Any]], threads: str) -> str:
             escaped(row.get("family")),
             *(cell(row.get(key), form, scale) for _, key, form, scale in numeric),
             escaped(row.get("bound")),
+            escaped(" + ".join(map(text, mapping(row.get("operations"))))),
         ]
         for row in rows
     ]
     name = f"Kernels, threads {text(threads)}"
-    figures = table(name, name, [*headings, ("bound", True)], cells)
+    figures = table(name, name, [*headings, ("bound", True), ("peak of", True)], cells)
     return f"<details><summary>The figures</summary>\n{figures}</details>\n"
 
 

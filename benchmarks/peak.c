@@ -1,11 +1,14 @@
 /* What this CPU can do at most: multiply-adds and reads, on 1 to 64 threads at once.
  *
  *   peak THREADS MILLISECONDS L2_BYTES MEMORY_BYTES
+ *   peak THREADS MILLISECONDS INSTRUCTION
  *
- * prints {"gflops": ..., "l2_gb_s": ..., "memory_gb_s": ...}. MILLISECONDS are spent on each;
- * L2_BYTES are read by each thread again and again, MEMORY_BYTES by all together; 0 leaves a reading
- * out, as null. Each figure is the best of short pieces, so that a neighbour's burst costs a piece and not
- * the figure. Compiled on the machine it measures, for that machine. */
+ * The first prints {"gflops": ..., "l2_gb_s": ..., "memory_gb_s": ...}, multiply-adds of float32.
+ * MILLISECONDS are spent on each; L2_BYTES are read by each thread again and again, MEMORY_BYTES by
+ * all together; 0 leaves a reading out, as null. The second prints {"gops": ...}, of an instruction
+ * of peak_words.c; one that the CPU lacks is refused by a sentence and status 3. Each figure is the
+ * best of short pieces, so that a neighbour's burst costs a piece and not the figure. Compiled on the
+ * machine it measures, for that machine. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -14,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "peak_words.h"
 
 #if defined(__AVX512F__)
 enum { WIDTH_BYTES = 64, CHAINS = 24 };
@@ -69,6 +74,7 @@ static void read_all(const vector *from, int64_t vectors, int64_t rounds) {
 /* One piece of work, done by all threads at once. */
 static struct {
   int threads, reading;
+  const words *words; /* to multiply; NULL for float32 */
   int64_t rounds, vectors; /* of each thread */
   vector *memory;
   atomic_int arrived, turn;
@@ -98,6 +104,8 @@ static void piece(int thread) {
   work.begin_s[thread] = now_s();
   if (work.reading)
     read_all(work.memory + thread * work.vectors, work.vectors, work.rounds);
+  else if (work.words)
+    work.words->run(work.rounds);
   else
     multiply_add(work.rounds, 0.9999f, 1e-4f);
   work.end_s[thread] = now_s();
@@ -155,18 +163,23 @@ static void read_figure(const char *name, int64_t bytes_each, double span_s) {
 }
 
 int main(int count, char **arguments) {
-  if (count != 5) return 2;
+  if (count != 4 && count != 5) return 2;
   work.threads = atoi(arguments[1]);
   const double span_s = atof(arguments[2]) / 1e3;
   if (work.threads < 1 || work.threads > THREADS_MOST) return 2;
+  if (count == 4 && !(work.words = find_words(arguments[3]))) return 3;
   pthread_barrier_init(&gate, NULL, (unsigned)work.threads);
   pthread_t helpers[THREADS_MOST];
   for (int i = 1; i < work.threads; i++)
     if (pthread_create(&helpers[i], NULL, helper, (void *)(intptr_t)i)) return 1;
-  printf("{\"gflops\": %.3f", best(2.0 * CHAINS * LANES, span_s) / 1e9);
-  read_figure("l2_gb_s", atoll(arguments[3]), span_s);
-  read_figure("memory_gb_s", atoll(arguments[4]) / work.threads, span_s);
-  printf("}\n");
+  if (work.words) {
+    printf("{\"gops\": %.3f}\n", best(work.words->operations, span_s) / 1e9);
+  } else {
+    printf("{\"gflops\": %.3f", best(2.0 * CHAINS * LANES, span_s) / 1e9);
+    read_figure("l2_gb_s", atoll(arguments[3]), span_s);
+    read_figure("memory_gb_s", atoll(arguments[4]) / work.threads, span_s);
+    printf("}\n");
+  }
   atomic_store(&work.over, 1);
   pthread_barrier_wait(&gate);
   for (int i = 1; i < work.threads; i++) pthread_join(helpers[i], NULL);

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.lenient import number, numbers, sequence, text
+from shiftedge.benchmarks.lenient import mapping, number, numbers, sequence, text
 
 __all__ = [
     "COLOURS", "INTENSE", "NAMED_KERNELS", "Bar", "Point", "Timed", "cold", "distribution",
@@ -190,12 +190,14 @@ def roofline(
     """What the machine allows at each arithmetic intensity, and what was reached.
 
     Args:
-        limits: ``peak_gflops``, which must be there, ``l2_gb_s`` and ``memory_gb_s``.
+        limits: ``peak_gflops``, which must be there, ``peaks_gops`` by instruction, ``l2_gb_s`` and
+            ``memory_gb_s``.
         points: kernels, of which the first few are numbered from 1 on.
         rates: label, index of the colour, and GFLOP/s of whole steps: lines, as the bytes of a
             whole step are not known.
     """
-    peak = float(limits["peak_gflops"])
+    peaks = _peaks(limits)
+    peak = max(peaks.values())
     roofs = [
         (f"{name}, {reads:.3g} GB/s", reads, dashes)
         for name, reads, dashes in (
@@ -217,10 +219,10 @@ def roofline(
         look: dict[str, Any] = {"color": INK, "linestyle": dashes}
         axes.plot(across, np.minimum(peak, reads * across), **look)
         handles.append(Line2D([], [], label=words, **look))
-    axes.plot([left, right], [peak, peak], color=INK, linewidth=0.7)
-    axes.annotate(
-        f"peak {peak:.4g} GFLOP/s", (right, peak), (-3, 4), textcoords="offset points", ha="right"
-    )
+    for name, rate in peaks.items():
+        axes.plot([left, right], [rate, rate], color=INK, linewidth=0.7)
+        words = f"peak {rate:.4g} GFLOP/s" if name == "float32" else f"{name} {rate:.4g} GOP/s"
+        axes.annotate(words, (right, rate), (-3, 4), textcoords="offset points", ha="right")
     for label, index, rate in rates:
         shown = Timed(label, index, ())
         look = {"color": shown.colour, "linestyle": shown.dashes, "linewidth": 1.0}
@@ -251,6 +253,16 @@ def roofline(
         _plain_log(axis)
     _legend(figure, handles)
     return figure
+
+
+def _peaks(limits: Mapping[str, Any]) -> dict[str, float]:
+    """By instruction, float32 first."""
+    found = {"float32": float(limits["peak_gflops"])}
+    for name, value in mapping(limits.get("peaks_gops")).items():
+        rate = number(value)
+        if name not in found and rate is not None and rate > 0:
+            found[text(name)] = rate
+    return found
 
 
 def placed(kernels: Sequence[Mapping[str, Any]]) -> list[Point]:

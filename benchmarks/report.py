@@ -21,8 +21,6 @@ from shiftedge.benchmarks.verdict import (
     step_rounds,
     verdicts,
 )
-from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.errors import ShiftedgeError
 
 __all__ = ["SCHEMA", "describe_file", "document"]
 
@@ -31,24 +29,23 @@ SCHEMA = 1
 know."""
 
 
-def document(bench: Bench, bundle: Path | None = None) -> dict[str, Any]:
+def document(bench: Bench) -> dict[str, Any]:
     """Everything measured, as plain JSON types.
 
     Args:
         bench: after its run, interrupted or not.
-        bundle: the compiled model's folder, for the record.
     """
     limits = None
     if bench.roofline is not None:
-        limits = bench.roofline.to_dict(bench.flops, bench.flops_reason)
+        limits = bench.roofline.to_dict(bench.work.works, _precision(bench), bench.work.reason)
     return {
         "schema": SCHEMA,
         "machine": bench.machine,
-        "model": _model(bench, bundle),
+        "model": _model(bench),
         "roofline": limits,
         "results": [_result(entry, bench) for entry in bench.entries],
         "verdicts": verdicts(bench.entries, bench.round_starts),
-        "kernels": _kernels(bench, bundle, limits),
+        "kernels": _kernels(bench, limits),
         "soak": None if bench.soak is None else bench.soak.to_dict(),
         "sensors": _sensors(bench),
         "comparison": None,
@@ -103,26 +100,21 @@ def _energy(entry: Entry) -> float | None:
     return entry.energy_j / frames if known else None
 
 
-def _kernels(
-    bench: Bench, bundle: Path | None, limits: dict[str, Any] | None
-) -> dict[str, list[dict[str, Any]]] | None:
-    """The rows of each thread count that was profiled."""
+def _kernels(bench: Bench, limits: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The rows of each thread count that was profiled; another precision than the model's own is
+    named behind it."""
     if not bench.kernel_seconds:
         return None
-    known: Sequence[Any] = ()
-    if bundle is not None and bundle.is_dir():
-        try:
-            opened = Bundle.open(bundle)
-            builds = opened.manifest.builds
-            wanted = None if bench.spec is None else bench.spec.precision
-            known = builds[opened.variant(precision=wanted).precision].kernels
-        except ShiftedgeError as error:
-            bench.notes.append(f"The bundle's kernels are not known: {error}")
+    own, work = _precision(bench), bench.work
+    by_threads = {} if limits is None else limits["by_threads"]
     return {
-        str(threads): kernel_rows(
-            known, seconds, {} if limits is None else limits["by_threads"].get(str(threads), {})
+        str(threads) if precision == own else f"{threads} {precision}": kernel_rows(
+            work.kernels.get(precision, ()),
+            seconds,
+            by_threads.get(str(threads), {}),
+            work.instructions.get(precision, {}),
         )
-        for threads, seconds in bench.kernel_seconds.items()
+        for (threads, precision), seconds in bench.kernel_seconds.items()
     }
 
 
@@ -140,13 +132,19 @@ def describe_file(onnx: Path | None) -> dict[str, str | None]:
     return {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
 
 
-def _model(bench: Bench, bundle: Path | None) -> dict[str, Any]:
+def _precision(bench: Bench) -> str:
+    """Of the model's file, or of the bundle where that is all there is."""
+    return "fp32" if bench.spec is None else bench.spec.precision
+
+
+def _model(bench: Bench) -> dict[str, Any]:
+    bundle = bench.bundle
     found: dict[str, Any] = {
         "name": None,
         **describe_file(bench.onnx),
         "bundle": None if bundle is None else bundle.name,
         "bundle_bytes": _bytes_on_disk(bundle),
-        "flops": bench.flops,
+        "flops": bench.work.flops(_precision(bench)),
     }
     if bench.spec is not None:
         found |= {
@@ -167,10 +165,9 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
     step_ms = percentiles_ms(times) if times else None
     frames_each = ready.get("frames_each", 1)
     limit_ms = None
-    # The peak is that of float32 multiply-adds: steps of fewer bits may be quicker than it.
-    full = ready.get("precision") == "fp32"
-    if bench.roofline is not None and entry.workload == "step" and full:
-        limit_ms = bench.roofline.step_ms(entry.threads, bench.flops)
+    if bench.roofline is not None and entry.workload == "step":
+        work = bench.work.works.get(str(ready.get("precision")))
+        limit_ms = bench.roofline.step_ms(entry.threads, work)
     return {
         "engine": entry.candidate.engine,
         "version": ready.get("version"),

@@ -2,7 +2,9 @@
 
 ``peak.c`` is compiled once for the machine it runs on, with whatever C compiler is there, and kept
 in the user's cache; each call then takes a tenth of a second or two. The best over the rounds
-counts, so that a busy moment does not lower the limit.
+counts, so that a busy moment does not lower the limit. Beside the peak of float32 it measures that
+of the instructions that the kernels of other precisions multiply with; a step's limit is the sum of
+what its operations take, each at the peak of its own instruction, since they share the units.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Roofline", "build_probe", "model_flops"]
+__all__ = ["Roofline", "Work", "build_probe"]
+
+Work = Mapping[str, int]
+"""Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
+``peak_words.c``."""
+FLOAT32 = "float32"
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
 SPAN_MS = 40
@@ -47,12 +53,18 @@ class Roofline:
 
     Args:
         threads: the counts to measure, 1 among them or not.
+        instructions: of ``peak_words.c``, to measure beside float32.
     """
 
-    def __init__(self, threads: list[int]) -> None:
+    def __init__(self, threads: list[int], instructions: Sequence[str] = ()) -> None:
         self.threads = sorted({1, *threads})
+        self.instructions = tuple(dict.fromkeys(instructions))
         self.reason: str | None = None
         """Why there is no figure, as a sentence; None while there is one."""
+        self.refused: dict[str, str] = {}
+        """Instructions without a figure, and why, as a sentence each."""
+        self._peaks: dict[int, dict[str, float]] = {count: {} for count in self.threads}
+        """GOP/s of each instruction, by threads."""
         self._best: dict[int, dict[str, float]] = {count: {} for count in self.threads}
         self._rounds = dict.fromkeys(self.threads, 0)
         self._probe: Path | None = None
@@ -68,12 +80,8 @@ class Roofline:
         memory = self._rounds[threads] < MEMORY_ROUNDS
         self._rounds[threads] += 1
         sizes = (cache_sizes().get("l2", 2 * L2_BYTES) // 2, MEMORY_BYTES) if memory else (0, 0)
-        line = [str(self._probe), *map(str, (threads, SPAN_MS, *sizes))]
         try:
-            run = subprocess.run(
-                line, capture_output=True, text=True, check=True, timeout=TIMEOUT_S
-            )
-            figures = json.loads(run.stdout)
+            figures = self._asked(self._probe, threads, *sizes)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             self._probe, self.reason = None, f"The peak kernel failed: {error}"
             return
@@ -81,23 +89,59 @@ class Roofline:
         for key, value in figures.items():
             if value is not None:
                 best[key] = max(best.get(key, 0.0), value)
+        if "gflops" in best:
+            self._peaks[threads][FLOAT32] = best["gflops"]
+        for name in self.instructions:
+            if name not in self.refused:
+                self._measure_words(self._probe, threads, name)
 
-    def step_ms(self, threads: int, flops: int | None) -> float | None:
-        """Milliseconds that ``flops`` take at the peak of so many threads; None where unknown."""
-        gflops = self._best.get(threads, {}).get("gflops")
-        return flops / gflops / 1e6 if flops and gflops else None
+    def _measure_words(self, probe: Path, threads: int, name: str) -> None:
+        try:
+            found = float(self._asked(probe, threads, name)["gops"])
+        except subprocess.CalledProcessError as error:
+            said = str(error.stderr or "").strip()
+            self.refused[name] = said or f"The peak of {name} was not measured: {error}"
+            return
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            self.refused[name] = f"The peak of {name} was not measured: {error}"
+            return
+        peaks = self._peaks[threads]
+        peaks[name] = max(peaks.get(name, 0.0), found)
 
-    def to_dict(self, flops: int | None, flops_reason: str | None = None) -> dict[str, Any]:
-        """As plain JSON types; ``peak_gflops`` and ``step_ms`` are those of one thread.
+    def _asked(self, probe: Path, threads: int, *more: object) -> Any:
+        line = [str(probe), *map(str, (threads, SPAN_MS, *more))]
+        run = subprocess.run(line, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+        return json.loads(run.stdout)
+
+    def step_ms(self, threads: int, work: Work | None) -> float | None:
+        """Milliseconds that ``work`` takes at the peaks of so many threads; None where unknown."""
+        peaks = self._peaks.get(threads, {})
+        if not work or not all(peaks.get(name) for name in work):
+            return None
+        return sum(count / peaks[name] / 1e6 for name, count in work.items())
+
+    def to_dict(
+        self,
+        works: Mapping[str, Work] | None = None,
+        precision: str = "fp32",
+        reason: str | None = None,
+    ) -> dict[str, Any]:
+        """As plain JSON types; ``peak_gflops`` is that of float32, and it and ``step_ms`` are those
+        of one thread.
 
         Args:
-            flops: of one step; None where unknown.
-            flops_reason: why it is unknown.
+            works: of one step, by precision; empty where unknown.
+            precision: of the model: what ``step_ms`` and ``flops`` are of.
+            reason: why the work is unknown.
         """
+        works = works or {}
+        flops = sum(works[precision].values()) if precision in works else None
         counts = {
             str(count): {
                 "peak_gflops": best.get("gflops"),
-                "step_ms": self.step_ms(count, flops),
+                "peaks_gops": dict(self._peaks[count]),
+                "step_ms": self.step_ms(count, works.get(precision)),
+                "steps_ms": {name: self.step_ms(count, work) for name, work in works.items()},
                 "l2_gb_s": best.get("l2_gb_s"),
                 "memory_gb_s": best.get("memory_gb_s"),
             }
@@ -109,9 +153,11 @@ class Roofline:
             "step_ms": one["step_ms"],
             "by_threads": counts,
             "flops": flops,
-            "reason": self.reason or flops_reason,
-            "note": "flops counts convolutions and matrix products, 2 a multiply-add; peaks are "
-            "the best of the rounds",
+            "operations": {name: dict(work) for name, work in works.items()},
+            "refused": dict(self.refused),
+            "reason": self.reason or reason,
+            "note": "operations count convolutions and matrix products, 2 a multiply-add, by the "
+            "instruction that makes them; peaks are the best of the rounds",
         }
 
 
@@ -124,9 +170,13 @@ def build_probe(folder: Path | None = None) -> Path:
     Raises:
         ShiftedgeError: there is no C compiler here, or none can compile it.
     """
-    source = (importlib.resources.files("shiftedge.benchmarks") / "peak.c").read_bytes()
+    own = Path(str(importlib.resources.files("shiftedge.benchmarks")))
+    # The CPU is asked what it has by the code that a compiled model asks it with.
+    native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
+    sources = [own / "peak.c", own / "peak_words.c", native / "cpu.c", native / "error.c"]
+    text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))
     # The same home may serve several machines, and the code is for one kind of CPU.
-    key = hashlib.sha256(source + f"{FLAGS}{platform.machine()}{cpu_identity()}".encode())
+    key = hashlib.sha256(text + f"{FLAGS}{platform.machine()}{cpu_identity()}".encode())
     if folder is None:
         folder = cache_folder()
     output = folder / f"peak-{key.hexdigest()[:16]}"
@@ -136,9 +186,9 @@ def build_probe(folder: Path | None = None) -> Path:
     for command in _compilers():
         output_folder(folder)
         with tempfile.TemporaryDirectory(prefix=".peak-", dir=folder) as scratch:
-            text, built = Path(scratch) / "peak.c", Path(scratch) / "peak"
-            text.write_bytes(source)
-            line = [*command, *FLAGS, str(text), "-o", str(built)]
+            built = Path(scratch) / "peak"
+            line = [*command, *FLAGS, f"-I{own}", f"-I{native}"]
+            line += [*map(str, sources), "-o", str(built)]
             try:
                 subprocess.run(line, capture_output=True, text=True, check=True, timeout=COMPILE_S)
             except (OSError, subprocess.SubprocessError) as error:
@@ -156,14 +206,3 @@ def _compilers() -> Iterator[list[str]]:
             yield [path]
     if importlib.util.find_spec("ziglang") is not None:
         yield [sys.executable, "-m", "ziglang", "cc"]
-
-
-def model_flops(model: bytes, spec: ModelSpec) -> int:
-    """Floating-point operations of one step, in convolutions and matrix products, 2 a MAC.
-
-    Raises:
-        ShiftedgeError: the onnx package is not installed, or the compiler cannot read the model.
-    """
-    from shiftedge.export.compiler.frontend import read_onnx
-
-    return read_onnx(model, spec).flops()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftedge.benchmarks.kernels import kernel_table
+from shiftedge.benchmarks.kernels import kernel_table, summary
 
 __all__ = ["HEADINGS", "kernel_lines", "markdown", "print_report", "table"]
 
@@ -103,6 +103,7 @@ def kernel_lines(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for threads, kernels in (report.get("kernels") or {}).items():
         lines += ["", f"Kernels of the native engine, threads {threads}:", *kernel_table(kernels)]
+        lines += summary(kernels)
     return lines
 
 
@@ -177,9 +178,16 @@ def _roofline_lines(roofline: Mapping[str, Any] | None) -> list[str]:
                 for name, key in (("level 2 cache", "l2_gb_s"), ("memory", "memory_gb_s"))
                 if limit[key] is not None
             )
-            lines.append(
-                f"Roofline, threads {threads}: {limit['peak_gflops']:.1f} GFLOP/s{step}{reads}."
+            words = "".join(
+                f", {name} {rate:.1f} GOP/s"
+                for name, rate in (limit.get("peaks_gops") or {}).items()
+                if name != "float32"
             )
+            lines.append(
+                f"Roofline, threads {threads}: {limit['peak_gflops']:.1f} GFLOP/s of float32"
+                f"{words}{step}{reads}."
+            )
+    lines += [f"Roofline: {reason}" for reason in (roofline.get("refused") or {}).values()]
     if roofline["reason"]:
         lines.append(f"Roofline: {roofline['reason']}")
     return lines

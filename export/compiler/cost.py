@@ -4,6 +4,7 @@ For each tile of accumulators, the cycles of one step of its innermost loop are 
 
     multiply-adds / multiply-adds a cycle
     loads / loads a cycle                  weights, and what they are multiplied with
+    instructions / instructions a cycle    where the target says how many
     latency of a multiply-add              where there are too few accumulators to hide it
     lines from the second-level cache      where pixels lie so far apart that they fall on one
                                            another in the first
@@ -59,6 +60,8 @@ _CODES_OPERATIONS = 6
 """Of a vector of sums: to float32, times its scale, to whole numbers, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
+_LOOP_INSTRUCTIONS = 4
+"""Of a turn of an inner loop, beside its loads and products: addresses, comparison, branch."""
 _FLOAT = 4  # bytes
 _LINE_BYTES = 64
 _PAGE_BYTES = 4096
@@ -186,18 +189,25 @@ class _Walk:
             (1 if part.folded else terms) * self._registers_of(part) for part in tile.vectors
         )
         sources = self._sources(tile, segment, terms)
+        loads = sources + terms * weights * unrolled
+        issued = 0.0
         if segment.gather:
             fmas += sources  # shifts, in the unit that multiplies on some processors
-        loads = sources + terms * weights * unrolled
-        if segment.dot is not None and segment.dot.pairs:
-            fmas *= 2  # multiplies, which one unit of two makes
-            loads += tile.rows * terms  # turns
+        elif segment.dot is not None:
+            # Multiply-adds of float32 leave room for as many instructions again: not so these.
+            turning = any(not step.unrolled for step in segment.steps)
+            issued = loads + fmas * segment.dot.instructions
+            issued += _LOOP_INSTRUCTIONS if turning else 0
+            fmas *= segment.dot.slots
+            if segment.dot.pairs:
+                loads += tile.rows * terms  # turns
         beside = 0 if segment.by_column else weights
         beside += tile.rows if segment.by_lane else 1
         spilled = max(0, vectors + beside - self._registers)
         cycles = max(
             fmas / core.fmas,
             (loads + 2 * spilled) / core.loads,
+            (issued + 2 * spilled) / core.issue,
             float(core.fma_latency * unrolled * terms),
         )
         if self._collide(tile, segment):
@@ -205,9 +215,10 @@ class _Walk:
             cycles = max(cycles, lines / core.l2_bytes_per_cycle)
         cycles += _LOAD_CONTENTION * loads
         if segment.weight is not None and not segment.by_column:
-            bytes_of_tile = trips * terms * unrolled * weights * self._lanes * _FLOAT
-            if bytes_of_tile > core.l1_bytes / 2:
-                step_bytes = terms * unrolled * weights * self._lanes * _FLOAT
+            # A word of codes is as wide as it has codes, less than a float32 where it has two.
+            width = np.dtype(segment.weight.buffer.dtype).itemsize
+            step_bytes = terms * unrolled * weights * self._lanes * width
+            if trips * step_bytes > core.l1_bytes / 2:
                 cycles = max(cycles, step_bytes / core.l2_bytes_per_cycle)
         if segment.by_column and self._rows_bytes(segment) > core.l1_bytes:
             cycles = max(cycles, loads * self._lanes * _FLOAT / core.l2_bytes_per_cycle)

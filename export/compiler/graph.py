@@ -243,6 +243,15 @@ class Graph:
                 total += 2 * operator.weight.size
         return total
 
+    def word_flops(self) -> int:
+        """Of them, those that multiply codes in words: of convolutions that sum over channels."""
+        total = 0
+        for operator in self.operators:
+            if isinstance(operator, Conv) and operator.codes is not None and operator.groups == 1:
+                rows, columns, _ = self.shapes[operator.out]
+                total += 2 * rows * columns * operator.weight.size
+        return total
+
     def weight_bytes(self) -> int:
         """Bytes of all weights, biases and steps as they are stored."""
         total = 0

@@ -10,7 +10,8 @@ Sources of the numbers:
 - Widths and latencies of the levels: the common ground of the cores that have them, after AMD's and
   Intel's optimisation manuals. 512-bit multiply-adds a cycle: 1 on Zen 4 (two passes) and on Xeons
   with one unit, 2 on others; loads a cycle: 2, on Zen 4 but for whole 512-bit vectors. Latency of a
-  multiply-add: 4 cycles in all of them.
+  multiply-add: 4 cycles in all of them. With AVX2 4 instructions a cycle: Intel's from Haswell to
+  Skylake rename no more.
 - Caches of the levels: the smallest among server and client cores of the last ten years, 32 KiB
   and 256 KiB (Haswell) or 1 MiB (Skylake-SP, Zen 4).
 - Boards: ``Target.source``. Bytes a cycle from caches and memory are estimates for all of them.
@@ -19,6 +20,7 @@ Sources of the numbers:
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -63,6 +65,8 @@ class Core:
     multiply-adds load it; otherwise one load a row, into a register, serves all."""
     memory_bytes_per_cycle: float
     """Sustained by one core from beyond its second-level cache."""
+    issue: float = math.inf
+    """Instructions a cycle, where these and not the units that they need may bound a loop."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ TARGETS: Mapping[str, Target] = {
             "x86-64-v3",
             _V3,
             AVX2,
-            Core(2, 2, 4, 32 * _KB, 256 * _KB, 24, False, 8),
+            Core(2, 2, 4, 32 * _KB, 256 * _KB, 24, False, 8, issue=4),
             _LEVELS,
         ),
         _board(

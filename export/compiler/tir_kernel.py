@@ -12,12 +12,12 @@ A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lan
         accumulator[row, column] += source[row] * weight[column]     or source[row, column]
     target[row, column] = activation(accumulator[row, column])
 
-Where a kernel counts in integers, source and weight are words of several codes, the accumulators
-int32, and the tile ends with :class:`Codes`. Of maps kept in bfloat16 (:data:`BF16`) words hold two
-numbers, the accumulators are float32, and the tile begins and ends as if maps were float32.
+Where a kernel counts in integers, source and weight are words of several codes, accumulators are
+int32, and the tile ends with :class:`Codes`. Of bfloat16 (:data:`BF16`) words hold two numbers, and
+accumulators are float32, as is what the tile begins and ends with.
 
-The addresses are expressions over the loops around, and over ``ROW`` and ``COLUMN``, which the
-lowering replaces by each accumulator's own: a tile is unrolled completely, its segments are loops.
+Addresses are expressions over the loops around, and over an accumulator's ``ROW`` and ``COLUMN``:
+a tile is unrolled completely, its segments are loops.
 """
 
 from __future__ import annotations
@@ -96,8 +96,11 @@ class Dot:
     whole: str = "float32"
     """In which codes are kept, as they are, for a stage that treats channels apart."""
     pairs: bool = False
-    """Products are summed by pairs of codes, and weights lie in the order of ``schedules.pairs``:
-    NEON without a dot product."""
+    """NEON without a dot product: sums by pairs of codes, weights as in ``schedules.pairs``."""
+    slots: float = 1.0
+    """What a step takes of the units that multiply, in multiply-adds of float32."""
+    instructions: int = 1
+    """Of a step, for each vector of sums."""
 
     @property
     def words(self) -> str:
@@ -122,8 +125,7 @@ class Codes:
     """The end of a tile of integers: from sums to codes, or to numbers.
 
     y = sum * scale, or fma(sum, scale, offset) with an offset; with a residual, that is added
-    times its factor; then ``ending``, see :mod:`shiftedge.export.compiler.requantise`. The
-    target's type says how codes are stored; float32 holds them as whole numbers.
+    times its factor; then ``ending``, see :mod:`shiftedge.export.compiler.requantise`.
     """
 
     scale: Access | float
@@ -285,8 +287,7 @@ class Segment:
     """Added to each code of the source: what a state's codes lack, where it wraps; without a dot,
     to the code as int32."""
     gather: Gather | None = None
-    """Words are put together from codes of 32 bits, with a dot and by column; ``terms`` is how many
-    words, and the weight of each is at its TERM."""
+    """With a dot and by column: words are put together; a row has ``terms``, weights at TERM."""
 
 
 @dataclass(frozen=True)
@@ -333,8 +334,8 @@ Statement = Loop | If | Fill | Copy | Tile
 class Kernel:
     """``void name(buffers..., scratch, int32 begin, int32 end)``: does units begin to end - 1.
 
-    Units may be done in any order and in any split over threads, with one scratch block a thread:
-    each output element is made by one unit, always by the same arithmetic.
+    Units may be done in any order and split, with one scratch block a thread: each output element
+    is made by one unit, always by the same arithmetic.
     """
 
     name: str
@@ -350,6 +351,8 @@ class Kernel:
     """A call's first unit repeats work of the unit before: cut it into few calls."""
     flops: int = 0
     """Of all units, without what overlapping bands repeat."""
+    single_flops: int = 0
+    """Of ``flops``, where some tiles multiply words: those of tiles that multiply single ones."""
     note: str = ""
     """One line for people: family and tiles."""
     offsets: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -396,13 +399,8 @@ class Kernel:
             yield from _tiles(statement)
 
 
-_C = {
-    "float32": "float",
-    "uint8": "uint8_t",
-    "int8": "int8_t",
-    "int16": "int16_t",
-    "int32": "int32_t",
-    "uint16": "uint16_t",
+_C = {"float32": "float"} | {
+    each: f"{each}_t" for each in ("uint8", "int8", "int16", "int32", "uint16")
 }
 
 

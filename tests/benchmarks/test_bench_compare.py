@@ -15,12 +15,14 @@ from shiftedge.benchmarks import bench as bench_module
 from shiftedge.benchmarks.compare import check_comparable, compare, read_baseline
 from shiftedge.benchmarks.crew import Worker
 from shiftedge.benchmarks.entry import Settings
-from shiftedge.benchmarks.kernels import kernel_rows, kernel_table
+from shiftedge.benchmarks.kernels import kernel_rows, kernel_table, summary
 from shiftedge.benchmarks.report import document
+from shiftedge.benchmarks.roofline import Roofline
 from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Sensors, find_sensors
 from shiftedge.benchmarks.sensors.base import Gauge
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
+from shiftedge.benchmarks.work import StepWork
 from shiftedge.runtime.errors import ShiftedgeError
 
 SETTINGS = Settings(frames=20, rounds=10, starts=5, timeout_s=20.0)
@@ -192,29 +194,127 @@ def test_an_engine_that_loads_slowly_is_not_started_again(make_bench, monkeypatc
 # Kernels
 
 KERNELS = [
-    {"name": "first", "family": "pointwise", "flops": 2_000_000, "bytes": 1000},
-    {"name": "second", "family": "pool", "flops": 10, "bytes": 4_000_000},
-]
+    {"name": "first", "family": "pointwise", "flops": 2_000_000, "bytes": 1000,
+     "operations": {"float32": 2_000_000}},
+    {"name": "second", "family": "pool", "flops": 10, "bytes": 4_000_000,
+     "operations": {"float32": 10}},
+]  # fmt: skip
 
 
 def test_kernels_against_the_roofline():
-    limits = {"peak_gflops": 100.0, "l2_gb_s": 50.0}
+    limits = {"peaks_gops": {"float32": 100.0}, "l2_gb_s": 50.0}
     first, second = kernel_rows(KERNELS, {"first": 25e-6, "second": 100e-6}, limits)
     assert first["bound"] == "arithmetic"
     assert first["gflops"] == pytest.approx(80.0)
+    assert first["of_peak"] == pytest.approx(0.8)
     assert first["of_roofline"] == pytest.approx(1.25)
     assert second["bound"] == "memory"
     assert second["of_roofline"] == pytest.approx(1.25)
     assert first["share"] + second["share"] == pytest.approx(1.0)
     text = kernel_table([first, second])
-    assert len({len(line.rpartition("  ")[0]) for line in text}) == 1
+    assert text[1].endswith("  arithmetic  float32")
+    assert len({line.index("of peak") for line in text[:1]}) == 1
+
+
+CODES = [
+    {"name": "block", "family": "inverted residual", "bytes": 10**4, "flops": 5_000_000,
+     "operations": {"words": 4_000_000, "float32": 1_000_000}},
+    {"name": "project", "family": "inverted residual", "bytes": 10**4, "flops": 8_000_000,
+     "operations": {"words": 8_000_000}},
+    {"name": "tail", "family": "tail", "bytes": 10**4, "flops": 4_000_000,
+     "operations": {"words": 4_000_000}},
+    {"name": "wide", "family": "convolution", "bytes": 10**4, "flops": 4_000_000,
+     "operations": {"words": 4_000_000}},
+    {"name": "pool", "family": "pool", "bytes": 10**6, "flops": 0, "operations": {}},
+]  # fmt: skip
+CODE_SECONDS = {"block": 40e-6, "project": 25e-6, "tail": 15e-6, "wide": 10e-6, "pool": 10e-6}
+CODE_LIMITS = {"peaks_gops": {"float32": 100.0, "vpdpbusd": 400.0}, "l2_gb_s": 200.0}
+
+
+def test_kernels_of_codes_against_their_own_peaks():
+    names = {"float32": "float32", "words": "vpdpbusd"}
+    rows = kernel_rows(CODES, CODE_SECONDS, CODE_LIMITS, names)
+    found = {row["name"]: row for row in rows}
+    # 10 us of words and 10 of single numbers in 40 us; 20 in 25, 10 in 15, 10 in 10.
+    shares = {name: row["of_peak"] for name, row in found.items()}
+    expected = {"block": 0.5, "project": 0.8, "tail": 2 / 3, "wide": 1.0, "pool": None}
+    assert shares == pytest.approx(expected)
+    assert found["block"]["operations"] == {"vpdpbusd": 4_000_000, "float32": 1_000_000}
+    assert found["pool"]["bound"] == "memory"
+    assert summary(rows) == [
+        "Pointwise kernels: 75% of the vpdpbusd peak (2 of 5 kernels, 40% of the time).",
+        "All kernels: 60% of the peak of vpdpbusd and float32, each for its own operations.",
+    ]
+    lines = kernel_table(rows)
+    assert lines[1].endswith("  vpdpbusd + float32")
+    assert lines[2].split()[-4:] == ["80%", "1.25", "arithmetic", "vpdpbusd"]
+    assert summary(json.loads(json.dumps(rows))) == summary(rows)
+
+
+def test_kernels_without_a_peak_have_no_share():
+    """The CPU's peak was refused, or the bundle is of a version that does not tell operations."""
+    names = {"float32": "float32", "words": "sdot"}
+    rows = kernel_rows(CODES, CODE_SECONDS, CODE_LIMITS, names)
+    assert [row["of_peak"] for row in rows] == [None] * 5
+    assert [row["bound"] for row in rows] == [None] * 4 + ["memory"]
+    assert summary(rows) == []
+    older = [{**row, "operations": None} for row in CODES]
+    rows = kernel_rows(older, CODE_SECONDS, CODE_LIMITS, names)
+    assert [row["of_roofline"] for row in rows] == [None] * 5
+
+
+def test_float32_kernels_have_one_sentence():
+    limits = {"peaks_gops": {"float32": 100.0}, "l2_gb_s": 50.0}
+    rows = kernel_rows(KERNELS[:1], {"first": 25e-6}, limits)
+    assert summary(rows) == ["All kernels: 80% of the peak of float32."]
 
 
 def test_kernels_that_nothing_is_known_of():
-    (row,) = kernel_rows([], {"k": 0.0}, {"peak_gflops": None})
+    (row,) = kernel_rows([], {"k": 0.0}, {"peaks_gops": {}})
     assert row["bound"] is None
     assert row["of_roofline"] is None
     assert "k " in kernel_table([row])[1]
+    assert summary([row]) == []
+
+
+def test_a_quantised_step_against_the_peak_of_its_instruction(make_bench, monkeypatch):
+    bench = make_bench("Slower", "Good", settings=SETTINGS)
+    filled(bench, Slower=2.0, Good=1.0)
+    bench.entries[1].ready["precision"] = "int8"
+    bench.work = StepWork({"int8": {"vpdpbusd": 2 * 10**8}, "fp32": {"float32": 10**8}})
+    bench.roofline = Roofline([1])
+    bench.roofline._peaks[1] = {"float32": 100.0, "vpdpbusd": 400.0}
+    bench.roofline._best[1] = {"gflops": 100.0}
+    found = document(bench)
+    slower, good = found["results"]
+    assert slower["of_roofline"] == pytest.approx(slower["step_ms"]["p50"] / 1.0)
+    assert good["of_roofline"] == pytest.approx(good["step_ms"]["p50"] / 0.5)
+    _, _, notes = table(found)
+    assert any("100.0 GFLOP/s of float32, vpdpbusd 400.0 GOP/s" in note for note in notes)
+    bench.roofline.refused["sdot"] = "This CPU has no asimddp, which sdot needs."
+    _, _, notes = table(document(bench))
+    assert "Roofline: This CPU has no asimddp, which sdot needs." in notes
+
+
+def test_each_precision_has_a_profile(make_bench):
+    bench = make_bench("Slower", "Good", settings=SETTINGS)
+    filled(bench, Slower=2.0, Good=1.0)
+    bench.kernel_seconds = {(1, "fp32"): {"first": 2e-5}, (1, "bf16"): {"first": 1e-5}}
+    bench.work = StepWork(
+        kernels={"fp32": KERNELS, "bf16": [{**KERNELS[0], "operations": {"words": 2_000_000}}]},
+        instructions={"bf16": {"words": "vdpbf16ps", "float32": "float32"}},
+    )
+    bench.roofline = Roofline([1])
+    bench.roofline._peaks[1] = {"float32": 200.0, "vdpbf16ps": 400.0}
+    found = document(bench)
+    (single,), (half,) = found["kernels"]["1"], found["kernels"]["1 bf16"]
+    assert single["of_peak"] == pytest.approx(0.5)
+    assert half["of_peak"] == pytest.approx(0.5)
+    lines = kernel_lines(found)
+    assert "Kernels of the native engine, threads 1 bf16:" in lines
+    assert (
+        "Pointwise kernels: 50% of the vdpbf16ps peak (1 of 1 kernels, 100% of the time)." in lines
+    )
 
 
 def test_a_profile_is_in_the_report(make_bench):

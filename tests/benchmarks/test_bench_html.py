@@ -128,7 +128,13 @@ def a_report(
         entry.load_ms, entry.first_ms, entry.rss_mb = [3.0 + index], [90.0], 50.0
         entry.agreement = Agreement(1e-6, 1e-7, "logits", states_compared=True)
     found = document(bench)
-    limits = {"peak_gflops": 100.0, "step_ms": 0.3, "l2_gb_s": 90.0, "memory_gb_s": 20.0}
+    limits = {
+        "peak_gflops": 100.0,
+        "peaks_gops": {"float32": 100.0},
+        "step_ms": 0.3,
+        "l2_gb_s": 90.0,
+        "memory_gb_s": 20.0,
+    }
     found["roofline"] = {
         **limits,
         "by_threads": {str(count): dict(limits) for count in threads},
@@ -137,10 +143,12 @@ def a_report(
     }
     found["model"] |= {"name": "tiny", "flops": 30_000_000, "width": 32, "height": 24}
     kernels = [
-        {"name": "k0_pad", "family": "pad", "flops": 0, "bytes": 9000},
-        {"name": "k1_conv", "family": "convolution", "flops": 4_000_000, "bytes": 50_000},
-        {"name": "k2_dense", "family": "dense", "flops": 20_000, "bytes": 40_000},
-    ]
+        {"name": "k0_pad", "family": "pad", "flops": 0, "bytes": 9000, "operations": {}},
+        {"name": "k1_conv", "family": "convolution", "flops": 4_000_000, "bytes": 50_000,
+         "operations": {"float32": 4_000_000}},
+        {"name": "k2_dense", "family": "dense", "flops": 20_000, "bytes": 40_000,
+         "operations": {"float32": 20_000}},
+    ]  # fmt: skip
     seconds = {"k0_pad": 2e-5, "k1_conv": 1e-4, "k2_dense": 3e-6, "k3_unknown": 1e-6}
     found["kernels"] = {str(count): kernel_rows(kernels, seconds, limits) for count in threads}
     found["soak"] = {

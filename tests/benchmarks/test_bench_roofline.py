@@ -1,13 +1,22 @@
-"""The peak kernel is built once, gives figures, and does without a compiler."""
+"""The peak kernel is built once, gives figures, and does without a compiler; a step's work."""
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+from dataclasses import replace
+
 import pytest
 
-from shiftedge.benchmarks import roofline
+from shiftedge.benchmarks import roofline, work
+from shiftedge.benchmarks.bench import spec_by_onnx
 from shiftedge.benchmarks.machine import cache_sizes, cpu_name, machine
-from shiftedge.benchmarks.roofline import Roofline, build_probe, model_flops
-from shiftedge.runtime.errors import CompileError, ShiftedgeError
+from shiftedge.benchmarks.roofline import Roofline, build_probe
+from shiftedge.benchmarks.work import step_work
+from shiftedge.runtime import bundle as bundles
+from shiftedge.runtime.bundle import FileEntry, Manifest, Variant, cpu_features, machine_name
+from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.manifest import MEMORY_KEYS
 from shiftedge.runtime.spec import ModelSpec
 
 
@@ -29,11 +38,84 @@ def test_figures(quick):
         limit.measure(threads)
     assert limit.reason is None
     assert limit.step_ms(1, None) is None
-    found = limit.to_dict(10**9)
+    found = limit.to_dict({"fp32": {"float32": 10**9}})
+    assert found["flops"] == 10**9
     assert found["step_ms"] == pytest.approx(1e3 / found["peak_gflops"])
     for row in found["by_threads"].values():
-        assert all(value > 0 for value in row.values())
+        assert row["peaks_gops"] == {"float32": row["peak_gflops"]}
+        assert row["steps_ms"] == {"fp32": row["step_ms"]}
+        keys = ("peak_gflops", "step_ms", "l2_gb_s", "memory_gb_s")
+        assert all(row[key] > 0 for key in keys)
     assert len(list(quick.iterdir())) == 1
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The program, for tests that do not ask how it comes about."""
+    if not list(roofline._compilers()):
+        pytest.skip("no C compiler: install gcc, or  pip install ziglang")
+    return build_probe(tmp_path_factory.mktemp("peak"))
+
+
+@pytest.fixture
+def ready(built, monkeypatch):
+    """A roofline finds the program built, and takes a moment for each figure."""
+    monkeypatch.setattr(roofline, "build_probe", lambda: built)
+    monkeypatch.setattr(roofline, "SPAN_MS", 1)
+    monkeypatch.setattr(roofline, "MEMORY_BYTES", 4 << 20)
+    return built
+
+
+INSTRUCTIONS = {
+    "vpdpbusd": {"avx512f", "avx512_vnni"},
+    "vpmaddwd-512": {"avx512f", "avx512bw"},
+    "vpmaddwd": {"avx2"},
+    "vdpbf16ps": {"avx512f", "avx512_bf16"},
+    "sdot": {"asimd", "asimddp"},
+    "smlal-pairs": {"asimd"},
+    "smlal": {"asimd"},
+}
+"""And the features that each needs, by Linux's names: what the probe asks the CPU itself."""
+
+
+def test_each_instruction_is_measured_or_refused_in_a_sentence(ready):
+    limit = Roofline([1], [*INSTRUCTIONS, "fma4"])
+    limit.measure(1)
+    assert limit.reason is None
+    peaks = limit.to_dict()["by_threads"]["1"]["peaks_gops"]
+    had = cpu_features()
+    for name, features in INSTRUCTIONS.items():
+        if features <= had:
+            assert peaks[name] > 0, name
+            assert name not in limit.refused
+        else:
+            assert name not in peaks
+            lacking = features - had
+            said = limit.refused[name]
+            assert any(f"This CPU has no {feature}, which {name}" in said for feature in lacking)
+            assert "it can run " in said
+            assert said.count("\n") == 0
+            assert said.endswith(".")
+    assert limit.refused["fma4"].startswith("There is no instruction fma4 here; known are vpdpbusd")
+    assert set(peaks) | set(limit.refused) == {"float32", "fma4", *INSTRUCTIONS}
+
+
+def test_a_step_takes_each_part_at_its_own_peak(ready):
+    limit = Roofline([1])
+    limit._peaks[1] = {"float32": 100.0, "vpdpbusd": 400.0}
+    work = {"vpdpbusd": 4 * 10**8, "float32": 5 * 10**7}
+    assert limit.step_ms(1, work) == pytest.approx(1.0 + 0.5)
+    assert limit.step_ms(1, {**work, "sdot": 1}) is None
+    assert limit.step_ms(1, None) is None
+    found = limit.to_dict({"int8": work, "fp32": {"float32": 10**8}}, "int8")
+    assert (found["flops"], found["step_ms"]) == (45 * 10**7, pytest.approx(1.5))
+    assert found["by_threads"]["1"]["steps_ms"] == pytest.approx({"int8": 1.5, "fp32": 1.0})
+
+
+def test_the_program_says_how_it_is_called(built):
+    probe = str(built)
+    for line in ([], ["1"], ["0", "1", "vpmaddwd"], ["65", "1", "0", "0"]):
+        assert subprocess.run([probe, *line], check=False).returncode == 2
 
 
 def test_the_probe_is_built_once(quick, monkeypatch):
@@ -65,7 +147,7 @@ def test_no_compiler(tmp_path, monkeypatch):
     monkeypatch.setattr(roofline, "_compilers", list)
     limit = Roofline([1])
     limit.measure(1)
-    found = limit.to_dict(100)
+    found = limit.to_dict({"fp32": {"float32": 100}})
     assert found["peak_gflops"] is None
     assert found["step_ms"] is None
     assert "pip install ziglang" in found["reason"]
@@ -76,21 +158,96 @@ def test_a_probe_that_fails_is_a_reason(quick, monkeypatch):
     limit._probe.write_text("#!/bin/sh\nexit 3\n")
     limit.measure(1)
     limit.measure(1)
-    assert "exit status 3" in limit.to_dict(None)["reason"]
+    assert "exit status 3" in limit.to_dict()["reason"]
 
 
-def test_flops(tiny_onnx, spec: ModelSpec):
+def test_work_of_a_file(tiny_onnx, spec: ModelSpec):
     # 8 x 3 x 3 x 3 weights on 12 x 16 pixels, 16 x 8 x 3 x 3 and 16 x 16 on 6 x 8, 16 x 4.
     macs = 216 * 192 + 1152 * 48 + 256 * 48 + 64
-    assert model_flops(tiny_onnx.read_bytes(), spec) == 2 * macs
+    found = step_work(tiny_onnx, spec, None)
+    assert found.works == {"fp32": {"float32": 2 * macs}}
+    assert found.flops("fp32") == 2 * macs
+    assert found.flops("int8") is None
+    assert found.reason is None
+    assert found.measured == ()
 
 
-def test_flops_of_what_the_compiler_cannot_read(make_onnx, spec):
+def test_work_of_a_quantised_file(int8, spec: ModelSpec, monkeypatch):
+    """All but the dense layer behind the mean counts."""
+    macs = 216 * 192 + 1152 * 48 + 256 * 48
+    spec = spec_by_onnx(int8)
+    monkeypatch.setattr(work, "cpu_features", lambda: frozenset({"avx2", "avx512_vnni"}))
+    found = step_work(int8, spec, None)
+    assert found.works == {"int8": {"vpdpbusd": 2 * macs, "float32": 2 * 64}}
+    assert found.measured == ("vpdpbusd",)
+    monkeypatch.setattr(work, "cpu_features", lambda: frozenset({"avx2"}))
+    assert step_work(int8, spec, None).measured == ("vpmaddwd",)
+    monkeypatch.setattr(work, "cpu_features", frozenset)
+    without = step_work(int8, spec, None)
+    assert without.works == {}
+    assert "no instruction for int8" in without.reason
+
+
+def a_bundle(folder, spec: ModelSpec, rows, *variants):
+    """An int8 bundle of variants by name and features, whose libraries are never loaded."""
+    listed, files = [], {}
+    for name, features in variants:
+        path = f"lib/{name}/libmodel.so"
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_bytes(b"none")
+        files[path] = FileEntry(hashlib.sha256(b"none").hexdigest(), 4)
+        listed.append(Variant(name, path, machine_name(), features, "int8"))
+    manifest = Manifest(
+        spec=replace(spec, precision="int8", std=(0.25, 0.25, 0.25)),
+        target="plain",
+        variants=tuple(listed),
+        files=files,
+        numerics={},
+        memory=dict.fromkeys(MEMORY_KEYS, 0),
+        tools={},
+        source_sha256="a" * 64,
+        kernels=rows,
+    )
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def test_work_of_a_bundle_is_its_variants(tmp_path, spec: ModelSpec, monkeypatch):
+    """What multiplies is the variant's that runs, whatever else the CPU has and whichever variant
+    the rows were written for."""
+    rows = (
+        {"name": "a", "operations": {"words": 600, "float32": 100}},
+        {"name": "b", "operations": {"float32": 7}},
+        {"name": "c"},
+    )
+    vnni = ("vnni", ("avx2", "avx512_vnni"))
+    older = ("older", ("avx2",))
+    both = a_bundle(tmp_path / "both", spec, rows, vnni, older)
+    one = a_bundle(tmp_path / "one", spec, rows, older)
+
+    def found(folder, *features):
+        monkeypatch.setattr(bundles, "cpu_features", lambda: frozenset(features))
+        return step_work(None, None, folder)
+
+    had = ("avx2", "avx512_vnni")
+    assert found(both, *had).works == {"int8": {"vpdpbusd": 600, "float32": 107}}
+    assert found(both, "avx2").works == {"int8": {"vpmaddwd": 600, "float32": 107}}
+    assert found(one, *had).works == {"int8": {"vpmaddwd": 600, "float32": 107}}
+    assert found(one, *had).flops("int8") == 707
+    assert [row["name"] for row in found(one, *had).kernels["int8"]] == ["a", "b", "c"]
+    assert found(one).works == {}
+
+
+def test_work_of_what_the_compiler_cannot_read(make_onnx, spec, tmp_path):
     def change(model):
         model.graph.node[1].op_type = "Erf"
 
-    with pytest.raises(CompileError, match="Erf"):
-        model_flops(make_onnx(change=change).read_bytes(), spec)
+    found = step_work(make_onnx(change=change), spec, None)
+    assert "Erf" in found.reason
+    assert found.works == {}
+    found = step_work(None, spec, tmp_path)
+    assert found.reason.startswith("The bundle's kernels are not known")
+    assert step_work(None, None, None).reason == "operations are counted from the .onnx file"
 
 
 def test_machine():

@@ -276,6 +276,7 @@ class _Block:
             body=(*stages, *work.all(" of project")),
             scratch=(expanded, hidden, *((self.lines,) if shape.stem else ())),
             flops=shape.flops,
+            single_flops=shape.single_flops,
             note=self._note(f"bands of {self.band_rows} rows"),
         )
 
@@ -342,6 +343,7 @@ class _Block:
             ),
             scratch=(expanded,),
             flops=shape.flops - project_flops,
+            single_flops=shape.single_flops,
             note=self._note("phased"),
         )
         second = Kernel(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,14 @@ class InvertedResidual:
         expand = 2 * pixels * self.expand_depth * self.hidden if self.expand else 0
         taps = self.kernel * self.kernel
         return expand + 2 * out_pixels * self.hidden * (taps + self.outputs)
+
+    @property
+    def single_flops(self) -> int:
+        """Of them, those of stages that multiply single numbers, or words that they gather: the
+        depthwise, and an expand whose elements are not taken in words."""
+        stage = self.counting.expand if self.counting else None
+        alone = replace(self, outputs=0, expand=self.expand and dot_of(stage) is None)
+        return alone.flops
 
 
 @dataclass(frozen=True)

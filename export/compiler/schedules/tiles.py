@@ -59,9 +59,17 @@ class VectorUnit:
         return replace(self, registers=self.registers - free)
 
 
-PMADDWD = Dot("pmaddwd", terms=2, dtype="int16")
+PMADDWD = Dot("pmaddwd", terms=2, dtype="int16", slots=4 / 3, instructions=2)
 """AVX2: 16-bit pairs, twice a multiply-add's products; weights become 16 bits as they are loaded.
+Their sum is added by an instruction of its own. On Intel since Haswell two of the three vector
+units multiply and all three add (uops.info: vpmaddwd p01, vpaddd p015), so 1.5 pairs of
+instructions go in a cycle where 2 multiply-adds do: 4/3. Zen 3 makes 1.57, see
+``benchmarks/peak_words.c``.
 Of 8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it.
+"""
+_PMADDWD_512 = replace(PMADDWD, slots=1)
+"""One multiply-add of 512 bits a cycle, which ``targets`` reckons with, leaves room for a pair: on
+Intel vpmaddwd goes to p05 and vpaddd to p05, on Zen 4 each takes two of four units for half of it.
 """
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8", whole="int32")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once. A depthwise stage
@@ -70,14 +78,16 @@ multiply-adds."""
 SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
 a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
-SMLAL = Dot("smlal", terms=4, dtype="int8", above=128, whole="int16", pairs=True)
+SMLAL = Dot(
+    "smlal", terms=4, dtype="int8", above=128, whole="int16", pairs=True, slots=2, instructions=3
+)
 """Armv8.0, which has no dot product: two products of bytes are summed in 16 bits, which hold them
 as long as no weight is -128; then pairs of these in 32."""
 SMULL = replace(SMLAL, kind="smull")
 """The same for any weights: each product is summed in 32 bits."""
 VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, sums="float32")
 """AVX512_BF16: pairs of bfloat16, added to float32."""
-AVX512 = VectorUnit(lanes=16, registers=32, dot=PMADDWD)
+AVX512 = VectorUnit(lanes=16, registers=32, dot=_PMADDWD_512)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
 AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)

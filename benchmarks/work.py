@@ -1,0 +1,112 @@
+"""What a step multiplies, in each precision, and by which instructions on this machine.
+
+Where a compiled bundle is at hand, its manifest says for each kernel how many of its operations are
+products of words and how many of single numbers. Without one, or with a bundle of another version,
+the graph of the .onnx file says it: convolutions over codes multiply words, but for depthwise and
+grouped ones, which take codes as whole numbers of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftedge.runtime.bundle import Bundle, cpu_features
+from shiftedge.runtime.errors import BundleError, ShiftedgeError
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["StepWork", "by_instruction", "step_work"]
+
+
+@dataclass
+class StepWork:
+    """Of a model on this machine."""
+
+    works: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By precision, then by instruction, see ``roofline.Work``; whole steps."""
+    instructions: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By precision, then by part of a kernel, see ``export.compiler.instructions``."""
+    kernels: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """The manifest's rows, by precision."""
+    reason: str | None = None
+    """Why the model's own work is not known."""
+
+    def flops(self, precision: str) -> int | None:
+        """Operations of one step, 2 a multiply-add."""
+        work = self.works.get(precision)
+        return sum(work.values()) if work else None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Instructions whose peaks are worth measuring, beside float32."""
+        named = {name for parts in self.instructions.values() for name in parts.values()}
+        return tuple(sorted(named - {"float32"}))
+
+
+def step_work(onnx: Path | None, spec: ModelSpec | None, bundle: Path | None) -> StepWork:
+    """What is known of a model; what is not has a reason in it, and raises nothing."""
+    found = StepWork()
+    if bundle is not None and bundle.is_dir():
+        try:
+            _of_bundle(bundle, found)
+        except ShiftedgeError as error:
+            found.reason = f"The bundle's kernels are not known: {error}"
+    if onnx is not None and spec is not None and spec.precision not in found.works:
+        try:
+            _of_graph(onnx, spec, found)
+        except Exception as error:  # noqa: BLE001 - a count for the record costs no measurement
+            found.reason = f"The operations were not counted: {error}"
+    if not found.works and found.reason is None:
+        found.reason = "operations are counted from the .onnx file"
+    return found
+
+
+def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
+    """A kernel's operations by instruction, words first.
+
+    Args:
+        parts: operations, by part.
+        names: of each part's instruction.
+    """
+    work: dict[str, int] = {}
+    for part in sorted(parts, key=lambda part: part != "words"):
+        name = names.get(part, part)
+        work[name] = work.get(name, 0) + parts[part]
+    return work
+
+
+def _of_bundle(bundle: Path, found: StepWork) -> None:
+    from shiftedge.export.compiler.instructions import instructions
+
+    opened = Bundle.open(bundle)
+    for precision, build in opened.manifest.builds.items():
+        try:
+            variant = opened.variant(precision=precision)
+        except BundleError:
+            continue  # this machine runs another of its precisions
+        names = instructions(precision, variant.features)
+        found.kernels[precision], found.instructions[precision] = build.kernels, names
+        work: dict[str, int] = {}
+        for row in build.kernels:
+            for name, count in by_instruction(row.get("operations") or {}, names).items():
+                work[name] = work.get(name, 0) + count
+        if work:
+            found.works[precision] = work
+
+
+def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
+    from shiftedge.export.compiler.frontend import read_onnx
+    from shiftedge.export.compiler.instructions import FLOAT32, WORDS, instructions
+
+    graph = read_onnx(onnx.read_bytes(), spec)
+    names = instructions(spec.precision, cpu_features())
+    words = graph.word_flops()
+    parts = {WORDS: words, FLOAT32: graph.flops() - words}
+    found.instructions.setdefault(spec.precision, names)
+    if words and WORDS not in names:
+        found.reason = f"This CPU has no instruction for {spec.precision} that we use."
+    else:
+        known = {part: count for part, count in parts.items() if count}
+        found.works[spec.precision] = by_instruction(known, names)
