@@ -21,6 +21,7 @@ from shiftedge.benchmarks.engines import (
     REFERENCE,
     installed,
 )
+from shiftedge.benchmarks.machine import installed_bytes
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx")
@@ -75,7 +76,7 @@ def agreement(engine: str, model: Path, tmp_path: Path, threads: int = 1) -> Agr
     assert ready["has_states"]
     assert ready["settings"]["threads"] == threads
     assert ready["version"]
-    assert ready["engine_bytes"]
+    assert installed_bytes(ready["packages"])
     worst = compare(found, expected)
     print(f"{engine}: {worst.worst_relative:.2g} in {worst.worst_tensor}")
     assert worst.worst_relative <= ready["tolerance"]
