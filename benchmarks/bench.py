@@ -27,7 +27,7 @@ from shiftedge.benchmarks.cores import chosen_cores, pinned
 from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
-from shiftedge.benchmarks.machine import machine
+from shiftedge.benchmarks.machine import installed_bytes, machine
 from shiftedge.benchmarks.roofline import Roofline
 from shiftedge.benchmarks.scenes import record
 from shiftedge.benchmarks.sensors import Sensors, find_sensors, throttled_between
@@ -219,7 +219,11 @@ class Bench:
         candidate = entry.candidate
         worker = entry.worker = self._worker(candidate.factory, path, entry.threads, entry.workload)
         ready = worker.ready()
-        entry.ready = entry.ready or ready
+        # What is installed does not change, and to add it up may take a second.
+        entry.ready = entry.ready or {
+            **ready,
+            "engine_bytes": installed_bytes(ready["packages"]),
+        }
         entry.load_ms.append(ready["load_ms"])
         entry.first_ms.append(ready["first_prediction_ms"])
         entry.settled_mb = None

@@ -166,11 +166,11 @@ class _Side:
             self.freedom, self.excess, self.excess_freedom = len(groups[0]) - 1, 0.0, 1
             return
         drawn = [_resampled(group, generator) for group in groups]
-        self.medians = np.median(np.concatenate(drawn, axis=1), axis=1)
+        self.medians = _medians(np.concatenate(drawn, axis=1))
         self.freedom = sum(map(len, groups)) - len(groups)
         self.excess, self.excess_freedom = 0.0, max(1, len(groups) - 1)
         if len(groups) > 1:
-            own = [np.var(np.median(each, axis=1)) for each in drawn]
+            own = [np.var(_medians(each)) for each in drawn]
             between = np.var([np.median(group) for group in groups], ddof=1)
             least = LEAST_EXCESS * np.mean(own)
             self.excess = float(max(least, between - np.mean(own))) / len(groups)
@@ -201,10 +201,17 @@ def _resampled(numbers: Array, generator: np.random.Generator) -> Array:
     block bootstrap (Politis and Romano, 1992), blocks as long as the cube root of the count."""
     count = len(numbers)
     length = math.ceil(count ** (1 / 3)) if count >= ROUNDS_LEAST else 1
-    begins = generator.integers(0, count, (RESAMPLES, -(-count // length), 1))
-    places = (begins + np.arange(length)).reshape(RESAMPLES, -1)[:, :count] % count
-    drawn: Array = numbers[places]
-    return drawn
+    begins = generator.integers(0, count, (RESAMPLES, -(-count // length)))
+    circle = np.concatenate([numbers, numbers[: length - 1]])
+    blocks: Array = np.lib.stride_tricks.sliding_window_view(circle, length)[begins]
+    return blocks.reshape(RESAMPLES, -1)[:, :count]
+
+
+def _medians(rows: Array) -> Array:
+    """Of each row; numpy's own median takes two to four times as long."""
+    ordered, half = np.sort(rows, axis=1), rows.shape[1] // 2
+    middle: Array = ordered[:, half]
+    return middle if rows.shape[1] % 2 else (ordered[:, half - 1] + middle) / 2
 
 
 def _interval(

@@ -34,6 +34,7 @@ enum { WIDTH_BYTES = 16, CHAINS = 12 };
 typedef float vector __attribute__((vector_size(WIDTH_BYTES)));
 enum { LANES = WIDTH_BYTES / 4, READS = 8, THREADS_MOST = 64 };
 
+#define TRUSTED_LEAST 3
 #define PIECE_S 2e-3 /* long against a thread's start, short against a neighbour's burst */
 
 static double now_s(void) {
@@ -136,15 +137,17 @@ static double timed_piece(void) {
 static double best(double units, double span_s) {
   const double end_s = now_s() + span_s;
   double rate = 0.0;
+  int trusted = 0;
   work.rounds = 1;
   do {
     const double took_s = timed_piece();
     const double found = units * (double)work.rounds * work.threads / took_s;
     if (took_s < PIECE_S / 2)
       work.rounds *= 2; /* too short to trust yet */
-    else if (found > rate)
+    else if (++trusted && found > rate)
       rate = found;
-  } while (now_s() < end_s || rate == 0.0);
+    /* One long piece may be a short one that the core was taken from. */
+  } while (now_s() < end_s || trusted < TRUSTED_LEAST);
   return rate;
 }
 

@@ -37,7 +37,6 @@ from typing import IO, Any
 import numpy as np
 
 from shiftedge.benchmarks.engines.base import Contender
-from shiftedge.benchmarks.machine import installed_bytes
 from shiftedge.benchmarks.scenes import Scene, open_scene
 from shiftedge.benchmarks.workloads import Work, workload
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
@@ -168,7 +167,7 @@ def _ready(contender: Contender, base_mb: float | None) -> dict[str, Any]:
 
     ``load_ms`` is from the engine's import to its being ready; ``first_prediction_ms`` from the
     start of the process to the first logits, Python and numpy included; ``base_rss_mb`` the memory
-    of Python and numpy before the engine came; ``engine_bytes`` what its packages take on disk;
+    of Python and numpy before the engine came; ``packages`` the distributions that it is made of;
     ``timer_ns`` what is subtracted from each time.
     """
     return {
@@ -181,7 +180,7 @@ def _ready(contender: Contender, base_mb: float | None) -> dict[str, Any]:
         "spec": contender.spec.to_json(),
         "has_states": contender.states() is not None,
         "base_rss_mb": base_mb,
-        "engine_bytes": installed_bytes(contender.packages),
+        "packages": list(contender.packages),
     }
 
 

@@ -84,21 +84,33 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
 
 
 def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
-    count = dot.terms * lanes
-    wide = f"int32x{count}"
-    left = tirx.reinterpret(f"{dot.dtype}x{count}", codes)
-    right = tirx.reinterpret(f"int8x{count}", weights)
-    products = tirx.Cast(wide, left) * tirx.Cast(wide, right)
-    parts = [
-        tirx.Shuffle(
-            [products], [tirx.IntImm("int32", place) for place in range(term, count, dot.terms)]
+    """Elements are taken out of whole vectors by shifts: LLVM takes many times as long over code
+    that takes every second or fourth lane of longer vectors."""
+    weights = tirx.reinterpret(vector_type(f"int{8 * dot.terms}", lanes), weights)
+    products = [
+        _element(codes, term, 32, dot.dtype, lanes)
+        * tirx.Cast(
+            vector_type("int32", lanes), _element(weights, term, 8 * dot.terms, "int8", lanes)
         )
         for term in range(dot.terms)
     ]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+    total = products[0]
+    for product in products[1:]:
+        total = total + product
     return total
+
+
+def _element(words: Any, place: int, bits: int, dtype: str, lanes: int) -> Any:
+    """The element ``place``, from the lowest bits on, of each word of so many bits, as one."""
+    size = int(dtype[-2:].lstrip("t"))
+
+    def by(count: int) -> Any:
+        return splat(literal(f"int{bits}", count), lanes)
+
+    if dtype.startswith("u"):
+        return (words >> by(size * place)) & by((1 << size) - 1)
+    # Up to the sign, and back with it.
+    return (words << by(bits - size * (place + 1))) >> by(bits - size)
 
 
 def ended(value: Any, ending: Ending, lanes: int) -> Any:

@@ -6,8 +6,8 @@ A bundle does not use this: its step function calls the kernels from C.
 from __future__ import annotations
 
 import ctypes
+import importlib.resources
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,11 +35,15 @@ class Library:
     """Kernels loaded into this process."""
 
     def __init__(self, code: Code) -> None:
-        """Links with the linker that ziglang carries; raises CalledProcessError if it fails."""
+        """Links with the linker that ziglang carries; raises CalledProcessError if it fails.
+
+        By way of `python -m ziglang`, most of the time would be Python's start.
+        """
+        zig = str(importlib.resources.files("ziglang") / "zig")
         with tempfile.TemporaryDirectory() as folder:
             source, shared = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
             code.write(source)
-            linker = [sys.executable, "-m", "ziglang", "ld.lld", "-shared", "-o", str(shared)]
+            linker = [zig, "ld.lld", "-shared", "-o", str(shared)]
             subprocess.run([*linker, str(source)], check=True, capture_output=True)
             self._library = ctypes.CDLL(str(shared))
 

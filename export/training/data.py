@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from shiftedge.export.training.clips import ClipSet, synthetic_clips
 from shiftedge.export.training.folder import FolderClip, find_clips, load_clips, split_clips
+from shiftedge.export.training.loop import Settings
 from shiftedge.runtime.capture.synthetic.labels import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.progress import ProgressFactory
 
-__all__ = ["FOLDER_FRAMES", "SYNTHETIC", "read_data"]
+__all__ = ["FOLDER_FRAMES", "SYNTHETIC", "read_data", "settings_for"]
 
 SYNTHETIC = "synthetic:"
 """DATA that stands for rendered clips."""
 FOLDER_FRAMES = 36
 """Frames kept of a user's clip: 3 s at 12 Hz, which is what Jester's clips last."""
+
+
+def settings_for(
+    data: str, settings: Settings, *, epochs: int, seed: int, threads: int
+) -> Settings:
+    """``settings`` with what the user asks for, and with the frames that clips of ``data`` have.
+
+    Raises:
+        DataError: there is no epoch.
+    """
+    if epochs < 1:
+        raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
+    frames = settings.frames if data == SYNTHETIC else FOLDER_FRAMES
+    return dataclasses.replace(settings, epochs=epochs, seed=seed, threads=threads, frames=frames)
 
 
 def read_data(

@@ -12,7 +12,6 @@ ranges are held while it learns and go with the checkpoint to ``shiftedge quanti
 from __future__ import annotations
 
 import copy
-import dataclasses
 import importlib.resources
 import json
 import time
@@ -29,7 +28,7 @@ from shiftedge.export.models import MobileNetV2
 from shiftedge.export.nets import from_checkpoint
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
 from shiftedge.export.training.clips import ClipSet
-from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
+from shiftedge.export.training.data import SYNTHETIC, read_data, settings_for
 from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.observe import stream_ranges
@@ -113,11 +112,9 @@ def fine_tune(
         NumericsError: the network gives values that are not finite.
         OutputError: ``output`` cannot be written to.
     """
-    if epochs < 1:
-        raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
+    settings = settings_for(data, settings or gentle(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
-    settings = dataclasses.replace(settings or gentle(), epochs=epochs, seed=seed, threads=threads)
     net, spec, description = _trained(start)
     synthetic = data == SYNTHETIC
     learn, check = read_data(
@@ -133,8 +130,6 @@ def fine_tune(
         names=spec.labels,
         bar=bar,
     )
-    if not synthetic:
-        settings = dataclasses.replace(settings, frames=FOLDER_FRAMES)
     calibration = _drawn(data, learn, seed)
     torch.set_num_threads(1)  # one frame at a time is too little work to share
     ranges = stream_ranges(net, spec, calibration, bar)

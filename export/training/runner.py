@@ -17,7 +17,7 @@ from shiftedge.export.models import build
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
 from shiftedge.export.training.clips import ClipSet
-from shiftedge.export.training.data import FOLDER_FRAMES, SYNTHETIC, read_data
+from shiftedge.export.training.data import SYNTHETIC, read_data, settings_for
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.record import (
     CHECKPOINT,
@@ -121,14 +121,10 @@ def train(
         CheckpointError: ``start`` cannot.
         OutputError: ``output`` cannot be written to.
     """
-    if epochs < 1:
-        raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
+    settings = settings_for(data, settings or Settings(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
     shape = _shape(shape, start, size, multiplier)
-    settings = dataclasses.replace(
-        settings or Settings(), epochs=epochs, seed=seed, threads=threads
-    )
     synthetic = data == SYNTHETIC
     learn, check = read_data(
         data,
@@ -142,8 +138,6 @@ def train(
         cache=cache,
         bar=bar,
     )
-    if not synthetic:
-        settings = dataclasses.replace(settings, frames=FOLDER_FRAMES)
     torch.manual_seed(seed)
     description = shape.description(len(learn.names))
     net = build(description)

@@ -7,15 +7,14 @@ On Debian and Ubuntu: apt-get install qemu-user libc6-arm64-cross libc6-armhf-cr
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import generating
 import pytest
-from arm_kit import GESTURES, NETWORKS, ROOT
-from once import Exporter, locked, run_folder
+from arm_kit import NETWORKS
+from once import locked, run_folder
 
 from shiftedge.benchmarks.emulate import missing
 from shiftedge.benchmarks.emulate_python import EmulatedPython, emulated_python
@@ -23,36 +22,16 @@ from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder
 
 HERE = Path(__file__).parent
-CODEGEN = ROOT / "tests" / "export" / "codegen"
 REASON = "torch and TVM cannot be in one process: run  pytest tests/arm  by itself"
-EARLIER = "torch" in sys.modules
-"""TVM imports it too, in its own way, as soon as tests of another folder import TVM."""
 CACHE = cache_folder()
 """The user's own, where what was downloaded for the emulated machine stays."""
 
 
-def meets_torch(config: pytest.Config) -> bool:
-    """Whether this process has imported torch, or tests from elsewhere will."""
-    if EARLIER:
-        return True
-    paths = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
-    elsewhere = any(
-        not any(path.resolve().is_relative_to(folder) for folder in (HERE, CODEGEN))
-        for path in paths
-    )
-    return elsewhere and importlib.util.find_spec("torch") is not None
-
-
-class LeftOut(pytest.Module):
-    """A module that is not even imported."""
-
-    def collect(self) -> NoReturn:
-        pytest.skip(REASON, allow_module_level=True)
-
-
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
     """What a module of this folder becomes; None: an ordinary one."""
-    return LeftOut.from_parent(parent, path=module_path) if meets_torch(parent.config) else None
+    if not generating.meets_torch(parent.config):
+        return None
+    return generating.LeftOut.because(REASON, parent, module_path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,34 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test reads or fills the user's caches."""
-    folder = run_folder(tmp_path_factory, "caches")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
-        yield folder
+    yield from generating.own_caches(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """A function that gives the ONNX file of one of NETWORKS, or of ``gestures``.
-
-    torch writes them in another process, while tests that come first run.
-    """
-    exporter = Exporter(run_folder(tmp_path_factory, "networks"), NETWORKS)
-    able = importlib.util.find_spec("torch") is not None
-    if able:
-        exporter.start()
-
-    def get(name: str) -> Path:
-        if name == "gestures":
-            return GESTURES
-        if not able:
-            pytest.skip("the export extra (torch) is not installed")
-        return exporter.get(name)
-
-    yield get
-    exporter.close()
+    """A function that gives the ONNX file of one of NETWORKS, or of ``gestures``."""
+    yield from generating.exported_networks(tmp_path_factory, NETWORKS)
 
 
 @pytest.fixture(scope="session")

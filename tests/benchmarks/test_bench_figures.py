@@ -78,20 +78,18 @@ def run_of(
     are is another number in each run.
     """
     share = generator.uniform(0.2, 0.8)
-    ours, theirs, groups = [], [], []
-    for start in range(starts):
-        levels = np.exp(generator.normal(0.0, process, 2)) * (factor, 1.0)
-        for _ in range(rounds_each):
-            drift = generator.uniform(1.0, 1.3)
-            steps = 30 if rounds_each < 10 else 1
-            taken = (1.3, 1.4) if neighbour and generator.random() < share else (1.0, 1.0)
-            for level, side, longer in zip(levels, (ours, theirs), taken, strict=True):
-                noise = generator.lognormal(0.0, 0.02, steps) * np.exp(generator.normal(0.0, 0.002))
-                if disturbed and generator.random() < 0.5:
-                    noise = 1.4 * noise
-                side.append((1e6 * drift * level * longer * noise).tolist())
-            groups.append(start)
-    return ours, theirs, groups
+    count, steps = starts * rounds_each, 30 if rounds_each < 10 else 1
+    groups = np.repeat(np.arange(starts), rounds_each)
+    drift = generator.uniform(1.0, 1.3, count)
+    taken = neighbour & (generator.random(count) < share)
+    sides = []
+    for speed, longer in ((factor, 1.3), (1.0, 1.4)):
+        level = speed * np.exp(generator.normal(0.0, process, starts))[groups]
+        level *= drift * np.where(taken, longer, 1.0) * generator.lognormal(0.0, 0.002, count)
+        level *= np.where(disturbed & (generator.random(count) < 0.5), 1.4, 1.0)
+        noise = generator.lognormal(0.0, 0.02, (count, steps))
+        sides.append((1e6 * level[:, None] * noise).tolist())
+    return *sides, groups.tolist()
 
 
 def ratio_of(generator, **changes):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from once import locked, run_folder
 
 if TYPE_CHECKING:
     import torch
+
+    from shiftedge.runtime.spec import ModelSpec
 
 
 @pytest.fixture
@@ -37,3 +41,29 @@ def scene() -> Callable[..., torch.Tensor]:
         return (pixels / 255 - 0.45) / 0.25
 
     return clips
+
+
+@pytest.fixture(scope="session")
+def float_file(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[bytes, ModelSpec]]:
+    """A function that gives the ONNX file of a kind of ``networks.network``, and its spec.
+
+    Written once in a run of the tests: torch's exporter takes ten seconds for most of them.
+    """
+    folder = run_folder(tmp_path_factory, "float-files")
+
+    @functools.cache
+    def get(kind: str) -> tuple[bytes, ModelSpec]:
+        from networks import network
+
+        from shiftedge.export.to_onnx import to_onnx
+
+        path = folder / f"{kind}.onnx"
+        net, spec = network(kind)
+        with locked(path.with_suffix(".lock")):
+            if not path.exists():
+                path.write_bytes(to_onnx(net, spec))
+        return path.read_bytes(), spec
+
+    return get

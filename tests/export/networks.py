@@ -1,11 +1,18 @@
-"""Torch networks for tests: one as a user might bring it, and statistics like a trained one's."""
+"""Torch networks for tests: of each kind, one as a user might bring it, and statistics like a
+trained one's."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-__all__ = ["Own", "trained"]
+from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50
+from shiftedge.export.to_onnx import describe
+from shiftedge.runtime.spec import ModelSpec
+
+__all__ = ["KINDS", "Own", "network", "trained"]
+
+KINDS = ("mobilenet_v2", "previous-frame", "resnet50", "own")
 
 
 class Own(nn.Module):
@@ -55,3 +62,17 @@ def trained(net: nn.Module, seed: int = 0) -> nn.Module:
             elif isinstance(module, nn.Linear):
                 uniform(module.weight, -0.1, 0.1)
     return net.eval()
+
+
+def network(kind: str) -> tuple[nn.Module, ModelSpec]:
+    """One of KINDS with three classes, for frames of 64 x 32 pixels; the same each time."""
+    torch.manual_seed(0)
+    net = trained(
+        {
+            "mobilenet_v2": lambda: tsm_mobilenet_v2(3, width=0.35),
+            "previous-frame": lambda: tsm_mobilenet_v2(3, width=0.35, previous_frame=True),
+            "resnet50": lambda: tsm_resnet50(3),
+            "own": lambda: insert_shift(Own(), ["b", "c"]),
+        }[kind]()
+    )
+    return net, describe(net, name="n", labels=["a", "b", "c"], height=64, width=32)

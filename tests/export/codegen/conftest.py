@@ -5,35 +5,19 @@ leaves them out.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import generating
 import pytest
-from compile_kit import GESTURES, NETWORKS
-from once import Exporter, locked, run_folder
+from compile_kit import NETWORKS
+from once import locked, run_folder
 
 from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.errors import CompileError
 
-HERE = Path(__file__).parent
-ARM = HERE.parents[1] / "arm"
 REASON = "torch and TVM cannot be in one process: run  pytest tests/export/codegen  by itself"
-EARLIER = "torch" in sys.modules
-"""TVM imports it too, in its own way, as soon as tests of another folder import TVM."""
-
-
-def meets_torch(config: pytest.Config) -> bool:
-    """Whether this process has imported torch, or tests from elsewhere will."""
-    if EARLIER:
-        return True
-    paths = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
-    elsewhere = any(
-        not any(path.resolve().is_relative_to(folder) for folder in (HERE, ARM)) for path in paths
-    )
-    return elsewhere and importlib.util.find_spec("torch") is not None
 
 
 def no_host(module: str) -> str:
@@ -47,55 +31,21 @@ def no_host(module: str) -> str:
     return ""
 
 
-class LeftOut(pytest.Module):
-    """A module that is not even imported."""
-
-    reason = REASON
-
-    def collect(self) -> NoReturn:
-        pytest.skip(self.reason, allow_module_level=True)
-
-
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
     """What a module of this folder becomes; None: an ordinary one."""
-    reason = REASON if meets_torch(parent.config) else no_host(module_path.stem)
-    if not reason:
-        return None
-    module = LeftOut.from_parent(parent, path=module_path)
-    module.reason = reason
-    return module
+    reason = REASON if generating.meets_torch(parent.config) else no_host(module_path.stem)
+    return generating.LeftOut.because(reason, parent, module_path) if reason else None
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """No test reads or fills the user's caches."""
-    folder = run_folder(tmp_path_factory, "caches")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
-        yield folder
+    yield from generating.own_caches(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """A function that gives the ONNX file of one of NETWORKS, or of ``gestures``.
-
-    torch writes them in another process, while tests that come first run.
-    """
-    exporter = Exporter(run_folder(tmp_path_factory, "networks"), NETWORKS)
-    able = importlib.util.find_spec("torch") is not None
-    if able:
-        exporter.start()
-
-    def get(name: str) -> Path:
-        if name == "gestures":
-            return GESTURES
-        if not able:
-            pytest.skip("the export extra (torch) is not installed")
-        return exporter.get(name)
-
-    yield get
-    exporter.close()
+    """A function that gives the ONNX file of one of NETWORKS, or of ``gestures``."""
+    yield from generating.exported_networks(tmp_path_factory, NETWORKS)
 
 
 @pytest.fixture(scope="session")

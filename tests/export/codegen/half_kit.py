@@ -61,14 +61,11 @@ class Halves(Layers):
         groups: int = 1,
     ) -> str:
         """A convolution of float32 weights, so that its result is about as large as its input."""
-        height, width, inputs = self.shapes[x]
-        shape = (outputs, inputs // groups, *kernel)
+        shape = (outputs, self.shapes[x][2] // groups, *kernel)
         weight = self.rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5
         bias = self.rng.standard_normal(outputs).astype(np.float32)
-        rows = (height + padding[0] + padding[2] - kernel[0]) // stride[0] + 1
-        columns = (width + padding[1] + padding[3] - kernel[1]) // stride[1] + 1
         made = Conv("", (x,), "", weight.astype(np.float32), bias, stride, padding, groups)
-        return self.add(made, (rows, columns, outputs))
+        return self.add_conv(made)
 
 
 class Halved(Compiled):

@@ -275,8 +275,7 @@ class Layers:
 
         Most weights are ``least`` where there is one.
         """
-        height, width, inputs = self.shapes[x]
-        shape = (outputs, inputs // groups, *kernel)
+        shape = (outputs, self.shapes[x][2] // groups, *kernel)
         weight = self.rng.integers(-most, most + 1, shape).astype(np.int8)
         if least is not None:
             weight[...] = np.where(self.rng.random(shape) < _EXTREMES, least, weight)
@@ -286,11 +285,17 @@ class Layers:
             np.float32
         )
         bias = self.rng.standard_normal(outputs).astype(np.float32)
-        top, left, bottom, right = padding
-        rows = (height + top + bottom - kernel[0]) // stride[0] + 1
-        columns = (width + left + right - kernel[1]) // stride[1] + 1
         numbers = weight.astype(np.float32) * steps[:, None, None, None]
         made = Conv("", (x,), "", numbers, bias, stride, padding, groups, weight, steps)
+        return self.add_conv(made, codes)
+
+    def add_conv(self, made: Conv, codes: Quantised | None = None) -> str:
+        """Its map is as large as input, kernel, stride and padding make it."""
+        height, width, _ = self.shapes[made.inputs[0]]
+        outputs, _, high, wide = made.weight.shape
+        top, left, bottom, right = made.padding
+        rows = (height + top + bottom - high) // made.stride[0] + 1
+        columns = (width + left + right - wide) // made.stride[1] + 1
         return self.add(made, (rows, columns, outputs), codes)
 
     def shift(self, x: str, channels: int) -> str:

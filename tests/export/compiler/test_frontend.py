@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-import networks  # noqa: E402
-from networks import Own  # noqa: E402
+from networks import KINDS  # noqa: E402
 
 from shiftedge.export.agreement import moving_frames, onnx_outputs  # noqa: E402
 from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
@@ -22,28 +21,15 @@ from shiftedge.export.compiler.fusion import (  # noqa: E402
 )
 from shiftedge.export.compiler.graph import Activation, Conv  # noqa: E402
 from shiftedge.export.compiler.reference import run_operator, run_step  # noqa: E402
-from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50  # noqa: E402
+from shiftedge.export.models import tsm_mobilenet_v2  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 from shiftedge.runtime.errors import CompileError  # noqa: E402
 
-NETS = {
-    "mobilenet_v2": lambda: tsm_mobilenet_v2(5, width=0.5),
-    "previous-frame": lambda: tsm_mobilenet_v2(4, width=0.35, previous_frame=True),
-    "resnet50": lambda: tsm_resnet50(3),
-    "own": lambda: insert_shift(Own(), ["b", "c"]),
-}
 
-
-@pytest.fixture(scope="module", params=NETS)
-def exported(request):
-    """(name, serialised ONNX, spec) of each kind of network; exporting one takes seconds."""
-    torch.manual_seed(0)
-    net = networks.trained(NETS[request.param]())
-    classes = {"mobilenet_v2": 5, "previous-frame": 4}.get(request.param, 3)
-    spec = describe(
-        net, name="n", labels=[f"l{i}" for i in range(classes)], height=64, width=32
-    )  # fmt: skip
-    return request.param, to_onnx(net, spec), spec
+@pytest.fixture(params=KINDS)
+def exported(request, float_file):
+    """(kind, serialised ONNX, spec) of each kind of network."""
+    return request.param, *float_file(request.param)
 
 
 def nhwc(array):
@@ -111,10 +97,8 @@ def test_mobilenet_is_seventeen_blocks_and_a_tail(trained):
             assert block.join.begin == graph.states[block.join.state][2]
 
 
-def test_resnet_blocks(trained):
-    net = trained(tsm_resnet50(3))
-    spec = describe(net, name="n", labels=["a", "b", "c"], height=64, width=64)
-    kernels, _ = fuse(read_onnx(to_onnx(net, spec), spec))
+def test_resnet_blocks(float_file):
+    kernels, _ = fuse(read_onnx(*float_file("resnet50")))
     convs = [kernel for kernel in kernels if isinstance(kernel, ConvKernel)]
     assert len(convs) == 53
     assert sum(kernel.residual is not None for kernel in convs) == 16

@@ -16,11 +16,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from networks import Own, trained  # noqa: E402
+from networks import KINDS  # noqa: E402
 from qdq_kit import Stream, exact_frame, quantised, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
@@ -48,37 +48,13 @@ from shiftedge.export.compiler.integer import (  # noqa: E402
     dequantised,
     run_kernel,
 )
-from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50  # noqa: E402
-from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 
-NETS = {
-    "mobilenet_v2": lambda: tsm_mobilenet_v2(3, width=0.35),
-    "previous-frame": lambda: tsm_mobilenet_v2(3, width=0.35, previous_frame=True),
-    "resnet50": lambda: tsm_resnet50(3),
-    "own": lambda: insert_shift(Own(), ["b", "c"]),
-}
 FRAMES = 3
 
 
-@pytest.fixture(scope="module")
-def floats():
-    """A function that gives a network's float file and spec, made once."""
-    made = {}
-
-    def get(name: str):
-        if name not in made:
-            torch.manual_seed(0)
-            net = trained(NETS[name]())
-            spec = describe(net, name="n", labels=["a", "b", "c"], height=64, width=32)
-            made[name] = to_onnx(net, spec), spec
-        return made[name]
-
-    return get
-
-
-def coded(floats, name: str, *, exact: bool = False, **options):
+def coded(float_file, name: str, *, exact: bool = False, **options):
     """The QDQ file, its spec, and the images and frames that its ranges come from."""
-    model, spec = floats(name)
+    model, spec = float_file(name)
     if exact:
         spec, options["frame_codes"] = exact_frame(spec)
         options["between"] = False
@@ -121,9 +97,9 @@ def layer_by_layer(model, spec, images, frames):
             yield name, ours.reshape(-1), theirs[name].reshape(-1), theirs
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_each_layer_has_the_codes_of_onnx_runtime(floats, name):
-    for value, ours, theirs, _ in layer_by_layer(*coded(floats, name, exact=True)):
+@pytest.mark.parametrize("name", KINDS)
+def test_each_layer_has_the_codes_of_onnx_runtime(float_file, name):
+    for value, ours, theirs, _ in layer_by_layer(*coded(float_file, name, exact=True)):
         if ours.dtype == np.uint8:
             assert theirs.dtype == np.uint8
             difference = np.abs(ours.astype(int) - theirs)
@@ -134,9 +110,9 @@ def test_each_layer_has_the_codes_of_onnx_runtime(floats, name):
             assert np.abs(ours - theirs).max() <= 0.003 * np.abs(theirs).max(), value
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_roundings_that_are_skipped_explain_every_difference(floats, name):
-    model, spec, images, frames = coded(floats, name)
+@pytest.mark.parametrize("name", KINDS)
+def test_roundings_that_are_skipped_explain_every_difference(float_file, name):
+    model, spec, images, frames = coded(float_file, name)
     graph = read_onnx(model, spec)
     weights = onnx.load_model_from_string(model).graph.initializer
     scales = {
@@ -170,8 +146,8 @@ def test_roundings_that_are_skipped_explain_every_difference(floats, name):
             assert (difference > 0).mean() < 0.002, value
 
 
-def test_a_stream_stays_with_onnx_runtime(floats):
-    model, spec, images, frames = coded(floats, "own", exact=True)
+def test_a_stream_stays_with_onnx_runtime(float_file):
+    model, spec, images, frames = coded(float_file, "own", exact=True)
     reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
     for image, frame in zip(
         np.tile(images, (6, 1, 1, 1)), np.tile(frames, (6, 1, 1, 1)), strict=True
@@ -187,10 +163,10 @@ def test_a_stream_stays_with_onnx_runtime(floats):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
-def test_skipping_roundings_is_no_worse_than_making_them(floats, name):
-    model, spec, images, frames = coded(floats, name)
+def test_skipping_roundings_is_no_worse_than_making_them(float_file, name):
+    model, spec, images, frames = coded(float_file, name)
     reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
-    exact = Stream(floats(name)[0], replace(floats(name)[1]))
+    exact = Stream(float_file(name)[0], replace(float_file(name)[1]))
     ours, theirs = [], []
     for image, frame in zip(
         np.tile(images, (4, 1, 1, 1)), np.tile(frames, (4, 1, 1, 1)), strict=True
@@ -201,8 +177,8 @@ def test_skipping_roundings_is_no_worse_than_making_them(floats, name):
     assert np.abs(ours).mean() <= 1.5 * np.abs(theirs).mean()
 
 
-def test_reset_begins_the_stream_again(floats):
-    model, spec, images, _ = coded(floats, "own")
+def test_reset_begins_the_stream_again(float_file):
+    model, spec, images, _ = coded(float_file, "own")
     graph = read_onnx(model, spec)
     reference = IntegerReference(graph, spec)
     for index, state in enumerate(reference.states):
@@ -224,11 +200,11 @@ def shape_of(kernel):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
-def test_kernels_form_as_on_floats(floats, name):
-    model, spec, *_ = coded(floats, name)
+def test_kernels_form_as_on_floats(float_file, name):
+    model, spec, *_ = coded(float_file, name)
     graph = read_onnx(model, spec)
     kernels, kept = fuse(graph)
-    plain, plain_kept = fuse(read_onnx(*floats(name)))
+    plain, plain_kept = fuse(read_onnx(*float_file(name)))
     assert [shape_of(kernel) for kernel in kernels] == [shape_of(kernel) for kernel in plain]
     assert [one.state for one in kept] == [one.state for one in plain_kept]
     assert all(kernel.out in graph.quantised for kernel in kernels[:-3])
@@ -246,8 +222,8 @@ def test_kernels_form_as_on_floats(floats, name):
             assert kernel.out not in graph.quantised
 
 
-def test_a_shift_is_a_copy_of_codes(floats):
-    model, spec, *_ = coded(floats, "mobilenet_v2")
+def test_a_shift_is_a_copy_of_codes(float_file):
+    model, spec, *_ = coded(float_file, "mobilenet_v2")
     graph = read_onnx(model, spec)
     kernels, kept = fuse(graph)
     joins = {kernel.join.state: kernel.join for kernel in kernels if getattr(kernel, "join", None)}
@@ -259,10 +235,10 @@ def test_a_shift_is_a_copy_of_codes(floats):
         assert codes.scale == np.float32(spec.states[one.state].scale)
 
 
-def test_convolutions_have_codes_and_what_they_stand_for(floats):
-    model, spec, *_ = coded(floats, "mobilenet_v2")
+def test_convolutions_have_codes_and_what_they_stand_for(float_file):
+    model, spec, *_ = coded(float_file, "mobilenet_v2")
     graph = read_onnx(model, spec)
-    plain = read_onnx(*floats("mobilenet_v2"))
+    plain = read_onnx(*float_file("mobilenet_v2"))
     ours = [each for each in graph.operators if isinstance(each, Conv)]
     theirs = [each for each in plain.operators if isinstance(each, Conv)]
     for conv, original in zip(ours, theirs, strict=True):
@@ -314,13 +290,13 @@ def check_promises(graph):
         assert state == graph.quantised.get(one.inputs[0])
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("seed", range(2))
-def test_any_layers_may_be_kept(floats, name, seed):
+def test_any_layers_may_be_kept(float_file, name, seed):
     generator = np.random.default_rng(seed)
     count = {"resnet50": 53, "own": 6}.get(name, 52)
     kept = np.flatnonzero(generator.random(count) < generator.choice([0.1, 0.3, 0.6])).tolist()
-    model, spec, images, frames = coded(floats, name, exact=True, kept=kept)
+    model, spec, images, frames = coded(float_file, name, exact=True, kept=kept)
     check_promises(read_onnx(model, spec))
     for value, ours, theirs, _ in layer_by_layer(model, spec, images[:1], frames[:1]):
         if ours.dtype == np.uint8:
@@ -329,9 +305,9 @@ def test_any_layers_may_be_kept(floats, name, seed):
             assert np.abs(ours - theirs).max() <= 0.003 * np.abs(theirs).max(), value
 
 
-def test_a_layer_kept_in_float_has_its_codes_changed_around_it(floats):
+def test_a_layer_kept_in_float_has_its_codes_changed_around_it(float_file):
     kept = 10  # the depthwise convolution of a block in the middle
-    model, spec, images, frames = coded(floats, "mobilenet_v2", kept=[kept])
+    model, spec, images, frames = coded(float_file, "mobilenet_v2", kept=[kept])
     graph = read_onnx(model, spec)
     convs = [each for each in graph.operators if isinstance(each, Conv)]
     assert [conv.codes is None for conv in convs] == [place == kept for place in range(len(convs))]
@@ -345,10 +321,10 @@ def test_a_layer_kept_in_float_has_its_codes_changed_around_it(floats):
             assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max(), value
 
 
-def test_a_state_of_a_kept_layer_stays_float(floats):
+def test_a_state_of_a_kept_layer_stays_float(float_file):
     # The block's expansion and its sum: nothing reads its input as codes.
     name = "own"
-    model, spec, images, frames = coded(floats, name, kept=[2])
+    model, spec, images, frames = coded(float_file, name, kept=[2])
     assert [state.dtype for state in spec.states].count("float32") == 1
     graph = read_onnx(model, spec)
     index = [state.dtype for state in spec.states].index("float32")
@@ -361,8 +337,8 @@ def test_a_state_of_a_kept_layer_stays_float(floats):
         assert np.abs(state - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
-def test_colours_of_different_std_leave_the_first_convolution_in_float(floats):
-    model, spec = floats("mobilenet_v2")
+def test_colours_of_different_std_leave_the_first_convolution_in_float(float_file):
+    model, spec = float_file("mobilenet_v2")
     assert len(set(spec.std)) == 3
     images = moving_images(spec, FRAMES)
     frames = normalised(images, spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from shiftedge.export.quantize.rank import LayerError, keep_until
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError, VerificationError
+from shiftedge.runtime.spec import ModelSpec
 
+FloatFile = Callable[[str], tuple[bytes, ModelSpec]]
 QUICK = Settings(lengths=(40, 80), max_accuracy_drop=100.0)
 
 
@@ -176,22 +179,15 @@ def test_the_report_is_plain_json_and_a_table(net: Path, tmp_path: Path) -> None
     assert document["bytes_after"] == os.path.getsize(tmp_path / "int8.onnx")
 
 
-def test_a_network_as_a_user_might_bring_it(tmp_path: Path) -> None:
+def test_a_network_as_a_user_might_bring_it(tmp_path: Path, float_file: FloatFile) -> None:
     """Squeeze and excite, hard swish, SiLU, pooling, groups, a branch."""
-    torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+    pytest.importorskip("torch", reason="the export extra (torch) is not installed")
     pytest.importorskip("onnxscript", reason="the export extra (onnxscript) is not installed")
     import onnx
-    from networks import Own, trained
 
-    from shiftedge.export.models import insert_shift
-    from shiftedge.export.to_onnx import describe, to_onnx
-
-    torch.manual_seed(0)
-    net = trained(insert_shift(Own(), ["b", "c"]))
-    description = describe(net, name="own", labels="abc", height=24, width=32)
     path = tmp_path / "own.onnx"
-    path.write_bytes(to_onnx(net, description))
-    found = quantize(path, clips(), QUICK)
+    path.write_bytes(float_file("own")[0])
+    found = quantize(path, clips(height=64, width=32), QUICK)
     # squeeze and excite see a mean, one pixel, and stay as they were
     assert {row.layer for row in found.report.ranking} == {
         "net.stem.0", "net.a", "net.b.net", "net.c.net",
@@ -206,21 +202,15 @@ def test_a_network_as_a_user_might_bring_it(tmp_path: Path) -> None:
     assert quantised == {"HardSwish", "MaxPool", "Relu", "Mul", "Conv"}
 
 
-def test_a_trained_networks_states_stream_as_in_torch(tmp_path: Path) -> None:
+def test_a_trained_networks_states_stream_as_in_torch(
+    tmp_path: Path, float_file: FloatFile
+) -> None:
     """MobileNetV2 with batch norm statistics as training leaves them, through the whole command."""
-    torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+    pytest.importorskip("torch", reason="the export extra (torch) is not installed")
     pytest.importorskip("onnxscript", reason="the export extra (onnxscript) is not installed")
-    from networks import trained
-
-    from shiftedge.export.models import tsm_mobilenet_v2
-    from shiftedge.export.to_onnx import describe, to_onnx
-
-    torch.manual_seed(0)
-    net = trained(tsm_mobilenet_v2(4, width=0.25))
-    description = describe(net, name="mobile", labels="abcd", height=48, width=64)
     path = tmp_path / "mobile.onnx"
-    path.write_bytes(to_onnx(net, description))
-    large = clips(height=48, width=64)
+    path.write_bytes(float_file("mobilenet_v2")[0])
+    large = clips(height=64, width=32)
     report = quantize_model(path, large, tmp_path / "int8.onnx", QUICK)
     assert report.layers == 52
     assert report.float_states == ()
