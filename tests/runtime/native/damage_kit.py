@@ -122,6 +122,6 @@ def _put(document: Any, where: tuple[Any, ...], value: Any) -> None:
     try:
         for key in where[:-1]:
             document = document[key]
-        document[where[-1]] = value
+        document[where[-1]] = copy.deepcopy(value)  # a later change may reach into it
     except (TypeError, KeyError, IndexError):
         pass
