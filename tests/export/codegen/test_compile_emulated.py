@@ -89,7 +89,7 @@ def outputs(
 @pytest.mark.parametrize(
     ("target", "processor", "network"),
     [
-        (FULL, "sapphire-rapids", "own@64x48"),
+        (FULL, "sapphire-rapids", "gestures"),
         (VNNI, "icelake", "gestures"),
         (VNNI, "sapphire-rapids", "resnet@64x64"),
         (PAIRS, "sapphire-rapids", "gestures"),
