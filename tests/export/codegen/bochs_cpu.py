@@ -111,13 +111,14 @@ def _choose(processor: int) -> None:
     import bochscpu._bochscpu
 
     library = ctypes.CDLL(bochscpu._bochscpu.__file__)
-    find = library._ZN13bx_real_sim_c14get_param_enumEPKcP10bx_param_c  # get_param_enum
-    find.restype, find.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_char_p) * 1
+    # Of C++: bx_real_sim_c::get_param_enum, bx_param_num_c::set_range and ::set.
+    find = library._ZN13bx_real_sim_c14get_param_enumEPKcP10bx_param_c
+    find.restype = ctypes.c_void_p
     find.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    widen = library._ZN14bx_param_num_c9set_rangeEmm  # set_range
-    widen.restype, widen.argtypes = None, (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
-    choose = library._ZN14bx_param_num_c3setEl  # set
-    choose.restype, choose.argtypes = None, (ctypes.c_void_p, ctypes.c_int64)
+    widen = library._ZN14bx_param_num_c9set_rangeEmm
+    widen.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
+    choose = library._ZN14bx_param_num_c3setEl
+    choose.argtypes = (ctypes.c_void_p, ctypes.c_int64)
     parameter = find(None, b"cpu.model", None)
     widen(parameter, 0, max(PROCESSORS.values()))
     choose(parameter, processor)
