@@ -2,8 +2,8 @@
 
 Where a compiled bundle is at hand, its manifest says for each kernel how many of its operations are
 products of words and how many of single numbers. Without one, or with a bundle of another version,
-the graph of the .onnx file says it: convolutions over codes multiply words, but for depthwise and
-grouped ones, which take codes as whole numbers of float32.
+the graph of the .onnx file says it: convolutions over codes multiply words, but for depthwise
+ones, which mostly take codes as whole numbers of float32.
 """
 
 from __future__ import annotations

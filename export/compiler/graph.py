@@ -244,10 +244,10 @@ class Graph:
         return total
 
     def word_flops(self) -> int:
-        """Of them, those that multiply codes in words: of convolutions that sum over channels."""
+        """Of them, those that multiply codes in words: of all convolutions but depthwise ones."""
         total = 0
         for operator in self.operators:
-            if isinstance(operator, Conv) and operator.codes is not None and operator.groups == 1:
+            if isinstance(operator, Conv) and operator.codes is not None and not operator.depthwise:
                 rows, columns, _ = self.shapes[operator.out]
                 total += 2 * rows * columns * operator.weight.size
         return total

@@ -24,7 +24,7 @@ from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["ABI_VERSION", "NativeEngine", "NativeSession"]
+__all__ = ["ABI_VERSION", "OVERSUBSCRIBE", "NativeEngine", "NativeSession", "Options"]
 
 ABI_VERSION = 1
 """SHIFTEDGE_ABI_VERSION of the header that this module was written for."""
@@ -39,7 +39,7 @@ STATE_SIZE_MOST = 1 << 31
 """Bytes. A library that asks for more is damaged."""
 
 
-class _Options(ctypes.Structure):
+class Options(ctypes.Structure):
     """shiftedge_options."""
 
     _fields_ = (
@@ -99,7 +99,7 @@ class NativeEngine(Engine):
             )
         self.threads = threads if oversubscribe and threads else _usable(threads)
         flags = OVERSUBSCRIBE if oversubscribe else 0
-        options = _Options(ctypes.sizeof(_Options), self.threads, flags)
+        options = Options(ctypes.sizeof(Options), self.threads, flags)
         self.handle = ctypes.c_void_p()
         status = self.library.shiftedge_open(ctypes.byref(options), ctypes.byref(self.handle))
         if status != 0:

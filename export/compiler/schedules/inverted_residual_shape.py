@@ -34,6 +34,10 @@ __all__ = ["BlockCounting", "BlockTiles", "InvertedResidual", "pack", "tiles_for
 Array = NDArray[np.float32]
 
 
+_WORD = 4
+"""Codes in a word that is gathered: bytes of 32 bits."""
+
+
 @dataclass(frozen=True)
 class BlockCounting:
     """How a block counts: codes in integers, or bfloat16 in float32.
@@ -125,7 +129,7 @@ class InvertedResidual:
     @property
     def words(self) -> int:
         """Then those of a row of its window."""
-        return -(-self.kernel // 4)
+        return -(-self.kernel // _WORD)
 
     @property
     def project_rows(self) -> int:
@@ -252,7 +256,7 @@ def pack(
 def _gathered(weight: NDArray[Any], shape: InvertedResidual, block: int) -> NDArray[Any]:
     """(channels, taps), int8, as [block][row of the window][word][channel]; see ``Gather``."""
     rows = weight.reshape(-1, shape.kernel, shape.kernel)
-    more = 4 * shape.words - shape.kernel
+    more = _WORD * shape.words - shape.kernel
     codes = np.ascontiguousarray(np.pad(rows, ((0, 0), (0, 0), (more, 0))))
     words = codes.view(np.int32).reshape(-1, block, shape.kernel * shape.words)
     packed: NDArray[Any] = words.transpose(0, 2, 1).ravel()

@@ -17,13 +17,7 @@ from pathlib import Path
 import numpy as np
 from bochs_cpu import Cpu
 
-OVERSUBSCRIBE = 1
-
-
-class Options(ctypes.Structure):
-    """shiftedge_options in shiftedge.h."""
-
-    _fields_ = (("size", ctypes.c_uint32), ("threads", ctypes.c_int32), ("flags", ctypes.c_uint32))
+from shiftedge.runtime.engines.native import OVERSUBSCRIBE, Options
 
 
 def main(processor: str, library: str, images: str, output: str) -> int:

@@ -18,6 +18,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from compile_kit import environment
 from integer_networks import random_network
 from onnx_kit import SPEC, model
 from qdq_kit import quantised, with_equal_std
@@ -58,7 +59,10 @@ def emulated(processor: str, library: Path, images: NDArray[np.uint8]) -> bytes:
     np.save(frames, images)
     program = [sys.executable, str(HERE / "bochs_step.py"), processor]
     done = subprocess.run(
-        [*program, str(library), str(frames), str(output)], capture_output=True, text=True
+        [*program, str(library), str(frames), str(output)],
+        capture_output=True,
+        text=True,
+        env=environment(),
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
