@@ -2,6 +2,7 @@
 #include "output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,6 +62,22 @@ size_t output_text(char *line, double time_s, const char *label, double confiden
     return used;
 }
 
+bool output_failed(failure *failure) {
+    return fail(failure, "Cannot write to standard output: %s.", strerror(errno));
+}
+
+bool output_open(failure *failure) {
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    return (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY) ||
+           fail(failure,
+                "Standard output is closed, so every event would be lost; send it somewhere, such "
+                "as > /dev/null if it is not wanted.");
+}
+
+bool output_close(failure *failure) {
+    return close(STDOUT_FILENO) == 0 || output_failed(failure);
+}
+
 output_answer output_line(double time_s, const char *label, double confidence, bool step,
                           failure *failure) {
     char line[OUTPUT_LINE_BYTES];
@@ -75,8 +92,10 @@ output_answer output_line(double time_s, const char *label, double confidence, b
             done += (size_t)count;
         } else if (errno == EPIPE) {
             return OUTPUT_CLOSED;
-        } else if (errno != EINTR && errno != EAGAIN) {
-            (void)fail(failure, "Cannot write to standard output: %s.", strerror(errno));
+        } else if (errno == EAGAIN) {
+            stop_wait_writable(STDOUT_FILENO);
+        } else if (errno != EINTR) {
+            (void)output_failed(failure);
             return OUTPUT_FAILED;
         }
     }

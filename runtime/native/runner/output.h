@@ -29,6 +29,16 @@ size_t output_text(char *line, double time_s, const char *label, double confiden
  * 6 bytes for each of the text's, and 2. Returns how many were written. */
 size_t output_quote(char *out, const char *text);
 
+/* Whether there is a standard output to write to: one that is closed is told before the work, and
+ * not with the first event, hours later. */
+bool output_open(failure *failure);
+
+/* After the last line: some file systems tell only now that it did not fit. */
+bool output_close(failure *failure);
+
+/* Always false: what errno says of a write to standard output. */
+bool output_failed(failure *failure);
+
 /* Write such a line to standard output. */
 output_answer output_line(double time_s, const char *label, double confidence, bool step,
                           failure *failure);

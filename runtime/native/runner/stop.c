@@ -14,10 +14,9 @@ static sigset_t waiting_mask; /* what is held back while waiting: as the program
 static void note(int number) { came = number; }
 
 void stop_prepare(void) {
-    struct sigaction ignore = {.sa_handler = SIG_IGN}, take = {.sa_handler = note}, before;
+    struct sigaction take = {.sa_handler = note}, before;
     sigset_t held;
     (void)sigemptyset(&held);
-    (void)sigaction(SIGPIPE, &ignore, NULL);
     const int numbers[] = {SIGINT, SIGTERM};
     for (size_t i = 0; i < 2; i++) {
         /* A shell starts its background jobs with SIGINT ignored, and means it. */
@@ -57,6 +56,11 @@ static bool wait_for(int descriptor, short events) {
 bool stop_or_readable(int descriptor) { return wait_for(descriptor, POLLIN); }
 
 bool stop_or_writable(int descriptor) { return wait_for(descriptor, POLLOUT); }
+
+void stop_wait_writable(int descriptor) {
+    struct pollfd waited = {.fd = descriptor, .events = POLLOUT};
+    (void)poll(&waited, 1, -1);
+}
 
 int stop_or_open(const char *path) {
     sigset_t held;
