@@ -22,7 +22,7 @@ from shiftedge.export import agreement
 from shiftedge.export.compiler.targets import Target
 from shiftedge.runtime import files, manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.errors import OutputError, ShiftedgeError
 
 __all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
 
@@ -77,7 +77,10 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
 
 def find(key: str) -> Bundle | None:
     """The bundle of that key, whole and verified, or None."""
-    folder = cache_folder() / key
+    try:
+        folder = cache_folder() / key
+    except OutputError:  # no home, no cache
+        return None
     try:
         bundle = Bundle.open(folder)
     except (ShiftedgeError, OSError):

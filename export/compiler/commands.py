@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -96,6 +97,11 @@ def _compile(options: argparse.Namespace) -> int:
         from shiftedge.export.compiler.targets_file import read_targets
 
         own = read_targets(options.targets)
+        if importlib.util.find_spec("tvm") is not None:
+            from shiftedge.export.compiler.processors import check_processor
+
+            for target in own.values():
+                check_processor(target)
     if options.list_targets:
         return _list_targets(options.json, own)
     if not options.model:

@@ -8,7 +8,6 @@ reference is numpy's, which rounds where we do, and ONNX Runtime says what the r
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["UNVERIFIED", "FloatProof", "HalfProof", "IntegerProof", "Proof", "proof_of", "verified"]
 
@@ -239,9 +239,9 @@ def verified(
         document, code = proof.of(step, places, library), "the target's"
         check_self_test(library, spec, test)
     else:
-        with tempfile.TemporaryDirectory(prefix="shiftedge-") as folder:
+        with work_folder() as folder:
             stand_in = _stand_in(target)
-            other = Path(folder) / "libmodel.so"
+            other = folder / "libmodel.so"
             build(step, places, spec, stand_in, other)
             document = proof.of(step, places, other)
             check_self_test(other, spec, test)

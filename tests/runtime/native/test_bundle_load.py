@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
