@@ -205,4 +205,5 @@ def _compilers() -> Iterator[list[str]]:
         if path := shutil.which(name):
             yield [path]
     if importlib.util.find_spec("ziglang") is not None:
+        require("ziglang")
         yield [sys.executable, "-m", "ziglang", "cc"]
