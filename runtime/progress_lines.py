@@ -40,7 +40,7 @@ class _Item:
     def line(self, now_s: float) -> str:
         """How far it has come."""
         since_s = now_s - self.begun_s
-        left = f"{_duration(since_s)} so far"
+        left = f"{_duration(since_s)} so far" if since_s >= 0.5 else "just begun"
         if not self.unit:
             return f"{self.description}: {left}"
         if self.total:

@@ -78,7 +78,7 @@ def switch_off(environment: MutableMapping[str, str] | None = None) -> None:
         environment: None is this process's.
     """
     own = os.environ if environment is None else environment
-    loaded = sys.modules.get("onnxruntime")
+    loaded = sys.modules.get("onnxruntime") if environment is None else None
     late = loaded is not None and not own.get("ORT_DISABLE_TELEMETRY")
     for switch in SWITCHES:
         if not own.get(switch.variable):
