@@ -43,14 +43,6 @@ SWITCHES = (
         "names and hashes of the model to mobile.events.data.microsoft.com",
         "microsoft/onnxruntime pull request 27379, docs/Privacy.md",
     ),
-    Switch(
-        "HF_HUB_DISABLE_TELEMETRY",
-        "1",
-        "huggingface_hub",
-        "versions of the libraries and of the system, with each request; comes with litert-torch, "
-        "and is never called by us",
-        "huggingface_hub, docs: environment variables",
-    ),
 )
 """Read at the package's import or at its first use, once for the life of the process."""
 
