@@ -20,6 +20,8 @@ __all__ = ["EVERY_S", "Lines"]
 
 EVERY_S = 10.0
 """Between two lines, and before the first."""
+STEADY_UNITS = 5
+"""From which on they tell how long the others will take."""
 JOIN_S = 1.0
 """For the thread to see that the work is over; it goes on where other work has begun meanwhile."""
 
@@ -36,6 +38,8 @@ class _Item:
     """No thread may wake meanwhile."""
     begun_s: float
     done: int = 0
+    moved_s: float = 0.0
+    """When a unit was done last."""
 
     def line(self, now_s: float) -> str:
         """How far it has come."""
@@ -45,10 +49,16 @@ class _Item:
             return f"{self.description}: {left}"
         if self.total:
             share = min(max(self.done / self.total, 0.0), 1.0)
-            if 0.0 < share < 1.0:
-                left = f"about {_duration(since_s * (1.0 - share) / share)} left"
-            left = f"{share:.0%}, {left}"
+            left = f"{share:.0%}, {self._left(now_s) or left}"
         return f"{self.description}: {self._count()}, {left}"
+
+    def _left(self, now_s: float) -> str:
+        """The time to come, or nothing where a few units, or one that takes longer, tell none."""
+        if self.total is None or not STEADY_UNITS <= self.done < self.total:
+            return ""
+        unit_s = (self.moved_s - self.begun_s) / self.done
+        left_s = (self.total - self.done) * unit_s - (now_s - self.moved_s)
+        return f"about {_duration(left_s)} left" if left_s > 0.0 else ""
 
     def _count(self) -> str:
         of = "" if self.total is None else f" of {self._number(self.total)}"
@@ -95,6 +105,7 @@ class Lines:
         def advance(count: int) -> None:
             with self._changed:
                 item.done += count
+                item.moved_s = self._clock()
             self.beat()
 
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
 import sys
 import threading
@@ -91,8 +93,9 @@ def test_the_innermost_work_is_told(lines: Lines, clock: Clock, said: list[str])
 @pytest.mark.parametrize(
     ("total", "unit", "done", "line"),
     [
-        (9_225_904, "bytes", 3_100_000, "x: 3.1 of 9.2 MB, 34%, about 20 s left"),
+        (9_225_904, "bytes", 3_100_000, "x: 3.1 of 9.2 MB, 34%, about 17 s left"),
         (7, "stages", 0, "x: 0 of 7 stages, 0%, 10 s so far"),
+        (7, "stages", 4, "x: 4 of 7 stages, 57%, 10 s so far"),
         (7, "stages", 7, "x: 7 of 7 stages, 100%, 10 s so far"),
         (7, "stages", -1, "x: -1 of 7 stages, 0%, 10 s so far"),
         (0, "clips", 0, "x: 0 of 0 clips, 10 s so far"),
@@ -110,10 +113,28 @@ def test_what_a_line_says(
     line: str,
 ) -> None:
     with lines.item("x", total, unit, quiet=True) as advance:
+        clock.now_s += 9.0
         advance(done)
-        clock.now_s += 10.0
+        clock.now_s += 1.0
         lines.beat()
     assert said == [line]
+
+
+def test_a_unit_that_takes_longer_than_the_others_takes_the_estimate_with_it(
+    lines: Lines, clock: Clock, said: list[str]
+) -> None:
+    with lines.item("x", 10, "stages", quiet=True) as advance:
+        for seconds in (5.0, 1.0, 1.0, 1.0, 1.0, 1.0):
+            clock.now_s += seconds
+            advance(1)
+        for _ in range(2):
+            clock.now_s += 10.0
+            lines.beat()
+    assert said == [
+        "x: 6 of 10 stages, 60%, about 7 s left",
+        "x: 6 of 10 stages, 60%, 20 s so far",
+        "x: 6 of 10 stages, 60%, 30 s so far",
+    ]
 
 
 def test_names_move_no_cursor(lines: Lines, clock: Clock, said: list[str]) -> None:
@@ -181,21 +202,21 @@ def own(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Lines:
 def test_all_speak_off_a_terminal(
     own: Lines, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with progress("fetching", 4, "files") as advance:
+    with progress("fetching", 40, "files") as advance:
         clock.now_s += 10.0
-        advance(1)
+        advance(10)
     with working("exporting"):
         clock.now_s += 10.0
         own.beat()
-    with counter_module.counter("measuring", 4, "frames") as advance:
+    with counter_module.counter("measuring", 40, "frames") as advance:
         clock.now_s += 10.0
-        advance(1)
+        advance(10)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "shiftedge: fetching: 1 of 4 files, 25%, about 30 s left",
+        "shiftedge: fetching: 10 of 40 files, 25%, about 30 s left",
         "shiftedge: exporting: 10 s so far",
-        "shiftedge: measuring: 1 of 4 frames, 25%, about 30 s left",
+        "shiftedge: measuring: 10 of 40 frames, 25%, about 30 s left",
     ]
 
 
@@ -208,10 +229,10 @@ def test_a_terminal_without_rich_gets_lines(
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with progress("fetching", 4, "files") as advance:
+    with progress("fetching", 40, "files") as advance:
         clock.now_s += 12.0
-        advance(2)
-    assert terminal.getvalue() == "shiftedge: fetching: 2 of 4 files, 50%, about 12 s left\n"
+        advance(20)
+    assert terminal.getvalue() == "shiftedge: fetching: 20 of 40 files, 50%, about 12 s left\n"
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])
@@ -225,3 +246,22 @@ def test_work_goes_on_without_a_listener(
         monkeypatch.setattr(sys, "stderr", other)
         clock.now_s += 12.0
         advance(1)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "shiftedge.benchmarks.emulate_report:document",
+        "shiftedge.export.deploy.rollout:deploy",
+        "shiftedge.export.quantize.pipeline:quantize",
+        "shiftedge.export.to_onnx:export_model",
+        "shiftedge.export.training.fine_tune:fine_tune",
+        "shiftedge.export.training.runner:train",
+    ],
+)
+def test_what_has_parts_that_are_not_counted_speaks_throughout(place: str) -> None:
+    module, _, name = place.partition(":")
+    if "to_onnx" in module or "training" in module:
+        pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+    function = getattr(importlib.import_module(module), name)
+    assert "working" in inspect.getsource(function).partition("def ")[0]
