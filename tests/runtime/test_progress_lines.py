@@ -192,8 +192,10 @@ def test_no_thread_while_figures_are_taken(
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Lines:
-    """The lines of this process, by the test's clock."""
+    """The lines of this process, by the test's clock, and without the thread: it would see that
+    clock at moments of its own."""
     lines = Lines(clock)
+    monkeypatch.setattr(lines, "_wake", lambda: None)
     for module in (progress_module, counter_module):
         monkeypatch.setattr(module, "LINES", lines)
     return lines
