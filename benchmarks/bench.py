@@ -329,14 +329,16 @@ class Bench:
     def _take_energy(self) -> None:
         """Turns without a pause, since sensors are slower than a step. What is counted is all that
         the board spends meanwhile, idle cores included."""
-        for entry in self.entries:
-            if self._meter.reason is not None:
-                entry.energy_reason = self._meter.reason
-            elif entry.worker is not None:
-                try:
-                    self._take_energy_of(entry, entry.worker)
-                except WorkerError as error:
-                    entry.energy_reason = str(error)
+        with self._show("measuring energy", len(self.entries), "engines") as advance:
+            for entry in self.entries:
+                if self._meter.reason is not None:
+                    entry.energy_reason = self._meter.reason
+                elif entry.worker is not None:
+                    try:
+                        self._take_energy_of(entry, entry.worker)
+                    except WorkerError as error:
+                        entry.energy_reason = str(error)
+                advance(1)
 
     def _take_energy_of(self, entry: Entry, worker: Worker) -> None:
         order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
@@ -351,15 +353,20 @@ class Bench:
         entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
 
     def _take_profiles(self) -> None:
-        for entry in self.entries:
-            if entry.worker is not None and entry.workload == "step" and not entry.candidate.peer:
-                try:
-                    order = {"do": "profile", "frames": PROFILE_FRAMES}
-                    answer = entry.worker.ask(order)
-                    key = (entry.threads, str(entry.ready.get("precision")))
-                    self.kernel_seconds[key] = answer["seconds"]
-                except WorkerError as error:
-                    self.notes.append(f"{entry.name} was not profiled: {error}")
+        with self._show("profiling", len(self.entries), "engines") as advance:
+            for entry in self.entries:
+                self._take_profile(entry)
+                advance(1)
+
+    def _take_profile(self, entry: Entry) -> None:
+        if entry.worker is None or entry.workload != "step" or entry.candidate.peer:
+            return
+        try:
+            answer = entry.worker.ask({"do": "profile", "frames": PROFILE_FRAMES})
+            key = (entry.threads, str(entry.ready.get("precision")))
+            self.kernel_seconds[key] = answer["seconds"]
+        except WorkerError as error:
+            self.notes.append(f"{entry.name} was not profiled: {error}")
 
     def _take_soak(self) -> None:
         for entry in self.entries:

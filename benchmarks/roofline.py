@@ -25,6 +25,7 @@ from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import cache_folder, output_folder
 
 __all__ = ["Roofline", "Work", "build_probe"]
@@ -205,4 +206,5 @@ def _compilers() -> Iterator[list[str]]:
         if path := shutil.which(name):
             yield [path]
     if importlib.util.find_spec("ziglang") is not None:
+        require("ziglang")
         yield [sys.executable, "-m", "ziglang", "cc"]

@@ -41,6 +41,7 @@ from shiftedge.benchmarks.scenes import Scene, open_scene
 from shiftedge.benchmarks.workloads import Work, workload
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.telemetry import keep_out_senders
 
 __all__ = ["main", "peak_rss_mb"]
 
@@ -56,6 +57,7 @@ STEADY = 0.03
 def main(arguments: list[str] | None = None) -> int:
     """Serve one parent until its stdin ends. Returns the exit status: 1 after an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    keep_out_senders()
     config = json.loads((sys.argv[1:] if arguments is None else arguments)[0])
     with _private_stdout() as answers:
         try:

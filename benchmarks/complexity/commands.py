@@ -12,6 +12,7 @@ from typing import Any
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.progress import working
 
 __all__ = ["WORD", "add_command"]
 
@@ -91,7 +92,8 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
     from shiftedge.benchmarks.complexity.nets import CONTENDERS
 
-    costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+    with working("counting operations"):
+        costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
     times: dict[str, Rounds] = {}
     interrupted = False
     if not options.no_latency:

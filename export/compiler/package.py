@@ -59,7 +59,8 @@ From a shell, without Python: raw frames in, a JSON line for each gesture out:
 `shiftedge-run --self-test` compares this machine with what was recorded when the model was
 compiled, and times a step.
 
-From Python: `shiftedge.load("this folder").stream().step(frame)`; needs `pip install shiftedge`.
+From Python: `shiftedge.load("this folder").stream().step(frame)`; needs the package
+shiftedge and numpy.
 From C: the interface is `shiftedge.h`, which stands beside this page.
 
 `manifest.json` holds the model's spec, the SHA-256 of every file, the memory that a model takes,

@@ -44,7 +44,7 @@ from shiftedge.export.training.record import (
 from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "EPOCHS", "fine_tune", "gentle"]
@@ -62,6 +62,7 @@ def gentle() -> Settings:
     return Settings(rate=3e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
 
 
+@working("fine-tuning")
 def fine_tune(
     data: str,
     output: Path,

@@ -32,7 +32,7 @@ from shiftedge.export.training.score import logits_of_clips, score_clips, stream
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import atomic_path, output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
 __all__ = ["Shape", "train"]
@@ -67,6 +67,7 @@ class Shape:
         }
 
 
+@working("training")
 def train(
     data: str,
     output: Path,
