@@ -42,7 +42,7 @@ def from_checkpoint(
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     name: str | None = None,
-    accept_two_way: bool = False,
+    **reading: Any,
 ) -> tuple[nn.Module, ModelSpec]:
     """The network of a checkpoint file, and its spec.
 
@@ -52,14 +52,14 @@ def from_checkpoint(
             file, or "class 0", "class 1", ...
         size: (width, height) of the model's frame in pixels; left out: the file's, or 224x224.
         name: for people; left out: the file's name.
-        accept_two_way: see :func:`shiftedge.export.checkpoint.load_checkpoint`.
+        reading: how, see :func:`shiftedge.export.checkpoint.load_checkpoint`.
 
     Raises:
         CheckpointError, TwoWayCheckpointError: see ``load_checkpoint``.
         SpecError: the labels do not match the classes.
         ModelError: the network does not run at that size.
     """
-    checkpoint = load_checkpoint(path, accept_two_way=accept_two_way)
+    checkpoint = load_checkpoint(path, **reading)
     settings = _settings(path, checkpoint.spec)
     if size is not None:
         for side in ("height", "width", "resize_short_side"):

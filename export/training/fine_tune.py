@@ -15,6 +15,7 @@ import copy
 import importlib.resources
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def fine_tune(
     threads: int = 2,
     workers: int = 1,
     start: Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     settings: Settings | None = None,
     command: str = "",
@@ -95,7 +97,8 @@ def fine_tune(
         seed: fixes data and order.
         threads: of torch.
         workers: processes that render.
-        start: a one-way MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        start: a MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        reading: how, as keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`.
         cache: folder that keeps the rendered clips for the next run.
         settings: everything else about training, instead of :func:`gentle`; ``epochs``, ``seed``
             and ``threads`` win.
@@ -116,7 +119,7 @@ def fine_tune(
     settings = settings_for(data, settings or gentle(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
-    net, spec, description = _trained(start)
+    net, spec, description = _trained(start, reading or {})
     synthetic = data == SYNTHETIC
     learn, check = read_data(
         data,
@@ -178,14 +181,16 @@ def fine_tune(
     return scores
 
 
-def _trained(start: Path | None) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
+def _trained(
+    start: Path | None, reading: Mapping[str, Any]
+) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
     """The network to fine-tune, its spec, and what it is built from."""
     if start is None:
         bundled = importlib.resources.files("shiftedge.export.assets") / "gestures.pt"
         with importlib.resources.as_file(bundled) as path:
-            return _trained(path)
-    checkpoint = load_checkpoint(start)
-    net, spec = from_checkpoint(start)
+            return _trained(path, {})
+    checkpoint = load_checkpoint(start, **reading)
+    net, spec = from_checkpoint(start, **reading)
     if not isinstance(net, MobileNetV2):
         raise DataError(
             f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "
