@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +19,7 @@ from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.score import score
 from shiftedge.runtime.session import Observed, Session
+from shiftedge.runtime.signals import ending, interrupts
 
 if TYPE_CHECKING:
     from shiftedge.demos.paint import Image
@@ -64,8 +62,8 @@ def show(
     """Show a source until it ends, and say what was seen.
 
     In real time the newest frame is taken each time, and a frame that the model is too slow for
-    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C and SIGTERM end the
-    show early and in order: the film is finished and the report given.
+    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C, SIGTERM and SIGHUP end
+    the show early and in order: the film is finished and the report given.
 
     Args:
         source_text: see :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`.
@@ -84,7 +82,7 @@ def show(
         FrameError, ModelError, NumericsError: from a step.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminate_as_interrupt())
+        stack.enter_context(interrupts())
         screen = None
         if window:
             screen = stack.enter_context(contextlib.closing((open_screen or _open_screen)()))
@@ -106,9 +104,8 @@ def show(
                 raise
             ended, error = "lost", lost
         finally:
-            with _no_interrupts():  # a second Ctrl-C must not cost the film
+            with ending(), contextlib.closing(run):  # a second Ctrl-C must not cost the film
                 session.close()
-                run.close()
         return Report(
             source=source_text,
             model=model.spec.name,
@@ -232,35 +229,3 @@ def _open_screen() -> Shown:
 
 def _ignore(event: GestureEvent, step_s: float) -> None:
     pass
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM raises KeyboardInterrupt as Ctrl-C does. Of use in the main thread alone."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM do nothing."""
-    with _handling((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(numbers: tuple[signal.Signals, ...], handler: Any) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [(number, signal.signal(number, handler)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in before:
-            # None is a handler that was not set by Python, and cannot be set again from here
-            signal.signal(number, signal.SIG_DFL if old is None else old)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from shiftedge.runtime.signals import ending
+from shiftedge.runtime.words import json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
@@ -25,7 +26,8 @@ examples:
       yuv420 --width 640 --height 480 --framerate 30 -o -'
 
 Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
-Everything meant for people goes to stderr. Ctrl-C ends a live source.
+Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, with exit
+status 0: the source is stopped and the summary written.
 """
 
 
@@ -106,7 +108,7 @@ def positive(text: str) -> int:
     except ValueError:
         value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from 1")
     return value
 
 
@@ -145,30 +147,34 @@ def _inspect(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from shiftedge.runtime.session import Session
 
-    model = load_chosen(options)
-    labels = model.labels
-    with Session(model, options.source, on_note=_note) as session:
-        try:
-            for observed in session:
-                result = observed.result
-                if options.steps and result.logits is not None:
-                    best = int(result.logits.argmax())
-                    shares = np.exp(result.logits - result.logits[best])
-                    _line(observed.frame.time_s, labels[best], float(1 / shares.sum()), step=True)
-                if result.event is not None:
-                    event = result.event
-                    _line(event.time_s, event.label, event.confidence)
-        except KeyboardInterrupt:
-            _note("interrupted")
-        finally:
-            _note(session.summary().sentence())
+    session = None
+    try:
+        model = load_chosen(options)
+        session = Session(model, options.source, on_note=_note)
+        for observed in session:
+            result = observed.result
+            if options.steps and result.logits is not None:
+                best = int(result.logits.argmax())
+                shares = np.exp(result.logits - result.logits[best])
+                label = model.labels[best]
+                _line(observed.frame.time_s, label, float(1 / shares.sum()), step=True)
+            if result.event is not None:
+                event = result.event
+                _line(event.time_s, event.label, event.confidence)
+    except KeyboardInterrupt:
+        _note("interrupted")
+    finally:
+        if session is not None:
+            with ending():
+                session.close()
+                _note(session.summary().sentence())
     return 0
 
 
 def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:
     document = {"time_s": round(time_s, 4), "label": label, "confidence": round(confidence, 4)}
-    print(json.dumps({**document, **more}, ensure_ascii=False), flush=True)
+    print(json_text({**document, **more}), flush=True)
 
 
 def _note(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr, flush=True)
+    say(f"shiftedge: {text}")
