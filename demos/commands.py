@@ -26,7 +26,7 @@ examples:
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
 Cameras and files are filmed only where --film names a file. Ctrl-C, SIGTERM and SIGHUP end the demo
-with exit status 0; the film is finished and the summary printed all the same.
+with exit status 0, 143 and 129; the film is finished and the summary printed all the same.
 """
 
 
@@ -115,7 +115,7 @@ def _demo(options: argparse.Namespace) -> int:
         print(json_text(report.to_dict(), indent=2))
     if report.error is not None:
         raise report.error
-    return 0
+    return report.status
 
 
 def _film(options: argparse.Namespace) -> Path | None:

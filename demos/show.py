@@ -19,7 +19,7 @@ from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.score import score
 from shiftedge.runtime.session import Observed, Session
-from shiftedge.runtime.signals import ending, interrupts
+from shiftedge.runtime.signals import ending, exit_status, interrupts
 
 if TYPE_CHECKING:
     from shiftedge.demos.paint import Image
@@ -30,6 +30,9 @@ __all__ = ["Shown", "Watcher", "show"]
 
 FILM_RATE_HZ = 30.0
 """Where the source does not know its own rate."""
+EVENTS_MOST = 10_000
+"""Events kept for the report of a source without a known truth, which may be a camera that runs for
+months: 2 MB of them. The last ones are; all are counted."""
 RECENT_STEPS = 15
 """Steps whose median time is shown: a number that changes with every frame cannot be read."""
 
@@ -94,11 +97,11 @@ def show(
         decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
         session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
         run = _Run(session, decoder, film, truth, screen, on_event or _ignore)
-        error = None
+        error, status = None, 0
         try:
             ended = run.follow(limit_s)
-        except KeyboardInterrupt:
-            ended = "interrupted"
+        except KeyboardInterrupt as signalled:
+            ended, status = "interrupted", exit_status(signalled, endless=True)
         except SourceError as lost:
             if not run.frames:
                 raise
@@ -114,9 +117,10 @@ def show(
             numbers=session.summary(),
             events=tuple(run.events),
             ended=ended,
-            score=score(run.events, truth, run.last_s) if truth else None,
+            score=score(tuple(run.events), truth, run.last_s) if truth else None,
             film=film if run.frames else None,
             error=error,
+            status=status,
         )
 
 
@@ -132,7 +136,7 @@ class _Run:
         screen: Shown | None,
         on_event: Watcher,
     ) -> None:
-        self.events: list[GestureEvent] = []
+        self.events: deque[GestureEvent] = deque(maxlen=None if truth else EVENTS_MOST)
         self.frames = 0
         self.first_s = 0.0
         self.last_s = 0.0

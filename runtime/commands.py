@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftedge.runtime.signals import ending
+from shiftedge.runtime.signals import ending, exit_status
 from shiftedge.runtime.words import json_text, say, shown
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ examples:
       yuv420 --width 640 --height 480 --framerate 30 -o -'
 
 Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
-Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, with exit
-status 0: the source is stopped and the summary written.
+Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, the source
+stopped and the summary written, with exit status 0, 143 and 129.
 """
 
 
@@ -147,7 +147,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from shiftedge.runtime.session import Session
 
-    session = None
+    session, status = None, 0
     try:
         model = load_chosen(options)
         session = Session(model, options.source, on_note=_note)
@@ -161,14 +161,15 @@ def _run(options: argparse.Namespace) -> int:
             if result.event is not None:
                 event = result.event
                 _line(event.time_s, event.label, event.confidence)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        status = exit_status(error, endless=True)
         _note("interrupted")
     finally:
         if session is not None:
             with ending():
                 session.close()
                 _note(session.summary().sentence())
-    return 0
+    return status
 
 
 def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:

@@ -34,9 +34,14 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-def exit_status(error: KeyboardInterrupt) -> int:
-    """128 and the signal's number, as shells count: 130 for Ctrl-C, 143 for SIGTERM."""
-    return 128 + getattr(error, "number", signal.SIGINT)
+def exit_status(error: KeyboardInterrupt, *, endless: bool = False) -> int:
+    """128 and the signal's number, as shells count: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+
+    Args:
+        endless: Ctrl-C is the work's ordinary end, as of a camera's stream: 0.
+    """
+    number: int = getattr(error, "number", signal.SIGINT)
+    return 0 if endless and number == signal.SIGINT else 128 + number
 
 
 class _Taker:
