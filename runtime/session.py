@@ -54,7 +54,7 @@ class StepTimes:
             return None
         rank = int(share * (int(reached[-1]) - 1))
         number = int(np.searchsorted(reached, rank, side="right"))
-        return 1e3 * self.LEAST_S * self.RATIO ** (number + 0.5)
+        return 1e3 * self.LEAST_S * math.pow(self.RATIO, number + 0.5)
 
 
 @dataclass(frozen=True)

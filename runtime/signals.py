@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, which end every command alike: in order, and with the custom's status.
+"""Ctrl-C, SIGTERM and SIGHUP, which end every command alike: in order, with the usual status.
 
 A service manager and ``docker stop`` send SIGTERM, a closed terminal or a dropped ssh sends SIGHUP.
 All raise :class:`Interrupted`, a KeyboardInterrupt, in the main thread, so that what is open is
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 __all__ = ["Interrupted", "ending", "exit_status", "interrupts"]
 
@@ -35,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_status(error: KeyboardInterrupt, *, endless: bool = False) -> int:
-    """128 and the signal's number, as shells count: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """128 and the signal's number, as shells count: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 
     Args:
         endless: Ctrl-C is the work's ordinary end, as of a camera's stream: 0.
@@ -78,14 +79,14 @@ def interrupts(*, last: bool = False) -> Iterator[None]:
         yield
         return
     _taker = _Taker()
-    before = []
+    before: dict[int, Any] = {}
     try:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before.append((number, signal.signal(number, _taker)))
+                before[number] = signal.signal(number, _taker)
         yield
     finally:
-        for number, old in before:
+        for number, old in before.items():
             # None is a handler that was not set by Python, and cannot be set again from here
             handler = signal.SIG_DFL if old is None else old
             signal.signal(number, signal.SIG_IGN if last else handler)

@@ -67,11 +67,11 @@ def own_streams() -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, OutputError, ValueError):  # which was said already
-                _discard_stdout()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, OutputError, ValueError):  # which was said already
+            _discard_stdout()
         sys.stdin, sys.stdout, sys.stderr = before
 
 

@@ -92,9 +92,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
     except OSError as error:  # of a disk, a permission, a network: the machine's fault, not ours
         say(f"shiftedge: {_sentence(error)}")
     except MemoryError:
-        say(
-            "shiftedge: There is not enough memory for this: give it less to do at once, or more memory."
-        )
+        say("shiftedge: There is not enough memory for this; give it less to do at once.")
     except RecursionError as error:
         say(f"shiftedge: Something is nested too deeply ({error}); is a file damaged?")
     else:

@@ -1,4 +1,4 @@
-"""A month of steps, scaled down: what is taken of memory is taken while opening, never for a step."""
+"""A month of steps, scaled down: memory is taken while opening, never for a step."""
 
 from __future__ import annotations
 
