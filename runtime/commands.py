@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftedge.runtime.signals import ending, exit_status
-from shiftedge.runtime.words import json_text, say, shown
+from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
@@ -133,14 +133,13 @@ def _inspect(options: argparse.Namespace) -> int:
         from shiftedge.runtime.bundle import Bundle
 
         bundle = Bundle.open(options.model)
-        print(
-            bundle.manifest.to_json().rstrip() if options.json else inspection.bundle_text(bundle)
-        )
+        text = bundle.manifest.to_json() if options.json else inspection.bundle_text(bundle)
+        print(escaped(text).rstrip())
         return 0
     from shiftedge.runtime.model import load
 
     spec = load(options.model).spec
-    print(spec.to_json(indent=2) if options.json else inspection.spec_text(spec))
+    print(escaped(spec.to_json(indent=2)) if options.json else inspection.spec_text(spec))
     return 0
 
 

@@ -12,14 +12,18 @@ import collections
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shiftedge.runtime.capture import FrameSource, LatestFrame, Paced, TimedFrame, open_source
+from shiftedge.runtime.capture.source import SOURCE_FORMS
 from shiftedge.runtime.closing import Closing
+from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.live import Decoder, LiveStream, Result
 from shiftedge.runtime.model import Model
+from shiftedge.runtime.words import shown
 
 __all__ = ["Observed", "Session", "StepTimes", "Summary"]
 
@@ -103,7 +107,8 @@ class Session(Closing):
 
     Args:
         model: what recognises.
-        source: as typed on a command line, or an opened source, which is closed with the session.
+        source: as typed on a command line, a camera's number, a path, or an opened source, which
+            is closed with the session.
         realtime: play a recording at its own pace like a camera, dropping frames when late.
         on_note: told in a sentence of what a user should know: a camera lost and found again, or
             states emptied.
@@ -113,7 +118,7 @@ class Session(Closing):
     def __init__(
         self,
         model: Model,
-        source: str | FrameSource,
+        source: str | int | Path | FrameSource,
         *,
         realtime: bool = False,
         on_note: Callable[[str], None] = lambda text: None,
@@ -121,7 +126,7 @@ class Session(Closing):
     ) -> None:
         self.model = model
         self.live = LiveStream(model, decoder)
-        opened = open_source(source, on_event=on_note) if isinstance(source, str) else source
+        opened = _opened(source, on_note)
         self.source = opened
         self._latest: LatestFrame | None = None
         self._frames: FrameSource = opened
@@ -173,6 +178,14 @@ class Session(Closing):
         """Close the source. May be called twice."""
         self._frames.close()
         self.source.close()
+
+
+def _opened(source: object, on_note: Callable[[str], None]) -> FrameSource:
+    if isinstance(source, FrameSource):
+        return source
+    if isinstance(source, (str, Path)) or (isinstance(source, int) and source >= 0):
+        return open_source(str(source), on_event=on_note)
+    raise SourceError(f"The source is {shown(source)}; expected {SOURCE_FORMS}.")
 
 
 RESET_WORDS = {

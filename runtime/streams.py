@@ -12,6 +12,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
@@ -115,8 +116,23 @@ _ERRORS = "shiftedge.escaped"
 codecs.register_error(_ERRORS, _escaped)
 
 
+class _Harmless(io.TextIOWrapper):
+    """Lets no control code through but what our own tables and progress bars use: what is printed
+    may name what others have named, and a terminal would obey it."""
+
+    def write(self, text: str) -> int:
+        super().write(_OBEYED.sub("?", text))
+        return len(text)
+
+
+_OBEYED = re.compile(
+    r"(?!\x1b\[[0-9;]*[mAK]|\x1b\[\?25[hl])"  # colours; up a line, empty a line; the cursor
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+
+
 def _text(raw: io.FileIO, *, line_buffering: bool = False) -> IO[str]:
-    return io.TextIOWrapper(
+    return _Harmless(
         io.BufferedWriter(raw),
         encoding="utf-8",
         errors=_ERRORS,

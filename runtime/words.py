@@ -13,7 +13,7 @@ import reprlib
 import sys
 from typing import IO, Any
 
-__all__ = ["json_text", "plain", "say", "shown"]
+__all__ = ["escaped", "json_text", "plain", "say", "shown"]
 
 LONGEST_VALUE = 200
 """Characters of a value in a sentence."""
@@ -65,7 +65,11 @@ def json_text(document: Any, *, indent: int | None = None) -> str:
 
     ``json.dumps`` escapes the controls below U+0020 alone, and a terminal obeys others too.
     """
-    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    return escaped(json.dumps(document, ensure_ascii=False, indent=indent))
+
+
+def escaped(text: str) -> str:
+    """JSON text with its control codes as escapes."""
     return _CONTROL_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

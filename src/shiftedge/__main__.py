@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
@@ -30,6 +31,12 @@ by Ctrl-C, SIGTERM or SIGHUP, but for run and demo, which are meant to be ended 
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A complaint that quotes what was typed, or pasted, or made by a script."""
+        super().error(plain(message, lines=True))
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of every command; each sub-parser names its ``handler``."""
     # Imported here, so that `import shiftedge.__main__` stays cheap; none imports torch or cv2.
@@ -38,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     from shiftedge.export.commands import add_commands as add_export
     from shiftedge.runtime.commands import add_commands as add_runtime
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="shiftedge",
         description="Stream a camera through a temporal shift model, one small step a frame.",
         epilog=EPILOG,
