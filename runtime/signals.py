@@ -8,6 +8,7 @@ closed on the way out: sources stopped, films finished, temporary files removed.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "ending", "exit_status", "interrupts"]
+__all__ = ["SIGNALS", "Interrupted", "end_with_parent", "ending", "exit_status", "interrupts"]
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -59,6 +60,22 @@ class _Taker:
             return
         self.first_s = time.monotonic()
         raise Interrupted(number)
+
+
+def end_with_parent() -> None:
+    """For a process that works for another: leave a terminal's signals to the parent, which ends us
+    in order, and end with it where it was killed. What waits on a queue would never notice."""
+    for number in SIGNALS:
+        if number != getattr(signal, "SIGTERM", None):  # by which a pool ends us
+            signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="shiftedge parent", daemon=True).start()
 
 
 _taker: _Taker | None = None
