@@ -35,6 +35,7 @@ from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
@@ -101,6 +102,8 @@ class Bench:
         """What a step multiplies."""
         self.roofline: Roofline | None = None
         self.interrupted = False
+        self.exit_status = 0
+        """That goes with the signal that interrupted it."""
         self.machine = machine()
         """Before the run: the load is that of others."""
         self.notes: list[str] = []
@@ -157,8 +160,9 @@ class Bench:
                     self._take_profiles()
                 if self._soak_minutes:
                     self._take_soak()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self.interrupted = True
+            self.exit_status = exit_status(error)
         finally:
             for entry in self.entries:
                 entry.rest()

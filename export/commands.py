@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.files import cache_folder
+from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
 
@@ -164,7 +165,7 @@ def _size(text: str) -> tuple[int, int]:
     except ValueError:
         width = height = 0
     if not (8 <= width <= 4096 and 8 <= height <= 4096):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 128x96")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size such as 224 or 128x96")
     return width, height
 
 
@@ -287,7 +288,7 @@ def _train(options: argparse.Namespace) -> int:
     output = Path(options.output)
     common: dict[str, Any] = {
         "seed": options.seed,
-        "threads": options.threads,
+        "threads": chosen_threads(options.threads),
         "start": None if options.start is None else Path(options.start),
         "reading": _reading(options),
         "cache": None if options.cache is None else Path(options.cache),
@@ -387,4 +388,4 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr)
+    say(f"shiftedge: {text}")

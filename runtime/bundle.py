@@ -70,7 +70,10 @@ class Bundle:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, trusted_keys: Sequence[str | Path] | None = None
+        cls,
+        folder: str | Path,
+        *,
+        trusted_keys: str | Path | Sequence[str | Path] | None = None,
     ) -> Bundle:
         """Read the manifest and check every file that it lists.
 
@@ -78,8 +81,8 @@ class Bundle:
 
         Args:
             folder: of the bundle.
-            trusted_keys: PEM files of public keys, one of which must have signed the manifest;
-                None asks for no signature.
+            trusted_keys: PEM files of public keys, one of which must have signed the manifest, or
+                one such file; None asks for no signature.
 
         Raises:
             BundleError: no such folder or manifest, a manifest that is malformed, from a newer

@@ -27,6 +27,8 @@ line prints it and exits with 1; a library caller may catch :class:`ShiftedgeErr
 
 from __future__ import annotations
 
+from shiftedge.runtime.words import plain
+
 __all__ = [
     "BundleError",
     "CheckpointError",
@@ -50,7 +52,14 @@ __all__ = [
 
 
 class ShiftedgeError(Exception):
-    """Base of all errors raised on purpose by shiftedge."""
+    """Base of all errors raised on purpose by shiftedge.
+
+    The message is made safe to print, see :func:`shiftedge.runtime.words.plain`: it names files,
+    models and devices, which others have named.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(message, lines=True))
 
 
 class MissingExtraError(ShiftedgeError, ImportError):

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shiftedge.runtime.words import say
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -138,7 +140,8 @@ def _compile(options: argparse.Namespace) -> int:
             variant = variants_of(target, each["precision"])[-1]
             if len(explained) > 1:
                 print(f"{each['precision']}, {each['variant']}")
-            print(table(each["kernels"], variant, each["seconds"], each["peak_flops"]))
+            rows = table(each["kernels"], variant, each["seconds"], each["peak_flops"])
+            say(rows, sys.stdout)
     _say(_summary(compiled, output))
     return 0
 
@@ -287,4 +290,4 @@ def _proof(numerics: Mapping[str, Any]) -> str:
 
 def _say(text: str) -> None:
     """For people; stdout is kept for results."""
-    print(text, file=sys.stderr)
+    say(text)

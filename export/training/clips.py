@@ -6,10 +6,11 @@ that a set may be larger than the machine's memory and is made once.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.signals import end_with_parent
 
 __all__ = ["IGNORED", "Advance", "ClipSet", "synthetic_clips"]
 
@@ -87,8 +89,29 @@ def synthetic_clips(
     """
     if count < 1:
         raise DataError(f"{count} clips were asked for; expected at least 1.")
-    folder = Path(tempfile.mkdtemp(prefix="shiftedge-clips-")) if cache is None else cache
-    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as leaving:
+        folder = cache
+        if folder is None:  # removed at once: a mapping keeps the data until it is closed
+            made = tempfile.TemporaryDirectory(prefix="shiftedge-clips-")
+            folder = Path(leaving.enter_context(made))
+        folder.mkdir(parents=True, exist_ok=True)
+        return _clips_in(
+            folder, count, seed, split, frames, rate_hz, height, width, workers, advance
+        )
+
+
+def _clips_in(
+    folder: Path,
+    count: int,
+    seed: int,
+    split: str,
+    frames: int,
+    rate_hz: float,
+    height: int,
+    width: int,
+    workers: int,
+    advance: Advance | None,
+) -> ClipSet:
     stem = f"{split}-{seed}-{count}x{frames}x{height}x{width}@{rate_hz:g}"
     shape = (count, frames, height, width, 3)
     pictures, truths = folder / f"{stem}.frames.npy", folder / f"{stem}.labels.npz"
@@ -101,22 +124,22 @@ def synthetic_clips(
             _Task(seed, split, first, min(first + _CHUNK, count), frames, rate_hz, height, width)
             for first in range(0, count, _CHUNK)
         ]
-        for task, (part, part_truth, part_hands) in zip(tasks, _run(tasks, workers), strict=True):
-            store[task.first : task.last] = part
-            truth[task.first : task.last] = part_truth
-            hands[task.first : task.last] = part_hands
-            if advance is not None:
-                advance(task.last - task.first)
-        del store  # closes the mapping; the kernel writes it out when it likes
-        os.replace(partial, pictures)
+        try:
+            with contextlib.closing(_run(tasks, workers)) as parts:
+                for task, (part, part_truth, part_hands) in zip(tasks, parts, strict=True):
+                    store[task.first : task.last] = part
+                    truth[task.first : task.last] = part_truth
+                    hands[task.first : task.last] = part_hands
+                    if advance is not None:
+                        advance(task.last - task.first)
+            del store  # closes the mapping; the kernel writes it out when it likes
+            os.replace(partial, pictures)
+        finally:
+            partial.unlink(missing_ok=True)
         np.savez(truths, truth=truth, hands=hands)
     with np.load(truths) as arrays:
         truth, hands = arrays["truth"], arrays["hands"]
     store = np.load(pictures, mmap_mode="r")
-    if cache is None:  # the mapping keeps the data until it is closed
-        pictures.unlink()
-        truths.unlink()
-        folder.rmdir()
     return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS, hands)
 
 
@@ -135,14 +158,17 @@ class _Task:
     width: int
 
 
-def _run(tasks: Sequence[_Task], workers: int) -> Iterator[_Rendered]:
+def _run(tasks: Sequence[_Task], workers: int) -> Generator[_Rendered, None, None]:
     if workers <= 1:
         yield from map(_render, tasks)
         return
     # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_render, tasks)
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(_render, tasks)
+        finally:  # where the work is over before its time, what has not begun is not waited for
+            pool.shutdown(cancel_futures=True)
 
 
 def _render(task: _Task) -> _Rendered:

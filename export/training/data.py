@@ -11,6 +11,7 @@ from shiftedge.export.training.loop import Settings
 from shiftedge.runtime.capture.synthetic.labels import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["FOLDER_FRAMES", "SYNTHETIC", "read_data", "settings_for"]
 
@@ -31,7 +32,9 @@ def settings_for(
     if epochs < 1:
         raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
     frames = settings.frames if data == SYNTHETIC else FOLDER_FRAMES
-    return dataclasses.replace(settings, epochs=epochs, seed=seed, threads=threads, frames=frames)
+    return dataclasses.replace(
+        settings, epochs=epochs, seed=seed, threads=chosen_threads(threads), frames=frames
+    )
 
 
 def read_data(

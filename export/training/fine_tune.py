@@ -138,7 +138,7 @@ def fine_tune(
     torch.set_num_threads(1)  # one frame at a time is too little work to share
     ranges = stream_ranges(net, spec, calibration, bar)
     fake = FakeQuantised(net, Int8(ranges, spec.std))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
     teacher = copy.deepcopy(net)
     wanted = _score(teacher, check, spec, "float", bar)
     before = _score(fake, check, spec, "int8", bar)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.base import Engine, Session
-from shiftedge.runtime.engines.onnxruntime import default_threads
 from shiftedge.runtime.engines.private_code import load_private
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["ABI_VERSION", "OVERSUBSCRIBE", "NativeEngine", "NativeSession", "Options"]
 
@@ -84,8 +83,7 @@ class NativeEngine(Engine):
         sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
-        if threads is not None and not 1 <= threads < 1 << 31:
-            raise ModelError(f"threads is {threads}; expected a whole number from 1.")
+        usable = chosen_threads(threads)  # the library's choice, so that a report can tell it
         if not self.path.is_file():
             raise ModelError(f"There is no compiled model {self.path}; check the path.")
         self.library, self.digest = load_private(self.path, sha256)
@@ -98,7 +96,7 @@ class NativeEngine(Engine):
                 f"{self.path} asks for a state of {self.state_size} bytes, so it is damaged: "
                 "compile the model again."
             )
-        self.threads = threads if oversubscribe and threads else _usable(threads)
+        self.threads = threads if oversubscribe and threads else usable
         flags = OVERSUBSCRIBE if oversubscribe else 0
         options = Options(ctypes.sizeof(Options), self.threads, flags)
         self.handle = ctypes.c_void_p()
@@ -245,13 +243,3 @@ def _read_spec(library: Any, path: Path) -> ModelSpec:
         raise SpecError(
             f"{path} holds a spec that is not UTF-8, so it is damaged: compile the model again."
         ) from error
-
-
-def _usable(threads: int | None) -> int:
-    """The same choice as the library's, so that a report can tell it."""
-    if threads is None:
-        return default_threads()
-    try:
-        return min(threads, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not Linux
-        return threads

@@ -189,8 +189,8 @@ static int run(session *session, failure *failure) {
     }
     if (status == FAILED) {
         output_note("%s", failure->text);
-    } else if (stop_signal() == SIGTERM) {
-        status = 128 + SIGTERM;
+    } else if (stop_signal() == SIGTERM || stop_signal() == SIGHUP) {
+        status = 128 + stop_signal();
     }
     return status;
 }

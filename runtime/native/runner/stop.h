@@ -1,5 +1,5 @@
-/* SIGINT and SIGTERM: held back but while the runner waits for its input or output, so that no
- * line is cut and none is waited for in vain. */
+/* SIGINT, SIGTERM and SIGHUP: held back but while the runner waits for its input or output, so that
+ * no line is cut and none is waited for in vain. */
 #ifndef RUNNER_STOP_H
 #define RUNNER_STOP_H
 

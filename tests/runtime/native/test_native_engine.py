@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.model import Model
+from shiftedge.runtime.threads import usable_cores
 
 Frames = list[NDArray[np.uint8]]
 
@@ -224,10 +225,11 @@ def test_no_file(tmp_path: Path) -> None:
             NativeEngine(path)
 
 
-def test_threads_below_one(fake: Fake) -> None:
-    for bad in (0, -1, 1 << 40):
-        with pytest.raises(ModelError, match=f"threads is {bad}; expected"):
-            NativeEngine(fake.path, threads=bad)
+def test_threads_that_are_no_whole_number_from_1(fake: Fake) -> None:
+    for bad in (0, -1, True, 2.5, "2"):
+        with pytest.raises(ModelError, match=r"threads is .*; expected"):
+            NativeEngine(fake.path, threads=bad)  # type: ignore[arg-type]
+    assert NativeEngine(fake.path, threads=1 << 40).threads == usable_cores()
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x7fELF" + bytes(200)])

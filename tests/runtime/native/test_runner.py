@@ -255,7 +255,7 @@ def test_short_reads_and_lines_at_once(runner: Path, calm: Path) -> None:
     process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it(runner: Path, calm: Path, number: signal.Signals) -> None:
     process = start([*arguments(runner, calm), "--steps"])
     assert process.stdin is not None
@@ -266,7 +266,7 @@ def test_a_signal_ends_it(runner: Path, calm: Path, number: signal.Signals) -> N
     process.send_signal(number)
     process.wait(timeout=20)  # its input is still open
     out, err = process.communicate()
-    assert process.returncode == (0 if number == signal.SIGINT else 143)
+    assert process.returncode == (0 if number == signal.SIGINT else 128 + number)
     assert out == b""
     assert b"1 frames, 1 steps" in err
 

@@ -24,6 +24,7 @@ from shiftedge.runtime.decode import GestureDecoder
 from shiftedge.runtime.errors import SpecError
 from shiftedge.runtime.preprocess import Preprocessor, crop_box
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
+from shiftedge.runtime.words import json_text
 
 CAMERAS = [
     (480, 640), (720, 1280), (1080, 1920), (1280, 720), (240, 320), (96, 128), (128, 96),
@@ -197,7 +198,7 @@ def test_a_line(probe: Probe, time_s: float, label: str, confidence: float, step
         "confidence": round(confidence, 4),
     }
     more = {"step": True} if step else {}
-    expected = json.dumps({**document, **more}, ensure_ascii=False) + "\n"
+    expected = json_text({**document, **more}) + "\n"
     assert probe.line(time_s, label, confidence, step) == expected
 
 
