@@ -133,6 +133,7 @@ def test_each_kind_of_cpu_has_its_own(quick, monkeypatch):
     assert build_probe() != first
 
 
+@pytest.mark.hosts
 def test_the_probe_keeps_to_what_is_left(quick, monkeypatch):
     """No instructions in it that the environment takes away, with each compiler there is."""
     compilers = list(roofline._compilers())

@@ -87,6 +87,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(WITHOUT, raising=False)
 
 
+@pytest.mark.hosts
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("words", "left"),

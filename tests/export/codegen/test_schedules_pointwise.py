@@ -85,6 +85,7 @@ def test_a_folded_half_vector_takes_inputs_two_by_two():
         pointwise.schedule("pointwise", Pointwise(14, 14, 24, 3), tiles, AVX512)
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("unit", every_unit(), ids=lambda unit: f"{unit.lanes}lanes")
 @pytest.mark.parametrize("outputs", [1, 24, 97])
 def test_every_vector_unit(unit, outputs):
