@@ -17,6 +17,7 @@
     ├── DataError           training or calibration data that cannot be used
     ├── DownloadError       a file could not be fetched whole and genuine
     ├── OutputError         a result could not be written
+    ├── SettingError        an environment variable holds what it cannot
     ├── DeployError         a bundle could not be put on a board
     ├── VerificationError   two forms of one model disagree
     └── CompileError        a model that the compiler cannot translate
@@ -41,6 +42,7 @@ __all__ = [
     "ModelError",
     "NumericsError",
     "OutputError",
+    "SettingError",
     "ShiftedgeError",
     "SnapshotError",
     "SourceError",
@@ -116,6 +118,10 @@ class DownloadError(ShiftedgeError):
 
 class OutputError(ShiftedgeError):
     """A result could not be written where it was asked for."""
+
+
+class SettingError(ShiftedgeError):
+    """An environment variable of ours holds something that it cannot."""
 
 
 class DeployError(ShiftedgeError):

@@ -285,7 +285,10 @@ def _proof(numerics: Mapping[str, Any]) -> str:
     else:
         worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
         proof = f"within {worst:.1e} of ONNX Runtime {over}"
-    return proof if numerics["code"] == "the target's" else f"{proof} ({numerics['code']})"
+    code = numerics["code"]
+    if "instructions" in numerics:
+        code += f"; the target's own {numerics['instructions']['bf16']}"
+    return proof if code == "the target's" else f"{proof} ({code})"
 
 
 def _say(text: str) -> None:

@@ -225,7 +225,7 @@ class _Maker:
             self._advance(1)
             numerics = proof.UNVERIFIED
             if self._verify:
-                shown = shown or proof.proof_of(source, step, variant)
+                shown = shown or proof.proof_of(source, step)
                 test = test or shown.self_test()
                 numerics = proof.verified(
                     shown, test, spec, variant, step, places, library, build_library

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.targets import find_target
 from shiftedge.export.compiler.tir import Code
 from shiftedge.export.compiler.tir_kernel import Kernel
 from shiftedge.runtime.engines.private_code import load_private
@@ -25,10 +26,13 @@ _ALIGNMENT = 64  # bytes: a cache line, an AVX-512 vector
 
 
 def host_target() -> dict[str, Any]:
-    """The LLVM target of this machine."""
-    import tvm
+    """The LLVM target of this machine: what a bundle for it is generated for. What LLVM itself
+    finds of the processor would not be less what the environment takes away.
 
-    return {"kind": "llvm", "mcpu": str(tvm.get_global_func("target.llvm_get_system_cpu")())}
+    Raises:
+        CompileError: no target fits this machine.
+    """
+    return find_target("host").llvm()
 
 
 class Library:

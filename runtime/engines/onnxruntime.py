@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.bundle import cpu_features
+from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require

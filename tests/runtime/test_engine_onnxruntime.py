@@ -396,6 +396,7 @@ def test_a_failing_run_keeps_the_states(
     assert (session.step(moving_frames[2]) == plain.step(moving_frames[2])).all()
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize(
     ("features", "asked"),
     [
