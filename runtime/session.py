@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.runtime.capture import FrameSource, LatestFrame, Paced, TimedFrame, open_source
+from shiftedge.runtime.capture import (
+    FrameSource,
+    LatestFrame,
+    Paced,
+    Retry,
+    TimedFrame,
+    open_source,
+)
 from shiftedge.runtime.closing import Closing
 from shiftedge.runtime.live import Decoder, LiveStream, Result
 from shiftedge.runtime.model import Model
@@ -24,8 +31,8 @@ from shiftedge.runtime.model import Model
 __all__ = ["Observed", "Session", "Summary"]
 
 STALL_S = 60.0
-"""Longest wait for a frame of a live source: a last resort against a driver that hangs, well above
-the time that sources themselves spend on trying again."""
+"""Longest wait for a frame of a live source that does not say that it is away: a last resort
+against a driver that hangs."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,11 @@ class Session(Closing):
         model: what recognises.
         source: as typed on a command line, or an opened source, which is closed with the session.
         realtime: play a recording at its own pace like a camera, dropping frames when late.
-        on_note: told in a sentence of what a user should know: a camera lost and found again, or
-            states emptied.
+        on_note: told in a sentence of what a user should know: a camera lost and found again,
+            states emptied, or times that cannot be seconds (of those, None warns).
         decoder: see :class:`LiveStream`.
+        retry: how long ``source``, as typed, is tried again once it is lost; see
+            :meth:`Retry.for_service`.
     """
 
     def __init__(
@@ -86,12 +95,17 @@ class Session(Closing):
         source: str | FrameSource,
         *,
         realtime: bool = False,
-        on_note: Callable[[str], None] = lambda text: None,
+        on_note: Callable[[str], None] | None = None,
         decoder: Decoder | None = None,
+        retry: Retry | None = None,
     ) -> None:
         self.model = model
-        self.live = LiveStream(model, decoder)
-        opened = open_source(source, on_event=on_note) if isinstance(source, str) else source
+        self.live = LiveStream(model, decoder, on_note=on_note)
+        self._note = on_note or (lambda text: None)
+        if isinstance(source, str):
+            opened = open_source(source, on_event=self._note, retry=retry)
+        else:
+            opened = source
         self.source = opened
         self._latest: LatestFrame | None = None
         self._frames: FrameSource = opened
@@ -99,7 +113,6 @@ class Session(Closing):
             self._frames = opened = Paced(opened)
         if opened.live:
             self._frames = self._latest = LatestFrame(opened, stall_s=STALL_S)
-        self._note = on_note
         self._step_ms = array.array("d")
         self._taken = self._steps = self._events = 0
         self._resets: collections.Counter[str] = collections.Counter()
