@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CODECS", "Container", "fourcc_text", "read_container"]
+__all__ = ["CODECS", "DECODED", "Container", "fourcc_text", "read_container"]
 
 MOST_BOXES = 10_000
 """Boxes looked at in a file, all levels together; a fragmented film of a day has fewer that
@@ -55,6 +55,9 @@ CODECS = {
 }
 """Names for people, by the lower-case names in files: sample entries (mp4ra.org), FourCCs and
 Matroska's CodecIDs."""
+
+DECODED = frozenset({"H.264", "H.265 (HEVC)", "VP8", "VP9"})
+"""What every OpenCV with FFmpeg decodes, in 8 and 10 bits."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
-from shiftedge.runtime.capture.container import Container, fourcc_text, read_container
+from shiftedge.runtime.capture.container import (
+    CODECS,
+    DECODED,
+    Container,
+    fourcc_text,
+    read_container,
+)
 from shiftedge.runtime.capture.events import EventHandler, log_event
 from shiftedge.runtime.capture.handle import Handle
 from shiftedge.runtime.capture.opencv import as_bgr, opencv
@@ -56,7 +62,7 @@ class RecordingTimes:
         self._period_s = 1.0 / rate_hz
         self._origin_s: float | None = None
         self._last_s = 0.0
-        self._held: int | None = None  # frames that kept the last time; None: none has moved yet
+        self._held: int | None = None  # frames that kept the last time; None: no stamp has moved
 
     def stamp(self, position_ms: float) -> float:
         """Return the next frame's time in seconds, given the container's in milliseconds."""
@@ -68,12 +74,10 @@ class RecordingTimes:
         if 0.0 < step_s <= LONGEST_PAUSE_S:
             self._last_s += step_s
             self._held = 0
-        elif (
-            self._held is not None
-            and self._held < MOST_HELD
-            and -LONGEST_STEP_BACK_S < step_s <= 0.0
-        ):
-            self._held += 1
+        elif self._held is None and position_s == self._origin_s:
+            self._last_s += self._period_s  # no stamp has moved yet, and perhaps none will
+        elif (self._held or 0) < MOST_HELD and -LONGEST_STEP_BACK_S < step_s <= 0.0:
+            self._held = (self._held or 0) + 1
         else:
             self._last_s += self._period_s
             if math.isfinite(position_s):
@@ -292,19 +296,24 @@ def _not_opened(name: str, container: Container) -> str:
 
 
 def _not_decoded(name: str, container: Container, fourcc: int) -> str:
-    """Why no frame came. FFmpeg knows many a codec's name that it cannot decode."""
+    """Why no frame came. FFmpeg knows the names of many codecs that it cannot decode."""
     codec = container.codec_name
     if codec is None:
-        codec = Container(codec=fourcc_text((fourcc & 0xFFFFFFFF).to_bytes(4, "little"))).codec_name
+        codec = Container(fourcc_text((fourcc & 0xFFFFFFFF).to_bytes(4, "little"))).codec_name
     if codec is None:
         return f"{name} holds no frame that can be decoded; give {_READABLE}."
     return _cannot(name, codec)
 
 
 def _cannot(name: str, codec: str) -> str:
+    if codec in DECODED:
+        return (
+            f"{name} holds no frame of {codec} that can be decoded: it is damaged, or was cut "
+            "where no picture is whole; copy or record it again."
+        )
     convert = (
         "save it as GIF or MP4"
-        if "WebP" in codec
+        if codec == CODECS["webp"]
         else "convert it: ffmpeg -i FILE -c:v libx264 -pix_fmt yuv420p FILE.mp4"
     )
     return (
