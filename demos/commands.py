@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shiftedge.runtime.capture.arguments import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen
 from shiftedge.runtime.words import json_text, plain, say, shown
 
@@ -41,12 +42,7 @@ def add_commands(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(demo)
-    demo.add_argument(
-        "--source",
-        default=DEFAULT_SOURCE,
-        help="a camera number, a video file, a folder of images, synthetic:KIND, "
-        "pipe:COMMAND or a URL (default: %(default)s)",
-    )
+    add_source_options(demo, DEFAULT_SOURCE)
     film = demo.add_mutually_exclusive_group()
     film.add_argument(
         "--film",
@@ -109,6 +105,7 @@ def _demo(options: argparse.Namespace) -> int:
         on_event=tell,
         on_note=lambda sentence: say(f"shiftedge: {sentence}"),
         limit_s=options.seconds,
+        retry=options.retry,
     )
     say(report.text(), for_people)
     if options.json:

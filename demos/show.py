@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shiftedge.demos.ahead import ReadAhead
 from shiftedge.demos.report import Report
-from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture import Retry, open_source
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.model import Model
@@ -61,6 +61,7 @@ def show(
     realtime: bool = True,
     limit_s: float | None = None,
     open_screen: Callable[[], Shown] | None = None,
+    retry: Retry | None = None,
 ) -> Report:
     """Show a source until it ends, and say what was seen.
 
@@ -77,6 +78,7 @@ def show(
         realtime: False takes every frame of a recording, as fast as the model can.
         limit_s: end after so many seconds of the source's clock.
         open_screen: opens the window; None is :class:`shiftedge.demos.screen.Screen`.
+        retry: how long a source that is lost is tried again; see :class:`Retry`.
 
     Raises:
         SourceError: the source could not be opened or gave no frame at all. One that is lost
@@ -90,7 +92,7 @@ def show(
         if window:
             screen = stack.enter_context(contextlib.closing((open_screen or _open_screen)()))
         _warm_up(model)
-        source = open_source(source_text, on_event=on_note)
+        source = open_source(source_text, on_event=on_note, retry=retry)
         truth = tuple(getattr(source, "truth", ()))
         if not source.live:
             source = ReadAhead(source)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shiftedge.runtime.capture.arguments import add_source_options
 from shiftedge.runtime.signals import ending, exit_status
 from shiftedge.runtime.words import escaped, json_text, say, shown
 
@@ -22,6 +23,7 @@ examples:
   shiftedge run --source 0                           camera 0
   shiftedge run my.onnx --source clip.mp4 > events.jsonl
   shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
+  shiftedge run --source rtsp://camera/x --live      a service: waits for its camera for ever
   shiftedge run --source 'pipe:[size=640x480,format=yuv420p,fps=30] rpicam-vid -t 0 --codec \
       yuv420 --width 640 --height 480 --framerate 30 -o -'
 
@@ -60,12 +62,7 @@ def add_commands(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(run)
-    run.add_argument(
-        "--source",
-        default="synthetic:gestures",
-        help="a camera number, a video file, a folder of images, synthetic:KIND, "
-        "pipe:COMMAND or a URL (default: %(default)s)",
-    )
+    add_source_options(run, "synthetic:gestures")
     run.add_argument(
         "--steps",
         action="store_true",
@@ -149,7 +146,7 @@ def _run(options: argparse.Namespace) -> int:
     session, status = None, 0
     try:
         model = load_chosen(options)
-        session = Session(model, options.source, on_note=_note)
+        session = Session(model, options.source, on_note=_note, retry=options.retry)
         for observed in session:
             result = observed.result
             if options.steps and result.logits is not None:

@@ -17,7 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.runtime.capture import FrameSource, LatestFrame, Paced, TimedFrame, open_source
+from shiftedge.runtime.capture import (
+    FrameSource,
+    LatestFrame,
+    Paced,
+    Retry,
+    TimedFrame,
+    open_source,
+)
 from shiftedge.runtime.capture.source import SOURCE_FORMS
 from shiftedge.runtime.closing import Closing
 from shiftedge.runtime.errors import SourceError
@@ -28,8 +35,8 @@ from shiftedge.runtime.words import shown
 __all__ = ["Observed", "Session", "StepTimes", "Summary"]
 
 STALL_S = 60.0
-"""Longest wait for a frame of a live source: a last resort against a driver that hangs, well above
-the time that sources themselves spend on trying again."""
+"""Longest wait for a frame of a live source that does not say that it is away: a last resort
+against a driver that hangs."""
 
 
 class StepTimes:
@@ -110,9 +117,11 @@ class Session(Closing):
         source: as typed on a command line, a camera's number, a path, or an opened source, which
             is closed with the session.
         realtime: play a recording at its own pace like a camera, dropping frames when late.
-        on_note: told in a sentence of what a user should know: a camera lost and found again, or
-            states emptied.
+        on_note: told in a sentence of what a user should know: a camera lost and found again,
+            states emptied, or times that cannot be seconds (of those, None warns).
         decoder: see :class:`LiveStream`.
+        retry: how long ``source``, as typed, is tried again once it is lost; see
+            :meth:`Retry.for_service`.
     """
 
     def __init__(
@@ -121,12 +130,14 @@ class Session(Closing):
         source: str | int | Path | FrameSource,
         *,
         realtime: bool = False,
-        on_note: Callable[[str], None] = lambda text: None,
+        on_note: Callable[[str], None] | None = None,
         decoder: Decoder | None = None,
+        retry: Retry | None = None,
     ) -> None:
         self.model = model
-        self.live = LiveStream(model, decoder)
-        opened = _opened(source, on_note)
+        self.live = LiveStream(model, decoder, on_note=on_note)
+        self._note = on_note or (lambda text: None)
+        opened = _opened(source, self._note, retry)
         self.source = opened
         self._latest: LatestFrame | None = None
         self._frames: FrameSource = opened
@@ -134,7 +145,6 @@ class Session(Closing):
             self._frames = opened = Paced(opened)
         if opened.live:
             self._frames = self._latest = LatestFrame(opened, stall_s=STALL_S)
-        self._note = on_note
         self._times = StepTimes()
         self._taken = self._steps = self._events = 0
         self._resets: collections.Counter[str] = collections.Counter()
@@ -180,11 +190,11 @@ class Session(Closing):
         self.source.close()
 
 
-def _opened(source: object, on_note: Callable[[str], None]) -> FrameSource:
+def _opened(source: object, on_note: Callable[[str], None], retry: Retry | None) -> FrameSource:
     if isinstance(source, FrameSource):
         return source
     if isinstance(source, (str, Path)) or (isinstance(source, int) and source >= 0):
-        return open_source(str(source), on_event=on_note)
+        return open_source(str(source), on_event=on_note, retry=retry)
     raise SourceError(f"The source is {shown(source)}; expected {SOURCE_FORMS}.")
 
 

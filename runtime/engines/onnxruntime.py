@@ -19,7 +19,7 @@ from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import sha256_of
+from shiftedge.runtime.files import sha256_of, utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 from shiftedge.runtime.threads import chosen_threads
@@ -110,12 +110,15 @@ class OnnxRuntimeEngine(Engine):
         ask_for_exact_int8(options)
         options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
-            self.session: Any = ort.InferenceSession(
-                str(self.path),
-                options,
-                providers=wanted,
-                enable_fallback=0,  # it would print to stdout, then try once more on the CPU
-            )
+            with utf8_path(self.path) as name:
+                self.session: Any = ort.InferenceSession(
+                    name,
+                    options,
+                    providers=wanted,
+                    enable_fallback=0,  # it would print to stdout, then try once more on the CPU
+                )
+        except OSError as error:
+            raise ModelError(f"Cannot read {self.path}: {error.strerror or error}.") from error
         except _failures() as error:
             raise ModelError(
                 f"{self.path} cannot be loaded as an ONNX model ({_first_line(error)}); "

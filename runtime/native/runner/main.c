@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fitting.h"
 #include "input.h"
 #include "live.h"
 #include "options.h"
@@ -107,23 +108,16 @@ static bool take_frame(session *session, int *status, failure *failure) {
 /* What is left when the input has ended. */
 static int at_end(const session *session, failure *failure) {
     const input *input = &session->input;
-    const video *video = &session->options.video;
-    if (input->got > 0 && session->summary.frames > 0) {
-        output_note("The last frame was cut short (%zu of %zu bytes) and is dropped.", input->got,
-                    input->frame_bytes);
+    char fits[FITTING_TEXT_BYTES];
+    /* Ctrl-C ends the program before us in the pipe too, amid a frame. */
+    if (!stop_or_readable(input->descriptor) || (input->got == 0 && input->total > 0)) {
         return DONE;
     }
-    if (session->summary.frames > 0) {
-        return DONE;
-    }
-    if (input->got == 0) {
+    if (input->total == 0) {
         (void)fail(failure, "The input ended without a frame.");
     } else {
-        (void)fail(failure,
-                   "The input has %zu bytes, less than one frame of %dx%d %s (%zu bytes); check "
-                   "--size and --format.",
-                   input->got, video->width, video->height, video_format_name(video->format),
-                   input->frame_bytes);
+        fitting_text(fits, &session->options.video, input->total);
+        (void)fail(failure, "The input ended inside a frame: %s", fits);
     }
     return FAILED;
 }
@@ -164,10 +158,22 @@ static int close_logits(session *session, int status, failure *failure) {
     return status;
 }
 
+/* Frames that are all further apart than the model's limit: no gesture can be seen, and the reason
+ * is an --fps that is not the film's. */
+static void check_rate(const session *session) {
+    double rate_hz = session->options.rate_hz, most_s = session->live.spec.max_gap_s;
+    if (rate_hz > 0 && 1 / rate_hz > most_s + 1e-6) {
+        output_note("With --fps %g frames lie %g s apart, and after %g s without one the states "
+                    "are emptied, so that no gesture can be seen: frames per second are expected.",
+                    rate_hz, 1 / rate_hz, most_s);
+    }
+}
+
 static int run(session *session, failure *failure) {
     const options *options = &session->options;
     int status = FAILED;
     if (live_open(&session->live, options->model, options->threads, &options->video, failure)) {
+        check_rate(session);
         if (input_open(&session->input, options->input, video_frame_bytes(&options->video),
                        failure)) {
             if (open_logits(session, failure)) {
