@@ -114,8 +114,8 @@ def test_a_host_that_this_one_cannot_be(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def ran(words: Sequence[str], host: str | None, folder: Path) -> dict[str, list[str]]:
-    """What a run of pytest collected and passed, see :class:`hosts.Ran`. Runs share their caches:
-    Zig's first program takes longer than all that these tests do."""
+    """What a run of pytest collected and passed, see :class:`hosts.Ran`. Runs share their caches,
+    and Zig's with the tests around them: its first program takes longer than all that they do."""
     file = folder / f"{host}.json"
     line = [sys.executable, "-m", "pytest", "-q", "-m", "hosts", "-p", "no:cacheprovider"]
     line += ["--basetemp", str(folder / f"{host}"), "--ran", str(file), "--timeout", "800"]
