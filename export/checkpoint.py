@@ -6,6 +6,7 @@ and refuses anything that would run code.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
@@ -25,7 +26,14 @@ from shiftedge.export.models.build import build
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
 from shiftedge.runtime.files import atomic_path
 
-__all__ = ["OWN_FORMAT", "OWN_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "OWN_FORMAT",
+    "OWN_VERSION",
+    "Checkpoint",
+    "load_checkpoint",
+    "save_checkpoint",
+    "serialise_checkpoint",
+]
 
 OWN_FORMAT = "shiftedge.checkpoint"
 OWN_VERSION = 1
@@ -115,6 +123,23 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written.
     """
+    content = serialise_checkpoint(
+        net, description, labels=labels, spec=spec, training=training, ranges=ranges
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def serialise_checkpoint(
+    net: nn.Module,
+    description: Mapping[str, Any],
+    *,
+    labels: tuple[str, ...],
+    spec: Mapping[str, Any],
+    training: Mapping[str, Any],
+    ranges: Mapping[str, tuple[float, int]] | None = None,
+) -> bytes:
+    """What :func:`save_checkpoint` writes."""
     document = {
         "format": OWN_FORMAT,
         "version": OWN_VERSION,
@@ -125,8 +150,9 @@ def save_checkpoint(
         **({} if ranges is None else {"ranges": {k: list(pair) for k, pair in ranges.items()}}),
         "state_dict": {key: value.detach().cpu() for key, value in net.state_dict().items()},
     }
-    with atomic_path(path) as temporary:
-        torch.save(document, temporary)
+    buffer = io.BytesIO()  # torch's own writer takes a full disk for damage
+    torch.save(document, buffer)
+    return buffer.getvalue()
 
 
 def _read(path: Path) -> Any:
