@@ -11,7 +11,7 @@ A clip is a video or a folder of pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shiftedge.export.data.files import Clip, entries, is_clip
@@ -60,9 +60,16 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
             "list of clips, or synthetic: for rendered clips."
         )
     lists = lists_in(data)
-    if lists is not None and (classes is not None or not _has_labels(data)):
-        return _listed(Lists(lists.learn, lists.check, classes or lists.classes), data)
-    return _split(data) or _labelled(data)
+    notes = []
+    if lists is not None and (classes is not None or lists.by_name or not _has_labels(data)):
+        try:
+            return _listed(replace(lists, classes=classes or lists.classes), data)
+        except DataError as error:
+            if classes is not None or not _has_labels(data):
+                raise
+            notes.append(f"the folders are read, not {lists.learn}: {error}")
+    found = _split(data) or _labelled(data)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _listed(lists: Lists, data: Path) -> Layout:
@@ -90,11 +97,11 @@ def _holds_clips(folder: Path) -> bool:
 
 
 def _has_labels(data: Path) -> bool:
-    """Whether DATA has folders of labels, split or not; lists in it then are beside the point."""
-    roles = [role_of(path.name) for path in _folders(data)]
-    if any(roles):
-        return any(_holds_labels(p) for p in _folders(data) if role_of(p.name) == "learn")
-    return _holds_labels(data)
+    """Whether DATA has folders of labels, split or not, so that it needs no list."""
+    folders = _folders(data)
+    if any(role_of(path.name) for path in folders):
+        return any(_holds_labels(path) for path in folders if role_of(path.name) == "learn")
+    return len([path for path in folders if _holds_clips(path)]) > 1
 
 
 def _split(data: Path) -> Layout | None:

@@ -54,6 +54,11 @@ class Lists:
     classes: Path | None = None
     """Names of classes that the lists give by number."""
 
+    @property
+    def by_name(self) -> bool:
+        """Whether its name says that the list is to train on."""
+        return _role(self.learn) == "learn"
+
 
 @dataclass
 class ListedClips:

@@ -82,6 +82,7 @@ def on_ticks(frames: Iterable[TimedFrame], rate_hz: float) -> Iterator[TimedFram
             start_s = frame.time_s
         else:
             before_s = 0.5 * min(frame.time_s - held.time_s, clock.period_s)
+            before_s = max(before_s, 2.0 * TOLERANCE_S)  # its own tick at least
             for _ in range(due(frame.time_s - before_s)):
                 ticks += 1
                 yield held
