@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from shiftedge.export.training.score import (
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.decode import GestureEvent
-from shiftedge.runtime.errors import DataError, OutputError
+from shiftedge.runtime.errors import DataError, NumericsError, OutputError
 from shiftedge.runtime.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
@@ -500,3 +501,65 @@ def test_wrong_wishes_are_refused_before_any_work(data: Path, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         train(str(data), tmp_path / "file", epochs=1)
+
+
+def test_a_list_and_a_label_that_is_silent_by_the_users_word(data: Path, tmp_path: Path) -> None:
+    (data / "No gesture").rename(data / "Ruhe")
+    rows = [f"{label}/{clip},{label}\n" for label in ("Ruhe", "Swiping Left") for clip in range(4)]
+    (data / "train.csv").write_text("path,label\n" + "".join(rows[:3] + rows[4:7]))
+    (data / "val.csv").write_text("path,label\n" + rows[3] + rows[7])
+    said: list[str] = []
+    scores = train(
+        str(data / "train.csv"),
+        tmp_path / "out",
+        epochs=1,
+        threads=1,
+        shape=SHAPE,
+        bar=no_bar,
+        say=said.append,
+        silent=["ruhe"],
+        mirror=False,
+    )
+    assert (scores["clips"], scores["clip"]["clips"]) == (6, 2)
+    assert scores["settings"]["steady"] == ["Ruhe"]
+    assert scores["settings"]["mirror"] is False
+    assert from_checkpoint(tmp_path / "out" / CHECKPOINT)[1].silent_labels == ("Ruhe",)
+    assert said[0] == "6 clips of 2 labels to learn from, 2 to check with"
+    assert any(text.startswith("epoch 1 of 1: loss ") for text in said)
+
+
+def test_a_set_may_be_larger_than_the_memory_and_have_400_labels(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tuple(f"class {index}" for index in range(400))
+    wanted = [
+        Clip(names[index * 50], clip.path) for index, clip in enumerate(find_data(data).learn)
+    ]
+    size: dict[str, Any] = {"frames": 8, "rate_hz": 12.0, "height": 16, "width": 16}
+    plain = load_clips(wanted, names, silent=names, **size)
+    monkeypatch.setattr("shiftedge.export.training.folder._IN_MEMORY_BYTES", 0)
+    mapped = load_clips(wanted, names, silent=names, folder=tmp_path / "cache", **size)
+    assert isinstance(mapped.frames, np.memmap)
+    assert not list((tmp_path / "cache").iterdir())
+    np.testing.assert_array_equal(plain.frames, mapped.frames)
+    np.testing.assert_array_equal(mapped.frame_labels[:, 0], np.arange(8) * 50)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
+    with pytest.raises(
+        DataError, match=r"8 clips of 8 frames of 16x16 take .* GB left; give --cache"
+    ):
+        load_clips(wanted, names, **size)
+
+
+def test_a_training_that_diverges_is_ended_with_a_sentence() -> None:
+    clips = dark_and_bright()
+    net = net_for(clips.names)
+    torch.nn.init.constant_(net.classifier.weight, torch.nan)
+    kept: list[int] = []
+    with pytest.raises(NumericsError, match="no longer a number in epoch 1"):
+        fit(
+            net,
+            clips,
+            Settings(epochs=2, batch=8, frames=6, threads=1, sizes=((1.0, 1.0),)),
+            after_epoch=lambda epoch: kept.append(epoch.number),
+        )
+    assert not kept
