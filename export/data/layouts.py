@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shiftedge.export.data.files import Clip, entries, is_clip
-from shiftedge.export.data.listed import Lists, lists_in, lists_of, read_lists
+from shiftedge.export.data.listed import Lists, label_text, lists_in, lists_of, read_lists
 from shiftedge.export.data.roles import Role, role_of
 from shiftedge.runtime.errors import DataError
 
@@ -60,6 +60,11 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
             "list of clips, or synthetic: for rendered clips."
         )
     lists = lists_in(data)
+    if lists is None and classes is not None:
+        raise DataError(
+            f"{data} holds no list whose classes {classes} could name; folders of labels have "
+            "their own names."
+        )
     notes = []
     if lists is not None and (classes is not None or lists.by_name or not _has_labels(data)):
         try:
@@ -221,13 +226,10 @@ def _maybe_list(data: Path) -> str:
 
 
 def _label(folder: Path) -> str:
-    try:
-        folder.name.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"The name of {folder} is not UTF-8 and cannot be a label; rename it."
-        ) from None
-    return folder.name
+    label = label_text(folder.name)
+    if label is None:
+        raise DataError(f"The name of {folder} is not UTF-8 and cannot be a label; rename it.")
+    return label
 
 
 def _too_few_labels(data: Path, labels: tuple[str, ...]) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from shiftedge.export.data.roles import Role, role_among
 from shiftedge.export.data.silent import nearest
 from shiftedge.runtime.errors import DataError
 
-__all__ = ["ListedClips", "Lists", "lists_in", "lists_of", "read_lists"]
+__all__ = ["ListedClips", "Lists", "label_text", "lists_in", "lists_of", "read_lists"]
 
 _PROBED = 20
 """Rows that are tried in each place, to find where a list's clips lie."""
@@ -173,13 +174,18 @@ def read_lists(lists: Lists, data: Path) -> ListedClips:
     if not result.learn:
         raise DataError(f"{lists.learn} names no clip to learn from; expected some: {FORMS}.")
     used = {clip.label for clip in (*result.learn, *(result.check or ()))}
-    order = list(names.values()) if names else []
+    order = [label_text(name) or name for name in names.values()]
     result.labels = (*(n for n in order if n in used), *sorted(used - set(order)))
     unused = [name for name in order if name not in used]
     if unused:
         result.notes.append(
             f"{len(unused)} of the {len(order)} classes have no clips and are left out, such as "
             f"{unused[0]!r}."
+        )
+    if names and lists.classes is None:
+        result.notes.append(
+            "the classes have no names, so the labels are numbers; name them with --labels FILE, "
+            "one a line."
         )
     if twice:
         result.notes.append(f"{twice} clips are listed twice, and taken once.")
@@ -229,14 +235,22 @@ def _label(row: Row, names: dict[int, str], file: Path, lists: Lists) -> str:
             f"{len(names)}, from {min(names)} to {max(names)}; put a name there for each class"
             f"{', of which the first is 0' if min(names) == 0 else ''}."
         )
-    label = names[row.index] if row.index is not None else row.label or ""
-    try:
-        label.encode()
-    except UnicodeEncodeError:
+    label = label_text(names[row.index] if row.index is not None else row.label or "")
+    if label is None:
         raise DataError(
             f"Line {row.line} of {file} has a label that is not UTF-8; save the list as UTF-8."
-        ) from None
+        )
     return label
+
+
+def label_text(name: str) -> str | None:
+    """A label as it goes into a model: letters and their accents as one (macOS keeps them apart);
+    None where it is no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    return unicodedata.normalize("NFC", name)
 
 
 _Places = list[tuple[Path, str]]

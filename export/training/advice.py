@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.data.silent import looks_silent
+from shiftedge.export.data.silent import looks_silent, plain_name
 from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.mirror import mirror_table
@@ -50,6 +50,7 @@ def before(
         _mirrored(names, settings),
         _few(names, counts, fresh),
         _uneven(names, counts),
+        _spelling(names),
         _steps(len(learn), settings, fresh),
         _unchecked(names, check),
         _short(learn, check, spec),
@@ -147,6 +148,15 @@ def _uneven(names: tuple[str, ...], counts: NDArray[np.int64]) -> str:
         f"{names[most]!r} has {counts[most]} clips and {names[least]!r} {counts[least]}; the rare "
         "one will hardly be recognised: bring them closer together"
     )
+
+
+def _spelling(names: tuple[str, ...]) -> str:
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(plain_name(name) or name, name)
+        if other != name:
+            return f"{other!r} and {name!r} are two labels; give them one name if they are one"
+    return ""
 
 
 def _steps(clips: int, settings: Settings, fresh: bool) -> str:

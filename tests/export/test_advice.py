@@ -75,6 +75,7 @@ def test_data_that_is_enough_is_said_in_three_lines() -> None:
         ({"counts": [60, 60, 60], "epochs": 9}, "--epochs 20 or more"),
         ({"checks": [50, 0, 50]}, "no clip to check with: 'right'"),
         ({"length": 8}, "1600 of 1700 clips are shorter than the 12 frames (1.0 s)"),
+        ({"names": ("Thumb Up", "thumb_up", "none")}, "'Thumb Up' and 'thumb_up' are two labels"),
         ({"names": ("left", "up", "none")}, "but not those of 'left'"),
     ],
 )

@@ -150,7 +150,9 @@ def test_mmactions_lists_beside_a_folder_of_videos(tmp_path: Path) -> None:
     names.write_text("first\nsecond\n")
     layout = find_data(lists, names)
     assert counted(layout) == ({"first": 1, "second": 1}, {"first": 1})
-    assert find_data(lists).labels == ("0", "1")
+    unnamed = find_data(lists)
+    assert unnamed.labels == ("0", "1")
+    assert unnamed.notes[0].startswith("the classes have no names, so the labels are numbers")
 
 
 def test_ucf101s_lists_in_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -217,6 +219,20 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     video(Path(os.fsdecode(root + b"/\xe9/a.mp4")))
     with pytest.raises(DataError, match="is not UTF-8 and cannot be a label"):
         find_data(tmp_path)
+
+
+def test_an_accent_is_one_letter_on_every_system(tmp_path: Path) -> None:
+    for split, name in (("train", "e\u0301t\u00e9"), ("val", "\u00e9t\u00e9")):
+        for label in (name, "none"):
+            video(tmp_path / split / label / "1.mp4")
+    assert find_data(tmp_path).labels == ("none", "\u00e9t\u00e9")
+
+
+def test_class_names_need_a_list(tmp_path: Path) -> None:
+    for label in ("left", "right"):
+        video(tmp_path / label / "1.mp4")
+    with pytest.raises(DataError, match=r"holds no list whose classes .*names.txt could name"):
+        find_data(tmp_path, tmp_path / "names.txt")
 
 
 def nothing(root: Path) -> None:
