@@ -270,11 +270,15 @@ def _places(file: Path, data: Path, rows: Sequence[Row]) -> _Places:
     for root in dict.fromkeys(roots):
         for suffix in _SUFFIXES:
             hits = sum(_at(root, row.path, suffix) is not None for row in sample)
+            if hits == len(sample):
+                return [(root, suffix)]
             if hits:
                 found.append((hits, root, suffix))
                 break
     best = sorted(found, key=lambda place: -place[0])
-    return [(root, suffix) for _, root, suffix in best] or [(parent, "")]
+    # What is missing here may be in other data beside, under the same name.
+    near = [place for place in best if place[1].is_relative_to(parent)]
+    return [(root, suffix) for _, root, suffix in near or best[:1]] or [(parent, "")]
 
 
 def _listable(folder: Path) -> bool:

@@ -192,6 +192,19 @@ def test_clips_that_are_listed_and_not_there_are_counted(tmp_path: Path) -> None
         find_data(tmp_path / "l.csv")
 
 
+def test_a_missing_clip_is_not_taken_from_other_data(tmp_path: Path) -> None:
+    frames(tmp_path / "mine" / "clips" / "1")
+    frames(tmp_path / "mine" / "more" / "2")
+    for number in ("1", "3"):
+        frames(tmp_path / "another" / number)
+    (tmp_path / "mine" / "l.csv").write_text("1,left\n2,right\n3,right\n")
+    layout = find_data(tmp_path / "mine" / "l.csv")
+    assert [str(clip.path.relative_to(tmp_path)) for clip in layout.learn] == [
+        "mine/clips/1", "mine/more/2",
+    ]  # fmt: skip
+    assert len(layout.missing) == 1
+
+
 def test_a_clip_in_both_lists_is_checked_with(tmp_path: Path) -> None:
     for name in "abc":
         video(tmp_path / f"{name}.mp4")
