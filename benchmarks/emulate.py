@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.emulate_blocks import Executions, Recording, read_recording
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
+from shiftedge.runtime.cpu import WITHOUT
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import cache_folder, output_folder
@@ -163,7 +164,8 @@ def run(
         options = [f"{plugin()},out={counts}", *(f"at={call}" for call in at)]
         options += [f"blocks={blocks}"] if blocks is not None else []
         line += ["-plugin", ",".join(options)]
-    variables = {**os.environ, **(environment or {})}
+    # What is taken away is taken from this machine, which the guest is not.
+    variables = {**os.environ, WITHOUT: "", **(environment or {})}
     try:
         done = subprocess.run(
             [*line, *words],

@@ -16,6 +16,7 @@ from shiftedge.benchmarks.emulate_mca import Core, Mca, find_mca
 from shiftedge.benchmarks.emulate_python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.progress import working
 
 __all__ = ["SCHEMA", "document", "table"]
 
@@ -50,6 +51,7 @@ class _Predictor:
             return None
 
 
+@working("counting under emulation")
 def document(
     onnx: Path | None, bundle: Path | None, target: str | None, frames: int, *, peer: bool
 ) -> dict[str, Any]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.demos.ahead import ReadAhead
 from shiftedge.demos.report import Report
-from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture import Retry, open_source
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.score import score
 from shiftedge.runtime.session import Observed, Session
+from shiftedge.runtime.signals import ending, exit_status, interrupts
 
 if TYPE_CHECKING:
     from shiftedge.demos.paint import Image
@@ -32,6 +30,9 @@ __all__ = ["Shown", "Watcher", "show"]
 
 FILM_RATE_HZ = 30.0
 """Where the source does not know its own rate."""
+EVENTS_MOST = 10_000
+"""Events kept for the report of a source without a known truth, which may be a camera that runs for
+months: 2 MB of them. The last ones are; all are counted."""
 RECENT_STEPS = 15
 """Steps whose median time is shown: a number that changes with every frame cannot be read."""
 
@@ -60,12 +61,13 @@ def show(
     realtime: bool = True,
     limit_s: float | None = None,
     open_screen: Callable[[], Shown] | None = None,
+    retry: Retry | None = None,
 ) -> Report:
     """Show a source until it ends, and say what was seen.
 
     In real time the newest frame is taken each time, and a frame that the model is too slow for
-    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C and SIGTERM end the
-    show early and in order: the film is finished and the report given.
+    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C, SIGTERM and SIGHUP end
+    the show early and in order: the film is finished and the report given.
 
     Args:
         source_text: see :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`.
@@ -76,6 +78,7 @@ def show(
         realtime: False takes every frame of a recording, as fast as the model can.
         limit_s: end after so many seconds of the source's clock.
         open_screen: opens the window; None is :class:`shiftedge.demos.screen.Screen`.
+        retry: how long a source that is lost is tried again; see :class:`Retry`.
 
     Raises:
         SourceError: the source could not be opened or gave no frame at all. One that is lost
@@ -84,31 +87,30 @@ def show(
         FrameError, ModelError, NumericsError: from a step.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminate_as_interrupt())
+        stack.enter_context(interrupts())
         screen = None
         if window:
             screen = stack.enter_context(contextlib.closing((open_screen or _open_screen)()))
         _warm_up(model)
-        source = open_source(source_text, on_event=on_note)
+        source = open_source(source_text, on_event=on_note, retry=retry)
         truth = tuple(getattr(source, "truth", ()))
         if not source.live:
             source = ReadAhead(source)
         decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
         session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
         run = _Run(session, decoder, film, truth, screen, on_event or _ignore)
-        error = None
+        error, status = None, 0
         try:
             ended = run.follow(limit_s)
-        except KeyboardInterrupt:
-            ended = "interrupted"
+        except KeyboardInterrupt as signalled:
+            ended, status = "interrupted", exit_status(signalled, endless=True)
         except SourceError as lost:
             if not run.frames:
                 raise
             ended, error = "lost", lost
         finally:
-            with _no_interrupts():  # a second Ctrl-C must not cost the film
+            with ending(), contextlib.closing(run):  # a second Ctrl-C must not cost the film
                 session.close()
-                run.close()
         return Report(
             source=source_text,
             model=model.spec.name,
@@ -117,9 +119,10 @@ def show(
             numbers=session.summary(),
             events=tuple(run.events),
             ended=ended,
-            score=score(run.events, truth, run.last_s) if truth else None,
+            score=score(tuple(run.events), truth, run.last_s) if truth else None,
             film=film if run.frames else None,
             error=error,
+            status=status,
         )
 
 
@@ -135,7 +138,7 @@ class _Run:
         screen: Shown | None,
         on_event: Watcher,
     ) -> None:
-        self.events: list[GestureEvent] = []
+        self.events: deque[GestureEvent] = deque(maxlen=None if truth else EVENTS_MOST)
         self.frames = 0
         self.first_s = 0.0
         self.last_s = 0.0
@@ -232,35 +235,3 @@ def _open_screen() -> Shown:
 
 def _ignore(event: GestureEvent, step_s: float) -> None:
     pass
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM raises KeyboardInterrupt as Ctrl-C does. Of use in the main thread alone."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM do nothing."""
-    with _handling((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(numbers: tuple[signal.Signals, ...], handler: Any) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [(number, signal.signal(number, handler)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in before:
-            # None is a handler that was not set by Python, and cannot be set again from here
-            signal.signal(number, signal.SIG_DFL if old is None else old)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.files import cache_folder
+from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
 
@@ -23,6 +24,7 @@ examples:
   shiftedge export --checkpoint mobilenetv2_jester_online.pth.tar --output jester.onnx
   shiftedge export --checkpoint out/checkpoint.pt --output gestures.onnx
   shiftedge export --checkpoint my.pth --labels labels.txt --size 160 --output my.onnx
+  shiftedge export --checkpoint ckpt.best.pth.tar --read-as two-way --output tsm.onnx
   shiftedge export --model mobilenet_v2 --output untrained.onnx        for measuring
   shiftedge export --model my_package.my_module:make_net --output my.onnx
 
@@ -35,6 +37,7 @@ TRAIN_EXAMPLES = """\
 examples:
   shiftedge train synthetic: --output out/gestures
   shiftedge train my_clips --output out/mine --start gestures.pt
+  shiftedge train my_clips --output out/tsm --start ckpt.best.pth.tar --read-as two-way
   shiftedge train my_clips --output out/int8 --start out/mine/checkpoint.pt --quantize
 
 DATA is `synthetic:` for rendered clips, or your own, a clip being a video or a folder of pictures:
@@ -90,7 +93,9 @@ def _add_export(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", metavar="FILE", help="official, mmaction2's or our own")
     source.add_argument(
-        "--model", metavar="NAME", help="mobilenet_v2, resnet50 (untrained), or module:function"
+        "--model",
+        metavar="NAME",
+        help="mobilenet_v2, resnet50, resnet101, resnet152 (untrained), or module:function",
     )
     parser.add_argument("--output", metavar="MODEL.onnx", required=True)
     parser.add_argument(
@@ -113,13 +118,53 @@ def _add_export(commands: Any) -> None:
         help="of an untrained MobileNetV2 (default: %(default)s)",
     )
     _add_silent(parser)
+    _add_reading(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(handler=_export)
+
+
+def _add_reading(parser: Any) -> None:
+    """How to read a checkpoint that does not say it."""
+    parser.add_argument(
+        "--read-as",
+        choices=("one-way", "two-way"),
+        help="how the shift of an official or mmaction2 training checkpoint was trained, which the "
+        "file does not say; of two-way weights the channels that learned on the frame before get "
+        "it, and those that learned on the next frame do without",
+    )
     parser.add_argument(
         "--accept-two-way",
         action="store_true",
-        help="take weights trained with future frames; expect a lower accuracy",
+        help="--read-as two-way, for the files that do not say",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.set_defaults(handler=_export)
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which weights of a checkpoint that holds several, such as state_dict_ema",
+    )
+    parser.add_argument(
+        "--shift-div",
+        type=_shift_div,
+        metavar="N",
+        help="that a training checkpoint was made with, which the file does not say: one channel "
+        "in N is shifted from each side (default: 8)",
+    )
+
+
+def _shift_div(text: str) -> int:
+    if text.isdecimal() and 2 <= int(text) <= 64:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2 to 64")
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of ``load_checkpoint``."""
+    return {
+        "read_as": options.read_as,
+        "accept_two_way": options.accept_two_way,
+        "weights": options.weights,
+        "shift_div": options.shift_div,
+    }
 
 
 def _add_silent(parser: Any) -> None:
@@ -146,7 +191,7 @@ def _size(text: str) -> tuple[int, int]:
     except ValueError:
         width = height = 0
     if not (8 <= width <= 4096 and 8 <= height <= 4096):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 128x96")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size such as 224 or 128x96")
     return width, height
 
 
@@ -170,12 +215,13 @@ def _export(options: argparse.Namespace) -> int:
             name=options.name,
             silent=options.silent,
             usual_silent=options.usual_silent,
-            accept_two_way=options.accept_two_way,
+            **_reading(options),
         )
+        checkpoint = load_checkpoint(options.checkpoint, **_reading(options))
+        for note in checkpoint.notes:
+            _say(note)
         if options.size is None:  # frames of another size have other ranges
-            ranges = load_checkpoint(
-                options.checkpoint, accept_two_way=options.accept_two_way
-            ).ranges
+            ranges = checkpoint.ranges
     else:
         net, spec = from_name(
             options.model,
@@ -223,9 +269,10 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--start",
         metavar="FILE",
-        help="go on from a checkpoint of any known kind; a two-way one learns to do without the "
-        "frames of the future",
+        help="go on from a checkpoint of any known kind; a two-way one (--read-as) learns to do "
+        "without the frames of the future",
     )
+    _add_reading(parser)
     parser.add_argument(
         "--quantize",
         action="store_true",
@@ -279,16 +326,28 @@ def _train(options: argparse.Namespace) -> int:
             "and no --no-silent; give them to `shiftedge export` afterwards."
         )
 
+    if options.start is None and any(_reading(options).values()):
+        raise DataError(
+            "--read-as, --accept-two-way, --weights and --shift-div say how to read the checkpoint "
+            "of --start; give it too, or leave them out."
+        )
+
     for package in ("torch", "cv2"):
         require(package)
+    from shiftedge.export.checkpoint import load_checkpoint
     from shiftedge.export.training import CHECKPOINT, fine_tune, train
+
+    if options.start is not None:
+        for note in load_checkpoint(options.start, **_reading(options)).notes:
+            _say(note)
 
     output = Path(options.output)
     common: dict[str, Any] = {
         "say": _say,
         "seed": options.seed,
-        "threads": options.threads,
+        "threads": chosen_threads(options.threads),
         "start": None if options.start is None else Path(options.start),
+        "reading": _reading(options),
         "cache": None if options.cache is None else Path(options.cache),
         "classes": None if options.labels is None else Path(options.labels),
     }
@@ -400,4 +459,4 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr)
+    say(f"shiftedge: {text}")

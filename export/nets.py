@@ -45,7 +45,7 @@ def from_checkpoint(
     name: str | None = None,
     silent: Sequence[str] = (),
     usual_silent: bool = True,
-    accept_two_way: bool = False,
+    **reading: Any,
 ) -> tuple[nn.Module, ModelSpec]:
     """The network of a checkpoint file, and its spec.
 
@@ -57,14 +57,14 @@ def from_checkpoint(
         name: for people; left out: the file's name.
         silent, usual_silent: see :func:`from_name`; a file that says which labels are silent is
             believed, and ``silent`` come to them.
-        accept_two_way: see :func:`shiftedge.export.checkpoint.load_checkpoint`.
+        reading: how, see :func:`shiftedge.export.checkpoint.load_checkpoint`.
 
     Raises:
         CheckpointError, TwoWayCheckpointError: see ``load_checkpoint``.
         SpecError: the labels do not match the classes.
         ModelError: the network does not run at that size.
     """
-    checkpoint = load_checkpoint(path, accept_two_way=accept_two_way)
+    checkpoint = load_checkpoint(path, **reading)
     settings = _settings(path, checkpoint.spec)
     if size is not None:
         for side in ("height", "width", "resize_short_side"):

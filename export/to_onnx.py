@@ -22,6 +22,7 @@ from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 __all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
@@ -156,6 +157,7 @@ def to_onnx(
     return serialised
 
 
+@working("exporting")
 def export_model(
     net: nn.Module,
     spec: ModelSpec,

@@ -20,7 +20,10 @@ import numbers
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from shiftedge.runtime.errors import FrameError
+from shiftedge.runtime.words import shown
 
 __all__ = ["FrameClock", "Tick"]
 
@@ -118,9 +121,15 @@ class FrameClock:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return float(value)
+    # numpy counts its spans of time as whole numbers, of whatever unit
+    if isinstance(value, numbers.Real) and not issubclass(type(value), np.timedelta64):
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = math.inf
+        if math.isfinite(seconds):
+            return seconds
     raise FrameError(
-        f"The frame's time is {value!r}; expected a finite number of seconds: "
-        "use time.monotonic() if the camera gives none."
+        f"The frame's time is {shown(value)}; expected a finite number of seconds: "
+        "use time.monotonic() if the camera gives none, and timestamp() of a datetime."
     )

@@ -10,6 +10,7 @@ that. Waiting for the receptive field would make every start deaf for seconds.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ from shiftedge.runtime.cuts import CutDetector
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.model import Model, Stream
 from shiftedge.runtime.preprocess import check_frame
+from shiftedge.runtime.stamps import StampWatch
 
 if TYPE_CHECKING:
     from shiftedge.runtime.decode import GestureEvent
@@ -65,6 +67,8 @@ class LiveStream:
         decoder: takes the logits; None is a ``GestureDecoder`` of the model's spec.
         detect_cuts: False trusts the source to show one scene only.
         timer: seconds for ``step_s`` and ``fit_s``; replaced in tests.
+        on_note: told once, in a sentence, when the frames' times cannot be seconds: milliseconds,
+            frame numbers, or a time that stands still. None warns by Python's ``warnings``.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class LiveStream:
         *,
         detect_cuts: bool = True,
         timer: Callable[[], float] = time.perf_counter,
+        on_note: Callable[[str], None] | None = None,
     ) -> None:
         if decoder is None:
             from shiftedge.runtime.decode import GestureDecoder
@@ -85,6 +90,8 @@ class LiveStream:
         self._clock = FrameClock(model.spec.frame_rate_hz, model.spec.max_gap_s)
         self._cuts = CutDetector() if detect_cuts else None
         self._timer = timer
+        self._stamps = StampWatch(model.spec.max_gap_s)
+        self._note = on_note
 
     @property
     def stream(self) -> Stream:
@@ -103,12 +110,20 @@ class LiveStream:
             image: uint8, shape (any height, any width, 3), BGR.
             time_s: when it was taken, in seconds of any steady clock.
 
+        Warns:
+            UserWarning: once, when the times cannot be seconds (see ``on_note``).
+
         Raises:
             FrameError: the image or its time is unusable; nothing has changed.
             ModelError, NumericsError: from the step; everything but the clock starts anew.
         """
         check_frame(image)
         tick = self._clock.tick(time_s)
+        doubt = self._stamps.look(float(time_s))
+        if doubt is not None and self._note is not None:
+            self._note(doubt)
+        elif doubt is not None:
+            warnings.warn(doubt, stacklevel=2)
         reset, steps = tick.reset, tick.steps
         if reset is not None:
             self._empty()

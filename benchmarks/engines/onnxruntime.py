@@ -17,6 +17,7 @@ from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, 
 from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.files import utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
@@ -144,7 +145,8 @@ class ReferenceContender(Contender):
 def _open(ort: Any, path: Path, options: Any) -> Any:
     options.log_severity_level = 4  # failures come as exceptions
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with utf8_path(path) as name:
+            return ort.InferenceSession(name, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise ModelError(f"{path} cannot be loaded by ONNX Runtime ({error}).") from error
 

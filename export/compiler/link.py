@@ -7,16 +7,14 @@ for any target on any workstation, against the oldest glibc that the target asks
 from __future__ import annotations
 
 import importlib.resources
-import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export.compiler.targets import Target
-from shiftedge.runtime.errors import CompileError
-from shiftedge.runtime.extras import require
+from shiftedge.export.compiler.zig import run_zig
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["link", "link_runner"]
 
@@ -32,6 +30,7 @@ _FLAGS = (
     "-pthread",
 )
 _LINKER_FLAGS = (
+    "-Wl,--version-script=exports.map",
     "-Wl,--gc-sections",
     "-Wl,-s",
     "-Wl,-z,nodelete",  # threads of the pool may outlive a dlclose
@@ -40,8 +39,6 @@ _LINKER_FLAGS = (
     "-Wl,-z,now",
     "-Wl,--build-id=none",  # the same input, the same bytes
 )
-_TIMEOUT_S = 300
-"""The first link for a target also compiles Zig's own support library: some 20 s."""
 
 
 def link(
@@ -58,19 +55,18 @@ def link(
 
     Raises:
         MissingExtraError: ziglang is not installed.
-        CompileError: the compiler failed; its last line is in the message.
+        CompileError: the compiler failed; its first error is in the message.
+        OSError: ``output`` cannot be written.
     """
-    require("ziglang")
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig]
-    command += [*_FLAGS, *_LINKER_FLAGS, f"-Wl,--version-script={native / 'exports.map'}"]
-    command += [f"-I{native}", *(f"-I{folder}" for folder in include)]
-    # The assembler looks for the weights there.
-    command += [f"-Wa,-I{folder}" for folder in include]
+    words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-I{native}"]
+    words += [f"-I{folder}" for folder in include]
+    for folder in include:  # the assembler looks for the weights there
+        words += ["-Xassembler", f"-I{folder}"]
     # Only what a model needs: TVM's packed kernels are not generated.
     sources = sorted(path for path in native.glob("*.c") if path.name != "tvm_abi.c")
-    command += [str(table), *map(str, sources), str(kernels), "-o", str(output)]
-    _run(command)
+    words += [str(table), *map(str, sources), str(kernels)]
+    _build(words, output, "libmodel.so", [native / "exports.map"])
 
 
 def link_runner(output: Path, target: Target) -> None:
@@ -79,35 +75,26 @@ def link_runner(output: Path, target: Target) -> None:
     Raises:
         As :func:`link`.
     """
-    require("ziglang")
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig, "-std=c11", "-O2"]
     # No contraction: the same numbers on every processor, and the same as Python's.
-    command += ["-ffp-contract=off", "-fno-sanitize=all", "-g0", "-pthread", "-Wl,-s"]
-    command += [f'-DSHIFTEDGE_VERSION="{__version__}"', f"-I{native}", "-Wl,--build-id=none"]
-    command += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
-    _run([*command, "-o", str(output)])
+    words = ["-target", target.zig, "-std=c11", "-O2", "-ffp-contract=off", "-fno-sanitize=all"]
+    words += ["-g0", "-pthread", "-Wl,-s", "-Wl,--build-id=none", f"-I{native}"]
+    words += [f'-DSHIFTEDGE_VERSION="{__version__}"']
+    words += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
+    _build(words, output, "shiftedge-run")
 
 
-def _run(command: Sequence[str]) -> None:
-    try:
-        run = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            env={**os.environ, "ZIG_PROGRESS": "0"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CompileError(
-            f"The C compiler (zig cc, of the package ziglang) did not run: {error}; reinstall it "
-            "with `pip install --force-reinstall ziglang`."
-        ) from error
-    if run.returncode != 0:
-        lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no message"]
-        said = next((line for line in lines if "error" in line), lines[-1]).strip()
-        raise CompileError(
-            f"The C compiler (zig cc) failed with status {run.returncode}: {said}; check the free "
-            "space of the temporary folder, and the ziglang package."
-        )
+def _build(words: Sequence[str], output: Path, plain: str, files: Sequence[Path] = ()) -> None:
+    """Build in a folder of its own, since the linker takes some characters of a path for orders.
+
+    Args:
+        words: of the command.
+        output: may have any name.
+        plain: what it is called meanwhile.
+        files: that the words name by their names alone.
+    """
+    with work_folder() as folder:
+        for file in files:
+            shutil.copy(file, folder)
+        run_zig([*words, "-o", plain], folder)
+        shutil.copy(folder / plain, output)

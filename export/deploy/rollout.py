@@ -27,7 +27,7 @@ from shiftedge.export.deploy.destination import Destination, parse_destination
 from shiftedge.runtime.bundle import MANIFEST_NAME, Bundle, Variant
 from shiftedge.runtime.errors import DeployError, OutputError
 from shiftedge.runtime.files import sha256_of
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.signing import SIGNATURE_NAME
 
 __all__ = ["Deployed", "deploy"]
@@ -85,6 +85,7 @@ class Deployed:
         }
 
 
+@working("deploying")
 def deploy(
     bundle: str | Path,
     destination: str,

@@ -6,12 +6,13 @@ that a set may be larger than the machine's memory and is made once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.signals import end_with_parent
 
 __all__ = ["IGNORED", "Advance", "ClipSet", "reserve", "synthetic_clips"]
 
@@ -129,11 +131,12 @@ def _kept(folder: Path, whole: _Task, workers: int, advance: Advance | None) -> 
                 dataclasses.replace(whole, first=first, last=min(first + _CHUNK, count))
                 for first in range(0, count, _CHUNK)
             ]
-            for task, made in zip(tasks, _run(tasks, workers), strict=True):
-                rows = slice(task.first, task.last)
-                store[rows], truth[rows], hands[rows] = made
-                if advance is not None:
-                    advance(task.last - task.first)
+            with contextlib.closing(_run(tasks, workers)) as parts:
+                for task, made in zip(tasks, parts, strict=True):
+                    rows = slice(task.first, task.last)
+                    store[rows], truth[rows], hands[rows] = made
+                    if advance is not None:
+                        advance(task.last - task.first)
             del store  # closes the mapping; the kernel writes it out when it likes
         with atomic_path(truths) as partial:
             np.savez(partial, truth=truth, hands=hands)
@@ -171,14 +174,17 @@ class _Task:
     width: int
 
 
-def _run(tasks: Sequence[_Task], workers: int) -> Iterator[_Rendered]:
+def _run(tasks: Sequence[_Task], workers: int) -> Generator[_Rendered, None, None]:
     if workers <= 1:
         yield from map(_render, tasks)
         return
     # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_render, tasks)
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(_render, tasks)
+        finally:  # where the work is over before its time, what has not begun is not waited for
+            pool.shutdown(cancel_futures=True)
 
 
 def _render(task: _Task) -> _Rendered:

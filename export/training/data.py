@@ -16,6 +16,7 @@ from shiftedge.runtime.capture.synthetic.labels import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["CLIP_FRAMES", "SYNTHETIC", "Named", "name_data", "read_data", "settings_for"]
 
@@ -51,7 +52,9 @@ def settings_for(
     if epochs < 1:
         raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
     frames = settings.frames if data == SYNTHETIC else CLIP_FRAMES
-    return dataclasses.replace(settings, epochs=epochs, seed=seed, threads=threads, frames=frames)
+    return dataclasses.replace(
+        settings, epochs=epochs, seed=seed, threads=chosen_threads(threads), frames=frames
+    )
 
 
 def name_data(

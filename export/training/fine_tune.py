@@ -15,6 +15,7 @@ import copy
 import dataclasses
 import importlib.resources
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from shiftedge.export.training.record import (
 from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "EPOCHS", "fine_tune", "gentle"]
@@ -63,6 +64,7 @@ def gentle() -> Settings:
     return Settings(rate=3e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
 
 
+@working("fine-tuning")
 def fine_tune(
     data: str,
     output: Path,
@@ -76,6 +78,7 @@ def fine_tune(
     threads: int = 2,
     workers: int = 1,
     start: Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     settings: Settings | None = None,
     classes: Path | None = None,
@@ -98,7 +101,8 @@ def fine_tune(
         seed: fixes data and order.
         threads: of torch.
         workers: processes that render.
-        start: a one-way MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        start: a MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        reading: how, as keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`.
         cache: folder that keeps the rendered clips for the next run.
         settings: everything else about training, instead of :func:`gentle`; ``epochs``, ``seed``
             and ``threads`` win.
@@ -121,7 +125,7 @@ def fine_tune(
     settings = settings_for(data, settings or gentle(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
-    net, spec, description = _trained(start)
+    net, spec, description = _trained(start, reading or {})
     named = name_data(data, spec.labels, classes)
     settings = dataclasses.replace(settings, steady=spec.silent_labels)
     record = begun(data if named.synthetic else "folder", 0, seed, command, settings)
@@ -158,7 +162,7 @@ def fine_tune(
     torch.set_num_threads(1)  # one frame at a time is too little work to share
     ranges |= stream_ranges(net, spec, calibration, bar)
     fake = FakeQuantised(net, Int8(ranges, spec.std))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
     teacher = copy.deepcopy(net)
     wanted = _score(teacher, check, spec, "float", bar)
     before = _score(fake, check, spec, "int8", bar)
@@ -192,14 +196,16 @@ def fine_tune(
     return scores
 
 
-def _trained(start: Path | None) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
+def _trained(
+    start: Path | None, reading: Mapping[str, Any]
+) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
     """The network to fine-tune, its spec, and what it is built from."""
     if start is None:
         bundled = importlib.resources.files("shiftedge.export.assets") / "gestures.pt"
         with importlib.resources.as_file(bundled) as path:
-            return _trained(path)
-    checkpoint = load_checkpoint(start)
-    net, spec = from_checkpoint(start)
+            return _trained(path, {})
+    checkpoint = load_checkpoint(start, **reading)
+    net, spec = from_checkpoint(start, **reading)
     if not isinstance(net, MobileNetV2):
         raise DataError(
             f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "

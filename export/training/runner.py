@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
+from shiftedge.export.checkpoint import Checkpoint, load_checkpoint, serialise_checkpoint
 from shiftedge.export.data import silent_labels
 from shiftedge.export.models import build
+from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
 from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
@@ -34,7 +35,7 @@ from shiftedge.export.training.score import logits_of_clips, score_clips, stream
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
 __all__ = ["Shape", "train"]
@@ -57,6 +58,10 @@ class Shape:
     previous_frame: bool = True
     """Whether the first convolution also sees the frame before."""
     dropout: float = 0.1
+    shifts: tuple[str, ...] | None = None
+    """Where the shifts stand; None: where MobileNetV2 has them."""
+    shift_div: int = FOLD_DIV
+    """Channels per shifted channel."""
 
     def description(self, classes: int) -> dict[str, Any]:
         """Arguments of :func:`shiftedge.export.models.build.build`."""
@@ -66,9 +71,12 @@ class Shape:
             "width": self.multiplier,
             "previous_frame": self.previous_frame,
             "dropout": self.dropout,
+            **({} if self.shifts is None else {"shifts": list(self.shifts)}),
+            **({} if self.shift_div == FOLD_DIV else {"shift_div": self.shift_div}),
         }
 
 
+@working("training")
 def train(
     data: str,
     output: Path,
@@ -86,6 +94,7 @@ def train(
     multiplier: float | None = None,
     decoder: DecoderSettings | None = None,
     start: Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     settings: Settings | None = None,
     classes: Path | None = None,
@@ -117,6 +126,7 @@ def train(
         multiplier: of MobileNetV2's channels, instead of the shape's.
         decoder: settings stored in the spec and used for the scores.
         start: a checkpoint to go on from; its last layer is new if its labels are others.
+        reading: how, as keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`.
         cache: folder that keeps the rendered clips for the next run.
         settings: everything else about training; ``epochs``, ``seed``, ``threads`` and the
             arguments below win.
@@ -134,7 +144,7 @@ def train(
     Raises:
         DataError: the data cannot be used.
         SpecError: one of ``silent`` is no label.
-        CheckpointError: ``start`` cannot.
+        CheckpointError, TwoWayCheckpointError: ``start`` cannot.
         NumericsError: the training diverged; the checkpoint of the epoch before is there.
         OutputError: ``output`` cannot be written to; of a training that was done, the sentence
             says where it is instead.
@@ -142,13 +152,14 @@ def train(
     settings = settings_for(data, settings or Settings(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
-    shape = _shape(shape, start, size, multiplier)
+    begun_from = None if start is None else load_checkpoint(start, **(reading or {}))
+    shape = _shape(shape, start, begun_from, size, multiplier)
     named = name_data(data, classes=classes)
     torch.manual_seed(seed)
     description = shape.description(len(named.labels))
     net = build(description)
-    if start is not None:
-        _take_over(net, start, named.labels)
+    if start is not None and begun_from is not None:
+        _take_over(net, start, begun_from, named.labels)
     spec = describe(
         net,
         name="gestures",
@@ -221,23 +232,26 @@ def train(
 def _shape(
     shape: Shape | None,
     start: Path | None,
+    checkpoint: Checkpoint | None,
     size: tuple[int, int] | None,
     multiplier: float | None,
 ) -> Shape:
     """The network to train: as asked, else as the start, else as the bundled model."""
-    if shape is None and start is not None:
-        checkpoint = load_checkpoint(start, accept_two_way=True)
+    if shape is None and checkpoint is not None:
         description, spec = checkpoint.description, checkpoint.spec
         if description["architecture"] != "mobilenet_v2":
             raise DataError(
                 f"{start} is a {description['architecture']}; training goes on from MobileNetV2."
             )
+        shifts = description.get("shifts")
         shape = Shape(
             multiplier=description["width"],
             previous_frame=bool(description.get("previous_frame")),
             height=spec.get("height", PAPER_SIZE),
             width=spec.get("width", PAPER_SIZE),
             rate_hz=spec.get("frame_rate_hz", Shape.rate_hz),
+            shifts=None if shifts is None else tuple(shifts),
+            shift_div=description.get("shift_div", FOLD_DIV),
         )
     shape = shape or Shape()
     if size is not None:
@@ -247,10 +261,13 @@ def _shape(
     return shape
 
 
-def _take_over(net: nn.Module, start: Path, labels: tuple[str, ...]) -> None:
-    """Copy the weights of ``start`` that fit; the last layer only if the labels are the same."""
-    # Two-way weights may start it: training teaches them to do without the frames of the future.
-    checkpoint = load_checkpoint(start, accept_two_way=True)
+def _take_over(
+    net: nn.Module, start: Path, checkpoint: Checkpoint, labels: tuple[str, ...]
+) -> None:
+    """Copy the weights of ``start`` that fit; the last layer only if the labels are the same.
+
+    Two-way weights may start it: training teaches them to do without the frames of the future.
+    """
     weights = checkpoint.net.state_dict()
     own = net.state_dict()
     same = checkpoint.labels == labels

@@ -21,6 +21,7 @@ from shiftedge.runtime.capture.network import open_url
 from shiftedge.runtime.capture.pace import Paced
 from shiftedge.runtime.capture.pipe import PipeCommand, PipeSource, parse_pipe
 from shiftedge.runtime.capture.rawvideo import RawVideo
+from shiftedge.runtime.capture.restarted import RestartedPipe
 from shiftedge.runtime.capture.source import SOURCE_FORMS, SourceText, open_source, parse_source
 from shiftedge.runtime.capture.synthetic_source import SyntheticSource
 from shiftedge.runtime.capture.video import VideoFile, open_video
@@ -37,6 +38,7 @@ __all__ = [
     "PipeCommand",
     "PipeSource",
     "RawVideo",
+    "RestartedPipe",
     "Retry",
     "SourceText",
     "SyntheticSource",

@@ -34,7 +34,9 @@ class FrameSource(Closing):
     live: bool
     """True when frames arrive by themselves and are lost if nobody takes them."""
     rate_hz: float | None
-    """Nominal frames per second, None where it is unknown."""
+    """Frames per second, nominal or measured; None where that is unknown."""
+    away = False
+    """True while a live source is lost and tried again: no frame is to be expected."""
 
     @abc.abstractmethod
     def __iter__(self) -> Iterator[TimedFrame]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.files import atomic_path, utf8_path
 
 __all__ = ["FILM_SUFFIXES", "FilmWriter"]
 
@@ -124,14 +124,15 @@ class FilmWriter:
     def _open(self, codecs: tuple[str, ...], rate_hz: float) -> Any:
         cv2 = self._cv2
         for codec in codecs:
-            # Two decimals: MPEG-4 keeps the rate as a ratio whose numbers must stay below 65,536.
-            writer = cv2.VideoWriter(
-                str(self._temporary.absolute()),
-                cv2.CAP_FFMPEG,
-                cv2.VideoWriter_fourcc(*codec),
-                max(round(rate_hz, 2), 0.01),
-                self._size,
-            )
+            with utf8_path(self._temporary) as name:
+                # Two decimals: MPEG-4 keeps the rate as a ratio of numbers below 65,536.
+                writer = cv2.VideoWriter(
+                    name,
+                    cv2.CAP_FFMPEG,
+                    cv2.VideoWriter_fourcc(*codec),
+                    max(round(rate_hz, 2), 0.01),
+                    self._size,
+                )
             if writer.isOpened():
                 return writer
         raise OutputError(
@@ -142,7 +143,8 @@ class FilmWriter:
     def _check(self) -> None:
         """Count the frames and read the last: OpenCV's writer says nothing of a full disk."""
         cv2 = self._cv2
-        reader = cv2.VideoCapture(str(self._temporary.absolute()), cv2.CAP_FFMPEG)
+        with utf8_path(self._temporary) as name:
+            reader = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
         reader.set(cv2.CAP_PROP_POS_FRAMES, self.frames - 1)  # an AVI's header counts lost ones too
         if found == self.frames and not reader.read()[0]:

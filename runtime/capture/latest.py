@@ -19,8 +19,8 @@ class LatestFrame(FrameSource):
 
     Args:
         source: a live source; a recording would lose frames (see :class:`Paced`).
-        stall_s: longest wait for a frame in seconds, whatever the source itself does; None trusts
-            the source. It should be longer than the source's own time for trying again.
+        stall_s: longest wait for a frame in seconds, while the source does not say that it is
+            away and tried again; None trusts the source.
         join_s: how long :meth:`close` waits for the thread. A thread that is blocked in a device
             longer than that ends by itself later and keeps no program alive.
     """
@@ -57,7 +57,10 @@ class LatestFrame(FrameSource):
                 self._thread.start()
         while True:
             with self._changed:
-                if not self._changed.wait_for(self._has_news, self._stall_s):
+                while not (news := self._changed.wait_for(self._has_news, self._stall_s)):
+                    if not self._source.away:
+                        break
+                if not news:
                     raise SourceLostError(
                         f"The source {self.name} gave no frame for {self._stall_s:g} s."
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
-from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.events import EventHandler, Sparing, log_event
 from shiftedge.runtime.capture.handle import Handle
 from shiftedge.runtime.capture.opencv import as_bgr
 from shiftedge.runtime.errors import SourceError, SourceLostError
@@ -57,6 +58,21 @@ class Retry:
     """The same at the first opening, when somebody waits in front of the screen."""
     first_s: float = 0.5
     longest_s: float = 5.0
+    service: bool = False
+    """The source is to stay: a pipe's command that ends or stalls is run again too, and a URL is
+    never taken for a recording, whatever length it announces."""
+
+    @classmethod
+    def for_service(cls, limit_s: float = math.inf) -> Retry:
+        """For a program that runs for months: a source that is lost is tried again, also when it
+        is absent at the beginning, for ``limit_s`` seconds, or for ever.
+
+        Raises:
+            ValueError: ``limit_s`` is below 0 or not a number.
+        """
+        if not limit_s >= 0.0:
+            raise ValueError(f"limit_s is {limit_s}; expected seconds from 0, or infinity.")
+        return cls(limit_s=limit_s, first_limit_s=limit_s, service=True)
 
 
 class LiveSource(FrameSource):
@@ -68,7 +84,8 @@ class LiveSource(FrameSource):
             attempt is useless).
         rate_hz: nominal frames per second, None if unknown.
         retry: how long to try again.
-        on_event: told of every attempt, in one sentence.
+        on_event: told in a sentence when the device is lost, at growing intervals that it is still
+            tried again, and when it is back.
         clock: monotonic seconds.
         wait: waits for that many seconds, True if the source was closed meanwhile.
 
@@ -93,7 +110,7 @@ class LiveSource(FrameSource):
         self.rate_hz = rate_hz
         self._open_device = connect
         self._retry = retry or Retry()
-        self._report = on_event
+        self._news = Sparing(on_event, clock)
         self._clock = clock
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
@@ -166,17 +183,19 @@ class LiveSource(FrameSource):
 
     def _reconnect(self, error: SourceError, limit_s: float) -> None:
         """Try again with growing pauses; returns when it worked or when the source was closed."""
-        again = try_again(
+        self.away = True
+        try_again(
             self._connect,
             error,
             limit_s,
             retry=self._retry,
-            on_event=self._report,
+            news=self._news,
             clock=self._clock,
             wait=lambda pause_s: self._wait(pause_s) or self._closing.is_set(),
         )
-        if again:
-            self._report(f"The {self.name} gives frames again.")
+        self.away = False
+        if not self._closing.is_set():
+            self._news.over(f"The {self.name} gives frames again.")
 
 
 def try_again(
@@ -185,7 +204,7 @@ def try_again(
     limit_s: float,
     *,
     retry: Retry,
-    on_event: EventHandler,
+    news: Sparing,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
 ) -> T | None:
@@ -204,7 +223,7 @@ def try_again(
         if left_s < SHORTEST_PAUSE_S:
             break
         pause_s = min(pause_s, left_s)
-        on_event(f"{error} Trying again in {pause_s:.1f} s (attempt {attempt}).")
+        news.trouble(f"{error} Trying again in {pause_s:.1f} s (attempt {attempt}).")
         if wait(pause_s):
             return None
         try:

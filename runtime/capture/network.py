@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from shiftedge.runtime.capture.base import FrameSource
-from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.events import EventHandler, Sparing, log_event
 from shiftedge.runtime.capture.live import CaptureDevice, LiveSource, Retry, try_again
 from shiftedge.runtime.capture.opencv import opencv
-from shiftedge.runtime.capture.video import VideoFile
+from shiftedge.runtime.capture.video import VideoFile, nominal_rate
 from shiftedge.runtime.errors import SourceError
 
 __all__ = ["SCHEMES", "connect_url", "open_url", "without_password"]
@@ -20,8 +20,6 @@ SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp
 """What FFmpeg may be asked for. Its other protocols read local files or run filters."""
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 """Default ports of the protocols over TCP (IANA), for saying why an address does not answer."""
-FASTEST_RATE_HZ = 240.0
-"""Rates above are FFmpeg's guess from the time base (90,000 for many RTSP cameras)."""
 REACH_S = 2.0
 """Time to find out why an address does not answer, once FFmpeg has failed."""
 
@@ -71,8 +69,9 @@ def open_url(
 ) -> FrameSource:
     """Open a stream or a recording by its URL.
 
-    A recording (its container says how many frames it has) is read to its end. A stream is live:
-    when it stops, or stalls for ``stall_s`` seconds, it is tried again.
+    A recording on a web server (its container says how many frames it has) is read to its end.
+    Everything else is live, also where it announces a length, as some cameras do: when it stops,
+    or stalls for ``stall_s`` seconds, it is tried again.
 
     Raises:
         SourceError: it could not be opened within ``retry.first_limit_s``.
@@ -84,16 +83,18 @@ def open_url(
     try:
         capture = connect_url(url, stall_s)
     except SourceError as error:
+        news = Sparing(on_event)
         capture = try_again(
             lambda: connect_url(url, stall_s),
             error,
             retry.first_limit_s,
             retry=retry,
-            on_event=on_event,
+            news=news,
         )
-    if 0.0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 2**31:
-        return VideoFile(capture, shown)
-    rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
+        news.over(f"The stream {shown} answers.")
+    from_web = urlsplit(url).scheme.lower() in ("http", "https") and not retry.service
+    if from_web and 0.0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 2**31:
+        return VideoFile(capture, shown, on_event=on_event)
     opened = [capture]
 
     def connect() -> CaptureDevice:
@@ -103,7 +104,7 @@ def open_url(
     return LiveSource(
         f"stream {shown}",
         connect,
-        rate_hz=rate_hz if 0.0 < rate_hz <= FASTEST_RATE_HZ else None,
+        rate_hz=nominal_rate(capture),
         retry=retry,
         on_event=on_event,
     )

@@ -9,7 +9,16 @@ from typing import Any
 
 from shiftedge.runtime.errors import SourceError
 
-__all__ = ["flag", "four_letters", "parse_options", "rate", "seconds", "size", "whole_number"]
+__all__ = [
+    "flag",
+    "four_letters",
+    "full_range",
+    "parse_options",
+    "rate",
+    "seconds",
+    "size",
+    "whole_number",
+]
 
 LARGEST_SIDE_PX = 16384
 LARGEST_RATE_HZ = 1000.0
@@ -19,6 +28,7 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?)(?:[/:]([0-9]{1,7}))?")
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _FOURCC = re.compile(r"[A-Za-z0-9]{4}")
+_RANGES = {"full": True, "pc": True, "limited": False, "tv": False}
 _YES_NO = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
 
 
@@ -65,6 +75,13 @@ def flag(text: str) -> bool:
     if text.lower() not in _YES_NO:
         raise ValueError("yes or no")
     return _YES_NO[text.lower()]
+
+
+def full_range(text: str) -> bool:
+    """``"full"`` or ``"limited"``: whether YUV goes from 0 to 255; also FFmpeg's ``pc``, ``tv``."""
+    if text.lower() not in _RANGES:
+        raise ValueError("full or limited")
+    return _RANGES[text.lower()]
 
 
 def four_letters(text: str) -> str:

@@ -13,8 +13,10 @@ Options in brackets stand before the command: ``size`` and ``format`` of raw fra
 the command must write YUV4MPEG2, which says both itself. ``fps`` is the nominal rate. ``live=no``
 is for a command that decodes a recording: no frame is dropped, and times are index / fps.
 
-Rows must not be padded. rpicam-vid pads them to 64 bytes, so choose a width that 128 divides for
-yuv420p (its colour rows are half as wide), and GStreamer to 4.
+``range=full`` says that YUV goes from 0 to 255, as from an MJPEG camera, instead of 16 to 235;
+YUV4MPEG2 says it itself, unless this is given. ``stride=1344`` says how many bytes there are from
+one row to the next where rows are padded: rpicam-vid pads those of Y to 64 (1296 to 1344),
+GStreamer to 4.
 """
 
 from __future__ import annotations
@@ -25,18 +27,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from shiftedge.runtime.capture import y4m
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
 from shiftedge.runtime.capture.command import CommandOutput, CommandStalledError
 from shiftedge.runtime.capture.events import EventHandler, log_event
-from shiftedge.runtime.capture.options import flag, parse_options, rate, size
-from shiftedge.runtime.capture.rawvideo import FORMATS, ByteReader, RawVideo, to_bgr
+from shiftedge.runtime.capture.fitting import what_fits
+from shiftedge.runtime.capture.options import (
+    flag,
+    full_range,
+    parse_options,
+    rate,
+    size,
+    whole_number,
+)
+from shiftedge.runtime.capture.rawvideo import FORMATS, HALVED, ByteReader, RawVideo, to_bgr
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 __all__ = ["PipeCommand", "PipeSource", "parse_pipe"]
 
 DEFAULT_RATE_HZ = 30.0
+LARGEST_STRIDE_BYTES = 1 << 17
 LONGEST_NAME = 60
 """Characters of the command that stand in messages."""
 
@@ -52,6 +64,14 @@ class PipeCommand:
     """None for YUV4MPEG2."""
     rate_hz: float | None = None
     live: bool = True
+    full_range: bool | None = None
+    """Of YUV4MPEG2; None believes its header."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        short = " ".join(self.command.split())
+        return f"pipe:{short if len(short) <= LONGEST_NAME else short[:LONGEST_NAME] + '…'}"
 
 
 def parse_pipe(text: str) -> PipeCommand:
@@ -62,7 +82,10 @@ def parse_pipe(text: str) -> PipeCommand:
     """
     match = _OPTIONS.match(text)
     command = (text[match.end() :] if match else text).strip()
-    known = {"size": size, "format": _format, "fps": rate, "live": flag}
+    known = {
+        **{"size": size, "format": _format, "fps": rate, "live": flag},
+        **{"range": full_range, "stride": whole_number},
+    }
     options = parse_options(match[1] if match else "", known, f"pipe:{text}", ",")
     if not command or "\0" in command:
         raise SourceError(
@@ -74,15 +97,36 @@ def parse_pipe(text: str) -> PipeCommand:
             f"'pipe:{text}' needs both size and format for raw video, such as "
             "[size=640x480,format=bgr24], or neither for YUV4MPEG2."
         )
-    video = None
-    if "size" in options:
-        width, height = options["size"]
-        video = RawVideo(width, height, options["format"])
-        if video.format in ("yuv420p", "nv12") and (video.width % 2 or video.height % 2):
-            raise SourceError(
-                f"'pipe:{text}' has an odd size; raw {video.format} needs even width and height."
-            )
-    return PipeCommand(command, video, options.get("fps"), options.get("live", True))
+    return PipeCommand(
+        command,
+        _raw_video(options, text),
+        options.get("fps"),
+        options.get("live", True),
+        options.get("range"),
+    )
+
+
+def _raw_video(options: dict[str, Any], text: str) -> RawVideo | None:
+    if "size" not in options:
+        if "stride" in options:
+            raise SourceError(f"'pipe:{text}' has a stride without size and format; add both.")
+        return None
+    (width, height), form = options["size"], options["format"]
+    video = RawVideo(
+        width, height, form, options.get("range", False), stride=options.get("stride", 0)
+    )
+    if form in HALVED and (width % 2 or height % 2):
+        raise SourceError(f"'pipe:{text}' has an odd size; raw {form} needs even width and height.")
+    if "range" in options and form not in HALVED:
+        raise SourceError(f"'pipe:{text}' has a range; only yuv420p and nv12 have one.")
+    if "stride" in options and not video.row_bytes <= video.stride <= LARGEST_STRIDE_BYTES:
+        raise SourceError(
+            f"'pipe:{text}' has rows of {video.stride} bytes; expected from {video.row_bytes}, "
+            f"which the pixels take, to {LARGEST_STRIDE_BYTES}."
+        )
+    if form in HALVED and video.stride % 2:
+        raise SourceError(f"'pipe:{text}' has an odd stride; {form} needs an even one.")
+    return video
 
 
 class PipeSource(FrameSource):
@@ -90,8 +134,9 @@ class PipeSource(FrameSource):
 
     Args:
         pipe: the command and what it writes.
+        output: of that command, where it runs already; closed with this source.
         stall_s: longest time without a whole frame, in seconds.
-        on_event: told when a last frame was cut short.
+        on_event: told when the last frame of YUV4MPEG2 was cut short.
         clock: monotonic seconds.
 
     Raises:
@@ -103,12 +148,12 @@ class PipeSource(FrameSource):
         self,
         pipe: PipeCommand,
         *,
+        output: CommandOutput | None = None,
         stall_s: float = 10.0,
         on_event: EventHandler = log_event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        short = " ".join(pipe.command.split())
-        self.name = f"pipe:{short if len(short) <= LONGEST_NAME else short[:LONGEST_NAME] + '…'}"
+        self.name = pipe.name
         self.live = pipe.live
         self.rate_hz = pipe.rate_hz
         self._stall_s = stall_s
@@ -116,9 +161,12 @@ class PipeSource(FrameSource):
         self._clock = clock
         self._closing = threading.Event()
         self._frames = 0
-        self._output = CommandOutput(pipe.command)
+        self._output = output or CommandOutput(pipe.command)
         self._reader = ByteReader(self._output.fill)
         self._headers = pipe.video is None
+        self._pipe = pipe
+        # Of a recording: frame `first` has the time `start_s`, the next ones follow at the rate.
+        self._start_first = 0.0, 0
         try:
             self._video = pipe.video or self._read_header()
             self._first = self._next()
@@ -129,19 +177,21 @@ class PipeSource(FrameSource):
             raise
 
     def __iter__(self) -> Iterator[TimedFrame]:
-        """Frames until the command ends; a last one that is cut short is dropped and reported.
+        """Frames until the command ends. YUV4MPEG2 may begin anew with another size.
+
+        A last frame of it that is cut short is dropped and reported.
 
         Raises:
-            SourceError: the command failed, or what it writes is no longer YUV4MPEG2.
+            SourceError: the command failed, what it writes is no longer YUV4MPEG2, or the raw
+                frames were of another size or format: their bytes are no whole number of frames.
             SourceLostError: no whole frame came for ``stall_s`` seconds; the command was stopped.
         """
         frame, self._first = self._first, None
         start_s = frame[1] if frame is not None else 0.0
-        rate_hz = self.rate_hz or DEFAULT_RATE_HZ
         while frame is not None and not self._closing.is_set():
             data, at_s = frame
             index = self._frames - 1
-            time_s = at_s - start_s if self.live else index / rate_hz
+            time_s = at_s - start_s if self.live else self._recorded_s(index)
             yield TimedFrame(to_bgr(self._video, data), time_s, index)
             frame = self._next()
 
@@ -154,26 +204,35 @@ class PipeSource(FrameSource):
         """The command's process group."""
         return self._output.process_id
 
+    def _recorded_s(self, index: int) -> float:
+        start_s, first = self._start_first
+        return start_s + (index - first) / (self.rate_hz or DEFAULT_RATE_HZ)
+
     def _next(self) -> tuple[bytearray, float] | None:
         """The next whole frame and when it was complete; None at the end or once closed."""
-        video = self._video
         try:
             if self._frames or not self._headers:  # the first one shares the header's time limit
                 self._output.expect_within(self._stall_s)
             complete = self._read_frame_header() if self._headers else True
+            video = self._video  # which the header may have changed
             data = self._reader.exactly(video.frame_bytes) if complete else bytearray()
         except CommandStalledError as error:
             raise self._stalled() from error
+        except MemoryError as error:
+            self.close()
+            raise SourceError(
+                f"There is no memory for a frame of {self._video} of {self.name}; check the size."
+            ) from error
         if self._closing.is_set():
             return None
         if len(data) == video.frame_bytes:
             self._frames += 1
             return data, self._clock()
         self._check_exit()
-        if data and not self._frames:
+        if data and not self._headers:
+            total = self._frames * video.frame_bytes + len(data)
             raise SourceError(
-                f"The command of {self.name} wrote {len(data):,} bytes, less than one frame of "
-                f"{video}; check size and format."
+                f"The output of {self.name} ended inside a frame: {what_fits(video, total)}"
             )
         if data:
             self._report(
@@ -195,19 +254,37 @@ class PipeSource(FrameSource):
                     "-f yuv4mpegpipe), or say what raw frames it writes: "
                     "pipe:[size=640x480,format=bgr24,fps=30] COMMAND."
                 )
-            line = start + self._reader.line(y4m.LONGEST_HEADER)
+            return self._begin(start)
         except CommandStalledError as error:
             raise self._stalled() from error
+
+    def _begin(self, start: bytes) -> RawVideo:
+        """Read the rest of a stream's header."""
+        line = start + self._reader.line(y4m.LONGEST_HEADER)
         header = y4m.parse_header(line, f"The output of {self.name}")
-        if self.rate_hz is None:
+        if self._pipe.rate_hz is None:
+            self._start_first = self._recorded_s(self._frames), self._frames
             self.rate_hz = header.rate_hz
-        return RawVideo(header.width, header.height, header.format)
+        given = self._pipe.full_range
+        full = header.full_range if given is None else given
+        return RawVideo(header.width, header.height, header.format, full)
 
     def _read_frame_header(self) -> bool:
-        """Skip the line before each frame of YUV4MPEG2; False at the end."""
-        start = bytes(self._reader.exactly(len(y4m.FRAME)))
-        if len(start) < len(y4m.FRAME):
-            return False
+        """Skip the line before each frame of YUV4MPEG2; False at the end.
+
+        A new stream's header may come instead: the command was restarted by a loop of the shell,
+        or its camera has changed its size.
+        """
+        while True:
+            start = bytes(self._reader.exactly(len(y4m.FRAME)))
+            if len(start) < len(y4m.FRAME):
+                return False
+            if not y4m.MAGIC.startswith(start):
+                break
+            start += bytes(self._reader.exactly(len(y4m.MAGIC) - len(start)))
+            if start != y4m.MAGIC:
+                break
+            self._video = self._begin(start)
         if start != y4m.FRAME:
             raise SourceError(
                 f"The output of {self.name} is damaged after {self._frames} frames: expected "
@@ -225,7 +302,7 @@ class PipeSource(FrameSource):
         if status == 127:
             what = "was not found"  # the shell's status for it (POSIX sh, 2.8.2)
         elif status < 0:
-            what = f"was ended by {signal.Signals(-status).name}"
+            what = f"was ended by {_signal_name(-status)}"
         else:
             what = f"failed with exit status {status}"
         raise SourceError(f"The command of {self.name} {what} after {self._frames} frames{why}")
@@ -237,6 +314,13 @@ class PipeSource(FrameSource):
             f"The command of {self.name} gave no frame for {self._stall_s:g} s after "
             f"{self._frames} frames and was stopped."
         )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, most of which have no name
+        return f"signal {number}"
 
 
 def _format(text: str) -> str:

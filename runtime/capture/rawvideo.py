@@ -11,42 +11,72 @@ from numpy.typing import NDArray
 from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.errors import MissingExtraError
 
-__all__ = ["FORMATS", "ByteReader", "RawVideo", "to_bgr", "yuv_to_bgr"]
+__all__ = [
+    "FORMATS",
+    "HALVED",
+    "PIXEL_BYTES",
+    "ByteReader",
+    "RawVideo",
+    "full_yuv_to_bgr",
+    "to_bgr",
+    "yuv_to_bgr",
+]
 
 FORMATS = ("bgr24", "rgb24", "bgrx", "rgbx", "gray", "yuv420p", "nv12")
 """Pixel formats by FFmpeg's names, save bgrx and rgbx (four bytes, the last one ignored): FFmpeg's
 bgr0 and bgra, GStreamer's BGRx. GStreamer calls yuv420p I420."""
 
 
+PIXEL_BYTES = {"gray": 1, "bgr24": 3, "rgb24": 3, "bgrx": 4, "rgbx": 4}
+"""Of the formats that have no planes."""
+HALVED = ("yuv420p", "nv12")
+"""Formats whose colours are of half the size."""
+
+
 @dataclass(frozen=True)
 class RawVideo:
-    """Size and pixel format of raw frames without padding."""
+    """Size and pixel format of raw frames."""
 
     width: int
     height: int
     format: str
     """One of :data:`FORMATS`."""
+    full_range: bool = False
+    """YUV from 0 to 255, as JPEG has it, instead of 16 to 235."""
+    stride: int = 0
+    """Bytes from one row to the next where rows are padded, of yuv420p and nv12 those of Y (a row
+    of yuv420p's U or V has half of them); 0: rows are not padded."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row of pixels without padding, in bytes; of the first plane."""
+        return self.width * PIXEL_BYTES.get(self.format, 1)
 
     @property
     def frame_bytes(self) -> int:
         """Size of one frame in bytes."""
-        pixels = self.width * self.height
-        if self.format in ("yuv420p", "nv12"):
-            return pixels + 2 * ((self.width + 1) // 2) * ((self.height + 1) // 2)
-        return pixels * {"gray": 1, "bgr24": 3, "rgb24": 3, "bgrx": 4, "rgbx": 4}[self.format]
+        luma = (self.stride or self.row_bytes) * self.height
+        if self.format not in HALVED:
+            return luma
+        row = self.stride // 2 if self.stride else (self.width + 1) // 2
+        return luma + 2 * row * ((self.height + 1) // 2)
 
     def __str__(self) -> str:
-        return f"{self.width}x{self.height} {self.format} ({self.frame_bytes:,} bytes)"
+        rows = f" with rows of {self.stride} bytes" if self.stride else ""
+        return f"{self.width}x{self.height} {self.format}{rows}"
 
 
 def to_bgr(video: RawVideo, frame: bytes | bytearray) -> NDArray[np.uint8]:
     """Convert one frame of ``video.frame_bytes`` bytes to uint8 (height, width, 3) BGR.
 
-    YUV is taken as BT.601 with limited range, which is what rpicam-vid, FFmpeg and GStreamer write
-    for sizes below 720 lines. A ``bytearray`` of bgr24 is not copied.
+    YUV is taken by the matrix of BT.601, which is what rpicam-vid, FFmpeg and GStreamer write for
+    sizes below 720 lines, and what JPEG has; with that of BT.709 (most HD video) saturated greens
+    and reds are off by up to a tenth, greys not at all. A ``bytearray`` of bgr24 is not copied.
     """
     width, height = video.width, video.height
     flat = np.frombuffer(frame, np.uint8)
+    if video.stride:
+        flat = _without_padding(video, flat)
     if video.format == "bgr24":
         return flat.reshape(height, width, 3)
     if video.format == "rgb24":
@@ -57,16 +87,32 @@ def to_bgr(video: RawVideo, frame: bytes | bytearray) -> NDArray[np.uint8]:
         return np.ascontiguousarray(flat.reshape(height, width, 4)[:, :, 2::-1])
     if video.format == "gray":
         return np.repeat(flat.reshape(height, width, 1), 3, axis=2)
-    if width % 2 == 0 and height % 2 == 0:
-        try:
-            cv2 = opencv()
-        except MissingExtraError:
-            pass  # a board without OpenCV: the same by numpy, some 20 times slower
-        else:
-            code = cv2.COLOR_YUV2BGR_I420 if video.format == "yuv420p" else cv2.COLOR_YUV2BGR_NV12
-            image: NDArray[np.uint8] = cv2.cvtColor(flat.reshape(height * 3 // 2, width), code)
-            return image
-    return yuv_to_bgr(*_planes(video, flat))
+    try:
+        cv2 = opencv()
+    except MissingExtraError:
+        cv2 = None  # a board without OpenCV: the same by numpy, some 20 times slower
+    if cv2 is not None and not video.full_range and width % 2 == 0 and height % 2 == 0:
+        code = cv2.COLOR_YUV2BGR_I420 if video.format == "yuv420p" else cv2.COLOR_YUV2BGR_NV12
+        image: NDArray[np.uint8] = cv2.cvtColor(flat.reshape(height * 3 // 2, width), code)
+        return image
+    luma, blue, red = _planes(video, flat)
+    if not video.full_range:
+        return yuv_to_bgr(luma, blue, red)
+    if cv2 is None:
+        return full_yuv_to_bgr(luma, blue, red)
+    full: NDArray[np.uint8] = cv2.cvtColor(cv2.merge([luma, red, blue]), cv2.COLOR_YCrCb2BGR)
+    return full
+
+
+def _without_padding(video: RawVideo, flat: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frame's bytes as if its rows were not padded."""
+    stride, height, row = video.stride, video.height, video.row_bytes
+    planes = [flat[: stride * height].reshape(height, stride)[:, :row]]
+    if video.format in HALVED:
+        pairs, rest = (video.width + 1) // 2, flat[stride * height :]
+        each = (pairs, stride // 2) if video.format == "yuv420p" else (2 * pairs, stride // 2 * 2)
+        planes.append(rest.reshape(-1, each[1])[:, : each[0]])
+    return np.concatenate([plane.ravel() for plane in planes])
 
 
 def _planes(
@@ -92,6 +138,26 @@ def yuv_to_bgr(
     u, v = blue.astype(np.float32) - 128.0, red.astype(np.float32) - 128.0
     planes = (y + 2.017232 * u, y - 0.391762 * u - 0.812968 * v, y + 1.596027 * v)
     image: NDArray[np.uint8] = np.clip(np.rint(np.stack(planes, axis=2)), 0, 255).astype(np.uint8)
+    return image
+
+
+def full_yuv_to_bgr(
+    luma: NDArray[np.uint8], blue: NDArray[np.uint8], red: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Y, U, V of one shape and of full range to BGR, to the bit as OpenCV's COLOR_YCrCb2BGR.
+
+    BT.601 as in JPEG (JFIF 1.02): 1.772, -0.344, -0.714, 1.402, which OpenCV has as whole numbers
+    of 1/2^14.
+    """
+    y = luma.astype(np.int32)
+    u, v = blue.astype(np.int32) - 128, red.astype(np.int32) - 128
+    half = 1 << 13
+    planes = (
+        y + (29049 * u + half >> 14),
+        y + (-5636 * u - 11698 * v + half >> 14),
+        y + (22987 * v + half >> 14),
+    )
+    image: NDArray[np.uint8] = np.clip(np.stack(planes, axis=2), 0, 255).astype(np.uint8)
     return image
 
 

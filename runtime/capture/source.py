@@ -17,6 +17,7 @@ from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.network import SCHEMES, open_url
 from shiftedge.runtime.capture.options import four_letters, parse_options, rate, size
 from shiftedge.runtime.capture.pipe import PipeSource, parse_pipe
+from shiftedge.runtime.capture.restarted import RestartedPipe
 from shiftedge.runtime.capture.synthetic_source import open_synthetic
 from shiftedge.runtime.capture.video import open_video
 from shiftedge.runtime.errors import SourceError
@@ -25,7 +26,8 @@ __all__ = ["SOURCE_FORMS", "SourceText", "open_source", "parse_source"]
 
 SOURCE_FORMS = (
     "a camera number such as 0 or a device such as /dev/video0 (options: 0?size=640x480&fps=30), "
-    "a video file, a folder of pictures (option: folder?fps=12), "
+    "a video file (without time stamps: clip.h264?fps=30), a folder of pictures (option: "
+    "folder?fps=12), "
     "synthetic:gestures, synthetic:still or synthetic:moving (options: ?seed=1&seconds=20), "
     "pipe:COMMAND, or a URL such as rtsp://host/path"
 )
@@ -35,7 +37,7 @@ Kind = Literal["camera", "path", "pipe", "synthetic", "url"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CAMERA = {"size": size, "fps": rate, "fourcc": four_letters}
-_FOLDER = {"fps": rate}
+_RATE = {"fps": rate}
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,23 @@ def open_source(
             last frame of a pipe was cut short.
         stall_s: longest time without a frame from a pipe or URL, in seconds. A local camera has
             the driver's limit, 5 s.
-        retry: how long cameras and streams are tried again.
+        retry: how long cameras and streams are tried again; see :meth:`Retry.for_service` for a
+            source that is to stay.
 
     Raises:
         SourceError: the text, the device or the file is unusable; the sentence says what to do.
         MissingExtraError: OpenCV is needed for it and not installed.
     """
     parsed = parse_source(text)
+    if retry is not None and retry.service and parsed.kind in ("path", "synthetic"):
+        raise SourceError(
+            f"{text} is a recording, which ends; --live and --retry (Retry.for_service) go with "
+            "cameras, pipe: and URLs."
+        )
     opener: dict[Kind, Callable[[], FrameSource]] = {
         "camera": lambda: _open_camera(parsed, on_event, retry),
-        "path": lambda: _open_path(parsed.target),
-        "pipe": lambda: PipeSource(parse_pipe(parsed.target), stall_s=stall_s, on_event=on_event),
+        "path": lambda: _open_path(parsed.target, on_event),
+        "pipe": lambda: _open_pipe(parsed.target, stall_s, retry, on_event),
         "synthetic": lambda: open_synthetic(parsed.target, parsed.options),
         "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, on_event=on_event),
     }
@@ -127,7 +135,21 @@ def _open_camera(parsed: SourceText, on_event: EventHandler, retry: Retry | None
     )
 
 
-def _open_path(text: str) -> FrameSource:
+def _open_pipe(
+    text: str, stall_s: float, retry: Retry | None, on_event: EventHandler
+) -> FrameSource:
+    pipe = parse_pipe(text)
+    if retry is None or not retry.service:
+        return PipeSource(pipe, stall_s=stall_s, on_event=on_event)
+    if not pipe.live:
+        raise SourceError(
+            f"'pipe:{text}' has live=no, so it is a recording, which ends; leave that out, or "
+            "--live and --retry."
+        )
+    return RestartedPipe(pipe, retry, stall_s=stall_s, on_event=on_event)
+
+
+def _open_path(text: str, on_event: EventHandler) -> FrameSource:
     # A name may hold a question mark: options begin at the last one, if the whole is no name.
     name, options = text, ""
     path = Path(name).expanduser()
@@ -137,17 +159,16 @@ def _open_path(text: str) -> FrameSource:
     if not _exists(path):
         raise SourceError(f"There is no file or folder {name!r}; expected {SOURCE_FORMS}.")
     if path.is_dir():
-        return ImageFolder(path, **_folder_options(options, text))
-    parse_options(options, {}, text)
+        return ImageFolder(path, **_rate_option(options, text))
     if not path.is_file():
         raise SourceError(
             f"{name} is neither a file nor a folder; for a named pipe use 'pipe:cat {name}'."
         )
-    return open_video(path)
+    return open_video(path, on_event=on_event, **_rate_option(options, text))
 
 
-def _folder_options(options: str, text: str) -> dict[str, float]:
-    found = parse_options(options, _FOLDER, text)
+def _rate_option(options: str, text: str) -> dict[str, float]:
+    found = parse_options(options, _RATE, text)
     return {"rate_hz": found["fps"]} if found else {}
 
 

@@ -20,7 +20,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> PlaySource:
     """Make ``show`` open the given source, whatever the text."""
 
     def use(source: FrameSource) -> str:
-        monkeypatch.setattr("shiftedge.demos.show.open_source", lambda text, on_event: source)
+        monkeypatch.setattr("shiftedge.demos.show.open_source", lambda text, **_: source)
         return "frames in memory"
 
     return use

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
+from shiftedge.runtime.capture.fitting import what_fits
 from shiftedge.runtime.capture.rawvideo import FORMATS, ByteReader, to_bgr
 from shiftedge.runtime.capture.y4m import Y4MHeader, parse_header
 from shiftedge.runtime.errors import MissingExtraError, SourceError, SourceLostError
@@ -101,12 +103,33 @@ def test_much_on_stderr_blocks_nothing() -> None:
 # Bad commands
 
 
-def test_a_cut_last_frame_is_dropped_and_reported(tmp_path: Path) -> None:
+def test_a_cut_last_frame_of_yuv4mpeg_is_dropped_and_reported(tmp_path: Path) -> None:
     events: list[str] = []
-    text = f"pipe:{RAW} {cat(tmp_path, numbered(2) + b'xyz')}"
+    frame = b"FRAME\n" + bytes(12)
+    content = b"YUV4MPEG2 W4 H2 F25:1\n" + 2 * frame + frame[:-9]
+    text = f"pipe:{cat(tmp_path, content)}"
     assert len(list(open_source(text, on_event=events.append))) == 2
     assert len(events) == 1
-    assert "was cut short (3 of 24 bytes) and is dropped" in events[0]
+    assert "was cut short (3 of 12 bytes) and is dropped" in events[0]
+
+
+def test_raw_frames_that_end_inside_one_are_an_error_after_them(tmp_path: Path) -> None:
+    frames = iter(open_source(f"pipe:{RAW} {cat(tmp_path, numbered(2) + b'xyz')}"))
+    assert [next(frames).index, next(frames).index] == [0, 1]
+    with pytest.raises(
+        SourceError,
+        match=r"ended inside a frame: 51 bytes in all are no whole number of frames of 4x2 bgr24 "
+        r"\(24 bytes each\): check size, format and padding of rows\. Nothing that is usual fits",
+    ):
+        next(frames)
+
+
+def test_closing_inside_a_frame_is_no_error() -> None:
+    source = PipeSource(parse_pipe(f"{RAW} head -c {FRAME_BYTES + 5} /dev/zero; sleep 66"))
+    frames = iter(source)
+    next(frames)
+    source.close()
+    assert list(frames) == []
 
 
 def test_a_failing_command_is_quoted_after_its_frames() -> None:
@@ -126,7 +149,8 @@ def test_a_failing_command_is_quoted_after_its_frames() -> None:
         ("no-such-program-here", r"was not found after 0 frames and said: .*no-such-program-here"),
         ("kill -SEGV $$", r"was ended by SIGSEGV after 0 frames"),
         ("true", r"ended without writing a frame"),
-        ("echo hi", r"wrote 3 bytes, less than one frame of 4x2 bgr24 \(24 bytes\); check size"),
+        ("echo hi", r"inside a frame: 3 bytes in all are no whole .* 4x2 bgr24 \(24 bytes each\)"),
+        ("kill -40 $$", r"was ended by signal 40 after 0 frames"),
     ],
 )
 def test_a_command_without_a_frame_fails_at_once(command: str, sentence: str) -> None:
@@ -234,7 +258,13 @@ def test_options_of_a_pipe() -> None:
         ("[size=4x2] cat", r"needs both size and format"),
         ("[size=4x2,format=argb] cat", r"expected one of bgr24, rgb24, bgrx"),
         ("[size=3x2,format=nv12] cat", r"odd size; raw nv12 needs even"),
-        ("[rate=3] cat", r"'rate=3' in .* the names being size, format, fps, live"),
+        ("[rate=3] cat", r"'rate=3' in .* the names being size, format, fps, live, range, stride"),
+        ("[range=half] cat", r"expected full or limited"),
+        ("[size=4x2,format=bgr24,range=full] cat", r"has a range; only yuv420p and nv12 have one"),
+        ("[stride=64] cat", r"has a stride without size and format"),
+        ("[size=4x2,format=bgr24,stride=11] cat", r"rows of 11 bytes; expected from 12, which"),
+        ("[size=4x2,format=gray,stride=999999] cat", r"expected from 4, .* to 131072"),
+        ("[size=4x2,format=nv12,stride=7] cat", r"odd stride; nv12 needs an even one"),
     ],
 )
 def test_a_wrong_pipe_says_what_is_wrong(text: str, sentence: str) -> None:
@@ -263,7 +293,188 @@ def test_yuv4mpeg_headers_survive(
 ) -> None:
     fields = [f"W{width}", f"H{height}", f"F{above}:{below}", *extra]
     line = " ".join(["YUV4MPEG2", *fields]).encode()
-    assert parse_header(line, "x") == Y4MHeader(width, height, "yuv420p", above / below)
+    full = "XCOLORRANGE=FULL" in extra
+    assert parse_header(line, "x") == Y4MHeader(width, height, "yuv420p", above / below, full)
+
+
+@pytest.mark.parametrize(
+    ("fields", "full"),
+    [
+        ("XCOLORRANGE=FULL", True),
+        ("C420jpeg XYSCSS=420JPEG XCOLORRANGE=FULL", True),
+        ("XCOLORRANGE=LIMITED", False),
+        ("C420jpeg XYSCSS=420JPEG", False),
+        ("XCOLORRANGE", False),
+        ("X", False),
+        ("XYSCSS=420MPEG2", False),
+    ],
+)
+def test_the_range_stands_in_the_header(fields: str, full: bool) -> None:
+    header = parse_header(f"YUV4MPEG2 W4 H2 {fields}".encode(), "x")
+    assert (header.format, header.full_range) == ("yuv420p", full)
+
+
+def test_the_kind_of_an_old_header_is_not_passed_over() -> None:
+    with pytest.raises(SourceError, match="of the kind C411"):
+        parse_header(b"YUV4MPEG2 W4 H2 XYSCSS=411", "x")
+
+
+RAMP = (17, 34, 221, 238)
+"""Luma; the same grey in full range."""
+
+
+def ramp(luma: tuple[int, ...] = RAMP) -> bytes:
+    """A frame of 8x2: two columns of each grey."""
+    return bytes(value for value in luma for _ in range(2)) * 2 + bytes([128] * 8)
+
+
+@pytest.mark.parametrize(
+    ("header", "option", "full"),
+    [
+        (" XCOLORRANGE=FULL", "", True),
+        (" XCOLORRANGE=LIMITED", "", False),
+        ("", "", False),
+        (" XCOLORRANGE=LIMITED", "[range=full]", True),
+        (" XCOLORRANGE=FULL", "[range=limited]", False),
+        (None, "[size=8x2,format=yuv420p,range=full]", True),
+        (None, "[size=8x2,format=nv12,range=pc]", True),
+        (None, "[size=8x2,format=nv12]", False),
+    ],
+)
+@pytest.mark.parametrize("without_opencv", [False, True])
+def test_full_range_is_taken_as_it_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    header: str | None,
+    option: str,
+    full: bool,
+    without_opencv: bool,
+) -> None:
+    if without_opencv:
+        monkeypatch.setattr("shiftedge.runtime.capture.rawvideo.opencv", missing)
+    content = ramp()
+    if header is not None:
+        content = f"YUV4MPEG2 W8 H2 F12:1 C420jpeg{header}\nFRAME\n".encode() + content
+    (frame,) = open_source(f"pipe:{option} {cat(tmp_path, content)}")
+    expected = np.array(RAMP if full else (1, 21, 239, 255))
+    assert np.abs(frame.image[0, ::2].astype(int) - expected[:, None]).max() <= (0 if full else 1)
+
+
+def missing() -> None:
+    raise MissingExtraError("no OpenCV here")
+
+
+def test_a_new_header_is_taken(tmp_path: Path) -> None:
+    """A command that was restarted in the shell, with another size, rate and range."""
+    first = b"YUV4MPEG2 W4 H2 F10:1\n" + 2 * (b"FRAME\n" + bytes([235] * 8 + [128] * 4))
+    then = b"YUV4MPEG2 W8 H2 F20:1 XCOLORRANGE=FULL\n" + 2 * (b"FRAME\n" + ramp())
+    empty = b"YUV4MPEG2 W2 H2 F10:1\n" * 2000  # and nothing behind it, again and again
+    frames = list(open_source(f"pipe:[live=no] {cat(tmp_path, first + empty + then)}"))
+    assert [frame.image.shape for frame in frames] == [(2, 4, 3)] * 2 + [(2, 8, 3)] * 2
+    assert [frame.time_s for frame in frames] == pytest.approx([0.0, 0.1, 0.2, 0.25])
+    assert frames[2].image[0, ::2, 0].tolist() == list(RAMP)
+    assert int(frames[0].image[0, 0, 0]) > 250
+
+
+def test_a_new_header_that_is_damaged_says_so(tmp_path: Path) -> None:
+    content = b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12)
+    for rest, sentence in (
+        (b"YUV4MPEG2 W0 H2\n", "says its size as W0 H2"),
+        (b"YUV4XXXXX", "expected FRAME, got b'YUV4X'"),
+    ):
+        with pytest.raises(SourceError, match=sentence):
+            list(open_source(f"pipe:{cat(tmp_path, content + rest)}"))
+
+
+def padded_rows(stride: int) -> bytes:
+    """A frame of 6x4 yuv420p whose rows are padded with what must not be seen."""
+    rows = b"".join(bytes([40 * (y + 1)] * 6).ljust(stride, b"\xff") for y in range(4))
+    return rows + 2 * (2 * bytes([128] * 3).ljust(stride // 2, b"\0"))
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "first_column"),
+    [
+        ("format=yuv420p,stride=8,range=full", padded_rows(8), [40, 80, 120, 160]),
+        ("format=yuv420p,stride=64,range=full", padded_rows(64), [40, 80, 120, 160]),
+        (
+            "format=nv12,stride=8,range=full",
+            b"".join(bytes([40 * (y + 1)] * 6) + b"\xff\0" for y in range(4))
+            + 2 * (bytes([128] * 6) + b"\0\xff"),
+            [40, 80, 120, 160],
+        ),
+        (
+            "format=bgr24,stride=20",
+            b"".join(bytes([40 * (y + 1)] * 18) + b"\xff\0" for y in range(4)),
+            [40, 80, 120, 160],
+        ),
+        (
+            "format=gray,stride=7",
+            b"".join(bytes([40 * (y + 1)] * 6) + b"\xff" for y in range(4)),
+            [40, 80, 120, 160],
+        ),
+    ],
+)
+def test_padded_rows(tmp_path: Path, options: str, content: bytes, first_column: list[int]) -> None:
+    frames = list(open_source(f"pipe:[size=6x4,{options}] {cat(tmp_path, 3 * content)}"))
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.image.shape == (4, 6, 3)
+        assert frame.image.flags.c_contiguous
+        assert (frame.image == np.array(first_column)[:, None, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("said", "sent", "frames"),
+    [
+        # rpicam-vid --width 1296: rows of 1344 bytes, the case of rpicam-apps#857
+        (RawVideo(1296, 972, "yuv420p"), RawVideo(1296, 972, "yuv420p", stride=1344), 30),
+        (RawVideo(640, 480, "bgr24"), RawVideo(640, 480, "yuv420p"), 31),
+        (RawVideo(640, 480, "yuv420p"), RawVideo(640, 480, "bgr24"), 7),
+        (RawVideo(1280, 720, "bgr24"), RawVideo(640, 480, "bgr24"), 10),
+        (RawVideo(1280, 720, "nv12"), RawVideo(352, 288, "nv12"), 7),
+        (RawVideo(1920, 1080, "nv12"), RawVideo(1920, 1088, "nv12"), 11),
+        (RawVideo(30, 20, "bgr24", stride=96), RawVideo(30, 20, "bgr24"), 7),
+    ],
+)
+def test_the_bytes_tell_what_was_sent(said: RawVideo, sent: RawVideo, frames: int) -> None:
+    total = frames * sent.frame_bytes
+    text = what_fits(said, total)
+    assert text.startswith(
+        f"{total} bytes in all are no whole number of frames of {said} ({said.frame_bytes} bytes "
+        "each): check size, format and padding of rows. "
+    )
+    assert f"{frames} frames of {sent}" in text
+    assert text.endswith(" would fit.")
+
+
+@given(
+    st.integers(1, 16384),
+    st.integers(1, 16384),
+    st.sampled_from(FORMATS),
+    st.integers(0, 2000),
+    st.integers(1, 10**12),
+)
+def test_what_fits_is_said_of_any_bytes(
+    width: int, height: int, form: str, padding: int, total: int
+) -> None:
+    video = RawVideo(width, height, form)
+    if padding:
+        video = dataclasses.replace(video, stride=video.row_bytes + padding)
+    text = what_fits(video, total)
+    assert len(text) < 400
+    for count, size in re.findall(r"(\d+) frames? of (\S+ \S+)", text.partition("rows. ")[2]):
+        assert int(count) > 0
+        assert size
+
+
+def test_a_frame_without_room_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> bytearray:
+        raise MemoryError
+
+    monkeypatch.setattr(ByteReader, "exactly", no_room)
+    with pytest.raises(SourceError, match=r"no memory for a frame of 4x2 bgr24 .* check the size"):
+        open_source(f"pipe:{RAW} cat /dev/zero")
 
 
 @given(st.binary(max_size=60))
@@ -354,13 +565,12 @@ def test_numpy_converts_as_opencv_does(kind: str, monkeypatch: pytest.MonkeyPatc
     video = RawVideo(32, 16, kind)
     content = np.random.default_rng(0).integers(0, 256, video.frame_bytes, np.uint8).tobytes()
     by_opencv = to_bgr(video, content)
-
-    def missing() -> None:
-        raise MissingExtraError("no OpenCV here")
-
+    full = dataclasses.replace(video, full_range=True)
+    full_by_opencv = to_bgr(full, content)
     monkeypatch.setattr("shiftedge.runtime.capture.rawvideo.opencv", missing)
     by_numpy = to_bgr(video, content)
     assert np.abs(by_opencv.astype(int) - by_numpy.astype(int)).max() <= 2
+    assert (to_bgr(full, content) == full_by_opencv).all()
 
 
 def test_the_documented_commands_parse() -> None:

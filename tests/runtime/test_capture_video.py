@@ -12,10 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from film_kit import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture import VideoFile, open_source
 from shiftedge.runtime.capture.opencv import as_bgr
 from shiftedge.runtime.capture.video import LONGEST_PAUSE_S, RecordingTimes
 from shiftedge.runtime.errors import SourceError
@@ -120,6 +121,209 @@ def test_a_video_damaged_midway_says_so(tmp_path: Path) -> None:
     assert got
 
 
+def test_a_trimmed_video_is_whole(tmp_path: Path) -> None:
+    """Phones and ``ffmpeg -ss -c copy`` hide the frames before the cut by an edit list."""
+    whole = write_video(tmp_path / "whole.mp4", 40).read_bytes()
+    notes: list[str] = []
+    for name, content in (
+        ("end.mp4", trimmed(whole, 0, 25, 20.0)),
+        ("begin.mp4", trimmed(whole, 15, 25, 20.0)),
+        ("short.mp4", trimmed(whole, 30, 3, 20.0)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        frames = list(open_source(str(tmp_path / name), on_event=notes.append))
+        assert len(frames) == (3 if name == "short.mp4" else 25)
+        assert [f.time_s for f in frames] == pytest.approx([i / 20 for i in range(len(frames))])
+    assert notes == []
+
+
+def test_a_trimmed_video_that_is_damaged_says_so(tmp_path: Path) -> None:
+    content = bytearray(trimmed(write_video(tmp_path / "a.mp4", 40).read_bytes(), 0, 38, 20.0))
+    middle = slice(int(len(content) * 0.3), int(len(content) * 0.7))
+    content[middle] = bytes(len(content[middle]))
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match=r"ended after \d+ frames \(\d\.\d s\) and announces 38"):
+        list(open_source(str(tmp_path / "a.mp4")))
+
+
+def test_an_announced_length_alone_is_no_proof(tmp_path: Path) -> None:
+    """An AVI whose frames are unreadable midway, or were cut out: all are given, with a note."""
+    content = bytearray(write_video(tmp_path / "a.avi", 40, "MJPG").read_bytes())
+    middle = slice(int(len(content) * 0.3), int(len(content) * 0.7))
+    content[middle] = bytes(len(content[middle]))
+    (tmp_path / "a.avi").write_bytes(content)
+    notes: list[str] = []
+    frames = list(open_source(str(tmp_path / "a.avi"), on_event=notes.append))
+    assert 5 < len(frames) < 36
+    (note,) = notes
+    assert "a.avi was trimmed, or is damaged: it ended after" in note
+    assert note.endswith("announces 40 (2.0 s).")
+
+
+def test_what_a_phone_adds_behind_a_video_is_no_damage(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "a.mp4", 40).read_bytes()
+    (tmp_path / "a.mp4").write_bytes(trimmed(whole, 0, 20, 20.0) + b"\x7f\xff\xff\xffsefdSEFH")
+    assert len(list(open_source(str(tmp_path / "a.mp4"), on_event=pytest.fail))) == 20
+
+
+def test_a_browsers_webm_has_its_frames_times_and_rate(tmp_path: Path) -> None:
+    """Stamps in milliseconds with jitter, no length, and a nominal rate of 1000."""
+    jitter = np.random.default_rng(1).integers(0, 17, 90)
+    stamps = [i * 1000 // 30 + int(late) for i, late in enumerate(jitter)]
+    content = matroska(list(zip(stamps, jpegs(range(0, 180, 2)), strict=True)))
+    (tmp_path / "a.webm").write_bytes(content)
+    capture = cv2.VideoCapture(str(tmp_path / "a.webm"), cv2.CAP_FFMPEG)
+    assert capture.get(cv2.CAP_PROP_FPS) == 1000.0  # else this test shows nothing
+    with open_source(str(tmp_path / "a.webm"), on_event=pytest.fail) as source:
+        frames = list(source)
+        assert source.rate_hz == pytest.approx(30.0, rel=0.02)
+    assert [f.time_s for f in frames] == pytest.approx([(s - stamps[0]) / 1e3 for s in stamps])
+    assert [int(f.image[9, 9, 0]) for f in frames] == pytest.approx(list(range(0, 180, 2)), abs=3)
+
+
+def test_frames_at_uneven_times_keep_them(tmp_path: Path) -> None:
+    """A phone in the dark, with two frames of one stamp and two out of order."""
+    stamps = [0, 33, 67, 67, 100, 300, 500, 483, 567, 600, 1600, 1633]
+    content = matroska(list(zip(stamps, jpegs(range(12)), strict=True)), unknown_size=False)
+    (tmp_path / "a.mkv").write_bytes(content)
+    times = [f.time_s for f in open_source(str(tmp_path / "a.mkv"))]
+    kept = np.maximum.accumulate(stamps) / 1e3
+    assert times == pytest.approx(list(kept))
+
+
+def test_a_stream_without_stamps_says_so_and_takes_a_rate(tmp_path: Path) -> None:
+    (tmp_path / "a.mjpeg").write_bytes(b"".join(jpegs(range(0, 60, 10))))
+    notes: list[str] = []
+    with open_source(f"{tmp_path / 'a.mjpeg'}?fps=30", on_event=notes.append) as source:
+        assert source.rate_hz == 30.0
+        assert [f.time_s for f in source] == pytest.approx([i / 30 for i in range(6)])
+    assert notes == []
+    times = RecordingTimes(25.0)
+    assert [times.stamp(0.0) for _ in range(3)] == pytest.approx([0.0, 0.04, 0.08])
+
+
+class RawStream:
+    """What OpenCV makes of a raw .h264: frames without stamps, a rate that FFmpeg made up."""
+
+    def __init__(self, frames: int) -> None:
+        self.left = frames
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, picture(9)) if self.left >= 0 else (False, None)
+
+    def get(self, name: int) -> float:
+        return {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: -1.9e14}.get(name, 0.0)
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_raw_stream_without_stamps_says_what_is_assumed() -> None:
+    notes: list[str] = []
+    source = VideoFile(RawStream(4), "x/a.h264", on_event=notes.append)
+    assert [f.time_s for f in source] == pytest.approx([0.0, 0.04, 0.08, 0.12])
+    assert notes == [
+        "x/a.h264 has no time stamps: 25 frames a second are assumed; add the true rate, as in "
+        "a.h264?fps=30."
+    ]
+    source = VideoFile(RawStream(4), "x/a.h264", rate_hz=10.0, on_event=pytest.fail)
+    assert [f.time_s for f in source] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "codec"),
+    [
+        ("a.ivf", AV1_IVF, "AV1"),
+        ("a.webm", matroska([(0, AV1_IVF[44:72])], codec="V_AV1", size=(16, 16)), "AV1"),
+        ("a.webp", animated_webp([10, 200]), "animated WebP"),
+    ],
+)
+def test_a_codec_without_a_decoder_is_named(
+    tmp_path: Path, name: str, content: bytes, codec: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    said = ""
+    try:
+        assert list(open_source(str(tmp_path / name)))  # an OpenCV with the decoder plays it
+    except SourceError as error:
+        said = str(error)
+    advice = "convert it: ffmpeg" if codec == "AV1" else "save it as GIF or MP4"
+    assert not said or f"holds {codec}, of which this OpenCV decodes no frame" in said
+    assert not said or advice in said
+
+
+def test_a_video_of_a_known_codec_without_a_frame_is_damaged(tmp_path: Path) -> None:
+    content = matroska([(0, b"\1\2\3"), (40, b"\4\5")], codec="V_VP9")
+    (tmp_path / "a.webm").write_bytes(content)
+    with pytest.raises(SourceError, match="holds no frame of VP9 that can be decoded: it is dam"):
+        open_source(str(tmp_path / "a.webm"))
+
+
+ODD_NAMES = [b"v\xff", b"\xe9\xc3", "gru\u00df \u624b".encode(), b"a%03d", b" v ", b"-v", b"a\nb"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_names_of_any_bytes(tmp_path: Path, name: bytes, in_folder: bool) -> None:
+    if in_folder:
+        (tmp_path / os.fsdecode(name)).mkdir()
+        path = tmp_path / os.fsdecode(name) / "clip.mp4"
+    else:
+        path = tmp_path / os.fsdecode(name + b".mp4")
+    write_video(tmp_path / "plain.mp4", 5).rename(path)
+    assert len(list(open_source(f"{path}?"[:-1]))) == 5
+    path.write_bytes(b"\0" * 600)
+    with pytest.raises(SourceError, match="is not a video"):
+        open_source(str(path))
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 5).rename(tmp_path / os.fsdecode(b"\xff.mp4"))
+    list(open_source(str(path)))  # what OpenCV opens once for ever
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with open_source(str(path)) as source:
+            list(source)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+ENVIRONMENTS = {
+    "ascii": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "utf-8": {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"},
+}
+
+
+@pytest.mark.parametrize("environment", list(ENVIRONMENTS))
+def test_names_in_any_locale(tmp_path: Path, environment: str) -> None:
+    """A program of its own, since the encoding of names is chosen as Python starts."""
+    folder = tmp_path / "gr\u00fc\u00df"
+    folder.mkdir()
+    for name in ("plain.mp4", "\u624b.mp4"):
+        write_video(folder / name, 5)
+    (folder / "bilder \u00e9").mkdir()
+    for level in (0, 200):
+        content = cv2.imencode(".png", picture(level))[1].tobytes()
+        (folder / "bilder \u00e9" / f"{level} \u00fc.png").write_bytes(content)
+    code = (
+        "import os, sys, numpy as np\n"
+        "from shiftedge.runtime.capture import FilmWriter, open_source\n"
+        "counts = [len(list(open_source(name))) for name in sys.argv[1:4]]\n"
+        "with FilmWriter(sys.argv[4], (64, 48), 20.0) as film:\n"
+        "    for _ in range(7): film.write(np.zeros((48, 64, 3), np.uint8))\n"
+        "print(sys.getfilesystemencoding(), *counts, len(list(open_source(sys.argv[4]))))\n"
+    )
+    names = [folder / "plain.mp4", folder / "\u624b.mp4", folder / "bilder \u00e9"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(os.fsencode, names), os.fsencode(folder / "\u00fc.mp4")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **ENVIRONMENTS[environment]},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [environment, "5", "5", "2", "7"]
+
+
 def test_closing_midway_is_not_being_cut_short(tmp_path: Path) -> None:
     source = open_source(str(write_video(tmp_path / "a.mp4", 40)))
     frames = iter(source)
@@ -155,10 +359,12 @@ def test_an_mp4_without_its_index_is_refused(tmp_path: Path) -> None:
         open_source(str(path))
 
 
-def test_a_video_takes_no_options(tmp_path: Path) -> None:
+def test_a_video_with_times_takes_no_rate(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 2)
-    with pytest.raises(SourceError, match="is not an option"):
+    with pytest.raises(SourceError, match="says its frames' times itself; leave fps out"):
         open_source(f"{path}?fps=3")
+    with pytest.raises(SourceError, match="is not an option"):
+        open_source(f"{path}?size=3x3")
 
 
 def test_the_user_sees_one_sentence_and_no_noise(tmp_path: Path) -> None:
@@ -195,12 +401,32 @@ def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) 
         assert before <= after <= before + LONGEST_PAUSE_S + 1.0
 
 
+@given(st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.floats(1, 240))
+def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_hz: float) -> None:
+    """Whatever happens to single stamps, true ones come at their true times."""
+    times = RecordingTimes(rate_hz)
+    assert times.stamp(0.0) == 0.0
+    for i, late in enumerate(late_ms, 1):
+        true_ms = 5000.0 * i
+        first = times.stamp(true_ms)
+        assert first == pytest.approx(5.0 * i)
+        assert times.stamp(true_ms + late) == pytest.approx(first + late / 1000)
+        back = min(late, 900)
+        assert times.stamp(true_ms + late - back) == pytest.approx(first + late / 1000)
+
+
 @given(st.lists(st.floats(1, 5e4), min_size=1, max_size=50), st.floats(-1e6, 1e6))
 def test_sane_stamps_are_kept(steps_ms: list[float], origin_ms: float) -> None:
     times = RecordingTimes(25.0)
     positions = origin_ms + np.concatenate([[0.0], np.cumsum(steps_ms)])
     stamps = [times.stamp(float(position)) for position in positions]
     assert stamps == pytest.approx(list((positions - positions[0]) / 1000.0), abs=1e-6)
+
+
+def test_two_frames_at_the_beginning_with_one_stamp() -> None:
+    times = RecordingTimes(10.0)
+    stamps = [times.stamp(ms) for ms in (40.0, 40.0, 73.0, 173.0, 273.0)]
+    assert stamps == pytest.approx([0.0, 0.1, 0.1, 0.133, 0.233])
 
 
 def test_a_container_without_stamps_is_timed_by_its_rate() -> None:

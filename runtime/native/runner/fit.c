@@ -170,7 +170,7 @@ const uint8_t *fit_frame(fit *fit, const uint8_t *frame) {
     const uint8_t *image = fit->bgr;
     size_t stride = 3 * (size_t)used->columns, row = 3 * (size_t)fit->width;
     if (fit->video.format == VIDEO_BGR24) {
-        stride = 3 * (size_t)fit->video.width;
+        stride = video_stride(&fit->video);
         image = frame + (size_t)used->top * stride + 3 * (size_t)used->left;
     } else {
         video_to_bgr(&fit->video, frame, *used, fit->bgr);

@@ -49,6 +49,7 @@ input_answer input_next(input *input, failure *failure) {
         }
         if (count > 0) {
             input->got += (size_t)count;
+            input->total += (uint64_t)count;
         } else if (errno != EINTR && errno != EAGAIN) {
             (void)fail(failure, "Cannot read frames: %s.", strerror(errno));
             return INPUT_FAILED;

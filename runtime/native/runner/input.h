@@ -13,6 +13,7 @@ typedef struct input {
     size_t frame_bytes;
     uint8_t *frame; /* allocated once */
     size_t got;     /* bytes of it */
+    uint64_t total; /* bytes read so far */
 } input;
 
 typedef enum input_answer {

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fitting.h"
 #include "input.h"
 #include "live.h"
 #include "options.h"
@@ -107,23 +108,16 @@ static bool take_frame(session *session, int *status, failure *failure) {
 /* What is left when the input has ended. */
 static int at_end(const session *session, failure *failure) {
     const input *input = &session->input;
-    const video *video = &session->options.video;
-    if (input->got > 0 && session->summary.frames > 0) {
-        output_note("The last frame was cut short (%zu of %zu bytes) and is dropped.", input->got,
-                    input->frame_bytes);
+    char fits[FITTING_TEXT_BYTES];
+    /* Ctrl-C ends the program before us in the pipe too, amid a frame. */
+    if (!stop_or_readable(input->descriptor) || (input->got == 0 && input->total > 0)) {
         return DONE;
     }
-    if (session->summary.frames > 0) {
-        return DONE;
-    }
-    if (input->got == 0) {
+    if (input->total == 0) {
         (void)fail(failure, "The input ended without a frame.");
     } else {
-        (void)fail(failure,
-                   "The input has %zu bytes, less than one frame of %dx%d %s (%zu bytes); check "
-                   "--size and --format.",
-                   input->got, video->width, video->height, video_format_name(video->format),
-                   input->frame_bytes);
+        fitting_text(fits, &session->options.video, input->total);
+        (void)fail(failure, "The input ended inside a frame: %s", fits);
     }
     return FAILED;
 }
@@ -164,10 +158,22 @@ static int close_logits(session *session, int status, failure *failure) {
     return status;
 }
 
+/* Frames that are all further apart than the model's limit: no gesture can be seen, and the reason
+ * is an --fps that is not the film's. */
+static void check_rate(const session *session) {
+    double rate_hz = session->options.rate_hz, most_s = session->live.spec.max_gap_s;
+    if (rate_hz > 0 && 1 / rate_hz > most_s + 1e-6) {
+        output_note("With --fps %g frames lie %g s apart, and after %g s without one the states "
+                    "are emptied, so that no gesture can be seen: frames per second are expected.",
+                    rate_hz, 1 / rate_hz, most_s);
+    }
+}
+
 static int run(session *session, failure *failure) {
     const options *options = &session->options;
     int status = FAILED;
     if (live_open(&session->live, options->model, options->threads, &options->video, failure)) {
+        check_rate(session);
         if (input_open(&session->input, options->input, video_frame_bytes(&options->video),
                        failure)) {
             if (open_logits(session, failure)) {
@@ -177,6 +183,9 @@ static int run(session *session, failure *failure) {
                 }
                 output_print_summary(&session->summary);
                 status = close_logits(session, status, failure);
+                if (status == DONE && !output_close(failure)) {
+                    status = FAILED;
+                }
             }
             input_close(&session->input);
         } else if (stop_signal() != 0) {
@@ -186,25 +195,42 @@ static int run(session *session, failure *failure) {
     }
     if (status == FAILED) {
         output_note("%s", failure->text);
-    } else if (stop_signal() == SIGTERM) {
-        status = 128 + SIGTERM;
+    } else if (stop_signal() == SIGTERM || stop_signal() == SIGHUP) {
+        status = 128 + stop_signal();
     }
     return status;
 }
 
-/* A file opened later must not become standard output because that was closed. */
+/* A file opened later must not become standard output because that was closed. What takes its place
+ * cannot be written to, so that nothing is lost in it unsaid; nor can what takes standard input's be
+ * read from. What is for people may be lost. */
 static void open_standard(void) {
+    const int modes[] = {[STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY,
+                         [STDERR_FILENO] = O_WRONLY};
     for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; descriptor++) {
         if (fcntl(descriptor, F_GETFD) < 0) {
-            (void)open("/dev/null", O_RDWR); /* takes the lowest number that is free */
+            (void)open("/dev/null", modes[descriptor]); /* takes the lowest number that is free */
         }
     }
+}
+
+static int print_text(const char *text) {
+    failure failure;
+    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0) {
+        return DONE;
+    }
+    (void)output_failed(&failure);
+    output_note("%s", failure.text);
+    return FAILED;
 }
 
 int main(int argc, char *argv[]) {
     static session session; /* with the summary's bins, too large for the stack of a small board */
     failure failure = {""};
     open_standard();
+    /* Their answers come from write: a pipe without a reader, a file at its limit (ulimit -f). */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     if (!options_read(&session.options, argc, argv, &failure)) {
         output_note("%s\n`shiftedge-run --help` shows the options.", failure.text);
         return USAGE;
@@ -212,7 +238,7 @@ int main(int argc, char *argv[]) {
     if (session.options.help || session.options.version) {
         const char *text = session.options.help ? options_help
                                                 : "shiftedge-run " SHIFTEDGE_VERSION "\n";
-        return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? FAILED : DONE;
+        return print_text(text);
     }
     if (session.options.self_test) {
         const options *options = &session.options;
@@ -226,6 +252,10 @@ int main(int argc, char *argv[]) {
         isatty(STDIN_FILENO)) {
         output_note("Standard input is a terminal; pipe raw video into it, or use --input.");
         return USAGE;
+    }
+    if (!output_open(&failure)) {
+        output_note("%s", failure.text);
+        return FAILED;
     }
     stop_prepare();
     return run(&session, &failure);

@@ -11,8 +11,11 @@ const char options_help[] =
     "\n"
     "Stream raw video through a compiled model: one JSON line for each gesture.\n"
     "\n"
-    "  --size WIDTHxHEIGHT  of the frames, in pixels; rows must not be padded\n"
+    "  --size WIDTHxHEIGHT  of the frames, in pixels\n"
     "  --format FORMAT      bgr24 (default), rgb24, bgrx, rgbx, gray, yuv420p or nv12\n"
+    "  --range RANGE        of yuv420p and nv12: limited (default) or full, as from JPEG\n"
+    "  --stride BYTES       from one row to the next, where rows are padded (of yuv420p and\n"
+    "                       nv12 those of Y)\n"
     "  --fps F              times are frame number / F, for a recording; left out: the times\n"
     "                       at which frames arrive, for a camera\n"
     "  --input FILE         read frames from FILE; - or left out: standard input\n"
@@ -32,7 +35,7 @@ const char options_help[] =
     "      shiftedge-run --size 640x480 --format yuv420p\n"
     "\n"
     "exit status: 0 done or ended with Ctrl-C, 1 the work failed (a sentence says why),\n"
-    "2 wrong usage, 143 ended by SIGTERM\n";
+    "2 wrong usage, 143 and 129 ended by SIGTERM and SIGHUP\n";
 
 /* One to `most` digits at *text, which moves behind them; -1: none, or more. */
 static long digits(const char **text, int most) {
@@ -86,6 +89,7 @@ static bool read_rate(const char *text, double *rate_hz, failure *failure) {
 
 static bool check_self_test(const options *options, failure *failure) {
     bool others = options->video.width != 0 || options->video.format != VIDEO_BGR24 ||
+                  options->range_given || options->stride_given ||
                   options->rate_hz > 0 || options->input != NULL || options->logits != NULL ||
                   options->steps;
     return !others ||
@@ -107,12 +111,33 @@ static bool check(const options *options, failure *failure) {
     if (video->width == 0) {
         return fail(failure, "--size is needed: the frames' size, such as --size 640x480.");
     }
-    bool halved = video->format == VIDEO_YUV420P || video->format == VIDEO_NV12;
+    bool halved = video_halved(video->format);
     if (halved && (video->width % 2 != 0 || video->height % 2 != 0)) {
         return fail(failure, "--size %dx%d is odd; %s needs even width and height.", video->width,
                     video->height, video_format_name(video->format));
     }
+    if (options->range_given && !halved) {
+        return fail(failure, "--range goes with yuv420p and nv12, not with %s.",
+                    video_format_name(video->format));
+    }
+    size_t row = video_row_bytes(video);
+    if (options->stride_given &&
+        ((size_t)video->stride < row || video->stride > VIDEO_STRIDE_MOST)) {
+        return fail(failure, "--stride %d: expected bytes from %zu, which the pixels take, to %d.",
+                    video->stride, row, VIDEO_STRIDE_MOST);
+    }
+    if (halved && video->stride % 2 != 0) {
+        return fail(failure, "--stride %d is odd; %s needs an even one.", video->stride,
+                    video_format_name(video->format));
+    }
     return true;
+}
+
+static bool read_range(options *options, const char *text, failure *failure) {
+    options->range_given = true;
+    options->video.full_range = strcmp(text, "full") == 0;
+    return options->video.full_range || strcmp(text, "limited") == 0 ||
+           fail(failure, "--range %s: expected full or limited.", text);
 }
 
 static bool read_option(options *options, int name, const char *value, failure *failure) {
@@ -125,6 +150,13 @@ static bool read_option(options *options, int name, const char *value, failure *
                fail(failure,
                     "--format %s: expected bgr24, rgb24, bgrx, rgbx, gray, yuv420p or nv12.",
                     value);
+    case 'R':
+        return read_range(options, value, failure);
+    case 'd':
+        options->stride_given = true;
+        options->video.stride = (int)digits(&at, 6);
+        return (options->video.stride > 0 && *at == '\0') ||
+               fail(failure, "--stride %s: expected a whole number of bytes.", value);
     case 'r':
         return read_rate(value, &options->rate_hz, failure);
     case 't':
@@ -162,6 +194,7 @@ static bool read_option(options *options, int name, const char *value, failure *
 bool options_read(options *options, int argc, char *const argv[], failure *failure) {
     static const struct option known[] = {
         {"size", required_argument, NULL, 's'},   {"format", required_argument, NULL, 'f'},
+        {"range", required_argument, NULL, 'R'},  {"stride", required_argument, NULL, 'd'},
         {"fps", required_argument, NULL, 'r'},    {"input", required_argument, NULL, 'i'},
         {"model", required_argument, NULL, 'm'},  {"threads", required_argument, NULL, 't'},
         {"steps", no_argument, NULL, 'S'},        {"logits", required_argument, NULL, 'l'},

@@ -15,6 +15,7 @@ typedef struct options {
     double rate_hz; /* frame i is taken at i / rate_hz seconds; 0: frames are taken as they come */
     int threads;    /* 0: the library's default */
     int self_test_steps; /* to be timed; 0: the default */
+    bool range_given, stride_given;
     bool steps, self_test, help, version;
 } options;
 

@@ -23,10 +23,20 @@ bool video_format_named(const char *name, video_format *format) {
 
 const char *video_format_name(video_format format) { return formats[format].name; }
 
-size_t video_frame_bytes(const video *video) {
-    size_t pixels = (size_t)video->width * (size_t)video->height;
+bool video_halved(video_format format) { return formats[format].pixel_bytes == 0; }
+
+size_t video_row_bytes(const video *video) {
     int pixel_bytes = formats[video->format].pixel_bytes;
-    return pixel_bytes == 0 ? pixels + pixels / 2 : pixels * (size_t)pixel_bytes;
+    return (size_t)video->width * (size_t)(pixel_bytes == 0 ? 1 : pixel_bytes);
+}
+
+size_t video_stride(const video *video) {
+    return video->stride > 0 ? (size_t)video->stride : video_row_bytes(video);
+}
+
+size_t video_frame_bytes(const video *video) {
+    size_t first = video_stride(video) * (size_t)video->height;
+    return video_halved(video->format) ? first + first / 2 : first;
 }
 
 static uint8_t held(int32_t value) {
@@ -36,7 +46,7 @@ static uint8_t held(int32_t value) {
     return (uint8_t)(value | ((255 - value) >> 31));
 }
 
-/* BT.601's factors times 2^20, as in OpenCV: 1.164383, 2.017232, -0.391762, -0.812968, 1.596027 */
+/* Of limited range. BT.601's factors times 2^20, as in OpenCV: 1.164383, 2.017232, -0.391762, -0.812968, 1.596027 */
 enum { LUMA = 1220542, BLUE_U = 2116026, GREEN_U = -409993, GREEN_V = -852492, RED_V = 1673527 };
 
 /* What a colour adds to each channel; shared by the pixels of a square. */
@@ -60,8 +70,26 @@ static void yuv_pixel(uint8_t luma, colour colour, uint8_t *bgr) {
     bgr[2] = held((y + colour.red) >> 20);
 }
 
+/* Of full range: the factors times 2^14, each sum rounded before the luma is added. */
+enum { FULL_BLUE_U = 29049, FULL_GREEN_U = -5636, FULL_GREEN_V = -11698, FULL_RED_V = 22987 };
+
+static colour full_colour_of(int32_t u, int32_t v) {
+    u -= 128;
+    v -= 128;
+    const int32_t half = 1 << 13;
+    return (colour){(half + FULL_BLUE_U * u) >> 14,
+                    (half + FULL_GREEN_U * u + FULL_GREEN_V * v) >> 14,
+                    (half + FULL_RED_V * v) >> 14};
+}
+
+static void full_pixel(uint8_t luma, colour colour, uint8_t *bgr) {
+    bgr[0] = held(luma + colour.blue);
+    bgr[1] = held(luma + colour.green);
+    bgr[2] = held(luma + colour.red);
+}
+
 static void yuv_to_bgr(const video *video, const uint8_t *frame, region region, uint8_t *bgr) {
-    size_t width = (size_t)video->width, height = (size_t)video->height;
+    size_t width = video_stride(video), height = (size_t)video->height;
     bool planar = video->format == VIDEO_YUV420P;
     const uint8_t *u = frame + width * height;
     const uint8_t *v = planar ? u + width / 2 * (height / 2) : u + 1;
@@ -72,7 +100,11 @@ static void yuv_to_bgr(const video *video, const uint8_t *frame, region region, 
         size_t line = (size_t)(y / 2) * row;
         for (size_t x = (size_t)region.left; x < end; x++, bgr += 3) {
             size_t place = line + x / 2 * step;
-            yuv_pixel(luma[x], colour_of(u[place], v[place]), bgr);
+            if (video->full_range) {
+                full_pixel(luma[x], full_colour_of(u[place], v[place]), bgr);
+            } else {
+                yuv_pixel(luma[x], colour_of(u[place], v[place]), bgr);
+            }
         }
     }
 }
@@ -87,8 +119,8 @@ void video_to_bgr(const video *video, const uint8_t *frame, region region, uint8
     size_t blue = reversed ? 2 : 0, green = bytes == 1 ? 0 : 1;
     size_t red = bytes == 1 || reversed ? 0 : 2;
     for (int y = 0; y < region.rows; y++) {
-        size_t first = (size_t)(region.top + y) * (size_t)video->width + (size_t)region.left;
-        const uint8_t *pixel = frame + first * bytes;
+        size_t line = (size_t)(region.top + y) * video_stride(video);
+        const uint8_t *pixel = frame + line + (size_t)region.left * bytes;
         for (int x = 0; x < region.columns; x++, pixel += bytes, bgr += 3) {
             bgr[0] = pixel[blue];
             bgr[1] = pixel[green];

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hosts
 import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
@@ -103,11 +104,10 @@ def test_a_long_stream(bundles: Get, exported: Get) -> None:
     assert len(report.comparisons) == 1 + len(spec.states)
 
 
+@hosts.only_where(runs_here(find_target("x86-64-v3")), "this is no x86-64 machine")
 @pytest.mark.parametrize("name", [*SMALL, "mobilenet-0.5@112x112"])
 def test_avx2(name: str, exported: Get, tmp_path: Path) -> None:
     target = find_target("x86-64-v3")
-    if not runs_here(target):
-        pytest.skip("this machine has no AVX2")
     compiled = compile_model(exported(name), tmp_path / "b", target=target.name, use_cache=False)
     manifest = compiled.bundle.manifest
     assert manifest.numerics["passed"] is True

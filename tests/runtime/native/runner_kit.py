@@ -10,6 +10,8 @@ import numpy as np
 from fake_library import HERE, NATIVE, build
 from numpy.typing import NDArray
 
+from shiftedge.runtime.capture.rawvideo import RawVideo
+
 RUNNER = NATIVE / "runner"
 SOURCES = sorted(RUNNER.glob("*.c"))
 PARTS = [path for path in SOURCES if path.name != "main.c"]
@@ -49,13 +51,29 @@ class Probe:
         return tuple(out)
 
     def fit(
-        self, data: bytes, form: str, image: tuple[int, int], model: tuple[int, int], short: int
+        self,
+        data: bytes,
+        form: str,
+        image: tuple[int, int],
+        model: tuple[int, int],
+        short: int,
+        *,
+        full_range: bool = False,
+        stride: int = 0,
     ) -> NDArray[np.uint8]:
         """``image`` and ``model`` are (height, width)."""
         out = np.zeros((*model, 3), np.uint8)
         pointer = ctypes.c_void_p(out.ctypes.data)
-        assert self.library.probe_fit(data, form.encode(), *image, *model, short, pointer)
+        sizes = (*image, *model, short)
+        name = form.encode()
+        assert self.library.probe_fit(data, name, int(full_range), stride, *sizes, pointer)
         return out
+
+    def fitting(self, video: RawVideo, total: int) -> str:
+        out = ctypes.create_string_buffer(512)
+        name, number = video.format.encode(), ctypes.c_uint64(total)
+        self.library.probe_fitting(name, video.stride, video.height, video.width, number, out)
+        return out.value.decode()
 
     def clock(
         self, rate_hz: float, max_gap_s: float, times: list[float]
@@ -115,8 +133,9 @@ class Probe:
         )
         return out.raw[:length].decode()
 
-    def sha256(self, data: bytes, piece: int, *, portable: bool) -> bytes | None:
-        """None: this CPU has no instructions for it."""
+    def sha256(self, data: bytes, piece: int, *, portable: bool) -> bytes:
+        """Portable, or with the CPU's instructions for it if it has any."""
         out = ctypes.create_string_buffer(32)
         sizes = ctypes.c_size_t(len(data)), ctypes.c_size_t(piece)
-        return out.raw if self.library.probe_sha256(data, *sizes, portable, out) else None
+        self.library.probe_sha256(data, *sizes, portable, out)
+        return out.raw

@@ -7,6 +7,7 @@
 #include "cuts.h"
 #include "decode.h"
 #include "fit.h"
+#include "fitting.h"
 #include "output.h"
 #include "sha256.h"
 #include "spec.h"
@@ -14,8 +15,12 @@
 #define PROBE __attribute__((visibility("default")))
 
 /* 0: no memory, or no such format. */
-PROBE int probe_fit(const uint8_t *frame, const char *format, int image_height, int image_width,
-                    int height, int width, int short_side, uint8_t *out);
+PROBE int probe_fit(const uint8_t *frame, const char *format, int full_range, int stride,
+                    int image_height, int image_width, int height, int width, int short_side,
+                    uint8_t *out);
+/* The sentence about the number of bytes of a stream; out: FITTING_TEXT_BYTES. */
+PROBE void probe_fitting(const char *format, int stride, int height, int width, uint64_t total,
+                         char *out);
 PROBE void probe_crop(int image_height, int image_width, int height, int width, int short_side,
                       int *out);
 PROBE void probe_clock(double rate_hz, double max_gap_s, const double *times, int count,
@@ -30,12 +35,13 @@ PROBE int probe_spec(const char *json, size_t length, char *sentence, size_t roo
 PROBE void probe_clip(uint8_t *frame, int height, int width, int index);
 PROBE size_t probe_line(double time_s, const char *label, double confidence, int step, char *out);
 /* In pieces of `piece` bytes. portable: without the CPU's instructions for it; 0: it has none. */
-PROBE int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
-                       uint8_t *digest);
+PROBE void probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
+                        uint8_t *digest);
 
-int probe_fit(const uint8_t *frame, const char *format, int image_height, int image_width,
-              int height, int width, int short_side, uint8_t *out) {
-    video video = {image_width, image_height, VIDEO_BGR24};
+int probe_fit(const uint8_t *frame, const char *format, int full_range, int stride,
+              int image_height, int image_width, int height, int width, int short_side,
+              uint8_t *out) {
+    video video = {image_width, image_height, VIDEO_BGR24, full_range != 0, stride};
     fit fit;
     failure failure;
     if (!video_format_named(format, &video.format) ||
@@ -47,6 +53,15 @@ int probe_fit(const uint8_t *frame, const char *format, int image_height, int im
     memcpy(out, fit_frame(&fit, frame), 3 * (size_t)height * (size_t)width);
     fit_close(&fit);
     return 1;
+}
+
+void probe_fitting(const char *format, int stride, int height, int width, uint64_t total,
+                   char *out) {
+    video video = {.width = width, .height = height, .stride = stride};
+    out[0] = '\0';
+    if (video_format_named(format, &video.format)) {
+        fitting_text(out, &video, total);
+    }
 }
 
 void probe_crop(int image_height, int image_width, int height, int width, int short_side,
@@ -125,18 +140,13 @@ size_t probe_line(double time_s, const char *label, double confidence, int step,
     return output_text(out, time_s, label, confidence, step != 0);
 }
 
-int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable, uint8_t *digest) {
+void probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable, uint8_t *digest) {
     sha256 sum;
-    sha256_blocks *take = portable ? sha256_portable : sha256_instructions();
-    if (take == NULL) {
-        return 0;
-    }
-    sha256_open(&sum, take);
+    sha256_open(&sum, portable ? sha256_portable : NULL);
     for (size_t at = 0; at < length; at += piece) {
         sha256_update(&sum, data + at, length - at < piece ? length - at : piece);
     }
     sha256_close(&sum, digest);
-    return 1;
 }
 
 void probe_clip(uint8_t *frame, int height, int width, int index) {

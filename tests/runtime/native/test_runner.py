@@ -20,7 +20,7 @@ from fake_library import HERE, LIBRARY, RUNTIME, build, compilers
 from runner_kit import RUNNER, SANITIZERS, SYSTEM, build_runner, run_frames
 
 from shiftedge.__main__ import main
-from shiftedge.runtime.capture.rawvideo import RawVideo
+from shiftedge.runtime.capture.rawvideo import HALVED, RawVideo
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 pytestmark = pytest.mark.timeout(120, method="thread")
@@ -182,6 +182,13 @@ MORE_USAGE = (
     ["--size", "4x4", "--fps", "1001"],
     ["--size", "4x4", "--format", "mp4"],
     ["--size", "3x4", "--format", "nv12"],
+    ["--size", "4x4", "--range", "full"],
+    ["--size", "4x4", "--format", "nv12", "--range", "wide"],
+    ["--size", "4x4", "--stride", "11"],
+    ["--size", "4x4", "--stride", "0"],
+    ["--size", "4x4", "--stride", "131073"],
+    ["--size", "4x4", "--format", "nv12", "--stride", "7"],
+    ["--self-test", "--stride", "64"],
     ["--size", "4x4", "--threads", "0"],
     ["--size", "4x4", "--threads", "99999999999"],
     ["--size", "4x4", "word"],
@@ -223,11 +230,74 @@ def test_endings_of_the_input(runner: Path, calm: Path) -> None:
     empty, part = run_frames(line, b""), run_frames(line, b"abc")
     assert empty.returncode == part.returncode == 1
     assert b"without a frame" in empty.stderr
-    assert b"less than one frame" in part.stderr
+    assert b"inside a frame: 3 bytes in all are no whole number of frames" in part.stderr
     cut = run_frames(line, film(20)[:-1])
-    assert cut.returncode == 0
-    assert b"cut short (18431 of 18432 bytes)" in cut.stderr
+    assert cut.returncode == 1
+    assert b"inside a frame: 368639 bytes in all are no whole number of frames" in cut.stderr
     assert b"19 frames" in cut.stderr
+
+
+def test_frames_of_another_size_or_format(
+    runner: Path, calm: Path, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same sentence from both programs, and exit status 1, after the frames."""
+    frames = film(9, form="yuv420p")
+    run = run_frames([*arguments(runner, calm), "--steps"], frames)
+    assert run.returncode == 1
+    assert run.stdout.count(b"\n") == 4
+    ours = run.stderr.decode().splitlines()[-1].partition("ended inside a frame: ")[2]
+    assert "9 frames of 96x64 yuv420p" in ours
+    (tmp_path / "frames").write_bytes(frames)
+    source = f"pipe:[size={WIDE}x{TALL},format=bgr24,live=no] cat {tmp_path / 'frames'}"
+    assert main(["run", str(bundle), "--threads", "1", "--source", source]) == 1
+    theirs = capfd.readouterr().err.splitlines()[-1]
+    assert theirs.endswith(f"ended inside a frame: {ours}")
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "nv12", "bgr24"])
+def test_padded_rows_and_full_range(
+    runner: Path,
+    bundle: Path,
+    form: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("cv2", reason="the runner repeats OpenCV's numbers")
+    halved = form != "bgr24"
+    stride = (WIDE if halved else 3 * WIDE) + 32
+    lines = np.frombuffer(film(30, form=form), np.uint8).reshape(30, -1)
+    planes = [(TALL, WIDE if halved else 3 * WIDE, stride)]
+    if form == "yuv420p":
+        planes.append((TALL, WIDE // 2, stride // 2))
+    elif form == "nv12":
+        planes.append((TALL // 2, WIDE, stride))
+    parts, at = [], 0
+    for rows, row, padded in planes:
+        plane = lines[:, at : at + rows * row].reshape(30, rows, row)
+        at += rows * row
+        wide = np.full((30, rows, padded), 255, np.uint8)
+        wide[..., :row] = plane
+        parts.append(wide.reshape(30, -1))
+    frames = np.concatenate(parts, axis=1).tobytes()
+    full = ",range=full" if halved else ""
+    options = f"size={WIDE}x{TALL},format={form},fps=12,stride={stride}{full}"
+    expected = python_lines(bundle, options, frames, tmp_path, capfd)
+    line = [*arguments(runner, bundle), "--format", form, "--stride", str(stride), "--steps"]
+    run = run_frames([*line, *(["--range", "full"] if halved else [])], frames)
+    assert run.returncode == 0, run.stderr
+    got = [json.loads(text) for text in run.stdout.splitlines()]
+    assert [(a["time_s"], a["label"]) for a in got] == [(b["time_s"], b["label"]) for b in expected]
+    assert len(got) >= 30
+    for ours, theirs in zip(got, expected, strict=True):
+        assert abs(ours["confidence"] - float(str(theirs["confidence"]))) <= 1.01e-4
+
+
+def test_a_rate_at_which_nothing_can_be_seen_is_said(runner: Path, calm: Path) -> None:
+    slow = [runner, "--model", calm, "--size", f"{WIDE}x{TALL}", "--fps", "0.5"]
+    run = run_frames(slow, film(3))
+    assert run.returncode == 0
+    assert run.stderr.count(b"With --fps 0.5 frames lie 2 s apart, and after 1 s without") == 1
+    assert b"frames lie" not in run_frames(arguments(runner, calm), film(3)).stderr
 
 
 def start(line: list[str | Path], **more: object) -> subprocess.Popen[bytes]:
@@ -255,7 +325,7 @@ def test_short_reads_and_lines_at_once(runner: Path, calm: Path) -> None:
     process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it(runner: Path, calm: Path, number: signal.Signals) -> None:
     process = start([*arguments(runner, calm), "--steps"])
     assert process.stdin is not None
@@ -266,7 +336,7 @@ def test_a_signal_ends_it(runner: Path, calm: Path, number: signal.Signals) -> N
     process.send_signal(number)
     process.wait(timeout=20)  # its input is still open
     out, err = process.communicate()
-    assert process.returncode == (0 if number == signal.SIGINT else 143)
+    assert process.returncode == (0 if number == signal.SIGINT else 128 + number)
     assert out == b""
     assert b"1 frames, 1 steps" in err
 
@@ -364,7 +434,10 @@ def test_sanitized_streams(calm: Path, bundle: Path, tmp_path: Path) -> None:
             data = RawVideo(width, height, form).frame_bytes
             line = [program, "--model", bundle, "--size", size, "--format", form, "--steps"]
             noise = np.random.default_rng(1).integers(0, 256, 2 * data + 7, np.uint8).tobytes()
-            assert check([*line, "--fps", "8"], noise).returncode == 0
+            assert check([*line, "--fps", "8"], noise[:-7]).returncode == 0
+            more = ["--range", "full"] if form in HALVED else []
+            stride = str(RawVideo(width, height, form).row_bytes + 2)
+            check([*line, *more, "--fps", "8", "--stride", stride], noise)
     frames = film(3)
     for end in (0, 1, 18431, 18432, 18433, 40000):
         check(arguments(program, calm), frames[:end])

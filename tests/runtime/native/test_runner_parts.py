@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -17,13 +18,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from runner_kit import SYSTEM, Probe, build_probe
 
-from shiftedge.runtime.capture.rawvideo import FORMATS, RawVideo, to_bgr
+from shiftedge.runtime.capture.fitting import what_fits
+from shiftedge.runtime.capture.rawvideo import FORMATS, HALVED, RawVideo, to_bgr
 from shiftedge.runtime.clock import FrameClock
 from shiftedge.runtime.cuts import CutDetector
 from shiftedge.runtime.decode import GestureDecoder
 from shiftedge.runtime.errors import SpecError
 from shiftedge.runtime.preprocess import Preprocessor, crop_box
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
+from shiftedge.runtime.words import json_text
 
 CAMERAS = [
     (480, 640), (720, 1280), (1080, 1920), (1280, 720), (240, 320), (96, 128), (128, 96),
@@ -105,16 +108,60 @@ def test_every_format(probe: Probe, form: str, camera: tuple[int, int]) -> None:
     assert near(probe.fit(data, form, camera, camera, 9), to_bgr(video, data))
 
 
-def test_every_colour_of_yuv(probe: Probe) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("camera", [(48, 64), (98, 62), (2, 2), (30, 24)])
+@pytest.mark.parametrize("padding", [0, 2, 62])
+def test_every_format_of_full_range_and_with_padded_rows(
+    probe: Probe, form: str, camera: tuple[int, int], padding: int
+) -> None:
+    video = RawVideo(camera[1], camera[0], form, full_range=form in HALVED)
+    if padding:
+        video = dataclasses.replace(video, stride=video.row_bytes + padding)
+    data = noise(video.frame_bytes)
+    options = {"full_range": video.full_range, "stride": video.stride}
+    theirs = Preprocessor(spec_of(24, 32, 26)).fit(to_bgr(video, data))
+    assert near(probe.fit(data, form, camera, (24, 32), 26, **options), theirs)
+    assert near(probe.fit(data, form, camera, camera, 9, **options), to_bgr(video, data))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(st.integers(1, 8192), st.integers(1, 8192)),
+    st.sampled_from(FORMATS),
+    st.sampled_from([0, 0, 2, 32, 256]),
+    st.integers(1, 400),
+    st.sampled_from(FORMATS),
+    st.integers(0, 1),
+)
+def test_the_words_about_the_bytes_are_pythons(
+    probe: Probe,
+    size: tuple[int, int],
+    form: str,
+    padding: int,
+    frames: int,
+    sent: str,
+    more: int,
+) -> None:
+    even = (2 * size[0], 2 * size[1])
+    video = RawVideo(*even, form)
+    if padding:
+        video = dataclasses.replace(video, stride=video.row_bytes + padding)
+    total = frames * RawVideo(*even, sent).frame_bytes + more
+    assert probe.fitting(video, total) == what_fits(video, total)
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+def test_every_colour_of_yuv(probe: Probe, full_range: bool) -> None:
     """Each of 64 levels of Y, U and V with each."""
     levels = np.linspace(0, 255, 64).astype(np.uint8)
     luma, blue, red = (a.ravel() for a in np.meshgrid(levels, levels, levels))
-    video = RawVideo(2 * 64, 2 * 64 * 64, "yuv420p")
+    video = RawVideo(2 * 64, 2 * 64 * 64, "yuv420p", full_range)
     data = luma.reshape(64 * 64, 64).repeat(2, 0).repeat(2, 1).tobytes()
     data += blue.tobytes() + red.tobytes()
     size = (video.height, video.width)
     # Too large for a spec, not for the functions.
-    assert near(probe.fit(data, "yuv420p", size, size, 9), to_bgr(video, data))
+    ours = probe.fit(data, "yuv420p", size, size, 9, full_range=full_range)
+    assert near(ours, to_bgr(video, data))
 
 
 @settings(max_examples=200, deadline=None)
@@ -197,7 +244,7 @@ def test_a_line(probe: Probe, time_s: float, label: str, confidence: float, step
         "confidence": round(confidence, 4),
     }
     more = {"step": True} if step else {}
-    expected = json.dumps({**document, **more}, ensure_ascii=False) + "\n"
+    expected = json_text({**document, **more}) + "\n"
     assert probe.line(time_s, label, confidence, step) == expected
 
 
@@ -205,12 +252,11 @@ Digest = Callable[[bytes, int], bytes]
 """(data, bytes of the pieces that it is given in) -> its SHA-256."""
 
 
-@pytest.fixture(scope="module", params=["portable", "instructions"])
+@pytest.fixture(scope="module", params=["portable", "chosen"])
 def digest(probe: Probe, request: pytest.FixtureRequest) -> Digest:
+    """In C alone, and as the runner chooses: by the CPU's instructions for it if it has any."""
     portable = request.param == "portable"
-    if probe.sha256(b"", 1, portable=portable) is None:
-        pytest.skip("this CPU has no instructions for SHA-256")
-    return functools.partial(probe.sha256, portable=portable)  # type: ignore[arg-type]
+    return functools.partial(probe.sha256, portable=portable)
 
 
 def test_sha256_of_the_standard(digest: Digest) -> None:
