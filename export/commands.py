@@ -184,6 +184,15 @@ def _add_silent(parser: Any) -> None:
     )
 
 
+def _rate(text: str) -> float:
+    from shiftedge.runtime.capture.options import rate
+
+    try:
+        return rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {error}") from None
+
+
 def _size(text: str) -> tuple[int, int]:
     first, _, second = text.partition("x")
     try:
@@ -297,6 +306,11 @@ def _add_train(commands: Any) -> None:
         metavar="FILE",
         help="names of the classes that a list gives by number, one a line",
     )
+    parser.add_argument(
+        "--fps",
+        type=_rate,
+        help="of clips that do not say it: folders of pictures (default: 12), raw .h264 (25)",
+    )
     _add_silent(parser)
     parser.add_argument(
         "--no-mirror",
@@ -349,6 +363,7 @@ def _train(options: argparse.Namespace) -> int:
         "start": None if options.start is None else Path(options.start),
         "reading": _reading(options),
         "cache": None if options.cache is None else Path(options.cache),
+        "clip_rate_hz": options.fps,
         "classes": None if options.labels is None else Path(options.labels),
     }
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
@@ -359,6 +374,8 @@ def _train(options: argparse.Namespace) -> int:
         if value is not None:
             common[key] = value
             words += [f"--{key}", str(value)]
+    if options.fps is not None:
+        words += ["--fps", f"{options.fps:g}"]
     for label in options.silent:
         words += ["--silent", label]
     words += [] if options.usual_silent else ["--no-silent"]

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from shiftedge.runtime.capture import FrameSource, ImageFolder, TimedFrame, open_video
+from shiftedge.runtime.capture.events import EventHandler, log_event
 from shiftedge.runtime.capture.folder import IMAGE_SUFFIXES, natural_key
 from shiftedge.runtime.errors import DataError
 
@@ -62,20 +63,39 @@ class _First(FrameSource):
         self._source.close()
 
 
-def open_clip(path: Path, frames: int | None = None) -> FrameSource:
-    """Open a clip as the runtime would: pictures in the natural order of their names, 12 a second.
+def open_clip(
+    path: Path,
+    frames: int | None = None,
+    *,
+    rate_hz: float | None = None,
+    on_event: EventHandler = log_event,
+) -> FrameSource:
+    """Open a clip as the runtime would: pictures in the natural order of their names.
 
     Args:
         path: a video, or a folder of pictures.
         frames: of a folder, see :class:`Clip`.
+        rate_hz: of clips that do not say theirs: pictures, and raw streams such as ``.h264``. None:
+            12 a second, and 25, as the runtime assumes.
+        on_event: told where a rate is assumed, and what else a recording lacks.
 
     Raises:
         SourceError: it cannot be opened.
         MissingExtraError: OpenCV is not installed.
     """
     if not path.is_dir():
-        return open_video(path)
-    pictures = ImageFolder(path)
+        if rate_hz is None:
+            return open_video(path, on_event=on_event)
+        assumed: list[str] = []
+        told = assumed.append  # while it is opened; afterwards whoever asked
+
+        video = open_video(path, on_event=lambda text: told(text))
+        if not assumed:
+            told = on_event
+            return video
+        video.close()
+        return open_video(path, rate_hz=rate_hz, on_event=on_event)
+    pictures = ImageFolder(path) if rate_hz is None else ImageFolder(path, rate_hz)
     return pictures if frames is None else _First(pictures, frames)
 
 

@@ -115,7 +115,7 @@ def _read_all(
         if total >= frames:
             break
         try:
-            with closing(open_clip(each.path, each.frames)) as opened:
+            with closing(open_clip(each.path, each.frames, on_event=notes.append)) as opened:
                 clip = take(opened, min(CLIP_MOST, frames - total))
         except (SourceError, DataError, FrameError) as error:
             bad.append(f"{each.path} was left out: {error}")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from shiftedge.export.data import Clip, Layout, find_data
 from shiftedge.export.training.clips import ClipSet, synthetic_clips
-from shiftedge.export.training.folder import load_clips, problems, split_clips
+from shiftedge.export.training.folder import load_clips, problems, some, split_clips
 from shiftedge.export.training.keep import Say
 from shiftedge.export.training.loop import Settings
+from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
 from shiftedge.runtime.capture.synthetic.labels import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.progress import ProgressFactory
@@ -92,6 +93,7 @@ def read_data(
     seed: int,
     workers: int,
     cache: Path | None,
+    clip_rate_hz: float | None,
     bar: ProgressFactory,
     say: Say,
 ) -> tuple[ClipSet, ClipSet]:
@@ -104,6 +106,8 @@ def read_data(
         seed: of rendered clips.
         workers: processes that render.
         cache: folder that keeps rendered clips for the next time.
+        clip_rate_hz: of a user's clips that do not say theirs, such as folders of pictures; None:
+            as the runtime assumes.
         bar: shows progress.
         say: told about clips that are left out, and what else is to be known of the data.
 
@@ -131,6 +135,7 @@ def read_data(
     for note in layout.notes:
         say(note)
     unusable = [f"{path} does not exist." for path in layout.missing]
+    remarks: list[str] = []
     total = len(layout.learn) + len(layout.check or ()) + len(unusable)
 
     def read(sides: Sequence[Sequence[Clip]]) -> tuple[ClipSet, ClipSet]:
@@ -145,7 +150,9 @@ def read_data(
                     width=spec.width,
                     short_side=spec.resize_short_side,
                     silent=spec.silent_labels,
+                    clip_rate_hz=clip_rate_hz,
                     unusable=unusable,
+                    remarks=remarks,
                     folder=cache,
                     advance=advance,
                 )
@@ -168,6 +175,15 @@ def read_data(
     _require_usable(learn, check, unusable, total)
     if unusable:
         say(f"{problems(unusable, total)} {'It is' if len(unusable) == 1 else 'They are'} left out")
+    remarks = list(dict.fromkeys(remarks))  # what was opened twice has said it twice
+    if remarks:
+        say(f"of {len(remarks)} clips: {some(remarks)}")
+    pictures = [path for path in (*learn.paths, *check.paths) if path.is_dir()]
+    if pictures and clip_rate_hz is None:
+        say(
+            f"{len(pictures)} clips are folders of pictures, taken for {PICTURES_HZ:g} a second; "
+            "--fps gives another rate"
+        )
     return learn, check
 
 

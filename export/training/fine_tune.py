@@ -82,6 +82,7 @@ def fine_tune(
     cache: Path | None = None,
     settings: Settings | None = None,
     classes: Path | None = None,
+    clip_rate_hz: float | None = None,
     command: str = "",
     bar: ProgressFactory = progress,
     say: Say = log,
@@ -107,6 +108,7 @@ def fine_tune(
         settings: everything else about training, instead of :func:`gentle`; ``epochs``, ``seed``
             and ``threads`` win.
         classes: names of the classes that a list gives by number.
+        clip_rate_hz: of clips that do not say theirs: folders of pictures, raw streams.
         command: how this was called, for the record.
         bar: shows progress.
         say: told what the user should know of the data, and after each epoch.
@@ -154,6 +156,7 @@ def fine_tune(
         seed=seed,
         workers=workers,
         cache=cache,
+        clip_rate_hz=clip_rate_hz,
         bar=bar,
         say=say,
     )

@@ -15,9 +15,10 @@ from shiftedge.export.data.files import Clip, open_clip, path_bytes
 from shiftedge.export.data.reader import fitter, middle_frames
 from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.training.clips import IGNORED, Advance, ClipSet, reserve
+from shiftedge.runtime.capture.events import log_event
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 
-__all__ = ["load_clips", "problems", "split_clips"]
+__all__ = ["load_clips", "problems", "some", "split_clips"]
 
 LEAST_FRAMES = 4
 """A shorter clip shows no movement."""
@@ -66,7 +67,9 @@ def load_clips(
     width: int,
     short_side: int | None = None,
     silent: Sequence[str] | None = None,
+    clip_rate_hz: float | None = None,
     unusable: list[str] | None = None,
+    remarks: list[str] | None = None,
     folder: Path | None = None,
     advance: Advance | None = None,
 ) -> ClipSet:
@@ -83,7 +86,9 @@ def load_clips(
         rate_hz, height, width: of the model's frames.
         short_side: see ``ModelSpec.resize_short_side``; None: of the model's frame.
         silent: labels of a person who shows no gesture; None: those known by their names.
+        clip_rate_hz: of clips that do not say theirs; see :func:`open_clip`.
         unusable: gets a sentence for each clip that is left out; None: none may be.
+        remarks: gets what else is to be known of clips; None: it is logged.
         folder: for a set that does not fit in memory; None: where temporary files go.
         advance: told about each clip.
 
@@ -97,10 +102,13 @@ def load_clips(
     lengths = np.zeros(len(clips), np.int64)
     read: list[Path] = []
     bad: list[str] = []
+    told = log_event if remarks is None else remarks.append
     for clip in clips:
         try:
             taken, length = middle_frames(
-                lambda clip=clip: open_clip(clip.path, clip.frames),  # type: ignore[misc]
+                lambda clip=clip: open_clip(  # type: ignore[misc]
+                    clip.path, clip.frames, rate_hz=clip_rate_hz, on_event=told
+                ),
                 rate_hz,
                 fit,
                 frames,
@@ -141,8 +149,13 @@ def load_clips(
 
 def problems(bad: Sequence[str], clips: int) -> str:
     """One sentence or a few about the clips that cannot be used, of so many."""
-    more = f" And {len(bad) - _MOST_NAMED} more." if len(bad) > _MOST_NAMED else ""
-    return f"{len(bad)} of {clips} clips cannot be used: {' '.join(bad[:_MOST_NAMED])}{more}"
+    return f"{len(bad)} of {clips} clips cannot be used: {some(bad)}"
+
+
+def some(sentences: Sequence[str]) -> str:
+    """The first of many sentences, and how many more there are."""
+    more = f" And {len(sentences) - _MOST_NAMED} more." if len(sentences) > _MOST_NAMED else ""
+    return " ".join(sentences[:_MOST_NAMED]) + more
 
 
 def _store(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:

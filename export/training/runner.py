@@ -98,6 +98,7 @@ def train(
     cache: Path | None = None,
     settings: Settings | None = None,
     classes: Path | None = None,
+    clip_rate_hz: float | None = None,
     silent: Sequence[str] = (),
     usual_silent: bool = True,
     mirror: bool = True,
@@ -134,6 +135,7 @@ def train(
         silent: labels of a person who shows no gesture, besides those whose names are usual for it.
         usual_silent: whether the usual ones are.
         mirror: False where clips must not be mirrored, since a label means another thing then.
+        clip_rate_hz: of clips that do not say theirs: folders of pictures, raw streams.
         command: how this was called, for the record.
         bar: shows progress.
         say: told what the user should know of the data, and after each epoch.
@@ -190,6 +192,7 @@ def train(
         seed=seed,
         workers=workers,
         cache=cache,
+        clip_rate_hz=clip_rate_hz,
         bar=bar,
         say=say,
     )

@@ -182,5 +182,7 @@ def test_pictures_come_in_the_natural_order_of_their_names(tmp_path: Path) -> No
     for number in range(1, 25):  # optical flow, as extractors put it beside
         for name in (f"flow_x_{number:05d}.png", f"y_{number:05d}.png"):
             (folder / name).write_bytes(b"never read")
+    with closing(open_clip(folder, rate_hz=24.0)) as source:
+        assert len(list(on_ticks(source, 12.0))) == 12
     with closing(open_clip(folder, frames=5)) as source:
         assert [int(f.image[0, 0, 0]) for f in on_ticks(source, 12.0)] == [1, 2, 3, 4, 5]
