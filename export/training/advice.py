@@ -21,9 +21,12 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["after", "before"]
 
 FEW_CLIPS = 50
-"""Of a label, to learn from."""
+"""Of a label, to learn from: a rule of thumb. Jester has 4,400, the bundled model 1,500 of a swipe;
+with 50, some 12 are checked with, and each of these is 8 points of recall."""
 FEW_STEPS = 300
-"""The bundled model took 7,500 steps (10,000 clips, 9 epochs), and 300 to reach its full rate."""
+"""The bundled model took 7,500 steps (10,000 clips, 9 epochs), and 300 to reach its full rate.
+Measured from random weights on 60 rendered clips of 6 labels: after 45 steps and after 200, 22% of
+240 unseen clips were right, no more than by always saying one label."""
 FEW_CHECKED = 20
 """Of a label: one of 20 clips is 5 points of recall, whose standard error then is up to 11."""
 UNEVEN = 10

@@ -133,7 +133,7 @@ def train(
             arguments below win.
         classes: names of the classes that a list gives by number; see ``find_data``.
         silent: labels of a person who shows no gesture, besides those whose names are usual for it.
-        usual_silent: whether the usual ones are.
+        usual_silent: whether the usual ones are, or those of a start that has the same labels.
         mirror: False where clips must not be mirrored, since a label means another thing then.
         clip_rate_hz: of clips that do not say theirs: folders of pictures, raw streams.
         command: how this was called, for the record.
@@ -170,7 +170,7 @@ def train(
         width=shape.width,
         resize_short_side=min(shape.height, shape.width),
         frame_rate_hz=shape.rate_hz,
-        silent_labels=silent_labels(named.labels, silent, usual=usual_silent),
+        silent_labels=_silent(named.labels, silent, usual_silent, begun_from),
         **({} if decoder is None else {"decoder": decoder}),
     )
     settings = dataclasses.replace(
@@ -262,6 +262,17 @@ def _shape(
     if multiplier is not None:
         shape = dataclasses.replace(shape, multiplier=multiplier)
     return shape
+
+
+def _silent(
+    labels: tuple[str, ...], named: Sequence[str], usual: bool, start: Checkpoint | None
+) -> tuple[str, ...]:
+    """The silent labels: those the user names, and unless they say no, those of the start where it
+    has these labels, else those with usual names."""
+    stored = None if start is None else start.spec.get("silent_labels")
+    if not usual or stored is None or start is None or set(start.labels or ()) != set(labels):
+        return silent_labels(labels, named, usual=usual)
+    return silent_labels(labels, (*named, *stored), usual=False)
 
 
 def _take_over(

@@ -527,6 +527,15 @@ def test_a_list_and_a_label_that_is_silent_by_the_users_word(data: Path, tmp_pat
     assert "6 clips of 2 labels to learn from, 2 to check with" in said
     assert said[0].startswith("8 clips are folders of pictures, taken for 12 a second; --fps")
     assert any(text.startswith("epoch 1 of 1: loss ") for text in said)
+    more: dict[str, Any] = {"epochs": 1, "threads": 1, "shape": SHAPE, "bar": no_bar}
+    again = {**more, "start": tmp_path / "out" / CHECKPOINT}
+    for arguments, silent in (
+        (again, ["Ruhe"]),
+        ({**again, "usual_silent": False}, []),
+        (more, []),
+    ):
+        scores = train(str(data / "train.csv"), tmp_path / "again", **arguments)
+        assert scores["settings"]["steady"] == silent
 
 
 def test_a_set_may_be_larger_than_the_memory_and_have_400_labels(
