@@ -8,6 +8,7 @@ file -> containers and tensors           checkpoint_file
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ __all__ = [
     "Reading",
     "load_checkpoint",
     "save_checkpoint",
+    "serialise_checkpoint",
 ]
 
 OWN_FORMAT = "shiftedge.checkpoint"
@@ -151,6 +153,23 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written.
     """
+    content = serialise_checkpoint(
+        net, description, labels=labels, spec=spec, training=training, ranges=ranges
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def serialise_checkpoint(
+    net: nn.Module,
+    description: Mapping[str, Any],
+    *,
+    labels: tuple[str, ...],
+    spec: Mapping[str, Any],
+    training: Mapping[str, Any],
+    ranges: Mapping[str, tuple[float, int]] | None = None,
+) -> bytes:
+    """What :func:`save_checkpoint` writes."""
     document = {
         "format": OWN_FORMAT,
         "version": OWN_VERSION,
@@ -161,8 +180,9 @@ def save_checkpoint(
         **({} if ranges is None else {"ranges": {k: list(pair) for k, pair in ranges.items()}}),
         "state_dict": {key: value.detach().cpu() for key, value in net.state_dict().items()},
     }
-    with atomic_path(path) as temporary:
-        torch.save(document, temporary)
+    buffer = io.BytesIO()  # torch's own writer takes a full disk for damage
+    torch.save(document, buffer)
+    return buffer.getvalue()
 
 
 def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool) -> str:

@@ -40,8 +40,16 @@ examples:
   shiftedge train my_clips --output out/tsm --start ckpt.best.pth.tar --read-as two-way
   shiftedge train my_clips --output out/int8 --start out/mine/checkpoint.pt --quantize
 
-DATA is `synthetic:` for rendered clips, or a folder with one folder of clips for each label:
-my_clips/Swiping Left/0001.mp4. Ctrl-C keeps the checkpoint of the last whole epoch.
+DATA is `synthetic:` for rendered clips, or your own, a clip being a video or a folder of pictures:
+
+  my_clips/Swiping Left/0001.mp4        one folder for each label; a fifth is checked with
+  my_clips/train/Swiping Left/0001.mp4  and my_clips/val/..., as you split them; test is not read
+  my_clips/train.csv                    path,label lines (or ; or tabs), val.csv beside it
+  jester                                20bn-jester-v1 with jester-v1-train.csv and the others
+  train_videofolder.txt                 the official TSM code's and mmaction2's lists, category.txt
+
+docs/formats.md has more of it. A label such as no_gesture, none or background is silent: it never
+becomes an event. Ctrl-C keeps the checkpoint of the last whole epoch.
 
 With --quantize nothing new is learned: a trained model gets used to int8, for when `shiftedge
 quantize` costs too much accuracy. Export and quantise the checkpoint as any other.
@@ -109,6 +117,7 @@ def _add_export(commands: Any) -> None:
         default=1.0,
         help="of an untrained MobileNetV2 (default: %(default)s)",
     )
+    _add_silent(parser)
     _add_reading(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(handler=_export)
@@ -158,6 +167,32 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _add_silent(parser: Any) -> None:
+    parser.add_argument(
+        "--silent",
+        metavar="LABEL",
+        action="append",
+        default=[],
+        help="a label of a person who shows no gesture, which never becomes an event; may be given "
+        "several times. Usual names, such as no_gesture, none or background, are known",
+    )
+    parser.add_argument(
+        "--no-silent",
+        dest="usual_silent",
+        action="store_false",
+        help="take no label for silent by its name",
+    )
+
+
+def _rate(text: str) -> float:
+    from shiftedge.runtime.capture.options import rate
+
+    try:
+        return rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {error}") from None
+
+
 def _size(text: str) -> tuple[int, int]:
     first, _, second = text.partition("x")
     try:
@@ -175,6 +210,7 @@ def _export(options: argparse.Namespace) -> int:
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require(package)
     from shiftedge.export.checkpoint import load_checkpoint
+    from shiftedge.export.data import looks_silent
     from shiftedge.export.nets import from_checkpoint, from_name, read_labels
     from shiftedge.export.to_onnx import export_model
 
@@ -186,6 +222,8 @@ def _export(options: argparse.Namespace) -> int:
             labels=labels,
             size=options.size,
             name=options.name,
+            silent=options.silent,
+            usual_silent=options.usual_silent,
             **_reading(options),
         )
         checkpoint = load_checkpoint(options.checkpoint, **_reading(options))
@@ -200,9 +238,17 @@ def _export(options: argparse.Namespace) -> int:
             labels=labels,
             size=options.size,
             width=options.width,
+            silent=options.silent,
+            usual_silent=options.usual_silent,
         )
     if spec.labels[0] == "class 0":
         _say("the classes have no names; give them with --labels FILE, one a line")
+    elif not spec.silent_labels:
+        usual = [label for label in spec.labels if looks_silent(label)]
+        _say(
+            "no label is silent, so each becomes an event; if one stands for no gesture"
+            f"{f' ({usual[0]!r}?)' if usual else ''}, name it with --silent LABEL"
+        )
     _say(
         f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
         f"{len(spec.states)} states ({spec.state_bytes:,} bytes)"
@@ -225,7 +271,9 @@ def _add_train(commands: Any) -> None:
         "Train a one-way model and write a checkpoint that `shiftedge export` takes.",
         TRAIN_EXAMPLES,
     )
-    parser.add_argument("data", metavar="DATA", help="synthetic:, or a folder of labelled clips")
+    parser.add_argument(
+        "data", metavar="DATA", help="synthetic:, or a folder or list of labelled clips"
+    )
     parser.add_argument("--output", metavar="FOLDER", required=True)
     parser.add_argument(
         "--start",
@@ -254,6 +302,23 @@ def _add_train(commands: Any) -> None:
         "--width", type=float, help="of MobileNetV2's channels (default: the start's, or 0.35)"
     )
     parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="names of the classes that a list gives by number, one a line",
+    )
+    parser.add_argument(
+        "--fps",
+        type=_rate,
+        help="of clips that do not say it: folders of pictures (default: 12), raw .h264 (25)",
+    )
+    _add_silent(parser)
+    parser.add_argument(
+        "--no-mirror",
+        dest="mirror",
+        action="store_false",
+        help="do not show clips mirrored as well",
+    )
+    parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the rendered clips there for the next run"
     )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
@@ -268,6 +333,11 @@ def _train(options: argparse.Namespace) -> int:
         raise DataError(
             "--quantize fine-tunes a network as it is, so it takes no --size and no --width; train "
             "one of that size first and give it with --start."
+        )
+    if options.quantize and (options.silent or not options.usual_silent):
+        raise DataError(
+            "--quantize keeps the labels of its start, silent ones too, so it takes no --silent "
+            "and no --no-silent; give them to `shiftedge export` afterwards."
         )
 
     if options.start is None and any(_reading(options).values()):
@@ -287,11 +357,14 @@ def _train(options: argparse.Namespace) -> int:
 
     output = Path(options.output)
     common: dict[str, Any] = {
+        "say": _say,
         "seed": options.seed,
         "threads": chosen_threads(options.threads),
         "start": None if options.start is None else Path(options.start),
         "reading": _reading(options),
         "cache": None if options.cache is None else Path(options.cache),
+        "clip_rate_hz": options.fps,
+        "classes": None if options.labels is None else Path(options.labels),
     }
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
     if options.quantize:
@@ -301,11 +374,26 @@ def _train(options: argparse.Namespace) -> int:
         if value is not None:
             common[key] = value
             words += [f"--{key}", str(value)]
+    if options.fps is not None:
+        words += ["--fps", f"{options.fps:g}"]
+    for label in options.silent:
+        words += ["--silent", label]
+    words += [] if options.usual_silent else ["--no-silent"]
+    words += [] if options.mirror else ["--no-mirror"]
     common["command"] = shlex.join(words)
     if options.quantize:
         scores = fine_tune(options.data, output, **common)
     else:
-        scores = train(options.data, output, size=options.size, multiplier=options.width, **common)
+        scores = train(
+            options.data,
+            output,
+            size=options.size,
+            multiplier=options.width,
+            silent=options.silent,
+            usual_silent=options.usual_silent,
+            mirror=options.mirror,
+            **common,
+        )
     if options.json:
         print(json.dumps(scores))
         return 0

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
-from shiftedge.export.catalogue import JESTER_SILENT_LABELS
+from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.export.quantize.carried import write_ranges
 from shiftedge.export.quantize.ranges import Affine
@@ -45,6 +45,7 @@ def describe(
     height: int,
     width: int,
     resize_short_side: int | None = None,
+    silent_labels: Sequence[str] | None = None,
     **settings: Any,
 ) -> ModelSpec:
     """The spec of ``net`` for frames of height x width pixels, its states found by a dry run.
@@ -56,11 +57,14 @@ def describe(
         height: of the model's frame, pixels.
         width: of the model's frame, pixels.
         resize_short_side: see ModelSpec; left out, 256/224 of the shorter side, as in the paper.
+        silent_labels: those of ``labels`` that never become an event, () for none; left out, those
+            whose names are usual for it, such as "No gesture", "none" or "background".
         settings: other fields of ModelSpec, such as ``frame_rate_hz``.
 
     Raises:
         ModelError: the network does not run on frames of that size, or has no shift.
-        SpecError: the labels do not match the classes, or a setting is out of range.
+        SpecError: the labels do not match the classes, one that is to be silent is none of them,
+            or a setting is out of range.
     """
     model = StreamingModel(net)
     with _evaluating(net):
@@ -91,8 +95,9 @@ def describe(
     return ModelSpec(
         name=name,
         labels=tuple(labels),
-        silent_labels=settings.pop("silent_labels", None)
-        or tuple(label for label in JESTER_SILENT_LABELS if label in labels),
+        silent_labels=(
+            silent(labels) if silent_labels is None else silent(labels, silent_labels, usual=False)
+        ),
         height=height,
         width=width,
         resize_short_side=resize_short_side,

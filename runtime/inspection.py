@@ -53,7 +53,7 @@ def _spec_lines(spec: ModelSpec) -> Iterator[str]:
         f"{decoder.smoothing_s:g} s, hold {decoder.min_duration_s:g} s, re-arm "
         f"{decoder.rearm_s:g} s"
     )
-    yield f"labels           {spec.classes}"
+    yield f"labels           {spec.classes}{'' if silent else ', each of them an event'}"
     for index, label in enumerate(spec.labels):
         yield f"  {index:3d}  {_text(label)}{'  (never an event)' if label in silent else ''}"
     yield f"precision        {spec.precision}"
