@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,11 +190,11 @@ def test_an_entry_that_goes_while_it_is_copied(
     compile_model(tiny_onnx, tmp_path / "a")
     copytree = shutil.copytree
 
-    def half(source: Path, target: Path, **more: object) -> None:
-        if str(source).startswith(str(cache.cache_folder())):
+    def half(source: Any, target: Path, *words: object, **more: object) -> None:
+        if Path(source).parent == cache.cache_folder():
             copytree(source / "lib", target / "lib")
             raise FileNotFoundError(2, "No such file or directory")
-        copytree(source, target, **more)  # type: ignore[arg-type]
+        copytree(source, target, *words, **more)  # type: ignore[arg-type]
 
     def make(sources: object, target: object, folder: Path, **_: object) -> None:
         assert list(folder.iterdir()) == [], "nothing of the entry is left"
@@ -208,7 +209,9 @@ def test_an_entry_that_goes_while_it_is_copied(
 # A compile that is killed.
 
 
-def test_what_a_killed_compile_leaves_goes_with_the_next(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_what_a_killed_compile_leaves_goes_with_the_next(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = (
         "import os, signal, sys\n"
         "from shiftedge.__main__ import main\n"
@@ -226,9 +229,8 @@ def test_what_a_killed_compile_leaves_goes_with_the_next(tiny_onnx: Path, tmp_pa
     assert done.returncode == -signal.SIGKILL
     for place in ("tmp", "out"):
         assert [name for name in os.listdir(tmp_path / place) if "shiftedge-work-" in name]
-    line = [sys.executable, "-m", "shiftedge", "compile", str(tiny_onnx)]
-    line += ["--no-cache", "--output", str(tmp_path / "out" / "other")]
-    subprocess.run(line, capture_output=True, env=own, check=True)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    compile_model(tiny_onnx, tmp_path / "out" / "other", use_cache=False)
     assert sorted(os.listdir(tmp_path / "out")) == ["mine", "other"]
     assert not [name for name in os.listdir(tmp_path / "tmp") if "shiftedge" in name]
 
@@ -261,7 +263,7 @@ def test_a_processor_that_llvm_does_not_know(
         (said,) = captured.err.splitlines()
         assert captured.out == ""
         assert f"The target mine has the cpu {cpu!r}, which is none that LLVM knows for" in said
-        assert (near or "none of those is near it") in said
+        assert near in said
     assert not (tmp_path / "b").exists()
 
 
