@@ -70,7 +70,7 @@ def _place(path: Path) -> tuple[Path, int | None]:
     a file opened once more would be written from its start.
 
     Raises:
-        OSError: links in a circle.
+        OSError: links in a circle, or a name that is too long.
     """
     own = os.path.realpath("/proc/self/fd")
     for _ in range(_LINKS_MOST):
@@ -78,9 +78,13 @@ def _place(path: Path) -> tuple[Path, int | None]:
         path = Path(folder, path.name)
         if folder == own and path.name.isdigit():
             return path, int(path.name)
-        if not path.is_symlink():
+        try:
+            leads_to = os.readlink(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # told before the work, not after it
+                raise
             return path, None
-        path = Path(folder, os.readlink(path))
+        path = Path(folder, leads_to)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
