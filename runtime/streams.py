@@ -19,7 +19,11 @@ from typing import TypeVar
 
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["own_streams"]
+__all__ = ["ReaderGoneError", "own_streams"]
+
+
+class ReaderGoneError(BrokenPipeError):
+    """Who reads our standard output has seen enough (``| head``), which is nobody's fault."""
 
 
 class _Harmless(io.TextIOWrapper):
@@ -52,8 +56,8 @@ class _Out(_Harmless):
     def failing(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:  # the reader has seen enough, which is nobody's fault
-            raise
+        except BrokenPipeError as error:
+            raise ReaderGoneError(*error.args) from error
         except OSError as error:
             raise OutputError(
                 f"Cannot write to standard output: {error.strerror or error}."
@@ -79,7 +83,7 @@ def own_streams() -> Iterator[None]:
     like a full one, since a program whose results are lost must not seem to have worked. What is
     no character (file names that are not UTF-8) is written as escapes, which in JSON mean the same.
 
-    Writing to stdout raises :class:`OutputError`, or BrokenPipeError where the reader went away.
+    Writing to stdout raises :class:`OutputError`, or :class:`ReaderGoneError`.
     """
     before = sys.stdin, sys.stdout, sys.stderr
     for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
