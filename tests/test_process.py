@@ -212,6 +212,29 @@ def test_a_thread_in_a_device_does_not_meet_the_end_of_python() -> None:
     assert (done.returncode, done.stdout) == (3, b"done\n")
 
 
+LEFT_OPEN = """\
+import itertools, sys, threading
+from shiftedge.demos.ahead import ReadAhead
+from shiftedge.runtime.capture import LatestFrame, open_source
+
+source = open_source(sys.argv[1])
+reader = LatestFrame(source) if sys.argv[2] == "live" else ReadAhead(source)
+frames = iter(reader)
+next(frames), next(frames)
+print("reading", any(thread.name.startswith("read") for thread in threading.enumerate()))
+sys.unraisablehook = sys.excepthook = lambda *failure: print(failure)
+"""
+
+
+@pytest.mark.parametrize("how", ["live", "recorded"])
+def test_a_reader_that_nobody_closed_is_joined_at_exit(how: str) -> None:
+    """In somebody's own program; see the renderer's numpy and OpenCV at work."""
+    line = [sys.executable, "-c", LEFT_OPEN, "synthetic:gestures?seconds=60", how]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(line, capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"reading True\n", b"")
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
