@@ -91,16 +91,18 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.complexity.count import cost
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
     from shiftedge.benchmarks.complexity.nets import CONTENDERS
+    from shiftedge.benchmarks.counter import stages
 
-    with working("counting operations"):
-        costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
     times: dict[str, Rounds] = {}
     interrupted = False
-    if not options.no_latency:
-        timed = [contender for contender in CONTENDERS if contender.timed]
-        times, interrupted = measure(
-            timed, options.size, threads=options.threads, rounds=options.repeat
-        )
+    with stages("measuring"):
+        with working("counting operations"):
+            costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+        if not options.no_latency:
+            timed = [contender for contender in CONTENDERS if contender.timed]
+            times, interrupted = measure(
+                timed, options.size, threads=options.threads, rounds=options.repeat
+            )
     settings = report.Settings(
         options.size, options.threads, 0 if options.no_latency else options.repeat
     )
