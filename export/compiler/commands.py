@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shiftedge.runtime.progress import working
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -90,6 +92,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(handler=_compile, usage_error=parser.error)
 
 
+@working("compiling")
 def _compile(options: argparse.Namespace) -> int:
     own = {}
     if options.targets:

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.progress import working
 
 __all__ = ["add_commands"]
 
@@ -83,6 +84,7 @@ def _option(text: str) -> str:
     return text
 
 
+@working("deploying")
 def _deploy(options: argparse.Namespace) -> int:
     from shiftedge.export.deploy import deploy
 

@@ -265,7 +265,13 @@ def test_work_goes_on_without_a_listener(
     "place",
     [
         "shiftedge.benchmarks.emulate_report:document",
+        "shiftedge.export.commands:_export",
+        "shiftedge.export.commands:_fetch",
+        "shiftedge.export.commands:_train",
+        "shiftedge.export.compiler.commands:_compile",
+        "shiftedge.export.deploy.commands:_deploy",
         "shiftedge.export.deploy.rollout:deploy",
+        "shiftedge.export.quantize.commands:_quantize",
         "shiftedge.export.quantize.pipeline:quantize",
         "shiftedge.export.to_onnx:export_model",
         "shiftedge.export.training.fine_tune:fine_tune",

@@ -26,7 +26,9 @@ NETWORKS = (
 
 def said(stderr: str) -> list[str]:
     """Its lines, but for those that tell a busy machine's progress."""
-    return [line for line in stderr.splitlines() if not re.search(r" (left|so far)$", line)]
+    return [
+        line for line in stderr.splitlines() if not re.search(r" (left|so far|just begun)$", line)
+    ]
 
 
 def environment(**changes: str) -> dict[str, str]:
