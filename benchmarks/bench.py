@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.cores import chosen_cores, pinned
-from shiftedge.benchmarks.counter import counter
+from shiftedge.benchmarks.counter import counter, stages
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import installed_bytes, machine
@@ -134,6 +134,7 @@ class Bench:
         self._count = len(self.entries)
         """Entries that the time is shared among."""
 
+    @stages("measuring")
     def run(self) -> None:
         """Measure everything. No process is left when this returns or raises.
 
