@@ -6,8 +6,10 @@ there, and not on the machine that runs the tests.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +21,6 @@ from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
-
-import contextlib
 
 from onnx_kit import SPEC, model  # noqa: E402
 
@@ -148,8 +148,6 @@ def answers(tmp_path_factory):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_claim_is_refused_before_it_is_met(answers, name):
-    import re
-
     loaded, compiled = answers[name]
     assert re.search(FILES[name][3], loaded), loaded
     assert re.search(FILES[name][3], compiled), compiled
@@ -163,9 +161,14 @@ def test_the_bundled_model_and_weights_outside_are_taken(tmp_path):
     document = onnx.load_model_from_string(model())
     onnx.helper.set_model_props(document, {METADATA_KEY: SPEC.to_json()})
     path = tmp_path / "m.onnx"
-    onnx.save(document, path, save_as_external_data=True, location="w.data", size_threshold=16)
-    assert (tmp_path / "w.data").stat().st_size > 100
+    onnx.save(document, path, save_as_external_data=True, location="w.data", size_threshold=64)
+    assert (tmp_path / "w.data").stat().st_size > 500
     OnnxRuntimeEngine(path)
+    body = FILES["expand"][0]
+    document = onnx.load_model_from_string(model(body))
+    onnx.save(document, path, save_as_external_data=True, location="w.data", size_threshold=64)
+    with pytest.raises(ModelError, match="Expand makes"):
+        OnnxRuntimeEngine(path)
     bundled = Path(__file__).parents[2] / "runtime" / "assets" / "gestures.onnx"
     check_weights(bundled.read_bytes(), bundled)
 
