@@ -162,6 +162,12 @@ def test_useless_addresses_say_so(url: str, sentence: str) -> None:
         open_url(url, stall_s=0.2, retry=ONCE)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/\udce9", "rtsp://me:\udcff@127.0.0.1:9/x"])
+def test_an_address_that_is_no_text_is_refused_at_once(url: str) -> None:
+    with pytest.raises(SourceError, match="holds bytes that are no text; write them as %XX"):
+        open_source(url, retry=Retry.for_service())
+
+
 def test_a_recording_on_a_server_ends(servers: list[Server], tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     fourcc = cv2.VideoWriter_fourcc(*"MJPG")
