@@ -16,9 +16,10 @@ from shiftedge.runtime.capture.live import (
     Retry,
     try_again,
 )
-from shiftedge.runtime.capture.opencv import is_text, opencv
+from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.capture.video import VideoFile, nominal_rate
 from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.names import is_text
 
 __all__ = ["SCHEMES", "connect_url", "open_url", "without_password"]
 

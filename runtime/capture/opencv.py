@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.extras import require
 
-__all__ = ["as_bgr", "is_text", "opencv"]
+__all__ = ["as_bgr", "opencv"]
 
 QUIET = "-8"
 """AV_LOG_QUIET of libavutil/log.h."""
@@ -36,17 +36,6 @@ def opencv() -> Any:
         logging = cv2.utils.logging
         logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     return cv2
-
-
-def is_text(words: str) -> bool:
-    """Whether OpenCV may be given ``words``: it crashes on those that UTF-8 cannot encode, which
-    Python makes of bytes that are no text. For paths see :func:`shiftedge.runtime.files.utf8_path`.
-    """
-    try:
-        words.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def as_bgr(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
