@@ -21,7 +21,8 @@ from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.engines.onnx_claims import check_shapes, check_spec, check_weights
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import sha256_of, utf8_path
+from shiftedge.runtime.files import sha256_of
+from shiftedge.runtime.names import utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 from shiftedge.runtime.threads import chosen_threads
