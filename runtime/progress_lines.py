@@ -98,6 +98,8 @@ class Lines:
             if not self._items:
                 self._said_s = now_s
             item = _Item(_plain(description), total, unit, quiet, now_s)
+            if self._items and not unit and self._items[-1].description == item.description:
+                item.begun_s = self._items[-1].begun_s  # a command's work, and that of its library
             self._items.append(item)
             self._wake()
 

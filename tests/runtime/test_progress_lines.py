@@ -101,6 +101,17 @@ def test_the_innermost_work_is_told(lines: Lines, clock: Clock, said: list[str])
     assert said == ["reading: 7 frames, 10 s so far", "training: 1 h 6 min so far"]
 
 
+def test_a_command_and_its_library_are_one_work(
+    lines: Lines, clock: Clock, said: list[str]
+) -> None:
+    with lines.item("exporting", None, "", quiet=True):
+        clock.now_s += 7.0
+        with lines.item("exporting", None, "", quiet=True):
+            clock.now_s += 7.0
+            lines.beat()
+    assert said == ["exporting: 14 s so far"]
+
+
 @pytest.mark.parametrize(
     ("total", "unit", "done", "line"),
     [
