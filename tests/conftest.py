@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+# What stands on stderr, here and of programs that tests start, is not to depend on how busy the
+# machine is. Read when shiftedge is imported.
+os.environ["SHIFTEDGE_PROGRESS_S"] = "0"
 
 from shiftedge.runtime.engines.fake import FakeEngine
 from shiftedge.runtime.model import Model
@@ -35,12 +40,6 @@ def small_spec(**changes: Any) -> ModelSpec:
         "silent_labels": ("No gesture",),
     }
     return ModelSpec(**{**fields, **changes})
-
-
-@pytest.fixture(autouse=True)
-def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands on stderr is not to depend on how busy the machine is."""
-    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 1e6)
 
 
 @pytest.fixture
