@@ -10,6 +10,8 @@ sleeps on, and who takes them says so between two, see :meth:`Lines.beat`.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import sys
 import threading
 import time
@@ -18,7 +20,23 @@ from dataclasses import dataclass
 
 __all__ = ["EVERY_S", "Lines"]
 
-EVERY_S = 10.0
+VARIABLE = "SHIFTEDGE_PROGRESS_S"
+"""Of the environment: other seconds between two lines; 0 is none at all, for a cron that mails."""
+NEVER_S = 1e6
+
+
+def _every_s(given: str | None) -> float:
+    """The seconds that the variable gives, or ten where it gives none."""
+    try:
+        seconds = float(given or "")
+    except ValueError:
+        return 10.0
+    if not math.isfinite(seconds) or seconds < 0.0:
+        return 10.0
+    return min(seconds, NEVER_S) or NEVER_S
+
+
+EVERY_S = _every_s(os.environ.get(VARIABLE))
 """Between two lines, and before the first."""
 STEADY_UNITS = 5
 """From which on they tell how long the others will take."""

@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+# What stands on stderr, here and of programs that tests start, is not to depend on how busy the
+# machine is. Read when shiftedge is imported.
+os.environ["SHIFTEDGE_PROGRESS_S"] = "0"
+
 from shiftedge.runtime.cpu import WITHOUT
 from shiftedge.runtime.engines.fake import FakeEngine
 from shiftedge.runtime.model import Model
@@ -59,12 +63,6 @@ def small_spec(**changes: Any) -> ModelSpec:
         "silent_labels": ("No gesture",),
     }
     return ModelSpec(**{**fields, **changes})
-
-
-@pytest.fixture(autouse=True)
-def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands on stderr is not to depend on how busy the machine is."""
-    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 1e6)
 
 
 @pytest.fixture

@@ -166,6 +166,14 @@ def test_names_move_no_cursor(lines: Lines, clock: Clock, said: list[str]) -> No
     assert said == ["compiling \ufffd[2J\ufffdx\ufffd: 10 s so far"]
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(None, 10.0), ("", 10.0), ("60", 60.0), ("0", 1e6), ("1e99", 1e6), ("-1", 10.0), ("x", 10.0)],
+)
+def test_other_seconds_by_the_environment(given: str | None, seconds: float) -> None:
+    assert progress_lines._every_s(given) == seconds
+
+
 class Told:
     """Waits until lines came."""
 
