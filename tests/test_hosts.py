@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -151,6 +152,8 @@ def ran(words: Sequence[str], host: str | None, folder: Path) -> dict[str, list[
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_same_tests_pass_on_each_host(group: str, tmp_path: Path) -> None:
     """All that is collected is the same, and of it those that ask about the processor pass."""
+    if group == "alone" and importlib.util.find_spec("tvm") is None:
+        pytest.skip("the compile extra (apache-tvm) is not installed")
     runs = {host: ran(GROUPS[group], host, tmp_path) for host in hosts.possible() or [None]}
     assert runs, cpu_features(CPUINFO)
     first = next(iter(runs.values()))
