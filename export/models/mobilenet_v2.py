@@ -100,8 +100,7 @@ class MobileNetV2(nn.Module):
     """The network over single frames, with a shift in each of its ten residual blocks.
 
     A block without a skip connection is not shifted by default: its output would lose the features
-    of now that the shift pushed out (paper, section 3.2, "residual shift"). Nor is one that does
-    not expand, as in the official code; thin networks have a residual one.
+    of now that the shift pushed out (paper, section 3.2, "residual shift").
 
     Args:
         classes: length of the logits.
@@ -153,8 +152,7 @@ class MobileNetV2(nn.Module):
             if isinstance(block, InvertedResidual)
         }
         if shifts is None:
-            usual = [name for name, each in blocks.items() if each.residual and each.expansion > 1]
-            shifts = [f"{name}.conv.0" for name in usual]
+            shifts = [f"{name}.conv.0" for name, each in blocks.items() if each.residual]
         check_places(shifts, blocks, ".conv.0")
         self.shifts = tuple(shifts)
         for name, block in blocks.items():
