@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.cores import chosen_cores, pinned
-from shiftedge.benchmarks.counter import counter
+from shiftedge.benchmarks.counter import counter, stages
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import installed_bytes, machine
@@ -37,6 +36,7 @@ from shiftedge.runtime.errors import NumericsError, ShiftedgeError, Verification
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 
@@ -134,6 +134,7 @@ class Bench:
         self._count = len(self.entries)
         """Entries that the time is shared among."""
 
+    @stages("measuring")
     def run(self) -> None:
         """Measure everything. No process is left when this returns or raises.
 
@@ -141,18 +142,18 @@ class Bench:
             ShiftedgeError: the model cannot be loaded by the reference either, or gives NaN.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix="shiftedge-bench-") as scratch:
+            with work_folder() as scratch:
                 if self.source is not None:
-                    self._scene = Path(scratch) / "scene.npy"
+                    self._scene = scratch / "scene.npy"
                     self.source_frames = record(self.source, self._scene)
                 with self._show("preparing", len(self.entries) + 2, "engines") as advance:
-                    self._load_reference(Path(scratch) / "reference")
+                    self._load_reference(scratch / "reference")
                     advance(1)
                     self.work = step_work(self.onnx, self.spec, self.bundle)
                     self.roofline = Roofline(list(self.settings.threads), self.work.measured)
                     advance(1)
                     for index, entry in enumerate(self.entries):
-                        self._prepare(entry, Path(scratch) / str(index))
+                        self._prepare(entry, scratch / str(index))
                         advance(1)
                 self._take_rounds(self.roofline)
                 self._take_energy()

@@ -53,6 +53,7 @@ TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
 STARTS = 5
+STREAMS_MOST = 256
 
 
 def add_commands(commands: Any) -> None:
@@ -114,7 +115,7 @@ def add_commands(commands: Any) -> None:
     )
     bench.add_argument(
         "--streams",
-        type=_list_of(positive),
+        type=_list_of(_streams),
         default=[],
         metavar="N,N",
         help="a frame for each of N streams at once, too",
@@ -449,6 +450,15 @@ def _minutes(text: str) -> float:
     if not 0.0 < found <= 24 * 60:
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of minutes up to a day")
     return found
+
+
+def _streams(text: str) -> int:
+    count = positive(text)
+    if count > STREAMS_MOST:  # each is a thread, with an engine's states
+        raise argparse.ArgumentTypeError(
+            f"{count} streams at once; expected {STREAMS_MOST} at most"
+        )
+    return count
 
 
 def _workload(name: str) -> str:

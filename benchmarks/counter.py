@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from shiftedge.runtime.progress import LINES, Advance
 
-__all__ = ["counter"]
+__all__ = ["counter", "stages"]
 
 
 @contextlib.contextmanager
@@ -39,3 +39,15 @@ def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]
     finally:
         stderr.write("\r\x1b[K")
         stderr.flush()
+
+
+@contextlib.contextmanager
+def stages(description: str) -> Iterator[None]:
+    """Around several counters: off a terminal, the time between two lines goes on from one to the
+    next, and between them the description stands for the work. Serves as a decorator too."""
+    stderr = sys.stderr
+    if stderr is None or stderr.isatty():
+        yield
+        return
+    with LINES.item(description, None, "", quiet=True):
+        yield

@@ -3,7 +3,6 @@ beside ONNX Runtime's."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from shiftedge.benchmarks.emulate_python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.progress import working
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["SCHEMA", "document", "table"]
 
@@ -81,8 +81,8 @@ def document(
 
         chosen = find_target(target)
         machine = machine_of(chosen.architecture)  # before the minutes that follow
-        with tempfile.TemporaryDirectory(prefix="shiftedge-emulate-") as folder:
-            compiled = compile_model(onnx, Path(folder) / "bundle", target=target, verify=False)
+        with work_folder() as folder:
+            compiled = compile_model(onnx, folder / "bundle", target=target, verify=False)
             opened = compiled.bundle
             predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
             each = predictor.mca is not None

@@ -18,17 +18,16 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
+from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import cache_folder, output_folder
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Roofline", "Work", "build_probe"]
 
@@ -187,14 +186,21 @@ def build_probe(folder: Path | None = None) -> Path:
     if output.is_file():
         return output
     problem = "there is no C compiler: install gcc or clang, or  pip install ziglang"
-    for command in _compilers():
+    for command, environment in _compilers():
         output_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=".peak-", dir=folder) as scratch:
-            built = Path(scratch) / "peak"
+        with work_folder(folder) as scratch:
+            built = scratch / "peak"
             line = [*command, *flags, f"-I{own}", f"-I{native}"]
             line += [*map(str, sources), "-o", str(built)]
             try:
-                subprocess.run(line, capture_output=True, text=True, check=True, timeout=COMPILE_S)
+                subprocess.run(
+                    line,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=COMPILE_S,
+                    env=environment,
+                )
             except (OSError, subprocess.SubprocessError) as error:
                 said = str(getattr(error, "stderr", None) or error).strip().splitlines()
                 problem = f"{command[-1]} failed ({said[0] if said else 'it said nothing'})"
@@ -211,10 +217,10 @@ def _flags() -> tuple[str, ...]:
     return (*FLAGS, *(f"-mno-{name}" for name in names))
 
 
-def _compilers() -> Iterator[list[str]]:
+def _compilers() -> Iterator[tuple[list[str], dict[str, str] | None]]:
+    """Commands, each with the variables that it needs."""
     for name in ("gcc", "clang", "cc"):
         if path := shutil.which(name):
-            yield [path]
+            yield [path], None
     if importlib.util.find_spec("ziglang") is not None:
-        require("ziglang")
-        yield [sys.executable, "-m", "ziglang", "cc"]
+        yield list(ZIG_CC), zig_environment()

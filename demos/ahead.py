@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+from shiftedge.runtime.closing import close_at_exit
 
 __all__ = ["ReadAhead"]
 
@@ -53,6 +54,7 @@ class ReadAhead(FrameSource):
             self._thread = threading.Thread(
                 target=self._read, args=(frames, room), name=f"read ahead {self.name}", daemon=True
             )
+            close_at_exit(self)
             self._thread.start()
         while (frame := self._take()) is not None:
             yield frame

@@ -98,6 +98,7 @@ def text(
         align: ``x`` is the left end, the right end or the centre of the words.
     """
     cv2 = require("cv2")
+    words = _encodable(words)
     width = text_width(words, size_px, weight)
     x -= {"left": 0, "center": width // 2, "right": width}[align]
     font = _font()
@@ -113,6 +114,7 @@ def text(
 def text_width(words: str, size_px: int, weight: int = 400) -> int:
     """Width of ``words`` in pixels."""
     cv2 = require("cv2")
+    words = _encodable(words)
     font = _font()
     if font is not None:
         left, _, width, _ = cv2.getTextSize((8192, 256), words, (0, 128), font, size_px, weight)
@@ -133,6 +135,11 @@ def fit_text(words: str, size_px: int, widest_px: int, weight: int = 400) -> tup
         words = words[:-1]
         shown = words.rstrip() + "..."
     return shown, size_px
+
+
+def _encodable(words: str) -> str:
+    """``words`` with a question mark for what UTF-8 cannot encode: OpenCV crashes on it."""
+    return words.encode("utf-8", "replace").decode()
 
 
 @functools.lru_cache(maxsize=1)

@@ -29,12 +29,13 @@ class Report:
     events: tuple[GestureEvent, ...]
     """The last ones of a very long show; ``numbers.events`` counts all."""
     ended: str
-    """Why: "end" of the source, "limit", "interrupted", "closed" (the window), or "lost"."""
+    """Why: "end" of the source, "limit", "interrupted", "closed" (the window), or "lost" (the
+    source, or the window's display)."""
     score: Score | None = None
     """Against the truth, where the source knows it."""
     film: Path | None = None
     error: ShiftedgeError | None = None
-    """What the source ended with, when frames had come before."""
+    """What was lost, when frames had come before."""
     status: int = 0
     """The exit status that goes with a signal."""
 

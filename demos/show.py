@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from shiftedge.demos.ahead import ReadAhead
 from shiftedge.demos.report import Report
+from shiftedge.demos.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture import Retry, open_source
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
-from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.errors import ShiftedgeError, SourceError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.score import score
 from shiftedge.runtime.session import Observed, Session
@@ -44,7 +45,7 @@ class Shown(Protocol):
     """What the loop needs of a window; see :class:`shiftedge.demos.screen.Screen`."""
 
     def show(self, canvas: Image, /) -> bool:
-        """False once the user wants to end."""
+        """False once the user wants to end; :class:`ScreenLostError` when it is gone."""
 
     def close(self) -> None:
         """Give the window back."""
@@ -90,7 +91,7 @@ def show(
         stack.enter_context(interrupts())
         screen = None
         if window:
-            screen = stack.enter_context(contextlib.closing((open_screen or _open_screen)()))
+            screen = stack.enter_context(contextlib.closing((open_screen or Screen)()))
         _warm_up(model)
         source = open_source(source_text, on_event=on_note, retry=retry)
         truth = tuple(getattr(source, "truth", ()))
@@ -98,13 +99,14 @@ def show(
             source = ReadAhead(source)
         decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
         session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
-        run = _Run(session, decoder, film, truth, screen, on_event or _ignore)
-        error, status = None, 0
+        run = _Run(session, decoder, film, truth, screen, on_event or _ignore, on_note)
+        error: ShiftedgeError | None = None
+        status = 0
         try:
             ended = run.follow(limit_s)
         except KeyboardInterrupt as signalled:
             ended, status = "interrupted", exit_status(signalled, endless=True)
-        except SourceError as lost:
+        except (SourceError, ScreenLostError) as lost:
             if not run.frames:
                 raise
             ended, error = "lost", lost
@@ -137,6 +139,7 @@ class _Run:
         truth: tuple[TrueEvent, ...],
         screen: Shown | None,
         on_event: Watcher,
+        on_note: Callable[[str], None],
     ) -> None:
         self.events: deque[GestureEvent] = deque(maxlen=None if truth else EVENTS_MOST)
         self.frames = 0
@@ -147,6 +150,7 @@ class _Run:
         self._truth = truth
         self._screen = screen
         self._on_event = on_event
+        self._on_note = on_note
         self._presenter: Presenter | None = None
         self._recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
         self._decoder = decoder
@@ -188,7 +192,16 @@ class _Run:
         )
         self._presenter.show(frame.image, moment)
         canvas = self._presenter.latest
-        return self._screen is None or canvas is None or self._screen.show(canvas)
+        if self._screen is None or canvas is None:
+            return True
+        try:
+            return self._screen.show(canvas)
+        except ScreenLostError as lost:
+            if self._film is None:
+                raise
+            self._on_note(f"{lost} The film goes on.")
+            self._screen = None
+            return True
 
     def _open_presenter(self, image: NDArray[np.uint8]) -> Presenter:
         from shiftedge.demos.overlay import Overlay
@@ -225,12 +238,6 @@ def _engine(model: Model) -> str:
 def _warm_up(model: Model) -> None:
     """Take one step: the first of a model plans and allocates, and a camera would not wait."""
     model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
-
-
-def _open_screen() -> Shown:
-    from shiftedge.demos.screen import Screen
-
-    return Screen()
 
 
 def _ignore(event: GestureEvent, step_s: float) -> None:

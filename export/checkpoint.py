@@ -22,7 +22,7 @@ from shiftedge.export.checkpoint_file import read_file
 from shiftedge.export.checkpoint_names import ONLINE, Named, translated
 from shiftedge.export.checkpoint_weights import find_weights
 from shiftedge.export.models.build import build
-from shiftedge.export.models.mobilenet_v2 import MobileNetV2
+from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
 from shiftedge.export.models.order import past_first
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
@@ -261,7 +261,8 @@ def _mobile(
     description = {**description, "previous_frame": stem.shape[1] == 6}
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     best: tuple[int, dict[str, Any]] | None = None
-    for width in WIDTHS:
+    likely = sorted(WIDTHS, key=lambda width: scaled(STEM_CHANNELS, width) != stem.shape[0])
+    for width in likely:
         candidate = {"architecture": "mobilenet_v2", **description, "width": width}
         expected = _without_numbers(candidate).state_dict()
         wrong = sum(shapes.get(key) != tuple(value.shape) for key, value in expected.items())

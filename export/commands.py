@@ -14,6 +14,7 @@ from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.files import cache_folder
+from shiftedge.runtime.progress import working
 from shiftedge.runtime.threads import chosen_threads
 from shiftedge.runtime.words import say, shown
 
@@ -204,6 +205,7 @@ def _size(text: str) -> tuple[int, int]:
     return width, height
 
 
+@working("exporting")
 def _export(options: argparse.Namespace) -> int:
     from shiftedge.runtime.extras import require
 
@@ -327,6 +329,7 @@ def _add_train(commands: Any) -> None:
     parser.set_defaults(handler=_train)
 
 
+@working("training")
 def _train(options: argparse.Namespace) -> int:
     from shiftedge.runtime.errors import DataError
     from shiftedge.runtime.extras import require
@@ -462,6 +465,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
+@working("fetching")
 def _fetch(options: argparse.Namespace) -> int:
     from shiftedge.export.catalogue import find
     from shiftedge.export.fetch import fetch

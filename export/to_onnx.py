@@ -66,21 +66,34 @@ def describe(
         SpecError: the labels do not match the classes, one that is to be silent is none of them,
             or a setting is out of range.
     """
+    _check_numbers(net)
     model = StreamingModel(net)
     with _evaluating(net):
         try:
             states = model.initial_states(height, width)
             with torch.no_grad():
-                logits, _ = model.step(states[0].new_zeros((1, 3, height, width)), states)
-        except IndexError:
+                logits, _ = model.step(torch.zeros(1, 3, height, width), states)
+        except Exception as error:  # the user's code may raise anything
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(
-                "The network has no temporal shift, so there is nothing to stream; put shifts in "
-                "with shiftedge.export.models.insert_shift."
-            ) from None
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise ModelError(
-                f"The network does not run on frames of {width}x{height} pixels: {error}"
+                f"The network does not run on frames of {width}x{height} pixels: {reason}"
             ) from error
+    if not states:
+        raise ModelError(
+            "The network has no temporal shift, so there is nothing to stream; put shifts in "
+            "with shiftedge.export.models.insert_shift."
+        )
+    if not isinstance(logits, torch.Tensor):
+        raise ModelError(
+            f"The network gives a {type(logits).__name__} for one frame; expected one tensor, "
+            "logits of (1, classes): export a module that returns that alone."
+        )
+    for what, tensor in (("logits", logits), *(("a state", state) for state in states)):
+        if tensor.dtype != torch.float32:
+            raise ModelError(
+                f"The network gives {what} of {_name(tensor)}; expected float32: convert with "
+                ".float() inside it."
+            )
     if logits.dim() != 2 or logits.shape[0] != 1:
         raise ModelError(
             f"The network gives {tuple(logits.shape)} for one frame; expected (1, classes)."
@@ -121,6 +134,7 @@ def to_onnx(
     Raises:
         ModelError: the network uses something that cannot be expressed in ONNX.
     """
+    _check_numbers(net)
     onnx = require("onnx")
     require("onnxscript")  # torch's exporter stands on it
     model = StreamingModel(net)
@@ -139,11 +153,10 @@ def to_onnx(
                 dynamo=True,
                 verbose=False,
             )
+            assert program is not None  # without a file name the exporter returns the program
+            document = program.model_proto
         except Exception as error:  # the exporter raises many kinds of its own
-            cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-            raise ModelError(f"The network cannot be written as ONNX: {cause[0]}") from error
-    assert program is not None  # without a file name the exporter returns the program
-    document = program.model_proto
+            raise _unwritable(error) from error
     _clean(document)
     document.ir_version = IR_VERSION
     document.producer_name = "shiftedge"
@@ -152,8 +165,11 @@ def to_onnx(
     document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     if ranges:
         write_ranges(document, {name: Affine(*pair) for name, pair in ranges.items()})
-    onnx.checker.check_model(document, full_check=True)
-    serialised: bytes = document.SerializeToString(deterministic=True)
+    try:
+        onnx.checker.check_model(document, full_check=True)
+        serialised: bytes = document.SerializeToString(deterministic=True)
+    except Exception as error:  # the checker's, and protobuf's of more than 2 GB
+        raise _unwritable(error) from error
     return serialised
 
 
@@ -191,6 +207,40 @@ def export_model(
         report.require_passed()
         temporary.write_bytes(serialised)
     return report
+
+
+def _check_numbers(net: nn.Module) -> None:
+    """Refuse a network whose numbers are no float32 on the CPU.
+
+    Raises:
+        ModelError: of the first parameter or buffer that is not.
+    """
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if tensor.is_meta:
+            raise ModelError(
+                f"The network's {name} has no numbers (it is on the device meta); load its weights "
+                "before it is exported."
+            )
+        if tensor.device.type != "cpu":
+            raise ModelError(
+                f"The network's {name} is on {tensor.device}; expected the CPU: call .cpu() on the "
+                "network."
+            )
+        if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+            raise ModelError(
+                f"The network's {name} is {_name(tensor)}; expected float32: call .float() on the "
+                "network."
+            )
+
+
+def _name(tensor: torch.Tensor) -> str:
+    """Of its type, such as float16."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _unwritable(error: Exception) -> ModelError:
+    cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    return ModelError(f"The network cannot be written as ONNX: {cause[0]}")
 
 
 def _clean(document: Any) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.temporary import work_file
 
-__all__ = ["atomic_path", "cache_folder", "output_folder", "sha256_of", "utf8_path"]
+__all__ = ["atomic_path", "cache_folder", "output_folder", "sha256_of"]
 
 _LINKS_MOST = 40
 """As Linux follows."""
@@ -70,7 +70,7 @@ def _place(path: Path) -> tuple[Path, int | None]:
     a file opened once more would be written from its start.
 
     Raises:
-        OSError: links in a circle.
+        OSError: links in a circle, or a name that is too long.
     """
     own = os.path.realpath("/proc/self/fd")
     for _ in range(_LINKS_MOST):
@@ -78,9 +78,13 @@ def _place(path: Path) -> tuple[Path, int | None]:
         path = Path(folder, path.name)
         if folder == own and path.name.isdigit():
             return path, int(path.name)
-        if not path.is_symlink():
+        try:
+            leads_to = os.readlink(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # told before the work, not after it
+                raise
             return path, None
-        path = Path(folder, os.readlink(path))
+        path = Path(folder, leads_to)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
@@ -104,39 +108,6 @@ def _pour(temporary: Path, into: Path | int) -> None:
                 stream.flush()  # what was said before stands before
     with temporary.open("rb") as file, open(into, "wb", closefd=not isinstance(into, int)) as out:
         shutil.copyfileobj(file, out)
-
-
-@contextlib.contextmanager
-def utf8_path(path: str | Path) -> Iterator[str]:
-    """Yield an absolute name of ``path`` for a C++ library that encodes every name as UTF-8.
-
-    OpenCV crashes on a name whose bytes are not UTF-8, ONNX Runtime refuses it, and with a locale
-    of another encoding (or LC_ALL=C without Python's UTF-8 mode) both look for another file. So
-    such a path is named through ``/proc/self/fd``: by its folder, where its last part is
-    harmless, so that the suffix stays; otherwise by itself, and then it must exist. The name is
-    good inside the body only, which is enough for whatever opens the file there.
-
-    Raises:
-        OSError: it cannot be opened; only for such a path.
-    """
-    path = Path(path).absolute()
-    if _is_utf8(str(path)):
-        yield str(path)
-        return
-    by_folder = _is_utf8(path.name)
-    handle = os.open(path.parent if by_folder else path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}/{path.name}" if by_folder else f"/proc/self/fd/{handle}"
-    finally:
-        os.close(handle)
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether the bytes of the name on disk are those that a library makes of the text."""
-    try:
-        return name.encode("utf-8") == os.fsencode(name)
-    except UnicodeEncodeError:  # bytes that are no text, or a letter that the locale has not
-        return False
 
 
 def cache_folder() -> Path:

@@ -138,8 +138,11 @@ def _model_path(path: object) -> Path:
             "folder, as text or a pathlib.Path."
         )
     found = Path(path)
-    if "\0" in str(found):
-        raise ModelError(f"There is no model file {shown(str(found))}; check the path.")
+    try:
+        found.is_dir()
+    except (OSError, ValueError) as error:  # too long, or in a folder not to be looked into; a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"There is no model file {found} ({reason}); check the path.") from error
     return found
 
 

@@ -1,10 +1,10 @@
 """How far long work has come, as a line every ten seconds: for logs, CI and terminals without rich.
 
 Work is a stack of items, a stage inside a command's whole work, and a line tells of the innermost.
-The time since the last line is one for all of them, so that many short stages speak as one long one
-does. A line comes when a unit is done, and from a thread that sleeps until one is due, so that a
-single unit that takes minutes speaks as well. While figures are being taken the thread sleeps on,
-and who takes them says so between two, see :meth:`Lines.beat`.
+The time since the last line is one for all items inside another, so that many short stages speak as
+one long one does. A line comes when a unit is done, and from a thread that sleeps until one is due,
+so that a single unit that takes minutes speaks as well. While figures are being taken the thread
+sleeps on, and who takes them says so between two, see :meth:`Lines.beat`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Lines:
     ) -> None:
         self._clock, self._say = clock, say or _to_stderr
         self._items: list[_Item] = []
-        self._said_s = self._ended_s = float("-inf")
+        self._said_s = 0.0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -95,10 +95,11 @@ class Lines:
         body runs; ``quiet``: without the thread."""
         with self._changed:
             now_s = self._clock()
-            # After a pause it is new work; a stage that follows at once goes on with the old.
-            if not self._items and now_s - self._ended_s >= EVERY_S:
+            if not self._items:
                 self._said_s = now_s
             item = _Item(_plain(description), total, unit, quiet, now_s)
+            if self._items and not unit and self._items[-1].description == item.description:
+                item.begun_s = self._items[-1].begun_s  # a command's work, and that of its library
             self._items.append(item)
             self._wake()
 
@@ -113,7 +114,6 @@ class Lines:
         finally:
             with self._changed:
                 self._items.remove(item)
-                self._ended_s = self._clock()
                 self._changed.notify()
                 over = None if self._items else self._thread
             if over is not None:

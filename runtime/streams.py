@@ -15,36 +15,63 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import TypeVar
 
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["own_streams"]
+__all__ = ["ReaderGoneError", "own_streams"]
 
 
-class _Out(io.FileIO):
+class ReaderGoneError(BrokenPipeError):
+    """Who reads our standard output has seen enough (``| head``), which is nobody's fault."""
+
+
+class _Harmless(io.TextIOWrapper):
+    """Lets no control code through but what our own tables and progress bars use: what is printed
+    may name what others have named, and a terminal would obey it.
+
+    Failures are met here and not in a raw stream below: a signal that comes between a write and its
+    count there would have the buffer write the same once more.
+    """
+
+    def write(self, text: str) -> int:
+        with self.failing():
+            super().write(_OBEYED.sub("?", text))
+        return len(text)
+
+    def flush(self) -> None:
+        with self.failing():
+            super().flush()
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """What an OSError within means."""
+        yield
+
+
+class _Out(_Harmless):
     """Standard output, whose failures say what they are of."""
 
-    def write(self, data: Any) -> int:
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
         try:
-            return super().write(data)
-        except BrokenPipeError:  # the reader has seen enough, which is nobody's fault
-            raise
+            yield
+        except BrokenPipeError as error:
+            raise ReaderGoneError(*error.args) from error
         except OSError as error:
             raise OutputError(
                 f"Cannot write to standard output: {error.strerror or error}."
             ) from error
 
 
-class _Err(io.FileIO):
+class _Err(_Harmless):
     """Standard error, which nobody is told about when it cannot be written to: who would read it?
     What was to be said is lost, and the work goes on."""
 
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return len(memoryview(data).cast("B"))
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        with contextlib.suppress(OSError):
+            yield
 
 
 @contextlib.contextmanager
@@ -56,15 +83,15 @@ def own_streams() -> Iterator[None]:
     like a full one, since a program whose results are lost must not seem to have worked. What is
     no character (file names that are not UTF-8) is written as escapes, which in JSON mean the same.
 
-    Writing to stdout raises :class:`OutputError`, or BrokenPipeError where the reader went away.
+    Writing to stdout raises :class:`OutputError`, or :class:`ReaderGoneError`.
     """
     before = sys.stdin, sys.stdout, sys.stderr
     for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         _ensure(descriptor, mode)  # 1 for reading, so that writing to it fails
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives on
-    sys.stdout = _text(_Out(1, "w", closefd=False))
-    sys.stderr = _text(_Err(2, "w", closefd=False), line_buffering=True)
+    sys.stdout = _text(_Out, 1, line_buffering=os.isatty(1))
+    sys.stderr = _text(_Err, 2, line_buffering=True)
     try:
         yield
     finally:
@@ -116,26 +143,20 @@ _ERRORS = "shiftedge.escaped"
 codecs.register_error(_ERRORS, _escaped)
 
 
-class _Harmless(io.TextIOWrapper):
-    """Lets no control code through but what our own tables and progress bars use: what is printed
-    may name what others have named, and a terminal would obey it."""
-
-    def write(self, text: str) -> int:
-        super().write(_OBEYED.sub("?", text))
-        return len(text)
-
-
 _OBEYED = re.compile(
     r"(?!\x1b\[[0-9;]*[mAK]|\x1b\[\?25[hl])"  # colours; up a line, empty a line; the cursor
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 
 
-def _text(raw: io.FileIO, *, line_buffering: bool = False) -> IO[str]:
-    return _Harmless(
-        io.BufferedWriter(raw),
+_Stream = TypeVar("_Stream", bound=_Harmless)
+
+
+def _text(kind: type[_Stream], descriptor: int, *, line_buffering: bool) -> _Stream:
+    return kind(
+        io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
         encoding="utf-8",
         errors=_ERRORS,
         newline="\n",
-        line_buffering=line_buffering or os.isatty(raw.fileno()),
+        line_buffering=line_buffering,
     )

@@ -61,6 +61,12 @@ def small_spec(**changes: Any) -> ModelSpec:
     return ModelSpec(**{**fields, **changes})
 
 
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands on stderr is not to depend on how busy the machine is."""
+    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 1e6)
+
+
 @pytest.fixture
 def spec() -> ModelSpec:
     """Four classes, 24 x 32 pixels, two states, three frames of memory, 12 frames per second."""

@@ -53,7 +53,8 @@ def own_caches(factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = Path(os.environ.get(CACHES) or run_folder(factory, "caches"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
+        if CACHES not in os.environ:  # Zig's of a run inside of a run is that of the outer one
+            patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
         yield folder
 
 

@@ -87,6 +87,22 @@ def test_no_test_is_left_out_for_what_the_processor_lacks() -> None:
     assert said == []
 
 
+def test_no_name_of_a_test_is_made_of_what_the_processor_has() -> None:
+    """Parameters are the same everywhere; those of tests/export/codegen are compared as each host
+    too, which finds what is behind a name."""
+    asked = re.compile(r"(cpu_features|runs_here|precisions_of|host_unit)\(|find_target\('host'")
+    said = [
+        f"{path.relative_to(HERE)}:{node.lineno}"
+        for path in sorted(HERE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("parametrize", "fixture")
+        and asked.search(ast.unparse(node))
+    ]
+    assert said == []
+
+
 def test_every_host_is_what_it_says() -> None:
     """A mask leaves what the host has, and of the vector extensions that we know nothing else."""
     richer: set[str] = set()
@@ -114,8 +130,8 @@ def test_a_host_that_this_one_cannot_be(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def ran(words: Sequence[str], host: str | None, folder: Path) -> dict[str, list[str]]:
-    """What a run of pytest collected and passed, see :class:`hosts.Ran`. Runs share their caches:
-    Zig's first program takes longer than all that these tests do."""
+    """What a run of pytest collected and passed, see :class:`hosts.Ran`. Runs share their caches,
+    and Zig's with the tests around them: its first program takes longer than all that they do."""
     file = folder / f"{host}.json"
     line = [sys.executable, "-m", "pytest", "-q", "-m", "hosts", "-p", "no:cacheprovider"]
     line += ["--basetemp", str(folder / f"{host}"), "--ran", str(file), "--timeout", "800"]

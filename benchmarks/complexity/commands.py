@@ -91,15 +91,17 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.complexity.count import cost
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
     from shiftedge.benchmarks.complexity.nets import CONTENDERS
+    from shiftedge.benchmarks.counter import stages
 
     threads = chosen_threads(options.threads)
-    with working("counting operations"):
-        costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
     times: dict[str, Rounds] = {}
     status = 0
-    if not options.no_latency:
-        timed = [contender for contender in CONTENDERS if contender.timed]
-        times, status = measure(timed, options.size, threads=threads, rounds=options.repeat)
+    with stages("measuring"):
+        with working("counting operations"):
+            costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+        if not options.no_latency:
+            timed = [contender for contender in CONTENDERS if contender.timed]
+            times, status = measure(timed, options.size, threads=threads, rounds=options.repeat)
     settings = report.Settings(options.size, threads, 0 if options.no_latency else options.repeat)
     found = report.document(costs, times, settings, interrupted=status != 0)
     if options.json not in (None, "-"):

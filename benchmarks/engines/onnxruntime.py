@@ -17,7 +17,7 @@ from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, 
 from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import utf8_path
+from shiftedge.runtime.names import utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 

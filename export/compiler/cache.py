@@ -105,6 +105,7 @@ def forget_oldest() -> None:
         OSError: the folder cannot be read.
     """
     folder = cache_folder()
-    entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    names = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    entries = [path for path in names if path.is_dir() and not path.is_symlink()]
     for path in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shiftedge.runtime.progress import working
 from shiftedge.runtime.words import say
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(handler=_compile, usage_error=parser.error)
 
 
+@working("compiling")
 def _compile(options: argparse.Namespace) -> int:
     own = {}
     if options.targets:

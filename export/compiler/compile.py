@@ -23,7 +23,7 @@ from pathlib import Path
 from shiftedge.export.compiler import cache, explain, package, program, proof
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.link import link, link_runner
+from shiftedge.export.compiler.link import KERNELS, TABLE, link, link_runner
 from shiftedge.export.compiler.processors import check_processor
 from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.rules import lower
@@ -153,12 +153,11 @@ def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, t
     from shiftedge.export.compiler.tir import compile_kernels
 
     with work_folder() as folder:
-        kernels, table = folder / "kernels.o", folder / "table.c"
         code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
-        code.write(kernels)
+        code.write(folder / KERNELS)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        table.write_text(program.source(step, places, spec, target.features))
-        link(kernels, table, to, target, include=[folder])
+        (folder / TABLE).write_text(program.source(step, places, spec, target.features))
+        link(folder, to, target)
 
 
 def _make(
@@ -195,8 +194,8 @@ def _make(
             (folder / "manifest.json").write_text(manifest.to_json())
         except OSError as error:
             raise OutputError(
-                f"Cannot write the bundle: {error.strerror or error}; check the free space and "
-                "the temporary folder."
+                f"Cannot write the bundle: {error.strerror or error}; check the free space of "
+                f"{folder.parent} and of the temporary folder."
             ) from error
         advance(1)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.resources
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from shiftedge import __version__
@@ -16,7 +15,11 @@ from shiftedge.export.compiler.targets import Target
 from shiftedge.export.compiler.zig import run_zig
 from shiftedge.runtime.temporary import work_folder
 
-__all__ = ["link", "link_runner"]
+__all__ = ["KERNELS", "TABLE", "link", "link_runner"]
+
+KERNELS, TABLE = "kernels.o", "table.c"
+"""TVM's object file; the C file that defines ``shiftedge_program_table``."""
+_EXPORTS = "exports.map"
 
 _FLAGS = (
     "-std=c11",
@@ -30,7 +33,7 @@ _FLAGS = (
     "-pthread",
 )
 _LINKER_FLAGS = (
-    "-Wl,--version-script=exports.map",
+    f"-Wl,--version-script={_EXPORTS}",
     "-Wl,--gc-sections",
     "-Wl,-s",
     "-Wl,-z,nodelete",  # threads of the pool may outlive a dlclose
@@ -41,17 +44,15 @@ _LINKER_FLAGS = (
 )
 
 
-def link(
-    kernels: Path, table: Path, output: Path, target: Target, *, include: Sequence[Path] = ()
-) -> None:
+def link(folder: Path, output: Path, target: Target) -> None:
     """Link ``output`` from TVM's object, the generated table and the native runtime.
 
     Args:
-        kernels: object file.
-        table: C file that defines ``shiftedge_program_table``.
-        output: the shared library to write.
+        folder: a temporary one that holds :data:`KERNELS`, :data:`TABLE` and what that includes.
+            Zig works in it and is told plain names only, since of a path it, or its linker, takes
+            some characters for something else.
+        output: the shared library to write, of any name.
         target: for which machine.
-        include: folders with what ``table`` includes.
 
     Raises:
         MissingExtraError: ziglang is not installed.
@@ -59,14 +60,13 @@ def link(
         OSError: ``output`` cannot be written.
     """
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-I{native}"]
-    words += [f"-I{folder}" for folder in include]
-    for folder in include:  # the assembler looks for the weights there
-        words += ["-Xassembler", f"-I{folder}"]
+    shutil.copy(native / _EXPORTS, folder)
+    words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-I{native}", "-I."]
+    words += ["-Wa,-I."]  # the assembler looks for the weights there
     # Only what a model needs: TVM's packed kernels are not generated.
     sources = sorted(path for path in native.glob("*.c") if path.name != "tvm_abi.c")
-    words += [str(table), *map(str, sources), str(kernels)]
-    _build(words, output, "libmodel.so", [native / "exports.map"])
+    run_zig([*words, TABLE, *map(str, sources), KERNELS, "-o", "libmodel.so"], folder)
+    shutil.copy(folder / "libmodel.so", output)
 
 
 def link_runner(output: Path, target: Target) -> None:
@@ -81,20 +81,6 @@ def link_runner(output: Path, target: Target) -> None:
     words += ["-g0", "-pthread", "-Wl,-s", "-Wl,--build-id=none", f"-I{native}"]
     words += [f'-DSHIFTEDGE_VERSION="{__version__}"']
     words += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
-    _build(words, output, "shiftedge-run")
-
-
-def _build(words: Sequence[str], output: Path, plain: str, files: Sequence[Path] = ()) -> None:
-    """Build in a folder of its own, since the linker takes some characters of a path for orders.
-
-    Args:
-        words: of the command.
-        output: may have any name.
-        plain: what it is called meanwhile.
-        files: that the words name by their names alone.
-    """
     with work_folder() as folder:
-        for file in files:
-            shutil.copy(file, folder)
-        run_zig([*words, "-o", plain], folder)
-        shutil.copy(folder / plain, output)
+        run_zig([*words, "-o", "shiftedge-run"], folder)
+        shutil.copy(folder / "shiftedge-run", output)

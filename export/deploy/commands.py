@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.progress import working
 from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
@@ -85,6 +86,7 @@ def _option(text: str) -> str:
     return text
 
 
+@working("deploying")
 def _deploy(options: argparse.Namespace) -> int:
     from shiftedge.export.deploy import deploy
 

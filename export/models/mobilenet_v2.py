@@ -18,7 +18,14 @@ from shiftedge.export.models.shift import (
     check_places,
 )
 
-__all__ = ["InvertedResidual", "MobileNetV2", "tsm_mobilenet_v2"]
+__all__ = [
+    "STAGES",
+    "STEM_CHANNELS",
+    "InvertedResidual",
+    "MobileNetV2",
+    "scaled",
+    "tsm_mobilenet_v2",
+]
 
 # expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381.
 STAGES = (
@@ -34,7 +41,7 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-def _channels(base: int, width: float) -> int:
+def scaled(base: int, width: float) -> int:
     """Scale a channel count and round it to a multiple of 8, losing at most a tenth of it.
 
     The rule of the reference implementation; at width 1.0 it changes nothing.
@@ -123,15 +130,15 @@ class MobileNetV2(nn.Module):
         super().__init__()
         self.shift_div = shift_div
         self.previous = PreviousFrame() if previous_frame else nn.Identity()
-        channels = _channels(STEM_CHANNELS, width)
+        channels = scaled(STEM_CHANNELS, width)
         layers: list[nn.Module] = [_conv_bn_relu6(6 if previous_frame else 3, channels, 3, 2)]
         for expansion, base, repeats, first_stride in STAGES:
-            outputs = _channels(base, width)
+            outputs = scaled(base, width)
             for index in range(repeats):
                 stride = first_stride if index == 0 else 1
                 layers.append(InvertedResidual(channels, outputs, stride, expansion))
                 channels = outputs
-        head = _channels(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
+        head = scaled(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
         layers.append(_conv_bn_relu6(channels, head, 1, 1))
         self.features = nn.Sequential(*layers)
         self._place_shifts(shifts)

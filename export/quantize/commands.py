@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.progress import working
 from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
@@ -72,6 +73,7 @@ def _points(text: str) -> float:
     return value
 
 
+@working("quantising")
 def _quantize(options: argparse.Namespace) -> int:
     from shiftedge.runtime.extras import require
 

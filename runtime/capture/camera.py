@@ -102,7 +102,8 @@ def connect_camera(
     """
     cv2 = opencv()
     name = check_camera(device)
-    capture: Any = cv2.VideoCapture(device, cv2.CAP_V4L2)
+    # The device itself, where a link to it was named: OpenCV crashes on a name that is no text.
+    capture: Any = cv2.VideoCapture(os.path.realpath(device), cv2.CAP_V4L2)
     if not capture.isOpened():
         capture.release()
         users = ", ".join(camera_users(device))

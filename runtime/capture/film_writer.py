@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.files import atomic_path, utf8_path
+from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.names import utf8_path
 
 __all__ = ["FILM_SUFFIXES", "FilmWriter"]
 

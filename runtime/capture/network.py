@@ -9,10 +9,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 from shiftedge.runtime.capture.base import FrameSource
 from shiftedge.runtime.capture.events import EventHandler, Sparing, log_event
-from shiftedge.runtime.capture.live import CaptureDevice, LiveSource, Retry, try_again
+from shiftedge.runtime.capture.live import (
+    CaptureDevice,
+    FinalSourceError,
+    LiveSource,
+    Retry,
+    try_again,
+)
 from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.capture.video import VideoFile, nominal_rate
 from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.names import is_text
 
 __all__ = ["SCHEMES", "connect_url", "open_url", "without_password"]
 
@@ -41,8 +48,14 @@ def connect_url(url: str, stall_s: float) -> Any:
 
     Raises:
         SourceError: no answer, or no video; the message hides the password.
+        FinalSourceError: the address is no text.
     """
     cv2 = opencv()
+    if not is_text(url):
+        raise FinalSourceError(
+            f"The address {without_password(url)!r} holds bytes that are no text; write them as "
+            "%XX."
+        )
     timeout_ms = max(1, round(1000 * stall_s))
     capture = cv2.VideoCapture(
         url,
@@ -82,6 +95,8 @@ def open_url(
     retry = retry or Retry()
     try:
         capture = connect_url(url, stall_s)
+    except FinalSourceError:
+        raise
     except SourceError as error:
         news = Sparing(on_event)
         capture = try_again(

@@ -71,7 +71,7 @@ def to_bgr(video: RawVideo, frame: bytes | bytearray) -> NDArray[np.uint8]:
 
     YUV is taken by the matrix of BT.601, which is what rpicam-vid, FFmpeg and GStreamer write for
     sizes below 720 lines, and what JPEG has; with that of BT.709 (most HD video) saturated greens
-    and reds are off by up to a tenth, greys not at all. A ``bytearray`` of bgr24 is not copied.
+    are off by up to a sixth, greys not at all. A ``bytearray`` of bgr24 is not copied.
     """
     width, height = video.width, video.height
     flat = np.frombuffer(frame, np.uint8)

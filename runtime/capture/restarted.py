@@ -70,7 +70,7 @@ class RestartedPipe(FrameSource):
         begin_s: float | None = None
         index = 0
         while self._source is not None and not self._closing.is_set():
-            ended = SourceError(f"The command of {self.name} ended after {index} frames.")
+            why = None
             try:
                 for frame in self._source:
                     now_s = self._clock()
@@ -78,7 +78,8 @@ class RestartedPipe(FrameSource):
                     yield TimedFrame(frame.image, now_s - begin_s, index)
                     index += 1
             except SourceError as error:
-                ended = error
+                why = error
+            ended = why or SourceError(f"The command of {self.name} ended after {index} frames.")
             self._source.close()
             try:
                 self._source = self._again(ended, self._retry.limit_s)

@@ -22,7 +22,7 @@ from shiftedge.runtime.capture.events import EventHandler, log_event
 from shiftedge.runtime.capture.handle import Handle
 from shiftedge.runtime.capture.opencv import as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.files import utf8_path
+from shiftedge.runtime.names import utf8_path
 
 __all__ = ["RecordingTimes", "VideoFile", "nominal_rate", "open_video"]
 

@@ -8,6 +8,7 @@ only to the set that does not count.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.onnx_claims import check_shapes, check_spec, check_weights
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import sha256_of, utf8_path
+from shiftedge.runtime.files import sha256_of
+from shiftedge.runtime.names import utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 from shiftedge.runtime.threads import chosen_threads
@@ -30,6 +33,8 @@ __all__ = [
     "OnnxRuntimeSession",
     "Provider",
     "ask_for_exact_int8",
+    "check_claims",
+    "refusal",
 ]
 
 Provider = str | tuple[str, Mapping[str, Any]]
@@ -45,6 +50,9 @@ EXACT_INT8 = ("session.x64quantprecision", "1")
 """A session option, see :func:`ask_for_exact_int8`."""
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 """Extensions of x86-64 that add products of bytes in 32 bits."""
+
+_ORT_FORMAT = b"ORTM"
+"""At byte 4 of ONNX Runtime's own form of a model, which holds what it has computed already."""
 
 
 def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> None:
@@ -110,6 +118,7 @@ class OnnxRuntimeEngine(Engine):
         ask_for_exact_int8(options)
         options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
+            check_claims(self.path.read_bytes(), self.path)
             with utf8_path(self.path) as name:
                 self.session: Any = ort.InferenceSession(
                     name,
@@ -118,7 +127,7 @@ class OnnxRuntimeEngine(Engine):
                     enable_fallback=0,  # it would print to stdout, then try once more on the CPU
                 )
         except OSError as error:
-            raise ModelError(f"Cannot read {self.path}: {error.strerror or error}.") from error
+            raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from error
         except _failures() as error:
             raise ModelError(
                 f"{self.path} cannot be loaded as an ONNX model ({_first_line(error)}); "
@@ -127,6 +136,7 @@ class OnnxRuntimeEngine(Engine):
         _check_active(self.session, wanted)
         try:
             self.spec = _read_spec(self.session, self.path)
+            check_spec(self.spec, self.path)
             _check_contract(self.session, self.spec, self.path)
         except UnicodeDecodeError as error:  # of metadata or a tensor's name
             raise ModelError(
@@ -234,6 +244,54 @@ class _Tensor:
         if not self._shared:
             self.host[...] = self.value.numpy()
         return self.host
+
+
+def refusal(data: bytes, spec: ModelSpec) -> str | None:
+    """Why :class:`OnnxRuntimeEngine` would not run a file, found by loading it and one step.
+
+    Args:
+        data: the file.
+        spec: of the model, as its metadata says.
+
+    Returns:
+        None where it would.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    ort = require("onnxruntime")
+    what = Path("the model")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        check_spec(spec, what)
+        check_weights(data, what)
+        check_shapes(ort, data, what, ".")
+        session = ort.InferenceSession(data, options, providers=[SHORT_NAMES["cpu"]])
+        _check_contract(session, spec, what)
+        feed = {"frame": np.zeros((1, 3, spec.height, spec.width), np.float32)}
+        feed |= {f"state_{index}": state.fresh() for index, state in enumerate(spec.states)}
+        session.run(None, feed)
+    except (ModelError, UnicodeDecodeError) as error:
+        return str(error)
+    except _failures() as error:
+        return _first_line(error)
+    return None
+
+
+def check_claims(data: bytes, path: Path) -> None:
+    """Refuse a file that asks for more memory than a board has, before any of it is given; one
+    that ONNX Runtime cannot read passes.
+
+    Raises:
+        ModelError: it does.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    if data[4:8] == _ORT_FORMAT:
+        return
+    check_weights(data, path)
+    with contextlib.suppress(*_failures()):
+        check_shapes(require("onnxruntime"), data, path, str(path.parent))
 
 
 def _sha256(path: Path) -> bytes:

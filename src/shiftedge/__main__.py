@@ -12,7 +12,7 @@ from typing import NoReturn
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.signals import exit_status, interrupts
-from shiftedge.runtime.streams import own_streams
+from shiftedge.runtime.streams import ReaderGoneError, own_streams
 from shiftedge.runtime.words import plain, say
 
 EPILOG = """\
@@ -90,9 +90,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt as error:
         say("shiftedge: interrupted")
         return exit_status(error)
-    except BrokenPipeError:
-        # The reader went away (`shiftedge run | head`): nothing is wrong, and nothing is left to
-        # say.
+    except ReaderGoneError:  # nothing is wrong, and nothing is left to say
         return 0
     except ShiftedgeError as error:
         say(f"shiftedge: {error}")

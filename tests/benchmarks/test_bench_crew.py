@@ -82,6 +82,7 @@ def test_a_long_answer_is_told_meanwhile(start, monkeypatch):
     lines = Beats(iter(range(0, 1_000_000, 10)).__next__, said.append)
     monkeypatch.setattr("shiftedge.benchmarks.crew.LINES", lines)
     monkeypatch.setattr("shiftedge.benchmarks.crew.EVERY_S", 0.01)
+    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 10.0)
     with lines.item("preparing", 3, "engines", quiet=True), start("Good") as worker:
         worker.ready()
     assert len(beats) >= 2  # Python alone takes longer to start

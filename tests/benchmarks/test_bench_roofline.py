@@ -79,6 +79,7 @@ INSTRUCTIONS = {
 """And the features that each needs, by Linux's names: what the probe asks the CPU itself."""
 
 
+@pytest.mark.hosts
 def test_each_instruction_is_measured_or_refused_in_a_sentence(ready):
     limit = Roofline([1], [*INSTRUCTIONS, "fma4"])
     limit.measure(1)
@@ -131,6 +132,14 @@ def test_each_kind_of_cpu_has_its_own(quick, monkeypatch):
     first = build_probe()
     monkeypatch.setattr(roofline, "cpu_identity", lambda: "another")
     assert build_probe() != first
+
+
+def test_a_report_says_what_was_taken_away(monkeypatch):
+    monkeypatch.setenv(WITHOUT, "")
+    whole = cpu_name()
+    had = sorted(cpu_features() & set(KNOWN.get(machine_name(), ())))
+    monkeypatch.setenv(WITHOUT, f"{had[0]} {had[-1]}")
+    assert cpu_name() == f"{whole}, taken for one without {had[0]} {had[-1]}"
 
 
 @pytest.mark.hosts

@@ -112,6 +112,13 @@ def test_many_and_long_and_foreign_labels(spec: ModelSpec) -> None:
 
 
 @pytest.mark.usefixtures("_both_fonts")
+def test_words_that_are_no_text_crash_nothing() -> None:
+    image = np.zeros((40, 200, 3), np.uint8)
+    paint.text(image, "a\ud800\udcff", 5, 30, 16, (255, 255, 255))
+    assert image.any()
+    assert paint.fit_text("\udce9" * 9, 16, 40)[1] >= 8
+
+
 def test_words_are_made_to_fit() -> None:
     words, size = paint.fit_text("Turning Hand Counterclockwise", 36, 150, 700)
     assert size == 18

@@ -38,6 +38,21 @@ def test_what_is_written_can_be_read(tmp_path: Path, name: str, rate_hz: float) 
     assert means == pytest.approx([20, 120, 220], abs=6)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [b"f\xff.mp4", b"\xe9\xc3.avi", "gr\u00fc\u00df \u624b.mp4".encode(), b"l" * 251 + b".mp4"],
+)
+def test_names_of_any_bytes(tmp_path: Path, name: bytes) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xfe")
+    folder.mkdir()
+    path = folder / os.fsdecode(name)
+    with FilmWriter(path, SIZE, 10.0) as film:
+        for value in (20, 120, 220):
+            film.write(picture(value))
+    assert os.listdir(os.fsencode(folder)) == [name]
+    assert len(list(open_source(str(path)))) == 3
+
+
 def test_an_odd_size_loses_a_row_and_a_column(tmp_path: Path) -> None:
     with FilmWriter(tmp_path / "a.mp4", (65, 49), 10.0) as film:
         film.write(picture(50, (65, 49)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -115,6 +116,18 @@ def test_a_stream_that_comes_back_goes_on(servers: list[Server]) -> None:
     assert f"The stream {url} gives frames again." in events
 
 
+def test_a_service_waits_for_its_stream(servers: list[Server]) -> None:
+    """Whose server is not there at the beginning and goes away twice."""
+    url = serve(servers, *["missing"] * 4, "end", *["missing"] * 6, "end", "missing", "stall")
+    events: list[str] = []
+    retry = Retry(math.inf, math.inf, first_s=0.001, longest_s=0.002, service=True)
+    with open_source(url, stall_s=0.5, retry=retry, on_event=events.append) as source:
+        frames = list(itertools.islice(source, 45))
+    assert [frame.index for frame in frames] == list(range(45))
+    assert f"The stream {url} answers." in events
+    assert f"The stream {url} gives frames again." in events
+
+
 @pytest.mark.parametrize(
     ("plan", "sentence"),
     [
@@ -149,6 +162,12 @@ def test_useless_addresses_say_so(url: str, sentence: str) -> None:
         open_url(url, stall_s=0.2, retry=ONCE)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/\udce9", "rtsp://me:\udcff@127.0.0.1:9/x"])
+def test_an_address_that_is_no_text_is_refused_at_once(url: str) -> None:
+    with pytest.raises(SourceError, match="holds bytes that are no text; write them as %XX"):
+        open_source(url, retry=Retry.for_service())
+
+
 def test_a_recording_on_a_server_ends(servers: list[Server], tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     fourcc = cv2.VideoWriter_fourcc(*"MJPG")
@@ -160,6 +179,56 @@ def test_a_recording_on_a_server_ends(servers: list[Server], tmp_path: Path) -> 
     assert isinstance(source, VideoFile)
     assert not source.live
     assert len(list(source)) == 10
+
+
+def test_for_a_service_a_length_makes_no_recording(servers: list[Server], tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    fourcc = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, 20.0, (64, 48))
+    for _ in range(10):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    url = serve(servers, "file", body=path.read_bytes())
+    retry = Retry(math.inf, math.inf, first_s=0.001, service=True)
+    with open_source(url, stall_s=2.0, retry=retry, on_event=lambda sentence: None) as source:
+        assert isinstance(source, LiveSource)
+        assert source.live
+        assert len(list(itertools.islice(source, 25))) == 25
+
+
+class Announcing:
+    """A camera's stream that says it has 900 frames, as OpenCV gives it."""
+
+    def __init__(self) -> None:
+        self.left = 30
+
+    def grab(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, np.zeros((48, 64, 3), np.uint8)
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        return self.retrieve()
+
+    def get(self, name: int) -> float:
+        return {cv2.CAP_PROP_FRAME_COUNT: 900.0, cv2.CAP_PROP_FPS: 30.0}.get(name, 0.0)
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_camera_that_announces_a_length_is_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "shiftedge.runtime.capture.network.connect_url", lambda url, stall_s: Announcing()
+    )
+    with open_url("RTSP://127.0.0.1/x") as source:
+        assert isinstance(source, LiveSource)
+        assert source.rate_hz == 30.0
+        assert len(list(itertools.islice(source, 20))) == 20
+    with open_url("http://127.0.0.1/x") as source:
+        assert isinstance(source, VideoFile)
 
 
 def test_passwords_stay_out_of_messages(servers: list[Server]) -> None:

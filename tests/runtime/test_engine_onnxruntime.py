@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -221,6 +222,20 @@ def test_a_missing_package_answers_with_the_pip_line(
 
 
 # Files that are not what they should be.
+
+
+@pytest.mark.parametrize("name", [b"m\xff.onnx", b"d\xff/m.onnx", b"d\xff/\xe9.onnx"])
+def test_names_of_any_bytes(
+    tiny_onnx: Path, tmp_path: Path, moving_frames: Frames, name: bytes
+) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(tiny_onnx.read_bytes())
+    engine = OnnxRuntimeEngine(path, threads=1)
+    assert engine.open_session().step(moving_frames[0]).shape == (4,)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="cannot be loaded as an ONNX model"):
+        OnnxRuntimeEngine(path)
 
 
 def test_no_file(tmp_path: Path) -> None:

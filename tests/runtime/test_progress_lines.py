@@ -27,6 +27,12 @@ class Clock:
         return self.now_s
 
 
+@pytest.fixture(autouse=True)
+def ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is outside tests, in which no line comes."""
+    monkeypatch.setattr(progress_lines, "EVERY_S", 10.0)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -69,11 +75,16 @@ def test_work_below_ten_seconds_says_nothing(lines: Lines, clock: Clock, said: l
 def test_many_short_stages_speak_as_one_long_one(
     lines: Lines, clock: Clock, said: list[str]
 ) -> None:
-    for stage in range(1, 7):
-        with lines.item(f"stage {stage}", 1, "clips", quiet=True) as advance:
-            clock.now_s += 4.0
-            advance(1)
+    with lines.item("training", None, "", quiet=True):
+        for stage in range(1, 7):
+            with lines.item(f"stage {stage}", 1, "clips", quiet=True) as advance:
+                clock.now_s += 4.0
+                advance(1)
     assert [line.partition(":")[0] for line in said] == ["stage 3", "stage 6"]
+    with lines.item("other work", 1, "clips", quiet=True) as advance:
+        clock.now_s += 9.0
+        advance(1)
+    assert len(said) == 2
 
 
 def test_the_innermost_work_is_told(lines: Lines, clock: Clock, said: list[str]) -> None:
@@ -88,6 +99,17 @@ def test_the_innermost_work_is_told(lines: Lines, clock: Clock, said: list[str])
     clock.now_s += 60.0
     lines.beat()  # there is none any more
     assert said == ["reading: 7 frames, 10 s so far", "training: 1 h 6 min so far"]
+
+
+def test_a_command_and_its_library_are_one_work(
+    lines: Lines, clock: Clock, said: list[str]
+) -> None:
+    with lines.item("exporting", None, "", quiet=True):
+        clock.now_s += 7.0
+        with lines.item("exporting", None, "", quiet=True):
+            clock.now_s += 7.0
+            lines.beat()
+    assert said == ["exporting: 14 s so far"]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +276,13 @@ def test_work_goes_on_without_a_listener(
     "place",
     [
         "shiftedge.benchmarks.emulate_report:document",
+        "shiftedge.export.commands:_export",
+        "shiftedge.export.commands:_fetch",
+        "shiftedge.export.commands:_train",
+        "shiftedge.export.compiler.commands:_compile",
+        "shiftedge.export.deploy.commands:_deploy",
         "shiftedge.export.deploy.rollout:deploy",
+        "shiftedge.export.quantize.commands:_quantize",
         "shiftedge.export.quantize.pipeline:quantize",
         "shiftedge.export.to_onnx:export_model",
         "shiftedge.export.training.fine_tune:fine_tune",

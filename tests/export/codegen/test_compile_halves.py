@@ -63,7 +63,6 @@ def both(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     ).bundle
 
 
-@pytest.mark.hosts
 def test_the_manifest(both: Bundle, file: Path) -> None:
     manifest = both.manifest
     assert [each.precision for each in manifest.variants] == ["bf16", "fp32"]

@@ -388,6 +388,17 @@ def test_the_reader_goes_away(runner: Path, calm: Path) -> None:
     assert err.count(b"\n") == 1  # the summary
 
 
+def test_a_closed_output_loses_no_line_in_silence(runner: Path, calm: Path) -> None:
+    words = [str(word) for word in arguments(runner, calm)]
+    line = ["sh", "-c", 'exec "$0" "$@" >&-', *words, "--steps"]
+    run = run_frames(line, film(3))
+    assert run.returncode == 1
+    assert b"Cannot write to standard output: Bad file descriptor." in run.stderr
+    run = run_frames(["sh", "-c", 'exec "$0" --help >&-', runner], b"")
+    assert run.returncode == 1
+    assert b"Cannot write to standard output" in run.stderr
+
+
 def test_a_full_disk(runner: Path, calm: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
@@ -436,8 +447,9 @@ def test_sanitized_streams(calm: Path, bundle: Path, tmp_path: Path) -> None:
             noise = np.random.default_rng(1).integers(0, 256, 2 * data + 7, np.uint8).tobytes()
             assert check([*line, "--fps", "8"], noise[:-7]).returncode == 0
             more = ["--range", "full"] if form in HALVED else []
-            stride = str(RawVideo(width, height, form).row_bytes + 2)
-            check([*line, *more, "--fps", "8", "--stride", stride], noise)
+            if size in ("30x20", "2x2"):
+                stride = str(RawVideo(width, height, form).row_bytes + 2)
+                check([*line, *more, "--fps", "8", "--stride", stride], noise)
     frames = film(3)
     for end in (0, 1, 18431, 18432, 18433, 40000):
         check(arguments(program, calm), frames[:end])
