@@ -245,7 +245,9 @@ def _export(options: argparse.Namespace) -> int:
         )
     if spec.labels[0] == "class 0":
         _say("the classes have no names; give them with --labels FILE, one a line")
-    elif not spec.silent_labels:
+    if spec.silent_labels:
+        _say(f"silent, never an event: {', '.join(map(repr, spec.silent_labels))}")
+    elif spec.labels[0] != "class 0":
         usual = [label for label in spec.labels if looks_silent(label)]
         _say(
             "no label is silent, so each becomes an event; if one stands for no gesture"

@@ -21,11 +21,12 @@ examples:
   shiftedge quantize --calibration synthetic: --output gestures-int8.onnx     the bundled model
   shiftedge run my-int8.onnx --source 0                                       and run it
 
-SOURCE is a folder of clips (videos or folders of pictures, in folders of labels or not), a film,
-`synthetic:` for rendered clips, or any source that `shiftedge run` takes. Clips are streamed: each
-from empty states, frame after frame, so that the states hold what they will hold. The file is
-written once the loss of accuracy is within --max-accuracy-drop; layers that cost too much stay in
-float, and the report says which and why. docs/quantize.md explains it.
+SOURCE is a folder of clips (videos or folders of pictures, in folders of labels or not), any other
+layout or list of clips that `shiftedge train` takes, a film, `synthetic:` for rendered clips, or
+any source that `shiftedge run` takes. Clips are streamed: each from empty states, frame after
+frame, so that the states hold what they will hold. The file is written once the loss of accuracy is
+within --max-accuracy-drop; layers that cost too much stay in float, and the report says which and
+why. docs/quantize.md explains it.
 """
 
 

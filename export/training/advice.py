@@ -109,6 +109,8 @@ def _silent(spec: ModelSpec, counts: NDArray[np.int64]) -> str:
     rows = [spec.labels.index(name) for name in spec.silent_labels]
     others = [int(count) for row, count in enumerate(counts) if row not in rows]
     text = f"silent, never an event: {_some(list(spec.silent_labels))}"
+    if not others:
+        return f"{text}; no other label is there, so there will be no event at all"
     if others and counts[rows].sum() < max(others):
         text += (
             f"; with {counts[rows].sum()} clips they are fewer than those of a gesture "

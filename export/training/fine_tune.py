@@ -38,8 +38,8 @@ from shiftedge.export.training.observe import stream_ranges
 from shiftedge.export.training.record import (
     begun,
     clip_summary,
+    epoch_lines,
     film_scores,
-    say_epoch,
     so_far,
     stored,
 )
@@ -170,10 +170,12 @@ def fine_tune(
     wanted = _score(teacher, check, spec, "float", bar)
     before = _score(fake, check, spec, "int8", bar)
 
+    line = epoch_lines(say, settings.epochs, len(learn))
+
     def keep(epoch: Epoch) -> None:
         record.update(so_far(epoch, time.perf_counter() - started))
         keeper.keep(epoch.number)
-        say_epoch(say, epoch, settings.epochs, len(learn))
+        line(epoch)
 
     try:
         with bar("fine-tuning", settings.epochs * len(learn), "clips") as advance:

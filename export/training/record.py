@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -17,12 +19,13 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = [
     "begun",
     "clip_summary",
+    "epoch_lines",
     "film_scores",
-    "say_epoch",
     "so_far",
     "stored",
 ]
 
+_LINE_EVERY_S = 10.0
 _UNSEEN_SEED = 1_000_003
 """Films for the scores start at this seed plus a thousand times the training's own."""
 
@@ -65,12 +68,21 @@ def so_far(epoch: Epoch, seconds: float) -> dict[str, Any]:
     }
 
 
-def say_epoch(say: Say, epoch: Epoch, epochs: int, clips: int) -> None:
-    """What an epoch gave, in a line."""
-    say(
-        f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, "
-        f"{clips / max(epoch.seconds, 1e-9):.1f} clips/s"
-    )
+def epoch_lines(say: Say, epochs: int, clips: int) -> Callable[[Epoch], None]:
+    """A function that says in a line what an epoch gave; of quick ones not each."""
+    next_s = 0.0
+
+    def line(epoch: Epoch) -> None:
+        nonlocal next_s
+        if time.monotonic() < next_s and epoch.number < epochs:
+            return
+        next_s = time.monotonic() + _LINE_EVERY_S
+        say(
+            f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, "
+            f"{clips / max(epoch.seconds, 1e-9):.1f} clips/s"
+        )
+
+    return line
 
 
 def clip_summary(score: ClipScore, names: tuple[str, ...]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.record import (
     begun,
     clip_summary,
+    epoch_lines,
     film_scores,
-    say_epoch,
     so_far,
     stored,
 )
@@ -201,10 +201,12 @@ def train(
         for note in before(learn, check, spec, settings, fresh=start is None):
             say(note)
 
+    line = epoch_lines(say, settings.epochs, len(learn))
+
     def keep(epoch: Epoch) -> None:
         record.update(so_far(epoch, time.perf_counter() - started))
         keeper.keep(epoch.number)
-        say_epoch(say, epoch, settings.epochs, len(learn))
+        line(epoch)
 
     try:
         with bar("training", settings.epochs * len(learn), "clips") as advance:

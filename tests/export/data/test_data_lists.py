@@ -45,6 +45,7 @@ def simple(text: str) -> list[tuple[str, str | int | None]]:
         ("a.mp4;4\n", [("a.mp4", 4)]),
         ("a;x;\nb;y;\n", [("a", "x"), ("b", "y")]),
         ("a.mp4,left", [("a.mp4", "left")]),
+        ("left,a.mp4\nright,b.webm\n", [("a.mp4", "left"), ("b.webm", "right")]),
         ("a.mp4,left\rb.mp4,right\r", [("a.mp4", "left"), ("b.mp4", "right")]),
     ],
 )  # fmt: skip
