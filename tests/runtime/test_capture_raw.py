@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.runtime.capture import RawVideo, open_source
+from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
 from shiftedge.runtime.capture.fitting import what_fits
 from shiftedge.runtime.capture.rawvideo import FORMATS, to_bgr
-from shiftedge.runtime.errors import MissingExtraError
+from shiftedge.runtime.errors import MissingExtraError, SourceError
 
 
 def cat(tmp_path: Path, content: bytes) -> str:
@@ -147,6 +148,79 @@ def test_what_fits_is_said_of_any_bytes(
     for count, size in re.findall(r"(\d+) frames? of (\S+ \S+)", text.partition("rows. ")[2]):
         assert int(count) > 0
         assert size
+
+
+# Any bytes
+
+
+class Bytes:
+    """The output of a command that wrote these bytes and ended well."""
+
+    def __init__(self, content: bytes) -> None:
+        self.rest = content
+
+    def expect_within(self, seconds: float) -> None:
+        pass
+
+    def fill(self, view: memoryview) -> int:
+        count = min(len(view), len(self.rest), 7)
+        view[:count], self.rest = self.rest[:count], self.rest[count:]
+        return count
+
+    def finish(self) -> tuple[int, str]:
+        return 0, ""
+
+    def close(self) -> None:
+        self.rest = b""
+
+
+Y4M_PIECES = st.sampled_from(
+    [
+        *(b"YUV4MPEG2 W4 H2 F25:1\n", b"YUV4MPEG2 W2 H4 XCOLORRANGE=FULL\n", b"FRAME\n"),
+        *(b"FRAME Ip\n", b"YUV4MPEG2 ", b"FRAME", b"YUV4", b"W3 H1 Cmono\n", b"\n"),
+        *(bytes(12), bytes(3), b"C444\n", b"F0:0 ", b"W16385 H1\n"),
+    ]
+)
+
+
+@given(st.lists(Y4M_PIECES | st.binary(max_size=20), max_size=12), st.booleans())
+def test_any_yuv4mpeg_gives_frames_or_a_sentence(pieces: list[bytes], live: bool) -> None:
+    content = b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"".join(pieces)
+    pipe = parse_pipe(f"[live={'yes' if live else 'no'}] x")
+    last_s = 0.0
+    with contextlib.suppress(SourceError):
+        for frame in PipeSource(pipe, output=Bytes(content), on_event=lambda sentence: None):
+            assert frame.time_s >= last_s
+            assert frame.image.shape[2] == 3
+            last_s = frame.time_s
+
+
+@given(
+    st.binary(max_size=300),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from(FORMATS),
+    st.integers(0, 3),
+)
+def test_any_raw_bytes_give_frames_then_a_sentence_about_the_rest(
+    content: bytes, width: int, height: int, form: str, padding: int
+) -> None:
+    options = f"size={2 * width}x{2 * height},format={form}"
+    if padding:
+        options += f",stride={RawVideo(2 * width, 2, form).row_bytes + 2 * padding}"
+    pipe = parse_pipe(f"[{options}] x")
+    assert pipe.video is not None
+    whole, rest = divmod(len(content), pipe.video.frame_bytes)
+    frames = 0
+    try:
+        for frame in PipeSource(pipe, output=Bytes(content)):
+            assert frame.image.shape == (2 * height, 2 * width, 3)
+            frames += 1
+    except SourceError:
+        assert rest or not whole
+    else:
+        assert not rest
+    assert frames == whole
 
 
 # Pixel formats
