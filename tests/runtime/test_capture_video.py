@@ -160,6 +160,16 @@ def test_an_announced_length_alone_is_no_proof(tmp_path: Path) -> None:
     assert note.endswith("announces 40 (2.0 s).")
 
 
+def test_a_file_that_lacks_little_says_so_and_plays(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "a.avi", 40, "MJPG").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content[: len(content) - 1400])
+    notes: list[str] = []
+    assert len(list(open_source(str(tmp_path / "a.avi"), on_event=notes.append))) >= 36
+    (note,) = notes
+    assert "a.avi is not whole: it ended after" in note
+    assert note.endswith("the file ends 1,400 bytes early.")
+
+
 def test_what_a_phone_adds_behind_a_video_is_no_damage(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "a.mp4", 40).read_bytes()
     (tmp_path / "a.mp4").write_bytes(trimmed(whole, 0, 20, 20.0) + b"\x7f\xff\xff\xffsefdSEFH")
