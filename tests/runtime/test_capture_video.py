@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from film_kit import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import VideoFile, open_source
@@ -401,6 +401,7 @@ def test_the_user_sees_one_sentence_and_no_noise(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1), st.floats(1, 240))
 def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) -> None:
     times = RecordingTimes(rate_hz)
@@ -411,6 +412,7 @@ def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) 
         assert before <= after <= before + LONGEST_PAUSE_S + 1.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.floats(1, 240))
 def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_hz: float) -> None:
     """Whatever happens to single stamps, true ones come at their true times."""
@@ -425,6 +427,7 @@ def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_h
         assert times.stamp(true_ms + late - back) == pytest.approx(first + late / 1000)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1, 5e4), min_size=1, max_size=50), st.floats(-1e6, 1e6))
 def test_sane_stamps_are_kept(steps_ms: list[float], origin_ms: float) -> None:
     times = RecordingTimes(25.0)
