@@ -28,8 +28,10 @@ demo: $(VENV)/.demo
 # Tests that generate code run in processes of their own: torch and TVM each bring an LLVM. Those on
 # emulated ARM boards may be among them: make test GENERATING='tests/export/codegen tests/arm'.
 GENERATING ?= tests/export/codegen
+# make test HOST=avx2: as on a machine with no more than that; see tests/hosts.py.
+HOST ?=
 # A process for each core, each with half of the files at first; who is done takes from the others.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(HOST:%=--host %)
 
 test: lint
 	$(PYTEST) --ignore=tests/export/codegen

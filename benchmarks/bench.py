@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.cores import chosen_cores, pinned
-from shiftedge.benchmarks.counter import counter
+from shiftedge.benchmarks.counter import counter, stages
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import installed_bytes, machine
@@ -35,7 +34,9 @@ from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 
@@ -101,6 +102,8 @@ class Bench:
         """What a step multiplies."""
         self.roofline: Roofline | None = None
         self.interrupted = False
+        self.exit_status = 0
+        """That goes with the signal that interrupted it."""
         self.machine = machine()
         """Before the run: the load is that of others."""
         self.notes: list[str] = []
@@ -131,6 +134,7 @@ class Bench:
         self._count = len(self.entries)
         """Entries that the time is shared among."""
 
+    @stages("measuring")
     def run(self) -> None:
         """Measure everything. No process is left when this returns or raises.
 
@@ -138,18 +142,18 @@ class Bench:
             ShiftedgeError: the model cannot be loaded by the reference either, or gives NaN.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix="shiftedge-bench-") as scratch:
+            with work_folder() as scratch:
                 if self.source is not None:
-                    self._scene = Path(scratch) / "scene.npy"
+                    self._scene = scratch / "scene.npy"
                     self.source_frames = record(self.source, self._scene)
                 with self._show("preparing", len(self.entries) + 2, "engines") as advance:
-                    self._load_reference(Path(scratch) / "reference")
+                    self._load_reference(scratch / "reference")
                     advance(1)
                     self.work = step_work(self.onnx, self.spec, self.bundle)
                     self.roofline = Roofline(list(self.settings.threads), self.work.measured)
                     advance(1)
                     for index, entry in enumerate(self.entries):
-                        self._prepare(entry, Path(scratch) / str(index))
+                        self._prepare(entry, scratch / str(index))
                         advance(1)
                 self._take_rounds(self.roofline)
                 self._take_energy()
@@ -157,8 +161,9 @@ class Bench:
                     self._take_profiles()
                 if self._soak_minutes:
                     self._take_soak()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self.interrupted = True
+            self.exit_status = exit_status(error)
         finally:
             for entry in self.entries:
                 entry.rest()
@@ -329,14 +334,16 @@ class Bench:
     def _take_energy(self) -> None:
         """Turns without a pause, since sensors are slower than a step. What is counted is all that
         the board spends meanwhile, idle cores included."""
-        for entry in self.entries:
-            if self._meter.reason is not None:
-                entry.energy_reason = self._meter.reason
-            elif entry.worker is not None:
-                try:
-                    self._take_energy_of(entry, entry.worker)
-                except WorkerError as error:
-                    entry.energy_reason = str(error)
+        with self._show("measuring energy", len(self.entries), "engines") as advance:
+            for entry in self.entries:
+                if self._meter.reason is not None:
+                    entry.energy_reason = self._meter.reason
+                elif entry.worker is not None:
+                    try:
+                        self._take_energy_of(entry, entry.worker)
+                    except WorkerError as error:
+                        entry.energy_reason = str(error)
+                advance(1)
 
     def _take_energy_of(self, entry: Entry, worker: Worker) -> None:
         order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
@@ -351,15 +358,20 @@ class Bench:
         entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
 
     def _take_profiles(self) -> None:
-        for entry in self.entries:
-            if entry.worker is not None and entry.workload == "step" and not entry.candidate.peer:
-                try:
-                    order = {"do": "profile", "frames": PROFILE_FRAMES}
-                    answer = entry.worker.ask(order)
-                    key = (entry.threads, str(entry.ready.get("precision")))
-                    self.kernel_seconds[key] = answer["seconds"]
-                except WorkerError as error:
-                    self.notes.append(f"{entry.name} was not profiled: {error}")
+        with self._show("profiling", len(self.entries), "engines") as advance:
+            for entry in self.entries:
+                self._take_profile(entry)
+                advance(1)
+
+    def _take_profile(self, entry: Entry) -> None:
+        if entry.worker is None or entry.workload != "step" or entry.candidate.peer:
+            return
+        try:
+            answer = entry.worker.ask({"do": "profile", "frames": PROFILE_FRAMES})
+            key = (entry.threads, str(entry.ready.get("precision")))
+            self.kernel_seconds[key] = answer["seconds"]
+        except WorkerError as error:
+            self.notes.append(f"{entry.name} was not profiled: {error}")
 
     def _take_soak(self) -> None:
         for entry in self.entries:

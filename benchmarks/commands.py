@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import importlib
 import importlib.resources
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from shiftedge.benchmarks.engines.installed import by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.threads import chosen_threads, usable_cores
+from shiftedge.runtime.words import json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.benchmarks.entry import Candidate
@@ -52,6 +53,7 @@ TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
 STARTS = 5
+STREAMS_MOST = 256
 
 
 def add_commands(commands: Any) -> None:
@@ -113,7 +115,7 @@ def add_commands(commands: Any) -> None:
     )
     bench.add_argument(
         "--streams",
-        type=_list_of(positive),
+        type=_list_of(_streams),
         default=[],
         metavar="N,N",
         help="a frame for each of N streams at once, too",
@@ -201,6 +203,7 @@ def _bench(options: argparse.Namespace) -> int:
     starts = options.starts or min(STARTS, rounds)
     if starts > rounds:
         options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
+    threads = tuple(dict.fromkeys(chosen_threads(count) for count in options.threads))
     workloads = [*options.runs, *(f"streams-{count}" for count in options.streams)]
     if options.bundle is not None and options.model is not None and _is_bundle(options.model):
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
@@ -215,7 +218,7 @@ def _bench(options: argparse.Namespace) -> int:
             options.engines.insert(1, "native-bf16")
         candidates, bundle = _candidates(options.engines, onnx, bundle)
         settings = Settings(
-            tuple(options.threads),
+            threads,
             options.frames,
             rounds,
             starts,
@@ -235,6 +238,11 @@ def _bench(options: argparse.Namespace) -> int:
         if baseline is not None and not options.force:
             check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
         bench.notes += left_out
+        if len(threads) < len(options.threads) or max(options.threads) > max(threads):
+            bench.notes.append(
+                f"Thread counts above the {usable_cores()} cores that this process may use were "
+                "lowered to them."
+            )
         bench.run()
         report = document(bench)
     comparison = None
@@ -254,12 +262,12 @@ def _bench(options: argparse.Namespace) -> int:
 
         _write(options.html, page(report))
     if comparison is None:
-        return _status(report)
+        return bench.exit_status or _status(report)
     if options.json != "-":
         print("\n".join(comparison.lines()))
     if comparison.slower:
         _say("slower than the earlier run, beyond the noise of both")
-    return _status(report) or int(comparison.slower)
+    return bench.exit_status or _status(report) or int(comparison.slower)
 
 
 def _emulate(options: argparse.Namespace) -> int:
@@ -416,7 +424,7 @@ def _check_writable(target: str | Path | None) -> None:
 
 
 def _as_json(report: dict[str, Any]) -> str:
-    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    return json_text(report, indent=2) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
@@ -429,7 +437,7 @@ def _write(path: Path, text: str) -> None:
 def _engine(name: str) -> str:
     if name not in {**ENGINES, **HARNESS}:
         raise argparse.ArgumentTypeError(
-            f"there is no engine {name!r}; known are {', '.join(ENGINES)}"
+            f"there is no engine {shown(name)}; known are {', '.join(ENGINES)}"
         )
     return name
 
@@ -440,14 +448,23 @@ def _minutes(text: str) -> float:
     except ValueError:
         found = 0.0
     if not 0.0 < found <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes up to a day")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of minutes up to a day")
     return found
+
+
+def _streams(text: str) -> int:
+    count = positive(text)
+    if count > STREAMS_MOST:  # each is a thread, with an engine's states
+        raise argparse.ArgumentTypeError(
+            f"{count} streams at once; expected {STREAMS_MOST} at most"
+        )
+    return count
 
 
 def _workload(name: str) -> str:
     if name not in WORKLOADS:
         raise argparse.ArgumentTypeError(
-            f"there is no {name!r} to run; known are {', '.join(WORKLOADS)}"
+            f"there is no {shown(name)} to run; known are {', '.join(WORKLOADS)}"
         )
     return name
 
@@ -462,4 +479,4 @@ def _list_of(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 
 def _say(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr)
+    say(f"shiftedge: {text}")

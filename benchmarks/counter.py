@@ -1,7 +1,8 @@
-"""Progress that costs the measurement nothing: a line on the terminal, written between turns only.
+"""Progress that costs the measurement nothing: written between turns only.
 
 The bar of :mod:`shiftedge.runtime.progress` redraws itself ten times a second from a thread of its
-own, which on a small board would be in every figure.
+own, which on a small board would be in every figure. At a terminal this is a line that is written
+over; elsewhere a line every ten seconds, from no thread either.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from shiftedge.runtime.progress import Advance
+from shiftedge.runtime.progress import LINES, Advance
 
-__all__ = ["counter"]
+__all__ = ["counter", "stages"]
 
 
 @contextlib.contextmanager
 def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """As :func:`shiftedge.runtime.progress.progress`: on stderr, and only for a terminal."""
+    """As :func:`shiftedge.runtime.progress.progress`, on stderr."""
     stderr = sys.stderr
     if stderr is None or not stderr.isatty():
-        yield lambda count: None
+        with LINES.item(description, total, unit, quiet=True) as say:
+            yield say
         return
     done = 0
 
@@ -37,3 +39,15 @@ def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]
     finally:
         stderr.write("\r\x1b[K")
         stderr.flush()
+
+
+@contextlib.contextmanager
+def stages(description: str) -> Iterator[None]:
+    """Around several counters: off a terminal, the time between two lines goes on from one to the
+    next, and between them the description stands for the work. Serves as a decorator too."""
+    stderr = sys.stderr
+    if stderr is None or stderr.isatty():
+        yield
+        return
+    with LINES.item(description, None, "", quiet=True):
+        yield

@@ -22,6 +22,8 @@ from typing import Any
 
 import shiftedge
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.progress import LINES
+from shiftedge.runtime.progress_lines import EVERY_S
 
 __all__ = ["Worker", "WorkerError"]
 
@@ -168,7 +170,11 @@ class Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while b"\n" not in self._waiting:
-                if not selector.select(max(0.0, end_s - time.monotonic())):
+                left_s = max(0.0, end_s - time.monotonic())
+                if not selector.select(min(left_s, EVERY_S)):
+                    if left_s > EVERY_S:  # of one answer: no measurement that a line could disturb
+                        LINES.beat()
+                        continue
                     self.close()
                     raise WorkerError(
                         "timeout", f"No answer to {what} within {self._timeout_s:g} s; ended."
@@ -178,6 +184,7 @@ class Worker:
                     raise self._crashed()
                 self._waiting += part
         line, _, self._waiting = self._waiting.partition(b"\n")
+        LINES.beat()
         return line
 
     def _crashed(self) -> WorkerError:

@@ -17,8 +17,6 @@ import importlib.resources
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.emulate_blocks import Executions, Recording, read_recording
+from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
+from shiftedge.runtime.cpu import WITHOUT
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import cache_folder, output_folder
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Counts", "Machine", "count_instructions", "machine_of", "missing", "plugin", "run"]
 
@@ -163,7 +164,8 @@ def run(
         options = [f"{plugin()},out={counts}", *(f"at={call}" for call in at)]
         options += [f"blocks={blocks}"] if blocks is not None else []
         line += ["-plugin", ",".join(options)]
-    variables = {**os.environ, **(environment or {})}
+    # What is taken away is taken from this machine, which the guest is not.
+    variables = {**os.environ, WITHOUT: "", **(environment or {})}
     try:
         done = subprocess.run(
             [*line, *words],
@@ -216,8 +218,8 @@ def stream(
         ShiftedgeError: it failed, or cannot be emulated here.
     """
     program = driver(machine)
-    with tempfile.TemporaryDirectory(prefix="shiftedge-emulate-") as folder:
-        frames = Path(folder) / "frames"
+    with work_folder() as folder:
+        frames = folder / "frames"
         frames.write_bytes(images.tobytes())
         height, width = images.shape[1:3]
         numbers = [steps or len(images), height, width, classes]
@@ -270,8 +272,8 @@ def count_instructions(
     images = np.stack(list(scene))
 
     def counted(steps: int, *, profile: bool = False) -> tuple[list[int], list[str], Recording]:
-        with tempfile.TemporaryDirectory(prefix="shiftedge-count-") as folder:
-            file, blocks = Path(folder) / "counts", Path(folder) / "blocks"
+        with work_folder() as folder:
+            file, blocks = folder / "counts", folder / "blocks"
             done = stream(
                 library, images, spec.classes, machine, chosen.cpu,
                 steps=steps, counts=file, blocks=blocks if each else None, profile=profile,
@@ -321,7 +323,7 @@ def driver(machine: Machine) -> Path:
 
 def _zig() -> list[str]:
     require("ziglang")
-    return [sys.executable, "-m", "ziglang", "cc"]
+    return list(ZIG_CC)
 
 
 def _built(source: str, command: Sequence[str], name: str, libraries: Sequence[str] = ()) -> Path:
@@ -334,13 +336,14 @@ def _built(source: str, command: Sequence[str], name: str, libraries: Sequence[s
     if output.is_file():
         return output
     output_folder(output.parent)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=output.parent) as folder:
-        file, built = Path(folder) / source, Path(folder) / name
+    with work_folder(output.parent) as folder:
+        file, built = folder / source, folder / name
         file.write_bytes(text)
         try:
             subprocess.run(
                 [*line, str(file), *libraries, "-o", str(built)],
                 capture_output=True, text=True, check=True, timeout=COMPILE_S,
+                env=zig_environment(),
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             said = str(getattr(error, "stderr", None) or error).strip().splitlines()

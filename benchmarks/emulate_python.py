@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from shiftedge.benchmarks.emulate import machine_of, run
 from shiftedge.benchmarks.emulate_blocks import Executions, read_recording
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder, output_folder
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["EmulatedPython", "PeerCounts", "count_onnxruntime", "emulated_python"]
 
@@ -122,18 +122,18 @@ def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> 
     output_folder(folder)
     root = folder / f"debian-python{VERSION}"
     if not root.exists():
-        with tempfile.TemporaryDirectory(prefix=".root-", dir=folder) as scratch:
-            _unpack_debian(Path(scratch), Path(scratch) / "root")
-            os.replace(Path(scratch) / "root", root)
+        with work_folder(folder) as scratch:
+            _unpack_debian(scratch, scratch / "root")
+            os.replace(scratch / "root", root)
     wanted = ["numpy"]
     if onnxruntime:
         version = _version("onnxruntime")
         wanted.append(f"onnxruntime=={version}" if version else "onnxruntime")
     site = folder / "-".join(["site", *wanted])
     if not site.exists():
-        with tempfile.TemporaryDirectory(prefix=".site-", dir=folder) as scratch:
-            _unpack_wheels(wanted, Path(scratch), Path(scratch) / "site")
-            os.replace(Path(scratch) / "site", site)
+        with work_folder(folder) as scratch:
+            _unpack_wheels(wanted, scratch, scratch / "site")
+            os.replace(scratch / "site", site)
     return EmulatedPython(root, site)
 
 
@@ -169,8 +169,8 @@ def count_onnxruntime(
         ShiftedgeError: it cannot be run here.
     """
     python = emulated_python(folder)
-    with tempfile.TemporaryDirectory(prefix="shiftedge-count-") as scratch:
-        file, blocks = Path(scratch) / "counts", Path(scratch) / "blocks"
+    with work_folder() as scratch:
+        file, blocks = scratch / "counts", scratch / "blocks"
         words: list[str | Path] = ["-c", COUNTED, model.resolve(), str(1 + frames)]
         call = machine_of("aarch64").step_call
         done = python.run(words, counts=file, blocks=blocks if each else None, at=[call])

@@ -3,7 +3,6 @@ beside ONNX Runtime's."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from shiftedge.benchmarks.emulate_mca import Core, Mca, find_mca
 from shiftedge.benchmarks.emulate_python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.progress import working
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["SCHEMA", "document", "table"]
 
@@ -50,6 +51,7 @@ class _Predictor:
             return None
 
 
+@working("counting under emulation")
 def document(
     onnx: Path | None, bundle: Path | None, target: str | None, frames: int, *, peer: bool
 ) -> dict[str, Any]:
@@ -79,8 +81,8 @@ def document(
 
         chosen = find_target(target)
         machine = machine_of(chosen.architecture)  # before the minutes that follow
-        with tempfile.TemporaryDirectory(prefix="shiftedge-emulate-") as folder:
-            compiled = compile_model(onnx, Path(folder) / "bundle", target=target, verify=False)
+        with work_folder() as folder:
+            compiled = compile_model(onnx, folder / "bundle", target=target, verify=False)
             opened = compiled.bundle
             predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
             each = predictor.mca is not None

@@ -7,6 +7,7 @@ text in it is foreign: names, reasons and versions are escaped.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from shiftedge.benchmarks.markup import (
     table,
 )
 from shiftedge.runtime.extras import require
+
+# Where there is no home to write to, it takes a temporary folder, and would say so.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 __all__ = ["page"]
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
+
 __all__ = ["cache_sizes", "cpu_identity", "cpu_name", "installed_bytes", "machine", "usable_cores"]
 
 PACKAGES = ("shiftedge", "numpy", "onnx", "onnxruntime", "openvino", "apache-tvm")
@@ -48,13 +50,15 @@ def usable_cores() -> int:
 
 
 def cpu_name() -> str:
-    """The board and the CPU, as far as they say."""
+    """The board and the CPU, as far as they say, and what the environment takes away of it."""
     board = _text(Path("/proc/device-tree/model"))
     fields = _cpuinfo()
     name = fields.get("model name") or fields.get("Model") or fields.get("Hardware")
     if name is None and "CPU part" in fields:  # aarch64 gives numbers, see its MIDR_EL1 register
         name = f"implementer {fields.get('CPU implementer')} part {fields['CPU part']}"
-    parts = dict.fromkeys(part.strip("\0 ") for part in (board, name) if part)
+    gone = sorted(taken_away() & cpu_features(CPUINFO))
+    without = f"taken for one without {' '.join(gone)}" if gone else None
+    parts = dict.fromkeys(part.strip("\0 ") for part in (board, name, without) if part)
     return ", ".join(parts) or platform.processor() or platform.machine()
 
 

@@ -30,6 +30,7 @@ from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.progress import LINES
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["main", "measure"]
@@ -136,13 +137,15 @@ def _table(figures: dict[str, Any]) -> str:
 def _interleave(ways: Sequence[Callable[[int], object]], steps: int) -> NDArray[np.float64]:
     """Seconds of each way at each turn, shape (ways, steps); the order turns with the steps."""
     times_s = np.zeros((len(ways), steps))
-    for step in range(-WARM_UP, steps):
-        for k in range(len(ways)):
-            way = (k + step) % len(ways)
-            begin_s = time.perf_counter()
-            ways[way](step % FRAMES)
-            if step >= 0:
-                times_s[way, step] = time.perf_counter() - begin_s
+    with LINES.item("measuring", steps + WARM_UP, "rounds", quiet=True) as advance:
+        for step in range(-WARM_UP, steps):
+            for k in range(len(ways)):
+                way = (k + step) % len(ways)
+                begin_s = time.perf_counter()
+                ways[way](step % FRAMES)
+                if step >= 0:
+                    times_s[way, step] = time.perf_counter() - begin_s
+            advance(1)
     return times_s
 
 

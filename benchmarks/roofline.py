@@ -15,17 +15,19 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
+from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
+from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder, output_folder
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Roofline", "Work", "build_probe"]
 
@@ -176,21 +178,29 @@ def build_probe(folder: Path | None = None) -> Path:
     sources = [own / "peak.c", own / "peak_words.c", native / "cpu.c", native / "error.c"]
     text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))
     # The same home may serve several machines, and the code is for one kind of CPU.
-    key = hashlib.sha256(text + f"{FLAGS}{platform.machine()}{cpu_identity()}".encode())
+    flags = _flags()
+    key = hashlib.sha256(text + f"{flags}{platform.machine()}{cpu_identity()}".encode())
     if folder is None:
         folder = cache_folder()
     output = folder / f"peak-{key.hexdigest()[:16]}"
     if output.is_file():
         return output
     problem = "there is no C compiler: install gcc or clang, or  pip install ziglang"
-    for command in _compilers():
+    for command, environment in _compilers():
         output_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=".peak-", dir=folder) as scratch:
-            built = Path(scratch) / "peak"
-            line = [*command, *FLAGS, f"-I{own}", f"-I{native}"]
+        with work_folder(folder) as scratch:
+            built = scratch / "peak"
+            line = [*command, *flags, f"-I{own}", f"-I{native}"]
             line += [*map(str, sources), "-o", str(built)]
             try:
-                subprocess.run(line, capture_output=True, text=True, check=True, timeout=COMPILE_S)
+                subprocess.run(
+                    line,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=COMPILE_S,
+                    env=environment,
+                )
             except (OSError, subprocess.SubprocessError) as error:
                 said = str(getattr(error, "stderr", None) or error).strip().splitlines()
                 problem = f"{command[-1]} failed ({said[0] if said else 'it said nothing'})"
@@ -200,9 +210,17 @@ def build_probe(folder: Path | None = None) -> Path:
     raise ShiftedgeError(f"The peak was not measured: {problem}.")
 
 
-def _compilers() -> Iterator[list[str]]:
+def _flags() -> tuple[str, ...]:
+    """Of the compiler: all that this machine has, less what the environment takes away of it."""
+    gone = sorted(taken_away() & cpu_features(CPUINFO))
+    names = [re.sub(r"^(avx512|avx)_", r"\1", each) for each in gone if each.startswith("avx")]
+    return (*FLAGS, *(f"-mno-{name}" for name in names))
+
+
+def _compilers() -> Iterator[tuple[list[str], dict[str, str] | None]]:
+    """Commands, each with the variables that it needs."""
     for name in ("gcc", "clang", "cc"):
         if path := shutil.which(name):
-            yield [path]
+            yield [path], None
     if importlib.util.find_spec("ziglang") is not None:
-        yield [sys.executable, "-m", "ziglang", "cc"]
+        yield list(ZIG_CC), zig_environment()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
-from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.errors import OutputError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
 
@@ -85,6 +85,7 @@ def record(source: str, file: Path) -> int:
 
     Raises:
         SourceError: it cannot be opened, has no frame, or frames of different sizes.
+        OutputError: there is no room for them.
     """
     images: list[Image] = []
     with open_source(source) as frames:
@@ -99,5 +100,10 @@ def record(source: str, file: Path) -> int:
                 break
     if not images:
         raise SourceError(f"{source} has no frame; name a recording or a camera that gives some.")
-    np.save(file, np.stack(images), allow_pickle=False)
+    try:
+        np.save(file, np.stack(images), allow_pickle=False)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot keep the frames of {source} in {file.parent}: {error.strerror or error}."
+        ) from error
     return len(images)

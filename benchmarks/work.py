@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.bundle import Bundle, cpu_features
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.errors import BundleError, ShiftedgeError
 from shiftedge.runtime.spec import ModelSpec
 

@@ -40,7 +40,10 @@ from shiftedge.benchmarks.engines.base import Contender
 from shiftedge.benchmarks.scenes import Scene, open_scene
 from shiftedge.benchmarks.workloads import Work, workload
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
+from shiftedge.runtime.signals import SIGNALS
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.telemetry import keep_out_senders
+from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["main", "peak_rss_mb"]
 
@@ -55,7 +58,9 @@ STEADY = 0.03
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve one parent until its stdin ends. Returns the exit status: 1 after an error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for number in SIGNALS:  # of a terminal, to all its processes: the parent's to answer
+        signal.signal(number, signal.SIG_IGN)
+    keep_out_senders()
     config = json.loads((sys.argv[1:] if arguments is None else arguments)[0])
     with _private_stdout() as answers:
         try:
@@ -105,7 +110,8 @@ class _Server:
         module, _, name = config["factory"].partition(":")
         factory: Callable[[Path, int, ModelSpec | None], Contender]
         factory = getattr(importlib.import_module(module), name)
-        self._contender = factory(Path(config["path"]), config["threads"], spec)
+        threads = chosen_threads(config["threads"])  # as many for each engine
+        self._contender = factory(Path(config["path"]), threads, spec)
         loaded_ns = time.monotonic_ns()
         spec = self._contender.spec
         self._contender.prepare(np.zeros((spec.height, spec.width, 3), np.uint8))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.runtime.capture.arguments import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen
+from shiftedge.runtime.words import json_text, plain, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.decode import GestureEvent
@@ -26,8 +26,8 @@ examples:
   shiftedge demo --source 0 --seconds 60 --film me.mp4
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
-Cameras and files are filmed only where --film names a file. Ctrl-C ends the demo; the film is
-finished and the summary printed all the same.
+Cameras and files are filmed only where --film names a file. Ctrl-C, SIGTERM and SIGHUP end the demo
+with exit status 0, 143 and 129; the film is finished and the summary printed all the same.
 """
 
 
@@ -70,7 +70,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of seconds above 0")
     return value
 
 
@@ -84,19 +84,17 @@ def _demo(options: argparse.Namespace) -> int:
         output_folder(film.parent)
     model = load_chosen(options)
     spec = model.spec
-    print(
-        f"{spec.name} ({spec.classes} labels, {model.engine.name} {model.engine.version}) "
-        f"on {options.source}; Ctrl-C ends",
-        file=for_people,
-        flush=True,
+    say(
+        f"{plain(spec.name)} ({spec.classes} labels, {model.engine.name} {model.engine.version}) "
+        f"on {plain(options.source)}; Ctrl-C ends",
+        for_people,
     )
 
     def tell(event: GestureEvent, step_s: float) -> None:
-        print(
-            f"{event.time_s:8.2f} s  {event.label:<28} {event.confidence:4.0%}   "
+        say(
+            f"{event.time_s:8.2f} s  {plain(event.label):<28} {event.confidence:4.0%}   "
             f"step {1e3 * step_s:.1f} ms",
-            file=for_people,
-            flush=True,
+            for_people,
         )
 
     report = show(
@@ -105,16 +103,16 @@ def _demo(options: argparse.Namespace) -> int:
         film=film,
         window=options.window,
         on_event=tell,
-        on_note=lambda sentence: print(f"shiftedge: {sentence}", file=sys.stderr, flush=True),
+        on_note=lambda sentence: say(f"shiftedge: {sentence}"),
         limit_s=options.seconds,
         retry=options.retry,
     )
-    print(report.text(), file=for_people)
+    say(report.text(), for_people)
     if options.json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
+        print(json_text(report.to_dict(), indent=2))
     if report.error is not None:
         raise report.error
-    return 0
+    return report.status
 
 
 def _film(options: argparse.Namespace) -> Path | None:

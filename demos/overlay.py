@@ -52,6 +52,8 @@ PANEL_WIDTH_PX = 288
 STRIP_HEIGHT_PX = 100
 STRIP_S = 12.0
 """Seconds of history in the strip."""
+HISTORY_MOST = 4096
+"""Moments in the strip at most: a clock that stands still must not fill the memory."""
 FLASH_S = 0.45
 """The frame around the camera after an event."""
 BANNER_S = 1.6
@@ -103,7 +105,7 @@ class Overlay:
         height, width = image_size
         stage_width = round(STAGE_HEIGHT_PX * width / height)
         self._stage_width = min(max(stage_width, STAGE_WIDTH_PX[0]), STAGE_WIDTH_PX[1]) // 2 * 2
-        self._history: deque[Moment] = deque()
+        self._history: deque[Moment] = deque(maxlen=HISTORY_MOST)
         self._events: deque[GestureEvent] = deque(maxlen=64)
         self._count = 0
         wide, high = self.size
@@ -132,6 +134,8 @@ class Overlay:
         if moment.event is not None:
             self._events.append(moment.event)
             self._count += 1
+        if self._history and moment.time_s < self._history[-1].time_s:  # the clock went back
+            self._history.clear()
         self._history.append(moment)
         while self._history[0].time_s < moment.time_s - STRIP_S:
             self._history.popleft()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shiftedge.demos.overlay import Moment, Overlay
 from shiftedge.demos.paint import Image
 from shiftedge.runtime.capture.film_writer import FilmWriter
+from shiftedge.runtime.closing import close_at_exit
 
 __all__ = ["Presenter"]
 
@@ -52,6 +53,7 @@ class Presenter:
         self.latest: Image | None = None
         """The canvas drawn last, for a window; never painted on again."""
         self._thread = threading.Thread(target=self._work, name="shiftedge film", daemon=True)
+        close_at_exit(self)
         self._thread.start()
 
     def show(self, image: NDArray[np.uint8], moment: Moment) -> None:

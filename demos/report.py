@@ -10,6 +10,7 @@ from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.score import Score
 from shiftedge.runtime.session import Summary
+from shiftedge.runtime.words import plain
 
 __all__ = ["Report"]
 
@@ -26,13 +27,17 @@ class Report:
     numbers: Summary
     """Frames, steps, drops and resets."""
     events: tuple[GestureEvent, ...]
+    """The last ones of a very long show; ``numbers.events`` counts all."""
     ended: str
-    """Why: "end" of the source, "limit", "interrupted", "closed" (the window), or "lost"."""
+    """Why: "end" of the source, "limit", "interrupted", "closed" (the window), or "lost" (the
+    source, or the window's display)."""
     score: Score | None = None
     """Against the truth, where the source knows it."""
     film: Path | None = None
     error: ShiftedgeError | None = None
-    """What the source ended with, when frames had come before."""
+    """What was lost, when frames had come before."""
+    status: int = 0
+    """The exit status that goes with a signal."""
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -52,6 +57,7 @@ class Report:
             },
             "dropped": numbers.dropped,
             "resets": numbers.resets,
+            "event_count": numbers.events,
             "events": [
                 {
                     "time_s": round(event.time_s, 3),
@@ -69,13 +75,13 @@ class Report:
         numbers = self.numbers
         lines = [
             f"{_count(numbers.frames, 'frame')} in {self.seconds:.1f} s, "
-            f"{_count(len(self.events), 'gesture')} reported, "
+            f"{_count(numbers.events, 'gesture')} reported, "
             f"{_count(numbers.dropped, 'frame')} dropped"
         ]
         if numbers.step_p50_ms is not None and numbers.step_p99_ms is not None:
             lines.append(
                 f"step p50 {numbers.step_p50_ms:.2f} ms, p99 {numbers.step_p99_ms:.2f} ms "
-                f"({self.model}, {self.engine}, {_count(numbers.steps, 'step')})"
+                f"({plain(self.model)}, {self.engine}, {_count(numbers.steps, 'step')})"
             )
         if numbers.resets:
             reasons = ", ".join(f"{reason} {count}" for reason, count in numbers.resets.items())
@@ -83,7 +89,7 @@ class Report:
         if self.score is not None:
             lines += _truth_lines(self.score)
         if self.film is not None:
-            lines.append(f"film: {self.film}")
+            lines.append(f"film: {plain(self.film)}")
         return "\n".join(lines)
 
 
@@ -96,11 +102,13 @@ def _truth_lines(score: Score) -> list[str]:
     lines = [f"recognised {len(score.recognised)} of {_count(total, 'true gesture')}{delay}"]
     if score.missed:
         lines.append(
-            "missed: " + ", ".join(f"{true.label} at {true.start_s:.1f} s" for true in score.missed)
+            "missed: "
+            + ", ".join(f"{plain(true.label)} at {true.start_s:.1f} s" for true in score.missed)
         )
     if score.false:
         lines.append(
-            "false: " + ", ".join(f"{event.label} at {event.time_s:.1f} s" for event in score.false)
+            "false: "
+            + ", ".join(f"{plain(event.label)} at {event.time_s:.1f} s" for event in score.false)
         )
     return lines
 

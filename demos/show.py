@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.demos.ahead import ReadAhead
 from shiftedge.demos.report import Report
+from shiftedge.demos.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture import Retry, open_source
 from shiftedge.runtime.decode import GestureDecoder, GestureEvent
-from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.errors import ShiftedgeError, SourceError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.score import score
 from shiftedge.runtime.session import Observed, Session
+from shiftedge.runtime.signals import ending, exit_status, interrupts
 
 if TYPE_CHECKING:
     from shiftedge.demos.paint import Image
@@ -32,6 +31,9 @@ __all__ = ["Shown", "Watcher", "show"]
 
 FILM_RATE_HZ = 30.0
 """Where the source does not know its own rate."""
+EVENTS_MOST = 10_000
+"""Events kept for the report of a source without a known truth, which may be a camera that runs for
+months: 2 MB of them. The last ones are; all are counted."""
 RECENT_STEPS = 15
 """Steps whose median time is shown: a number that changes with every frame cannot be read."""
 
@@ -43,7 +45,7 @@ class Shown(Protocol):
     """What the loop needs of a window; see :class:`shiftedge.demos.screen.Screen`."""
 
     def show(self, canvas: Image, /) -> bool:
-        """False once the user wants to end."""
+        """False once the user wants to end; :class:`ScreenLostError` when it is gone."""
 
     def close(self) -> None:
         """Give the window back."""
@@ -65,8 +67,8 @@ def show(
     """Show a source until it ends, and say what was seen.
 
     In real time the newest frame is taken each time, and a frame that the model is too slow for
-    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C and SIGTERM end the
-    show early and in order: the film is finished and the report given.
+    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C, SIGTERM and SIGHUP end
+    the show early and in order: the film is finished and the report given.
 
     Args:
         source_text: see :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`.
@@ -86,10 +88,10 @@ def show(
         FrameError, ModelError, NumericsError: from a step.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminate_as_interrupt())
+        stack.enter_context(interrupts())
         screen = None
         if window:
-            screen = stack.enter_context(contextlib.closing((open_screen or _open_screen)()))
+            screen = stack.enter_context(contextlib.closing((open_screen or Screen)()))
         _warm_up(model)
         source = open_source(source_text, on_event=on_note, retry=retry)
         truth = tuple(getattr(source, "truth", ()))
@@ -97,20 +99,20 @@ def show(
             source = ReadAhead(source)
         decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
         session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
-        run = _Run(session, decoder, film, truth, screen, on_event or _ignore)
-        error = None
+        run = _Run(session, decoder, film, truth, screen, on_event or _ignore, on_note)
+        error: ShiftedgeError | None = None
+        status = 0
         try:
             ended = run.follow(limit_s)
-        except KeyboardInterrupt:
-            ended = "interrupted"
-        except SourceError as lost:
+        except KeyboardInterrupt as signalled:
+            ended, status = "interrupted", exit_status(signalled, endless=True)
+        except (SourceError, ScreenLostError) as lost:
             if not run.frames:
                 raise
             ended, error = "lost", lost
         finally:
-            with _no_interrupts():  # a second Ctrl-C must not cost the film
+            with ending(), contextlib.closing(run):  # a second Ctrl-C must not cost the film
                 session.close()
-                run.close()
         return Report(
             source=source_text,
             model=model.spec.name,
@@ -119,9 +121,10 @@ def show(
             numbers=session.summary(),
             events=tuple(run.events),
             ended=ended,
-            score=score(run.events, truth, run.last_s) if truth else None,
+            score=score(tuple(run.events), truth, run.last_s) if truth else None,
             film=film if run.frames else None,
             error=error,
+            status=status,
         )
 
 
@@ -136,8 +139,9 @@ class _Run:
         truth: tuple[TrueEvent, ...],
         screen: Shown | None,
         on_event: Watcher,
+        on_note: Callable[[str], None],
     ) -> None:
-        self.events: list[GestureEvent] = []
+        self.events: deque[GestureEvent] = deque(maxlen=None if truth else EVENTS_MOST)
         self.frames = 0
         self.first_s = 0.0
         self.last_s = 0.0
@@ -146,6 +150,7 @@ class _Run:
         self._truth = truth
         self._screen = screen
         self._on_event = on_event
+        self._on_note = on_note
         self._presenter: Presenter | None = None
         self._recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
         self._decoder = decoder
@@ -187,7 +192,16 @@ class _Run:
         )
         self._presenter.show(frame.image, moment)
         canvas = self._presenter.latest
-        return self._screen is None or canvas is None or self._screen.show(canvas)
+        if self._screen is None or canvas is None:
+            return True
+        try:
+            return self._screen.show(canvas)
+        except ScreenLostError as lost:
+            if self._film is None:
+                raise
+            self._on_note(f"{lost} The film goes on.")
+            self._screen = None
+            return True
 
     def _open_presenter(self, image: NDArray[np.uint8]) -> Presenter:
         from shiftedge.demos.overlay import Overlay
@@ -226,43 +240,5 @@ def _warm_up(model: Model) -> None:
     model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
 
 
-def _open_screen() -> Shown:
-    from shiftedge.demos.screen import Screen
-
-    return Screen()
-
-
 def _ignore(event: GestureEvent, step_s: float) -> None:
     pass
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM raises KeyboardInterrupt as Ctrl-C does. Of use in the main thread alone."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling((signal.SIGTERM,), interrupt):
-        yield
-
-
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM do nothing."""
-    with _handling((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN):
-        yield
-
-
-@contextlib.contextmanager
-def _handling(numbers: tuple[signal.Signals, ...], handler: Any) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [(number, signal.signal(number, handler)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in before:
-            # None is a handler that was not set by Python, and cannot be set again from here
-            signal.signal(number, signal.SIG_DFL if old is None else old)

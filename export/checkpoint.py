@@ -1,36 +1,53 @@
-"""Checkpoints in, networks out: four formats told apart by their keys, none of them executed.
+"""Checkpoints in, networks out: four families told apart by their keys, none of them executed.
 
-Every file goes through torch's ``weights_only`` reader, which builds tensors and plain containers
-and refuses anything that would run code.
+file -> containers and tensors           checkpoint_file
+     -> the network's weights            checkpoint_weights
+     -> our names, and shifts' places    checkpoint_names
+     -> a network, its past first        here
 """
 
 from __future__ import annotations
 
+import io
 import math
-import os
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.checkpoint_names import Family, family_of, stem_and_head
+from shiftedge.export.checkpoint_file import read_file
+from shiftedge.export.checkpoint_names import ONLINE, Named, translated
+from shiftedge.export.checkpoint_weights import find_weights
 from shiftedge.export.models.build import build
+from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
+from shiftedge.export.models.order import past_first
+from shiftedge.export.models.resnet import LAYERS, ResNet
+from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
 from shiftedge.runtime.files import atomic_path
 
-__all__ = ["OWN_FORMAT", "OWN_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "OWN_FORMAT",
+    "OWN_VERSION",
+    "Checkpoint",
+    "Reading",
+    "load_checkpoint",
+    "save_checkpoint",
+    "serialise_checkpoint",
+]
 
 OWN_FORMAT = "shiftedge.checkpoint"
 OWN_VERSION = 1
 WIDTHS = (1.0, 0.5, 0.75, 1.4, 0.35, 0.25, 1.3, 2.0)
 """MobileNetV2 width multipliers in use, tried in this order against the tensors' shapes."""
+
+Reading = Literal["one-way", "two-way"]
+"""How the shift ran while the weights were trained: from the past alone, or from the future too."""
+
+READINGS = ("one-way", "two-way")
 
 KNOWN_FORMATS = (
     "the official TSM online and training checkpoints, mmaction2's, and those that "
@@ -43,11 +60,13 @@ class Checkpoint:
     """A network with its weights in it, in evaluation mode, and what the file said of itself."""
 
     net: nn.Module
+    """Its one-way form gives the past to the channels that learned on it."""
     description: dict[str, Any]
     """Arguments of :func:`shiftedge.export.models.build.build`."""
     family: str
     """"official online", "official training", "mmaction2" or "shiftedge"."""
     two_way: bool
+    """Whether the weights were read as trained with future frames."""
     labels: tuple[str, ...] | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     """What training fixed of the model spec: size, frame rate, decoder. Own files only."""
@@ -55,6 +74,8 @@ class Checkpoint:
     """Seed, command and scores, for the record. Own files only."""
     ranges: dict[str, tuple[float, int]] = field(default_factory=dict)
     """Of a fine-tune for int8: scale and zero point of what each module gives. Own files only."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the file was read: which weights of several, and how."""
 
     @property
     def classes(self) -> int:
@@ -62,42 +83,59 @@ class Checkpoint:
         return int(self.description["classes"])
 
 
-def load_checkpoint(path: str | Path, *, accept_two_way: bool = False) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path,
+    *,
+    read_as: str | None = None,
+    accept_two_way: bool = False,
+    weights: str | None = None,
+    shift_div: int | None = None,
+) -> Checkpoint:
     """Read a checkpoint of any known family.
 
     Args:
-        path: the file.
-        accept_two_way: take weights that were trained with future frames all the same.
+        path: the file, or a folder of a trainer with one file of weights in it.
+        read_as: a :data:`Reading`, which no file but our own says; None: one-way for an official
+            online file, and a refusal for the files of the training codes.
+        accept_two_way: "two-way" for the files that are refused otherwise.
+        weights: which set of weights, where a file holds several; None: an average, where there is
+            one.
+        shift_div: channels per shifted channel, which no file but our own says; None: 8.
 
     Raises:
-        CheckpointError: unreadable, unsafe, of no known family, or not fitting its network.
-        TwoWayCheckpointError: trained with a two-way shift and ``accept_two_way`` is False.
+        CheckpointError: unreadable, unsafe, of no known family, with a shift where none is known,
+            or not fitting its network.
+        TwoWayCheckpointError: nothing says whether the weights were trained one-way or two-way.
     """
     path = Path(path)
-    document = _read(path)
-    if not isinstance(document, Mapping):
+    if read_as is not None and read_as not in READINGS:
         raise CheckpointError(
-            f"{path} holds a {type(document).__name__}; expected a dictionary of tensors."
+            f"A checkpoint cannot be read as {read_as!r}; expected one of {', '.join(READINGS)}."
         )
-    if document.get("format") == OWN_FORMAT:
+    document = read_file(path)
+    if isinstance(document, Mapping) and document.get("format") == OWN_FORMAT:
+        if read_as == "two-way" or shift_div is not None or weights is not None:
+            raise CheckpointError(
+                f"{path} says itself how it was trained, one-way by shiftedge; leave out how to "
+                "read it."
+            )
         return _own(path, document)
-    tensors = _tensors(path, document)
-    family = family_of(tensors)
-    if family is None:
-        first = ", ".join(list(tensors)[:3])
-        raise CheckpointError(
-            f"{path} has parameters of no known family ({first}, ...); expected {KNOWN_FORMATS}. "
-            "For a network of your own, build it in Python and call shiftedge.export.export_model."
+    found, notes = find_weights(path, document, weights)
+    named = translated(path, found)
+    reading = _reading(path, named, read_as, accept_two_way)
+    description = _described(path, named)
+    if shift_div not in (None, FOLD_DIV):
+        description["shift_div"] = shift_div
+    net = _filled(path, description, named.tensors)
+    if reading == "two-way":
+        past_first(net)
+        notes.append(
+            f"reads {path} as trained two-way: the second eighth of each shifted map, which "
+            "learned the frame before, gets it; expect a lower accuracy than with future frames"
         )
-    if family.two_way:
-        _check_two_way(path, tensors, family, accept_two_way)
-    renamed = {family.rename(key): value for key, value in tensors.items()}
-    if family.name == "mmaction2":
-        rename = stem_and_head(renamed)
-        renamed = {rename(key): value for key, value in renamed.items()}
-    description, state = _describe(path, renamed)
-    net = _filled(path, description, state)
-    return Checkpoint(net, description, family.name, family.two_way)
+    return Checkpoint(
+        net, description, named.family, two_way=reading == "two-way", notes=tuple(notes)
+    )
 
 
 def save_checkpoint(
@@ -115,6 +153,23 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written.
     """
+    content = serialise_checkpoint(
+        net, description, labels=labels, spec=spec, training=training, ranges=ranges
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def serialise_checkpoint(
+    net: nn.Module,
+    description: Mapping[str, Any],
+    *,
+    labels: tuple[str, ...],
+    spec: Mapping[str, Any],
+    training: Mapping[str, Any],
+    ranges: Mapping[str, tuple[float, int]] | None = None,
+) -> bytes:
+    """What :func:`save_checkpoint` writes."""
     document = {
         "format": OWN_FORMAT,
         "version": OWN_VERSION,
@@ -125,126 +180,109 @@ def save_checkpoint(
         **({} if ranges is None else {"ranges": {k: list(pair) for k, pair in ranges.items()}}),
         "state_dict": {key: value.detach().cpu() for key, value in net.state_dict().items()},
     }
-    with atomic_path(path) as temporary:
-        torch.save(document, temporary)
+    buffer = io.BytesIO()  # torch's own writer takes a full disk for damage
+    torch.save(document, buffer)
+    return buffer.getvalue()
 
 
-def _read(path: Path) -> Any:
-    try:
-        size = os.path.getsize(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"Cannot read the checkpoint {path}: {error.strerror}; name an existing file."
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch warns of the legacy format the official file has
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))  # the name it would have called
-        if wanted is not None:
-            raise CheckpointError(
-                f"{path} asks to run code when it is opened ({wanted[1]}), which shiftedge never "
-                "does; load it where you trust it and save its state_dict alone."
-            ) from error
-        raise CheckpointError(_damaged(path, size)) from error
-    except (
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-        IndexError,
-        OSError,
-        AttributeError,
-        AssertionError,
-        OverflowError,
-        MemoryError,
-        zipfile.BadZipFile,
-    ) as error:  # whatever a damaged file leads torch's reader to
-        raise CheckpointError(_damaged(path, size)) from error
-
-
-def _damaged(path: Path, size: int) -> str:
-    return (
-        f"{path} ({size:,} bytes) is not a whole torch checkpoint: it is truncated, damaged or "
-        "another kind of file; fetch or copy it again."
-    )
-
-
-def _tensors(path: Path, document: Mapping[Any, Any]) -> dict[str, Tensor]:
-    inner = document.get("state_dict", document)
-    if not isinstance(inner, Mapping):
-        raise CheckpointError(f"{path}: its state_dict is no dictionary; expected {KNOWN_FORMATS}.")
-    tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no tensors; expected {KNOWN_FORMATS}.")
-    return tensors
-
-
-def _check_two_way(
-    path: Path, tensors: Mapping[str, Tensor], family: Family, accepted: bool
-) -> None:
-    if not any(".net." in key for key in tensors):
+def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool) -> str:
+    """How the weights were trained, as far as the file or else the user says."""
+    if named.family == ONLINE:
+        return read_as or "one-way"
+    if not named.shifts:
         raise CheckpointError(
             f"{path} was trained without a temporal shift (no shifted convolution in it): "
             "streaming it with one would garble its features; train it with the shift, or export "
             "the network as it is from Python with shiftedge.export.export_model."
         )
-    if not accepted:
+    reading = read_as or ("two-way" if accept_two_way else None)
+    if reading is None:
         raise TwoWayCheckpointError(
-            f"{path} is an {family.name} checkpoint, trained with a two-way shift: each "
-            "prediction saw features of the next frame, which a live camera does not have yet, and "
-            "run online it would silently lose accuracy. Use an online (one-way) checkpoint, train "
-            "this one further with `shiftedge train --start`, or pass --accept-two-way to take it "
-            "as it is."
+            f"{path} is an {named.family} checkpoint, and those do not say whether their shift was "
+            "trained two-way (as that code does unless it is changed: each prediction also saw the "
+            "next frame, which a live camera does not have yet) or one-way. Choose --read-as "
+            "two-way (the frame before goes to the second eighth of the channels, which learned on "
+            "it; `shiftedge train --start` wins back what is lost without the next frame) or "
+            "--read-as one-way (the frame before goes to the first eighth)."
         )
+    return reading
 
 
-def _describe(
-    path: Path, renamed: Mapping[str, Tensor]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Architecture and arguments from names and shapes, and the classifier under its final name."""
-    mobile = any(key.startswith("features.") for key in renamed)
-    classifier = "classifier" if mobile else "fc"
-    state = {key.replace("<classifier>", classifier): value for key, value in renamed.items()}
-    weight = state.get(f"{classifier}.weight")
+def _described(path: Path, named: Named) -> dict[str, Any]:
+    """Architecture and arguments from names and shapes."""
+    classifier = "classifier" if named.mobile else "fc"
+    network = "MobileNetV2" if named.mobile else "ResNet"
+    weight = named.tensors.get(f"{classifier}.weight")
     if weight is None or weight.dim() != 2:
         raise CheckpointError(
-            f"{path} has no classifier ({classifier}.weight); expected {KNOWN_FORMATS}."
+            f"{path} is a {network} without a classifier: it has no {classifier}.weight, nor "
+            "new_fc.weight or cls_head.fc_cls.weight, of (classes, features); save the whole "
+            "network, its last layer included."
         )
     description: dict[str, Any] = {"classes": int(weight.shape[0])}
-    if not mobile:
-        if "layer1.0.conv3.weight" not in state:
-            raise CheckpointError(
-                f"{path} is a network that is not known here; MobileNetV2 and ResNet-50 are. "
-                "For another one, build it in Python and call shiftedge.export.export_model."
-            )
-        return {"architecture": "resnet50", **description}, state
-    stem = state.get("features.0.0.weight")
+    if named.mobile:
+        description = _mobile(path, named.tensors, description)
+    else:
+        description = _resnet(path, named.tensors, description)
+    if named.shifts:
+        usual = _without_numbers(description)
+        assert isinstance(usual, (MobileNetV2, ResNet))
+        if set(named.shifts) != set(usual.shifts):
+            description["shifts"] = list(named.shifts)
+    return description
+
+
+def _resnet(
+    path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> dict[str, Any]:
+    counts = [
+        len({key.split(".")[1] for key in tensors if key.startswith(f"layer{stage}.")})
+        for stage in (1, 2, 3, 4)
+    ]
+    for name, layers in LAYERS.items():
+        if tuple(counts) == layers and "layer1.0.conv3.weight" in tensors:
+            return {"architecture": name, **description}
+    raise CheckpointError(
+        f"{path} is a ResNet of {'-'.join(map(str, counts))} blocks that is not known here; "
+        "MobileNetV2 and ResNet-50, 101 and 152 are. For another one, build it in Python and call "
+        "shiftedge.export.export_model."
+    )
+
+
+def _mobile(
+    path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> dict[str, Any]:
+    stem = tensors.get("features.0.0.weight")
     if stem is None or stem.dim() != 4:
-        raise CheckpointError(f"{path} has no first convolution (features.0.0.weight).")
-    description["previous_frame"] = stem.shape[1] == 6
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
+        raise CheckpointError(
+            f"{path} is a MobileNetV2 without its first convolution (features.0.0.weight); save "
+            "the whole network."
+        )
+    description = {**description, "previous_frame": stem.shape[1] == 6}
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     best: tuple[int, dict[str, Any]] | None = None
-    for width in WIDTHS:
+    likely = sorted(WIDTHS, key=lambda width: scaled(STEM_CHANNELS, width) != stem.shape[0])
+    for width in likely:
         candidate = {"architecture": "mobilenet_v2", **description, "width": width}
-        with torch.device("meta"):
-            expected = build(candidate).state_dict()
+        expected = _without_numbers(candidate).state_dict()
         wrong = sum(shapes.get(key) != tuple(value.shape) for key, value in expected.items())
         if best is None or wrong < best[0]:
             best = (wrong, candidate)
         if wrong == 0:
             break
     assert best is not None  # WIDTHS is not empty
-    return best[1], state
+    return best[1]
+
+
+def _without_numbers(description: Mapping[str, Any]) -> nn.Module:
+    """The network that is described, its parameters only shapes: whatever a file claims, no memory
+    is spent on it."""
+    with torch.device("meta"):
+        return build(description)
 
 
 def _filled(path: Path, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
-    net = build(description)
-    expected = net.state_dict()
+    expected = _without_numbers(description).state_dict()
     name = str(description["architecture"])
     missing = [key for key in expected if key not in state and "num_batches" not in key]
     surplus = [key for key in state if key not in expected]
@@ -254,19 +292,39 @@ def _filled(path: Path, description: Mapping[str, Any], state: Mapping[str, Tens
             f"{path} does not fit {name}: it {kind} {len(keys)} of its parameters, such as "
             f"{', '.join(keys[:3])}; check that it is a checkpoint of this architecture."
         )
+    plain: dict[str, Tensor] = {}
     for key, value in state.items():
         if value.shape != expected[key].shape:
             raise CheckpointError(
                 f"{path} does not fit {name}: {key} has shape {tuple(value.shape)}; expected "
                 f"{tuple(expected[key].shape)}."
             )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckpointError(
-                f"{path}: {key} holds NaN or infinity; the training diverged, or the file is "
-                "damaged."
-            )
-    net.load_state_dict(dict(state), strict=False)  # older files lack num_batches_tracked
+        plain[key] = _plain(path, key, value, expected[key])
+    net = build(description)
+    net.load_state_dict(plain, strict=False)  # older files lack num_batches_tracked
     return net.eval()
+
+
+def _plain(path: Path, key: str, value: Tensor, wanted: Tensor) -> Tensor:
+    """A parameter as the network has it, float32 of any floating type."""
+    dense = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
+    if not dense or value.untyped_storage().nbytes() < value.numel() * value.itemsize:
+        raise CheckpointError(
+            f"{path}: {key} is no dense tensor of numbers (it is sparse, quantised, or claims more "
+            "than the file holds); save the state_dict of the network on the CPU, in float32."
+        )
+    if value.is_floating_point() != wanted.is_floating_point():
+        raise CheckpointError(
+            f"{path}: {key} is {str(value.dtype).removeprefix('torch.')}; expected "
+            f"{'floating point' if wanted.is_floating_point() else 'an integer'}: save the "
+            "network's float weights."
+        )
+    value = value.detach().to(wanted.dtype)
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise CheckpointError(
+            f"{path}: {key} holds NaN or infinity; the training diverged, or the file is damaged."
+        )
+    return value
 
 
 def _own(path: Path, document: Mapping[str, Any]) -> Checkpoint:
@@ -292,7 +350,12 @@ def _own(path: Path, document: Mapping[str, Any]) -> Checkpoint:
             f"{path} names {len(labels)} labels for {description.get('classes')} classes; "
             "expected one for each."
         )
-    net = _filled(path, description, _tensors(path, parts["state_dict"]))
+    tensors = {
+        str(key): value for key, value in parts["state_dict"].items() if isinstance(value, Tensor)
+    }
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors; expected {KNOWN_FORMATS}.")
+    net = _filled(path, description, tensors)
     training = document.get("training")
     return Checkpoint(
         net,

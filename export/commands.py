@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.files import cache_folder
+from shiftedge.runtime.progress import working
+from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
 
@@ -23,6 +25,7 @@ examples:
   shiftedge export --checkpoint mobilenetv2_jester_online.pth.tar --output jester.onnx
   shiftedge export --checkpoint out/checkpoint.pt --output gestures.onnx
   shiftedge export --checkpoint my.pth --labels labels.txt --size 160 --output my.onnx
+  shiftedge export --checkpoint ckpt.best.pth.tar --read-as two-way --output tsm.onnx
   shiftedge export --model mobilenet_v2 --output untrained.onnx        for measuring
   shiftedge export --model my_package.my_module:make_net --output my.onnx
 
@@ -35,10 +38,19 @@ TRAIN_EXAMPLES = """\
 examples:
   shiftedge train synthetic: --output out/gestures
   shiftedge train my_clips --output out/mine --start gestures.pt
+  shiftedge train my_clips --output out/tsm --start ckpt.best.pth.tar --read-as two-way
   shiftedge train my_clips --output out/int8 --start out/mine/checkpoint.pt --quantize
 
-DATA is `synthetic:` for rendered clips, or a folder with one folder of clips for each label:
-my_clips/Swiping Left/0001.mp4. Ctrl-C keeps the checkpoint of the last whole epoch.
+DATA is `synthetic:` for rendered clips, or your own, a clip being a video or a folder of pictures:
+
+  my_clips/Swiping Left/0001.mp4        one folder for each label; a fifth is checked with
+  my_clips/train/Swiping Left/0001.mp4  and my_clips/val/..., as you split them; test is not read
+  my_clips/train.csv                    path,label lines (or ; or tabs), val.csv beside it
+  jester                                20bn-jester-v1 with jester-v1-train.csv and the others
+  train_videofolder.txt                 the official TSM code's and mmaction2's lists, category.txt
+
+docs/formats.md has more of it. A label such as no_gesture, none or background is silent: it never
+becomes an event. Ctrl-C keeps the checkpoint of the last whole epoch.
 
 With --quantize nothing new is learned: a trained model gets used to int8, for when `shiftedge
 quantize` costs too much accuracy. Export and quantise the checkpoint as any other.
@@ -82,7 +94,9 @@ def _add_export(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", metavar="FILE", help="official, mmaction2's or our own")
     source.add_argument(
-        "--model", metavar="NAME", help="mobilenet_v2, resnet50 (untrained), or module:function"
+        "--model",
+        metavar="NAME",
+        help="mobilenet_v2, resnet50, resnet101, resnet152 (untrained), or module:function",
     )
     parser.add_argument("--output", metavar="MODEL.onnx", required=True)
     parser.add_argument(
@@ -104,13 +118,80 @@ def _add_export(commands: Any) -> None:
         default=1.0,
         help="of an untrained MobileNetV2 (default: %(default)s)",
     )
+    _add_silent(parser)
+    _add_reading(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(handler=_export)
+
+
+def _add_reading(parser: Any) -> None:
+    """How to read a checkpoint that does not say it."""
+    parser.add_argument(
+        "--read-as",
+        choices=("one-way", "two-way"),
+        help="how the shift of an official or mmaction2 training checkpoint was trained, which the "
+        "file does not say; of two-way weights the channels that learned on the frame before get "
+        "it, and those that learned on the next frame do without",
+    )
     parser.add_argument(
         "--accept-two-way",
         action="store_true",
-        help="take weights trained with future frames; expect a lower accuracy",
+        help="--read-as two-way, for the files that do not say",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.set_defaults(handler=_export)
+    parser.add_argument(
+        "--weights",
+        metavar="NAME",
+        help="which weights of a checkpoint that holds several, such as state_dict_ema",
+    )
+    parser.add_argument(
+        "--shift-div",
+        type=_shift_div,
+        metavar="N",
+        help="that a training checkpoint was made with, which the file does not say: one channel "
+        "in N is shifted from each side (default: 8)",
+    )
+
+
+def _shift_div(text: str) -> int:
+    if text.isdecimal() and 2 <= int(text) <= 64:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2 to 64")
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of ``load_checkpoint``."""
+    return {
+        "read_as": options.read_as,
+        "accept_two_way": options.accept_two_way,
+        "weights": options.weights,
+        "shift_div": options.shift_div,
+    }
+
+
+def _add_silent(parser: Any) -> None:
+    parser.add_argument(
+        "--silent",
+        metavar="LABEL",
+        action="append",
+        default=[],
+        help="a label of a person who shows no gesture, which never becomes an event; may be given "
+        "several times. Usual names, such as no_gesture, none or background, are known",
+    )
+    parser.add_argument(
+        "--no-silent",
+        dest="usual_silent",
+        action="store_false",
+        help="take no label for silent by its name",
+    )
+
+
+def _rate(text: str) -> float:
+    from shiftedge.runtime.capture.options import rate
+
+    try:
+        return rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {error}") from None
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -120,16 +201,18 @@ def _size(text: str) -> tuple[int, int]:
     except ValueError:
         width = height = 0
     if not (8 <= width <= 4096 and 8 <= height <= 4096):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 128x96")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size such as 224 or 128x96")
     return width, height
 
 
+@working("exporting")
 def _export(options: argparse.Namespace) -> int:
     from shiftedge.runtime.extras import require
 
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require(package)
     from shiftedge.export.checkpoint import load_checkpoint
+    from shiftedge.export.data import looks_silent
     from shiftedge.export.nets import from_checkpoint, from_name, read_labels
     from shiftedge.export.to_onnx import export_model
 
@@ -141,12 +224,15 @@ def _export(options: argparse.Namespace) -> int:
             labels=labels,
             size=options.size,
             name=options.name,
-            accept_two_way=options.accept_two_way,
+            silent=options.silent,
+            usual_silent=options.usual_silent,
+            **_reading(options),
         )
+        checkpoint = load_checkpoint(options.checkpoint, **_reading(options))
+        for note in checkpoint.notes:
+            _say(note)
         if options.size is None:  # frames of another size have other ranges
-            ranges = load_checkpoint(
-                options.checkpoint, accept_two_way=options.accept_two_way
-            ).ranges
+            ranges = checkpoint.ranges
     else:
         net, spec = from_name(
             options.model,
@@ -154,9 +240,17 @@ def _export(options: argparse.Namespace) -> int:
             labels=labels,
             size=options.size,
             width=options.width,
+            silent=options.silent,
+            usual_silent=options.usual_silent,
         )
     if spec.labels[0] == "class 0":
         _say("the classes have no names; give them with --labels FILE, one a line")
+    elif not spec.silent_labels:
+        usual = [label for label in spec.labels if looks_silent(label)]
+        _say(
+            "no label is silent, so each becomes an event; if one stands for no gesture"
+            f"{f' ({usual[0]!r}?)' if usual else ''}, name it with --silent LABEL"
+        )
     _say(
         f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
         f"{len(spec.states)} states ({spec.state_bytes:,} bytes)"
@@ -179,14 +273,17 @@ def _add_train(commands: Any) -> None:
         "Train a one-way model and write a checkpoint that `shiftedge export` takes.",
         TRAIN_EXAMPLES,
     )
-    parser.add_argument("data", metavar="DATA", help="synthetic:, or a folder of labelled clips")
+    parser.add_argument(
+        "data", metavar="DATA", help="synthetic:, or a folder or list of labelled clips"
+    )
     parser.add_argument("--output", metavar="FOLDER", required=True)
     parser.add_argument(
         "--start",
         metavar="FILE",
-        help="go on from a checkpoint of any known kind; a two-way one learns to do without the "
-        "frames of the future",
+        help="go on from a checkpoint of any known kind; a two-way one (--read-as) learns to do "
+        "without the frames of the future",
     )
+    _add_reading(parser)
     parser.add_argument(
         "--quantize",
         action="store_true",
@@ -207,12 +304,30 @@ def _add_train(commands: Any) -> None:
         "--width", type=float, help="of MobileNetV2's channels (default: the start's, or 0.35)"
     )
     parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="names of the classes that a list gives by number, one a line",
+    )
+    parser.add_argument(
+        "--fps",
+        type=_rate,
+        help="of clips that do not say it: folders of pictures (default: 12), raw .h264 (25)",
+    )
+    _add_silent(parser)
+    parser.add_argument(
+        "--no-mirror",
+        dest="mirror",
+        action="store_false",
+        help="do not show clips mirrored as well",
+    )
+    parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the rendered clips there for the next run"
     )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.set_defaults(handler=_train)
 
 
+@working("training")
 def _train(options: argparse.Namespace) -> int:
     from shiftedge.runtime.errors import DataError
     from shiftedge.runtime.extras import require
@@ -222,17 +337,37 @@ def _train(options: argparse.Namespace) -> int:
             "--quantize fine-tunes a network as it is, so it takes no --size and no --width; train "
             "one of that size first and give it with --start."
         )
+    if options.quantize and (options.silent or not options.usual_silent):
+        raise DataError(
+            "--quantize keeps the labels of its start, silent ones too, so it takes no --silent "
+            "and no --no-silent; give them to `shiftedge export` afterwards."
+        )
+
+    if options.start is None and any(_reading(options).values()):
+        raise DataError(
+            "--read-as, --accept-two-way, --weights and --shift-div say how to read the checkpoint "
+            "of --start; give it too, or leave them out."
+        )
 
     for package in ("torch", "cv2"):
         require(package)
+    from shiftedge.export.checkpoint import load_checkpoint
     from shiftedge.export.training import CHECKPOINT, fine_tune, train
+
+    if options.start is not None:
+        for note in load_checkpoint(options.start, **_reading(options)).notes:
+            _say(note)
 
     output = Path(options.output)
     common: dict[str, Any] = {
+        "say": _say,
         "seed": options.seed,
-        "threads": options.threads,
+        "threads": chosen_threads(options.threads),
         "start": None if options.start is None else Path(options.start),
+        "reading": _reading(options),
         "cache": None if options.cache is None else Path(options.cache),
+        "clip_rate_hz": options.fps,
+        "classes": None if options.labels is None else Path(options.labels),
     }
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
     if options.quantize:
@@ -242,11 +377,26 @@ def _train(options: argparse.Namespace) -> int:
         if value is not None:
             common[key] = value
             words += [f"--{key}", str(value)]
+    if options.fps is not None:
+        words += ["--fps", f"{options.fps:g}"]
+    for label in options.silent:
+        words += ["--silent", label]
+    words += [] if options.usual_silent else ["--no-silent"]
+    words += [] if options.mirror else ["--no-mirror"]
     common["command"] = shlex.join(words)
     if options.quantize:
         scores = fine_tune(options.data, output, **common)
     else:
-        scores = train(options.data, output, size=options.size, multiplier=options.width, **common)
+        scores = train(
+            options.data,
+            output,
+            size=options.size,
+            multiplier=options.width,
+            silent=options.silent,
+            usual_silent=options.usual_silent,
+            mirror=options.mirror,
+            **common,
+        )
     if options.json:
         print(json.dumps(scores))
         return 0
@@ -313,6 +463,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
+@working("fetching")
 def _fetch(options: argparse.Namespace) -> int:
     from shiftedge.export.catalogue import find
     from shiftedge.export.fetch import fetch
@@ -329,4 +480,4 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr)
+    say(f"shiftedge: {text}")

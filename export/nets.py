@@ -13,6 +13,7 @@ from torch import nn
 
 from shiftedge.export.catalogue import JESTER_LABELS
 from shiftedge.export.checkpoint import Checkpoint, load_checkpoint
+from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models.build import ARCHITECTURES, build
 from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.errors import ModelError, SpecError
@@ -42,7 +43,9 @@ def from_checkpoint(
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     name: str | None = None,
-    accept_two_way: bool = False,
+    silent: Sequence[str] = (),
+    usual_silent: bool = True,
+    **reading: Any,
 ) -> tuple[nn.Module, ModelSpec]:
     """The network of a checkpoint file, and its spec.
 
@@ -52,14 +55,16 @@ def from_checkpoint(
             file, or "class 0", "class 1", ...
         size: (width, height) of the model's frame in pixels; left out: the file's, or 224x224.
         name: for people; left out: the file's name.
-        accept_two_way: see :func:`shiftedge.export.checkpoint.load_checkpoint`.
+        silent, usual_silent: see :func:`from_name`; a file that says which labels are silent is
+            believed, and ``silent`` come to them.
+        reading: how, see :func:`shiftedge.export.checkpoint.load_checkpoint`.
 
     Raises:
         CheckpointError, TwoWayCheckpointError: see ``load_checkpoint``.
         SpecError: the labels do not match the classes.
         ModelError: the network does not run at that size.
     """
-    checkpoint = load_checkpoint(path, accept_two_way=accept_two_way)
+    checkpoint = load_checkpoint(path, **reading)
     settings = _settings(path, checkpoint.spec)
     if size is not None:
         for side in ("height", "width", "resize_short_side"):
@@ -67,10 +72,18 @@ def from_checkpoint(
         settings["width"], settings["height"] = size
     settings.setdefault("height", DEFAULT_SIZE)
     settings.setdefault("width", DEFAULT_SIZE)
+    chosen = labels or _labels(checkpoint)
+    stored = settings.pop("silent_labels", None)
+    if usual_silent and stored is not None and checkpoint.labels is not None:
+        # By their places, since they may have got other names.
+        places = [checkpoint.labels.index(label) for label in stored if label in checkpoint.labels]
+        silent = (*silent, *(chosen[place] for place in places if place < len(chosen)))
+        usual_silent = False
     spec = describe(
         checkpoint.net,
         name=name or Path(path).name.split(".")[0],
-        labels=labels or _labels(checkpoint),
+        labels=chosen,
+        silent_labels=silent_labels(chosen, silent, usual=usual_silent),
         **settings,
     )
     return checkpoint.net, spec
@@ -83,6 +96,8 @@ def from_name(
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     width: float = 1.0,
+    silent: Sequence[str] = (),
+    usual_silent: bool = True,
     seed: int = 0,
 ) -> tuple[nn.Module, ModelSpec]:
     """A network by architecture (untrained, for measuring) or by ``module:function`` of the user's.
@@ -95,6 +110,8 @@ def from_name(
         labels: one for each class; left out: "class 0", ...
         size: (width, height) in pixels; left out: 224x224.
         width: multiplier of MobileNetV2's channels.
+        silent: labels that never become an event, besides those whose names are usual for it.
+        usual_silent: whether the usual ones are.
         seed: of an architecture's random weights.
 
     Raises:
@@ -119,7 +136,12 @@ def from_name(
     columns, rows = size or (DEFAULT_SIZE, DEFAULT_SIZE)
     chosen = labels or [f"class {index}" for index in range(count)]
     return net, describe(
-        net, name=name.rpartition(":")[2], labels=chosen, height=rows, width=columns
+        net,
+        name=name.rpartition(":")[2],
+        labels=chosen,
+        height=rows,
+        width=columns,
+        silent_labels=silent_labels(chosen, silent, usual=usual_silent),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
-from shiftedge.export.catalogue import JESTER_SILENT_LABELS
+from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.export.quantize.carried import write_ranges
 from shiftedge.export.quantize.ranges import Affine
@@ -22,6 +22,7 @@ from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 __all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
@@ -44,6 +45,7 @@ def describe(
     height: int,
     width: int,
     resize_short_side: int | None = None,
+    silent_labels: Sequence[str] | None = None,
     **settings: Any,
 ) -> ModelSpec:
     """The spec of ``net`` for frames of height x width pixels, its states found by a dry run.
@@ -55,27 +57,43 @@ def describe(
         height: of the model's frame, pixels.
         width: of the model's frame, pixels.
         resize_short_side: see ModelSpec; left out, 256/224 of the shorter side, as in the paper.
+        silent_labels: those of ``labels`` that never become an event, () for none; left out, those
+            whose names are usual for it, such as "No gesture", "none" or "background".
         settings: other fields of ModelSpec, such as ``frame_rate_hz``.
 
     Raises:
         ModelError: the network does not run on frames of that size, or has no shift.
-        SpecError: the labels do not match the classes, or a setting is out of range.
+        SpecError: the labels do not match the classes, one that is to be silent is none of them,
+            or a setting is out of range.
     """
+    _check_numbers(net)
     model = StreamingModel(net)
     with _evaluating(net):
         try:
             states = model.initial_states(height, width)
             with torch.no_grad():
-                logits, _ = model.step(states[0].new_zeros((1, 3, height, width)), states)
-        except IndexError:
+                logits, _ = model.step(torch.zeros(1, 3, height, width), states)
+        except Exception as error:  # the user's code may raise anything
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(
-                "The network has no temporal shift, so there is nothing to stream; put shifts in "
-                "with shiftedge.export.models.insert_shift."
-            ) from None
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise ModelError(
-                f"The network does not run on frames of {width}x{height} pixels: {error}"
+                f"The network does not run on frames of {width}x{height} pixels: {reason}"
             ) from error
+    if not states:
+        raise ModelError(
+            "The network has no temporal shift, so there is nothing to stream; put shifts in "
+            "with shiftedge.export.models.insert_shift."
+        )
+    if not isinstance(logits, torch.Tensor):
+        raise ModelError(
+            f"The network gives a {type(logits).__name__} for one frame; expected one tensor, "
+            "logits of (1, classes): export a module that returns that alone."
+        )
+    for what, tensor in (("logits", logits), *(("a state", state) for state in states)):
+        if tensor.dtype != torch.float32:
+            raise ModelError(
+                f"The network gives {what} of {_name(tensor)}; expected float32: convert with "
+                ".float() inside it."
+            )
     if logits.dim() != 2 or logits.shape[0] != 1:
         raise ModelError(
             f"The network gives {tuple(logits.shape)} for one frame; expected (1, classes)."
@@ -90,8 +108,9 @@ def describe(
     return ModelSpec(
         name=name,
         labels=tuple(labels),
-        silent_labels=settings.pop("silent_labels", None)
-        or tuple(label for label in JESTER_SILENT_LABELS if label in labels),
+        silent_labels=(
+            silent(labels) if silent_labels is None else silent(labels, silent_labels, usual=False)
+        ),
         height=height,
         width=width,
         resize_short_side=resize_short_side,
@@ -115,6 +134,7 @@ def to_onnx(
     Raises:
         ModelError: the network uses something that cannot be expressed in ONNX.
     """
+    _check_numbers(net)
     onnx = require("onnx")
     require("onnxscript")  # torch's exporter stands on it
     model = StreamingModel(net)
@@ -133,11 +153,10 @@ def to_onnx(
                 dynamo=True,
                 verbose=False,
             )
+            assert program is not None  # without a file name the exporter returns the program
+            document = program.model_proto
         except Exception as error:  # the exporter raises many kinds of its own
-            cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-            raise ModelError(f"The network cannot be written as ONNX: {cause[0]}") from error
-    assert program is not None  # without a file name the exporter returns the program
-    document = program.model_proto
+            raise _unwritable(error) from error
     _clean(document)
     document.ir_version = IR_VERSION
     document.producer_name = "shiftedge"
@@ -146,11 +165,15 @@ def to_onnx(
     document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     if ranges:
         write_ranges(document, {name: Affine(*pair) for name, pair in ranges.items()})
-    onnx.checker.check_model(document, full_check=True)
-    serialised: bytes = document.SerializeToString(deterministic=True)
+    try:
+        onnx.checker.check_model(document, full_check=True)
+        serialised: bytes = document.SerializeToString(deterministic=True)
+    except Exception as error:  # the checker's, and protobuf's of more than 2 GB
+        raise _unwritable(error) from error
     return serialised
 
 
+@working("exporting")
 def export_model(
     net: nn.Module,
     spec: ModelSpec,
@@ -184,6 +207,40 @@ def export_model(
         report.require_passed()
         temporary.write_bytes(serialised)
     return report
+
+
+def _check_numbers(net: nn.Module) -> None:
+    """Refuse a network whose numbers are no float32 on the CPU.
+
+    Raises:
+        ModelError: of the first parameter or buffer that is not.
+    """
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if tensor.is_meta:
+            raise ModelError(
+                f"The network's {name} has no numbers (it is on the device meta); load its weights "
+                "before it is exported."
+            )
+        if tensor.device.type != "cpu":
+            raise ModelError(
+                f"The network's {name} is on {tensor.device}; expected the CPU: call .cpu() on the "
+                "network."
+            )
+        if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+            raise ModelError(
+                f"The network's {name} is {_name(tensor)}; expected float32: call .float() on the "
+                "network."
+            )
+
+
+def _name(tensor: torch.Tensor) -> str:
+    """Of its type, such as float16."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _unwritable(error: Exception) -> ModelError:
+    cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    return ModelError(f"The network cannot be written as ONNX: {cause[0]}")
 
 
 def _clean(document: Any) -> None:

@@ -25,6 +25,7 @@ from shiftedge.export.agreement import (
 )
 from shiftedge.export.models.shift import ClipForm, running
 from shiftedge.export.models.streaming import StreamingModel
+from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["clip_outputs", "online_outputs", "verify_onnx"]
@@ -64,6 +65,11 @@ def online_outputs(model: StreamingModel, frames: Array) -> Iterator[Outputs]:
         yield named_outputs(logits.numpy(), [state.numpy() for state in states])
 
 
+def _reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
 def verify_onnx(
     model: StreamingModel,
     onnx_model: bytes,
@@ -82,13 +88,27 @@ def verify_onnx(
         tolerance: see :data:`TOLERANCE`.
 
     Raises:
+        ModelError: the network does not run over a clip, or the file not in ONNX Runtime.
         VerificationError: an output is absent, misshapen or not finite. A difference past the
             tolerance is in the report instead; see :meth:`Report.require_passed`.
     """
     scene = moving_frames(spec, frames)
-    clip = list(clip_outputs(model, scene))
+    try:
+        clip = list(clip_outputs(model, scene))
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(
+            f"The network does not run on {frames} frames at once, as a batch ({_reason(error)}); "
+            "expected a module over (N, 3, height, width) for every N."
+        ) from error
     online = list(online_outputs(model, scene))
-    exported = list(onnx_outputs(onnx_model, spec, scene))
+    try:
+        exported = list(onnx_outputs(onnx_model, spec, scene))
+    except ShiftedgeError:
+        raise
+    except Exception as error:  # ONNX Runtime's, which have no common base
+        raise ModelError(f"ONNX Runtime does not run the exported network: {_reason(error)}") from (
+            error
+        )
     rows = compare("clip / online", clip, online, tolerance=tolerance)
     rows += compare("online / ONNX Runtime", online, exported, tolerance=tolerance)
     return Report(frames, tolerance, tuple(rows))

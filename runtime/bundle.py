@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import stat
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from shiftedge.runtime.cpu import cpu_features, machine_name
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.manifest import (
@@ -49,10 +48,6 @@ __all__ = [
     "Manifest",
     "SelfTest",
     "Variant",
-    "architecture_of",
-    "cpu_features",
-    "features_of",
-    "machine_name",
 ]
 
 MANIFEST_BYTES_MOST = 4 << 20
@@ -70,7 +65,10 @@ class Bundle:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, trusted_keys: Sequence[str | Path] | None = None
+        cls,
+        folder: str | Path,
+        *,
+        trusted_keys: str | Path | Sequence[str | Path] | None = None,
     ) -> Bundle:
         """Read the manifest and check every file that it lists.
 
@@ -78,8 +76,8 @@ class Bundle:
 
         Args:
             folder: of the bundle.
-            trusted_keys: PEM files of public keys, one of which must have signed the manifest;
-                None asks for no signature.
+            trusted_keys: PEM files of public keys, one of which must have signed the manifest, or
+                one such file; None asks for no signature.
 
         Raises:
             BundleError: no such folder or manifest, a manifest that is malformed, from a newer
@@ -148,8 +146,9 @@ class Bundle:
         """The first variant, in the manifest's order, that a CPU can run.
 
         Args:
-            machine: the CPU's architecture; None is :func:`machine_name`.
-            features: what the CPU can do; None is :func:`cpu_features`.
+            machine: the CPU's architecture; None is :func:`~shiftedge.runtime.cpu.machine_name`.
+            features: what the CPU can do; None is
+                :func:`~shiftedge.runtime.cpu.cpu_features`.
             precision: only variants of this one; None takes any.
 
         Raises:
@@ -190,69 +189,6 @@ class Bundle:
             BundleError: this machine can run none.
         """
         return self.folder / self.variant().library
-
-
-def machine_name() -> str:
-    """Architecture of this process, as ``platform.machine()`` names the CPU's own.
-
-    A 32-bit system on a 64-bit kernel, as Raspberry Pi OS may be, loads 32-bit libraries, whatever
-    the kernel says.
-    """
-    return architecture_of(platform.machine(), bits=8 * struct.calcsize("P"))
-
-
-def architecture_of(machine: str, *, bits: int) -> str:
-    """Whose libraries a system loads, as a variant names it.
-
-    Args:
-        machine: what ``uname -m`` says there, which is the kernel's.
-        bits: of an address in its programs, 32 or 64.
-    """
-    if bits == 32:
-        return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
-    return machine
-
-
-ARMV8_IN_32_BIT = frozenset(
-    ("half", "thumb", "fastmult", "vfp", "edsp", "neon", "vfpv3", "tls", "vfpv4", "idiva", "idivt")
-)
-"""What every 64-bit ARM core with NEON has when it runs 32-bit code, and a 64-bit kernel does not
-list (arch/arm64/kernel/cpuinfo.c, compat_hwcap_str)."""
-
-
-def cpu_features(path: str | Path = "/proc/cpuinfo") -> frozenset[str]:
-    """What the CPU can do, by Linux's names ("avx2", "asimddp"); empty where Linux does not tell.
-
-    Where cores differ, only what all of them can do: a thread may run on any.
-
-    Args:
-        path: a file in the form of /proc/cpuinfo.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux, or a container that hides it
-        return frozenset()
-    return features_of(text, bits=8 * struct.calcsize("P"))
-
-
-def features_of(text: str, *, bits: int) -> frozenset[str]:
-    """:func:`cpu_features` of a text, such as another machine's /proc/cpuinfo.
-
-    Args:
-        text: of /proc/cpuinfo.
-        bits: of an address in that machine's programs, 32 or 64.
-    """
-    cores: list[frozenset[str]] = []
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):  # x86's word and ARM's
-            cores.append(frozenset(value.split()))
-    if not cores:
-        return frozenset()
-    common = frozenset.intersection(*cores)
-    if bits == 32 and "asimd" in common:
-        common |= ARMV8_IN_32_BIT
-    return common
 
 
 def _read_manifest(folder: Path) -> bytes:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftedge.runtime.errors import FrameError
+from shiftedge.runtime.words import shown
 
 __all__ = ["FrameClock", "Tick"]
 
@@ -129,6 +130,6 @@ def _seconds(value: object) -> float:
         if math.isfinite(seconds):
             return seconds
     raise FrameError(
-        f"The frame's time is {value!r:.80}; expected a finite number of seconds: use "
-        "time.monotonic() if the camera gives none, and timestamp() of a datetime."
+        f"The frame's time is {shown(value)}; expected a finite number of seconds: "
+        "use time.monotonic() if the camera gives none, and timestamp() of a datetime."
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shiftedge.runtime.capture.arguments import add_source_options
+from shiftedge.runtime.signals import ending, exit_status
+from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
@@ -28,7 +28,8 @@ examples:
       yuv420 --width 640 --height 480 --framerate 30 -o -'
 
 Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
-Everything meant for people goes to stderr. Ctrl-C ends a live source.
+Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, the source
+stopped and the summary written, with exit status 0, 143 and 129.
 """
 
 
@@ -104,7 +105,7 @@ def positive(text: str) -> int:
     except ValueError:
         value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from 1")
     return value
 
 
@@ -129,44 +130,48 @@ def _inspect(options: argparse.Namespace) -> int:
         from shiftedge.runtime.bundle import Bundle
 
         bundle = Bundle.open(options.model)
-        print(
-            bundle.manifest.to_json().rstrip() if options.json else inspection.bundle_text(bundle)
-        )
+        text = bundle.manifest.to_json() if options.json else inspection.bundle_text(bundle)
+        print(escaped(text).rstrip())
         return 0
     from shiftedge.runtime.model import load
 
     spec = load(options.model).spec
-    print(spec.to_json(indent=2) if options.json else inspection.spec_text(spec))
+    print(escaped(spec.to_json(indent=2)) if options.json else inspection.spec_text(spec))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
     from shiftedge.runtime.session import Session
 
-    model = load_chosen(options)
-    labels = model.labels
-    with Session(model, options.source, on_note=_note, retry=options.retry) as session:
-        try:
-            for observed in session:
-                result = observed.result
-                if options.steps and result.logits is not None:
-                    best = int(result.logits.argmax())
-                    shares = np.exp(result.logits - result.logits[best])
-                    _line(observed.frame.time_s, labels[best], float(1 / shares.sum()), step=True)
-                if result.event is not None:
-                    event = result.event
-                    _line(event.time_s, event.label, event.confidence)
-        except KeyboardInterrupt:
-            _note("interrupted")
-        finally:
-            _note(session.summary().sentence())
-    return 0
+    session, status = None, 0
+    try:
+        model = load_chosen(options)
+        session = Session(model, options.source, on_note=_note, retry=options.retry)
+        for observed in session:
+            result = observed.result
+            if options.steps and result.logits is not None:
+                best = int(result.logits.argmax())
+                shares = np.exp(result.logits - result.logits[best])
+                label = model.labels[best]
+                _line(observed.frame.time_s, label, float(1 / shares.sum()), step=True)
+            if result.event is not None:
+                event = result.event
+                _line(event.time_s, event.label, event.confidence)
+    except KeyboardInterrupt as error:
+        status = exit_status(error, endless=True)
+        _note("interrupted")
+    finally:
+        if session is not None:
+            with ending():
+                session.close()
+                _note(session.summary().sentence())
+    return status
 
 
 def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:
     document = {"time_s": round(time_s, 4), "label": label, "confidence": round(confidence, 4)}
-    print(json.dumps({**document, **more}, ensure_ascii=False), flush=True)
+    print(json_text({**document, **more}), flush=True)
 
 
 def _note(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr, flush=True)
+    say(f"shiftedge: {text}")

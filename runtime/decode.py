@@ -26,8 +26,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.errors import FrameError, NumericsError
+from shiftedge.runtime.errors import FrameError, NumericsError, SpecError
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
+from shiftedge.runtime.words import shown
 
 __all__ = ["GestureDecoder", "GestureEvent"]
 
@@ -76,8 +77,12 @@ class GestureDecoder:
             settings: used instead of ``spec.decoder``.
 
         Raises:
-            SpecError: a setting is out of range.
+            SpecError: a setting is out of range, or ``spec`` is none.
         """
+        if not isinstance(spec, ModelSpec):
+            raise SpecError(
+                f"The decoder was given {shown(spec)}; expected a ModelSpec, such as model.spec."
+            )
         if settings is not None:
             spec = dataclasses.replace(spec, decoder=settings)  # checks the settings too
         self.spec = spec
@@ -162,7 +167,7 @@ class GestureDecoder:
             time_s
         ):
             raise FrameError(
-                f"The frame's time is {time_s!r}; expected seconds as a finite number."
+                f"The frame's time is {shown(time_s)}; expected seconds as a finite number."
             )
         if self._time_s is not None and time_s < self._time_s:
             raise FrameError(

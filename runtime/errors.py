@@ -17,6 +17,7 @@
     ├── DataError           training or calibration data that cannot be used
     ├── DownloadError       a file could not be fetched whole and genuine
     ├── OutputError         a result could not be written
+    ├── SettingError        an environment variable holds what it cannot
     ├── DeployError         a bundle could not be put on a board
     ├── VerificationError   two forms of one model disagree
     └── CompileError        a model that the compiler cannot translate
@@ -26,6 +27,8 @@ line prints it and exits with 1; a library caller may catch :class:`ShiftedgeErr
 """
 
 from __future__ import annotations
+
+from shiftedge.runtime.words import plain
 
 __all__ = [
     "BundleError",
@@ -39,6 +42,7 @@ __all__ = [
     "ModelError",
     "NumericsError",
     "OutputError",
+    "SettingError",
     "ShiftedgeError",
     "SnapshotError",
     "SourceError",
@@ -50,7 +54,14 @@ __all__ = [
 
 
 class ShiftedgeError(Exception):
-    """Base of all errors raised on purpose by shiftedge."""
+    """Base of all errors raised on purpose by shiftedge.
+
+    The message is made safe to print, see :func:`shiftedge.runtime.words.plain`: it names files,
+    models and devices, which others have named.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(message, lines=True))
 
 
 class MissingExtraError(ShiftedgeError, ImportError):
@@ -107,6 +118,10 @@ class DownloadError(ShiftedgeError):
 
 class OutputError(ShiftedgeError):
     """A result could not be written where it was asked for."""
+
+
+class SettingError(ShiftedgeError):
+    """An environment variable of ours holds something that it cannot."""
 
 
 class DeployError(ShiftedgeError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from shiftedge.runtime.errors import MissingExtraError
+from shiftedge.runtime.files import cache_folder
 
-__all__ = ["EXTRA_OF", "require"]
+__all__ = ["CACHE_OF", "EXTRA_OF", "require"]
 
 EXTRA_OF = {
     "MNN": "peers",
@@ -31,6 +33,14 @@ EXTRA_OF = {
 }
 """Import name of each optional package -> the extra of shiftedge that installs it."""
 
+CACHE_OF = {
+    "matplotlib": ("MPLCONFIGDIR", "matplotlib"),
+    "torch": ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    "ziglang": ("ZIG_GLOBAL_CACHE_DIR", "zig"),
+}
+"""Packages that keep files for later, elsewhere in the user's folders or under /tmp: the variable
+that says where, and its folder in our cache."""
+
 
 def require(module: str) -> Any:
     """Import ``module`` (a key of :data:`EXTRA_OF`, or a submodule of one) and return it.
@@ -38,6 +48,8 @@ def require(module: str) -> Any:
     Raises:
         MissingExtraError: it is not installed; the message holds the exact pip line.
     """
+    if cache := CACHE_OF.get(module):
+        _keep_in(*cache)
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -49,3 +61,17 @@ def require(module: str) -> Any:
             f"This needs the package {top}, which is not installed: "
             f"run  pip install 'shiftedge[{extra}]'"
         ) from error
+
+
+def _keep_in(variable: str, folder: str) -> None:
+    """Have a package keep its files in our cache, unless the user has said where, or that cannot be
+    written: then it does as it would by itself."""
+    if os.environ.get(variable):
+        return
+    try:
+        place = (cache_folder() / folder).absolute()
+    except RuntimeError:  # no home
+        return
+    standing = next(each for each in (place, *place.parents) if os.path.exists(each))
+    if os.access(standing, os.W_OK):
+        os.environ[variable] = str(place)

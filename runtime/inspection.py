@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.runtime.bundle import Build, Bundle, SelfTest
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.words import plain
 
 __all__ = ["bundle_text", "spec_text"]
 
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CELL_MOST = 200
+"""Characters of a name or a value."""
 
 
 def spec_text(spec: ModelSpec) -> str:
     """Frame, timing, labels, states and decoder."""
-    return "\n".join(_spec_lines(spec))
+    return _harmless(_spec_lines(spec))
 
 
 def bundle_text(bundle: Bundle) -> str:
     """The spec, and what compiling made of it."""
-    return "\n".join((*_spec_lines(bundle.manifest.spec), *_bundle_lines(bundle)))
+    return _harmless((*_spec_lines(bundle.manifest.spec), *_bundle_lines(bundle)))
+
+
+def _harmless(lines: Iterable[str]) -> str:
+    """A model comes from anywhere, and may hold control codes that a terminal would obey."""
+    return "\n".join(plain(line, sys.maxsize) for line in lines)
 
 
 def _spec_lines(spec: ModelSpec) -> Iterator[str]:
@@ -47,7 +53,7 @@ def _spec_lines(spec: ModelSpec) -> Iterator[str]:
         f"{decoder.smoothing_s:g} s, hold {decoder.min_duration_s:g} s, re-arm "
         f"{decoder.rearm_s:g} s"
     )
-    yield f"labels           {spec.classes}"
+    yield f"labels           {spec.classes}{'' if silent else ', each of them an event'}"
     for index, label in enumerate(spec.labels):
         yield f"  {index:3d}  {_text(label)}{'  (never an event)' if label in silent else ''}"
     yield f"precision        {spec.precision}"
@@ -159,7 +165,5 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    """One line, whatever it is: a model comes from anywhere, and may hold control codes that a
-    terminal would obey."""
-    text = f"{value:,.6g}" if isinstance(value, float) else str(value)
-    return CONTROL.sub("?", text)
+    """One line, whatever it is."""
+    return plain(f"{value:,.6g}" if isinstance(value, float) else value, CELL_MOST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import struct
 import threading
 import zlib
@@ -23,7 +24,9 @@ from shiftedge.runtime.errors import (
 )
 from shiftedge.runtime.manifest import MANIFEST_NAME
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.spec import PRECISIONS, ModelSpec
+from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.words import shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.engines.onnxruntime import Provider
@@ -49,8 +52,8 @@ def load(
     *,
     engine: str | None = None,
     threads: int | None = None,
-    providers: Sequence[Provider] | None = None,
-    trusted_keys: Sequence[str | Path] | None = None,
+    providers: Provider | Sequence[Provider] | None = None,
+    trusted_keys: str | Path | Sequence[str | Path] | None = None,
     precision: str | None = None,
 ) -> Model:
     """Load a model and check it against its spec.
@@ -60,11 +63,13 @@ def load(
             ``shiftedge compile`` made; None is the bundled model, an .onnx file.
         engine: a name from :data:`ENGINES`; None chooses by the path: "native" for a folder,
             "onnxruntime" for a file.
-        threads: for one step, from 1; None lets the engine choose.
+        threads: for one step, from 1; more than the cores that this process may use are lowered to
+            them. None is those cores, at most 4.
         providers: ONNX Runtime execution providers in order of preference, such as
-            ``["cuda", "cpu"]``; None is the CPU.
-        trusted_keys: PEM files of public keys; only a bundle whose manifest one of them has signed
-            is loaded. None asks for no signature: loading a bundle is running its code.
+            ``["cuda", "cpu"]``, or one of them; None is the CPU.
+        trusted_keys: PEM files of public keys, or one such file; only a bundle whose manifest one
+            of them has signed is loaded. None asks for no signature: loading a bundle is running
+            its code.
         precision: "fp32", "bf16" or "int8", where a bundle holds several; None takes the first in
             the bundle's order that this CPU can run, which is the quickest one. A file has one
             precision, and another is refused.
@@ -77,8 +82,14 @@ def load(
         MissingExtraError: the engine's package is not installed.
     """
     if engine is not None and engine not in ENGINES:
-        raise ModelError(f"There is no engine {engine!r}; known are {', '.join(ENGINES)}.")
-    if trusted_keys is not None and (path is None or not Path(path).is_dir()):
+        raise ModelError(f"There is no engine {shown(engine)}; known are {', '.join(ENGINES)}.")
+    if precision is not None and precision not in PRECISIONS:
+        raise ModelError(
+            f"There is no precision {shown(precision)}; known are {', '.join(PRECISIONS)}."
+        )
+    chosen_threads(threads)  # a number for either engine, before anything is read
+    path = None if path is None else _model_path(path)
+    if trusted_keys is not None and (path is None or not path.is_dir()):
         raise ModelError(
             "trusted_keys is for compiled bundles, which are signed folders; an .onnx file holds "
             "no code and no signature: leave the keys out."
@@ -94,7 +105,6 @@ def load(
             )
         with importlib.resources.as_file(bundled) as file:
             return _load_onnx(file, threads, providers, precision)
-    path = Path(path)
     if path.is_dir():
         if engine == "onnxruntime":
             raise ModelError(
@@ -121,10 +131,25 @@ def load(
     return _load_onnx(path, threads, providers, precision)
 
 
+def _model_path(path: object) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or isinstance(path, bytes):
+        raise ModelError(
+            f"The model is {shown(path)}; expected the path of an .onnx file or of a bundle's "
+            "folder, as text or a pathlib.Path."
+        )
+    found = Path(path)
+    try:
+        found.is_dir()
+    except (OSError, ValueError) as error:  # too long, or in a folder not to be looked into; a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"There is no model file {found} ({reason}); check the path.") from error
+    return found
+
+
 def _load_onnx(
     path: Path,
     threads: int | None,
-    providers: Sequence[Provider] | None,
+    providers: Provider | Sequence[Provider] | None,
     precision: str | None,
 ) -> Model:
     from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -148,8 +173,8 @@ def _not_compiled(what: str) -> str:
 def _load_bundle(
     path: Path,
     threads: int | None,
-    providers: Sequence[Provider] | None,
-    trusted_keys: Sequence[str | Path] | None,
+    providers: Provider | Sequence[Provider] | None,
+    trusted_keys: str | Path | Sequence[str | Path] | None,
     precision: str | None,
 ) -> Model:
     from shiftedge.runtime.bundle import Bundle

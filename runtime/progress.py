@@ -1,4 +1,5 @@
-"""A progress bar for people at a terminal, and nothing for pipes, logs and CI."""
+"""How far long work has come: a bar for people at a terminal, now and then a line for pipes, logs
+and CI."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
-__all__ = ["Advance", "ProgressFactory", "progress"]
+from shiftedge.runtime.progress_lines import Lines
+
+__all__ = ["LINES", "Advance", "ProgressFactory", "progress", "working"]
 
 Advance: TypeAlias = Callable[[int], None]
 """Call with the number of units done since the last call; negative when work is done over."""
@@ -17,12 +20,16 @@ Advance: TypeAlias = Callable[[int], None]
 ProgressFactory: TypeAlias = Callable[[str, "int | None", str], AbstractContextManager[Advance]]
 """The type of :func:`progress`: what long work takes, so that tests can pass their own."""
 
+LINES = Lines()
+"""Of this process."""
+
 
 @contextlib.contextmanager
 def progress(description: str, total: int | None, unit: str) -> Iterator[Advance]:
     """Show how far a long piece of work has come, on stderr, while the body runs.
 
-    Nothing is shown unless stderr is a terminal and rich is installed.
+    A bar, where stderr is a terminal and rich is installed; else a line every ten seconds, which
+    work that is done sooner does not see (:mod:`shiftedge.runtime.progress_lines`).
 
     Args:
         description: a few words in front of the bar.
@@ -30,12 +37,24 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Advance
         unit: plural, such as "frames"; "bytes" are shown as kB and MB.
     """
     if not _for_people():
-        yield lambda count: None
+        with LINES.item(description, total, unit) as advance:
+            yield advance
         return
     bar = _bar(unit)
     with bar:
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextlib.contextmanager
+def working(description: str) -> Iterator[None]:
+    """Say every ten seconds that long work goes on, between its parts that are counted and in those
+    that are not; nothing where :func:`progress` shows a bar. Serves as a decorator too."""
+    if _for_people():
+        yield
+        return
+    with LINES.item(description, None, ""):
+        yield
 
 
 def _for_people() -> bool:
@@ -63,7 +82,7 @@ def _bar(unit: str) -> Any:
     else:
         counts = [MofNCompleteColumn(), TextColumn(unit)]
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *counts,
         TimeRemainingColumn(),

@@ -8,12 +8,14 @@ file ``manifest.json.sig``, 64 bytes, deterministic (RFC 8032).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.words import shown
 
 __all__ = ["SIGNATURE_BYTES", "SIGNATURE_NAME", "check_signature", "sign"]
 
@@ -24,21 +26,23 @@ _KEY_BYTES_MOST = 1 << 16
 
 
 def check_signature(
-    manifest: bytes, signature: bytes | None, trusted_keys: Sequence[str | Path]
+    manifest: bytes,
+    signature: bytes | None,
+    trusted_keys: str | Path | Sequence[str | Path],
 ) -> None:
     """Refuse a manifest that none of the keys has signed.
 
     Args:
         manifest: the file's bytes.
         signature: the signature file's, None where there is none.
-        trusted_keys: PEM files of public keys. None at all trusts nobody.
+        trusted_keys: PEM files of public keys, or one. None at all trusts nobody.
 
     Raises:
         BundleError: no signature, or by no trusted key; or a key that cannot be read.
         MissingExtraError: the package cryptography is not installed.
     """
     crypto = require("cryptography.exceptions")
-    keys = [_public_key(Path(path)) for path in trusted_keys]
+    keys = [_public_key(path) for path in _key_paths(trusted_keys)]
     if signature is None:
         raise BundleError(
             f"The bundle is not signed (it has no {SIGNATURE_NAME}), and only bundles signed by a "
@@ -81,6 +85,19 @@ def sign(manifest: bytes, key: str | Path) -> bytes:
     return signature
 
 
+def _key_paths(given: object) -> list[Path]:
+    """Of one file or several. A text is one: its letters are no files."""
+    several = [given] if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
+        isinstance(path, (str, os.PathLike)) for path in several
+    ):
+        raise BundleError(
+            f"trusted_keys is {shown(given)}; expected the path of a public key's PEM file, or a "
+            "list of such paths."
+        )
+    return [Path(path) for path in several]
+
+
 def _public_key(path: Path) -> Any:
     serialization = require("cryptography.hazmat.primitives.serialization")
     ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519")
@@ -98,8 +115,9 @@ def _read(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(_KEY_BYTES_MOST)
-    except OSError as error:
-        raise BundleError(f"The key {path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"The key {path} cannot be read: {reason}.") from error
 
 
 def _no_key(path: Path, kind: str, command: str) -> BundleError:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.errors import SpecError
+from shiftedge.runtime.words import plain, shown
 
 __all__ = ["METADATA_KEY", "PRECISIONS", "SCHEMA", "DecoderSettings", "ModelSpec", "StateSpec"]
 
@@ -133,6 +134,10 @@ class ModelSpec:
     """One of :data:`PRECISIONS`."""
 
     def __post_init__(self) -> None:
+        for key in ("labels", "silent_labels", "states", "mean", "std"):
+            value = getattr(self, key)
+            if isinstance(value, list):  # as good, but specs are compared and hashed
+                object.__setattr__(self, key, tuple(value))
         _check(self)
 
     @property
@@ -204,7 +209,9 @@ class ModelSpec:
             )
         schema = document.get("schema")
         if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-            raise SpecError(f"The model's spec has schema {schema!r}; expected a number from 1.")
+            raise SpecError(
+                f"The model's spec has schema {shown(schema)}; expected a number from 1."
+            )
         if schema > SCHEMA:
             raise SpecError(
                 f"The model's spec has schema {schema}, and this shiftedge reads up to {SCHEMA}: "
@@ -234,20 +241,22 @@ _PLAIN = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
 def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     value = document.get(key)
     if not isinstance(value, list):
-        raise SpecError(f"The model's spec has {key} = {value!r}; expected a list.")
+        raise SpecError(f"The model's spec has {key} = {shown(value)}; expected a list.")
     return value
 
 
 def _state(entry: object) -> StateSpec:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("shape"), list):
-        raise SpecError(f"The model's spec has a state {entry!r}; expected a name and a shape.")
+        raise SpecError(
+            f"The model's spec has a state {shown(entry)}; expected a name and a shape."
+        )
     more = {key: entry.get(key, default) for key, default in _PLAIN.items()}
     return StateSpec(name=entry.get("name", ""), shape=tuple(entry["shape"]), **more)
 
 
 def _decoder(entry: object) -> DecoderSettings:
     if not isinstance(entry, Mapping):
-        raise SpecError(f"The model's spec has decoder = {entry!r}; expected an object.")
+        raise SpecError(f"The model's spec has decoder = {shown(entry)}; expected an object.")
     known = DecoderSettings.__dataclass_fields__
     return DecoderSettings(**{key: entry[key] for key in entry if key in known})
 
@@ -270,7 +279,7 @@ def _one_of(names: tuple[str, ...]) -> str:
 
 def _check_state(state: StateSpec, need: Callable[[bool, str, object, str], None]) -> None:
     """What the elements are, and what they stand for."""
-    what = f"state {state.name} of"
+    what = f"state {plain(state.name, 60)} of"
     known = isinstance(state.dtype, str) and state.dtype in _ELEMENTS
     need(known, f"{what} dtype", state.dtype, _one_of(tuple(_ELEMENTS)))
     if state.dtype != "uint8":
@@ -287,9 +296,13 @@ def _check(spec: ModelSpec) -> None:
 
     def need(holds: bool, what: str, value: object, expected: str) -> None:
         if not holds:
-            raise SpecError(f"The model's spec has {what} = {value!r}; expected {expected}.")
+            raise SpecError(f"The model's spec has {what} = {shown(value)}; expected {expected}.")
 
     need(isinstance(spec.name, str) and bool(spec.name), "name", spec.name, "some text")
+    for key in ("labels", "silent_labels", "states", "mean", "std"):
+        values = getattr(spec, key)
+        need(isinstance(values, tuple), key, values, "a tuple")  # a text would be its letters
+    need(isinstance(spec.decoder, DecoderSettings), "decoder", spec.decoder, "a DecoderSettings")
     labels = spec.labels
     need(
         len(labels) > 0 and all(isinstance(label, str) and label for label in labels),
@@ -303,6 +316,8 @@ def _check(spec: ModelSpec) -> None:
     for side in ("height", "width", "resize_short_side"):
         value = getattr(spec, side)
         need(_whole(value, 1, 8192), side, value, "a whole number of pixels from 1 to 8192")
+    kinds = all(isinstance(state, StateSpec) for state in spec.states)
+    need(kinds, "states", spec.states, "a StateSpec for each")
     names = [state.name for state in spec.states]
     need(
         all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names),
@@ -311,8 +326,9 @@ def _check(spec: ModelSpec) -> None:
         "a different name for each",
     )
     for state in spec.states:
-        good = len(state.shape) >= 1 and all(_whole(side, 1, 1 << 24) for side in state.shape)
-        need(good, f"state {state.name} of shape", state.shape, "positive whole numbers")
+        good = isinstance(state.shape, tuple) and len(state.shape) >= 1
+        good = good and all(_whole(side, 1, 1 << 24) for side in state.shape)
+        need(good, f"state {plain(state.name, 60)} of shape", state.shape, "positive whole numbers")
         _check_state(state, need)
     need(
         isinstance(spec.precision, str) and spec.precision in PRECISIONS,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hosts
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from shiftedge.runtime.cpu import WITHOUT
 from shiftedge.runtime.engines.fake import FakeEngine
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
@@ -21,6 +24,27 @@ Frames = list[NDArray[np.uint8]]
 # start would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hosts")
+    group.addoption("--host", choices=sorted(hosts.HOSTS), help="take this machine for such a one")
+    group.addoption("--ran", metavar="FILE", help="write what was collected, and what passed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test is imported; processes of xdist and programs inherit it."""
+    if host := config.getoption("--host"):
+        if why := hosts.problem(host):
+            raise pytest.UsageError(why)
+        os.environ.update(hosts.environment(host))
+    if file := config.getoption("--ran"):
+        config.pluginmanager.register(hosts.Ran(Path(file)))
+
+
+def pytest_report_header() -> list[str]:
+    without = os.environ.get(WITHOUT)
+    return [f"processor: without {without}"] if without else []
 
 
 def small_spec(**changes: Any) -> ModelSpec:
@@ -35,6 +59,12 @@ def small_spec(**changes: Any) -> ModelSpec:
         "silent_labels": ("No gesture",),
     }
     return ModelSpec(**{**fields, **changes})
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands on stderr is not to depend on how busy the machine is."""
+    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 1e6)
 
 
 @pytest.fixture

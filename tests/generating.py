@@ -5,6 +5,7 @@ bring an LLVM, and two of them in one process end it. A wider run says that it l
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from once import EXPORT_NETWORKS, HERE, Exporter, run_folder
 
 FOLDERS = (HERE / "arm", EXPORT_NETWORKS.parent)
 GESTURES = HERE.parent / "runtime" / "assets" / "gestures.onnx"
+CACHES = "SHIFTEDGE_TESTS_CACHES"
+"""The environment variable with the folder of caches that runs of the tests inside of one share."""
 EARLIER = "torch" in sys.modules
 """TVM imports it too, in its own way, as soon as tests of another folder import TVM."""
 
@@ -47,10 +50,11 @@ class LeftOut(pytest.Module):
 
 def own_caches(factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reads or fills the user's caches meanwhile."""
-    folder = run_folder(factory, "caches")
+    folder = Path(os.environ.get(CACHES) or run_folder(factory, "caches"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
+        if CACHES not in os.environ:  # Zig's of a run inside of a run is that of the outer one
+            patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(folder / "zig"))
         yield folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import shlex
 from pathlib import Path
@@ -14,10 +15,14 @@ from shiftedge.__main__ import parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {
+    path.relative_to(ROOT): path.read_text(encoding="utf-8")
+    for path in (*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md"))
+}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_the_plain_onnxruntime_script(tiny_onnx, monkeypatch, tmp_path):
@@ -40,23 +45,65 @@ def test_the_plain_onnxruntime_script(tiny_onnx, monkeypatch, tmp_path):
         np.testing.assert_allclose(stream.step(image), logits, rtol=1e-4, atol=1e-5)
 
 
-def commands() -> list[str]:
-    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    found = [line.split("   #")[0].strip() for line in lines]
-    found += re.findall(r"`(shiftedge [^`]+)`", README)
+PARAGRAPH_MOST = 450
+"""Characters of a paragraph, as it is read: what a screen shows of it at a glance."""
+
+
+def commands(text: str = README) -> list[str]:
+    found = lines_of(text)
+    found += re.findall(r"`(shiftedge [^`]+)`", text)
     return [line for line in found if line.startswith("shiftedge ") and "<" not in line]
 
 
-@pytest.mark.parametrize("command", commands())
+def lines_of(text: str) -> list[str]:
+    """Of the blocks for a shell, without their comments."""
+    every = "\n".join(blocks("sh", text)).replace("\\\n", " ").splitlines()
+    return [line.split("   #")[0].strip() for line in every]
+
+
+def of_docs() -> list[str]:
+    """Whole commands of the other pages, where one of few words is a name."""
+    found = [line for text in DOCS.values() for line in commands(text)]
+    return sorted({line for line in found if len(line.split()) > 3})
+
+
+@pytest.mark.parametrize("command", [*commands(), *of_docs()])
 def test_commands_are_understood(command):
     options = parser().parse_args(shlex.split(command)[1:])
     assert callable(options.handler)
 
 
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+    for path, text in {Path("README.md"): README, **DOCS}.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if not target.startswith("http"):
+                assert (ROOT / path.parent / target).exists(), (path, target)
+
+
+def test_what_is_installed_can_be():
+    """From the clone's folder, since there are no wheels; by extras that there are."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = set(settings["options.extras_require"])
+    found = re.findall(r"pip install ([^`\n]+?)(?:`|   #|\n)", README + "".join(DOCS.values()))
+    assert len(found) >= 6
+    for words in found:
+        assert "shiftedge" not in words, words
+        if match := re.fullmatch(r"-e '\.\[([a-z,]+)\]'", words.strip()):
+            assert set(match[1].split(",")) <= extras, words
+    for target in re.findall(r"^make (\w+)", "\n".join(lines_of(README)), re.MULTILINE):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+def test_paragraphs_are_short():
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    prose = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", prose)
+    long = [
+        f"{len(part)} characters: {part[:60]}"
+        for part in re.split(r"\n\s*\n|\n(?=[-|#])", prose)
+        if len(part) > PARAGRAPH_MOST
+    ]
+    assert long == []
 
 
 def test_pipe_sources_are_understood():

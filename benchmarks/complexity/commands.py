@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,9 @@ from typing import Any
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.progress import working
+from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.words import json_text, say
 
 __all__ = ["WORD", "add_command"]
 
@@ -90,36 +91,35 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.complexity.count import cost
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
     from shiftedge.benchmarks.complexity.nets import CONTENDERS
+    from shiftedge.benchmarks.counter import stages
 
-    costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+    threads = chosen_threads(options.threads)
     times: dict[str, Rounds] = {}
-    interrupted = False
-    if not options.no_latency:
-        timed = [contender for contender in CONTENDERS if contender.timed]
-        times, interrupted = measure(
-            timed, options.size, threads=options.threads, rounds=options.repeat
-        )
-    settings = report.Settings(
-        options.size, options.threads, 0 if options.no_latency else options.repeat
-    )
-    found = report.document(costs, times, settings, interrupted=interrupted)
+    status = 0
+    with stages("measuring"):
+        with working("counting operations"):
+            costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+        if not options.no_latency:
+            timed = [contender for contender in CONTENDERS if contender.timed]
+            times, status = measure(timed, options.size, threads=threads, rounds=options.repeat)
+    settings = report.Settings(options.size, threads, 0 if options.no_latency else options.repeat)
+    found = report.document(costs, times, settings, interrupted=status != 0)
     if options.json not in (None, "-"):
         _write(Path(options.json), found)
     if options.json == "-":
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json_text(found, indent=2))
     elif options.markdown:
         print(report.markdown(found), end="")
     else:
         report.print_report(found)
-    if interrupted:
-        print("shiftedge: interrupted; times are of the rounds until then", file=sys.stderr)
-        return 130
-    return 0
+    if status:
+        say("shiftedge: interrupted; times are of the rounds until then")
+    return status
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
     from shiftedge.runtime.files import atomic_path
 
     with atomic_path(path) as temporary:
-        text = json.dumps(found, indent=2, ensure_ascii=False)
+        text = json_text(found, indent=2)
         temporary.write_text(text + "\n", encoding="utf-8")

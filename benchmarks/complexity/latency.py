@@ -17,6 +17,7 @@ import torch
 from shiftedge.benchmarks.complexity.nets import WINDOW, Contender
 from shiftedge.benchmarks.counter import counter
 from shiftedge.export.models import StreamingModel
+from shiftedge.runtime.signals import exit_status
 
 __all__ = ["Rounds", "Time", "measure"]
 
@@ -36,7 +37,7 @@ Rounds = list[list[Time]]
 
 def measure(
     contenders: Sequence[Contender], size: int, *, threads: int, rounds: int
-) -> tuple[dict[str, Rounds], bool]:
+) -> tuple[dict[str, Rounds], int]:
     """Time all contenders: each once in every round, in an order that turns with the rounds.
 
     Online steps, which are short, are taken :data:`~shiftedge.benchmarks.complexity.nets.WINDOW`
@@ -50,7 +51,8 @@ def measure(
         rounds: how often.
 
     Returns:
-        Key -> times; and whether Ctrl-C ended it early, which leaves fewer rounds.
+        Key -> times; and 0, or the exit status of a signal that ended it early, which leaves fewer
+        rounds.
     """
     timed: dict[str, Rounds] = {contender.key: [] for contender in contenders}
     with _threads(threads), torch.inference_mode():
@@ -67,9 +69,9 @@ def measure(
                         chosen = (index + offset) % len(contenders)
                         timed[contenders[chosen].key].append(turns[chosen]())
                         advance(1)
-        except KeyboardInterrupt:
-            return timed, True
-    return timed, False
+        except KeyboardInterrupt as error:
+            return timed, exit_status(error)
+    return timed, 0
 
 
 def _turn(contender: Contender, size: int) -> Callable[[], list[Time]]:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftedge.export.models.resnet import BLOCKS, EXPANSION
+from shiftedge.export.models.resnet import EXPANSION, LAYERS
 
 __all__ = ["Bottleneck3d", "Plan", "ResNet3d", "resnet3d_50"]
+
+BLOCKS = LAYERS["resnet50"]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from shiftedge.runtime.errors import MissingExtraError, ModelError
 from shiftedge.runtime.files import cache_folder, output_folder, sha256_of
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Peer", "converted", "last_line"]
 
@@ -118,16 +117,13 @@ def converted(
     folder = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder
-    made = Path(tempfile.mkdtemp(prefix=".making-", dir=parent))
-    try:
+    with work_folder(parent) as made:
         convert(made)
         try:
             made.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process was quicker, with the same
                 raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 

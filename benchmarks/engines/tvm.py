@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.peer import Peer
+from shiftedge.export.compiler.targets import find_target
+from shiftedge.runtime.cpu import taken_away
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
@@ -74,7 +76,10 @@ class TvmContender(Peer):
 
 
 def _host(tvm: Any) -> dict[str, Any]:
-    """A target for LLVM with all that this processor can do."""
+    """A target for LLVM with all that this processor can do, or with the level that is left of it,
+    since LLVM finds what the environment takes away too."""
+    if taken_away():
+        return find_target("host").llvm()
     find = tvm.get_global_func
     mcpu = str(find("target.llvm_get_system_cpu")())
     triple = str(find("target.llvm_get_system_triple")())

@@ -1,6 +1,7 @@
 """Compiled bundles kept between runs, by everything that they depend on.
 
-The key is a digest of the ONNX file, the target's description, the sources of the compiler, of the
+The key is a digest of the ONNX file, the target's description, which of its variants this machine
+runs (a home may serve several, and each verifies what it can), the sources of the compiler, of the
 native runtime and of what else writes into a bundle, and the versions of TVM and Zig: when it is
 the same, so is the bundle. An entry is a whole bundle, verified again when it is used, so a damaged
 one is only compiled anew.
@@ -19,10 +20,10 @@ from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export import agreement
-from shiftedge.export.compiler.targets import Target
+from shiftedge.export.compiler.targets import Target, precisions_of, runs_here, variants_of
 from shiftedge.runtime import files, manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.errors import OutputError, ShiftedgeError
 
 __all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
 
@@ -62,7 +63,13 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
     digest = hashlib.sha256()
     for model in models:
         digest.update(hashlib.sha256(model).digest())
-    digest.update(repr((target, settings, sorted(tool_versions().items()))).encode())
+    # Of this machine depend which variants a bundle for it has, and what a verification ran.
+    here = [
+        (each.variant, runs_here(each))
+        for precision in precisions_of(target)
+        for each in variants_of(target, precision)
+    ]
+    digest.update(repr((target, here, settings, sorted(tool_versions().items()))).encode())
     for package in ("shiftedge.export.compiler", "shiftedge.runtime.native"):
         root = Path(str(importlib.resources.files(package)))
         for path in sorted(root.rglob("*")):
@@ -77,7 +84,10 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
 
 def find(key: str) -> Bundle | None:
     """The bundle of that key, whole and verified, or None."""
-    folder = cache_folder() / key
+    try:
+        folder = cache_folder() / key
+    except OutputError:  # no home, no cache
+        return None
     try:
         bundle = Bundle.open(folder)
     except (ShiftedgeError, OSError):
@@ -95,6 +105,7 @@ def forget_oldest() -> None:
         OSError: the folder cannot be read.
     """
     folder = cache_folder()
-    entries = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    names = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    entries = [path for path in names if path.is_dir() and not path.is_symlink()]
     for path in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from shiftedge.runtime.progress import working
+from shiftedge.runtime.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,12 +94,18 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(handler=_compile, usage_error=parser.error)
 
 
+@working("compiling")
 def _compile(options: argparse.Namespace) -> int:
     own = {}
     if options.targets:
         from shiftedge.export.compiler.targets_file import read_targets
 
         own = read_targets(options.targets)
+        if importlib.util.find_spec("tvm") is not None:
+            from shiftedge.export.compiler.processors import check_processor
+
+            for target in own.values():
+                check_processor(target)
     if options.list_targets:
         return _list_targets(options.json, own)
     if not options.model:
@@ -132,7 +142,8 @@ def _compile(options: argparse.Namespace) -> int:
             variant = variants_of(target, each["precision"])[-1]
             if len(explained) > 1:
                 print(f"{each['precision']}, {each['variant']}")
-            print(table(each["kernels"], variant, each["seconds"], each["peak_flops"]))
+            rows = table(each["kernels"], variant, each["seconds"], each["peak_flops"])
+            say(rows, sys.stdout)
     _say(_summary(compiled, output))
     return 0
 
@@ -276,9 +287,12 @@ def _proof(numerics: Mapping[str, Any]) -> str:
     else:
         worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
         proof = f"within {worst:.1e} of ONNX Runtime {over}"
-    return proof if numerics["code"] == "the target's" else f"{proof} ({numerics['code']})"
+    code = numerics["code"]
+    if "instructions" in numerics:
+        code += f"; the target's own {numerics['instructions']['bf16']}"
+    return proof if code == "the target's" else f"{proof} ({code})"
 
 
 def _say(text: str) -> None:
     """For people; stdout is kept for results."""
-    print(text, file=sys.stderr)
+    say(text)

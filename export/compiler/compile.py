@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import importlib.resources
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,17 +23,19 @@ from pathlib import Path
 from shiftedge.export.compiler import cache, explain, package, program, proof
 from shiftedge.export.compiler.calls import Step
 from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.link import link, link_runner
+from shiftedge.export.compiler.link import KERNELS, TABLE, link, link_runner
+from shiftedge.export.compiler.processors import check_processor
 from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.rules import lower
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
-from shiftedge.export.compiler.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.targets import TARGETS, Target, find_target, variants_of
 from shiftedge.runtime.bundle import MANIFEST_NAME, Build, Bundle, Manifest, Variant
-from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.signing import SIGNATURE_NAME, sign
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = [
     "Compiled",
@@ -97,19 +98,17 @@ def compile_model(
     if sign_with is not None:
         sign(b"", sign_with)  # a key that cannot sign is told before the work
     chosen = find_target(target) if isinstance(target, str) else target
+    if TARGETS.get(chosen.name) != chosen and chosen.name != "host":
+        check_processor(chosen)
     key = cache.key_of([source.data for source in sources], chosen, _settings(sources, verify))
-    found = cache.find(key) if use_cache else None
-    if found is not None:
-        with package.new_folder(output) as folder:
-            shutil.copytree(found.folder, folder, dirs_exist_ok=True)
-            _sign(folder, sign_with)
-        return Compiled(Bundle.open(output), True, time.perf_counter() - begin)
     with package.new_folder(output) as folder:
-        _make(sources, chosen, folder, verify=verify, show=show)
+        cached = use_cache and _recall(key, folder)
+        if not cached:
+            _make(sources, chosen, folder, verify=verify, show=show)
         _sign(folder, sign_with)
-    if use_cache:
+    if use_cache and not cached:
         _remember(key, output)
-    return Compiled(Bundle.open(output), False, time.perf_counter() - begin)
+    return Compiled(Bundle.open(output), cached, time.perf_counter() - begin)
 
 
 def _settings(sources: Sequence[Source], verify: bool) -> str:
@@ -153,14 +152,12 @@ def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, t
     require("tvm")
     from shiftedge.export.compiler.tir import compile_kernels
 
-    with tempfile.TemporaryDirectory(prefix="shiftedge-") as name:
-        folder = Path(name)
-        kernels, table = folder / "kernels.o", folder / "table.c"
+    with work_folder() as folder:
         code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
-        code.write(kernels)
+        code.write(folder / KERNELS)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        table.write_text(program.source(step, places, spec, target.features))
-        link(kernels, table, to, target, include=[folder])
+        (folder / TABLE).write_text(program.source(step, places, spec, target.features))
+        link(folder, to, target)
 
 
 def _make(
@@ -197,8 +194,8 @@ def _make(
             (folder / "manifest.json").write_text(manifest.to_json())
         except OSError as error:
             raise OutputError(
-                f"Cannot write the bundle: {error.strerror or error}; check the free space and "
-                "the temporary folder."
+                f"Cannot write the bundle: {error.strerror or error}; check the free space of "
+                f"{folder.parent} and of the temporary folder."
             ) from error
         advance(1)
 
@@ -227,7 +224,7 @@ class _Maker:
             self._advance(1)
             numerics = proof.UNVERIFIED
             if self._verify:
-                shown = shown or proof.proof_of(source, step, variant)
+                shown = shown or proof.proof_of(source, step)
                 test = test or shown.self_test()
                 numerics = proof.verified(
                     shown, test, spec, variant, step, places, library, build_library
@@ -266,6 +263,21 @@ def _listed(variant: Target) -> Variant:
         variant.features,
         variant.precision,
     )
+
+
+def _recall(key: str, folder: Path) -> bool:
+    """Whether the cache had it; then it stands whole in the folder, which is empty otherwise."""
+    found = cache.find(key)
+    if found is None:
+        return False
+    try:
+        shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+        Bundle.open(folder)
+    except (OSError, ShiftedgeError):  # another process has thrown it out meanwhile
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return False
+    return True
 
 
 def _remember(key: str, bundle: Path) -> None:

@@ -23,7 +23,8 @@ from shiftedge.export.compiler.onnx_file import ADVICE, AGAIN, check_rules, load
 from shiftedge.export.compiler.onnx_nodes import READERS
 from shiftedge.export.compiler.onnx_reader import Reader
 from shiftedge.export.compiler.quantised_rewrites import fold_quantisation
-from shiftedge.runtime.errors import CompileError
+from shiftedge.runtime.engines.onnxruntime import refusal
+from shiftedge.runtime.errors import CompileError, MissingExtraError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
@@ -42,8 +43,26 @@ def read_onnx(model: bytes, spec: ModelSpec) -> Graph:
 
     Raises:
         CompileError: an operator has no translation here, a shape is dynamic, or the states do not
-            fit the spec; the message names the node.
+            fit the spec; the message names the node, and says whether ONNX Runtime runs the file.
     """
+    try:
+        return _read(model, spec)
+    except CompileError as error:
+        if not str(error).endswith(f"{ADVICE}.") or _runs(model, spec):
+            raise
+        raise CompileError(f"{str(error).removesuffix(f'{ADVICE}.')}{AGAIN}.") from error
+
+
+def _runs(model: bytes, spec: ModelSpec) -> bool:
+    """Whether ``engine='onnxruntime'`` runs a file; where it is not installed, that is not known
+    and nothing is advised."""
+    try:
+        return refusal(model, spec) is None
+    except MissingExtraError:
+        return False
+
+
+def _read(model: bytes, spec: ModelSpec) -> Graph:
     onnx = require("onnx")
     file = load(onnx, model, spec)
     reader = Reader(onnx, file, spec)

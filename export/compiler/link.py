@@ -7,18 +7,19 @@ for any target on any workstation, against the oldest glibc that the target asks
 from __future__ import annotations
 
 import importlib.resources
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export.compiler.targets import Target
-from shiftedge.runtime.errors import CompileError
-from shiftedge.runtime.extras import require
+from shiftedge.export.compiler.zig import run_zig
+from shiftedge.runtime.temporary import work_folder
 
-__all__ = ["link", "link_runner"]
+__all__ = ["KERNELS", "TABLE", "link", "link_runner"]
+
+KERNELS, TABLE = "kernels.o", "table.c"
+"""TVM's object file; the C file that defines ``shiftedge_program_table``."""
+_EXPORTS = "exports.map"
 
 _FLAGS = (
     "-std=c11",
@@ -32,6 +33,7 @@ _FLAGS = (
     "-pthread",
 )
 _LINKER_FLAGS = (
+    f"-Wl,--version-script={_EXPORTS}",
     "-Wl,--gc-sections",
     "-Wl,-s",
     "-Wl,-z,nodelete",  # threads of the pool may outlive a dlclose
@@ -40,37 +42,31 @@ _LINKER_FLAGS = (
     "-Wl,-z,now",
     "-Wl,--build-id=none",  # the same input, the same bytes
 )
-_TIMEOUT_S = 300
-"""The first link for a target also compiles Zig's own support library: some 20 s."""
 
 
-def link(
-    kernels: Path, table: Path, output: Path, target: Target, *, include: Sequence[Path] = ()
-) -> None:
+def link(folder: Path, output: Path, target: Target) -> None:
     """Link ``output`` from TVM's object, the generated table and the native runtime.
 
     Args:
-        kernels: object file.
-        table: C file that defines ``shiftedge_program_table``.
-        output: the shared library to write.
+        folder: a temporary one that holds :data:`KERNELS`, :data:`TABLE` and what that includes.
+            Zig works in it and is told plain names only, since of a path it, or its linker, takes
+            some characters for something else.
+        output: the shared library to write, of any name.
         target: for which machine.
-        include: folders with what ``table`` includes.
 
     Raises:
         MissingExtraError: ziglang is not installed.
-        CompileError: the compiler failed; its last line is in the message.
+        CompileError: the compiler failed; its first error is in the message.
+        OSError: ``output`` cannot be written.
     """
-    require("ziglang")
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig]
-    command += [*_FLAGS, *_LINKER_FLAGS, f"-Wl,--version-script={native / 'exports.map'}"]
-    command += [f"-I{native}", *(f"-I{folder}" for folder in include)]
-    # The assembler looks for the weights there.
-    command += [f"-Wa,-I{folder}" for folder in include]
+    shutil.copy(native / _EXPORTS, folder)
+    words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-I{native}", "-I."]
+    words += ["-Wa,-I."]  # the assembler looks for the weights there
     # Only what a model needs: TVM's packed kernels are not generated.
     sources = sorted(path for path in native.glob("*.c") if path.name != "tvm_abi.c")
-    command += [str(table), *map(str, sources), str(kernels), "-o", str(output)]
-    _run(command)
+    run_zig([*words, TABLE, *map(str, sources), KERNELS, "-o", "libmodel.so"], folder)
+    shutil.copy(folder / "libmodel.so", output)
 
 
 def link_runner(output: Path, target: Target) -> None:
@@ -79,35 +75,12 @@ def link_runner(output: Path, target: Target) -> None:
     Raises:
         As :func:`link`.
     """
-    require("ziglang")
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig, "-std=c11", "-O2"]
     # No contraction: the same numbers on every processor, and the same as Python's.
-    command += ["-ffp-contract=off", "-fno-sanitize=all", "-g0", "-pthread", "-Wl,-s"]
-    command += [f'-DSHIFTEDGE_VERSION="{__version__}"', f"-I{native}", "-Wl,--build-id=none"]
-    command += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
-    _run([*command, "-o", str(output)])
-
-
-def _run(command: Sequence[str]) -> None:
-    try:
-        run = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            env={**os.environ, "ZIG_PROGRESS": "0"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CompileError(
-            f"The C compiler (zig cc, of the package ziglang) did not run: {error}; reinstall it "
-            "with `pip install --force-reinstall ziglang`."
-        ) from error
-    if run.returncode != 0:
-        lines = [line for line in run.stderr.splitlines() if line.strip()] or ["no message"]
-        said = next((line for line in lines if "error" in line), lines[-1]).strip()
-        raise CompileError(
-            f"The C compiler (zig cc) failed with status {run.returncode}: {said}; check the free "
-            "space of the temporary folder, and the ziglang package."
-        )
+    words = ["-target", target.zig, "-std=c11", "-O2", "-ffp-contract=off", "-fno-sanitize=all"]
+    words += ["-g0", "-pthread", "-Wl,-s", "-Wl,--build-id=none", f"-I{native}"]
+    words += [f'-DSHIFTEDGE_VERSION="{__version__}"']
+    words += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
+    with work_folder() as folder:
+        run_zig([*words, "-o", "shiftedge-run"], folder)
+        shutil.copy(folder / "shiftedge-run", output)

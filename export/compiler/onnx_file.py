@@ -22,7 +22,8 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["ADVICE", "AGAIN", "OnnxFile", "check_rules", "load"]
 
 ADVICE = "engine='onnxruntime' runs the model meanwhile"
-"""Ends a message about what ONNX Runtime can do and the compiler cannot."""
+"""Ends a message about what the compiler cannot do; ``read_onnx`` says it only of a file that ONNX
+Runtime runs."""
 AGAIN = "export the model again"
 """Ends a message about a file that nothing can run."""
 

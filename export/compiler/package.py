@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftedge.runtime.bundle import FileEntry, Variant
+from shiftedge.runtime.bundle import MANIFEST_NAME, FileEntry, Variant
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["LICENSE_TEXT", "entries", "new_folder", "readme"]
 
@@ -55,7 +59,8 @@ From a shell, without Python: raw frames in, a JSON line for each gesture out:
 `shiftedge-run --self-test` compares this machine with what was recorded when the model was
 compiled, and times a step.
 
-From Python: `shiftedge.load("this folder").stream().step(frame)`; needs `pip install shiftedge`.
+From Python: `shiftedge.load("this folder").stream().step(frame)`; needs the package
+shiftedge and numpy.
 From C: the interface is `shiftedge.h`, which stands beside this page.
 
 `manifest.json` holds the model's spec, the SHA-256 of every file, the memory that a model takes,
@@ -78,41 +83,67 @@ def entries(folder: Path) -> dict[str, FileEntry]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``path``, which takes its place when the body succeeds.
 
-    A bundle that stands at ``path`` is replaced; anything else there is left and refused.
+    A bundle that stands at ``path`` is replaced; anything else there is left and refused. Where
+    ``path`` is a link, that holds for what it leads to, and the link stays.
 
     Raises:
         OutputError: ``path`` is something else than a bundle, or cannot be written.
     """
-    path = Path(os.path.abspath(path))
-    try:
-        if path.exists() and not (path / "manifest.json").is_file():
-            empty = path.is_dir() and not any(path.iterdir())
-            if not empty:
+    given = path
+    with contextlib.ExitStack() as stack:
+        try:
+            path = _real(path)
+            if os.path.ismount(path):
                 raise OutputError(
-                    f"Cannot write {path}: it exists and is no bundle; name a new folder."
+                    f"Cannot write {given}: it is a mount point, and so cannot be replaced; name a "
+                    "folder in it."
                 )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {path}: {_reason(error)}; choose another folder."
-        ) from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            _exchange(temporary, path)
-        else:
-            os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_reason(error)}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            if path.exists() and not (path / MANIFEST_NAME).is_file():
+                empty = path.is_dir() and not any(path.iterdir())
+                if not empty:
+                    raise OutputError(
+                        f"Cannot write {given}: it exists and is no bundle; name a new folder."
+                    )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(work_folder(path.parent))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"Cannot write {given}: {_reason(error)}; choose another folder."
+            ) from error
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                _exchange(temporary, path)
+            else:
+                os.replace(temporary, path)
+        except OSError as error:
+            raise OutputError(f"Cannot write {given}: {_reason(error)}.") from error
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads, whether or not something is there.
+
+    Raises:
+        OSError: links in a circle, or a name that is too long.
+    """
+    real = Path(os.path.realpath(path))
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISLNK(os.lstat(real).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return real
+
+
+_CWD, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux."""
 
 
 def _exchange(new: Path, path: Path) -> None:
     """Put ``new`` in the place of ``path``, which goes, or stays if that fails."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    if _exchanged(new, path):
+        return
+    # Not to be swept: if this process is killed half-way, it is all that is left.
+    aside = Path(tempfile.mkdtemp(prefix=".shiftedge-old-", dir=path.parent))
     former = aside / path.name
     try:
         os.replace(path, former)
@@ -125,8 +156,18 @@ def _exchange(new: Path, path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _reason(error: OSError) -> str:
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether the two have changed places, at once: not on every system and file system."""
+    try:
+        rename = ctypes.CDLL(None).renameat2  # glibc 2.28
+    except (AttributeError, OSError):
+        return False
+    done: int = rename(_CWD, os.fsencode(one), _CWD, os.fsencode(other), _EXCHANGE)
+    return done == 0
+
+
+def _reason(error: OSError | ValueError) -> str:
     """What the system said; of a tree that was copied, for its first file."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list) and error.args[0]:
         return str(error.args[0][0][-1])
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)

@@ -8,7 +8,6 @@ reference is numpy's, which rounds where we do, and ONNX Runtime says what the r
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["UNVERIFIED", "FloatProof", "HalfProof", "IntegerProof", "Proof", "proof_of", "verified"]
 
@@ -66,12 +66,20 @@ HALF_FRAMES = 12
 HALF_STEP = 2.0**-8
 """Relative to a tensor's largest value: what one number of it may be off by rounding once."""
 
+TARGETS_OWN = "the target's"
+"""In a report, of the code that ran: not a stand-in's."""
+
 Linker = Callable[[Step, Layout, ModelSpec, Target, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
 class Proof(Protocol):
     """A model's reference, computed once for all variants of its precision."""
+
+    @property
+    def needs_plain(self) -> bool:
+        """Whether only the plain lowering can be held against it to the bit, so that it is on every
+        machine, also on one that runs the target's own code."""
 
     def self_test(self) -> SelfTest:
         """What a board is to compute, for the manifest.
@@ -80,26 +88,34 @@ class Proof(Protocol):
             VerificationError: a logit is not finite.
         """
 
-    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """The report on a library for this machine, for the manifest.
+
+        Args:
+            step: that was compiled.
+            places: where everything in the step lies.
+            library: of the step.
+            plain: whether it was made without the target's own instructions.
 
         Raises:
             VerificationError: it differs from the reference.
         """
 
 
-def proof_of(source: Source, step: Step, target: Target) -> Proof:
+def proof_of(source: Source, step: Step) -> Proof:
     """The proof for a file, by the precision that it is compiled in; ``step`` is what was made of
-    it for the target, the first variant of that precision."""
+    it for the first variant of that precision."""
     if source.precision == "fp32":
         return FloatProof(source.data, source.spec)
     if source.precision == "bf16":
-        return HalfProof(source.data, source.spec, step, plain=not runs_here(target))
+        return HalfProof(source.data, source.spec, step)
     return IntegerProof(source.data, source.spec)
 
 
 class FloatProof:
     """Against ONNX Runtime, logits and states over a stream of 32 frames."""
+
+    needs_plain = False
 
     def __init__(self, data: bytes, spec: ModelSpec) -> None:
         self._data, self._spec = data, spec
@@ -110,7 +126,7 @@ class FloatProof:
         frames = normalised(self_test_clip(spec.height, spec.width), spec)
         return _recorded("ONNX Runtime", list(onnx_outputs(self._data, spec, frames)), TOLERANCE)
 
-    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """See :meth:`Proof.of`."""
         report = check(library, self._data, self._spec, step, places)
         report.require_passed()
@@ -123,6 +139,9 @@ class IntegerProof:
     A file that keeps layers in float32 in front of others has codes that are rounded from sums of
     float32; there codes and logits may differ by ``check.FLIPPED``, and the report says so.
     """
+
+    needs_plain = False
+    """Integers are the same, whichever instructions add them."""
 
     def __init__(self, data: bytes, spec: ModelSpec) -> None:
         self._spec = spec
@@ -138,7 +157,7 @@ class IntegerProof:
         outputs = list(integer_outputs(self._graph, self._spec, images))
         return _recorded("integers in numpy", outputs, max(self._tolerance, TOLERANCE))
 
-    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """See :meth:`Proof.of`."""
         report, ours = check_codes(
             library, self._images, self._expected, step, places, tolerance=self._tolerance
@@ -168,10 +187,13 @@ class HalfProof:
     the bit, one rounding that goes another way moves others, layer by layer and frame by frame. How
     far that goes is taken from the model itself: at most as far as rounding to bfloat16 takes it
     from float32, tensor by tensor, since those are the roundings there are; half as far again as
-    that is accepted.
+    that is accepted. Such a bound is wider than what a wrong bit of the weights does, so the plain
+    lowering is held against numpy on every machine.
     """
 
-    def __init__(self, data: bytes, spec: ModelSpec, step: Step, *, plain: bool) -> None:
+    needs_plain = True
+
+    def __init__(self, data: bytes, spec: ModelSpec, step: Step) -> None:
         self._spec, self._step = spec, step
         self._graph = read_onnx(data, spec)
         self._images = moving_images(spec, HALF_FRAMES)
@@ -182,7 +204,7 @@ class HalfProof:
         self._loose = {
             name: min(1.5 * max(lost, HALF_STEP), ABSURD) for name, lost in self._lost.items()
         }
-        self._exact = plain and self._reference().exact
+        self._reproduced = self._reference().exact
 
     def self_test(self) -> SelfTest:
         """See :meth:`Proof.self_test`."""
@@ -190,16 +212,16 @@ class HalfProof:
         outputs = list(half_outputs(self._reference(), images))
         return _recorded("bf16 in numpy", outputs, self._loose["logits"])
 
-    def of(self, step: Step, places: Layout, library: Path) -> dict[str, Any]:
+    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """See :meth:`Proof.of`."""
-        accepted = self._loose
-        if self._exact:  # but the mean and the classifier, which are float32
+        accepted, exact = self._loose, plain and self._reproduced
+        if exact:  # but the mean and the classifier, which are float32
             accepted = {name: TOLERANCE if name == "logits" else 0.0 for name in accepted}
         report = check_halves(
             library, self._images, self._expected, step, places, accepted=accepted
         )
         report.require_passed()
-        states = "bit for bit" if self._exact else "within roundings of bf16"
+        states = "bit for bit" if exact else "within roundings of bf16"
         lost = {"tensor": "logits", "relative_error": self._lost["logits"]}
         return {**_document(report), "accepted": accepted, "bf16": states, "float32": lost}
 
@@ -219,7 +241,9 @@ def verified(
 ) -> dict[str, Any]:
     """Hold a variant against its reference; the report as the manifest keeps it.
 
-    The self-test passes too. What this machine cannot run is generated for this machine.
+    The self-test passes too. What this machine cannot run is generated for this machine, and so is
+    what only the plain lowering shows; then the report is of that, and under ``instructions`` of
+    the library itself, where this machine can run it.
 
     Args:
         proof: of the model.
@@ -235,18 +259,25 @@ def verified(
         VerificationError: they differ.
         CompileError: no target fits this machine, and it cannot run the variant.
     """
+    own: dict[str, Any] | None = None
     if runs_here(target):
-        document, code = proof.of(step, places, library), "the target's"
+        own = proof.of(step, places, library, plain=False)
         check_self_test(library, spec, test)
-    else:
-        with tempfile.TemporaryDirectory(prefix="shiftedge-") as folder:
-            stand_in = _stand_in(target)
-            other = Path(folder) / "libmodel.so"
-            build(step, places, spec, stand_in, other)
-            document = proof.of(step, places, other)
-            check_self_test(other, spec, test)
-            code = f"the same kernels generated for {stand_in.cpu}"
-    return {**document, "verified": True, "code": code}
+        if not proof.needs_plain:
+            return {**own, "verified": True, "code": TARGETS_OWN}
+    with work_folder() as folder:
+        stand_in = _stand_in(target)
+        other = folder / "libmodel.so"
+        build(step, places, spec, stand_in, other)
+        document = proof.of(step, places, other, plain=True)
+        check_self_test(other, spec, test)
+    if own is not None:
+        document = {**document, "instructions": {**own, "code": TARGETS_OWN}}
+    return {
+        **document,
+        "verified": True,
+        "code": f"the same kernels generated for {stand_in.cpu}",
+    }
 
 
 def _stand_in(target: Target) -> Target:

@@ -6,12 +6,15 @@ float32 file, since rounding needs no more than the numbers themselves.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shiftedge.runtime.errors import CompileError, ModelError
+from shiftedge.runtime.engines.onnx_claims import check_spec, check_weights
+from shiftedge.runtime.engines.onnxruntime import check_claims
+from shiftedge.runtime.errors import CompileError, MissingExtraError, ModelError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
@@ -147,7 +150,7 @@ def read_model(path: Path) -> tuple[bytes, ModelSpec]:
     """The bytes of an ONNX file, and its spec.
 
     Raises:
-        ModelError: no such file, not ONNX, or without a spec.
+        ModelError: no such file, not ONNX, without a spec, or of tensors that no board holds.
         SpecError: the spec is malformed or from a newer version.
     """
     onnx = require("onnx")
@@ -165,9 +168,19 @@ def read_model(path: Path) -> tuple[bytes, ModelSpec]:
             f"{path} is not an ONNX file, or is damaged; expected one that `shiftedge export` "
             "wrote."
         ) from error
+    check_weights(data, path)
     if METADATA_KEY not in metadata:
         raise ModelError(
             f"{path} has no {METADATA_KEY} in its metadata; write it with `shiftedge export`, "
             "which describes frame, states and labels there."
         )
-    return data, ModelSpec.from_json(metadata[METADATA_KEY])
+    spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    check_spec(spec, path)
+    _check_shapes(data, path)
+    return data, spec
+
+
+def _check_shapes(data: bytes, path: Path) -> None:
+    """Refuse what no board's memory holds, as far as ONNX Runtime is there to say it."""
+    with contextlib.suppress(MissingExtraError):  # the frontend knows no operator that expands
+        check_claims(data, path)

@@ -38,7 +38,7 @@ from shiftedge.export.compiler.schedules.tiles import (
     NEON_PAIRS,
     VectorUnit,
 )
-from shiftedge.runtime.bundle import cpu_features, machine_name
+from shiftedge.runtime.cpu import cpu_features, machine_name
 from shiftedge.runtime.errors import CompileError
 
 __all__ = ["TARGETS", "Core", "Target", "find_target", "precisions_of", "runs_here", "variants_of"]

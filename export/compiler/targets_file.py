@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shiftedge.export.compiler.processors import known_features, nearest
 from shiftedge.export.compiler.targets import TARGETS, Target
 from shiftedge.runtime.errors import CompileError
 
@@ -37,7 +38,8 @@ def read_targets(path: str | Path) -> dict[str, Target]:
     """The targets of a file, by name.
 
     Raises:
-        CompileError: no such file, not TOML, an unknown key or base, or a value out of range.
+        CompileError: no such file, not TOML, an unknown key, base or feature, or a value out of
+            range. Whether LLVM knows the ``cpu`` is for ``processors.check_processor``.
     """
     path = Path(path)
     try:
@@ -78,6 +80,13 @@ def _target(path: Path, name: str, entry: object) -> Target:
             f"{path}: features of {name} is {features!r}; expected a list of words as in "
             "/proc/cpuinfo."
         )
+    for feature in features:
+        known = known_features(base.architecture)
+        if feature not in known:
+            raise CompileError(
+                f"{path}: features of {name} has {feature!r}, which is none that can be asked of "
+                f"{base.architecture}; {nearest(feature, known)}."
+            )
     return replace(
         base,
         name=name,

@@ -8,16 +8,17 @@ from __future__ import annotations
 import ctypes
 import importlib.resources
 import subprocess
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.targets import find_target
 from shiftedge.export.compiler.tir import Code
 from shiftedge.export.compiler.tir_kernel import Kernel
+from shiftedge.runtime.engines.private_code import load_private
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Library", "aligned", "host_target"]
 
@@ -25,10 +26,13 @@ _ALIGNMENT = 64  # bytes: a cache line, an AVX-512 vector
 
 
 def host_target() -> dict[str, Any]:
-    """The LLVM target of this machine."""
-    import tvm
+    """The LLVM target of this machine: what a bundle for it is generated for. What LLVM itself
+    finds of the processor would not be less what the environment takes away.
 
-    return {"kind": "llvm", "mcpu": str(tvm.get_global_func("target.llvm_get_system_cpu")())}
+    Raises:
+        CompileError: no target fits this machine.
+    """
+    return find_target("host").llvm()
 
 
 class Library:
@@ -40,12 +44,11 @@ class Library:
         By way of `python -m ziglang`, most of the time would be Python's start.
         """
         zig = str(importlib.resources.files("ziglang") / "zig")
-        with tempfile.TemporaryDirectory() as folder:
-            source, shared = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-            code.write(source)
-            linker = [zig, "ld.lld", "-shared", "-o", str(shared)]
-            subprocess.run([*linker, str(source)], check=True, capture_output=True)
-            self._library = ctypes.CDLL(str(shared))
+        with work_folder() as folder:
+            code.write(folder / "kernels.o")
+            linker = [zig, "ld.lld", "-shared", "-o", "kernels.so", "kernels.o"]
+            subprocess.run(linker, check=True, capture_output=True, cwd=folder)
+            self._library, _ = load_private(folder / "kernels.so", None)
 
     def call(
         self,

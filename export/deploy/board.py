@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from shiftedge.export.deploy.connection import Connection, last_words
 from shiftedge.export.deploy.destination import Destination
-from shiftedge.runtime.bundle import Bundle, Variant, architecture_of, features_of
+from shiftedge.runtime.bundle import Bundle, Variant
+from shiftedge.runtime.cpu import architecture_of, features_of
 from shiftedge.runtime.errors import BundleError, DeployError
 
 __all__ = ["Board", "fits", "look"]

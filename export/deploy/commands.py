@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from typing import Any
 
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.progress import working
+from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
 
@@ -73,22 +76,23 @@ def add_commands(commands: Any) -> None:
 def _port(text: str) -> int:
     value = positive(text)
     if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; they end at 65535")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no port; they end at 65535")
     return value
 
 
 def _option(text: str) -> str:
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*=[^\n]*", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an option such as ConnectTimeout=5")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not an option such as ConnectTimeout=5")
     return text
 
 
+@working("deploying")
 def _deploy(options: argparse.Namespace) -> int:
     from shiftedge.export.deploy import deploy
 
     def tell(line: str) -> None:
         if not options.json:
-            print(line, flush=True)
+            say(line, sys.stdout)
 
     done = deploy(
         options.bundle,

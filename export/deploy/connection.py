@@ -95,7 +95,10 @@ class Connection:
         if port is not None:
             words += ["-o", f"Port={port}"]
         if identity is not None:
-            words += ["-i", str(identity)]
+            # ssh expands the % of -i too, but looks for the file before it has.
+            path = str(identity)
+            doubled = f'IdentityFile="{path.replace("%", "%%")}"'
+            words += ["-o", doubled] if "%" in path else ["-i", path]
         self._options = words + [word for option in DEFAULTS for word in ("-o", option)]
         self._folder: Path | None = None
 
@@ -217,9 +220,10 @@ def _program(name: str) -> str:
 
 
 def _short_folder() -> Path | None:
-    """A new private folder whose path leaves room for a socket's name."""
+    """A new private folder whose path leaves room for a socket's name, and means itself to ssh."""
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):
-        if len(os.fsencode(parent)) < SOCKET_PATH_MOST - 20:
+        short = len(os.fsencode(parent)) < SOCKET_PATH_MOST - 20
+        if short and re.fullmatch(r"[A-Za-z0-9/._@+-]+", parent):
             with contextlib.suppress(OSError):
                 return Path(tempfile.mkdtemp(prefix="shiftedge-", dir=parent))
     return None

@@ -14,7 +14,6 @@ import math
 import secrets
 import shlex
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from shiftedge.export.deploy.destination import Destination, parse_destination
 from shiftedge.runtime.bundle import MANIFEST_NAME, Bundle, Variant
 from shiftedge.runtime.errors import DeployError, OutputError
 from shiftedge.runtime.files import sha256_of
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.signing import SIGNATURE_NAME
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Deployed", "deploy"]
 
@@ -85,6 +85,7 @@ class Deployed:
         }
 
 
+@working("deploying")
 def deploy(
     bundle: str | Path,
     destination: str,
@@ -126,10 +127,10 @@ def deploy(
             f"{bundle} has no recorded self-test, because it was compiled without verification or "
             "by an older version; compile it again, or pass --no-self-test."
         )
-    with tempfile.TemporaryDirectory(prefix="shiftedge-deploy-") as name:
-        sums = _stage(opened, Path(name))
-        paths = sorted(Path(name).iterdir())
-        files = [Path(name) / path for path in sums]
+    with work_folder() as stage:
+        sums = _stage(opened, stage)
+        paths = sorted(stage.iterdir())
+        files = [stage / path for path in sums]
         size = sum(file.stat().st_size for file in files)
         blocks = sum(math.ceil(file.stat().st_size / BLOCK_BYTES) + 1 for file in files)
         with Connection(where, port=port, identity=identity, options=ssh_options) as connection:

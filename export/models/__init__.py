@@ -2,7 +2,8 @@
 
 from shiftedge.export.models.build import ARCHITECTURES, build
 from shiftedge.export.models.mobilenet_v2 import MobileNetV2, tsm_mobilenet_v2
-from shiftedge.export.models.resnet import ResNet50, tsm_resnet50
+from shiftedge.export.models.order import past_first
+from shiftedge.export.models.resnet import ResNet, tsm_resnet50, tsm_resnet101, tsm_resnet152
 from shiftedge.export.models.shift import PreviousFrame, TemporalShift, insert_shift
 from shiftedge.export.models.streaming import StreamingModel
 
@@ -10,11 +11,14 @@ __all__ = [
     "ARCHITECTURES",
     "MobileNetV2",
     "PreviousFrame",
-    "ResNet50",
+    "ResNet",
     "StreamingModel",
     "TemporalShift",
     "build",
     "insert_shift",
+    "past_first",
     "tsm_mobilenet_v2",
     "tsm_resnet50",
+    "tsm_resnet101",
+    "tsm_resnet152",
 ]

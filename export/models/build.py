@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from shiftedge.export.models.mobilenet_v2 import tsm_mobilenet_v2
-from shiftedge.export.models.resnet import tsm_resnet50
+from shiftedge.export.models.resnet import tsm_resnet50, tsm_resnet101, tsm_resnet152
 from shiftedge.runtime.errors import CheckpointError
 
 __all__ = ["ARCHITECTURES", "build"]
@@ -16,6 +16,8 @@ __all__ = ["ARCHITECTURES", "build"]
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": tsm_mobilenet_v2,
     "resnet50": tsm_resnet50,
+    "resnet101": tsm_resnet101,
+    "resnet152": tsm_resnet152,
 }
 """Name of each architecture -> its constructor."""
 

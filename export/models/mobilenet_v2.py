@@ -6,13 +6,26 @@ Parameter names are those of the official TSM online model: ``features.N.conv.M`
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.models.shift import FOLD_DIV, PreviousFrame, TemporalShift
+from shiftedge.export.models.shift import (
+    FOLD_DIV,
+    PreviousFrame,
+    TemporalShift,
+    check_places,
+)
 
-__all__ = ["InvertedResidual", "MobileNetV2", "tsm_mobilenet_v2"]
+__all__ = [
+    "STAGES",
+    "STEM_CHANNELS",
+    "InvertedResidual",
+    "MobileNetV2",
+    "scaled",
+    "tsm_mobilenet_v2",
+]
 
 # expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381.
 STAGES = (
@@ -28,7 +41,7 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-def _channels(base: int, width: float) -> int:
+def scaled(base: int, width: float) -> int:
     """Scale a channel count and round it to a multiple of 8, losing at most a tenth of it.
 
     The rule of the reference implementation; at width 1.0 it changes nothing.
@@ -47,18 +60,19 @@ def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Se
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1; shifted inside the residual branch where it has one.
+    """Expand 1x1, depthwise 3x3, project 1x1; with a skip connection where stride and widths allow.
 
-    A block without a skip connection is not shifted: its output would lose the features of now
-    that the shift pushed out (paper, section 3.2, "residual shift").
+    ``shift`` stands before the first convolution of the branch, ``whole`` before all of the block,
+    skip connection included; each is an identity where the network has no shift there.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, expansion: int, *, fold_div: int = FOLD_DIV
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
+        self.expansion = expansion
+        self.whole: nn.Module = nn.Identity()
+        self.shift: nn.Module = nn.Identity()
         layers: list[nn.Module] = []
         if expansion != 1:
             layers += [
@@ -74,19 +88,20 @@ class InvertedResidual(nn.Module):
             nn.BatchNorm2d(outputs),
         ]
         self.conv = nn.Sequential(*layers)
-        self.shift = TemporalShift(fold_div=fold_div) if self.residual else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
-        if self.residual:
-            shifted: Tensor = self.conv(self.shift(x))
-            return x + shifted
-        plain: Tensor = self.conv(x)
-        return plain
+        x = self.whole(x)
+        y: Tensor = self.conv(self.shift(x))
+        return x + y if self.residual else y
 
 
 class MobileNetV2(nn.Module):
     """The network over single frames, with a shift in each of its ten residual blocks.
+
+    A block without a skip connection is not shifted by default: its output would lose the features
+    of now that the shift pushed out (paper, section 3.2, "residual shift"). Nor is one that does
+    not expand, as in the official code; thin networks have a residual one.
 
     Args:
         classes: length of the logits.
@@ -94,6 +109,12 @@ class MobileNetV2(nn.Module):
         previous_frame: let the first convolution see the frame before as well (6 channels in); the
             states then begin with that frame.
         dropout: share of features dropped before the classifier in training.
+        shifts: where the shifts stand, of ``features.N.conv.0`` (before the branch of a block) and
+            ``features.N`` (before the whole block); None: as said above.
+        shift_div: channels per shifted channel.
+
+    Raises:
+        ValueError: a shift cannot stand there.
     """
 
     def __init__(
@@ -103,23 +124,44 @@ class MobileNetV2(nn.Module):
         width: float = 1.0,
         previous_frame: bool = False,
         dropout: float = 0.0,
+        shifts: Collection[str] | None = None,
+        shift_div: int = FOLD_DIV,
     ) -> None:
         super().__init__()
+        self.shift_div = shift_div
         self.previous = PreviousFrame() if previous_frame else nn.Identity()
-        channels = _channels(STEM_CHANNELS, width)
+        channels = scaled(STEM_CHANNELS, width)
         layers: list[nn.Module] = [_conv_bn_relu6(6 if previous_frame else 3, channels, 3, 2)]
         for expansion, base, repeats, first_stride in STAGES:
-            outputs = _channels(base, width)
+            outputs = scaled(base, width)
             for index in range(repeats):
                 stride = first_stride if index == 0 else 1
                 layers.append(InvertedResidual(channels, outputs, stride, expansion))
                 channels = outputs
-        head = _channels(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
+        head = scaled(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
         layers.append(_conv_bn_relu6(channels, head, 1, 1))
         self.features = nn.Sequential(*layers)
+        self._place_shifts(shifts)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(head, classes)
         self._initialise()
+
+    def _place_shifts(self, shifts: Collection[str] | None) -> None:
+        blocks = {
+            f"features.{index}": block
+            for index, block in enumerate(self.features)
+            if isinstance(block, InvertedResidual)
+        }
+        if shifts is None:
+            usual = [name for name, each in blocks.items() if each.residual and each.expansion > 1]
+            shifts = [f"{name}.conv.0" for name in usual]
+        check_places(shifts, blocks, ".conv.0")
+        self.shifts = tuple(shifts)
+        for name, block in blocks.items():
+            if name in shifts:
+                block.whole = TemporalShift(fold_div=self.shift_div)
+            if f"{name}.conv.0" in shifts:
+                block.shift = TemporalShift(fold_div=self.shift_div)
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -145,7 +187,20 @@ class MobileNetV2(nn.Module):
 
 
 def tsm_mobilenet_v2(
-    classes: int, *, width: float = 1.0, previous_frame: bool = False, dropout: float = 0.0
+    classes: int,
+    *,
+    width: float = 1.0,
+    previous_frame: bool = False,
+    dropout: float = 0.0,
+    shifts: Collection[str] | None = None,
+    shift_div: int = FOLD_DIV,
 ) -> MobileNetV2:
     """A :class:`MobileNetV2`; at width 1.0 and 27 classes it has 2,258,459 parameters."""
-    return MobileNetV2(classes, width=width, previous_frame=previous_frame, dropout=dropout)
+    return MobileNetV2(
+        classes,
+        width=width,
+        previous_frame=previous_frame,
+        dropout=dropout,
+        shifts=shifts,
+        shift_div=shift_div,
+    )

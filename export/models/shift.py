@@ -9,7 +9,9 @@ frame ago?", so that is the whole interface, :class:`Form`:
   as the next state. Started from zeros it gives what the clip form gives.
 * ``ClipForm(two_way=True)`` takes the first 1/8 from the frame after and the next 1/8 from the
   frame before, as the paper's offline models do (section 4.1; the order is that of the official
-  training code, so that its weights give its numbers). No online form exists for those.
+  training code, so that its weights give its numbers). No online form exists for those: run one-way
+  they would see the past where they learned the future, unless ``order.past_first`` exchanges the
+  two groups of channels.
 
 The modules hold no state and no parameters. The form that is in force is a context variable, so
 shifts may sit anywhere inside any module whose ``forward`` knows nothing of them, and two threads
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextvars import ContextVar
 
 import torch
@@ -32,6 +34,7 @@ __all__ = [
     "OnlineForm",
     "PreviousFrame",
     "TemporalShift",
+    "check_places",
     "insert_shift",
     "running",
 ]
@@ -129,7 +132,7 @@ class TemporalShift(nn.Module):
     """Replaces the first ``C // fold_div`` channels of its input by those of the frame before.
 
     In a two-way form the first ``C // fold_div`` come from the frame after, and the next as many
-    from the frame before.
+    from the frame before; where ``past_first`` is set, the other way about.
 
     Args:
         net: a module to run on the shifted input, such as the first convolution of a residual
@@ -143,6 +146,7 @@ class TemporalShift(nn.Module):
         if fold_div < 2:
             raise ValueError(f"fold_div is {fold_div}; expected at least 2")
         self.fold_div = fold_div
+        self.past_first = False
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,9 +154,12 @@ class TemporalShift(nn.Module):
         form = _form()
         fold = x.shape[1] // self.fold_div
         if fold and form.two_way:
-            future = form.later(x[:, :fold])
-            past = form.earlier(x[:, fold : 2 * fold])
-            x = torch.cat((future, past, x[:, 2 * fold :]), dim=1)
+            first, second = x[:, :fold], x[:, fold : 2 * fold]
+            if self.past_first:
+                first, second = form.earlier(first), form.later(second)
+            else:
+                first, second = form.later(first), form.earlier(second)
+            x = torch.cat((first, second, x[:, 2 * fold :]), dim=1)
         elif fold:
             x = torch.cat((form.earlier(x[:, :fold]), x[:, fold:]), dim=1)
         return x if self.net is None else self.net(x)
@@ -171,6 +178,25 @@ class PreviousFrame(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Join the previous and the current ``x`` (N, C, H, W) along the channels."""
         return torch.cat((_form().earlier(x), x), dim=1)
+
+
+def check_places(shifts: Collection[str], blocks: Collection[str], branch: str) -> None:
+    """Refuse a shift that stands neither before a block of a network nor before its branch.
+
+    Args:
+        shifts: names of the modules that shifts stand before.
+        blocks: names of the network's blocks.
+        branch: what the first convolution of a block's branch adds to the block's name.
+
+    Raises:
+        ValueError: of the first such shift.
+    """
+    for name in shifts:
+        if name not in blocks and name.removesuffix(branch) not in blocks:
+            raise ValueError(
+                f"a shift stands before {name!r}; it can stand before a block (such as "
+                f"{min(blocks)}) or before the first convolution of one ({min(blocks)}{branch})"
+            )
 
 
 def insert_shift(

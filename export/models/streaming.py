@@ -74,7 +74,7 @@ class StreamingModel(nn.Module):
         training = self.net.training
         self.net.eval()  # a dry run must not move the batch norm statistics
         try:
-            parameter = next(self.net.parameters())
+            parameter = next(self.net.parameters(), torch.empty(0))
             frame = parameter.new_zeros((streams, 3, height, width))
             _, states = self.step(frame)
         finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.progress import working
+from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
 
@@ -67,10 +68,11 @@ def _points(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of points from 0 to 100")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of points from 0 to 100")
     return value
 
 
+@working("quantising")
 def _quantize(options: argparse.Namespace) -> int:
     from shiftedge.runtime.extras import require
 
@@ -114,4 +116,4 @@ def _bundled() -> Path:
 
 
 def _say(text: str) -> None:
-    print(f"shiftedge: {text}", file=sys.stderr)
+    say(f"shiftedge: {text}")

@@ -27,7 +27,7 @@ from shiftedge.export.quantize.stream import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.files import atomic_path
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]
@@ -98,6 +98,7 @@ def quantize_model(
     return result.report
 
 
+@working("quantising")
 def quantize(
     path: str | Path,
     calibration: str | Clips,

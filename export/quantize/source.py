@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftedge.runtime.capture import FrameSource, ImageFolder, open_source, open_video
-from shiftedge.runtime.capture.folder import IMAGE_SUFFIXES, natural_key
+from shiftedge.export.data.files import Clip, clips_in, has_pictures, open_clip, path_bytes
+from shiftedge.export.data.layouts import find_data
+from shiftedge.export.data.lists import LIST_SUFFIXES
+from shiftedge.export.data.reader import Fit, Images, fitted, on_ticks
+from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.progress import ProgressFactory, progress
@@ -37,11 +40,8 @@ CLIP_FRAMES = 24
 SEED = 77
 """Of rendered clips; the split's name keeps them apart from those of training."""
 
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".gif", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".y4m"}
-)
-
-Images = NDArray[np.uint8]
+FOLDERS = 3
+"""Levels of folders in which clips are looked for: DATA/train/label is the deepest in use."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def read_clips(
     """Open ``source`` and read clips from it until there are ``frames`` frames.
 
     Args:
-        source: a folder of clips (videos and folders of pictures, in folders of labels or not), a
-            folder of pictures, ``synthetic:`` for rendered clips, or any other source of frames,
-            which is one clip.
+        source: a folder or list of clips as :func:`shiftedge.export.data.find_data` knows them, a
+            folder of clips without labels, a folder of pictures, ``synthetic:`` for rendered clips,
+            or any other source of frames, which is one clip.
         spec: of the model: size and rate.
         frames: to stop at; from :data:`FRAMES_LEAST`.
         bar: shows how far it has come.
@@ -89,39 +89,45 @@ def read_clips(
 
         if source.strip().rstrip(":") == "synthetic":
             return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
+        path = Path(source).expanduser()
+        is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
+        if not path.is_dir() and not is_list:
             with closing(open_source(source)) as opened:
                 return checked(Clips(source, (take(opened, frames),)))
-        found = _find(folder)
-        if found == [folder]:
-            return checked(Clips(source, (take(_opened(folder), frames),)))
-        return checked(_read_all(source, found, take, frames))
+        found, notes = _find(path)
+        if found == [Clip("", path)]:
+            with closing(open_clip(path)) as opened:
+                return checked(Clips(source, (take(opened, frames),)))
+        return checked(_read_all(source, found, notes, take, frames))
 
 
 def _read_all(
-    source: str, found: list[Path], take: Callable[[FrameSource, int], Images], frames: int
+    source: str,
+    found: list[Clip],
+    notes: list[str],
+    take: Callable[[FrameSource, int], Images],
+    frames: int,
 ) -> Clips:
     clips: list[Images] = []
-    notes: list[str] = []
+    bad: list[str] = []
     total = 0
-    for path in found:
+    for each in found:
         if total >= frames:
             break
         try:
-            with closing(_opened(path)) as opened:
+            with closing(open_clip(each.path, each.frames, on_event=notes.append)) as opened:
                 clip = take(opened, min(CLIP_MOST, frames - total))
         except (SourceError, DataError, FrameError) as error:
-            notes.append(f"{path} was left out: {error}")
+            bad.append(f"{each.path} was left out: {error}")
             continue
         clips.append(clip)
         total += len(clip)
-    if len(notes) > len(clips):
+    if len(bad) > len(clips):
         raise DataError(
-            f"{len(notes)} of {len(notes) + len(clips)} clips in {source} cannot be read; expected "
-            f"most of them to be good. The first: {notes[0]}"
+            f"{len(bad)} of {len(bad) + len(clips)} clips in {source} cannot be read; expected "
+            f"most of them to be good. The first: {bad[0]}"
         )
-    return Clips(source, tuple(clips), tuple(notes))
+    return Clips(source, tuple(clips), (*notes, *bad))
 
 
 def checked(clips: Clips) -> Clips:
@@ -160,61 +166,58 @@ def _rendered(spec: ModelSpec, frames: int, advance: Callable[[int], None]) -> I
     yield from (np.array(clip) for clip in rendered.frames)
 
 
-def _find(folder: Path) -> list[Path]:
-    """Clips of a folder, in an order that mixes its labels and does not change between runs."""
-    clips = _entries(folder, _is_clip)
-    for label in _entries(folder, lambda path: path.is_dir() and not _is_clip(path)):
-        clips += _entries(label, _is_clip)
-    if clips:
-        return sorted(clips, key=lambda path: _draw(path.relative_to(folder)))
-    if _has_pictures(folder):
-        return [folder]
-    raise DataError(
-        f"{folder} holds no clips; expected videos or folders of pictures, in folders of labels or "
-        "not, or pictures."
-    )
-
-
-def _entries(folder: Path, good: Callable[[Path], bool]) -> list[Path]:
+def _find(path: Path) -> tuple[list[Clip], list[str]]:
+    """Clips of a folder or list, in an order that mixes its labels and does not change between
+    runs, and what is to be known of them; a folder of pictures is one clip itself."""
+    notes: list[str] = []
+    root = path if path.is_dir() else path.parent
+    if path.is_dir() and has_pictures(path) and not clips_in(path, FOLDERS):
+        return [Clip("", path)], notes
     try:
-        entries: Iterable[Path] = list(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"Cannot read {folder}: {error.strerror or error}.") from error
-    shown = (path for path in entries if not path.name.startswith("."))
-    return sorted((path for path in shown if good(path)), key=lambda path: natural_key(path.name))
-
-
-def _is_clip(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES if path.is_file() else _has_pictures(path)
-
-
-def _has_pictures(folder: Path) -> bool:
-    try:
-        return folder.is_dir() and any(
-            path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-            for path in folder.iterdir()
+        layout = find_data(path)
+    except DataError:  # without labels, which nobody needs here
+        if not path.is_dir():
+            raise
+        clips = [Clip("", found) for found in clips_in(path, FOLDERS)]
+    else:
+        clips = [*layout.learn, *(layout.check or ())]
+        if layout.missing:
+            notes.append(
+                f"{len(layout.missing)} clips that are listed do not exist, such as "
+                f"{layout.missing[0]}."
+            )
+    if not clips:
+        raise DataError(
+            f"{path} holds no clips; expected videos or folders of pictures, in folders of labels "
+            "or not, or pictures."
         )
-    except OSError as error:
-        raise DataError(f"Cannot read {folder}: {error.strerror or error}.") from error
 
+    def draw(clip: Clip) -> str:
+        inside = clip.path.is_relative_to(root)
+        name = clip.path.relative_to(root) if inside else clip.path
+        return hashlib.sha256(path_bytes(name)).hexdigest()
 
-def _draw(path: Path) -> str:
-    return hashlib.sha256(path.as_posix().encode()).hexdigest()
-
-
-def _opened(path: Path) -> FrameSource:
-    return ImageFolder(path) if path.is_dir() else open_video(path)
+    return sorted(clips, key=draw), notes
 
 
 def _clip(
     source: FrameSource,
     rate_hz: float,
-    fit: Callable[[Images], Images],
+    fit: Fit,
     most: int,
     advance: Callable[[int], None],
 ) -> Images:
-    """Frames of one source at ``rate_hz``; of a slower source all."""
+    """The first frames of one source at ``rate_hz``."""
     taken: list[Images] = []
+    for image in islice(fitted(on_ticks(_of_one_size(source), rate_hz), fit), most):
+        taken.append(image)
+        advance(1)
+    if not taken:
+        raise DataError(f"{source.name} gives no frames; remove it, or convert it to MP4.")
+    return np.stack(taken)
+
+
+def _of_one_size(source: FrameSource) -> Iterator[TimedFrame]:
     size: tuple[int, ...] | None = None
     for frame in source:
         if size is not None and frame.image.shape != size:
@@ -224,11 +227,4 @@ def _clip(
                 "one size in a clip: split it there."
             )
         size = frame.image.shape
-        if frame.time_s * rate_hz >= len(taken) - 0.5:
-            taken.append(np.array(fit(frame.image)))
-            advance(1)
-        if len(taken) == most:
-            break
-    if not taken:
-        raise DataError(f"{source.name} gives no frames; remove it, or convert it to MP4.")
-    return np.stack(taken)
+        yield frame

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, default_threads
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["Stepper"]
 
@@ -34,7 +35,7 @@ class Stepper:
     def __init__(self, model: bytes, spec: ModelSpec, also: Sequence[str] = ()) -> None:
         ort = require("onnxruntime")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = default_threads()
+        options.intra_op_num_threads = chosen_threads()
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         ask_for_exact_int8(options)

@@ -2,8 +2,8 @@
 
 from shiftedge.export.training.data import SYNTHETIC
 from shiftedge.export.training.fine_tune import fine_tune
+from shiftedge.export.training.keep import CHECKPOINT, SCORES
 from shiftedge.export.training.loop import Settings
-from shiftedge.export.training.record import CHECKPOINT, SCORES
 from shiftedge.export.training.runner import Shape, train
 
 __all__ = ["CHECKPOINT", "SCORES", "SYNTHETIC", "Settings", "Shape", "fine_tune", "train"]

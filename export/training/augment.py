@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from shiftedge.runtime.extras import require
 
 cv2 = require("cv2")
 
-__all__ = ["Batch", "make_batch", "mirror_table"]
+__all__ = ["Batch", "make_batch"]
 
 _UNSEEN = 6
 """Frames after a cut into a clip in which a gesture's label is dropped: its stroke may lie before
@@ -34,13 +33,6 @@ class Batch:
     """int64 (N * T,), IGNORED where a frame does not count."""
     hands: NDArray[np.float32] | None
     """float32 (N * T, 2, 2), shares of width and height; None where the clips come without."""
-
-
-def mirror_table(names: tuple[str, ...], mirrored: Mapping[str, str]) -> NDArray[np.int64]:
-    """Index of what each label becomes in a mirrored image; -1 where that label is not there."""
-    position = {name: index for index, name in enumerate(names)}
-    partners = [mirrored.get(name, name) for name in names]
-    return np.array([position.get(partner, -1) for partner in partners], np.int64)
 
 
 def make_batch(
@@ -65,7 +57,7 @@ def make_batch(
         frames: number of frames T of each clip in the batch, at most the set's.
         height, width: of the batch, pixels.
         mean, std: RGB, for pixels divided by 255.
-        mirror: see :func:`mirror_table`; None: never mirror.
+        mirror: see :func:`~shiftedge.export.training.mirror.mirror_table`; None: never mirror.
         steady: labels that hold at any moment, such as "No gesture", whatever a cut takes away.
     """
     count = len(chosen)

@@ -6,10 +6,13 @@ that a set may be larger than the machine's memory and is made once.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import multiprocessing
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
-from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.errors import DataError, OutputError
+from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.signals import end_with_parent
 
-__all__ = ["IGNORED", "Advance", "ClipSet", "synthetic_clips"]
+__all__ = ["IGNORED", "Advance", "ClipSet", "reserve", "synthetic_clips"]
 
 IGNORED = -1
 """Frame label of frames that count neither way."""
@@ -44,12 +49,16 @@ class ClipSet:
     """uint8 (clips, T, H, W, 3), BGR."""
     labels: NDArray[np.int64]
     """int64 (clips,), indices into ``names``."""
-    frame_labels: NDArray[np.int8]
-    """int8 (clips, T), indices into ``names`` or IGNORED."""
+    frame_labels: NDArray[np.int8] | NDArray[np.int16]
+    """(clips, T), indices into ``names`` or IGNORED."""
     names: tuple[str, ...]
     hands: NDArray[np.float32] | None = None
     """float32 (clips, T, 2, 2): x and y of the middles of both hands as shares of width and height,
     NaN where unknown; None if the clips do not come with them."""
+    lengths: NDArray[np.int64] | None = None
+    """int64 (clips,): frames of each clip as recorded, at the rate of the set; None: all T."""
+    paths: tuple[Path, ...] = ()
+    """Of a user's own clips."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,40 +93,70 @@ def synthetic_clips(
 
     Raises:
         DataError: ``count`` is less than 1.
+        OutputError: there is no room for the clips, or the folder cannot be written to.
     """
     if count < 1:
         raise DataError(f"{count} clips were asked for; expected at least 1.")
-    folder = Path(tempfile.mkdtemp(prefix="shiftedge-clips-")) if cache is None else cache
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{split}-{seed}-{count}x{frames}x{height}x{width}@{rate_hz:g}"
-    shape = (count, frames, height, width, 3)
+    first_task = _Task(seed, split, 0, count, frames, rate_hz, height, width)
+    folder: Path | None = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="shiftedge-clips-")) if cache is None else cache
+        folder.mkdir(parents=True, exist_ok=True)
+        return _kept(folder, first_task, workers, advance)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot keep the rendered clips in {folder or tempfile.gettempdir()}: "
+            f"{error.strerror or error}; make room there, or give --cache another folder."
+        ) from error
+    finally:
+        if cache is None and folder is not None:  # the mapping keeps the data until it is closed
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept(folder: Path, whole: _Task, workers: int, advance: Advance | None) -> ClipSet:
+    """The clips as they lie in ``folder``, rendered if they do not."""
+    count, frames = whole.last, whole.frames
+    stem = f"{whole.split}-{whole.seed}-{count}x{frames}x{whole.height}x{whole.width}"
+    stem = f"{stem}@{whole.rate_hz:g}"
+    shape = (count, frames, whole.height, whole.width, 3)
     pictures, truths = folder / f"{stem}.frames.npy", folder / f"{stem}.labels.npz"
     if not truths.exists():  # written last, so it stands for the whole
-        partial = folder / f"{stem}.{os.getpid()}.part"
-        store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         truth = np.empty((count, frames + 1), np.int8)
         hands = np.empty((count, frames, 2, 2), np.float32)
-        tasks = [
-            _Task(seed, split, first, min(first + _CHUNK, count), frames, rate_hz, height, width)
-            for first in range(0, count, _CHUNK)
-        ]
-        for task, (part, part_truth, part_hands) in zip(tasks, _run(tasks, workers), strict=True):
-            store[task.first : task.last] = part
-            truth[task.first : task.last] = part_truth
-            hands[task.first : task.last] = part_hands
-            if advance is not None:
-                advance(task.last - task.first)
-        del store  # closes the mapping; the kernel writes it out when it likes
-        os.replace(partial, pictures)
-        np.savez(truths, truth=truth, hands=hands)
+        with atomic_path(pictures) as partial:
+            store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            with open(partial, "r+b") as file:
+                reserve(file.fileno(), partial.stat().st_size)
+            tasks = [
+                dataclasses.replace(whole, first=first, last=min(first + _CHUNK, count))
+                for first in range(0, count, _CHUNK)
+            ]
+            with contextlib.closing(_run(tasks, workers)) as parts:
+                for task, made in zip(tasks, parts, strict=True):
+                    rows = slice(task.first, task.last)
+                    store[rows], truth[rows], hands[rows] = made
+                    if advance is not None:
+                        advance(task.last - task.first)
+            del store  # closes the mapping; the kernel writes it out when it likes
+        with atomic_path(truths) as partial:
+            np.savez(partial, truth=truth, hands=hands)
     with np.load(truths) as arrays:
         truth, hands = arrays["truth"], arrays["hands"]
     store = np.load(pictures, mmap_mode="r")
-    if cache is None:  # the mapping keeps the data until it is closed
-        pictures.unlink()
-        truths.unlink()
-        folder.rmdir()
     return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS, hands)
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Give an open file its room on the disk, before it is mapped: a mapped page that the disk has
+    no room for ends the process with SIGBUS.
+
+    Raises:
+        OSError: there is no room for so many bytes.
+    """
+    if hasattr(os, "posix_fallocate"):  # macOS and Windows have none
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 _Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
@@ -135,14 +174,17 @@ class _Task:
     width: int
 
 
-def _run(tasks: Sequence[_Task], workers: int) -> Iterator[_Rendered]:
+def _run(tasks: Sequence[_Task], workers: int) -> Generator[_Rendered, None, None]:
     if workers <= 1:
         yield from map(_render, tasks)
         return
     # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_render, tasks)
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(_render, tasks)
+        finally:  # where the work is over before its time, what has not begun is not waited for
+            pool.shutdown(cancel_futures=True)
 
 
 def _render(task: _Task) -> _Rendered:

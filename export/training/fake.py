@@ -65,6 +65,8 @@ def walk(net: MobileNetV2, x: Tensor, arithmetic: Arithmetic) -> Tensor:
     x = net.previous(arithmetic.hold(FRAME, x))
     for index, block in enumerate(net.features):
         residual = isinstance(block, InvertedResidual) and block.residual
+        if isinstance(block, InvertedResidual):
+            x = block.whole(x)
         y = block.shift(x) if isinstance(block, InvertedResidual) else x
         for place, conv, norm, activation in _layers(index, block):
             y = activation(arithmetic.convolve(conv, norm, y, source, place))

@@ -12,9 +12,10 @@ ranges are held while it learns and go with the checkpoint to ``shiftedge quanti
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.resources
-import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
+from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
 from shiftedge.export.models import MobileNetV2
 from shiftedge.export.nets import from_checkpoint
+from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
 from shiftedge.export.training.clips import ClipSet
-from shiftedge.export.training.data import SYNTHETIC, read_data, settings_for
+from shiftedge.export.training.data import name_data, read_data, settings_for
 from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8
+from shiftedge.export.training.keep import Keeper, Say, log
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.observe import stream_ranges
 from shiftedge.export.training.record import (
-    CHECKPOINT,
-    SCORES,
     begun,
     clip_summary,
     film_scores,
+    say_epoch,
     so_far,
     stored,
 )
 from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import atomic_path, output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.files import output_folder
+from shiftedge.runtime.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "EPOCHS", "fine_tune", "gentle"]
@@ -62,6 +64,7 @@ def gentle() -> Settings:
     return Settings(rate=3e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
 
 
+@working("fine-tuning")
 def fine_tune(
     data: str,
     output: Path,
@@ -75,10 +78,14 @@ def fine_tune(
     threads: int = 2,
     workers: int = 1,
     start: Path | None = None,
+    reading: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     settings: Settings | None = None,
+    classes: Path | None = None,
+    clip_rate_hz: float | None = None,
     command: str = "",
     bar: ProgressFactory = progress,
+    say: Say = log,
 ) -> dict[str, Any]:
     """Fine-tune a checkpoint for int8; write ``checkpoint.pt`` and ``scores.json`` into ``output``.
 
@@ -86,7 +93,8 @@ def fine_tune(
     the last one. Its spec is the start's.
 
     Args:
-        data: :data:`SYNTHETIC`, or a folder ``DATA/<Label name>/<clip>`` of the start's labels.
+        data: ``synthetic:``, or a folder or list of clips of the start's labels, see
+            :func:`shiftedge.export.data.find_data`.
         epochs: passes over the clips.
         clips, check_clips: rendered clips to learn from and to check with.
         films: rendered films for the scores, as many with gestures as without; 0: none.
@@ -94,12 +102,16 @@ def fine_tune(
         seed: fixes data and order.
         threads: of torch.
         workers: processes that render.
-        start: a one-way MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        start: a MobileNetV2 checkpoint of any known kind; None: the bundled model's.
+        reading: how, as keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`.
         cache: folder that keeps the rendered clips for the next run.
         settings: everything else about training, instead of :func:`gentle`; ``epochs``, ``seed``
             and ``threads`` win.
+        classes: names of the classes that a list gives by number.
+        clip_rate_hz: of clips that do not say theirs: folders of pictures, raw streams.
         command: how this was called, for the record.
         bar: shows progress.
+        say: told what the user should know of the data, and after each epoch.
 
     Returns:
         What ``scores.json`` holds. "clip", "films" and others are those of the faked int8 network
@@ -110,40 +122,19 @@ def fine_tune(
         DataError: the data or the network cannot be used.
         CheckpointError, TwoWayCheckpointError: ``start`` cannot.
         NumericsError: the network gives values that are not finite.
-        OutputError: ``output`` cannot be written to.
+        OutputError: ``output`` cannot be written to; see :func:`~.runner.train`.
     """
     settings = settings_for(data, settings or gentle(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
-    net, spec, description = _trained(start)
-    synthetic = data == SYNTHETIC
-    learn, check = read_data(
-        data,
-        clips=clips,
-        check_clips=check_clips,
-        seed=seed,
-        height=spec.height,
-        width=spec.width,
-        rate_hz=spec.frame_rate_hz,
-        workers=workers,
-        cache=cache,
-        names=spec.labels,
-        bar=bar,
-    )
-    calibration = _drawn(data, learn, seed)
-    torch.set_num_threads(1)  # one frame at a time is too little work to share
-    ranges = stream_ranges(net, spec, calibration, bar)
-    fake = FakeQuantised(net, Int8(ranges, spec.std))
-    torch.set_num_threads(threads)
-    teacher = copy.deepcopy(net)
-    wanted = _score(teacher, check, spec, "float", bar)
-    before = _score(fake, check, spec, "int8", bar)
-    record = begun(data if synthetic else "folder", len(learn), seed, command, settings)
+    net, spec, description = _trained(start, reading or {})
+    named = name_data(data, spec.labels, classes)
+    settings = dataclasses.replace(settings, steady=spec.silent_labels)
+    record = begun(data if named.synthetic else "folder", 0, seed, command, settings)
+    ranges: dict[str, Affine] = {}
 
-    def keep(epoch: Epoch) -> None:
-        record.update(so_far(epoch, time.perf_counter() - started))
-        save_checkpoint(
-            output / CHECKPOINT,
+    def serialise() -> bytes:
+        return serialise_checkpoint(
             net,
             description,
             labels=spec.labels,
@@ -156,8 +147,40 @@ def fine_tune(
             },
         )
 
-    with bar("fine-tuning", settings.epochs * len(learn), "clips") as advance:
-        fit(fake, learn, settings, teacher=teacher, after_epoch=keep, after_step=advance)
+    keeper = Keeper(output, serialise, say)
+    learn, check = read_data(
+        named,
+        spec,
+        clips=clips,
+        check_clips=check_clips,
+        seed=seed,
+        workers=workers,
+        cache=cache,
+        clip_rate_hz=clip_rate_hz,
+        bar=bar,
+        say=say,
+    )
+    record["clips"] = len(learn)
+    calibration = _drawn(data, learn, seed)
+    torch.set_num_threads(1)  # one frame at a time is too little work to share
+    ranges |= stream_ranges(net, spec, calibration, bar)
+    fake = FakeQuantised(net, Int8(ranges, spec.std))
+    torch.set_num_threads(settings.threads)
+    teacher = copy.deepcopy(net)
+    wanted = _score(teacher, check, spec, "float", bar)
+    before = _score(fake, check, spec, "int8", bar)
+
+    def keep(epoch: Epoch) -> None:
+        record.update(so_far(epoch, time.perf_counter() - started))
+        keeper.keep(epoch.number)
+        say_epoch(say, epoch, settings.epochs, len(learn))
+
+    try:
+        with bar("fine-tuning", settings.epochs * len(learn), "clips") as advance:
+            fit(fake, learn, settings, teacher=teacher, after_epoch=keep, after_step=advance)
+    except KeyboardInterrupt:
+        say(keeper.interrupted())
+        raise
     after = _score(fake, check, spec, "int8", bar)
     scores = {
         **record,
@@ -170,21 +193,22 @@ def fine_tune(
         },
     }
     torch.set_num_threads(1)
-    if synthetic and films:
+    if named.synthetic and films:
         scores.update(film_scores(fake, spec, seed, films, film_seconds, bar))
-    with atomic_path(output / SCORES) as temporary:
-        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    keeper.finish(scores)
     return scores
 
 
-def _trained(start: Path | None) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
+def _trained(
+    start: Path | None, reading: Mapping[str, Any]
+) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
     """The network to fine-tune, its spec, and what it is built from."""
     if start is None:
         bundled = importlib.resources.files("shiftedge.export.assets") / "gestures.pt"
         with importlib.resources.as_file(bundled) as path:
-            return _trained(path)
-    checkpoint = load_checkpoint(start)
-    net, spec = from_checkpoint(start)
+            return _trained(path, {})
+    checkpoint = load_checkpoint(start, **reading)
+    net, spec = from_checkpoint(start, **reading)
     if not isinstance(net, MobileNetV2):
         raise DataError(
             f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "

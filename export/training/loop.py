@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models import MobileNetV2, StreamingModel
-from shiftedge.export.training.augment import Batch, make_batch, mirror_table
+from shiftedge.export.training.augment import Batch, make_batch
 from shiftedge.export.training.clips import IGNORED, ClipSet
 from shiftedge.export.training.hands import HandLesson
-from shiftedge.runtime.capture.synthetic.labels import MIRRORED
+from shiftedge.export.training.mirror import mirror_table
+from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["Epoch", "Settings", "clip_logits", "fit", "keep_freed_memory"]
@@ -52,11 +54,13 @@ class Settings:
     seed: int = 0
     threads: int = 2
     mirror: bool = True
-    """Whether clips may be mirrored, which swaps "Swiping Left" and "Swiping Right"."""
+    """Whether clips may be mirrored, which swaps "Swiping Left" and "Swiping Right"; see
+    :func:`~shiftedge.export.training.mirror.mirror_table`."""
     lesson: float = 1.0
     """Weight of the lesson about hands at the start; it falls to 0 at the end."""
-    steady: tuple[str, ...] = ("No gesture", "Doing other things")
-    """Labels that hold at any moment of their clips."""
+    steady: tuple[str, ...] | None = None
+    """Labels that hold at any moment of their clips, which are the model's silent ones; None: those
+    known by their names."""
     max_steps: int | None = None
     """Stop after so many steps, for tests."""
 
@@ -169,6 +173,9 @@ def fit(
             ``net`` is to give for every frame; labels then count for the accuracy alone.
         after_epoch: called when an epoch is done, with ``net`` in the state it reached.
         after_step: called after each step with the number of clips it took.
+
+    Raises:
+        NumericsError: the loss is no longer a number; ``after_epoch`` is not told of that epoch.
     """
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
@@ -184,6 +191,11 @@ def fit(
         history: list[Epoch] = []
         for number in range(settings.epochs):
             history.append(run.epoch(number, after_step))
+            if not math.isfinite(history[-1].loss):
+                raise NumericsError(
+                    f"The loss is no longer a number in epoch {number + 1}: the training diverged, "
+                    "or its start was damaged. Start from another checkpoint, or check the clips."
+                )
             if after_epoch is not None:
                 after_epoch(history[-1])
             if run.finished:
@@ -208,8 +220,9 @@ class _Run:
         self._rng = np.random.default_rng((settings.seed, 7))
         self._length = min(settings.frames, clips.frames.shape[1])
         names = clips.names
-        self._steady = frozenset(i for i, n in enumerate(names) if n in settings.steady)
-        self._mirror = mirror_table(names, MIRRORED) if settings.mirror else None
+        steady = silent_labels(names) if settings.steady is None else settings.steady
+        self._steady = frozenset(i for i, n in enumerate(names) if n in steady)
+        self._mirror = mirror_table(names) if settings.mirror else None
         self._total = math.ceil(len(clips) / settings.batch) * settings.epochs
         self._done = 0
         groups = _groups(net, settings.decay)

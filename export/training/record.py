@@ -8,24 +8,20 @@ from typing import Any
 
 from torch import nn
 
+from shiftedge.export.training.keep import Say
 from shiftedge.export.training.loop import Epoch, Settings
 from shiftedge.export.training.score import ClipScore, score_films
 from shiftedge.runtime.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
-    "CHECKPOINT",
-    "SCORES",
     "begun",
     "clip_summary",
     "film_scores",
+    "say_epoch",
     "so_far",
     "stored",
 ]
-
-CHECKPOINT = "checkpoint.pt"
-SCORES = "scores.json"
-"""Names of the files in the output folder."""
 
 _UNSEEN_SEED = 1_000_003
 """Films for the scores start at this seed plus a thousand times the training's own."""
@@ -67,6 +63,14 @@ def so_far(epoch: Epoch, seconds: float) -> dict[str, Any]:
         "frame_accuracy": round(epoch.frame_accuracy, 4),
         "seconds": round(seconds, 1),
     }
+
+
+def say_epoch(say: Say, epoch: Epoch, epochs: int, clips: int) -> None:
+    """What an epoch gave, in a line."""
+    say(
+        f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.3f}, {epoch.seconds:.0f} s, "
+        f"{clips / max(epoch.seconds, 1e-9):.1f} clips/s"
+    )
 
 
 def clip_summary(score: ClipScore, names: tuple[str, ...]) -> dict[str, Any]:

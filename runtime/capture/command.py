@@ -9,11 +9,13 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from shiftedge.runtime.capture.handle import Handle
 from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.words import shown
 
 __all__ = ["CommandOutput", "CommandStalledError"]
 
@@ -27,6 +29,26 @@ TERMINATE_S = 1.0
 
 POLL_S = 0.005
 """Between two looks at whether a stopped command is gone."""
+
+MARK = "SHIFTEDGE_SOURCE"
+"""Variable in the environment of a command and of all that it starts, which tells them from others
+once they have left its process group (``setsid``, a daemon)."""
+
+WATCH = r"""
+read -r said && exit
+stop() {
+    kill -"$1" "-$2"
+    for each in /proc/[0-9]*/environ; do
+        grep -qs "$3" "$each" && each=${each%/environ} && kill -"$1" "${each#/proc/}"
+    done
+}
+stop TERM "$1" "$2"
+sleep 1
+stop KILL "$1" "$2"
+"""
+"""A shell's script that stops the process group $1 and what carries the mark $2, once its standard
+input ends without a line: this process is gone, killed in a way that left it no time to stop the
+command. One that waits for its camera would not notice, and keep the camera."""
 
 
 class CommandStalledError(SourceError):
@@ -65,6 +87,7 @@ class CommandOutput:
 
     def __init__(self, command: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._mark = f"{os.getpid()}-{uuid.uuid4()}"
         try:
             self._process = subprocess.Popen(  # a shell, since pipes and quotes are wanted
                 command,
@@ -74,13 +97,15 @@ class CommandOutput:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
+                env={**os.environ, MARK: self._mark},
             )
         except (OSError, ValueError) as error:
-            raise SourceError(f"Cannot start the command {command!r}: {error}.") from error
+            raise SourceError(f"Cannot start the command {shown(command)}: {error}.") from error
         self._tail = b""
         self._deadline_s: float | None = None
         self._stopping = threading.Lock()
         self._stopped = False
+        self._watcher = _watch(self._process.pid, self._mark)
         pipes = _Pipes(self._process)
         self._handle: Handle[_Pipes] = Handle(pipes, lambda opened: opened.close())
 
@@ -141,17 +166,25 @@ class CommandOutput:
             if not self._stopped:
                 self._stopped = True  # never twice: the group's number may be a stranger's by then
                 self._stop()
+                if self._watcher is not None:
+                    with contextlib.suppress(OSError):
+                        self._watcher.communicate(b"stopped\n")
         self._handle.close()
 
     def _stop(self) -> None:
-        """SIGTERM, then SIGKILL, to the whole group; returns when nothing of it runs."""
+        """SIGTERM, then SIGKILL, to the whole group and to what has left it; returns when nothing
+        of it runs."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):  # all of it has gone already
                 os.killpg(self._process.pid, number)
+            for process in _marked(self._mark):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, number)
             until_s = time.monotonic() + TERMINATE_S
             while time.monotonic() < until_s:
                 # poll() reaps the shell; the group lives on while anything that it started does.
-                if self._process.poll() is not None and not _any_runs(self._process.pid):
+                gone = self._process.poll() is not None and not _any_runs(self._process.pid)
+                if gone and not _marked(self._mark):
                     return
                 time.sleep(POLL_S)
 
@@ -167,6 +200,32 @@ class CommandOutput:
             return False
         self._tail = (self._tail + piece)[-TAIL_BYTES:]
         return True
+
+
+def _watch(group: int, mark: str) -> subprocess.Popen[bytes] | None:
+    """Starts :data:`WATCH`; None where there is no process to spare."""
+    nothing = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(
+            ["sh", "-c", WATCH, "shiftedge-watch", str(group), f"{MARK}={mark}"],
+            stdin=subprocess.PIPE,
+            stdout=nothing,
+            stderr=nothing,
+            start_new_session=True,  # Ctrl-C in a terminal is not for it
+        )
+    except OSError:
+        return None
+
+
+def _marked(mark: str) -> list[int]:
+    """Processes of ours, or their children, that carry the mark and have not ended."""
+    word = f"{MARK}={mark}".encode()
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+            if word in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
+    return found
 
 
 def _any_runs(group: int) -> bool:

@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = frozenset(
 DEFAULT_RATE_HZ = 12.0
 """The Jester data set (20BN, 2019) ships its clips as folders of JPEG files at 12 frames/s."""
 _DIGITS = re.compile(r"([0-9]+)")
+_FLOW = re.compile(r"(?:flow_)?[xy]_?[0-9]+\.", re.IGNORECASE)
+_FRAME = re.compile(r"(?:img|image|frame|rgb)_?[0-9]+\.", re.IGNORECASE)
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -36,7 +38,7 @@ class ImageFolder(FrameSource):
 
     Args:
         folder: files with other suffixes than :data:`IMAGE_SUFFIXES`, and hidden ones, are passed
-            over.
+            over, and so is optical flow beside the frames.
         rate_hz: frames per second that the pictures stand for.
 
     Raises:
@@ -60,7 +62,7 @@ class ImageFolder(FrameSource):
                 f"The folder {folder} holds no pictures; expected files ending in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}."
             )
-        self._paths = sorted(found, key=lambda path: natural_key(path.name))
+        self._paths = sorted(_of_one_kind(found), key=lambda path: natural_key(path.name))
         self._load(self._paths[0])
 
     def __iter__(self) -> Iterator[TimedFrame]:
@@ -89,6 +91,15 @@ class ImageFolder(FrameSource):
         if image is None:
             raise SourceError(f"{path} is not a picture, or is damaged; remove or replace it.")
         return as_bgr(image, str(path))
+
+
+def _of_one_kind(paths: list[Path]) -> list[Path]:
+    """Without the optical flow that extractors of frames (dense_flow, mmaction2) put beside them:
+    ``flow_x_00001.jpg`` or ``x_00001.jpg`` beside ``img_00001.jpg``."""
+    plain = [path for path in paths if _FLOW.match(path.name) is None]
+    if plain and any(_FRAME.match(path.name) for path in plain):
+        return plain
+    return paths
 
 
 def _is_picture(path: Path) -> bool:

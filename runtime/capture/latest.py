@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+from shiftedge.runtime.closing import close_at_exit
 from shiftedge.runtime.errors import SourceLostError
 
 __all__ = ["LatestFrame"]
@@ -54,6 +55,7 @@ class LatestFrame(FrameSource):
         """
         with self._changed:
             if not self._closed:
+                close_at_exit(self)
                 self._thread.start()
         while True:
             with self._changed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.base import Engine, Session
-from shiftedge.runtime.engines.onnxruntime import default_threads
+from shiftedge.runtime.engines.private_code import load_private
 from shiftedge.runtime.errors import ModelError, SpecError
-from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["ABI_VERSION", "OVERSUBSCRIBE", "NativeEngine", "NativeSession", "Options"]
 
@@ -62,13 +61,14 @@ class NativeEngine(Engine):
             than those cores is lowered to them.
         oversubscribe: start as many threads as asked for, even on fewer cores; for tests of how
             work is split.
-        sha256: what the file must have, hexadecimal, looked at just before its code is loaded;
-            None takes it as it is.
+        sha256: what the file must have, hexadecimal; None takes it as it is.
+
+    What is loaded, and checked, is a copy, so the file may be written to, moved or deleted
+    meanwhile; a new one in its place is a new library.
 
     Raises:
         ModelError: no such file, not such a library, of another version, changed since ``sha256``
-            was written or since this process loaded it first, or it did not open, such as for a
-            feature that this CPU has not.
+            was written, or it did not open, such as for a feature that this CPU has not.
         SpecError: the library's spec is malformed or from a newer version.
     """
 
@@ -83,12 +83,11 @@ class NativeEngine(Engine):
         sha256: str | None = None,
     ) -> None:
         self.path = Path(path)
-        if threads is not None and not 1 <= threads < 1 << 31:
-            raise ModelError(f"threads is {threads}; expected a whole number from 1.")
+        usable = chosen_threads(threads)  # the library's choice, so that a report can tell it
         if not self.path.is_file():
             raise ModelError(f"There is no compiled model {self.path}; check the path.")
-        self.digest = _digest(self.path, sha256)
-        self.library = _load(self.path)
+        self.library, self.digest = load_private(self.path, sha256)
+        _declare(self.library, self.path)
         self.version = f"ABI {ABI_VERSION}"
         self.spec = _read_spec(self.library, self.path)
         self.state_size: int = self.library.shiftedge_state_size()
@@ -97,7 +96,7 @@ class NativeEngine(Engine):
                 f"{self.path} asks for a state of {self.state_size} bytes, so it is damaged: "
                 "compile the model again."
             )
-        self.threads = threads if oversubscribe and threads else _usable(threads)
+        self.threads = threads if oversubscribe and threads else usable
         flags = OVERSUBSCRIBE if oversubscribe else 0
         options = Options(ctypes.sizeof(Options), self.threads, flags)
         self.handle = ctypes.c_void_p()
@@ -196,28 +195,6 @@ class NativeSession(Session):
         self._state[:] = np.frombuffer(block, np.uint8)
 
 
-_digests: dict[str, bytes] = {}
-"""Real path of each library that this process has loaded -> SHA-256 of what it loaded."""
-
-
-def _digest(path: Path, expected: str | None) -> bytes:
-    """SHA-256 of the file, if that may be loaded now."""
-    digest = _sha256(path)
-    if expected is not None and digest.hex() != expected:
-        raise ModelError(
-            f"{path} has the SHA-256 {digest.hex()}; expected {expected}, so it was changed just "
-            "now: load the model again when nobody writes it."
-        )
-    # The system keeps a loaded library and gives it again for the same path, whatever the file
-    # holds by now: weights of before would run under the new file's name.
-    if _digests.setdefault(str(path.resolve()), digest) != digest:
-        raise ModelError(
-            f"{path} was replaced since this process loaded it; start the program again to use "
-            "the new one."
-        )
-    return digest
-
-
 def _aligned(size: int) -> NDArray[np.uint8]:
     """That many zero bytes at a multiple of :data:`STATE_ALIGNMENT`."""
     memory = np.zeros(size + STATE_ALIGNMENT, np.uint8)
@@ -225,15 +202,8 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     return memory[start : start + size]
 
 
-def _load(path: Path) -> Any:
-    """The library with its functions declared and its version checked."""
-    try:
-        library = ctypes.CDLL(str(path.resolve()))
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be loaded as a compiled model ({error}); it may be damaged or made "
-            "for another kind of machine: compile it for this one."
-        ) from error
+def _declare(library: Any, path: Path) -> None:
+    """Declare the library's functions and check its version."""
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     declared: dict[str, tuple[Any, list[Any]]] = {
         "shiftedge_abi_version": (ctypes.c_uint32, []),
@@ -261,7 +231,6 @@ def _load(path: Path) -> Any:
                 f"{path} has the interface version {function()}, and this shiftedge reads "
                 f"{ABI_VERSION}: compile the model again with this version."
             )
-    return library
 
 
 def _read_spec(library: Any, path: Path) -> ModelSpec:
@@ -273,24 +242,4 @@ def _read_spec(library: Any, path: Path) -> ModelSpec:
     except UnicodeDecodeError as error:
         raise SpecError(
             f"{path} holds a spec that is not UTF-8, so it is damaged: compile the model again."
-        ) from error
-
-
-def _usable(threads: int | None) -> int:
-    """The same choice as the library's, so that a report can tell it."""
-    if threads is None:
-        return default_threads()
-    try:
-        return min(threads, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not Linux
-        return threads
-
-
-def _sha256(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return sha256_of(file)
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read ({error.strerror or error}); check its permissions."
         ) from error

@@ -8,7 +8,7 @@ only to the set that does not count.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.bundle import cpu_features
+from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.onnx_claims import check_shapes, check_spec, check_weights
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.names import utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.words import plain, shown
 
 __all__ = [
     "OnnxRuntimeEngine",
     "OnnxRuntimeSession",
     "Provider",
     "ask_for_exact_int8",
-    "default_threads",
+    "check_claims",
+    "refusal",
 ]
 
 Provider = str | tuple[str, Mapping[str, Any]]
@@ -47,9 +51,8 @@ EXACT_INT8 = ("session.x64quantprecision", "1")
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 """Extensions of x86-64 that add products of bytes in 32 bits."""
 
-THREADS_MOST = 4
-"""One frame is a small problem: past four cores a step gains little and the rest of the board
-starves."""
+_ORT_FORMAT = b"ORTM"
+"""At byte 4 of ONNX Runtime's own form of a model, which holds what it has computed already."""
 
 
 def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> None:
@@ -73,15 +76,6 @@ def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> 
         options.add_session_config_entry(*EXACT_INT8)
 
 
-def default_threads() -> int:
-    """Threads for one step unless told otherwise: the cores this process may use, at most 4."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
-    return max(1, min(THREADS_MOST, cores))
-
-
 class OnnxRuntimeEngine(Engine):
     """An .onnx file that follows the contract: ``frame`` and ``state_i`` in, ``logits`` and
     ``next_state_i`` out, of static shape, the spec in its metadata. All are float32, but for states
@@ -89,11 +83,11 @@ class OnnxRuntimeEngine(Engine):
 
     Args:
         path: the file.
-        threads: for one step, from 1; None is :func:`default_threads`. Idle threads sleep instead
-            of spinning. Measured with two threads on two cores, a frame every 42 ms: spinning
+        threads: for one step, from 1; see :func:`chosen_threads`. Idle threads sleep instead of
+            spinning. Measured with two threads on two cores, a frame every 42 ms: spinning
             keeps them 105% busy instead of 18%, for a step of 5 ms instead of 8; back to back 4.2
             instead of 5.0. A board that waits for its camera is better off cool.
-        providers: in order of preference, see :data:`Provider`; None is the CPU.
+        providers: in order of preference, or one, see :data:`Provider`; None is the CPU.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -108,14 +102,12 @@ class OnnxRuntimeEngine(Engine):
         path: str | Path,
         *,
         threads: int | None = None,
-        providers: Sequence[Provider] | None = None,
+        providers: Provider | Sequence[Provider] | None = None,
     ) -> None:
         ort = require("onnxruntime")
         self.version: str = ort.__version__
         self.path = Path(path)
-        if threads is not None and threads < 1:
-            raise ModelError(f"threads is {threads}; expected a whole number from 1.")
-        self.threads = default_threads() if threads is None else threads
+        self.threads = chosen_threads(threads)
         wanted = _providers(ort, providers)
         if not self.path.is_file():
             raise ModelError(f"There is no model file {self.path}; check the path.")
@@ -126,6 +118,7 @@ class OnnxRuntimeEngine(Engine):
         ask_for_exact_int8(options)
         options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
+            check_claims(self.path.read_bytes(), self.path)
             with utf8_path(self.path) as name:
                 self.session: Any = ort.InferenceSession(
                     name,
@@ -134,7 +127,7 @@ class OnnxRuntimeEngine(Engine):
                     enable_fallback=0,  # it would print to stdout, then try once more on the CPU
                 )
         except OSError as error:
-            raise ModelError(f"Cannot read {self.path}: {error.strerror or error}.") from error
+            raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from error
         except _failures() as error:
             raise ModelError(
                 f"{self.path} cannot be loaded as an ONNX model ({_first_line(error)}); "
@@ -143,6 +136,7 @@ class OnnxRuntimeEngine(Engine):
         _check_active(self.session, wanted)
         try:
             self.spec = _read_spec(self.session, self.path)
+            check_spec(self.spec, self.path)
             _check_contract(self.session, self.spec, self.path)
         except UnicodeDecodeError as error:  # of metadata or a tensor's name
             raise ModelError(
@@ -252,6 +246,54 @@ class _Tensor:
         return self.host
 
 
+def refusal(data: bytes, spec: ModelSpec) -> str | None:
+    """Why :class:`OnnxRuntimeEngine` would not run a file, found by loading it and one step.
+
+    Args:
+        data: the file.
+        spec: of the model, as its metadata says.
+
+    Returns:
+        None where it would.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    ort = require("onnxruntime")
+    what = Path("the model")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        check_spec(spec, what)
+        check_weights(data, what)
+        check_shapes(ort, data, what, ".")
+        session = ort.InferenceSession(data, options, providers=[SHORT_NAMES["cpu"]])
+        _check_contract(session, spec, what)
+        feed = {"frame": np.zeros((1, 3, spec.height, spec.width), np.float32)}
+        feed |= {f"state_{index}": state.fresh() for index, state in enumerate(spec.states)}
+        session.run(None, feed)
+    except (ModelError, UnicodeDecodeError) as error:
+        return str(error)
+    except _failures() as error:
+        return _first_line(error)
+    return None
+
+
+def check_claims(data: bytes, path: Path) -> None:
+    """Refuse a file that asks for more memory than a board has, before any of it is given; one
+    that ONNX Runtime cannot read passes.
+
+    Raises:
+        ModelError: it does.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    if data[4:8] == _ORT_FORMAT:
+        return
+    check_weights(data, path)
+    with contextlib.suppress(*_failures()):
+        check_shapes(require("onnxruntime"), data, path, str(path.parent))
+
+
 def _sha256(path: Path) -> bytes:
     with open(path, "rb") as file:
         return sha256_of(file)
@@ -273,22 +315,43 @@ def _first_line(error: Exception) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
-def _providers(ort: Any, providers: Sequence[Provider] | None) -> list[tuple[str, dict[str, Any]]]:
+def _providers(ort: Any, providers: object) -> list[tuple[str, dict[str, Any]]]:
     """Full names with options, each checked against what this onnxruntime was built with."""
-    if isinstance(providers, str):
+    if isinstance(providers, str) or _is_pair(providers):  # the only one
         providers = [providers]
+    if providers is not None and not isinstance(providers, (list, tuple)):
+        raise _no_provider(providers)
     available = ort.get_available_providers()
     wanted = []
     for entry in providers or ["cpu"]:
+        if not isinstance(entry, str) and not _is_pair(entry):
+            raise _no_provider(entry)
         given, options = (entry, {}) if isinstance(entry, str) else entry
         name = SHORT_NAMES.get(given.lower(), given)
         if name not in available:
             raise ModelError(
-                f"The execution provider {given} is not in this onnxruntime {ort.__version__}; "
-                f"available are {', '.join(available)}. GPUs need the package onnxruntime-gpu."
+                f"The execution provider {plain(given, 200)} is not in this onnxruntime "
+                f"{ort.__version__}; available are {', '.join(available)}. GPUs need the package "
+                "onnxruntime-gpu."
             )
         wanted.append((name, dict(options)))
     return wanted
+
+
+def _is_pair(entry: object) -> bool:
+    return (
+        isinstance(entry, tuple)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and isinstance(entry[1], Mapping)
+    )
+
+
+def _no_provider(given: object) -> ModelError:
+    return ModelError(
+        f"{shown(given)} is no execution provider; expected names in order of preference, such as "
+        '["cuda", "cpu"], each alone or in a pair with its options.'
+    )
 
 
 def _check_active(session: Any, wanted: list[tuple[str, dict[str, Any]]]) -> None:

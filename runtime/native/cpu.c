@@ -1,5 +1,6 @@
 /* Names are those of /proc/cpuinfo, but the file is not read: a program may run where /proc is not
- * mounted. x86 is asked itself, ARM's kernel passes the answer to each process.
+ * mounted. x86 is asked itself, ARM's kernel passes the answer to each process. What the environment
+ * takes away from it (runtime/cpu.py says why) is read whenever a model is opened.
  *
  * This file, like all of this folder, is compiled for the architecture's baseline. Compiled for the
  * kernels' CPU, the check itself could be what the wrong CPU dies of. */
@@ -9,13 +10,13 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
 #include "shiftedge.h"
 
-/* Longer than any name. */
-#define NAME_BYTES 32
+#define WITHOUT "SHIFTEDGE_CPU_WITHOUT"
 
 #if defined(__x86_64__) || defined(__i386__)
 
@@ -180,9 +181,11 @@ static bool has(const feature *wanted) {
 
 typedef struct feature {
     const char *name;
+    uint8_t word;
+    uint8_t bit;
 } feature;
 
-static const feature features[] = {{""}};
+static const feature features[] = {{"", 0, 0}};
 
 static bool has(const feature *wanted) {
     (void)wanted;
@@ -191,45 +194,83 @@ static bool has(const feature *wanted) {
 
 #endif
 
-bool shiftedge_cpu_has(const char *name, bool *known) {
+/* As Python's split() has it. */
+#define SPACE " \t\n"
+
+/* The next word of a space-separated list, whose rest remains; its length is 0 at the end. */
+static const char *next_word(const char **list, size_t *length) {
+    const char *word = *list + strspn(*list, SPACE);
+    *length = strcspn(word, SPACE);
+    *list = word + *length;
+    return word;
+}
+
+static const feature *find(const char *name, size_t length) {
     for (size_t i = 0; i < sizeof features / sizeof features[0]; i++) {
-        if (strcmp(features[i].name, name) == 0) {
-            *known = true;
-            return has(&features[i]);
+        if (length > 0 && strncmp(features[i].name, name, length) == 0 &&
+            features[i].name[length] == '\0') {
+            return &features[i];
         }
     }
-    *known = false;
+    return NULL;
+}
+
+/* A bit that has two names is taken away by either. */
+static bool taken_away(const feature *wanted) {
+    const char *list = getenv(WITHOUT);
+    size_t length = 0;
+    for (const char *word; list != NULL && (word = next_word(&list, &length), length > 0);) {
+        const feature *named = find(word, length);
+        if (named != NULL && named->word == wanted->word && named->bit == wanted->bit) {
+            return true;
+        }
+    }
     return false;
 }
 
-int shiftedge_check_cpu(const char *list) {
-    const char *next = list == NULL ? "" : list;
-    while (true) {
-        next += strspn(next, " ");
-        size_t length = strcspn(next, " ");
-        if (length == 0) {
-            return SHIFTEDGE_OK;
+static bool remains(const feature *wanted) { return has(wanted) && !taken_away(wanted); }
+
+bool shiftedge_cpu_has(const char *name, bool *known) {
+    const feature *wanted = find(name, strlen(name));
+    *known = wanted != NULL;
+    return *known && remains(wanted);
+}
+
+/* What a sentence shows of a name. */
+static int shown(size_t length) { return (int)(length < 100 ? length : 100); }
+
+static int check_environment(void) {
+    const char *list = getenv(WITHOUT);
+    size_t length = 0;
+    for (const char *word; list != NULL && (word = next_word(&list, &length), length > 0);) {
+        if (find(word, length) == NULL) {
+            return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                                  WITHOUT " names %.*s, which is no CPU feature that is known on "
+                                  ARCHITECTURE ": expected names as in /proc/cpuinfo with spaces "
+                                  "between.",
+                                  shown(length), word);
         }
-        char name[NAME_BYTES];
-        bool known = false;
-        bool present = false;
-        if (length < sizeof name) {
-            memcpy(name, next, length);
-            name[length] = '\0';
-            present = shiftedge_cpu_has(name, &known);
-        }
-        if (!known) {
-            return shiftedge_fail(SHIFTEDGE_ERROR_PROGRAM,
-                                  "This libmodel.so asks for the CPU feature %.*s, which is not "
-                                  "known on " ARCHITECTURE ": compile the model again.",
-                                  (int)(length < 100 ? length : 100), next);
-        }
-        if (!present) {
-            return shiftedge_fail(SHIFTEDGE_ERROR_CPU,
-                                  "This libmodel.so needs a CPU with %s, which this one has not: "
-                                  "compile the model for another target.",
-                                  name);
-        }
-        next += length;
     }
+    return SHIFTEDGE_OK;
+}
+
+int shiftedge_check_cpu(const char *list) {
+    int status = check_environment();
+    size_t length = 0;
+    for (const char *word; status == SHIFTEDGE_OK && list != NULL &&
+                           (word = next_word(&list, &length), length > 0);) {
+        const feature *wanted = find(word, length);
+        if (wanted == NULL) {
+            status = shiftedge_fail(SHIFTEDGE_ERROR_PROGRAM,
+                                    "This libmodel.so asks for the CPU feature %.*s, which is not "
+                                    "known on " ARCHITECTURE ": compile the model again.",
+                                    shown(length), word);
+        } else if (!remains(wanted)) {
+            status = shiftedge_fail(SHIFTEDGE_ERROR_CPU,
+                                    "This libmodel.so needs a CPU with %s, which this one has "
+                                    "not: compile the model for another target.",
+                                    wanted->name);
+        }
+    }
+    return status;
 }

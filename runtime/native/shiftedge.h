@@ -95,7 +95,9 @@ SHIFTEDGE_API size_t shiftedge_state_size(void);
  * Before all that it looks whether this CPU has what the library was compiled for, and answers
  * SHIFTEDGE_ERROR_CPU with a sentence that names what is missing: kernels for another CPU would end
  * the process (SIGILL). Only shiftedge_step runs such code; loading the library and every other
- * function are safe on any CPU of the architecture.
+ * function are safe on any CPU of the architecture. SHIFTEDGE_CPU_WITHOUT="avx512f avx512_vnni" in
+ * the environment makes it look as on a CPU without these; SHIFTEDGE_ERROR_ARGUMENT: it names what
+ * no CPU has.
  *
  * options: NULL is all defaults. model: receives the handle, NULL after an error; the caller
  * closes it. Returns a shiftedge_status. */

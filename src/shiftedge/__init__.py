@@ -13,7 +13,12 @@
 
 from __future__ import annotations
 
-from shiftedge.runtime import (
+# First of all: packages read these switches when they are imported, child processes inherit them.
+from shiftedge.runtime.telemetry import switch_off
+
+switch_off()
+
+from shiftedge.runtime import (  # noqa: E402
     DecoderSettings,
     GestureDecoder,
     GestureEvent,

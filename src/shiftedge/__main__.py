@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.signals import exit_status, interrupts
+from shiftedge.runtime.streams import ReaderGoneError, own_streams
+from shiftedge.runtime.words import plain, say
 
 EPILOG = """\
 examples:
@@ -21,8 +26,15 @@ examples:
   shiftedge bench my.onnx                            how much faster, on this machine
   shiftedge deploy my-rpi4 pi@board:my-rpi4          put what was compiled for it on a board
 
-exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage
+exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage; 130, 143 or 129 ended
+by Ctrl-C, SIGTERM or SIGHUP, but for run and demo, which are meant to be ended so: 0
 """
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A complaint that quotes what was typed, or pasted, or made by a script."""
+        super().error(plain(message, lines=True))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     from shiftedge.export.commands import add_commands as add_export
     from shiftedge.runtime.commands import add_commands as add_runtime
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="shiftedge",
         description="Stream a camera through a temporal shift model, one small step a frame.",
         epilog=EPILOG,
@@ -49,23 +61,67 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
-    options = parser().parse_args(arguments)
-    try:
-        status: int = options.handler(options)
-        sys.stdout.flush()
-    except ShiftedgeError as error:
-        print(f"shiftedge: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
-        return 1
-    except KeyboardInterrupt:
-        print("shiftedge: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
-    except BrokenPipeError:
-        # The reader went away (`shiftedge run | head`): nothing is wrong, and nothing is left to
-        # say. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    """Run one command and return its exit status.
+
+    Args:
+        arguments: None takes the process's own, and the process is ours then: its standard streams
+            and its signals too, see :mod:`~shiftedge.runtime.streams` and
+            :mod:`~shiftedge.runtime.signals`.
+    """
+    if arguments is not None:
+        return _answer(arguments)
+    with own_streams(), interrupts(last=True):
+        try:
+            status = _answer(None)
+        except SystemExit as end:  # argparse's, after help or a complaint
+            status = end.code if isinstance(end.code, int) else 1
+    _end_threads(status)
     return status
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
+    """Run the command, and say in a sentence what kept it from its end."""
+    try:
+        try:
+            options = parser().parse_args(arguments)
+            status: int = options.handler(options)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        say("shiftedge: interrupted")
+        return exit_status(error)
+    except ReaderGoneError:  # nothing is wrong, and nothing is left to say
+        return 0
+    except ShiftedgeError as error:
+        say(f"shiftedge: {error}")
+    except OSError as error:  # of a disk, a permission, a network: the machine's fault, not ours
+        say(f"shiftedge: {_sentence(error)}")
+    except MemoryError:
+        say("shiftedge: There is not enough memory for this; give it less to do at once.")
+    except RecursionError as error:
+        say(f"shiftedge: Something is nested too deeply ({error}); is a file damaged?")
+    else:
+        return status
+    return 1
+
+
+def _sentence(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return plain(f"The system refused something ({reason}).")
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    return plain(f"{name}: {reason}; check the path, its permissions and the room on its disk.")
+
+
+def _end_threads(status: int) -> None:
+    """End here and now if a thread still waits for a device that does not answer.
+
+    Python ends such threads when they come back, by unwinding their stack, and C++ on it that may
+    not be unwound (numpy's, OpenCV's) ends the process with SIGABRT instead of its status.
+    """
+    main_thread = threading.main_thread()
+    if any(thread.daemon and thread is not main_thread for thread in threading.enumerate()):
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def test_onnxruntime_is_counted_much_the_same_each_time(python_folder: Path) -> 
     thrice = count_onnxruntime(GESTURES, 3, python_folder, each=True)
     # It waits by the clock: up to 2.4% were seen between runs on a busy machine.
     assert thrice.frame == pytest.approx(once.frame, rel=0.05)
-    assert sum((thrice.executions or {}).values()) // 3 == thrice.frame
+    # Of one run both, and yet not equal: other threads of it go on between the reading of one
+    # counter and of the other. Some hundreds of instructions, of seventeen million.
+    assert sum((thrice.executions or {}).values()) / 3 == pytest.approx(thrice.frame, rel=0.001)
 
 
 @pytest.mark.usefixtures("emulated")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from arm_kit import GESTURES
 
-from shiftedge.runtime.bundle import Bundle, FileEntry, Manifest, Variant, cpu_features
+from shiftedge.runtime.bundle import Bundle, FileEntry, Manifest, Variant
+from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 

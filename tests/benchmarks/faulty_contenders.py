@@ -61,6 +61,18 @@ class Absent(Good):
         raise MissingExtraError("This needs the package nothing: run  pip install nothing")
 
 
+class Tells(Good):
+    """Imports what only sends, if it finds it, as OpenVINO does."""
+
+    def __init__(self, path, threads, spec):
+        super().__init__(path, threads, spec)
+        try:
+            import openvino_telemetry
+        except ImportError:
+            return
+        raise ModelError(f"It told {openvino_telemetry.__file__}.")
+
+
 class Refuses(Good):
     def __init__(self, path, threads, spec):
         raise ModelError(f"{path} is not for me.")

@@ -16,6 +16,7 @@ from shiftedge.benchmarks.agreement import read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.engines.fake import FakeEngine
+from shiftedge.runtime.progress_lines import Lines
 
 TURN = {"do": "turn", "begin": 0, "lead_in": 2, "frames": 5}
 
@@ -60,6 +61,32 @@ def test_what_libraries_print_is_no_answer(start):
     with start("Talks") as worker:
         worker.ready()
         assert len(worker.ask(TURN)["step_ns"]) == 5
+
+
+def test_what_only_sends_is_kept_out(start, tmp_path, monkeypatch):
+    (tmp_path / "openvino_telemetry.py").touch()
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    with start("Tells") as worker:
+        worker.ready()
+
+
+def test_a_long_answer_is_told_meanwhile(start, monkeypatch):
+    """From this thread, between two looks: ten seconds, a thousandth of that here."""
+    said, beats = [], []
+
+    class Beats(Lines):
+        def beat(self):
+            beats.append(1)
+            super().beat()
+
+    lines = Beats(iter(range(0, 1_000_000, 10)).__next__, said.append)
+    monkeypatch.setattr("shiftedge.benchmarks.crew.LINES", lines)
+    monkeypatch.setattr("shiftedge.benchmarks.crew.EVERY_S", 0.01)
+    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 10.0)
+    with lines.item("preparing", 3, "engines", quiet=True), start("Good") as worker:
+        worker.ready()
+    assert len(beats) >= 2  # Python alone takes longer to start
+    assert said[0].startswith("preparing: 0 of 3 engines")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from shiftedge.benchmarks.machine import cache_sizes, cpu_name, machine
 from shiftedge.benchmarks.roofline import Roofline, build_probe
 from shiftedge.benchmarks.work import step_work
 from shiftedge.runtime import bundle as bundles
-from shiftedge.runtime.bundle import FileEntry, Manifest, Variant, cpu_features, machine_name
+from shiftedge.runtime.bundle import FileEntry, Manifest, Variant
+from shiftedge.runtime.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features, machine_name
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.manifest import MEMORY_KEYS
 from shiftedge.runtime.spec import ModelSpec
@@ -78,6 +79,7 @@ INSTRUCTIONS = {
 """And the features that each needs, by Linux's names: what the probe asks the CPU itself."""
 
 
+@pytest.mark.hosts
 def test_each_instruction_is_measured_or_refused_in_a_sentence(ready):
     limit = Roofline([1], [*INSTRUCTIONS, "fma4"])
     limit.measure(1)
@@ -130,6 +132,32 @@ def test_each_kind_of_cpu_has_its_own(quick, monkeypatch):
     first = build_probe()
     monkeypatch.setattr(roofline, "cpu_identity", lambda: "another")
     assert build_probe() != first
+
+
+def test_a_report_says_what_was_taken_away(monkeypatch):
+    monkeypatch.setenv(WITHOUT, "")
+    whole = cpu_name()
+    had = sorted(cpu_features() & set(KNOWN.get(machine_name(), ())))
+    monkeypatch.setenv(WITHOUT, f"{had[0]} {had[-1]}")
+    assert cpu_name() == f"{whole}, taken for one without {had[0]} {had[-1]}"
+
+
+@pytest.mark.hosts
+def test_the_probe_keeps_to_what_is_left(quick, monkeypatch):
+    """No instructions in it that the environment takes away, with each compiler there is."""
+    compilers = list(roofline._compilers())
+    here = cpu_features(CPUINFO)
+    wide = {name for name in KNOWN.get(machine_name(), ()) if name.startswith("avx512")}
+    monkeypatch.setenv(WITHOUT, " ".join(wide))
+    flags = roofline._flags()
+    assert len(flags) - len(roofline.FLAGS) == len(wide & here)
+    for compiler in compilers:
+        line = [*compiler, *flags, "-E", "-dM", "-x", "c", "/dev/null"]
+        defined = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        assert "__AVX512" not in defined, compiler
+    probe = build_probe()
+    monkeypatch.setenv(WITHOUT, "")
+    assert (build_probe() == probe) is not bool(cpu_features() & wide)
 
 
 def test_a_compiler_that_fails_is_passed_over(quick, monkeypatch):

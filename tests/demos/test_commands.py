@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def test_a_lost_source_is_exit_1_after_the_summary(
     source = Frames(film_of([(0, 0.3)]), error=SourceLostError("The camera stopped."))
     assert on_frames(source, "--no-film") == 1
     captured = capsys.readouterr()
-    assert "7 frames" in captured.out
+    counts = re.search(r"(\d+) frames? in .* (\d+) frames? dropped", captured.out)
+    assert counts is not None
+    assert int(counts[1]) + int(counts[2]) == 7, "in real time, on a machine that may be busy"
     assert captured.err.strip() == "shiftedge: The camera stopped."
 
 

@@ -128,7 +128,8 @@ class _Writer:
                     high[name] = max(high.get(name, 0.0), float(values.max()))
         codes = {}
         for name in low:
-            scale = float(np.float32(max(high[name] - low[name], 1e-6) / 255))
+            # To four digits, so that a file is the same on every machine: sums of float32 are not.
+            scale = float(np.float32(f"{max(high[name] - low[name], 1e-6) / 255:.3e}"))
             codes[name] = Quantised(scale, int(np.clip(round(-low[name] / scale), 0, 255)))
         for node in self.graph.node:
             if node.op_type == "MaxPool":  # moves codes as they are

@@ -123,10 +123,11 @@ def test_two_way_files(tmp_path, request, form, network):
         document = as_mmaction_resnet(state)
     path = tmp_path / "two_way.pth"
     torch.save(document, path)
-    with pytest.raises(TwoWayCheckpointError, match=r"next frame.*--accept-two-way"):
+    with pytest.raises(TwoWayCheckpointError, match=r"do not say whether.*--read-as two-way"):
         load_checkpoint(path)
-    checkpoint = load_checkpoint(path, accept_two_way=True)
-    assert checkpoint.two_way
+    checkpoint = load_checkpoint(path, read_as="one-way")
+    assert not checkpoint.two_way
+    assert "shifts" not in checkpoint.description
     assert_same(checkpoint.net, state)
 
 

@@ -444,7 +444,7 @@ def test_weights_of_a_two_way_shift_are_refused(data: Path, given: Path, tmp_pat
         renamed["module." + ("" if "new_fc" in name else "base_model.") + name] = value
     path = tmp_path / "two-way.pt"
     torch.save({"state_dict": renamed}, path)
-    with pytest.raises(TwoWayCheckpointError, match="train this one further"):
+    with pytest.raises(TwoWayCheckpointError, match="do not say whether"):
         fine_tune(str(data), tmp_path / "out", start=path, bar=no_bar)
 
 

@@ -192,3 +192,90 @@ def test_report_is_json_and_text(small, small_file):
         report, comparisons=(dataclasses.replace(report.comparisons[0], passed=False),)
     )
     assert "FAILED" in failing.table()
+
+
+def shifted_net(**changes):
+    """A network of the user's, with a part of it changed."""
+    from collections import OrderedDict
+
+    parts = OrderedDict(
+        a=torch.nn.Conv2d(3, 8, 3, 2, 1),
+        b=torch.nn.Conv2d(8, 8, 3, 1, 1),
+        pool=torch.nn.AdaptiveAvgPool2d(1),
+        flat=torch.nn.Flatten(),
+        head=torch.nn.Linear(8, 3),
+    )
+    parts.update(changes)
+    return insert_shift(torch.nn.Sequential(parts), ["b"]).eval()
+
+
+class Of(torch.nn.Module):
+    """A module of a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def angry(x):
+    raise KeyError("angry")
+
+
+def lost(x):
+    return [][len(x)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: shifted_net().half(), r"a\.weight is float16; expected float32: call \.float\(\)"),
+        (lambda: shifted_net().bfloat16(), r"a\.weight is bfloat16; expected float32"),
+        (lambda: shifted_net().double(), r"a\.weight is float64; expected float32"),
+        (lambda: shifted_net(head=torch.nn.Linear(8, 3).half()), r"head\.weight is float16"),
+        (lambda: shifted_net().to("meta"), r"a\.weight has no numbers"),
+        (lambda: shifted_net(end=Of(lambda x: x.double())), r"gives logits of float64"),
+        (lambda: shifted_net(a=Of(lambda x: x.repeat(1, 3, 1, 1).half()), b=Of(lambda x: x),
+                             head=Of(lambda x: x.float())), "gives a state of float16"),
+        (lambda: shifted_net(end=Of(lambda x: (x, x))), "gives a tuple for one frame"),
+        (lambda: shifted_net(end=Of(lambda x: {"logits": x})), "gives a dict for one frame"),
+        (lambda: shifted_net(end=Of(lambda x: x[0])), r"gives \(3,\) for one frame"),
+        (lambda: shifted_net(end=Of(angry)), "does not run on frames of 32x24 pixels: 'angry'"),
+        (lambda: shifted_net(end=Of(lost)), "does not run on frames of 32x24 pixels: list index"),
+        (lambda: torch.nn.Sequential(shifted_net().a, torch.nn.Flatten()), "no temporal shift"),
+    ],
+)  # fmt: skip
+def test_networks_that_cannot_be_described(make, message):
+    with pytest.raises(ModelError, match=message):
+        describe(make(), name="x", labels=labels(3), height=24, width=32)
+
+
+def test_a_network_changed_after_it_was_described(tmp_path):
+    net = shifted_net()
+    spec = describe(net, name="x", labels=labels(3), height=24, width=32)
+    with pytest.raises(ModelError, match=r"call \.float\(\)"):
+        export_model(net.half(), spec, tmp_path / "m.onnx")
+    one = shifted_net(flat=Of(lambda x: x.reshape(1, 8)))  # of one frame alone
+    spec = describe(one, name="x", labels=labels(3), height=24, width=32)
+    with pytest.raises(ModelError, match="does not run on 8 frames at once, as a batch"):
+        export_model(one, spec, tmp_path / "m.onnx", frames=8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_checker_or_onnx_runtime_refuses_is_a_sentence(tmp_path, monkeypatch):
+    net = shifted_net()
+    spec = describe(net, name="x", labels=labels(3), height=24, width=32)
+
+    def refuse(*_, **__):
+        raise onnx.checker.ValidationError("a rule\nand a long trace")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx.checker, "check_model", refuse)
+        with pytest.raises(ModelError, match=r"cannot be written as ONNX: a rule$"):
+            export_model(net, spec, tmp_path / "m.onnx")
+    monkeypatch.setattr("shiftedge.export.to_onnx.to_onnx", lambda *_: b"no model")
+    with pytest.raises(ModelError, match="ONNX Runtime does not run the exported network"):
+        export_model(net, spec, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

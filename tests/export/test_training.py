@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,16 @@ import cv2
 import torch
 
 from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.data import Clip, find_data
 from shiftedge.export.models import MobileNetV2, StreamingModel, tsm_mobilenet_v2
 from shiftedge.export.nets import from_checkpoint
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, SCORES, Settings, Shape, train
-from shiftedge.export.training.augment import make_batch, mirror_table
+from shiftedge.export.training.augment import make_batch
 from shiftedge.export.training.clips import IGNORED, ClipSet, synthetic_clips
-from shiftedge.export.training.folder import FolderClip, find_clips, load_clips, split_clips
+from shiftedge.export.training.folder import load_clips, split_clips
 from shiftedge.export.training.loop import fit
+from shiftedge.export.training.mirror import mirror_table
 from shiftedge.export.training.score import (
     EventScore,
     call_clip,
@@ -35,10 +39,10 @@ from shiftedge.export.training.score import (
     score_clips,
     stream_film,
 )
-from shiftedge.runtime.capture.synthetic import LABELS, MIRRORED
+from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.decode import GestureEvent
-from shiftedge.runtime.errors import DataError, OutputError
+from shiftedge.runtime.errors import DataError, NumericsError, OutputError
 from shiftedge.runtime.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
@@ -128,7 +132,7 @@ def test_without_variation_a_batch_is_normalised_rgb() -> None:
 
 
 def test_mirroring_swaps_left_and_right_and_nothing_else() -> None:
-    mirror = mirror_table(LABELS, MIRRORED)
+    mirror = mirror_table(LABELS)
     assert mirror[LEFT] == RIGHT
     assert mirror[RIGHT] == LEFT
     assert mirror[UP] == UP
@@ -145,7 +149,7 @@ def test_mirroring_swaps_left_and_right_and_nothing_else() -> None:
 
 def test_a_gesture_without_its_mirror_image_is_not_mirrored() -> None:
     names = ("No gesture", "Swiping Left")
-    mirror = mirror_table(names, MIRRORED)
+    mirror = mirror_table(names)
     assert mirror.tolist() == [0, -1]
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (1, 3, 32, 32, 3), dtype=np.uint8)
@@ -174,7 +178,7 @@ def test_hands_move_with_the_picture() -> None:
     hands = np.full((1, 2, 2, 2), 0.0, np.float32)
     hands[..., 0], hands[..., 1] = 21.5 / 32.0, 11.5 / 32.0
     clips = ClipSet(frames, clips.labels, clips.frame_labels, LABELS, hands)
-    mirror = mirror_table(LABELS, MIRRORED)
+    mirror = mirror_table(LABELS)
     for seed in range(10):
         batch = batch_of(clips, np.random.default_rng(seed), 2, mirror=mirror)
         light = batch.frames[0].sum(-1)
@@ -325,7 +329,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_folder_of_clips_is_read(data: Path) -> None:
     names = ("No gesture", "Swiping Left")
-    found = find_clips(data)
+    found = find_data(data).learn
     assert [clip.label for clip in found] == ["No gesture"] * 4 + ["Swiping Left"] * 4
     read = load_clips(found, names, frames=10, rate_hz=6.0, height=32, width=32)
     assert read.frames.shape == (8, 10, 32, 32, 3)
@@ -345,18 +349,18 @@ def test_videos_are_read_at_the_rate_of_the_model(tmp_path: Path) -> None:
     for index in range(30):
         writer.write(np.full((48, 64, 3), 8 * index, np.uint8))
     writer.release()
-    clips = [FolderClip("Thumb Up", path)]
+    clips = [Clip("Thumb Up", path)]
     read = load_clips(clips, ("Thumb Up",), frames=12, rate_hz=12.0, height=24, width=32)
     brightness = read.frames[0].mean(axis=(1, 2, 3)) / 8.0
-    np.testing.assert_allclose(brightness, np.rint(np.arange(12) * 2.5), atol=0.8)
+    np.testing.assert_allclose(brightness, np.ceil(np.arange(12) * 2.5 - 0.5), atol=0.8)
 
 
 def test_every_label_is_on_both_sides_of_the_split_and_no_clip_is(data: Path) -> None:
-    train_clips, check = split_clips(find_clips(data))
+    train_clips, check = split_clips(find_data(data).learn)
     assert not set(train_clips) & set(check)
-    assert set(train_clips) | set(check) == set(find_clips(data))
+    assert set(train_clips) | set(check) == set(find_data(data).learn)
     assert {c.label for c in train_clips} == {c.label for c in check}
-    assert split_clips(find_clips(data)[::-1]) == (train_clips, check)
+    assert split_clips(find_data(data).learn[::-1]) == (train_clips, check)
 
 
 def broken_video(data: Path) -> None:
@@ -378,32 +382,51 @@ def short_clip(data: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (broken_video, "no video that OpenCV can read"),
-        (broken_image, "no image that OpenCV can read"),
-        (empty_clip, "gives no frames"),
-        (short_clip, "longer clip"),
+        (broken_video, "bad.mp4 is not a video"),
+        (broken_image, "000.png is not a picture"),
+        (empty_clip, "nothing holds no pictures"),
+        (short_clip, "gives 1 frames at 6 a second; .* longer clip"),
     ],
 )
-def test_an_unusable_clip_is_named(
+def test_an_unusable_clip_is_left_out_and_named(
     data: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(data)
-    with pytest.raises(DataError, match=message):
+    said: list[str] = []
+    scores = train(
+        str(data), tmp_path / "out", epochs=1, threads=1, shape=SHAPE, bar=no_bar, say=said.append
+    )
+    (words,) = [text for text in said if "cannot be used" in text]
+    assert re.search(rf"1 of \d clips cannot be used: .*{message}.* It is left out", words)
+    # Whichever side it was on, both labels are still on both.
+    assert set(scores["clip"]["recall"]) == {"No gesture", "Swiping Left"}
+
+
+def test_many_unusable_clips_are_counted_and_end_the_training(data: Path, tmp_path: Path) -> None:
+    for number in range(9):
+        (data / "Swiping Left" / f"bad{number}.mp4").write_bytes(b"not a video")
+    with pytest.raises(DataError) as caught:
         train(str(data), tmp_path / "out", epochs=1, threads=1, shape=SHAPE, bar=no_bar)
+    assert str(caught.value).startswith("9 of 17 clips cannot be used: ")
+    assert str(caught.value).count("bad") == 5
+    assert "And 4 more. Replace or remove them." in str(caught.value)
     assert not (tmp_path / "out" / CHECKPOINT).exists()
 
 
-def test_a_folder_needs_two_labels_of_two_clips(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder"):
-        find_clips(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="has 0 folders"):
-        find_clips(tmp_path)
+def test_a_label_without_a_usable_clip_is_named(data: Path, tmp_path: Path) -> None:
+    for number in range(1, 4):
+        (data / "Swiping Left" / str(number) / "005.png").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"3 of 8 clips cannot be used: .*'Swiping Left' has 1 clip"
+    ):
+        train(str(data), tmp_path / "out", epochs=1, threads=1, shape=SHAPE, bar=no_bar)
+
+
+def test_a_label_needs_two_clips(tmp_path: Path) -> None:
     write_clip(tmp_path / "Swiping Left" / "0")
-    with pytest.raises(DataError, match="at least two labels"):
-        find_clips(tmp_path)
     write_clip(tmp_path / "No gesture" / "0")
-    with pytest.raises(DataError, match="at least two, one to learn from"):
-        find_clips(tmp_path)
+    with pytest.raises(DataError, match=r"'No gesture' has 1 clip .* at least two, one to learn"):
+        split_clips(find_data(tmp_path).learn)
 
 
 # --- the whole
@@ -478,3 +501,75 @@ def test_wrong_wishes_are_refused_before_any_work(data: Path, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         train(str(data), tmp_path / "file", epochs=1)
+
+
+def test_a_list_and_a_label_that_is_silent_by_the_users_word(data: Path, tmp_path: Path) -> None:
+    (data / "No gesture").rename(data / "Ruhe")
+    rows = [f"{label}/{clip},{label}\n" for label in ("Ruhe", "Swiping Left") for clip in range(4)]
+    (data / "train.csv").write_text("path,label\n" + "".join(rows[:3] + rows[4:7]))
+    (data / "val.csv").write_text("path,label\n" + rows[3] + rows[7])
+    said: list[str] = []
+    scores = train(
+        str(data / "train.csv"),
+        tmp_path / "out",
+        epochs=1,
+        threads=1,
+        shape=SHAPE,
+        bar=no_bar,
+        say=said.append,
+        silent=["ruhe"],
+        mirror=False,
+    )
+    assert (scores["clips"], scores["clip"]["clips"]) == (6, 2)
+    assert scores["settings"]["steady"] == ["Ruhe"]
+    assert scores["settings"]["mirror"] is False
+    assert from_checkpoint(tmp_path / "out" / CHECKPOINT)[1].silent_labels == ("Ruhe",)
+    assert "6 clips of 2 labels to learn from, 2 to check with" in said
+    assert said[0].startswith("8 clips are folders of pictures, taken for 12 a second; --fps")
+    assert any(text.startswith("epoch 1 of 1: loss ") for text in said)
+    more: dict[str, Any] = {"epochs": 1, "threads": 1, "shape": SHAPE, "bar": no_bar}
+    again = {**more, "start": tmp_path / "out" / CHECKPOINT}
+    for arguments, silent in (
+        (again, ["Ruhe"]),
+        ({**again, "usual_silent": False}, []),
+        (more, []),
+    ):
+        scores = train(str(data / "train.csv"), tmp_path / "again", **arguments)
+        assert scores["settings"]["steady"] == silent
+
+
+def test_a_set_may_be_larger_than_the_memory_and_have_400_labels(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tuple(f"class {index}" for index in range(400))
+    wanted = [
+        Clip(names[index * 50], clip.path) for index, clip in enumerate(find_data(data).learn)
+    ]
+    size: dict[str, Any] = {"frames": 8, "rate_hz": 12.0, "height": 16, "width": 16}
+    plain = load_clips(wanted, names, silent=names, **size)
+    monkeypatch.setattr("shiftedge.export.training.folder._IN_MEMORY_BYTES", 0)
+    mapped = load_clips(wanted, names, silent=names, folder=tmp_path / "cache", **size)
+    assert isinstance(mapped.frames, np.memmap)
+    assert not list((tmp_path / "cache").iterdir())
+    np.testing.assert_array_equal(plain.frames, mapped.frames)
+    np.testing.assert_array_equal(mapped.frame_labels[:, 0], np.arange(8) * 50)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
+    with pytest.raises(
+        DataError, match=r"8 clips of 8 frames of 16x16 take .* GB left; give --cache"
+    ):
+        load_clips(wanted, names, **size)
+
+
+def test_a_training_that_diverges_is_ended_with_a_sentence() -> None:
+    clips = dark_and_bright()
+    net = net_for(clips.names)
+    torch.nn.init.constant_(net.classifier.weight, torch.nan)
+    kept: list[int] = []
+    with pytest.raises(NumericsError, match="no longer a number in epoch 1"):
+        fit(
+            net,
+            clips,
+            Settings(epochs=2, batch=8, frames=6, threads=1, sizes=((1.0, 1.0),)),
+            after_epoch=lambda epoch: kept.append(epoch.number),
+        )
+    assert not kept

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_manifest import GOOD, PATHS
 
 from shiftedge.runtime import bundle as bundle_module
-from shiftedge.runtime.bundle import Bundle, cpu_features, machine_name
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError, SpecError
 from shiftedge.runtime.manifest import FileEntry, Manifest, Variant
 
@@ -192,65 +192,6 @@ def test_any_flipped_byte_or_shorter_file(
 
 
 # Which CPU.
-
-X86 = """processor\t: 0
-vendor_id\t: GenuineIntel
-flags\t\t: fpu sse2 pni fma sse4_2 avx avx2
-bogomips\t: 4000.0
-processor\t: 1
-flags\t\t: fpu sse2 pni fma sse4_2 avx avx2 avx512f
-"""
-AARCH64 = """processor\t: 0
-BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
-CPU implementer\t: 0x41
-
-processor\t: 1
-Features\t: fp asimd evtstrm crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
-Hardware\t: Raspberry Pi 5
-"""
-ARMV7 = """processor\t: 0
-model name\t: ARMv7 Processor rev 3 (v7l)
-Features\t: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "present", "absent"),
-    [
-        (X86, {"avx2", "fma", "pni"}, {"avx512f", "asimd", "GenuineIntel"}),
-        (AARCH64, {"asimd", "asimddp", "atomics"}, {"i8mm", "avx2", "0x41"}),
-        (ARMV7, {"neon", "vfpv4"}, {"asimd"}),
-        ("", set(), {"avx2"}),
-        ("flags\nflags:\n: x\n", set(), {"x"}),
-    ],
-)
-def test_cpu_features(tmp_path: Path, text: str, present: set[str], absent: set[str]) -> None:
-    path = tmp_path / "cpuinfo"
-    path.write_text(text)
-    found = cpu_features(path)
-    assert present <= found
-    assert not absent & found
-
-
-def test_cpu_features_where_linux_does_not_tell(tmp_path: Path) -> None:
-    assert cpu_features(tmp_path / "absent") == frozenset()
-    (tmp_path / "binary").write_bytes(bytes(range(256)))
-    assert cpu_features(tmp_path / "binary") == frozenset()
-
-
-def test_a_32_bit_system_on_a_64_bit_kernel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "cpuinfo"
-    path.write_text(AARCH64)
-    monkeypatch.setattr(bundle_module.platform, "machine", lambda: "aarch64")
-    assert machine_name() == "aarch64"
-    assert "neon" not in cpu_features(path)
-    monkeypatch.setattr(bundle_module.struct, "calcsize", lambda letter: 4)
-    assert machine_name() == "armv7l"
-    assert {"neon", "vfpv4", "asimddp"} <= cpu_features(path)
-
 
 VARIANTS = (
     Variant("v4", LIBRARY, "x86_64", ("avx2", "avx512f", "avx512bw")),

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 pytest.importorskip("onnxruntime")
 
 from shiftedge.runtime.engines import onnxruntime as engine_module
-from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine, default_threads
+from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import MissingExtraError, ModelError, SpecError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.threads import chosen_threads, usable_cores
 
 Frames = list[NDArray[np.uint8]]
 
@@ -156,19 +157,34 @@ def test_sessions_of_one_engine_run_in_threads(tiny_onnx: Path, moving_frames: F
 
 
 def test_threads(tiny_onnx: Path, moving_frames: Frames) -> None:
-    assert 1 <= default_threads() <= 4
-    assert OnnxRuntimeEngine(tiny_onnx).threads == default_threads()
+    assert 1 <= chosen_threads() <= 4
+    assert OnnxRuntimeEngine(tiny_onnx).threads == chosen_threads()
     one, two = (OnnxRuntimeEngine(tiny_onnx, threads=n).open_session() for n in (1, 2))
     np.testing.assert_allclose(one.step(moving_frames[0]), two.step(moving_frames[0]), atol=1e-4)
-    for bad in (0, -1):
-        with pytest.raises(ModelError, match=f"threads is {bad}; expected"):
-            OnnxRuntimeEngine(tiny_onnx, threads=bad)
+
+
+@pytest.mark.parametrize("many", [20_000, 1 << 40, np.int64(999)])
+def test_threads_beyond_the_cores_are_lowered(tiny_onnx: Path, many: int) -> None:
+    assert OnnxRuntimeEngine(tiny_onnx, threads=many).threads == usable_cores()
+
+
+@pytest.mark.parametrize("bad", [0, -1, True, 2.5, "2", [2], np.float32(2.0)])
+def test_threads_that_are_no_whole_number_from_1(tiny_onnx: Path, bad: Any) -> None:
+    with pytest.raises(ModelError, match=r"threads is .*; expected a whole number from 1"):
+        OnnxRuntimeEngine(tiny_onnx, threads=bad)
 
 
 def test_threads_on_a_system_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.sched_getaffinity")
     monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert default_threads() == 1
+    assert chosen_threads() == 1
+    assert chosen_threads(20) == 1
+
+
+@pytest.mark.parametrize("bad", [5, "npu", [5], [("cpu",)], {"cpu": {}}, [["cpu", {}]]])
+def test_what_is_no_list_of_providers(tiny_onnx: Path, bad: Any) -> None:
+    with pytest.raises(ModelError, match="execution provider"):
+        OnnxRuntimeEngine(tiny_onnx, providers=bad)
 
 
 def test_providers(tiny_onnx: Path) -> None:
@@ -179,6 +195,7 @@ def test_providers(tiny_onnx: Path) -> None:
     with pytest.raises(ModelError, match=r"provider npu is not in this.*available are .*CPUExec"):
         OnnxRuntimeEngine(tiny_onnx, providers=["npu", "cpu"])
     assert OnnxRuntimeEngine(tiny_onnx, providers="cpu").device == "cpu"
+    assert OnnxRuntimeEngine(tiny_onnx, providers=("cpu", {})).device == "cpu", "one pair"
 
 
 def test_a_provider_that_did_not_start_is_refused() -> None:
@@ -394,6 +411,7 @@ def test_a_failing_run_keeps_the_states(
     assert (session.step(moving_frames[2]) == plain.step(moving_frames[2])).all()
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize(
     ("features", "asked"),
     [

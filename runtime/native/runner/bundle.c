@@ -276,36 +276,46 @@ static bool digest_of(int descriptor, char hex[HEX_BYTES]) {
     return count == 0;
 }
 
-int bundle_open_file(const bundle *bundle, const char *name, failure *failure) {
-    entry entry;
+/* Whether a copy is what the manifest says, byte for byte. */
+static bool check_copy(const bundle *bundle, const char *name, const entry *entry, const copy *copy,
+                       failure *failure) {
     char hex[HEX_BYTES];
+    if (lseek(copy->descriptor, 0, SEEK_SET) != 0 || !digest_of(copy->descriptor, hex)) {
+        return fail(failure, "%s/%s cannot be read (%s): " AGAIN ".", bundle->folder, name,
+                    strerror(errno));
+    }
+    return strcmp(hex, entry->sha256) == 0 ||
+           fail(failure,
+                "%s/%s has the SHA-256 %s; the manifest says another, so it was changed or "
+                "damaged: " AGAIN ".",
+                bundle->folder, name, hex);
+}
+
+bool bundle_copy_file(const bundle *bundle, const char *name, copy *copy, failure *failure) {
+    entry entry;
     struct stat status;
     if (!find_entry(bundle, name, &entry, failure)) {
-        return -1;
+        return false;
     }
     int descriptor = open_inside(bundle, name, &status, failure);
     if (descriptor < 0) {
-        return -1;
+        return false;
     }
+    bool good = false;
     /* The size first: a file that has grown without end need not be read. */
     if ((double)status.st_size != entry.bytes) {
         (void)fail(failure,
                    "%s/%s has %lld bytes; the manifest says %.0f, so it was changed or cut short: "
                    AGAIN ".",
                    bundle->folder, name, (long long)status.st_size, entry.bytes);
-    } else if (!digest_of(descriptor, hex)) {
-        (void)fail(failure, "%s/%s cannot be read (%s): " AGAIN ".", bundle->folder, name,
-                   strerror(errno));
-    } else if (strcmp(hex, entry.sha256) != 0) {
-        (void)fail(failure,
-                   "%s/%s has the SHA-256 %s; the manifest says another, so it was changed or "
-                   "damaged: " AGAIN ".",
-                   bundle->folder, name, hex);
-    } else {
-        return descriptor;
+    } else if (copy_open(copy, descriptor, name, failure)) {
+        good = check_copy(bundle, name, &entry, copy, failure);
+        if (!good) {
+            copy_close(copy, false);
+        }
     }
     (void)close(descriptor);
-    return -1;
+    return good;
 }
 
 void bundle_close(bundle *bundle) {

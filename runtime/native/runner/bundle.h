@@ -1,7 +1,7 @@
 /* A compiled bundle: which libraries its manifest names, and whether a file is the one it lists.
  *
  * The manifest is not believed: of any bytes, a path cannot leave the folder. A file is as long, and
- * has the SHA-256, that the manifest says, or there is no descriptor of it. That finds damage and
+ * has the SHA-256, that the manifest says, or there is no copy of it to load. That finds damage and
  * half of an update; it is no signature. What each key means is in docs/formats.md; what the runner
  * does not use, it does not look at. */
 #ifndef RUNNER_BUNDLE_H
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "copy.h"
 #include "failure.h"
 
 #define BUNDLE_MANIFEST "manifest.json"
@@ -36,13 +37,12 @@ bool bundle_has_manifest(const char *folder);
 /* Read the manifest. On failure there is nothing to close. */
 bool bundle_open(bundle *bundle, const char *folder, failure *failure);
 
-/* Open a file for reading and check it against the manifest.
+/* Copy a file to where its code may run, and check the copy against the manifest.
  *
  * name: the file's path in the bundle.
  *
- * A descriptor, which is the caller's, or -1. It is that of the very file that was checked, whatever
- * its path leads to later. */
-int bundle_open_file(const bundle *bundle, const char *name, failure *failure);
+ * The copy is the caller's to close; on failure there is nothing to close. */
+bool bundle_copy_file(const bundle *bundle, const char *name, copy *copy, failure *failure);
 
 void bundle_close(bundle *bundle);
 

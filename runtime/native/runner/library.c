@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "bundle.h"
+#include "copy.h"
 
 /* A library that asks for a larger state is damaged. */
 #define STATE_BYTES_MOST ((size_t)1 << 31)
@@ -92,17 +94,13 @@ static bool open_library(library *library, const char *file, const char *path, i
     return false;
 }
 
-/* A library of a bundle, once it is shown to be the one that the manifest lists.
- *
- * It is loaded through the descriptor that was read: its path may by now lead to another file, as
- * after an update. The descriptor stays open, since glibc knows a loaded library by this name, and
- * would give one that stays loaded (-z nodelete) for the next that gets the number. Who writes into
- * the file from now on is not found out: as long as a library runs, its pages are the file's. */
-static bool open_checked(library *library, int descriptor, const char *path, int threads,
-                         int *status, failure *failure) {
-    char file[32];
-    (void)snprintf(file, sizeof file, "/proc/self/fd/%d", descriptor);
-    return open_library(library, file, path, threads, status, failure);
+/* A copy of a library, which is closed. */
+static bool open_copy(library *library, copy *copy, const char *path, int threads, int *status,
+                      failure *failure) {
+    bool opened = open_library(library, copy->file, path, threads, status, failure);
+    /* Whether or not it opened as a model, glibc may have loaded it. */
+    copy_close(copy, true);
+    return opened;
 }
 
 /* Where an open library is from. */
@@ -123,11 +121,11 @@ static bool open_variant(library *library, const bundle *bundle, int threads, fa
         if (ARCHITECTURE[0] != '\0' && strcmp(variant->architecture, ARCHITECTURE) != 0) {
             continue;
         }
-        int descriptor = bundle_open_file(bundle, variant->library, failure);
-        if (descriptor < 0) {
+        copy copy;
+        if (!bundle_copy_file(bundle, variant->library, &copy, failure)) {
             return false;
         }
-        if (open_checked(library, descriptor, variant->library, threads, &status, &why)) {
+        if (open_copy(library, &copy, variant->library, threads, &status, &why)) {
             remember(library, bundle, variant->library);
             return true;
         }
@@ -157,9 +155,9 @@ static bool open_bundle(library *library, const char *folder, const char *name, 
     if (name == NULL) {
         opened = open_variant(library, &bundle, threads, failure);
     } else {
-        int descriptor = bundle_open_file(&bundle, name, failure);
-        opened = descriptor >= 0 &&
-                 open_checked(library, descriptor, name, threads, &ignored, failure);
+        copy copy;
+        opened = bundle_copy_file(&bundle, name, &copy, failure) &&
+                 open_copy(library, &copy, name, threads, &ignored, failure);
         if (opened) {
             remember(library, &bundle, name);
         }
@@ -203,11 +201,10 @@ static bool open_file(library *library, const char *path, int threads, failure *
     char real[PATH_MAX], folder[PATH_MAX];
     struct stat status;
     int ignored = 0;
-    /* Resolved, since dlopen would look for a name without a slash in the system's folders. */
     if (realpath(path, real) == NULL || stat(real, &status) != 0) {
         return fail(failure, "Cannot open the model %s: %s.", path, strerror(errno));
     }
-    if (!S_ISREG(status.st_mode)) { /* dlopen would wait for a pipe */
+    if (!S_ISREG(status.st_mode)) { /* a pipe would be waited for */
         return fail(failure, "The model %s is no ordinary file; name a libmodel.so or a bundle's "
                     "folder.", path);
     }
@@ -217,7 +214,15 @@ static bool open_file(library *library, const char *path, int threads, failure *
         bundle_has_manifest(folder)) {
         return open_bundle(library, folder, real + strlen(folder) + 1, threads, failure);
     }
-    return open_library(library, real, path, threads, &ignored, failure);
+    int descriptor = open(real, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return fail(failure, "Cannot open the model %s: %s.", path, strerror(errno));
+    }
+    copy copy;
+    bool opened = copy_open(&copy, descriptor, path, failure) &&
+                  open_copy(library, &copy, path, threads, &ignored, failure);
+    (void)close(descriptor);
+    return opened;
 }
 
 bool library_open(library *library, const char *path, int threads, failure *failure) {

@@ -183,6 +183,9 @@ static int run(session *session, failure *failure) {
                 }
                 output_print_summary(&session->summary);
                 status = close_logits(session, status, failure);
+                if (status == DONE && !output_close(failure)) {
+                    status = FAILED;
+                }
             }
             input_close(&session->input);
         } else if (stop_signal() != 0) {
@@ -192,25 +195,42 @@ static int run(session *session, failure *failure) {
     }
     if (status == FAILED) {
         output_note("%s", failure->text);
-    } else if (stop_signal() == SIGTERM) {
-        status = 128 + SIGTERM;
+    } else if (stop_signal() == SIGTERM || stop_signal() == SIGHUP) {
+        status = 128 + stop_signal();
     }
     return status;
 }
 
-/* A file opened later must not become standard output because that was closed. */
+/* A file opened later must not become standard output because that was closed. What takes its place
+ * cannot be written to, so that nothing is lost in it unsaid; nor can what takes standard input's be
+ * read from. What is for people may be lost. */
 static void open_standard(void) {
+    const int modes[] = {[STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY,
+                         [STDERR_FILENO] = O_WRONLY};
     for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; descriptor++) {
         if (fcntl(descriptor, F_GETFD) < 0) {
-            (void)open("/dev/null", O_RDWR); /* takes the lowest number that is free */
+            (void)open("/dev/null", modes[descriptor]); /* takes the lowest number that is free */
         }
     }
+}
+
+static int print_text(const char *text) {
+    failure failure;
+    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0) {
+        return DONE;
+    }
+    (void)output_failed(&failure);
+    output_note("%s", failure.text);
+    return FAILED;
 }
 
 int main(int argc, char *argv[]) {
     static session session; /* with the summary's bins, too large for the stack of a small board */
     failure failure = {""};
     open_standard();
+    /* Their answers come from write: a pipe without a reader, a file at its limit (ulimit -f). */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     if (!options_read(&session.options, argc, argv, &failure)) {
         output_note("%s\n`shiftedge-run --help` shows the options.", failure.text);
         return USAGE;
@@ -218,7 +238,7 @@ int main(int argc, char *argv[]) {
     if (session.options.help || session.options.version) {
         const char *text = session.options.help ? options_help
                                                 : "shiftedge-run " SHIFTEDGE_VERSION "\n";
-        return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? FAILED : DONE;
+        return print_text(text);
     }
     if (session.options.self_test) {
         const options *options = &session.options;
@@ -232,6 +252,10 @@ int main(int argc, char *argv[]) {
         isatty(STDIN_FILENO)) {
         output_note("Standard input is a terminal; pipe raw video into it, or use --input.");
         return USAGE;
+    }
+    if (!output_open(&failure)) {
+        output_note("%s", failure.text);
+        return FAILED;
     }
     stop_prepare();
     return run(&session, &failure);

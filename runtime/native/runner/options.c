@@ -35,7 +35,7 @@ const char options_help[] =
     "      shiftedge-run --size 640x480 --format yuv420p\n"
     "\n"
     "exit status: 0 done or ended with Ctrl-C, 1 the work failed (a sentence says why),\n"
-    "2 wrong usage, 143 ended by SIGTERM\n";
+    "2 wrong usage, 143 and 129 ended by SIGTERM and SIGHUP\n";
 
 /* One to `most` digits at *text, which moves behind them; -1: none, or more. */
 static long digits(const char **text, int most) {

@@ -2,6 +2,7 @@
 #include "output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 
 #define BIN_RATIO 1.01
 #define BIN_LEAST_S 1e-6
+#define NOTE_BYTES 1152 /* a failure's text and some words */
 
 /* A number as Python's json writes round(value, 4): no zeros at the end, but one digit at least
  * behind the point. */
@@ -24,20 +26,45 @@ static size_t number(char *out, size_t room, double value) {
     return used;
 }
 
+/* Bytes of the control code that `text` begins with, 0 if it is none; `code` is its number. The
+ * codes are those of shiftedge.runtime.words: C0, C1, and Unicode's separators and marks of
+ * direction. */
+static size_t control(const char *text, unsigned *code) {
+    const unsigned char *byte = (const unsigned char *)text;
+    if (byte[0] < 0x20 || byte[0] == 0x7f) {
+        *code = byte[0];
+        return byte[0] == 0 ? 0 : 1;
+    }
+    if (byte[0] == 0xc2 || byte[0] == 0xd8) { /* of two bytes */
+        *code = (byte[0] & 0x1fu) << 6 | (byte[1] & 0x3fu);
+        return (*code >= 0x80 && *code <= 0x9f) || *code == 0x61c ? 2 : 0;
+    }
+    if (byte[0] == 0xe2 && (byte[1] == 0x80 || byte[1] == 0x81)) { /* of three */
+        *code = 0x2000u | (byte[1] & 0x3fu) << 6 | (byte[2] & 0x3fu);
+        bool is = *code == 0x200e || *code == 0x200f || (*code >= 0x2028 && *code <= 0x202e) ||
+                  (*code >= 0x2066 && *code <= 0x2069);
+        return is && byte[2] >= 0x80 ? 3 : 0;
+    }
+    return 0;
+}
+
 size_t output_quote(char *out, const char *text) {
     static const char meanings[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
     size_t used = 0;
     out[used++] = '"';
-    for (; *text != '\0'; text++) {
+    while (*text != '\0') {
         const char *place = strchr(meanings, *text);
+        unsigned code;
+        size_t bytes = control(text, &code);
         if (place != NULL) {
             out[used++] = '\\';
             out[used++] = names[place - meanings];
-        } else if ((unsigned char)*text < 0x20) {
-            used += (size_t)sprintf(out + used, "\\u%04x", (unsigned)*text);
+        } else if (bytes > 0) {
+            used += (size_t)sprintf(out + used, "\\u%04x", code);
         } else {
             out[used++] = *text;
         }
+        text += bytes > 0 ? bytes : 1;
     }
     out[used++] = '"';
     return used;
@@ -61,6 +88,22 @@ size_t output_text(char *line, double time_s, const char *label, double confiden
     return used;
 }
 
+bool output_failed(failure *failure) {
+    return fail(failure, "Cannot write to standard output: %s.", strerror(errno));
+}
+
+bool output_open(failure *failure) {
+    int flags = fcntl(STDOUT_FILENO, F_GETFL);
+    return (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY) ||
+           fail(failure,
+                "Standard output is closed, so every event would be lost; send it somewhere, such "
+                "as > /dev/null if it is not wanted.");
+}
+
+bool output_close(failure *failure) {
+    return close(STDOUT_FILENO) == 0 || output_failed(failure);
+}
+
 output_answer output_line(double time_s, const char *label, double confidence, bool step,
                           failure *failure) {
     char line[OUTPUT_LINE_BYTES];
@@ -75,8 +118,10 @@ output_answer output_line(double time_s, const char *label, double confidence, b
             done += (size_t)count;
         } else if (errno == EPIPE) {
             return OUTPUT_CLOSED;
-        } else if (errno != EINTR && errno != EAGAIN) {
-            (void)fail(failure, "Cannot write to standard output: %s.", strerror(errno));
+        } else if (errno == EAGAIN) {
+            stop_wait_writable(STDOUT_FILENO);
+        } else if (errno != EINTR) {
+            (void)output_failed(failure);
             return OUTPUT_FAILED;
         }
     }
@@ -141,10 +186,18 @@ void output_print_summary(const output_summary *summary) {
 }
 
 void output_note(const char *format, ...) {
+    char text[NOTE_BYTES];
     va_list arguments;
     va_start(arguments, format);
-    (void)fputs("shiftedge-run: ", stderr);
-    (void)vfprintf(stderr, format, arguments);
-    (void)fputc('\n', stderr);
+    (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    size_t used = 0;
+    for (const char *from = text; *from != '\0';) {
+        unsigned code;
+        size_t bytes = *from == '\n' ? 0 : control(from, &code);
+        text[used++] = bytes > 0 ? '?' : *from;
+        from += bytes > 0 ? bytes : 1;
+    }
+    text[used] = '\0';
+    (void)fprintf(stderr, "shiftedge-run: %s\n", text);
 }

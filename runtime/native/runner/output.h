@@ -25,9 +25,20 @@ typedef enum output_answer {
  * OUTPUT_LINE_BYTES. Returns its length. */
 size_t output_text(char *line, double time_s, const char *label, double confidence, bool step);
 
-/* A text with its quotes, as Python's json writes it with ensure_ascii=False; not terminated. out:
+/* A text with its quotes, as shiftedge.runtime.words writes JSON: a control code that a terminal
+ * would obey is an escape, all else is itself; not terminated. out:
  * 6 bytes for each of the text's, and 2. Returns how many were written. */
 size_t output_quote(char *out, const char *text);
+
+/* Whether there is a standard output to write to: one that is closed is told before the work, and
+ * not with the first event, hours later. */
+bool output_open(failure *failure);
+
+/* After the last line: some file systems tell only now that it did not fit. */
+bool output_close(failure *failure);
+
+/* Always false: what errno says of a write to standard output. */
+bool output_failed(failure *failure);
 
 /* Write such a line to standard output. */
 output_answer output_line(double time_s, const char *label, double confidence, bool step,
@@ -55,7 +66,8 @@ void output_print_summary(const output_summary *summary);
 /* "the scene was cut" */
 const char *output_reset_words(reset_reason reason);
 
-/* A sentence to standard error, behind the program's name. */
+/* A sentence to standard error, behind the program's name, control codes as "?": it names what
+ * others have named. */
 void output_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -8,19 +8,19 @@
 #include <signal.h>
 #include <stddef.h>
 
+/* SIGHUP: of a dropped ssh, a closed terminal */
+static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
 static volatile sig_atomic_t came;
 static sigset_t waiting_mask; /* what is held back while waiting: as the program was started */
 
 static void note(int number) { came = number; }
 
 void stop_prepare(void) {
-    struct sigaction ignore = {.sa_handler = SIG_IGN}, take = {.sa_handler = note}, before;
+    struct sigaction take = {.sa_handler = note}, before;
     sigset_t held;
     (void)sigemptyset(&held);
-    (void)sigaction(SIGPIPE, &ignore, NULL);
-    const int numbers[] = {SIGINT, SIGTERM};
-    for (size_t i = 0; i < 2; i++) {
-        /* A shell starts its background jobs with SIGINT ignored, and means it. */
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        /* A shell starts its background jobs with SIGINT ignored, nohup with SIGHUP: meant so. */
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_IGN) {
             continue;
         }
@@ -28,8 +28,9 @@ void stop_prepare(void) {
         (void)sigaddset(&held, numbers[i]);
     }
     (void)sigprocmask(SIG_BLOCK, &held, &waiting_mask);
-    (void)sigdelset(&waiting_mask, SIGINT);
-    (void)sigdelset(&waiting_mask, SIGTERM);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        (void)sigdelset(&waiting_mask, numbers[i]);
+    }
 }
 
 int stop_signal(void) { return came; }
@@ -39,9 +40,9 @@ int stop_signal(void) { return came; }
 static void look(void) {
     sigset_t pending;
     if (sigpending(&pending) == 0) {
-        came = sigismember(&pending, SIGINT) == 1    ? SIGINT
-               : sigismember(&pending, SIGTERM) == 1 ? SIGTERM
-                                                     : came;
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+            came = sigismember(&pending, numbers[i]) == 1 ? numbers[i] : came;
+        }
     }
 }
 
@@ -57,6 +58,11 @@ static bool wait_for(int descriptor, short events) {
 bool stop_or_readable(int descriptor) { return wait_for(descriptor, POLLIN); }
 
 bool stop_or_writable(int descriptor) { return wait_for(descriptor, POLLOUT); }
+
+void stop_wait_writable(int descriptor) {
+    struct pollfd waited = {.fd = descriptor, .events = POLLOUT};
+    (void)poll(&waited, 1, -1);
+}
 
 int stop_or_open(const char *path) {
     sigset_t held;

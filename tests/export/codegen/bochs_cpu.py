@@ -6,6 +6,10 @@ each page at its own address, so pointers need no translation, and what it write
 afterwards. System calls are passed on to the kernel, except for memory: emulated code that waits in
 ``malloc`` would keep this interpreter from allocating, so the heap is made large enough before.
 
+The C library is this process's too, and chose its routines for the real processor when the process
+began: a ``memcpy`` in AVX-512, which the emulated one may lack. So the process is to be started
+with :func:`environment`.
+
 One processor a process, with one thread and some ten million instructions a second.
 """
 
@@ -20,7 +24,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROCESSORS", "Cpu", "missing"]
+from shiftedge.runtime.cpu import WITHOUT
+
+__all__ = ["PROCESSORS", "Cpu", "environment", "missing"]
 
 VERSION = "0.4.0"
 """Of bochscpu-python: another one may number its processors differently."""
@@ -52,6 +58,16 @@ CR4 = 1 << 9 | 1 << 10 | 1 << 18
 """SSE, its exceptions, XSAVE: what an operating system switches on before AVX can be used."""
 XCR0 = 0b1110_0111
 """x87, SSE, AVX and the three parts of AVX-512."""
+HWCAPS = (
+    *("AVX512F", "AVX512VL", "AVX512BW", "AVX512DQ", "AVX512CD", "AVX10", "AVX10_1", "APX_F"),
+    *("AVX2", "AVX", "AVX_Fast_Unaligned_Load", "AVX2_Usable", "AVX512F_Usable", "FMA", "FMA4"),
+    *("BMI1", "BMI2", "LZCNT", "MOVBE", "RTM", "ERMS", "FSRM", "SSSE3", "SSE4_1", "SSE4_2"),
+    *("Prefer_ERMS", "Prefer_FSRM", "Fast_Copy_Backward", "Fast_Unaligned_Copy"),
+)
+"""All by which glibc chooses a routine, so that what remains is its choice for the first x86-64
+processor (SSE2), which every emulated one runs. To name only what one of them lacks would need a
+new name with each kind of host; of these an older or newer glibc passes over those it has not.
+After sysdeps/x86/cpu-tunables.c, sysdeps/x86_64/multiarch/ifunc-*.h."""
 INTEGERS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 """Registers of a function's whole arguments, in order (System V ABI)."""
 FOR_KERNEL = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
@@ -74,6 +90,15 @@ int __isoc23_sscanf(const char *text, const char *format, ...) {
 """
 """What the wheel takes from glibc 2.38 under names of its own; an older glibc has it under others.
 The names are reserved, and the C23 forms differ in binary numbers only."""
+
+
+def environment() -> dict[str, str]:
+    """For a process that emulates: a C library that keeps to what each processor has, and nothing
+    taken away from the emulated one, which is not this machine's."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "").split(":")
+    kept = [each for each in tunables if each and not each.startswith("glibc.cpu.hwcaps=")]
+    kept.append("glibc.cpu.hwcaps=" + ",".join(f"-{name}" for name in HWCAPS))
+    return {"GLIBC_TUNABLES": ":".join(kept), WITHOUT: ""}
 
 
 def missing() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,13 @@ NETWORKS = (
     "resnet@64x64",
 )
 """In the order in which export_networks.py writes them."""
+
+
+def said(stderr: str) -> list[str]:
+    """Its lines, but for those that tell a busy machine's progress."""
+    return [
+        line for line in stderr.splitlines() if not re.search(r" (left|so far|just begun)$", line)
+    ]
 
 
 def environment(**changes: str) -> dict[str, str]:

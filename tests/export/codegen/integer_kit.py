@@ -81,8 +81,7 @@ class Compiled:
         assert unit.dot is not None
         self.graph, self.spec, self.dot = graph, spec, unit.dot
         self.step: Step = lower(graph, spec, replace(_TARGET, unit=unit))
-        host = host_unit()
-        own = unit is AVX2 and host is not NEON_DOT and host.lanes >= AVX2.lanes
+        own = unit is AVX2 and host_unit().lanes >= AVX2.lanes
         target = X86_64_V3 if own else tir_run.host_target()
         dots = ("pmaddwd",) if own else ()
         code = tir.compile_kernels(self.step.kernels, target, unit.lanes, dots)

@@ -21,7 +21,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-from compile_kit import environment
+from compile_kit import environment, said
 
 from shiftedge.__main__ import main
 from shiftedge.export.compiler import check, link, targets
@@ -379,9 +379,9 @@ def test_a_disk_that_is_full_for_the_linker(tiny_onnx: Path, tmp_path: Path) -> 
     words = ("compile", tiny_onnx, "--no-cache", "--output", tmp_path / "out" / "b")
     done = script(program, *words, folder=tmp_path)
     assert done.returncode == 1, done.stderr
-    (said,) = done.stderr.splitlines()
-    assert said.startswith("shiftedge: The C compiler (zig cc) failed")
-    assert "free space" in said
+    (line,) = said(done.stderr)
+    assert line.startswith("shiftedge: The C compiler (zig cc) failed")
+    assert "free space" in line
     assert list((tmp_path / "out").iterdir()) == []
     assert [path for path in tmp_path.iterdir() if path.name.startswith("shiftedge")] == []
 

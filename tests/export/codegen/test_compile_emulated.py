@@ -62,7 +62,7 @@ def emulated(processor: str, library: Path, images: NDArray[np.uint8]) -> bytes:
         [*program, str(library), str(frames), str(output)],
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(**bochs_cpu.environment()),
     )
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -21,11 +21,11 @@ import onnx_kit
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler import targets, tir
+from shiftedge.export.compiler import proof, targets, tir
 from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
 from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import TARGETS, find_target, precisions_of, variants_of
-from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.bundle import Bundle, SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import BundleError, CompileError, VerificationError
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
@@ -79,6 +79,12 @@ def test_the_manifest(both: Bundle, file: Path) -> None:
     assert len(states) == len(half.spec.states)
     assert all(row["worst"] == 0 and row["scale"] > 0 for row in states)
     assert 0 < half.numerics["float32"]["relative_error"] < 0.1, "what rounding loses"
+    # The processor's own instructions too, within a bound, where there are such.
+    assert half.numerics["code"].startswith("the same kernels generated for ")
+    assert ("instructions" in half.numerics) is targets.runs_here(HALF)
+    own = half.numerics.get("instructions", {"bf16": "within roundings of bf16", "passed": True})
+    assert own["bf16"] == "within roundings of bf16"
+    assert own["passed"] is True
     assert half.selftest is not None
     assert 1e-4 < half.selftest.tolerance < 0.2
 
@@ -131,6 +137,50 @@ def test_the_specs_states_are_those_of_the_block(library: Path) -> None:
     assert ModelSpec.from_json(engine.spec.to_json()) == engine.spec
 
 
+class Told:
+    """A proof that only says what it was asked."""
+
+    def __init__(self, needs_plain: bool) -> None:
+        self.needs_plain = needs_plain
+
+    def self_test(self) -> SelfTest:
+        return SelfTest("clip", 0.1, ())
+
+    def of(self, step: object, places: object, library: Path, *, plain: bool) -> dict[str, Any]:
+        return {"library": library.parent.name == "target", "plain": plain}
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["runs here", "does not run here"])
+@pytest.mark.parametrize("needs_plain", [True, False])
+def test_what_is_proven_where(
+    needs_plain: bool, here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain lowering on every machine, the instructions too where there are such."""
+    built, tested = [], []
+    monkeypatch.setattr(proof, "runs_here", lambda target: here)
+    monkeypatch.setattr(proof, "check_self_test", lambda library, *_: tested.append(library))
+    told, library = Told(needs_plain), Path("target/libmodel.so")
+    nothing: Any = None
+    document = proof.verified(
+        told, told.self_test(), nothing, HALF, nothing, nothing, library,
+        lambda *arguments: built.append(arguments[3]),
+    )  # fmt: skip
+    own = {"library": True, "plain": False, "code": "the target's"}
+    assert document["verified"] is True
+    if here and not needs_plain:
+        assert {**document, "verified": True} == {**own, "verified": True}
+        assert (built, tested) == ([], [library])
+        return
+    assert not document["library"]
+    assert document["plain"]
+    assert document["code"] == f"the same kernels generated for {find_target('host').cpu}"
+    assert document.get("instructions") == (own if here else None)
+    assert len(built) == 1
+    assert "vdpbf16ps" not in built[0].dots
+    assert len(tested) == 1 + here
+
+
+@pytest.mark.hosts
 def test_a_wrong_weight_is_found(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

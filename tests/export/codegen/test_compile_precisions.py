@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import hosts
 import numpy as np
 import pytest
 
@@ -45,9 +46,9 @@ from shiftedge.runtime.spec import METADATA_KEY
 
 NAME = "mobilenet-0.5@112x112"
 
-pytestmark = pytest.mark.skipif(
-    "int8" not in precisions_of(find_target("host")),
-    reason="this machine has no integer code that is quicker than float32",
+pytestmark = hosts.only_where(
+    "int8" in precisions_of(find_target("host")),
+    "on Carmel and 32-bit ARM no integer code is quicker than float32",
 )
 
 
@@ -288,6 +289,7 @@ def test_variants_of_targets() -> None:
         assert variants_of(target, "fp32") == target.variants
 
 
+@pytest.mark.hosts
 def test_the_hosts_variant_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     (variant,) = variants_of(find_target("host"), "int8")
     assert runs_here(variant)

@@ -15,10 +15,10 @@ from test_schedules_kit import (
     X86_64_V3,
     activate,
     compiled,
+    every_unit,
     host_unit,
     normal,
     run,
-    runnable_units,
     shifted,
 )
 
@@ -106,7 +106,7 @@ def test_any_tile_is_right(shape, rows, vectors, outer):
         verify(shape, (2, 5), Tiles(rows, vectors * lanes, blocks_outer=outer))
 
 
-@pytest.mark.parametrize("unit", runnable_units(), ids=lambda unit: f"{unit.lanes}lanes")
+@pytest.mark.parametrize("unit", every_unit(), ids=lambda unit: f"{unit.lanes}lanes")
 @pytest.mark.parametrize(
     ("groups", "into", "out", "kernel"),
     [(32, 4, 4, 3), (3, 8, 20, 1), (5, 1, 2, 3), (2, 24, 12, 3)],

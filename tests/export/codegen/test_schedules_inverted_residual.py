@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run, runnable_units
+from test_schedules_kit import X86_64_V3, activate, compiled, every_unit, host_unit, normal, run
 
 from shiftedge.export.compiler import tir
 from shiftedge.export.compiler.graph import Activation
@@ -116,7 +116,7 @@ def test_any_tile_is_right(shape, expand, window, vectors, outer):
 
 
 @pytest.mark.parametrize("band", [0, 2])
-@pytest.mark.parametrize("unit", runnable_units(), ids=lambda unit: f"{unit.lanes}lanes")
+@pytest.mark.parametrize("unit", every_unit(), ids=lambda unit: f"{unit.lanes}lanes")
 def test_residual_on_every_vector_unit_of_this_machine(band, unit):
     shape = InvertedResidual(6, 9, 24, 40, 24, shift=3, residual=True)
     tiles = inverted_residual.tiles_for(shape, unit)

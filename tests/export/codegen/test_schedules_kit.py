@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import mmap
-import platform
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ pytest.importorskip("tvm")
 
 from shiftedge.export.compiler import tir, tir_run
 from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, VectorUnit
+from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, VectorUnit
+from shiftedge.export.compiler.targets import find_target
 from shiftedge.export.compiler.tir_kernel import Kernel
 
 X86_64_V3 = {"kind": "llvm", "mcpu": "x86-64-v3"}
@@ -27,20 +27,14 @@ _PROT_NONE = 0
 
 def host_unit() -> VectorUnit:
     """The vector unit of this machine."""
-    if platform.machine() == "aarch64":
-        return NEON
-    import tvm
-
-    features = tvm.get_global_func("target.llvm_get_cpu_features")(
-        tvm.target.Target(tir_run.host_target())
-    )
-    return AVX512 if "avx512f" in features else AVX2
+    return find_target("host").unit
 
 
-def runnable_units() -> list[VectorUnit]:
-    """All that this machine can run, widest first."""
+def every_unit() -> list[VectorUnit]:
+    """All of this architecture, widest first: wider ones than this machine's are generated for its
+    own instructions, two for one."""
     unit = host_unit()
-    return [AVX512, AVX2] if unit is AVX512 else [unit]
+    return [AVX512, AVX2] if unit in (AVX512, AVX2) else [unit]
 
 
 class Guarded:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import X86_64_V3, activate, check, host_unit, normal, runnable_units
+from test_schedules_kit import X86_64_V3, activate, check, every_unit, host_unit, normal
 
 from shiftedge.export.compiler import tir
 from shiftedge.export.compiler.graph import Activation
@@ -85,9 +85,10 @@ def test_a_folded_half_vector_takes_inputs_two_by_two():
         pointwise.schedule("pointwise", Pointwise(14, 14, 24, 3), tiles, AVX512)
 
 
-@pytest.mark.parametrize("unit", runnable_units(), ids=lambda unit: f"{unit.lanes}lanes")
+@pytest.mark.hosts
+@pytest.mark.parametrize("unit", every_unit(), ids=lambda unit: f"{unit.lanes}lanes")
 @pytest.mark.parametrize("outputs", [1, 24, 97])
-def test_every_vector_unit_of_this_machine(unit, outputs):
+def test_every_vector_unit(unit, outputs):
     shape = Pointwise(30, 19, outputs, 4, True, Activation.SWISH)
     verify(shape, pointwise.tiles_for(shape, unit), (2,), unit)
 

@@ -64,14 +64,55 @@ def test_an_empty_folder_may_stand_there(tmp_path: Path) -> None:
     assert names(tmp_path) == ["b"]
 
 
-def test_a_link_to_a_bundle_is_replaced_and_the_bundle_stays(tmp_path: Path) -> None:
-    path = old_bundle(tmp_path / "old")
-    (tmp_path / "b").symlink_to(path)
-    with new_folder(tmp_path / "b") as folder:
+@pytest.mark.parametrize("stands", [False, True])
+def test_through_a_link_the_bundle_is_written_that_it_leads_to(
+    tmp_path: Path, stands: bool
+) -> None:
+    """As of those who keep current -> v1; a link that leads nowhere yet is followed too."""
+    path = old_bundle(tmp_path / "v1") if stands else tmp_path / "v1"
+    (tmp_path / "current").symlink_to("v1")
+    (tmp_path / "outer").symlink_to("current")
+    with new_folder(tmp_path / "outer") as folder:
         write(folder)
-    assert (path / "manifest.json").read_text() == "old"
-    assert (tmp_path / "b" / "manifest.json").read_text() == "new"
-    assert not (tmp_path / "b").is_symlink()
+    assert (tmp_path / "current").readlink() == Path("v1")
+    assert (tmp_path / "outer").readlink() == Path("current")
+    assert not path.is_symlink()
+    assert names(path) == ["manifest.json"]
+    assert (path / "manifest.json").read_text() == "new"
+    assert names(tmp_path) == ["current", "outer", "v1"]
+
+
+def test_links_in_a_circle_and_mount_points_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OutputError, match="Too many levels of symbolic links"):
+        write_and_raise(tmp_path / "a", AssertionError())
+    (tmp_path / "mounted").mkdir()
+    monkeypatch.setattr(package.os.path, "ismount", lambda path: path.name == "mounted")
+    with pytest.raises(OutputError, match=r"is a mount point, .*name a folder in it"):
+        write_and_raise(tmp_path / "mounted", AssertionError())
+    assert names(tmp_path) == ["a", "b", "mounted"]
+
+
+def test_there_is_a_bundle_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who looks finds none, and a process that is killed loses none."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    if not package._exchanged(one, other):
+        pytest.skip("this system cannot exchange two folders at once (renameat2)")
+    path = old_bundle(tmp_path / "b")
+
+    def never(*_: object) -> None:
+        raise AssertionError("taken away before the other is there")
+
+    monkeypatch.setattr(package.os, "replace", never)
+    with new_folder(path) as folder:
+        write(folder)
+    assert names(path) == ["manifest.json"]
+    assert names(tmp_path) == ["b", "one", "other"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
@@ -131,6 +172,7 @@ def test_an_exchange_that_fails_half_way_is_undone(
             raise error or KeyboardInterrupt
         replace(source, target)
 
+    monkeypatch.setattr(package, "_exchanged", lambda *_: False)  # as an old system
     monkeypatch.setattr(package.os, "replace", failing)
     with pytest.raises(OutputError if error else KeyboardInterrupt), new_folder(path) as folder:
         write(folder)

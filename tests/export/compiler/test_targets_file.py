@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shiftedge.export.compiler.processors import known_features
 from shiftedge.export.compiler.targets import TARGETS, find_target
 from shiftedge.export.compiler.targets_file import read_targets
 from shiftedge.runtime.errors import CompileError
@@ -54,6 +55,10 @@ def test_a_base_alone_is_that_target_under_another_name(tmp_path: Path) -> None:
         ('[a]\nbase = "rpi4"\nfeatures = "asimd"', "features of a"),
         ('[a]\nbase = "rpi4"\nfeatures = ["a b"]', "features of a"),
         ('[a]\nbase = "rpi4"\ncpu = ""', "cpu of a"),
+        ('[a]\nbase = "rpi4"\nfeatures = ["asimd", "asimdd"]', "'asimdd', .* nearest are asimddp,"),
+        ('[a]\nbase = "rpi4"\nfeatures = ["avx2"]', "'avx2', which is none that can be asked of"),
+        ('[a]\nbase = "x86-64-v3"\nfeatures = ["AVX2"]', "'AVX2', .* nearest are avx2"),
+        ('[a]\nbase = "rpi3-armv7"\nfeatures = ["vfp4"]', "of armv7l; the nearest are vfpv4"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -61,6 +66,13 @@ def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(CompileError, match=said):
         read_targets(file)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_feature_of_ours_can_be_asked_for(name: str) -> None:
+    target = TARGETS[name]
+    for each in target.variants:
+        assert set(each.features) <= set(known_features(each.architecture))
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def test_what_ssh_is_told(board: FakeBoard, bundle: Path) -> None:
     assert "ControlMaster=yes" in board.log("ssh")[0]
     assert " -- pi@board sh" in board.log("ssh")[1]
     assert board.log("scp")[0].endswith("/")
+
+
+def test_names_that_mean_something_to_ssh(
+    board: FakeBoard, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It replaces % in the paths of keys and sockets, and cuts a socket's at a blank."""
+    odd = tmp_path / "100%h of it"
+    odd.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
+    assert deploy(bundle, "--identity", "my 100%h key") == 0
+    for line in (*board.log("ssh"), *board.log("scp")):
+        before, _, _ = line.partition(" -- ")
+        assert '-o IdentityFile="my 100%%h key"' in before
+        for found in re.findall(r"ControlPath=(\S*)", before):
+            assert re.fullmatch(r"/tmp/shiftedge-\w+/s", found)
+    assert list(odd.iterdir()) == []
 
 
 def test_a_wrapper_and_threads(board: FakeBoard, tmp_path: Path, capsys: Captured) -> None:

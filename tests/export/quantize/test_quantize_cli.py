@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,36 @@ def test_clips_of_different_sizes_are_fitted(data: Path) -> None:
     large = np.repeat(np.repeat(images(36, 9), 2, axis=1), 2, axis=2)
     pictures(data / "left" / "large", large)
     assert {clip.shape[1:] for clip in read_clips(str(data), spec()).clips} == {(HEIGHT, WIDTH, 3)}
+
+
+def test_splits_and_lists_are_read_and_test_is_not(data: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split"
+    shutil.copytree(data, split / "train")
+    shutil.copytree(data, split / "test")
+    assert len(read_clips(str(split), spec()).clips) == 4
+    table = tmp_path / "mine.csv"
+    table.write_text("clips/left/1,left\nclips/left/2,left\nclips/right/1,right\nclips/gone,left\n")
+    found = read_clips(str(table), spec())
+    assert (len(found.clips), found.frames) == (3, 108)
+    assert found.notes == (f"1 clips that are listed do not exist, such as {tmp_path}/clips/gone.",)
+
+
+def test_names_that_are_not_utf8_are_read(data: Path) -> None:
+    shutil.move(data / "left" / "1", os.fsdecode(os.fsencode(data) + b"/left/\xe9"))
+    shutil.move(data / "right", os.fsdecode(os.fsencode(data) + b"/\xe8"))
+    assert len(read_clips(str(data), spec()).clips) == 4
+
+
+def test_a_clip_is_read_by_its_times_and_held_where_it_is_slow(tmp_path: Path) -> None:
+    """Pictures are 12 a second; a model of 24 Hz is stepped twice with each, as it runs."""
+    pictures(tmp_path / "clip", images(40))
+    clips = read_clips(str(tmp_path / "clip"), spec(frame_rate_hz=24.0))
+    assert clips.frames == 80
+    np.testing.assert_array_equal(clips.clips[0], np.repeat(images(40), 2, axis=0))
+    (thirds,) = read_clips(
+        str(pictures(tmp_path / "b", images(200))), spec(frame_rate_hz=4.0)
+    ).clips
+    np.testing.assert_array_equal(thirds, images(200)[::3])
 
 
 def test_a_long_film_does_not_speak_for_all(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@
 static char may_load(const char *folder) {
     bundle bundle;
     failure failure = {""};
-    int descriptor = -1;
+    copy copy;
+    bool good = false;
     if (bundle_open(&bundle, folder, &failure)) {
-        descriptor = bundle_open_file(&bundle, bundle.variants[0].library, &failure);
+        good = bundle_copy_file(&bundle, bundle.variants[0].library, &copy, &failure);
         bundle_close(&bundle);
     }
-    if (descriptor >= 0) {
-        (void)close(descriptor);
+    if (good) {
+        copy_close(&copy, false);
         return '1';
     }
     size_t length = strlen(failure.text);

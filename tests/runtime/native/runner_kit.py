@@ -133,8 +133,9 @@ class Probe:
         )
         return out.raw[:length].decode()
 
-    def sha256(self, data: bytes, piece: int, *, portable: bool) -> bytes | None:
-        """None: this CPU has no instructions for it."""
+    def sha256(self, data: bytes, piece: int, *, portable: bool) -> bytes:
+        """Portable, or with the CPU's instructions for it if it has any."""
         out = ctypes.create_string_buffer(32)
         sizes = ctypes.c_size_t(len(data)), ctypes.c_size_t(piece)
-        return out.raw if self.library.probe_sha256(data, *sizes, portable, out) else None
+        self.library.probe_sha256(data, *sizes, portable, out)
+        return out.raw

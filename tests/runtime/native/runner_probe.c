@@ -35,8 +35,8 @@ PROBE int probe_spec(const char *json, size_t length, char *sentence, size_t roo
 PROBE void probe_clip(uint8_t *frame, int height, int width, int index);
 PROBE size_t probe_line(double time_s, const char *label, double confidence, int step, char *out);
 /* In pieces of `piece` bytes. portable: without the CPU's instructions for it; 0: it has none. */
-PROBE int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
-                       uint8_t *digest);
+PROBE void probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable,
+                        uint8_t *digest);
 
 int probe_fit(const uint8_t *frame, const char *format, int full_range, int stride,
               int image_height, int image_width, int height, int width, int short_side,
@@ -140,18 +140,13 @@ size_t probe_line(double time_s, const char *label, double confidence, int step,
     return output_text(out, time_s, label, confidence, step != 0);
 }
 
-int probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable, uint8_t *digest) {
+void probe_sha256(const uint8_t *data, size_t length, size_t piece, int portable, uint8_t *digest) {
     sha256 sum;
-    sha256_blocks *take = portable ? sha256_portable : sha256_instructions();
-    if (take == NULL) {
-        return 0;
-    }
-    sha256_open(&sum, take);
+    sha256_open(&sum, portable ? sha256_portable : NULL);
     for (size_t at = 0; at < length; at += piece) {
         sha256_update(&sum, data + at, length - at < piece ? length - at : piece);
     }
     sha256_close(&sum, digest);
-    return 1;
 }
 
 void probe_clip(uint8_t *frame, int height, int width, int index) {

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.engines import native
+from shiftedge.runtime.engines import private_code
 from shiftedge.runtime.errors import BundleError, ModelError, SpecError
 from shiftedge.runtime.model import load
 
@@ -38,7 +38,8 @@ def attempt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Attempt:
     def reach(path: str) -> NoReturn:
         raise ReachedError(path)
 
-    monkeypatch.setattr(native.ctypes, "CDLL", reach)
+    monkeypatch.setattr(private_code.ctypes, "CDLL", reach)
+    monkeypatch.setattr(private_code, "_loaded", {})
 
     def load_it(keys: list[Path] | None = None) -> str:
         with pytest.raises((ReachedError, *REFUSED)) as caught:

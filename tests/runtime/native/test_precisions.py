@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from runner_kit import SYSTEM, build_runner, run_frames
 
 from shiftedge.__main__ import main
-from shiftedge.runtime.errors import BundleError, ShiftedgeError, SnapshotError
+from shiftedge.runtime.cpu import WITHOUT, machine_name
+from shiftedge.runtime.errors import BundleError, SettingError, ShiftedgeError, SnapshotError
 from shiftedge.runtime.model import load
 
 pytestmark = pytest.mark.timeout(120, method="thread")
@@ -74,6 +75,35 @@ def test_a_cpu_without_the_instructions_falls_to_the_next(
         load(folder, precision="int8")
     with pytest.raises(BundleError, match="is compiled in int8 and fp32, and bf16 is asked for"):
         load(folder, precision="bf16")
+
+
+COMMON = {"x86_64": "sse2", "aarch64": "asimd", "armv7l": "neon"}
+"""What every CPU of an architecture that we run on has."""
+
+
+def test_the_environment_leads_all_to_the_same_variant(
+    build_fake: Callable[..., Path], libraries: dict[str, Path], runner: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Python by the manifest, the runner by what the library says, and no other in silence."""
+    needed = COMMON[machine_name()]
+    flags = ("-DFAKE_INT8", "-DFAKE_FINGERPRINT=77", f'-DFAKE_CPU_FEATURES="{needed}"')
+    mixed = {"int8": build_fake(*flags), "fp32": libraries["fp32"]}
+    folder = write_mixed(tmp_path / "b", mixed, {"int8": (needed,)})
+    for without, chosen in (("", "int8"), (needed, "fp32")):
+        monkeypatch.setenv(WITHOUT, without)
+        assert load(folder).spec.precision == chosen
+        said = self_test(runner, "--self-test", "--model", folder)
+        assert said["variant"] == f"any-{chosen}"
+    with pytest.raises(BundleError, match=f"needs a CPU with {needed}, which this one has not"):
+        load(folder, precision="int8")
+    monkeypatch.setenv(WITHOUT, "quantum")
+    with pytest.raises(SettingError, match="names 'quantum', which is no CPU feature"):
+        load(folder)
+    run = run_frames([runner, "--self-test", "--model", folder], b"")
+    assert run.returncode == 1
+    assert f"{WITHOUT} names quantum, which is no CPU feature" in run.stderr.decode()
+    assert run.stderr.count(b"\n") == 1
 
 
 def test_a_cpu_that_can_run_none_is_told_so(libraries: dict[str, Path], tmp_path: Path) -> None:

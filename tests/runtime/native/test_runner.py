@@ -262,7 +262,7 @@ def test_short_reads_and_lines_at_once(runner: Path, calm: Path) -> None:
     process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it(runner: Path, calm: Path, number: signal.Signals) -> None:
     process = start([*arguments(runner, calm), "--steps"])
     assert process.stdin is not None
@@ -273,7 +273,7 @@ def test_a_signal_ends_it(runner: Path, calm: Path, number: signal.Signals) -> N
     process.send_signal(number)
     process.wait(timeout=20)  # its input is still open
     out, err = process.communicate()
-    assert process.returncode == (0 if number == signal.SIGINT else 143)
+    assert process.returncode == (0 if number == signal.SIGINT else 128 + number)
     assert out == b""
     assert b"1 frames, 1 steps" in err
 
@@ -323,6 +323,17 @@ def test_the_reader_goes_away(runner: Path, calm: Path) -> None:
     err = process.communicate(film(3))[1]
     assert process.returncode == 0
     assert err.count(b"\n") == 1  # the summary
+
+
+def test_a_closed_output_loses_no_line_in_silence(runner: Path, calm: Path) -> None:
+    words = [str(word) for word in arguments(runner, calm)]
+    line = ["sh", "-c", 'exec "$0" "$@" >&-', *words, "--steps"]
+    run = run_frames(line, film(3))
+    assert run.returncode == 1
+    assert b"Cannot write to standard output: Bad file descriptor." in run.stderr
+    run = run_frames(["sh", "-c", 'exec "$0" --help >&-', runner], b"")
+    assert run.returncode == 1
+    assert b"Cannot write to standard output" in run.stderr
 
 
 def test_a_full_disk(runner: Path, calm: Path) -> None:

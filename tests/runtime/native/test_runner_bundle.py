@@ -299,7 +299,7 @@ def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = compilers().get("gcc") or compilers().get("clang")
     if command is None:
         pytest.skip("no compiler with sanitizers: install gcc or clang")
-    parts = [RUNNER / f"{name}.c" for name in ("bundle", "sha256", "json", "failure")]
+    parts = [RUNNER / f"{name}.c" for name in ("bundle", "copy", "sha256", "json", "failure")]
     output = tmp_path_factory.mktemp("fuzz") / "bundle_fuzz"
     try:
         sources = [HERE / "bundle_fuzz.c", *parts]

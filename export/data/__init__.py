@@ -1,0 +1,26 @@
+"""People's own clips: where they lie, what they show, and their frames at a model's rate and size.
+
+::
+
+    DATA -> find_data: folders or lists -> Clip (label, path) -> reader: frames on the model's ticks
+
+Training and quantising read clips through this package alone, and it reads them through
+:mod:`shiftedge.runtime.capture`, so that a network learns from the frames that it will be shown.
+"""
+
+from shiftedge.export.data.files import VIDEO_SUFFIXES, Clip
+from shiftedge.export.data.layouts import Layout, find_data
+from shiftedge.export.data.reader import fitter, middle_frames, on_ticks
+from shiftedge.export.data.silent import looks_silent, silent_labels
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "Clip",
+    "Layout",
+    "find_data",
+    "fitter",
+    "looks_silent",
+    "middle_frames",
+    "on_ticks",
+    "silent_labels",
+]

@@ -1,0 +1,128 @@
+"""Ctrl-C, SIGTERM and SIGHUP, which end every command alike: in order, with the usual status.
+
+A service manager and ``docker stop`` send SIGTERM, a closed terminal or a dropped ssh sends SIGHUP.
+All raise :class:`Interrupted`, a KeyboardInterrupt, in the main thread, so that what is open is
+closed on the way out: sources stopped, films finished, temporary files removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["SIGNALS", "Interrupted", "end_with_parent", "ending", "exit_status", "interrupts"]
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Windows has no SIGHUP."""
+
+PATIENCE_S = 10.0
+"""After the first signal, others are taken for the same wish for so long: a second Ctrl-C must not
+stop what the first began to put in order. Should that hang, a later one gets through."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end; ``number`` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def exit_status(error: KeyboardInterrupt, *, endless: bool = False) -> int:
+    """128 and the signal's number, as shells count: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+
+    Args:
+        endless: Ctrl-C is the work's ordinary end, as of a camera's stream: 0.
+    """
+    number: int = getattr(error, "number", signal.SIGINT)
+    return 0 if endless and number == signal.SIGINT else 128 + number
+
+
+class _Taker:
+    """What the signals lead to."""
+
+    def __init__(self) -> None:
+        self.first_s: float | None = None
+        self.holding = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.first_s is not None and time.monotonic() < self.first_s + PATIENCE_S:
+            return
+        if self.holding:
+            return
+        self.first_s = time.monotonic()
+        raise Interrupted(number)
+
+
+def end_with_parent() -> None:
+    """For a process that works for another: leave a terminal's signals to the parent, which ends us
+    in order, and end with it where it was killed. What waits on a queue would never notice."""
+    for number in SIGNALS:
+        if number != getattr(signal, "SIGTERM", None):  # by which a pool ends us
+            signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="shiftedge parent", daemon=True).start()
+
+
+_taker: _Taker | None = None
+
+
+@contextlib.contextmanager
+def interrupts(*, last: bool = False) -> Iterator[None]:
+    """Within, the first of the signals raises :class:`Interrupted` in the main thread.
+
+    Args:
+        last: the process ends behind it; the signals do nothing from there on.
+
+    A signal that was ignored when the program began stays so: ``nohup`` and a shell's background
+    jobs mean it. Does nothing in another thread, or inside another ``interrupts``.
+    """
+    global _taker
+    if _taker is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _taker = _Taker()
+    before: dict[int, Any] = {}
+    try:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, _taker)
+        yield
+    finally:
+        for number, old in before.items():
+            # None is a handler that was not set by Python, and cannot be set again from here
+            handler = signal.SIG_DFL if old is None else old
+            signal.signal(number, signal.SIG_IGN if last else handler)
+        _taker = None
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Within, none of the signals does anything: the work is at its end, and is being put in order,
+    which must not stay half done (a film without its index cannot be played).
+
+    Does nothing in another thread than the main one, and where :func:`interrupts` is not in use.
+    """
+    taker = _taker
+    if taker is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, taker.holding = taker.holding, True
+    try:
+        yield
+    finally:
+        taker.holding = before
