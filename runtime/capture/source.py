@@ -109,7 +109,7 @@ def open_source(
     parsed = parse_source(text)
     if retry is not None and retry.service and parsed.kind in ("path", "synthetic"):
         raise SourceError(
-            f"{text} is a recording, which ends; --live and --retry (Retry.for_service) go with "
+            f"{text} is a recording, which ends: --live, --retry and Retry.for_service are for "
             "cameras, pipe: and URLs."
         )
     opener: dict[Kind, Callable[[], FrameSource]] = {

@@ -216,6 +216,8 @@ class VideoFile(FrameSource):
                 f"{self.name} is cut short: it ended after {frames} frames ({ended_s:.1f} s)"
                 f"{missing}; copy or record it again."
             )
+        elif says.missing_bytes:
+            self._report(f"{self.name} is not whole: {words}.")
 
 
 def nominal_rate(capture: Any) -> float | None:

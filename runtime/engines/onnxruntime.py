@@ -290,8 +290,8 @@ def check_claims(data: bytes, path: Path) -> None:
     if data[4:8] == _ORT_FORMAT:
         return
     check_weights(data, path)
-    with contextlib.suppress(*_failures()):
-        check_shapes(require("onnxruntime"), data, path, str(path.parent))
+    with contextlib.suppress(*_failures()), utf8_path(path.parent) as folder:
+        check_shapes(require("onnxruntime"), data, path, folder)
 
 
 def _sha256(path: Path) -> bytes:

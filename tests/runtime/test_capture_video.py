@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from film_kit import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import VideoFile, open_source
@@ -158,6 +158,16 @@ def test_an_announced_length_alone_is_no_proof(tmp_path: Path) -> None:
     (note,) = notes
     assert "a.avi was trimmed, or is damaged: it ended after" in note
     assert note.endswith("announces 40 (2.0 s).")
+
+
+def test_a_file_that_lacks_little_says_so_and_plays(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "a.avi", 40, "MJPG").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content[: len(content) - 1400])
+    notes: list[str] = []
+    assert len(list(open_source(str(tmp_path / "a.avi"), on_event=notes.append))) >= 36
+    (note,) = notes
+    assert "a.avi is not whole: it ended after" in note
+    assert note.endswith("the file ends 1,400 bytes early.")
 
 
 def test_what_a_phone_adds_behind_a_video_is_no_damage(tmp_path: Path) -> None:
@@ -391,6 +401,7 @@ def test_the_user_sees_one_sentence_and_no_noise(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1), st.floats(1, 240))
 def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) -> None:
     times = RecordingTimes(rate_hz)
@@ -401,6 +412,7 @@ def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) 
         assert before <= after <= before + LONGEST_PAUSE_S + 1.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.floats(1, 240))
 def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_hz: float) -> None:
     """Whatever happens to single stamps, true ones come at their true times."""
@@ -415,6 +427,7 @@ def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_h
         assert times.stamp(true_ms + late - back) == pytest.approx(first + late / 1000)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1, 5e4), min_size=1, max_size=50), st.floats(-1e6, 1e6))
 def test_sane_stamps_are_kept(steps_ms: list[float], origin_ms: float) -> None:
     times = RecordingTimes(25.0)
