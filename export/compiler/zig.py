@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,11 @@ __all__ = ["ZIG_CC", "run_zig", "zig_environment"]
 
 ZIG_CC = (sys.executable, "-m", "ziglang", "cc")
 _TIMEOUT_S = 300
+_OF_THE_CACHE = re.compile(
+    "[Cc]ache|NoSpace|ReadOnly|Access|Permission|NotDir|Lock|Quota|InputOutput|Unexpected"
+)
+"""What Zig says where the fault may be its cache's: a disk that is full, a file system without
+locks. It also ends by a signal then."""
 
 
 def zig_environment() -> dict[str, str]:
@@ -75,7 +81,8 @@ def run_zig(words: Sequence[str], folder: Path) -> None:
         lines = [line for line in lines if line] or ["no message"]
         first = next((line for line in lines if "error" in line), lines[-1])
         said = said or f"failed with status {done.returncode}: {first}"
-        # In another cache it may go well: the first may be full, or on a file system without locks.
+        if done.returncode > 0 and not _OF_THE_CACHE.search(" ".join(lines)):
+            break  # in another cache it would fail again
     raise CompileError(
         f"The C compiler (zig cc) {said}; check the free space of the temporary folder "
         f"{tempfile.gettempdir()}, and the ziglang package."

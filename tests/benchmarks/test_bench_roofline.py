@@ -162,9 +162,11 @@ def test_the_probe_keeps_to_what_is_left(quick, monkeypatch):
 
 def test_a_compiler_that_fails_is_passed_over(quick, monkeypatch):
     real = list(roofline._compilers())
-    monkeypatch.setattr(roofline, "_compilers", lambda: [["false"], *real])
+    monkeypatch.setattr(roofline, "_compilers", lambda: [(["false"], None), *real])
     assert build_probe().is_file()
-    monkeypatch.setattr(roofline, "_compilers", lambda: [["false"], ["no-such-program"]])
+    monkeypatch.setattr(
+        roofline, "_compilers", lambda: [(["false"], None), (["no-such-program"], None)]
+    )
     with pytest.raises(ShiftedgeError, match="no-such-program failed"):
         build_probe(quick / "elsewhere")
     assert list((quick / "elsewhere").iterdir()) == []
