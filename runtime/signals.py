@@ -28,6 +28,10 @@ PATIENCE_S = 10.0
 stop what the first began to put in order. Should that hang, a later one gets through."""
 
 
+ENDING_S = 60.0
+"""See :func:`ending`: a film's last seconds and its index, on a slow board's card."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end; ``number`` says which."""
 
@@ -51,12 +55,12 @@ class _Taker:
 
     def __init__(self) -> None:
         self.first_s: float | None = None
-        self.holding = False
+        self.ending_s: float | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.first_s is not None and time.monotonic() < self.first_s + PATIENCE_S:
             return
-        if self.holding:
+        if self.ending_s is not None and time.monotonic() < self.ending_s + ENDING_S:
             return
         self.first_s = time.monotonic()
         raise Interrupted(number)
@@ -113,7 +117,8 @@ def interrupts(*, last: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
     """Within, none of the signals does anything: the work is at its end, and is being put in order,
-    which must not stay half done (a film without its index cannot be played).
+    which must not stay half done (a film without its index cannot be played). Should it hang for
+    more than :data:`ENDING_S`, a signal gets through.
 
     Does nothing in another thread than the main one, and where :func:`interrupts` is not in use.
     """
@@ -121,8 +126,9 @@ def ending() -> Iterator[None]:
     if taker is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, taker.holding = taker.holding, True
+    before = taker.ending_s
+    taker.ending_s = time.monotonic() if before is None else before
     try:
         yield
     finally:
-        taker.holding = before
+        taker.ending_s = before

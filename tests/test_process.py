@@ -239,7 +239,7 @@ def test_a_reader_that_nobody_closed_is_joined_at_exit(how: str) -> None:
     ("error", "message"),
     [
         (PermissionError(13, "Permission denied", "out/x"), "out/x: Permission denied; check the"),
-        (OSError(28, "No space left on device"), "refused something (No space left on device)"),
+        (OSError(28, "No space left on device"), "could not go on: No space left on device."),
         (FileNotFoundError(2, "No such file", b"v\x1b"), "v?: No such file"),
         (MemoryError(), "not enough memory"),
         (RecursionError("too deep"), "nested too deeply (too deep)"),

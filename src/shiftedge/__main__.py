@@ -108,7 +108,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
 def _sentence(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        return plain(f"The system refused something ({reason}).")
+        return plain(f"The work could not go on: {reason}.")
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     return plain(f"{name}: {reason}; check the path, its permissions and the room on its disk.")
 
