@@ -71,7 +71,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help='print a line for every model step too, marked "step": true, with its best label',
     )
-    run.set_defaults(handler=_run)
+    run.set_defaults(handler=_run, endless=True)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -264,6 +264,22 @@ def test_what_the_machine_refuses_is_a_sentence(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "status"), [(["run"], 0), (["demo", "--no-film"], 0), (["models", "list"], 130)]
+)
+def test_ctrl_c_before_the_first_frame(
+    words: list[str], status: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def interrupted(options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for place in ("runtime.commands.load_chosen", "demos.commands.load_chosen"):
+        monkeypatch.setattr(f"shiftedge.{place}", interrupted)
+    monkeypatch.setattr("shiftedge.export.commands._list", interrupted)
+    assert command_line.main(words) == status
+    assert "shiftedge: interrupted" in capsys.readouterr().err
+
+
 def test_a_fault_of_ours_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(options: Any) -> int:
         raise KeyError("a bug")

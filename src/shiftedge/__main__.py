@@ -27,7 +27,7 @@ examples:
   shiftedge deploy my-rpi4 pi@board:my-rpi4          put what was compiled for it on a board
 
 exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage; 130, 143 or 129 ended
-by Ctrl-C, SIGTERM or SIGHUP, but for run and demo, which are meant to be ended so: 0
+by Ctrl-C, SIGTERM or SIGHUP; run and demo, which have no other end, answer Ctrl-C with 0
 """
 
 
@@ -81,15 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str] | None) -> int:
     """Run the command, and say in a sentence what kept it from its end."""
+    endless = False
     try:
         try:
             options = parser().parse_args(arguments)
+            endless = getattr(options, "endless", False)
             status: int = options.handler(options)
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt as error:
         say("shiftedge: interrupted")
-        return exit_status(error)
+        return exit_status(error, endless=endless)
     except ReaderGoneError:  # nothing is wrong, and nothing is left to say
         return 0
     except ShiftedgeError as error:
