@@ -16,7 +16,15 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "Interrupted", "end_with_parent", "ending", "exit_status", "interrupts"]
+__all__ = [
+    "SIGNALS",
+    "Interrupted",
+    "end_with_parent",
+    "ending",
+    "exit_status",
+    "interrupted",
+    "interrupts",
+]
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -83,6 +91,11 @@ def end_with_parent() -> None:
 
 
 _taker: _Taker | None = None
+
+
+def interrupted() -> bool:
+    """Whether a signal has come to :func:`interrupts`: nothing is to be waited for any more."""
+    return _taker is not None and _taker.first_s is not None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import errno
 import io
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from typing import TypeVar
@@ -96,11 +97,20 @@ def own_streams() -> Iterator[None]:
         yield
     finally:
         try:
+            if not _takes(1):  # a signal came while its reader slept: it would not be the last
+                _discard_stdout()
             sys.stdout.flush()
             sys.stderr.flush()
         except (OSError, OutputError, ValueError):  # which was said already
             _discard_stdout()
         sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _takes(descriptor: int) -> bool:
+    """Whether it can be written to now. A file always can."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _discard_stdout() -> None:

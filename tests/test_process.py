@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +182,25 @@ def test_hanging_up_is_ignored_where_it_was_ignored(tiny_onnx: Path) -> None:
     run.terminate()
     run.communicate(timeout=60)
     assert run.returncode == 128 + signal.SIGTERM
+
+
+def test_a_signal_while_nobody_reads(tiny_onnx: Path) -> None:
+    run = started(
+        "run", tiny_onnx, "--source", "synthetic:moving?seconds=3000&size=64x48", "--steps"
+    )
+    assert run.stdout is not None
+    size = fcntl.fcntl(run.stdout, 1031, 4096)  # F_SETPIPE_SZ, which Python 3.10 has no name for
+    waiting = array.array("i", [0])
+
+    def full() -> bool:
+        fcntl.ioctl(run.stdout, termios.FIONREAD, waiting)
+        return waiting[0] > size - 150  # less than a line and a half
+
+    wait_until(full)
+    run.terminate()
+    assert run.wait(timeout=60) == 128 + signal.SIGTERM
+    _, err = run.communicate()
+    assert "shiftedge: interrupted" in err.decode().splitlines()
 
 
 STUCK = """\

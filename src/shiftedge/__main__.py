@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.signals import exit_status, interrupts
+from shiftedge.runtime.signals import exit_status, interrupted, interrupts
 from shiftedge.runtime.streams import ReaderGoneError, own_streams
 from shiftedge.runtime.words import plain, say
 
@@ -87,7 +87,12 @@ def _answer(arguments: Sequence[str] | None) -> int:
             options = parser().parse_args(arguments)
             endless = getattr(options, "endless", False)
             status: int = options.handler(options)
-        finally:
+        except KeyboardInterrupt:  # perhaps while nobody reads what is still to be written
+            raise
+        except BaseException:
+            sys.stdout.flush()
+            raise
+        if not interrupted():
             sys.stdout.flush()
     except KeyboardInterrupt as error:
         say("shiftedge: interrupted")
