@@ -21,7 +21,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from shiftedge.runtime.errors import FrameError
-from shiftedge.runtime.words import shown
 
 __all__ = ["FrameClock", "Tick"]
 
@@ -122,6 +121,6 @@ def _seconds(value: object) -> float:
     if isinstance(value, numbers.Real) and math.isfinite(value):
         return float(value)
     raise FrameError(
-        f"The frame's time is {shown(value)}; expected a finite number of seconds: "
+        f"The frame's time is {value!r}; expected a finite number of seconds: "
         "use time.monotonic() if the camera gives none."
     )

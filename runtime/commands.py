@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftedge.runtime.signals import ending, exit_status
+from shiftedge.runtime.streams import need_stdout
 from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from shiftedge.runtime.session import Session
 
+    need_stdout()
     session, status = None, 0
     try:
         model = load_chosen(options)

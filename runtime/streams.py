@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import re
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["ReaderGoneError", "own_streams"]
+__all__ = ["ReaderGoneError", "need_stdout", "own_streams"]
 
 
 class ReaderGoneError(BrokenPipeError):
@@ -104,6 +105,21 @@ def own_streams() -> Iterator[None]:
         except (OSError, OutputError, ValueError):  # which was said already
             _discard_stdout()
         sys.stdin, sys.stdout, sys.stderr = before
+
+
+def need_stdout() -> None:
+    """Say at once that standard output was closed, for a command that would only find out at its
+    first result, perhaps after hours.
+
+    Raises:
+        OutputError: so it is.
+    """
+    ours = isinstance(sys.stdout, _Out)
+    if ours and fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OutputError(
+            "Standard output is closed, so every event would be lost; send it somewhere, such as "
+            "> /dev/null if it is not wanted."
+        )
 
 
 def _takes(descriptor: int) -> bool:

@@ -72,10 +72,11 @@ def test_a_full_disk_behind_stdout_is_a_sentence(arguments: list[str], tiny_onnx
 
 def test_a_closed_stdout_is_a_failure_not_a_loss() -> None:
     status, _, err = ended("models", "list", shell=">&-")
-    assert (status, err) == (
-        1,
-        "shiftedge: Cannot write to standard output: Bad file descriptor.\n",
-    )
+    assert status == 1
+    assert err == "shiftedge: Cannot write to standard output: Bad file descriptor.\n"
+    status, _, err = ended("run", "absent.onnx", shell=">&-")  # before anything is loaded
+    assert status == 1
+    assert err.startswith("shiftedge: Standard output is closed, so every event would be lost;")
 
 
 @pytest.mark.parametrize(

