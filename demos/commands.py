@@ -61,7 +61,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="print the summary as JSON on stdout, and what people read on stderr",
     )
-    demo.set_defaults(handler=_demo)
+    demo.set_defaults(handler=_demo, endless=True)
 
 
 def _seconds(text: str) -> float:

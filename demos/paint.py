@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.extras import require
+from shiftedge.runtime.words import plain
 
 __all__ = [
     "DIM",
@@ -50,6 +51,8 @@ PALETTE: tuple[Colour, ...] = (
 """Bright on a dark ground and easy to tell apart, also for most colour-blind people (after the
 palette of Okabe and Ito)."""
 
+LONGEST_WORDS = 200
+"""Characters of a name that may be tried for their width."""
 HERSHEY_HEIGHT_PX = 30.0
 """Height of a line of OpenCV 4's stroke font at scale 1."""
 
@@ -126,7 +129,9 @@ def text_width(words: str, size_px: int, weight: int = 400) -> int:
 
 @functools.lru_cache(maxsize=256)
 def fit_text(words: str, size_px: int, widest_px: int, weight: int = 400) -> tuple[str, int]:
-    """The words and the size at which they fit into ``widest_px``: smaller first, then cut."""
+    """The words and the size at which they fit into ``widest_px``: smaller first, then cut. Of any
+    words: a name may be long, or hold what is no character."""
+    words = plain(words, LONGEST_WORDS).encode("utf-8", "replace").decode()
     smallest = max(9, size_px // 2)
     while size_px > smallest and text_width(words, size_px, weight) > widest_px:
         size_px -= 1

@@ -14,17 +14,17 @@ __all__ = ["Closing", "close_at_exit"]
 SelfT = TypeVar("SelfT", bound="Closing")  # typing.Self is newer than Python 3.10
 
 
-class Closes(Protocol):
+class _Closes(Protocol):
     """What can be closed."""
 
     def close(self) -> None:
         """Give back what is held."""
 
 
-_open: weakref.WeakSet[Closes] = weakref.WeakSet()
+_open: weakref.WeakSet[_Closes] = weakref.WeakSet()
 
 
-def close_at_exit(thing: Closes) -> None:
+def close_at_exit(thing: _Closes) -> None:
     """Close ``thing`` when Python ends, if nobody has before: for what has a daemon thread.
 
     Python ends such a thread when it next asks for the interpreter's lock, by unwinding its stack,

@@ -10,6 +10,7 @@ import numpy as np
 
 from shiftedge.runtime.capture.arguments import add_source_options
 from shiftedge.runtime.signals import ending, exit_status
+from shiftedge.runtime.streams import need_stdout
 from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help='print a line for every model step too, marked "step": true, with its best label',
     )
-    run.set_defaults(handler=_run)
+    run.set_defaults(handler=_run, endless=True)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +144,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from shiftedge.runtime.session import Session
 
+    need_stdout()
     session, status = None, 0
     try:
         model = load_chosen(options)

@@ -83,7 +83,7 @@ def load(
     """
     if engine is not None and engine not in ENGINES:
         raise ModelError(f"There is no engine {shown(engine)}; known are {', '.join(ENGINES)}.")
-    if precision is not None and precision not in PRECISIONS:
+    if precision is not None and not isinstance(precision, str):
         raise ModelError(
             f"There is no precision {shown(precision)}; known are {', '.join(PRECISIONS)}."
         )

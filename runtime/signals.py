@@ -16,7 +16,15 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "Interrupted", "end_with_parent", "ending", "exit_status", "interrupts"]
+__all__ = [
+    "SIGNALS",
+    "Interrupted",
+    "end_with_parent",
+    "ending",
+    "exit_status",
+    "interrupted",
+    "interrupts",
+]
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -26,6 +34,10 @@ SIGNALS = tuple(
 PATIENCE_S = 10.0
 """After the first signal, others are taken for the same wish for so long: a second Ctrl-C must not
 stop what the first began to put in order. Should that hang, a later one gets through."""
+
+
+ENDING_S = 60.0
+"""See :func:`ending`: a film's last seconds and its index, on a slow board's card."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,12 +63,12 @@ class _Taker:
 
     def __init__(self) -> None:
         self.first_s: float | None = None
-        self.holding = False
+        self.ending_s: float | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.first_s is not None and time.monotonic() < self.first_s + PATIENCE_S:
             return
-        if self.holding:
+        if self.ending_s is not None and time.monotonic() < self.ending_s + ENDING_S:
             return
         self.first_s = time.monotonic()
         raise Interrupted(number)
@@ -79,6 +91,11 @@ def end_with_parent() -> None:
 
 
 _taker: _Taker | None = None
+
+
+def interrupted() -> bool:
+    """Whether a signal has come to :func:`interrupts`: nothing is to be waited for any more."""
+    return _taker is not None and _taker.first_s is not None
 
 
 @contextlib.contextmanager
@@ -113,7 +130,8 @@ def interrupts(*, last: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
     """Within, none of the signals does anything: the work is at its end, and is being put in order,
-    which must not stay half done (a film without its index cannot be played).
+    which must not stay half done (a film without its index cannot be played). Should it hang for
+    more than :data:`ENDING_S`, a signal gets through.
 
     Does nothing in another thread than the main one, and where :func:`interrupts` is not in use.
     """
@@ -121,8 +139,9 @@ def ending() -> Iterator[None]:
     if taker is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, taker.holding = taker.holding, True
+    before = taker.ending_s
+    taker.ending_s = time.monotonic() if before is None else before
     try:
         yield
     finally:
-        taker.holding = before
+        taker.ending_s = before

@@ -10,16 +10,18 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from typing import TypeVar
 
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["ReaderGoneError", "own_streams"]
+__all__ = ["ReaderGoneError", "need_stdout", "own_streams"]
 
 
 class ReaderGoneError(BrokenPipeError):
@@ -96,11 +98,35 @@ def own_streams() -> Iterator[None]:
         yield
     finally:
         try:
+            if not _takes(1):  # a signal came while its reader slept: it would not be the last
+                _discard_stdout()
             sys.stdout.flush()
             sys.stderr.flush()
         except (OSError, OutputError, ValueError):  # which was said already
             _discard_stdout()
         sys.stdin, sys.stdout, sys.stderr = before
+
+
+def need_stdout() -> None:
+    """Say at once that standard output was closed, for a command that would only find out at its
+    first result, perhaps after hours.
+
+    Raises:
+        OutputError: so it is.
+    """
+    ours = isinstance(sys.stdout, _Out)
+    if ours and fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OutputError(
+            "Standard output is closed, so every event would be lost; send it somewhere, such as "
+            "> /dev/null if it is not wanted."
+        )
+
+
+def _takes(descriptor: int) -> bool:
+    """Whether it can be written to now. A file always can."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _discard_stdout() -> None:

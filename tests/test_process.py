@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,10 +72,11 @@ def test_a_full_disk_behind_stdout_is_a_sentence(arguments: list[str], tiny_onnx
 
 def test_a_closed_stdout_is_a_failure_not_a_loss() -> None:
     status, _, err = ended("models", "list", shell=">&-")
-    assert (status, err) == (
-        1,
-        "shiftedge: Cannot write to standard output: Bad file descriptor.\n",
-    )
+    assert status == 1
+    assert err == "shiftedge: Cannot write to standard output: Bad file descriptor.\n"
+    status, _, err = ended("run", "absent.onnx", shell=">&-")  # before anything is loaded
+    assert status == 1
+    assert err.startswith("shiftedge: Standard output is closed, so every event would be lost;")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,25 @@ def test_hanging_up_is_ignored_where_it_was_ignored(tiny_onnx: Path) -> None:
     assert run.returncode == 128 + signal.SIGTERM
 
 
+def test_a_signal_while_nobody_reads(tiny_onnx: Path) -> None:
+    run = started(
+        "run", tiny_onnx, "--source", "synthetic:moving?seconds=3000&size=64x48", "--steps"
+    )
+    assert run.stdout is not None
+    size = fcntl.fcntl(run.stdout, 1031, 4096)  # F_SETPIPE_SZ, which Python 3.10 has no name for
+    waiting = array.array("i", [0])
+
+    def full() -> bool:
+        fcntl.ioctl(run.stdout, termios.FIONREAD, waiting)
+        return waiting[0] > size - 150  # less than a line and a half
+
+    wait_until(full)
+    run.terminate()
+    assert run.wait(timeout=60) == 128 + signal.SIGTERM
+    _, err = run.communicate()
+    assert "shiftedge: interrupted" in err.decode().splitlines()
+
+
 STUCK = """\
 import sys, threading
 from shiftedge import __main__ as line
@@ -239,7 +262,7 @@ def test_a_reader_that_nobody_closed_is_joined_at_exit(how: str) -> None:
     ("error", "message"),
     [
         (PermissionError(13, "Permission denied", "out/x"), "out/x: Permission denied; check the"),
-        (OSError(28, "No space left on device"), "refused something (No space left on device)"),
+        (OSError(28, "No space left on device"), "could not go on: No space left on device."),
         (FileNotFoundError(2, "No such file", b"v\x1b"), "v?: No such file"),
         (MemoryError(), "not enough memory"),
         (RecursionError("too deep"), "nested too deeply (too deep)"),
@@ -262,6 +285,22 @@ def test_what_the_machine_refuses_is_a_sentence(
     assert message in err
     assert len(err) < 2000
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["run"], 0), (["demo", "--no-film"], 0), (["models", "list"], 130)]
+)
+def test_ctrl_c_before_the_first_frame(
+    words: list[str], status: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def interrupted(options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for place in ("runtime.commands.load_chosen", "demos.commands.load_chosen"):
+        monkeypatch.setattr(f"shiftedge.{place}", interrupted)
+    monkeypatch.setattr("shiftedge.export.commands._list", interrupted)
+    assert command_line.main(words) == status
+    assert "shiftedge: interrupted" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

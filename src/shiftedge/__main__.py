@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.signals import exit_status, interrupts
+from shiftedge.runtime.signals import exit_status, interrupted, interrupts
 from shiftedge.runtime.streams import ReaderGoneError, own_streams
 from shiftedge.runtime.words import plain, say
 
@@ -27,7 +27,7 @@ examples:
   shiftedge deploy my-rpi4 pi@board:my-rpi4          put what was compiled for it on a board
 
 exit status: 0 done, 1 the work failed (a sentence says why), 2 wrong usage; 130, 143 or 129 ended
-by Ctrl-C, SIGTERM or SIGHUP, but for run and demo, which are meant to be ended so: 0
+by Ctrl-C, SIGTERM or SIGHUP; run and demo, which have no other end, answer Ctrl-C with 0
 """
 
 
@@ -81,15 +81,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str] | None) -> int:
     """Run the command, and say in a sentence what kept it from its end."""
+    endless = False
     try:
         try:
             options = parser().parse_args(arguments)
+            endless = getattr(options, "endless", False)
             status: int = options.handler(options)
-        finally:
+        except KeyboardInterrupt:  # perhaps while nobody reads what is still to be written
+            raise
+        except BaseException:
+            sys.stdout.flush()
+            raise
+        if not interrupted():
             sys.stdout.flush()
     except KeyboardInterrupt as error:
         say("shiftedge: interrupted")
-        return exit_status(error)
+        return exit_status(error, endless=endless)
     except ReaderGoneError:  # nothing is wrong, and nothing is left to say
         return 0
     except ShiftedgeError as error:
@@ -108,7 +115,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
 def _sentence(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        return plain(f"The system refused something ({reason}).")
+        return plain(f"The work could not go on: {reason}.")
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     return plain(f"{name}: {reason}; check the path, its permissions and the room on its disk.")
 

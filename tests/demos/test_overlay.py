@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shiftedge.demos import paint
-from shiftedge.demos.overlay import BANNER_S, FLASH_S, PANEL_WIDTH_PX, Moment, Overlay
+from shiftedge.demos.overlay import BANNER_S, FLASH_S, HISTORY_MOST, PANEL_WIDTH_PX, Moment, Overlay
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.spec import ModelSpec
@@ -137,3 +137,22 @@ def test_the_strip_shows_truth_and_events_and_forgets(spec: ModelSpec) -> None:
     assert (strip(overlay, 1.0) == strip(blank, 1.0)).all(), "not told beforehand"
     assert (strip(overlay, 3.0, EVENT) != strip(blank, 3.0)).any(axis=2).sum() > 500
     assert (strip(overlay, 60.0) == strip(blank, 60.0)).all()
+
+
+def test_names_of_any_length_and_kind_are_painted(spec: ModelSpec) -> None:
+    labels = tuple(letter + "\x1b[2J上\ud800" * 20_000 for letter in "abcd")
+    strange = replace(spec, name="n" * 100_000, labels=labels, silent_labels=())
+    overlay = Overlay(strange, (48, 64), engine="fake 1")
+    event = GestureEvent(1.0, labels[1], 1, 0.9, 0.5)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    canvas = overlay.draw(image, Moment(1.0, np.full(4, 0.25), event, 0.01, 0))
+    assert canvas.shape == (*reversed(overlay.size), 3)
+
+
+def test_a_clock_that_stands_still_or_goes_back_fills_no_memory(spec: ModelSpec) -> None:
+    overlay = Overlay(spec, (48, 64))
+    for _ in range(HISTORY_MOST + 10):
+        overlay._remember(Moment(100.0, np.full(4, 0.25), None, 0.01, 0))
+    assert len(overlay._history) == HISTORY_MOST
+    overlay._remember(Moment(1.0, np.full(4, 0.25), None, 0.01, 0))
+    assert len(overlay._history) == 1

@@ -50,11 +50,17 @@ def test_the_second_one_does_not_stop_what_the_first_began(monkeypatch: pytest.M
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_at_the_end_nothing_interrupts() -> None:
+def test_at_the_end_nothing_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now_s)
     with interrupts():
         with ending():
             for number in SIGNALS:
                 signal.raise_signal(number)
+            now_s = signals.ENDING_S + 1.0
+            with pytest.raises(Interrupted):  # should it hang
+                signal.raise_signal(signal.SIGTERM)
+        now_s += signals.PATIENCE_S + 1.0
         with pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGINT)
     with ending():  # of somebody else's program

@@ -325,17 +325,6 @@ def test_the_reader_goes_away(runner: Path, calm: Path) -> None:
     assert err.count(b"\n") == 1  # the summary
 
 
-def test_a_closed_output_loses_no_line_in_silence(runner: Path, calm: Path) -> None:
-    words = [str(word) for word in arguments(runner, calm)]
-    line = ["sh", "-c", 'exec "$0" "$@" >&-', *words, "--steps"]
-    run = run_frames(line, film(3))
-    assert run.returncode == 1
-    assert b"Cannot write to standard output: Bad file descriptor." in run.stderr
-    run = run_frames(["sh", "-c", 'exec "$0" --help >&-', runner], b"")
-    assert run.returncode == 1
-    assert b"Cannot write to standard output" in run.stderr
-
-
 def test_a_full_disk(runner: Path, calm: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
