@@ -369,6 +369,7 @@ def _train(options: argparse.Namespace) -> int:
         "reading": _reading(options),
         "cache": None if options.cache is None else Path(options.cache),
         "clip_rate_hz": options.fps,
+        "mirror": options.mirror,
         "classes": None if options.labels is None else Path(options.labels),
     }
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
@@ -396,7 +397,6 @@ def _train(options: argparse.Namespace) -> int:
             multiplier=options.width,
             silent=options.silent,
             usual_silent=options.usual_silent,
-            mirror=options.mirror,
             **common,
         )
     if options.json:

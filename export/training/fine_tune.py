@@ -83,6 +83,7 @@ def fine_tune(
     settings: Settings | None = None,
     classes: Path | None = None,
     clip_rate_hz: float | None = None,
+    mirror: bool = True,
     command: str = "",
     bar: ProgressFactory = progress,
     say: Say = log,
@@ -109,6 +110,7 @@ def fine_tune(
             and ``threads`` win.
         classes: names of the classes that a list gives by number.
         clip_rate_hz: of clips that do not say theirs: folders of pictures, raw streams.
+        mirror: False where clips are not to be shown mirrored.
         command: how this was called, for the record.
         bar: shows progress.
         say: told what the user should know of the data, and after each epoch.
@@ -129,7 +131,9 @@ def fine_tune(
     started = time.perf_counter()
     net, spec, description = _trained(start, reading or {})
     named = name_data(data, spec.labels, classes)
-    settings = dataclasses.replace(settings, steady=spec.silent_labels)
+    settings = dataclasses.replace(
+        settings, steady=spec.silent_labels, mirror=mirror and settings.mirror
+    )
     record = begun(data if named.synthetic else "folder", 0, seed, command, settings)
     ranges: dict[str, Affine] = {}
 
