@@ -115,6 +115,11 @@ def test_the_key_is_of_all_that_matters(monkeypatch: pytest.MonkeyPatch, tmp_pat
     }
     assert len(keys) == 7
     assert cache.key_of([b"model"], target, "verify=True") in keys
+    # A home that serves several machines: each has its own variants, and verifies what it runs.
+    for answer in (True, False):
+        monkeypatch.setattr(cache, "runs_here", lambda each, answer=answer: answer)
+        keys.add(cache.key_of([b"model"], TARGETS["x86-64-v4"], "verify=True"))
+    assert len(keys) >= 8
     (tmp_path / "a.c").write_text("int a;")
     monkeypatch.setattr(cache.importlib.resources, "files", lambda name: tmp_path)
     first = cache.key_of([b"model"], target, "verify=True")
