@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,6 +211,12 @@ def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool
 
 def _described(path: Path, named: Named) -> dict[str, Any]:
     """Architecture and arguments from names and shapes."""
+    if named.mobile and not any(re.match(r"features\.\d+\.conv\.\d", key) for key in named.tensors):
+        raise CheckpointError(
+            f"{path} is a network that is not known here ({', '.join(list(named.tensors)[:3])}, "
+            "...); MobileNetV2 and ResNet-50, 101 and 152 are. For another one, build it in Python "
+            "and call shiftedge.export.export_model."
+        )
     classifier = "classifier" if named.mobile else "fc"
     network = "MobileNetV2" if named.mobile else "ResNet"
     weight = named.tensors.get(f"{classifier}.weight")

@@ -180,8 +180,8 @@ def _unreadable(path: Path, head: bytes, size: int) -> CheckpointError:
     words = b" ".join(head.split())
     if words.isascii() and words and words.decode("ascii").isprintable():
         return CheckpointError(
-            f"{path} is a text file ({words[:30].decode('ascii')!r}...), not a checkpoint; name "
-            "the file with the weights."
+            f"{path} is not a whole torch checkpoint: it is text ({words[:30].decode('ascii')!r}"
+            "...); name the file with the weights."
         )
     return CheckpointError(
         f"{path} ({size:,} bytes) is not a whole torch checkpoint: it is truncated, damaged or "

@@ -6,6 +6,7 @@ back, a peer is quicker with threads that spin.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, StateBuffers
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.names import utf8_path
@@ -105,6 +106,8 @@ class ReferenceContender(Contender):
         options.intra_op_num_threads = threads
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with contextlib.suppress(OSError):  # which _open tells of
+            check_claims(path.read_bytes(), path)  # the reference is the first to load a file
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.spec = _spec_of(self._session, path)

@@ -209,6 +209,7 @@ def insert_shift(
         blocks: dotted names as in ``named_modules()``; each must take (N, C, H, W) and have at
             least ``fold_div`` input channels. For a residual shift, as the paper advises (section
             3.2), name the first layer of each residual branch rather than the whole block.
+            Weights that were trained two-way do not fit as they are: ``order`` says why.
 
     Returns:
         ``module`` itself. Its parameters below a wrapped block gain ``.net`` in their names, as in

@@ -226,10 +226,6 @@ def tarred(path):
         archive.addfile(tarfile.TarInfo("c.pth"), io.BytesIO(b""))
 
 
-def scripted(path):
-    torch.jit.save(torch.jit.trace(torch.nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 4, 4)), str(path))
-
-
 def compressed(path):
     torch.save(STATE, path)
     path.write_bytes(gzip.compress(path.read_bytes(), 1))
@@ -254,10 +250,11 @@ FILES = {
     "numpy": (zipped(["features.0.0.weight.npy"]), "archive of NumPy arrays"),
     "torch.export": (zipped(["m/archive_format", "m/models/model.json"]),
                      "program of torch.export"),
-    "TorchScript": (scripted, r"is a TorchScript archive.*torch\.jit\.load"),
+    "TorchScript": (zipped(["m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"]),
+                    r"is a TorchScript archive.*torch\.jit\.load"),
     "Keras": (text(b"\x89HDF\r\n\x1a\n" + bytes(100)), "is an HDF5 file"),
     "ONNX": (text(b"\x08\x09:\x10" + bytes(20)), "looks like an ONNX model"),
-    "text": (text(b"epoch: 3\nlr: 0.1\n"), r"is a text file \('epoch: 3 lr: 0.1'\.\.\.\)"),
+    "text": (text(b"epoch: 3\nlr: 0.1\n"), r"it is text \('epoch: 3 lr: 0.1'\.\.\.\)"),
     "optimizer": (holding(OPTIMIZER), "state of an optimizer and no weights"),
     "optimizer below": (holding({"optimizer": OPTIMIZER, "epoch": 1}), "an optimizer .*no weights"),
     "nothing": (holding({"epoch": 1}), "holds no tensors"),
@@ -273,6 +270,11 @@ FILES = {
         for stage in (1, 2, 3, 4) for block in (0, 1)}}), "ResNet of 2-2-2-2 blocks"),
     "ImageNet ResNet": (holding({"layer1.0.conv1.weight": torch.zeros(2, 2, 1, 1),
                                  "fc.weight": torch.zeros(3, 9)}), "without a temporal shift"),
+    "MobileNetV3": (holding({"features.0.0.weight": torch.zeros(16, 3, 3, 3),
+                             "features.1.block.0.0.weight": torch.zeros(16, 1, 3, 3),
+                             "classifier.3.weight": torch.zeros(5, 9)}),
+                    r"is a network that is not known here \(features"),
+    "VGG": (holding({"features.0.weight": torch.zeros(64, 3, 3, 3)}), "that is not known here"),
     "sparse": (holding({**STATE, "classifier.weight": STATE["classifier.weight"].to_sparse()}),
                r"classifier\.weight is no dense tensor"),
     "without data": (holding({**STATE, "classifier.weight": torch.zeros(3, 1280, device="meta")}),
