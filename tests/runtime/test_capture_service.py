@@ -261,6 +261,14 @@ def test_closing_ends_a_command_that_is_starting(tmp_path: Path) -> None:
         os.killpg(output.process_id, 0)
 
 
+def test_restarts_leave_nothing_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    source, _, _ = restarted("head -c 24 /dev/zero; exit 7")
+    with source:
+        assert len(list(itertools.islice(source, 12))) == 12
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 def test_the_newest_frame_waits_while_its_source_is_away() -> None:
     """Not the last resort against a driver that hangs."""
 
