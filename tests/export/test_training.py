@@ -478,3 +478,18 @@ def test_wrong_wishes_are_refused_before_any_work(data: Path, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         train(str(data), tmp_path / "file", epochs=1)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupt_leaves_no_clips_behind(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def interrupt(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthetic_clips(
+            40, seed=0, split="train", frames=2, height=24, width=32,
+            cache=tmp_path if kept else None, advance=interrupt,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
