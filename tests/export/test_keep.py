@@ -149,3 +149,20 @@ def test_no_room_for_rendered_clips_is_a_sentence(tmp_path: Path, elsewhere: Pat
             synthetic_clips(2, seed=1, split="t", cache=cache, **size)  # type: ignore[arg-type]
         assert not list(elsewhere.iterdir())
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupt_leaves_no_clips_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def interrupt(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthetic_clips(
+            40, seed=0, split="train", frames=2, height=24, width=32,
+            cache=tmp_path if kept else None, advance=interrupt,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
