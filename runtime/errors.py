@@ -8,7 +8,7 @@
     ├── ModelError          a model file that cannot be run as its spec says
     │   └── BundleError         a compiled bundle: damaged, incomplete, or not for this machine
     ├── CheckpointError     a checkpoint that cannot be read or does not fit the network
-    │   └── TwoWayCheckpointError   weights trained with future frames, refused for online use
+    │   └── TwoWayCheckpointError   weights that do not say whether they were trained two-way
     ├── FrameError          one image or its timestamp is unusable (also a ValueError)
     ├── NumericsError       NaN or infinity where numbers were expected
     ├── SnapshotError       saved state of another model, or damaged
@@ -85,7 +85,7 @@ class CheckpointError(ShiftedgeError):
 
 
 class TwoWayCheckpointError(CheckpointError):
-    """Weights trained with frames of the future, refused for online use unless asked for."""
+    """Weights that do not say whether they were trained with frames of the future."""
 
 
 class FrameError(ShiftedgeError, ValueError):
