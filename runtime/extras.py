@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.errors import MissingExtraError
@@ -38,6 +40,7 @@ def require(module: str) -> Any:
     Raises:
         MissingExtraError: it is not installed; the message holds the exact pip line.
     """
+    _name_a_home()
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -49,3 +52,15 @@ def require(module: str) -> Any:
             f"This needs the package {top}, which is not installed: "
             f"run  pip install 'shiftedge[{extra}]'"
         ) from error
+
+
+def _name_a_home() -> None:
+    """Let packages find no home where there is none, instead of failing as they are imported.
+
+    A user who stands in no list, as of `docker run --user 1234`, has none, and Python then raises
+    where a package asks for it. Debian's name for a home that is not there is not writable either.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
