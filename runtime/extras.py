@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.errors import MissingExtraError
+from shiftedge.runtime.errors import MissingExtraError, OutputError
 from shiftedge.runtime.files import cache_folder
 
 __all__ = ["CACHE_OF", "EXTRA_OF", "require"]
@@ -48,6 +49,7 @@ def require(module: str) -> Any:
     Raises:
         MissingExtraError: it is not installed; the message holds the exact pip line.
     """
+    _name_a_home()
     if cache := CACHE_OF.get(module):
         _keep_in(*cache)
     try:
@@ -63,6 +65,18 @@ def require(module: str) -> Any:
         ) from error
 
 
+def _name_a_home() -> None:
+    """Let packages find no home where there is none, instead of failing as they are imported.
+
+    A user who stands in no list, as of `docker run --user 1234`, has none, and Python then raises
+    where a package asks for it. Debian's name for a home that is not there is not writable either.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 def _keep_in(variable: str, folder: str) -> None:
     """Have a package keep its files in our cache, unless the user has said where, or that cannot be
     written: then it does as it would by itself."""
@@ -70,7 +84,7 @@ def _keep_in(variable: str, folder: str) -> None:
         return
     try:
         place = (cache_folder() / folder).absolute()
-    except RuntimeError:  # no home
+    except OutputError:  # no home
         return
     standing = next(each for each in (place, *place.parents) if os.path.exists(each))
     if os.access(standing, os.W_OK):

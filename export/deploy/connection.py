@@ -20,6 +20,7 @@ from types import TracebackType
 from shiftedge.export.deploy.destination import Destination
 from shiftedge.runtime.errors import DeployError
 from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Answer", "Connection", "last_words"]
 
@@ -101,6 +102,8 @@ class Connection:
             words += ["-o", doubled] if "%" in path else ["-i", path]
         self._options = words + [word for option in DEFAULTS for word in ("-o", option)]
         self._folder: Path | None = None
+        self._kept = contextlib.ExitStack()
+        """Holds that folder."""
 
     def __enter__(self) -> Connection:
         self._share()
@@ -117,7 +120,7 @@ class Connection:
             nothing = subprocess.DEVNULL
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(line, stdin=nothing, capture_output=True, check=False, timeout=60)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._kept.close()
 
     def run(self, script: str) -> Answer:
         """Run a script in the board's ``sh``. Programs in it must not read standard input.
@@ -174,16 +177,16 @@ class Connection:
 
     def _share(self) -> None:
         """Open the connection that the others use. Where ssh cannot share one, each has its own."""
-        folder = _short_folder()
-        if folder is None:
-            return
-        shared = ["-o", "ControlMaster=no", "-o", f"ControlPath={folder / 's'}"]
-        master = ["-o", "ControlMaster=yes", "-o", f"ControlPath={folder / 's'}"]
-        master += ["-o", f"ControlPersist={KEEP_S}", "-N", "-f"]
-        # In front of the user's: with a ControlPath of his, it could not be ended.
-        line = [self._ssh, *master, *self._options, "-T", "--", self.destination.login]
-        nothing = subprocess.DEVNULL
-        try:
+        with contextlib.ExitStack() as stack:
+            folder = _short_folder(stack)
+            if folder is None:
+                return
+            shared = ["-o", "ControlMaster=no", "-o", f"ControlPath={folder / 's'}"]
+            master = ["-o", "ControlMaster=yes", "-o", f"ControlPath={folder / 's'}"]
+            master += ["-o", f"ControlPersist={KEEP_S}", "-N", "-f"]
+            # In front of the user's: with a ControlPath of his, it could not be ended.
+            line = [self._ssh, *master, *self._options, "-T", "--", self.destination.login]
+            nothing = subprocess.DEVNULL
             # A file: the connection stays open behind this process, and would keep a pipe open.
             with tempfile.TemporaryFile() as said:
                 done = subprocess.run(line, stdin=nothing, stdout=nothing, stderr=said, check=False)
@@ -193,13 +196,9 @@ class Connection:
                 r"(?i)control ?(path|socket|persist)|mux", err
             ):
                 raise self._failure(err)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        if done.returncode == 0 and (folder / "s").exists():
-            self._folder, self._options = folder, [*shared, *self._options]
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+            if done.returncode == 0 and (folder / "s").exists():
+                self._folder, self._options = folder, [*shared, *self._options]
+                self._kept = stack.pop_all()
 
     def _failure(self, err: str, otherwise: str = "ssh said nothing") -> DeployError:
         words = last_words(err, otherwise)
@@ -219,13 +218,13 @@ def _program(name: str) -> str:
     return path
 
 
-def _short_folder() -> Path | None:
+def _short_folder(stack: contextlib.ExitStack) -> Path | None:
     """A new private folder whose path leaves room for a socket's name, and means itself to ssh."""
     for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):
-        short = len(os.fsencode(parent)) < SOCKET_PATH_MOST - 20
+        short = len(os.fsencode(parent)) < SOCKET_PATH_MOST - 40
         if short and re.fullmatch(r"[A-Za-z0-9/._@+-]+", parent):
             with contextlib.suppress(OSError):
-                return Path(tempfile.mkdtemp(prefix="shiftedge-", dir=parent))
+                return stack.enter_context(work_folder(parent))
     return None
 
 

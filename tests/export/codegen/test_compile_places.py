@@ -150,6 +150,34 @@ def test_a_cache_in_which_zig_fails(
         run_zig(["-c", "absent.c", "-o", "a.o"], tmp_path)
 
 
+def test_a_user_who_stands_in_no_list(
+    tiny_onnx: Path, tmp_path: Path, own_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker run --user 1234`: TVM asks for a home as it is imported."""
+    forget_caches(monkeypatch)
+    program = (
+        "import pathlib, sys\n"
+        "real = pathlib.Path.home.__func__\n"
+        "def home(cls):\n"
+        "    import os\n"
+        "    if 'HOME' not in os.environ:\n"
+        "        raise RuntimeError('Could not determine home directory.')\n"
+        "    return real(cls)\n"
+        "pathlib.Path.home = classmethod(home)\n"
+        "from shiftedge.__main__ import main\n"
+        "from shiftedge.export.compiler import compile\n"
+        "def reached(*words, **more): raise SystemExit(7)\n"
+        "compile.link = reached\n"
+        "main(['compile', sys.argv[1], '--output', sys.argv[2]])"
+    )
+    own = environment(TMPDIR=str(own_tmp))
+    own.pop("HOME", None)
+    line = [sys.executable, "-c", program, str(tiny_onnx), str(tmp_path / "b")]
+    done = subprocess.run(line, capture_output=True, text=True, env=own, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_nowhere_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_caches(monkeypatch)
     monkeypatch.setenv("HOME", "/proc/1")

@@ -103,7 +103,7 @@ def test_names_that_mean_something_to_ssh(
         before, _, _ = line.partition(" -- ")
         assert '-o IdentityFile="my 100%%h key"' in before
         for found in re.findall(r"ControlPath=(\S*)", before):
-            assert re.fullmatch(r"/tmp/shiftedge-\w+/s", found)
+            assert re.fullmatch(r"/tmp/\.shiftedge-work-\w+-\w+/s", found)
     assert list(odd.iterdir()) == []
 
 
