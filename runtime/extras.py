@@ -69,12 +69,12 @@ def _name_a_home() -> None:
     """Let packages find no home where there is none, instead of failing as they are imported.
 
     A user who stands in no list, as of `docker run --user 1234`, has none, and Python then raises
-    where a package asks for it. Debian's name for a home that is not there is not writable either.
+    where a package asks for it. Nobody can make a folder there, root included.
     """
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = "/nonexistent"
+        os.environ["HOME"] = "/proc/nonexistent"
 
 
 def _keep_in(variable: str, folder: str) -> None:

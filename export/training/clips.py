@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.files import atomic_path
 from shiftedge.runtime.signals import end_with_parent
+from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["IGNORED", "Advance", "ClipSet", "reserve", "synthetic_clips"]
 
@@ -98,19 +98,17 @@ def synthetic_clips(
     if count < 1:
         raise DataError(f"{count} clips were asked for; expected at least 1.")
     first_task = _Task(seed, split, 0, count, frames, rate_hz, height, width)
-    folder: Path | None = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix="shiftedge-clips-")) if cache is None else cache
-        folder.mkdir(parents=True, exist_ok=True)
-        return _kept(folder, first_task, workers, advance)
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+            return _kept(cache, first_task, workers, advance)
+        with work_folder() as folder:  # a mapping keeps the data until it is closed
+            return _kept(folder, first_task, workers, advance)
     except OSError as error:
         raise OutputError(
-            f"Cannot keep the rendered clips in {folder or tempfile.gettempdir()}: "
+            f"Cannot keep the rendered clips in {cache or tempfile.gettempdir()}: "
             f"{error.strerror or error}; make room there, or give --cache another folder."
         ) from error
-    finally:
-        if cache is None and folder is not None:  # the mapping keeps the data until it is closed
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kept(folder: Path, whole: _Task, workers: int, advance: Advance | None) -> ClipSet:

@@ -151,10 +151,10 @@ def test_the_probe_keeps_to_what_is_left(quick, monkeypatch):
     monkeypatch.setenv(WITHOUT, " ".join(wide))
     flags = roofline._flags()
     assert len(flags) - len(roofline.FLAGS) == len(wide & here)
-    for compiler in compilers:
+    for compiler, environment in compilers:
         line = [*compiler, *flags, "-E", "-dM", "-x", "c", "/dev/null"]
-        defined = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-        assert "__AVX512" not in defined, compiler
+        done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment)
+        assert "__AVX512" not in done.stdout, compiler
     probe = build_probe()
     monkeypatch.setenv(WITHOUT, "")
     assert (build_probe() == probe) is not bool(cpu_features() & wide)

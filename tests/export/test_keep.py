@@ -152,17 +152,14 @@ def test_no_room_for_rendered_clips_is_a_sentence(tmp_path: Path, elsewhere: Pat
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_an_interrupt_leaves_no_clips_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
+def test_an_interrupt_leaves_no_clips_behind(tmp_path: Path, elsewhere: Path, kept: bool) -> None:
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         synthetic_clips(
             40, seed=0, split="train", frames=2, height=24, width=32,
-            cache=tmp_path if kept else None, advance=interrupt,
+            cache=tmp_path / "cache" if kept else None, advance=interrupt,
         )  # fmt: skip
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(elsewhere.iterdir()) == []

@@ -205,8 +205,8 @@ def test_a_system_that_runs_no_code_says_so(folder: Path, monkeypatch: pytest.Mo
 
 def test_neither_memory_nor_a_place_to_write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_memory(monkeypatch)
-    monkeypatch.setattr(private_code, "_folders", lambda: ["/nonexistent"])
-    with pytest.raises(ModelError, match=r"memory \(Function not implemented\), /nonexistent \(No"):
+    monkeypatch.setattr(private_code, "_folders", lambda: ["/proc/none"])
+    with pytest.raises(ModelError, match=r"memory \(Function not implemented\), /proc/none \(No"):
         load(folder)
 
 
