@@ -1,4 +1,5 @@
-"""Names for C++ libraries, which take every text as UTF-8 and crash on what is not."""
+"""Names of files: as people type them, and for C++ libraries, which take every text as UTF-8 and
+crash on what is not."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["is_text", "utf8_path"]
+__all__ = ["expanded", "is_text", "utf8_path"]
 
 
 @contextlib.contextmanager
@@ -34,6 +35,16 @@ def utf8_path(path: str | Path) -> Iterator[str]:
         yield f"/proc/self/fd/{handle}/{path.name}" if by_folder else f"/proc/self/fd/{handle}"
     finally:
         os.close(handle)
+
+
+def expanded(name: str | Path) -> Path:
+    """``~/clip.mp4`` as the path it means; a file may also be called ``~clip.mp4``, and then that
+    is no user, whom :meth:`Path.expanduser` would look for in vain."""
+    path = Path(name)
+    try:
+        return path if path.exists() else path.expanduser()
+    except (OSError, RuntimeError, ValueError):
+        return path
 
 
 def _is_utf8(name: str) -> bool:

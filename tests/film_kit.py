@@ -40,12 +40,13 @@ def matroska(
     size: tuple[int, int] = (64, 48),
     default_duration_ns: int | None = None,
     unknown_size: bool = True,
+    kind: int = 1,
 ) -> bytes:
     """Frames with their milliseconds, as a browser's MediaRecorder writes them: no length, no rate,
-    sizes unknown until the end.
+    sizes unknown until the end. Kind 1 is a track of pictures, 2 of sound.
     """
     header = _element("1A45DFA3", _element("4282", b"matroska") + _uint("4287", 4))
-    track = _uint("D7", 1) + _uint("73C5", 1) + _uint("83", 1) + _element("86", codec.encode())
+    track = _uint("D7", 1) + _uint("73C5", 1) + _uint("83", kind) + _element("86", codec.encode())
     if default_duration_ns is not None:
         track += _uint("23E383", default_duration_ns)
     track += _element("E0", _uint("B0", size[0]) + _uint("BA", size[1]))

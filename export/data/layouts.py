@@ -18,6 +18,7 @@ from shiftedge.export.data.files import Clip, entries, is_clip
 from shiftedge.export.data.listed import Lists, label_text, lists_in, lists_of, read_lists
 from shiftedge.export.data.roles import Role, role_of
 from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.names import expanded
 
 __all__ = ["Layout", "find_data"]
 
@@ -51,7 +52,7 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
     Raises:
         DataError: nothing there, or not in a layout that is known; the sentence says what is.
     """
-    data = data.expanduser()
+    data = expanded(data)
     if data.is_file():
         return _listed(lists_of(data, classes), data)
     if not data.is_dir():

@@ -18,6 +18,7 @@ from shiftedge.export.data.lists import LIST_SUFFIXES
 from shiftedge.export.data.reader import Fit, Images, fitted, on_ticks
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
+from shiftedge.runtime.names import expanded
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
@@ -89,7 +90,7 @@ def read_clips(
 
         if source.strip().rstrip(":") == "synthetic":
             return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
-        path = Path(source).expanduser()
+        path = expanded(source)
         is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
         if not path.is_dir() and not is_list:
             with closing(open_source(source)) as opened:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,12 @@ class Container:
     """How long that takes."""
     missing_bytes: int = 0
     """How much shorter the file is than it says; above 0 is a file that was cut short."""
+    starts_s: float = 0.0
+    """Time of the first frames, which the announced length of a Matroska file includes."""
+    lacks: Literal["index", "video"] | None = None
+    """The boxes that an MP4 cannot be played without, or any track but sound."""
+    pictures: bool = False
+    """It begins as a picture does: one, or pictures in a row (raw ``.mjpeg``), without times."""
 
     @property
     def codec_name(self) -> str | None:
@@ -102,6 +108,10 @@ def _read(file: BinaryIO) -> Container:
         return _riff(file, size, head)
     if head[:4] == b"DKIF":
         return Container(codec=fourcc_text(head[8:12]))
+    if head.startswith((b"\xff\xd8\xff", b"BM")) or (
+        head.startswith(b"\x89PNG") and b"acTL" not in head + file.read(LARGEST_HEAD_BYTES)
+    ):
+        return Container(pictures=True)
     return Container()
 
 
@@ -131,11 +141,11 @@ class _Mp4:
         self._left = MOST_BOXES
 
     def container(self) -> Container:
-        missing, found = 0, Container()
+        missing, found = 0, Container(lacks="index")
         for box in self._boxes(0, self._size):
             if box.kind in (b"mdat", b"moov", b"moof"):  # behind others, some phones add bytes
                 missing = max(missing, box.end - self._size)
-            if box.kind == b"moov" and found.codec is None:
+            if box.kind == b"moov" and found.lacks is not None:
                 found = self._movie(box)
         return dataclasses.replace(found, missing_bytes=missing)
 
@@ -199,7 +209,7 @@ class _Mp4:
                 shown = (times >= start) & (times < start + shown_s * ticks)
                 frames = int(np.count_nonzero(shown))
             return Container(codec, frames, shown_s)
-        return Container()
+        return Container(lacks="video" if moov.end <= self._size else "index")
 
     def _duration(self, box: _Box | None) -> tuple[int, int]:
         """Ticks a second and length in ticks of mvhd or mdhd; zeros where they are not there."""
@@ -256,29 +266,50 @@ class _Mp4:
 # Matroska
 
 _SEGMENT, _TRACKS, _ENTRY, _TYPE, _CODEC_ID = 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0x86
-_CLUSTER = 0x1F43B675
+_CLUSTER, _INFO, _SCALE, _TIMESTAMP = 0x1F43B675, 0x1549A966, 0x2AD7B1, 0xE7
+_USUAL_SCALE_NS = 1_000_000
 
 
 def _matroska(file: BinaryIO, size: int) -> Container:
-    missing, codec = 0, None
+    found = Container()
+    scale_ns = _USUAL_SCALE_NS
     for kind, begin, end in _elements(file, 0, size):
         if kind != _SEGMENT:
             continue
         if end is not None:
-            missing = max(0, end - size)
+            found = dataclasses.replace(found, missing_bytes=max(0, end - size))
         for inner, first, last in _elements(file, begin, min(end or size, size)):
-            if inner == _CLUSTER:
-                break
+            until = min(last or size, size)
+            if inner == _INFO:
+                scale_ns = _whole(file, first, until, _SCALE) or _USUAL_SCALE_NS
             if inner == _TRACKS:
-                codec = _video_codec(file, first, min(last or size, size))
+                codec, lacks = _video_codec(file, first, until)
+                found = dataclasses.replace(found, codec=codec, lacks=lacks)
+            if inner == _CLUSTER:
+                starts_s = (_whole(file, first, until, _TIMESTAMP) or 0) * scale_ns / 1e9
+                return dataclasses.replace(found, starts_s=starts_s)
         break
-    return Container(codec=codec, missing_bytes=missing)
+    return found
 
 
-def _video_codec(file: BinaryIO, begin: int, end: int) -> str | None:
+def _whole(file: BinaryIO, begin: int, end: int, wanted: int) -> int | None:
+    """The whole number in the first element of that kind in a range."""
+    for kind, first, last in _elements(file, begin, end):
+        if kind == wanted and last is not None and last - first <= 8:
+            file.seek(first)
+            return int.from_bytes(file.read(last - first), "big")
+    return None
+
+
+def _video_codec(
+    file: BinaryIO, begin: int, end: int
+) -> tuple[str | None, Literal["video"] | None]:
+    """The codec of the first track of pictures, and that there is none among the tracks."""
+    tracks = 0
     for kind, first, last in _elements(file, begin, end):
         if kind != _ENTRY:
             continue
+        tracks += 1
         found = {}
         for inner, at, until in _elements(file, first, min(last or end, end)):
             if inner in (_TYPE, _CODEC_ID) and until is not None and 0 < until - at <= 64:
@@ -286,8 +317,8 @@ def _video_codec(file: BinaryIO, begin: int, end: int) -> str | None:
                 found[inner] = file.read(until - at)
         if found.get(_TYPE, b"").lstrip(b"\0") == b"\1":
             name = found.get(_CODEC_ID, b"").rstrip(b"\0").decode("ascii", "replace")
-            return name if name.isascii() and name.isprintable() and name else None
-    return None
+            return (name if name.isascii() and name.isprintable() and name else None), None
+    return None, "video" if tracks else None
 
 
 def _elements(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int, int | None]]:

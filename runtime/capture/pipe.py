@@ -305,7 +305,8 @@ class PipeSource(FrameSource):
             what = f"was ended by {_signal_name(-status)}"
         else:
             what = f"failed with exit status {status}"
-        raise SourceError(f"The command of {self.name} {what} after {self._frames} frames{why}")
+        sentence = f"The command of {self.name} {what} after {self._frames} frames{why}"
+        raise SourceError(sentence if sentence.endswith((".", "!", "?")) else f"{sentence}.")
 
     def _stalled(self) -> SourceError:
         self.close()

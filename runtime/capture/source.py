@@ -21,6 +21,7 @@ from shiftedge.runtime.capture.restarted import RestartedPipe
 from shiftedge.runtime.capture.synthetic_source import open_synthetic
 from shiftedge.runtime.capture.video import open_video
 from shiftedge.runtime.errors import SourceError
+from shiftedge.runtime.names import expanded
 
 __all__ = ["SOURCE_FORMS", "SourceText", "open_source", "parse_source"]
 
@@ -59,6 +60,8 @@ def parse_source(text: str) -> SourceText:
     Raises:
         SourceError: it has none of the forms :data:`SOURCE_FORMS`.
     """
+    if text != text.strip() and _exists(Path(text)):
+        return SourceText("path", text)  # spaces are allowed in a name
     text = text.strip()
     if not text or "\0" in text:
         raise SourceError(f"No source was named; expected {SOURCE_FORMS}.")
@@ -79,7 +82,7 @@ def parse_source(text: str) -> SourceText:
         return SourceText("path", unquote(rest[2:]))
     if word in SCHEMES and rest.startswith("//"):
         return SourceText("url", text)
-    if Path(text).exists():
+    if _exists(Path(text)):
         return SourceText("path", text)
     raise SourceError(f"{text!r} is not a source; expected {SOURCE_FORMS}.")
 
@@ -119,7 +122,15 @@ def open_source(
         "synthetic": lambda: open_synthetic(parsed.target, parsed.options),
         "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, on_event=on_event),
     }
-    return opener[parsed.kind]()
+    try:
+        return opener[parsed.kind]()
+    except SourceError as error:
+        if parsed.kind in ("camera", "pipe", "synthetic") and _hides_a_name(text):
+            raise SourceError(
+                f"{str(error).rstrip('.')}. There is a file or folder of that name too: write "
+                f"./{text.strip()}"
+            ) from error
+        raise
 
 
 def _open_camera(parsed: SourceText, on_event: EventHandler, retry: Retry | None) -> FrameSource:
@@ -152,10 +163,10 @@ def _open_pipe(
 def _open_path(text: str, on_event: EventHandler) -> FrameSource:
     # A name may hold a question mark: options begin at the last one, if the whole is no name.
     name, options = text, ""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not _exists(path) and "?" in text:
         name, _, options = text.rpartition("?")
-        path = Path(name).expanduser()
+        path = expanded(name)
     if not _exists(path):
         raise SourceError(f"There is no file or folder {name!r}; expected {SOURCE_FORMS}.")
     if path.is_dir():
@@ -172,8 +183,13 @@ def _rate_option(options: str, text: str) -> dict[str, float]:
     return {"rate_hz": found["fps"]} if found else {}
 
 
+def _hides_a_name(text: str) -> bool:
+    name = text.strip()
+    return not name.startswith("/") and _exists(Path(name))
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that is too long, or a folder that may not be looked into
+    except (OSError, ValueError):  # too long, or a folder that may not be looked into; a zero byte
         return False

@@ -44,8 +44,10 @@ SLACK_FRAMES = 3
 """The fewest that count as lost: edits of a container end between frames."""
 HEAD_BYTES = 512
 CONTROL_BYTES = frozenset((*range(9), *range(14, 27), *range(28, 32)))
-"""Bytes that every video has in its first half kilobyte and text has nowhere: all below the space
-but white space and escape."""
+"""Bytes that nearly every video has in its first half kilobyte and text has nowhere: all below the
+space but white space and escape."""
+Y4M = b"YUV4MPEG2 "
+"""The one kind that begins with a line of text, behind which bright pixels may look like more."""
 _READABLE = "a video such as .mp4, .avi, .mkv, .webm or .gif"
 
 
@@ -131,7 +133,7 @@ class VideoFile(FrameSource):
         try:
             if not self._pending:
                 raise SourceError(_not_decoded(name, self._container, codec))
-            if len(self._pending) == 1 and not self._announced:
+            if len(self._pending) == 1 and (self._container.pictures or not self._announced):
                 raise SourceError(
                     f"{name} is a single picture, not a video; give {_READABLE}, "
                     "or the folder that the pictures are in."
@@ -141,7 +143,8 @@ class VideoFile(FrameSource):
         except SourceError:
             self.close()
             raise
-        if not self._given_rate and not self._announced and not any(at for _, at in self._pending):
+        unstamped = self._container.pictures or not any(at for _, at in self._pending)
+        if not self._given_rate and not self._announced and unstamped:
             on_event(
                 f"{name} has no time stamps: {self.rate_hz or DEFAULT_RATE_HZ:g} frames a second "
                 f"are assumed; add the true rate, as in {Path(name).name}?fps=30."
@@ -194,7 +197,9 @@ class VideoFile(FrameSource):
         """
         says = self._container
         rate_hz = self.rate_hz or DEFAULT_RATE_HZ
-        expected = says.shown_frames or self._announced
+        # Before the first frame there is nothing to be lost.
+        announced = max(0, self._announced - round(says.starts_s * rate_hz))
+        expected = says.shown_frames or announced
         expected_s = says.shown_s or expected / rate_hz
         ended_s = last_s + 1.0 / rate_hz
         missing = (
@@ -257,7 +262,7 @@ def open_video(
             head = file.read(HEAD_BYTES)
         if not head:
             raise SourceError(f"{name} is an empty file; give {_READABLE}.")
-        if not any(byte in CONTROL_BYTES for byte in head):
+        if not head.startswith(Y4M) and not any(byte in CONTROL_BYTES for byte in head):
             # FFmpeg would play a .txt as a film of a terminal, and follow a playlist's paths.
             raise SourceError(f"{name} is not a video but text; give {_READABLE}.")
         capture = _capture(path)
@@ -292,6 +297,13 @@ def _capture(path: str | Path) -> Any:
 
 
 def _not_opened(name: str, container: Container) -> str:
+    if container.lacks == "index":
+        return (
+            f"{name} is cut short: the list of its frames, which an MP4 cannot be played without "
+            "and which is often written last, is not in it; copy or record it again."
+        )
+    if container.lacks == "video":
+        return f"{name} holds no video, only sound or the like; give {_READABLE}."
     if container.codec_name is None or container.missing_bytes:
         return f"{name} is not a video, or is damaged at its beginning; give {_READABLE}."
     return _cannot(name, container.codec_name)

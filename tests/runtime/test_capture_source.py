@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from shiftedge.runtime import capture
 from shiftedge.runtime.capture import open_source, parse_source
 from shiftedge.runtime.capture.base import FrameSource
+from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.options import parse_options, rate, size, whole_number
 from shiftedge.runtime.errors import SourceError
 
@@ -206,6 +207,27 @@ def test_a_file_name_may_hold_a_question_mark(tmp_path: Path) -> None:
     _write_pictures(folder, {"1.png": (20, 10)})
     assert open_source(str(folder)).rate_hz == 12.0
     assert open_source(f"{folder}?fps=5").rate_hz == 5.0
+
+
+@pytest.mark.parametrize("name", [" a", "a ", "~a", "~nobody-there"])
+def test_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match="There is no file or folder"):
+        open_source(name)
+    (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / name / "1.png"), np.zeros((9, 9, 3), np.uint8))
+    assert len(list(open_source(name))) == 1
+
+
+@pytest.mark.parametrize("name", ["synthetic:x", "pipe:[size=x] y", "97"])
+def test_a_file_that_is_named_like_another_source_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError) as error:
+        open_source(name, retry=Retry(first_limit_s=0.0))
+    assert str(error.value).endswith(f"There is a file or folder of that name too: write ./{name}")
 
 
 def test_public_names_are_all_there() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import VideoFile, open_source
+from shiftedge.runtime.capture.container import read_container
 from shiftedge.runtime.capture.opencv import as_bgr
 from shiftedge.runtime.capture.video import LONGEST_PAUSE_S, RecordingTimes
 from shiftedge.runtime.errors import SourceError
@@ -365,8 +366,52 @@ def test_what_is_not_a_video_is_refused(
 def test_an_mp4_without_its_index_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 20)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(SourceError, match="is not a video, or is damaged at its beginning"):
+    with pytest.raises(SourceError, match=r"is cut short: the list of its frames, .* is not in it"):
         open_source(str(path))
+
+
+def test_sound_alone_is_told_as_such(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "a.mp4", 3).read_bytes()
+    (tmp_path / "a.mp4").write_bytes(whole.replace(b"vide", b"soun").replace(b"mp4v", b"mp4a"))
+    (tmp_path / "a.mkv").write_bytes(matroska([(0, b"")], codec="A_OPUS", kind=2))
+    for name in ("a.mp4", "a.mkv"):
+        with pytest.raises(SourceError, match="holds no video, only sound"):
+            open_source(str(tmp_path / name))
+
+
+def test_bright_pixels_behind_a_y4m_header_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.y4m"
+    picture = b"FRAME\n" + bytes([235]) * 64 * 48 + bytes([128]) * 32 * 24 * 2
+    path.write_bytes(b"YUV4MPEG2 W64 H48 F10:1 C420jpeg\n" + 5 * picture)
+    frames = list(open_source(str(path)))
+    assert [frame.time_s for frame in frames] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert frames[0].image.min() >= 253
+
+
+def test_pictures_in_a_row_have_no_times(tmp_path: Path) -> None:
+    path = tmp_path / "a.mjpeg"
+    path.write_bytes(b"".join(jpegs([9, 99, 200])))
+    told: list[str] = []
+    assert len(list(open_source(str(path), on_event=told.append))) == 3
+    assert "has no time stamps: 25 frames a second are assumed" in told[0]
+    frames = list(open_source(f"{path}?fps=10", on_event=told.append))
+    assert [frame.time_s for frame in frames] == pytest.approx([0.0, 0.1, 0.2])
+    assert len(told) == 1
+
+
+def test_a_recording_that_begins_late_has_lost_nothing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", 20)
+    whole = path.read_bytes()
+    cluster = whole.index(b"\x1f\x43\xb6\x75")
+    at = whole.index(b"\xe7", cluster)
+    assert whole[at : at + 3] == b"\xe7\x81\x00"
+    late = bytearray(whole)
+    late[at + 2] = 100  # the first frame at 0.1 s, and so on; the length in Info is from 0
+    path.write_bytes(late)
+    assert read_container(path).starts_s == pytest.approx(0.1)
+    told: list[str] = []
+    assert len(list(open_source(str(path), on_event=told.append))) == 20
+    assert told == []
 
 
 def test_a_video_with_times_takes_no_rate(tmp_path: Path) -> None:
