@@ -14,8 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shiftedge.export.data.files import Clip, entries, is_clip
-from shiftedge.export.data.listed import Lists, label_text, lists_in, lists_of, read_lists
+from shiftedge.export.data.files import Clip, entries, has_pictures, is_clip
+from shiftedge.export.data.listed import (
+    Lists,
+    label_text,
+    lists_in,
+    lists_of,
+    read_lists,
+    refuse_other_lists,
+)
 from shiftedge.export.data.roles import Role, role_of
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.names import expanded
@@ -61,6 +68,8 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
             "list of clips, or synthetic: for rendered clips."
         )
     lists = lists_in(data)
+    if lists is None and not _has_labels(data):
+        lists = _lists_below(data)
     if lists is None and classes is not None:
         raise DataError(
             f"{data} holds no list whose classes {classes} could name; folders of labels have "
@@ -76,6 +85,18 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
             notes.append(f"the folders are read, not {lists.learn}: {error}")
     found = _split(data) or _labelled(data)
     return replace(found, notes=(*notes, *found.notes))
+
+
+def _lists_below(data: Path) -> Lists | None:
+    """Lists in a folder beside the clips' (``annotations``, ``labels``, ``ucfTrainTestlist``)."""
+    beside = [folder for folder in _folders(data)[:_LOOKED_AT] if not has_pictures(folder)]
+    for folder in beside:
+        lists = lists_in(folder)
+        if lists is not None and lists.by_name:
+            return lists
+    for folder in (data, *beside):
+        refuse_other_lists(folder)
+    return None
 
 
 def _listed(lists: Lists, data: Path) -> Layout:

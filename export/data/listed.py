@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from shiftedge.export.data.files import Clip, entries, is_video
@@ -22,7 +23,15 @@ from shiftedge.export.data.roles import Role, role_among
 from shiftedge.export.data.silent import nearest
 from shiftedge.runtime.errors import DataError
 
-__all__ = ["ListedClips", "Lists", "label_text", "lists_in", "lists_of", "read_lists"]
+__all__ = [
+    "ListedClips",
+    "Lists",
+    "label_text",
+    "lists_in",
+    "lists_of",
+    "read_lists",
+    "refuse_other_lists",
+]
 
 _PROBED = 20
 """Rows that are tried in each place, to find where a list's clips lie."""
@@ -42,6 +51,12 @@ _CLASS_WORDS = frozenset(
 )
 _SUFFIXES = ("", ".mp4", ".webm", ".avi", ".mkv", ".mov")
 """Put behind a name, since some lists leave it out."""
+_ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"})
+_OTHER_LISTS = frozenset({".json", ".jsonl", ".ods", ".parquet", ".pkl", ".xls", ".xlsx", ".yaml"})
+_NOT_A_TABLE = (
+    "not a list that is read here; write its clips as train.csv and val.csv, with a line "
+    "`path,label` for each (something-something: the id, and the template without its brackets)."
+)
 _MOST_PLACES = 64
 """Folders beside a list in which its clips are looked for."""
 
@@ -93,6 +108,13 @@ def lists_in(folder: Path) -> Lists | None:
     return lists_of(tables[0]) if len(tables) == 1 else None
 
 
+def refuse_other_lists(folder: Path) -> None:
+    """Raise DataError where a folder has a list to train on that is no table."""
+    for path in entries(folder):
+        if path.suffix.lower() in _OTHER_LISTS and _role(path) == "learn" and path.is_file():
+            raise DataError(f"{path} is {_NOT_A_TABLE}")
+
+
 def lists_of(path: Path, classes: Path | None = None) -> Lists:
     """A list that somebody named, with the files beside it that go with it.
 
@@ -101,6 +123,10 @@ def lists_of(path: Path, classes: Path | None = None) -> Lists:
     """
     if path.suffix.lower() not in LIST_SUFFIXES:
         what = "a clip" if is_video(path) else "no list of clips"
+        if path.suffix.lower() in _ARCHIVES:
+            raise DataError(f"{path} is an archive; unpack it, and give its folder.")
+        if path.suffix.lower() in _OTHER_LISTS:
+            raise DataError(f"{path} is {_NOT_A_TABLE}")
         raise DataError(
             f"{path} is {what}; expected a folder with one folder of clips for each label, a list "
             f"({', '.join(sorted(LIST_SUFFIXES))}), or synthetic: for rendered clips."
@@ -151,7 +177,7 @@ def read_lists(lists: Lists, data: Path) -> ListedClips:
             label = _label(row, names, file, lists)
             path = _find(row.path, places)
             if path is None:
-                result.missing.append(places[0][0] / row.path)
+                result.missing.append(places[0].root / row.path)
                 continue
             there += 1
             role: Role = "check" if file == lists.check or row.role == "check" else "learn"
@@ -171,6 +197,13 @@ def read_lists(lists: Lists, data: Path) -> ListedClips:
             (result.learn if role == "learn" or result.check is None else result.check).append(clip)
         if mine and not there:
             raise _nowhere(file, mine)
+        if places[0].dropped:
+            away = "/".join(_parts(mine[0].path)[: places[0].dropped])
+            slash = "/" if mine[0].path.startswith("/") else ""
+            result.notes.append(
+                f"{file} names clips in {slash}{away}, which is not here; they are read from "
+                f"{places[0].root}."
+            )
     if not result.learn:
         raise DataError(f"{lists.learn} names no clip to learn from; expected some: {FORMS}.")
     used = {clip.label for clip in (*result.learn, *(result.check or ()))}
@@ -253,49 +286,82 @@ def label_text(name: str) -> str | None:
     return unicodedata.normalize("NFC", name)
 
 
-_Places = list[tuple[Path, str]]
+@dataclass(frozen=True)
+class _Place:
+    """How clips of a list are found."""
+
+    root: Path
+    suffix: str = ""
+    """Put behind a name."""
+    dropped: int = 0
+    """Leading parts of a name that are left out: folders of the machine that wrote the list."""
+
+    def find(self, name: str) -> Path | None:
+        """The file or folder that a list means, if it is there; lists of Windows have
+        backslashes."""
+        for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
+            if self.dropped:
+                spelled = "/".join(_parts(spelled)[self.dropped :])
+            path = self.root / (spelled + self.suffix)
+            if spelled and os.path.exists(path):  # False as well for a name that is too long
+                return path
+        return None
 
 
-def _places(file: Path, data: Path, rows: Sequence[Row]) -> _Places:
-    """Folders, and what to put behind a name, with which clips of a list are found; the best
-    first. The list's own folder where none is."""
+def _parts(name: str) -> list[str]:
+    return [part for part in name.replace("\\", "/").split("/") if part]
+
+
+def _places(file: Path, data: Path, rows: Sequence[Row]) -> list[_Place]:
+    """Where clips of a list are found, the best first. The list's own folder where none is."""
     parent = file.parent
     roots = [parent, data if data.is_dir() else parent]
     for root in (parent, parent.absolute().parent):
         roots.append(root)
         children = [path for path in entries(root) if path.is_dir()] if _listable(root) else []
         roots += children if len(children) <= _MOST_PLACES else []
-    found: list[tuple[int, Path, str]] = []
-    sample = rows[:: max(1, len(rows) // _PROBED)]
+    found: list[tuple[int, _Place]] = []
+    sample = [row.path for row in rows[:: max(1, len(rows) // _PROBED)]]
     for root in dict.fromkeys(roots):
         for suffix in _SUFFIXES:
-            hits = sum(_at(root, row.path, suffix) is not None for row in sample)
+            place = _Place(root, suffix)
+            hits = len(_hits(place, sample))
             if hits == len(sample):
-                return [(root, suffix)]
+                return [place]
             if hits:
-                found.append((hits, root, suffix))
+                found.append((hits, place))
                 break
-    best = sorted(found, key=lambda place: -place[0])
+    best = sorted(found, key=lambda item: -item[0])
     # What is missing here may be in other data beside, under the same name.
-    near = [place for place in best if place[1].is_relative_to(parent)]
-    return [(root, suffix) for _, root, suffix in near or best[:1]] or [(parent, "")]
+    near = [place for place in best if place[1].root.is_relative_to(parent)]
+    return [place for _, place in near or best[:1]] or _elsewhere(roots, sample) or [_Place(parent)]
+
+
+def _hits(place: _Place, names: Sequence[str]) -> set[Path]:
+    found = (place.find(name) for name in names)
+    return {path for path in found if path is not None}
+
+
+def _elsewhere(roots: Sequence[Path], names: Sequence[str]) -> list[_Place]:
+    """Where clips lie that a list names by the folders of another machine, as the official TSM
+    code's tools write them (/ssd/video/ucf/rgb/...): as few of these left out as will do."""
+    folders = zip(*(_parts(name)[:-1] for name in names), strict=False)
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
+    for dropped in range(1, shared + 1):
+        for root in dict.fromkeys(roots):
+            for suffix in _SUFFIXES:
+                place = _Place(root, suffix, dropped)
+                if 2 * len(_hits(place, names)) > len(set(names)):
+                    return [place]
+    return []
 
 
 def _listable(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.X_OK)
 
 
-def _at(root: Path, name: str, suffix: str) -> Path | None:
-    """The file or folder that a list means, if it is there; lists of Windows have backslashes."""
-    for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
-        path = root / (spelled + suffix)
-        if os.path.exists(path):  # False as well for a name that is too long
-            return path
-    return None
-
-
-def _find(name: str, places: _Places) -> Path | None:
-    found = (_at(root, name, suffix) for root, suffix in places)
+def _find(name: str, places: Sequence[_Place]) -> Path | None:
+    found = (place.find(name) for place in places)
     return next((path for path in found if path is not None), None)
 
 

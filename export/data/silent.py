@@ -33,7 +33,19 @@ _NAMES = """
     misc miscellaneous irrelevant garbage junk distractor distractors
     unknown unknowns unknownclass unk undefined undetermined d0x
 """
-_USUAL = frozenset(_NAMES.split())
+_NAMES_ELSEWHERE = """
+    keine keinegeste keineaktion keinebewegung nichts hintergrund ruhe sonstige sonstiges andere
+    aucun aucune aucungeste aucunmouvement rien arriereplan autre autres
+    ninguno ninguna ningungesto singesto nada fondo otro otros reposo
+    nessuno nessuna nessungesto niente sfondo altro altri riposo
+    nenhum nenhuma nenhumgesto semgesto fundo outro outros repouso
+    无 无手势 没有手势 无动作 背景 其他 其它 静止 なし 何もしない その他 없음 배경 기타
+"""
+"""The same in German, French, Spanish, Italian, Portuguese, Chinese, Japanese and Korean."""
+_USUAL = frozenset(
+    "".join(letter for letter in unicodedata.normalize("NFKD", name) if letter.isalnum())
+    for name in (_NAMES + _NAMES_ELSEWHERE).split()
+)
 """As :func:`plain_name` gives them."""
 
 

@@ -321,4 +321,62 @@ def test_what_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a clip; expected a folder with one folder of clips"):
         find_data(video(tmp_path / "a.mp4"))
     with pytest.raises(DataError, match="is no list of clips; expected a folder"):
-        find_data(video(tmp_path / "a.zip"))
+        find_data(video(tmp_path / "a.pdf"))
+
+
+@pytest.mark.parametrize("folder", ["annotations", "labels"])
+def test_lists_in_a_folder_beside_that_of_the_clips(tmp_path: Path, folder: str) -> None:
+    lists = tmp_path / folder
+    lists.mkdir()
+    for split, numbers in (("Train", (1, 2)), ("Validation", (3, 4))):
+        for number in numbers:
+            frames(tmp_path / split / str(number))
+        rows = [f"{number},{LABELS[number % 2]}" for number in numbers]
+        (lists / f"{split}.csv").write_text("\n".join(["video_id,label", *rows]))
+    (lists / "Test.csv").write_text("id\n9\n")
+    learn, check = counted(find_data(tmp_path))
+    assert learn == check == Counter(LABELS[:2])
+
+
+def test_a_list_of_another_machine(tmp_path: Path) -> None:
+    """The official TSM code's tools write absolute paths."""
+    for number in range(6):
+        frames(tmp_path / "rgb" / f"v{number}")
+    (tmp_path / "category.txt").write_text("left\nright\n")
+    for name, numbers in (("train", range(4)), ("val", range(4, 6))):
+        rows = [f"/ssd/video/mine/rgb/v{number} 3 {number % 2}\n" for number in numbers]
+        (tmp_path / f"{name}_videofolder.txt").write_text("".join(rows))
+    layout = find_data(tmp_path / "train_videofolder.txt")
+    assert [clip.path for clip in layout.learn] == [tmp_path / "rgb" / f"v{n}" for n in range(4)]
+    assert counted(layout) == (Counter(left=2, right=2), Counter(left=1, right=1))
+    assert layout.notes[0] == (
+        f"{tmp_path / 'train_videofolder.txt'} names clips in /ssd/video/mine, which is not here; "
+        f"they are read from {tmp_path}."
+    )
+
+
+def test_names_are_never_shortened_to_what_several_share(tmp_path: Path) -> None:
+    video(tmp_path / "1.mp4")
+    (tmp_path / "train.csv").write_text("/far/left/1.mp4,left\n/far/right/1.mp4,right\n")
+    with pytest.raises(DataError, match="Not one of the 2 clips"):
+        find_data(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["", "labels"])
+def test_json_lists_are_told_as_such(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).mkdir(exist_ok=True)
+    listed = tmp_path / where / "something-something-v2-train.json"
+    listed.write_text("[]")
+    video(tmp_path / "20bn-something-something-v2" / "1.webm")
+    for data in (tmp_path, listed):
+        with pytest.raises(DataError, match=r"train\.json is not a list that is read here; write"):
+            find_data(data)
+    if not where:  # beside folders of labels it is nobody's concern
+        (tmp_path / "20bn-something-something-v2").rename(tmp_path / LABELS[0])
+        video(tmp_path / LABELS[1] / "1.mp4")
+        assert find_data(tmp_path).learn
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"clips\.zip is an archive; unpack it"):
+        find_data(video(tmp_path / "clips.zip"))

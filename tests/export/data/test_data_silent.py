@@ -14,7 +14,8 @@ from shiftedge.runtime.errors import SpecError
     ["No gesture", "no gesture", "no_gesture", "NoGesture", "NO-GESTURE", "non-gesture",
      "Doing other things", "doing_nothing", "None", "none", "background", "Background", "bg",
      "nothing", "negative", "idle", "other", "others", "Other things", "unknown", "neutral",
-     "00_background", "14. No gesture", "none2", "D0X", "__background__", "unlabelled"],
+     "00_background", "14. No gesture", "none2", "D0X", "__background__", "unlabelled",
+     "keine", "Arri\u00e8re-plan", "背景", "배경", "なし"],
 )  # fmt: skip
 def test_usual_names_are_silent(label: str) -> None:
     assert looks_silent(label)
