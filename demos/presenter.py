@@ -21,13 +21,16 @@ QUEUE_BYTES = 32 << 20
 HIGHEST_RATE_HZ = 240.0
 LONGEST_HOLD_S = 2.0
 """A longer pause of the camera is cut to this in the film."""
+LONGEST_LAG_S = 0.5
+"""Frames by which the film would fall further behind what it shows are left out."""
 
 
 class Presenter:
     """Takes every frame that is to be seen; makes the film and the window's picture of it.
 
-    The film holds every frame that was given, and plays at the speed of the source: a picture is
-    held as long as it took until the next one came.
+    The film plays at the speed of the source: a picture is held as long as it took until the next
+    one came. It holds every frame that was given, but where frames come faster than its rate for
+    long, as in parts of recordings of uneven rate.
 
     Args:
         overlay: draws the frames; from here on only this object's thread uses it.
@@ -103,8 +106,14 @@ class Presenter:
                 self._start_s = moment.time_s
             else:
                 self._hold(self._film, before, moment.time_s - self._start_s)
-            self._film.write(canvas)
+            if self._lag_s(self._film, moment.time_s) < LONGEST_LAG_S:
+                self._film.write(canvas)
         self.latest = canvas
+
+    def _lag_s(self, film: FilmWriter, time_s: float) -> float:
+        """How much later the next picture of the film comes than it was taken."""
+        played_s = time_s - (time_s if self._start_s is None else self._start_s)
+        return film.frames / self._rate_hz - (played_s - self._cut_s)
 
     def _hold(self, film: FilmWriter, canvas: Image, played_s: float) -> None:
         """Repeat a picture until the film is as long as what it shows."""

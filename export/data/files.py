@@ -68,6 +68,7 @@ def open_clip(
     frames: int | None = None,
     *,
     rate_hz: float | None = None,
+    rate_hint: str | None = None,
     on_event: EventHandler = log_event,
 ) -> FrameSource:
     """Open a clip as the runtime would: pictures in the natural order of their names.
@@ -77,6 +78,7 @@ def open_clip(
         frames: of a folder, see :class:`Clip`.
         rate_hz: of clips that do not say theirs: pictures, and raw streams such as ``.h264``. None:
             12 a second, and 25, as the runtime assumes.
+        rate_hint: how the user gives that rate.
         on_event: told where a rate is assumed, and what else a recording lacks.
 
     Raises:
@@ -85,7 +87,7 @@ def open_clip(
     """
     if not path.is_dir():
         if rate_hz is None:
-            return open_video(path, on_event=on_event)
+            return open_video(path, rate_hint=rate_hint, on_event=on_event)
         assumed: list[str] = []
         told = assumed.append  # while it is opened; afterwards whoever asked
 

@@ -34,11 +34,11 @@ _NAMES = """
     unknown unknowns unknownclass unk undefined undetermined d0x
 """
 _NAMES_ELSEWHERE = """
-    keine keinegeste keineaktion keinebewegung nichts hintergrund ruhe sonstige sonstiges andere
+    keine keinegeste keineaktion keinebewegung nichts hintergrund sonstige sonstiges andere
     aucun aucune aucungeste aucunmouvement rien arriereplan autre autres
-    ninguno ninguna ningungesto singesto nada fondo otro otros reposo
-    nessuno nessuna nessungesto niente sfondo altro altri riposo
-    nenhum nenhuma nenhumgesto semgesto fundo outro outros repouso
+    ninguno ninguna ningungesto singesto nada fondo otro otros
+    nessuno nessuna nessungesto niente sfondo altro altri
+    nenhum nenhuma nenhumgesto semgesto fundo outro outros
     无 无手势 没有手势 无动作 背景 其他 其它 静止 なし 何もしない その他 없음 배경 기타
 """
 """The same in German, French, Spanish, Italian, Portuguese, Chinese, Japanese and Korean."""

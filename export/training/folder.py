@@ -107,7 +107,11 @@ def load_clips(
         try:
             taken, length = middle_frames(
                 lambda clip=clip: open_clip(  # type: ignore[misc]
-                    clip.path, clip.frames, rate_hz=clip_rate_hz, on_event=told
+                    clip.path,
+                    clip.frames,
+                    rate_hz=clip_rate_hz,
+                    rate_hint="--fps gives another rate",
+                    on_event=told,
                 ),
                 rate_hz,
                 fit,

@@ -169,18 +169,14 @@ def _open_path(text: str, on_event: EventHandler) -> FrameSource:
         path = expanded(name)
     if not _exists(path):
         raise SourceError(f"There is no file or folder {name!r}; expected {SOURCE_FORMS}.")
+    rate_hz = parse_options(options, _RATE, text).get("fps")
     if path.is_dir():
-        return ImageFolder(path, **_rate_option(options, text))
+        return ImageFolder(path) if rate_hz is None else ImageFolder(path, rate_hz)
     if not path.is_file():
         raise SourceError(
             f"{name} is neither a file nor a folder; for a named pipe use 'pipe:cat {name}'."
         )
-    return open_video(path, on_event=on_event, **_rate_option(options, text))
-
-
-def _rate_option(options: str, text: str) -> dict[str, float]:
-    found = parse_options(options, _RATE, text)
-    return {"rate_hz": found["fps"]} if found else {}
+    return open_video(path, rate_hz=rate_hz, on_event=on_event)
 
 
 def _hides_a_name(text: str) -> bool:

@@ -48,6 +48,7 @@ CONTROL_BYTES = frozenset((*range(9), *range(14, 27), *range(28, 32)))
 space but white space and escape."""
 Y4M = b"YUV4MPEG2 "
 """The one kind that begins with a line of text, behind which bright pixels may look like more."""
+_RATE_HINT = "add the true rate, as in {}?fps=30"
 _READABLE = "a video such as .mp4, .avi, .mkv, .webm or .gif"
 
 
@@ -98,6 +99,8 @@ class VideoFile(FrameSource):
             index / rate; None takes what FFmpeg says.
         measured_hz: the rate by the stamps of some frames, for a container whose nominal rate is
             not one.
+        rate_hint: how the user gives the rate of a stream without times; None: as an option
+            behind its name.
         on_event: told when a recording ended earlier than it announces, which may be damage.
 
     Raises:
@@ -115,6 +118,7 @@ class VideoFile(FrameSource):
         container: Container | None = None,
         rate_hz: float | None = None,
         measured_hz: float | None = None,
+        rate_hint: str | None = None,
         on_event: EventHandler = log_event,
     ) -> None:
         cv2 = opencv()
@@ -147,7 +151,7 @@ class VideoFile(FrameSource):
         if not self._given_rate and not self._announced and unstamped:
             on_event(
                 f"{name} has no time stamps: {self.rate_hz or DEFAULT_RATE_HZ:g} frames a second "
-                f"are assumed; add the true rate, as in {Path(name).name}?fps=30."
+                f"are assumed; {rate_hint or _RATE_HINT.format(Path(name).name)}."
             )
 
     def __iter__(self) -> Iterator[TimedFrame]:
@@ -242,14 +246,18 @@ def _measured_rate(capture: Any) -> float | None:
 
 
 def open_video(
-    path: str | Path, *, rate_hz: float | None = None, on_event: EventHandler = log_event
+    path: str | Path,
+    *,
+    rate_hz: float | None = None,
+    rate_hint: str | None = None,
+    on_event: EventHandler = log_event,
 ) -> VideoFile:
     """Open a video file (any format that OpenCV's FFmpeg reads, GIF included).
 
     Args:
         path: whatever bytes its name has.
         rate_hz: frames per second of a raw stream (``.h264``), which has no times.
-        on_event: see :class:`VideoFile`.
+        rate_hint, on_event: see :class:`VideoFile`.
 
     Raises:
         SourceError: the file cannot be read, is empty, or is not a video; of one whose codec this
@@ -283,6 +291,7 @@ def open_video(
         container=container,
         rate_hz=rate_hz,
         measured_hz=measured_hz,
+        rate_hint=rate_hint,
         on_event=on_event,
     )
 

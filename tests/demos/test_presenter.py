@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shiftedge.demos.overlay import Moment
-from shiftedge.demos.presenter import Presenter
+from shiftedge.demos.presenter import LONGEST_LAG_S, Presenter
 from shiftedge.runtime.errors import OutputError
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
@@ -39,7 +39,7 @@ def moment(time_s: float) -> Moment:
 def present(film: Path | None, times: list[float], rate_hz: float = 10.0) -> Presenter:
     presenter = Presenter(FlatOverlay(), film=film, rate_hz=rate_hz, image_bytes=12)  # type: ignore[arg-type]
     for number, time_s in enumerate(times):
-        presenter.show(np.full((2, 2, 3), 20 * (number + 1), np.uint8), moment(time_s))
+        presenter.show(np.full((2, 2, 3), 20 * (number % 12 + 1), np.uint8), moment(time_s))
     presenter.close()
     return presenter
 
@@ -68,6 +68,13 @@ def test_a_dropped_frame_leaves_the_one_before_in_place(tmp_path: Path) -> None:
 def test_frames_in_a_burst_are_all_kept_and_the_time_made_good(tmp_path: Path) -> None:
     present(tmp_path / "a.mp4", [0.0, 0.01, 0.02, 0.5])
     assert levels(tmp_path / "a.mp4") == [0, 1, 2, 2, 2, 3]
+
+
+def test_a_film_of_uneven_rate_is_as_long_as_what_it_shows(tmp_path: Path) -> None:
+    fast = [number / 30 for number in range(91)]
+    present(tmp_path / "a.mp4", [*fast, 3.1, 3.2])
+    film = levels(tmp_path / "a.mp4")
+    assert len(film) <= 1 + 10 * (3.2 + LONGEST_LAG_S)
 
 
 def test_a_long_pause_is_cut(tmp_path: Path) -> None:

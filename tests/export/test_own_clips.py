@@ -125,6 +125,29 @@ def test_an_unusable_clip_is_left_out_and_named(
     assert set(scores["clip"]["recall"]) == {"No gesture", "Swiping Left"}
 
 
+def test_a_rate_that_is_assumed_names_the_option_of_train(tmp_path: Path) -> None:
+    still = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    (tmp_path / "a.mjpeg").write_bytes(40 * still)
+    lengths, remarks = [], []
+    for rate_hz in (None, 10.0):
+        said: list[str] = []
+        loaded = load_clips(
+            [Clip("left", tmp_path / "a.mjpeg")],
+            ("left",),
+            frames=4,
+            rate_hz=5.0,
+            height=32,
+            width=32,
+            clip_rate_hz=rate_hz,
+            remarks=said,
+        )
+        lengths.append(int(loaded.lengths[0]))
+        remarks.append(said)
+    assert lengths == [8, 20]
+    assert remarks[1] == []
+    assert remarks[0][0].endswith("25 frames a second are assumed; --fps gives another rate.")
+
+
 def test_many_unusable_clips_are_counted_and_end_the_training(data: Path, tmp_path: Path) -> None:
     for number in range(9):
         (data / "Swiping Left" / f"bad{number}.mp4").write_bytes(b"not a video")

@@ -172,7 +172,7 @@ def test_logits_of_another_form_are_refused(logits: NDArray[np.float32]) -> None
         GestureDecoder(SPEC).update(logits, 0.0)
 
 
-@pytest.mark.parametrize("time_s", [math.nan, math.inf, None, "1.0", 0.9])
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, None, "1.0", 0.9, 10**400])
 def test_an_unusable_time_changes_nothing(time_s: float) -> None:
     decoder = GestureDecoder(SPEC)
     decoder.update(logits_for(LEFT), 1.0)
