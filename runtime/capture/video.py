@@ -33,7 +33,9 @@ FASTEST_RATE_HZ = 240.0
 MEASURED_FRAMES = 64
 """Whose stamps give the rate then: two seconds of them, since browsers' stamps jitter."""
 LONGEST_PAUSE_S = 60.0
-"""A longer step between two frames is a damaged time stamp, not a pause."""
+"""A longer step between two frames is a damaged time stamp, not a pause, ..."""
+LONGEST_CREDIBLE_S = 3600.0
+"""... but for one that ends within the length of the recording, and then this is the limit."""
 LONGEST_STEP_BACK_S = 1.0
 """Frames out of order; a longer step back is a clock that begins anew."""
 MOST_HELD = 8
@@ -59,10 +61,15 @@ class RecordingTimes:
     still have their true times. A stamp that is no number, or jumps back or by more than
     :data:`LONGEST_PAUSE_S`, counts as one frame period after the last; later stamps are taken
     relative to it. A container without stamps (all 0) thus yields index / rate.
+
+    Args:
+        rate_hz: frames per second.
+        length_s: of the recording as it says itself: a long pause that ends before is one.
     """
 
-    def __init__(self, rate_hz: float) -> None:
+    def __init__(self, rate_hz: float, length_s: float = 0.0) -> None:
         self._period_s = 1.0 / rate_hz
+        self._length_s = length_s
         self._origin_s: float | None = None
         self._last_s = 0.0
         self._held: int | None = None  # frames that kept the last time; None: no stamp has moved
@@ -74,7 +81,8 @@ class RecordingTimes:
             self._origin_s = position_s if math.isfinite(position_s) else 0.0
             return 0.0
         step_s = position_s - self._origin_s - self._last_s
-        if 0.0 < step_s <= LONGEST_PAUSE_S:
+        longest_s = max(LONGEST_PAUSE_S, min(self._length_s - self._last_s, LONGEST_CREDIBLE_S))
+        if 0.0 < step_s <= longest_s:
             self._last_s += step_s
             self._held = 0
         elif self._held is None and position_s == self._origin_s:
@@ -163,7 +171,9 @@ class VideoFile(FrameSource):
             SourceError: the file is shorter than it says, or its boxes list frames that cannot be
                 decoded. All frames that could be were given.
         """
-        times = RecordingTimes(self.rate_hz or DEFAULT_RATE_HZ)
+        rate_hz = self.rate_hz or DEFAULT_RATE_HZ
+        length_s = self._container.shown_s or self._announced / rate_hz
+        times = RecordingTimes(rate_hz, length_s)
         index, time_s, position_ms = 0, 0.0, 0.0
         while True:
             frame = self._pending.pop(0) if self._pending else self._read()

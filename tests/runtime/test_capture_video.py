@@ -492,6 +492,14 @@ def test_a_container_without_stamps_is_timed_by_its_rate() -> None:
     assert [times.stamp(0.0) for _ in range(4)] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
+def test_a_pause_within_the_length_is_one() -> None:
+    stamps_ms = [5000.0, 5100.0, 105_100.0, 105_200.0, 905_200.0]
+    times = RecordingTimes(10.0, 101.0)
+    assert [times.stamp(ms) for ms in stamps_ms] == pytest.approx([0.0, 0.1, 100.1, 100.2, 100.3])
+    times = RecordingTimes(10.0, 1e9)  # nobody holds a frame for days
+    assert [times.stamp(ms) for ms in (0.0, 5e8)] == pytest.approx([0.0, 0.1])
+
+
 def test_stamps_that_start_again_go_on() -> None:
     times = RecordingTimes(10.0)
     stamps = [times.stamp(ms) for ms in (5000.0, 5100.0, 0.0, 100.0, 1e12, 1e12 + 100)]
