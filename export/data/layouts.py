@@ -255,6 +255,12 @@ def _label(folder: Path) -> str:
 
 
 def _too_few_labels(data: Path, labels: tuple[str, ...]) -> DataError:
+    inner = _folders(data)
+    if len(inner) == 1 and _has_labels(inner[0]):
+        return DataError(
+            f"{data} holds {inner[0].name} alone, and the labels are in that; give {inner[0]} as "
+            "DATA."
+        )
     alone = f" ({labels[0]!r} alone)" if labels else ""
     return DataError(
         f"{data} has {len(_folders(data))} folders, and clips of {len(labels)} labels{alone}; "

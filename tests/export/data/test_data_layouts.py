@@ -380,3 +380,12 @@ def test_json_lists_are_told_as_such(tmp_path: Path, where: str) -> None:
 def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"clips\.zip is an archive; unpack it"):
         find_data(video(tmp_path / "clips.zip"))
+
+
+def test_splits_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    """As archives unpack."""
+    for label in LABELS:
+        video(tmp_path / "set" / "train" / label / "1.mp4")
+    with pytest.raises(DataError, match="holds set alone, and the labels are in that; give"):
+        find_data(tmp_path)
+    assert find_data(tmp_path / "set").labels == LABELS
