@@ -19,6 +19,7 @@ from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
     "FRAMES",
+    "OWN_FORMS",
     "TOLERANCE",
     "Comparison",
     "Outputs",
@@ -59,11 +60,14 @@ class Comparison:
     passed: bool
 
 
-_CAUSES = {
-    "clip / online": " The shifts alone may carry something from frame to frame: look for random "
-    "numbers, dropout or batch statistics in use, and buffers or counts that each frame changes.",
-}
-"""What makes a network's own two forms differ, for who wrote it."""
+OWN_FORMS = "clip / online"
+"""Of a comparison of a network's two forms, both run by torch."""
+
+_CAUSES = (
+    " The shifts alone may carry something from frame to frame: look for random numbers, dropout "
+    "or batch statistics in use, and buffers or counts that each frame changes."
+)
+"""What makes those differ, for who wrote the network."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,12 @@ class Report:
         failed = [row for row in self.comparisons if not row.passed]
         if failed:
             worst = max(failed, key=lambda row: row.worst / max(row.scale, 1e-30))
+            own = any(row.forms == OWN_FORMS for row in failed)
             raise VerificationError(
                 f"{worst.tensor} differs between {worst.forms} by {worst.worst:.3g} at frame "
                 f"{worst.frame} (largest value {worst.scale:.3g}; accepted {self.tolerance:g} of "
                 f"it); {len(failed)} of {len(self.comparisons)} comparisons failed and nothing "
-                f"was written.{_CAUSES.get(worst.forms, '')}"
+                f"was written.{_CAUSES if own else ''}"
             )
 
 

@@ -36,6 +36,12 @@ OPSET = 18
 IR_VERSION = 9
 """ONNX file format version; ONNX Runtime reads it since 1.15, and 1.31 reads up to 13."""
 
+SIDE_MOST = 8192
+"""Pixels of a frame's side, as in ModelSpec."""
+
+_SETTINGS = ("frame_rate_hz", "max_gap_s", "mean", "std", "decoder")
+"""Fields of ModelSpec that are free to choose."""
+
 RESIZE_MARGIN = 256 / 224
 """The paper's code scales the short side to 256 pixels and cuts out 224."""
 
@@ -229,8 +235,8 @@ def export_model(
         raise SpecError(f"The spec is {shown(spec)}; expected a ModelSpec, as describe() makes it.")
     if not isinstance(path, (str, os.PathLike)):
         raise OutputError(f"The path is {shown(path)}; expected a file's name.")
-    if not isinstance(frames, int) or frames < 2:
-        raise ModelError(f"The stream is of {shown(frames)} frames; expected 2 or more.")
+    if not isinstance(frames, int) or frames < 1:
+        raise ModelError(f"The stream is of {shown(frames)} frames; expected at least 1.")
     if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
         raise ModelError(f"The tolerance is {shown(tolerance)}; expected a number from 0.")
     with atomic_path(path) as temporary, _evaluating(net):
@@ -243,7 +249,7 @@ def export_model(
     return report
 
 
-def _check_numbers(net: nn.Module) -> None:
+def _check_numbers(net: Any) -> None:
     """Refuse a network whose numbers are no float32 on the CPU.
 
     Raises:
