@@ -230,6 +230,22 @@ def test_the_bundled_model_and_weights_outside_are_taken(tmp_path):
     check_weights(bundled.read_bytes(), bundled)
 
 
+def test_a_step_that_fails_is_a_sentence_wherever_it_is_run():
+    pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+    from shiftedge.export.agreement import onnx_outputs
+    from shiftedge.export.quantize.stream import Stepper
+
+    def beyond(b, x):
+        index = b.op("Cast", b.op("Add", b.op("ReduceMax", x, keepdims=0), b.const(1e6)), to=7)
+        return b.op("Add", x, b.op("Gather", b.const([1.0]), index))
+
+    data = model(beyond)
+    with pytest.raises(ModelError, match=r"The model failed in ONNX Runtime \("):
+        Stepper(data, SPEC).step(np.zeros((SPEC.height, SPEC.width, 3), np.uint8))
+    with pytest.raises(ModelError, match=r"The model failed in ONNX Runtime \("):
+        next(onnx_outputs(data, SPEC, np.zeros((1, 3, SPEC.height, SPEC.width), np.float32)))
+
+
 def test_frames_and_states_have_a_bound():
     check_spec(WIDE, "m")
     with pytest.raises(ModelError, match="32 GiB of memory for the states"):
