@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
     "FRAMES",
+    "OWN_FORMS",
     "TOLERANCE",
     "Comparison",
     "Outputs",
@@ -59,6 +60,16 @@ class Comparison:
     passed: bool
 
 
+OWN_FORMS = "clip / online"
+"""Of a comparison of a network's two forms, both run by torch."""
+
+_CAUSES = (
+    " The shifts alone may carry something from frame to frame: look for random numbers, dropout "
+    "or batch statistics in use, and buffers or counts that each frame changes."
+)
+"""What makes those differ, for who wrote the network."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Every comparison made, worst first within each pair of forms."""
@@ -91,11 +102,12 @@ class Report:
         failed = [row for row in self.comparisons if not row.passed]
         if failed:
             worst = max(failed, key=lambda row: row.worst / max(row.scale, 1e-30))
+            own = any(row.forms == OWN_FORMS for row in failed)
             raise VerificationError(
                 f"{worst.tensor} differs between {worst.forms} by {worst.worst:.3g} at frame "
                 f"{worst.frame} (largest value {worst.scale:.3g}; accepted {self.tolerance:g} of "
                 f"it); {len(failed)} of {len(self.comparisons)} comparisons failed and nothing "
-                "was written."
+                f"was written.{_CAUSES if own else ''}"
             )
 
 
@@ -135,7 +147,8 @@ def onnx_outputs(model: bytes, spec: ModelSpec, frames: Array) -> Iterator[Outpu
     for frame in frames:
         feed = {"frame": frame[None]}
         feed |= {f"state_{index}": state for index, state in enumerate(states)}
-        outputs = dict(zip(names, session.run(None, feed), strict=True))
+        with failures_told("The model"):
+            outputs = dict(zip(names, session.run(None, feed), strict=True))
         states = [outputs[f"next_state_{index}"] for index in range(len(states))]
         for index, state in enumerate(spec.states):
             outputs[f"next_state_{index}"] = state.numbers(states[index])

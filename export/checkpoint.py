@@ -189,12 +189,19 @@ def serialise_checkpoint(
 def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool) -> str:
     """How the weights were trained, as far as the file or else the user says."""
     if named.family == ONLINE:
+        if named.image_head and read_as is None:
+            raise CheckpointError(
+                f"{path} has torchvision's names (classifier.1) and nothing in it says that it was "
+                "trained with a temporal shift: streaming an image network with one would garble "
+                "its features; train it with the shift, or say that it was with --read-as one-way "
+                "(or two-way)."
+            )
         return read_as or "one-way"
     if not named.shifts:
         raise CheckpointError(
             f"{path} was trained without a temporal shift (no shifted convolution in it): "
-            "streaming it with one would garble its features; train it with the shift, or export "
-            "the network as it is from Python with shiftedge.export.export_model."
+            "streaming it with one would garble its features, and without one there is nothing to "
+            "stream; train it with the shift."
         )
     reading = read_as or ("two-way" if accept_two_way else None)
     if reading is None:
@@ -225,6 +232,11 @@ def _described(path: Path, named: Named) -> dict[str, Any]:
             f"{path} is a {network} without a classifier: it has no {classifier}.weight, nor "
             "new_fc.weight or cls_head.fc_cls.weight, of (classes, features); save the whole "
             "network, its last layer included."
+        )
+    if not weight.shape[0]:
+        raise CheckpointError(
+            f"{path} has a classifier of no classes ({classifier}.weight is "
+            f"{tuple(weight.shape)}); save the network with its trained last layer."
         )
     description: dict[str, Any] = {"classes": int(weight.shape[0])}
     if named.mobile:

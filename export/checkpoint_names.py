@@ -64,6 +64,8 @@ class Named:
     shifts: tuple[str, ...]
     """Modules that a shift stands before, in our names, as the file has them; none in an official
     online file, whose code says where they are."""
+    image_head: bool = False
+    """The last layer has torchvision's name, which neither TSM code gives it."""
 
 
 def translated(path: Path, weights: Weights) -> Named:
@@ -95,7 +97,8 @@ def translated(path: Path, weights: Weights) -> Named:
                 wrapped.append(name.rpartition(".")[0])
         tensors[name] = value
     shifts = [_shift(path, wrapped, names) for wrapped, names in below.items()]
-    return Named(family, mobile, tensors, tuple(sorted(shifts, key=_order)))
+    image_head = "classifier.1.weight" in weights.tensors
+    return Named(family, mobile, tensors, tuple(sorted(shifts, key=_order)), image_head)
 
 
 def _is_mobile(names: Mapping[str, Tensor]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +16,17 @@ from torch import nn
 
 from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.data.silent import silent_labels as silent
+from shiftedge.export.models.shift import TemporalShift
 from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.export.quantize.carried import write_ranges
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.verify import verify_onnx
-from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.errors import ModelError, OutputError, SpecError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.files import atomic_path
 from shiftedge.runtime.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
+from shiftedge.runtime.words import shown
 
 __all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
 
@@ -32,6 +35,12 @@ OPSET = 18
 
 IR_VERSION = 9
 """ONNX file format version; ONNX Runtime reads it since 1.15, and 1.31 reads up to 13."""
+
+SIDE_MOST = 8192
+"""Pixels of a frame's side, as in ModelSpec."""
+
+_SETTINGS = ("frame_rate_hz", "max_gap_s", "mean", "std", "decoder")
+"""Fields of ModelSpec that are free to choose."""
 
 RESIZE_MARGIN = 256 / 224
 """The paper's code scales the short side to 256 pixels and cuts out 224."""
@@ -64,9 +73,23 @@ def describe(
     Raises:
         ModelError: the network does not run on frames of that size, or has no shift.
         SpecError: the labels do not match the classes, one that is to be silent is none of them,
-            or a setting is out of range.
+            or a setting is unknown or out of range.
     """
     _check_numbers(net)
+    labels = _names("labels", labels)
+    if silent_labels is not None:
+        silent_labels = _names("silent_labels", silent_labels)
+    for what, side in (("height", height), ("width", width)):
+        if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= SIDE_MOST:
+            raise SpecError(
+                f"The {what} is {shown(side)}; expected a whole number of pixels from 1 to "
+                f"{SIDE_MOST}."
+            )
+    unknown = settings.keys() - _SETTINGS
+    if unknown:
+        raise SpecError(
+            f"There is no setting {min(unknown)!r}; the settings are {', '.join(_SETTINGS)}."
+        )
     model = StreamingModel(net)
     with _evaluating(net):
         try:
@@ -79,6 +102,13 @@ def describe(
                 f"The network does not run on frames of {width}x{height} pixels: {reason}"
             ) from error
     if not states:
+        idle = [name for name, part in net.named_modules() if isinstance(part, TemporalShift)]
+        if idle:
+            raise ModelError(
+                f"The temporal shift at {idle[0]!r} moves nothing: the network does not run it, or "
+                f"it has fewer than {net.get_submodule(idle[0]).fold_div} channels there; put it "
+                "before a layer that is run and has more, or give insert_shift a smaller fold_div."
+            )
         raise ModelError(
             "The network has no temporal shift, so there is nothing to stream; put shifts in "
             "with shiftedge.export.models.insert_shift."
@@ -195,10 +225,20 @@ def export_model(
         ranges: of the checkpoint, for `shiftedge quantize`; see ``Checkpoint.ranges``.
 
     Raises:
-        ModelError: the network cannot be exported.
+        ModelError: the network cannot be exported, or an argument is none.
+        SpecError: ``spec`` is none.
         VerificationError: torch and ONNX Runtime disagree.
         OutputError: ``path`` cannot be written.
     """
+    _check_numbers(net)
+    if not isinstance(spec, ModelSpec):
+        raise SpecError(f"The spec is {shown(spec)}; expected a ModelSpec, as describe() makes it.")
+    if not isinstance(path, (str, os.PathLike)):
+        raise OutputError(f"The path is {shown(path)}; expected a file's name.")
+    if not isinstance(frames, int) or frames < 1:
+        raise ModelError(f"The stream is of {shown(frames)} frames; expected at least 1.")
+    if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+        raise ModelError(f"The tolerance is {shown(tolerance)}; expected a number from 0.")
     with atomic_path(path) as temporary, _evaluating(net):
         serialised = to_onnx(net, spec, ranges)
         report = verify_onnx(
@@ -209,12 +249,15 @@ def export_model(
     return report
 
 
-def _check_numbers(net: nn.Module) -> None:
+def _check_numbers(net: Any) -> None:
     """Refuse a network whose numbers are no float32 on the CPU.
 
     Raises:
-        ModelError: of the first parameter or buffer that is not.
+        ModelError: of the first parameter or buffer that is not, or it is no network.
     """
+    if not isinstance(net, nn.Module):
+        kind = "a class" if isinstance(net, type) else shown(net)
+        raise ModelError(f"The network is {kind}; expected a torch.nn.Module, made and loaded.")
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         if tensor.is_meta:
             raise ModelError(
@@ -231,6 +274,17 @@ def _check_numbers(net: nn.Module) -> None:
                 f"The network's {name} is {_name(tensor)}; expected float32: call .float() on the "
                 "network."
             )
+
+
+def _names(what: str, given: Any) -> Sequence[str]:
+    """A list of texts.
+
+    Raises:
+        SpecError: it is something else.
+    """
+    if isinstance(given, (list, tuple)) and all(isinstance(each, str) for each in given):
+        return given
+    raise SpecError(f"The {what} are {shown(given)}; expected a list of names.")
 
 
 def _name(tensor: torch.Tensor) -> str:

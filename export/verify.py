@@ -15,6 +15,7 @@ from torch import Tensor
 
 from shiftedge.export.agreement import (
     FRAMES,
+    OWN_FORMS,
     TOLERANCE,
     Outputs,
     Report,
@@ -109,6 +110,6 @@ def verify_onnx(
         raise ModelError(f"ONNX Runtime does not run the exported network: {_reason(error)}") from (
             error
         )
-    rows = compare("clip / online", clip, online, tolerance=tolerance)
+    rows = compare(OWN_FORMS, clip, online, tolerance=tolerance)
     rows += compare("online / ONNX Runtime", online, exported, tolerance=tolerance)
     return Report(frames, tolerance, tuple(rows))

@@ -110,6 +110,8 @@ def _compile(options: argparse.Namespace) -> int:
         return _list_targets(options.json, own)
     if not options.model:
         options.usage_error("name the .onnx file to compile, or pass --list-targets")
+    if options.output == "":  # as of a shell's variable that is not set
+        options.usage_error("--output is empty; name the bundle's folder, or leave it out")
     from shiftedge.runtime.extras import require
 
     for package in ("onnx", "tvm", "ziglang") + (() if options.no_verify else ("onnxruntime",)):

@@ -164,8 +164,8 @@ class Maps(Builder):
                 self._pool(operator)
             case _:
                 raise CompileError(
-                    f"{type(operator).__name__} (node {operator.name!r}) has no schedule; "
-                    "engine='onnxruntime' runs the model meanwhile."
+                    f"{type(operator).__name__} (node {operator.name!r}) was read and has no "
+                    "schedule, which is a fault of shiftedge; please report it with the model."
                 )
 
     def _elementwise(

@@ -143,8 +143,8 @@ class TemporalShift(nn.Module):
 
     def __init__(self, net: nn.Module | None = None, *, fold_div: int = FOLD_DIV) -> None:
         super().__init__()
-        if fold_div < 2:
-            raise ValueError(f"fold_div is {fold_div}; expected at least 2")
+        if not isinstance(fold_div, int) or fold_div < 2:
+            raise ValueError(f"fold_div is {fold_div!r}; expected a whole number of at least 2")
         self.fold_div = fold_div
         self.past_first = False
         self.net = net
@@ -216,8 +216,13 @@ def insert_shift(
         the official checkpoints.
 
     Raises:
-        ValueError: a name is unknown, given twice, or already inside a shifted block.
+        ValueError: a name is unknown, given twice, or already inside a shifted block; or an
+            argument is of another kind.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"the module is a {type(module).__name__}; expected a torch.nn.Module")
+    if isinstance(blocks, str):
+        raise ValueError(f"blocks is the text {blocks!r}; expected a list of names, [{blocks!r}]")
     known = dict(module.named_modules())
     for position, name in enumerate(blocks):
         if name not in known or not name:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
@@ -68,7 +68,8 @@ class Stepper:
         """The same, and the values of the tensors that were asked for."""
         self._normalise(image, self._frame)
         feed = {"frame": self._frame, **dict(zip(self._names, self._states, strict=True))}
-        logits, *others = self._session.run(self._outputs, feed)
+        with failures_told("The model"):
+            logits, *others = self._session.run(self._outputs, feed)
         count = len(self._names)
         self._states = others[:count]
         self._logits: NDArray[np.float32] = logits[0]

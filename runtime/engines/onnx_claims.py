@@ -6,7 +6,9 @@ little. ONNX Runtime makes some of them while it loads, so the sizes have to be 
 
 * weights: their shapes against the bytes that the file has for them, read from the file's own form;
 * what operators make: a second session, of the same file with every tensor as an output and all
-  optimisation off, infers the shapes and runs nothing (20 ms for the bundled model).
+  optimisation off, infers the shapes and runs nothing (20 ms for the bundled model). What a graph
+  within an operator (If, Loop, Scan), a function of the file's own or a sequence of tensors makes
+  stays hidden from it, and these are refused.
 
 The file's form is protobuf (onnx.proto): fields of a number and a type, messages in messages. Only
 what is needed of it is read here, since a board has no onnx package.
@@ -43,7 +45,7 @@ _EXPANDING = {
 """Operators whose result may be larger than all that they read."""
 
 # Numbers of fields in onnx.proto.
-_GRAPH = 7
+_GRAPH, _FUNCTION = 7, 25
 _NODE, _INITIALIZER, _OUTPUT, _SPARSE = 1, 5, 12, 15
 _READS, _MAKES, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_ATTRIBUTE = 5, 6, 10, 11, 22
@@ -56,6 +58,7 @@ class _Node:
     operator: str
     reads: list[str] = field(default_factory=list)
     makes: list[str] = field(default_factory=list)
+    holds_graph: bool = False
 
 
 @dataclass
@@ -66,6 +69,8 @@ class _File:
     """Bytes of each initialiser."""
     nodes: list[_Node] = field(default_factory=list)
     outputs: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+    """Operators that the file defines itself."""
 
 
 def check_spec(spec: ModelSpec, what: object) -> None:
@@ -111,6 +116,9 @@ def check_shapes(ort: Any, data: bytes, what: object, folder: str) -> None:
         Exception: of ONNX Runtime, for a file that it cannot read.
     """
     file = _read(data, what)
+    for node in file.nodes:
+        if node.holds_graph or node.operator in file.functions:
+            raise _hidden(what, node, "holds operators of its own")
     made = [name for node in file.nodes for name in node.makes if name]
     more = b"".join(_field(_OUTPUT, _field(1, name.encode())) for name in {*made} - file.outputs)
     options = ort.SessionOptions()
@@ -123,10 +131,14 @@ def check_shapes(ort: Any, data: bytes, what: object, folder: str) -> None:
     session = ort.InferenceSession(
         data + _field(_GRAPH, more), options, providers=["CPUExecutionProvider"]
     )
-    sizes = {node.name: _bytes(node) for node in (*session.get_inputs(), *session.get_outputs())}
+    tensors = (*session.get_inputs(), *session.get_outputs())
+    sizes = {tensor.name: _bytes(tensor) for tensor in tensors}
+    sequences = {tensor.name for tensor in tensors if not tensor.type.startswith("tensor(")}
     for node in file.nodes:
         for name in node.makes:
             size = sizes.get(name)
+            if name in sequences:
+                raise _hidden(what, node, f"makes {name!r}, which is no tensor")
             if size is not None:
                 _check(what, f"{name!r}, which {node.operator} makes,", size)
             elif name and node.operator in _EXPANDING:
@@ -136,6 +148,14 @@ def check_shapes(ort: Any, data: bytes, what: object, folder: str) -> None:
                     "shapes."
                 )
     _check(what, "a step", _at_once(file, sizes))
+
+
+def _hidden(what: object, node: _Node, why: str) -> ModelError:
+    return ModelError(
+        f"{what}: {node.operator} {why}, so the memory that it takes is not known before it runs; "
+        "export the model as one graph of fixed shapes, without If, Loop, Scan, sequences and "
+        "functions."
+    )
 
 
 def _at_once(file: _File, sizes: Mapping[str, int | None]) -> int:
@@ -189,6 +209,8 @@ def _read(data: bytes, what: object) -> _File:
         for number, value in _fields(memoryview(data)):
             if number == _GRAPH and isinstance(value, memoryview):
                 _graph(value, file, what, inner=False)
+            elif number == _FUNCTION and isinstance(value, memoryview):
+                file.functions |= {_text(v) for n, v in _fields(value) if n == 1}
     except (IndexError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ModelError(
             f"{what} cannot be loaded as an ONNX model (it is no whole protobuf message); it may "
@@ -230,6 +252,7 @@ def _node(data: memoryview, file: _File, what: object, inner: bool) -> None:
                 if kind in (_TENSOR, _TENSORS):
                     _weights(part, file, what, within=node.operator)
                 elif kind in (_SUBGRAPH, _SUBGRAPHS):
+                    node.holds_graph = True
                     _graph(part, file, what, inner=True)
                 elif kind == _SPARSE_ATTRIBUTE:
                     _sparse(part, file, what)

@@ -9,7 +9,7 @@ only to the set that does not count.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "Provider",
     "ask_for_exact_int8",
     "check_claims",
+    "failures_told",
     "refusal",
 ]
 
@@ -190,9 +191,7 @@ class OnnxRuntimeSession(Session):
         try:
             self._engine.session.run_with_iobinding(self._bindings[self._current])
         except self._failures as error:
-            raise ModelError(
-                f"{self._engine.path} failed in ONNX Runtime ({_first_line(error)})."
-            ) from error
+            raise _failed(self._engine.path, error) from error
         self._current = 1 - self._current
         logits: NDArray[np.float32] = self._logits.pull()[0].copy()
         return logits
@@ -292,6 +291,23 @@ def check_claims(data: bytes, path: Path) -> None:
     check_weights(data, path)
     with contextlib.suppress(*_failures()), utf8_path(path.parent) as folder:
         check_shapes(require("onnxruntime"), data, path, folder)
+
+
+@contextlib.contextmanager
+def failures_told(what: object) -> Iterator[None]:
+    """What ONNX Runtime raises while it runs ``what``, as a sentence.
+
+    Raises:
+        ModelError: ONNX Runtime failed.
+    """
+    try:
+        yield
+    except _failures() as error:
+        raise _failed(what, error) from error
+
+
+def _failed(what: object, error: Exception) -> ModelError:
+    return ModelError(f"{what} failed in ONNX Runtime ({_first_line(error)}).")
 
 
 def _sha256(path: Path) -> bytes:

@@ -127,6 +127,18 @@ def test_the_weights_are_found(tmp_path, form):
             assert torch.allclose(value, STATE[key], rtol=tolerance, atol=tolerance), key
 
 
+def test_an_image_network_is_not_taken_for_one_with_shifts(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save(GOOD["torchvision's head"], path)
+    with pytest.raises(CheckpointError, match=r"torchvision's names .* --read-as one-way"):
+        load_checkpoint(path)
+    assert load_checkpoint(path, read_as="two-way").two_way
+    none = {key: value[:0] if "classifier" in key else value for key, value in STATE.items()}
+    torch.save(none, path)
+    with pytest.raises(CheckpointError, match="a classifier of no classes"):
+        load_checkpoint(path)
+
+
 def test_of_several_weights_one_is_taken_and_said(tmp_path):
     path = tmp_path / "c.pth"
     torch.save(GOOD["timm"], path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -250,6 +251,69 @@ def lost(x):
 def test_networks_that_cannot_be_described(make, message):
     with pytest.raises(ModelError, match=message):
         describe(make(), name="x", labels=labels(3), height=24, width=32)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"labels": 3}, "labels are 3; expected a list of names"),
+        ({"labels": "abc"}, "labels are 'abc'; expected a list"),
+        ({"labels": None}, "labels are None"),
+        ({"labels": [1, 2, 3]}, r"labels are \[1, 2, 3\]"),
+        ({"silent_labels": 3}, "silent_labels are 3"),
+        ({"height": "24"}, "height is '24'; expected a whole number"),
+        ({"width": 32.0}, r"width is 32\.0"),
+        ({"height": 0}, "height is 0"),
+        ({"width": 1 << 30}, "from 1 to 8192"),
+        ({"fps": 12}, "no setting 'fps'; the settings are frame_rate_hz"),
+        ({"states": ()}, "no setting 'states'"),
+    ],
+)
+def test_arguments_of_another_kind(wrong, message):
+    given = {"name": "x", "labels": labels(3), "height": 24, "width": 32, **wrong}
+    with pytest.raises(SpecError, match=message):
+        describe(shifted_net(), **given)
+
+
+@pytest.mark.parametrize("net", [None, torch.nn.Conv2d, "net"])
+def test_what_is_no_network(tmp_path, net):
+    with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module"):
+        describe(net, name="x", labels=labels(3), height=24, width=32)
+    spec = describe(shifted_net(), name="x", labels=labels(3), height=24, width=32)
+    with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module"):
+        export_model(net, spec, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"expected a torch\.nn\.Module"):
+        insert_shift(net, ["0"])
+
+
+def test_export_refuses_other_arguments(tmp_path):
+    net, path = shifted_net(), tmp_path / "m.onnx"
+    spec = describe(net, name="x", labels=labels(3), height=24, width=32)
+    with pytest.raises(SpecError, match="expected a ModelSpec"):
+        export_model(net, {}, path)
+    with pytest.raises(OutputError, match="path is 3"):
+        export_model(net, spec, 3)
+    for more in ({"frames": 0}, {"frames": "3"}, {"tolerance": "3"}, {"tolerance": math.nan}):
+        with pytest.raises(ModelError, match="expected"):
+            export_model(net, spec, path, **more)
+    assert not path.exists()
+
+
+def test_shifts_that_move_nothing_are_named():
+    few = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 8, 1))
+    with pytest.raises(ModelError, match=r"shift at '1' moves nothing.*fewer than 8 channels"):
+        describe(insert_shift(few, ["1"]), name="x", labels=labels(8), height=24, width=32)
+    with pytest.raises(ValueError, match=r"blocks is the text 'conv'; expected a list"):
+        insert_shift(few, "conv")
+    with pytest.raises(ValueError, match="fold_div is '8'"):
+        insert_shift(few, ["0"], fold_div="8")
+
+
+def test_a_network_of_chance_is_told_where_to_look(tmp_path):
+    net = shifted_net(flat=Of(lambda x: x.flatten(1) + torch.randn(len(x), 1)))
+    spec = describe(net, name="x", labels=labels(3), height=24, width=32)
+    with pytest.raises(VerificationError, match=r"shifts alone may carry .*random numbers"):
+        export_model(net, spec, tmp_path / "m.onnx", frames=4)
 
 
 def test_a_network_changed_after_it_was_described(tmp_path):

@@ -77,6 +77,53 @@ def huge_frame(document):
             sides[2].dim_value = sides[3].dim_value = 8192
 
 
+def info(name, kind=onnx.TensorProto.FLOAT, shape=()):
+    return onnx.helper.make_tensor_value_info(name, kind, shape)
+
+
+BIG = [
+    onnx.helper.make_node("ConstantOfShape", ["shape"], ["inner"]),
+    onnx.helper.make_node("ReduceMax", ["inner"], ["inner_most"], keepdims=0),
+]
+"""Nodes that make 16 GiB of a tensor ``shape``, [N, N], where no shape is inferred."""
+
+
+def in_if(b, x):
+    shape, small = b.const([N, N], np.int64, "shape"), np.zeros((), np.float32)
+    other = onnx.helper.make_node(
+        "Constant", [], ["none"], value=onnx.numpy_helper.from_array(small)
+    )
+    then = onnx.helper.make_graph(BIG, "then", [], [info("inner_most")])
+    none = onnx.helper.make_graph([other], "else", [], [info("none")])
+    assert shape == "shape"
+    above = b.op("Greater", b.op("ReduceMax", x, keepdims=0), b.const(-1e30))
+    return b.op("If", above, then_branch=then, else_branch=none)
+
+
+def in_loop(b, x):
+    b.const([N, N], np.int64, "shape")
+    go = onnx.helper.make_node("Identity", ["go"], ["go_on"])
+    body = onnx.helper.make_graph(
+        [*BIG, go, onnx.helper.make_node("Identity", ["inner_most"], ["out"])], "body",
+        [info("index", onnx.TensorProto.INT64), info("go", onnx.TensorProto.BOOL), info("in")],
+        [info("go_on", onnx.TensorProto.BOOL), info("out")],
+    )  # fmt: skip
+    return b.op("Loop", b.const(2, np.int64), b.const(True, bool), b.const(0), body=body)
+
+
+def in_sequence(b, x):
+    part = row(b, N // 2, N // 2)
+    return b.op("ConcatFromSequence", b.op("SequenceConstruct", *[part] * 4), axis=0)
+
+
+def function(document):
+    own, plain = onnx.helper.make_opsetid("own", 1), onnx.helper.make_opsetid("", 18)
+    document.opset_import.append(own)
+    document.functions.append(
+        onnx.helper.make_function("own", "Most", ["shape"], ["inner_most"], BIG, [plain])
+    )
+
+
 HUGE = (StateSpec("state_0", (1, 2, 1 << 16, 1 << 15)),)
 WIDE = dataclasses.replace(SPEC, height=8192, width=8192,
                            states=(StateSpec("state_0", (1, 2, 8192, 8192)),))  # fmt: skip
@@ -97,6 +144,16 @@ FILES = {
     "computed size": (joined(lambda b, x: row(b, 1) and b.op(
         "ConstantOfShape", b.op("Mul", b.ints(N, N), b.ints(1, 1)))),
         None, SPEC, "of a size that is not known"),
+    "behind a copy": (joined(lambda b, x: b.op(
+        "ConstantOfShape", b.op("Identity", b.op("Identity", b.ints(N, N))))),
+        None, SPEC, "of a size that is not known"),
+    "range": (joined(lambda b, x: b.op("Range", b.const(0), b.const(1 << 33), b.const(1))),
+              None, SPEC, "32 GiB .*Range makes"),
+    "if": (joined(in_if), None, SPEC, "If holds operators of its own"),
+    "loop": (joined(in_loop), None, SPEC, "Loop holds operators of its own"),
+    "sequence": (joined(in_sequence), None, SPEC, "SequenceConstruct makes .* no tensor"),
+    "function": (joined(lambda b, x: b.op("Most", b.ints(N, N), domain="own")),
+                 function, SPEC, "Most holds operators of its own"),
     "many": (eight, None, SPEC, "16 GiB of memory for a step"),
     "weights": (None, huge_weights, SPEC, r"'const_0' have the shape \[17179869184, 3"),
     "weights below 0": (None, negative_weights, SPEC, "'const_0' have the shape"),
@@ -171,6 +228,22 @@ def test_the_bundled_model_and_weights_outside_are_taken(tmp_path):
         OnnxRuntimeEngine(path)
     bundled = Path(__file__).parents[2] / "runtime" / "assets" / "gestures.onnx"
     check_weights(bundled.read_bytes(), bundled)
+
+
+def test_a_step_that_fails_is_a_sentence_wherever_it_is_run():
+    pytest.importorskip("torch", reason="the export extra (torch) is not installed")
+    from shiftedge.export.agreement import onnx_outputs
+    from shiftedge.export.quantize.stream import Stepper
+
+    def beyond(b, x):
+        index = b.op("Cast", b.op("Add", b.op("ReduceMax", x, keepdims=0), b.const(1e6)), to=7)
+        return b.op("Add", x, b.op("Gather", b.const([1.0]), index))
+
+    data = model(beyond)
+    with pytest.raises(ModelError, match=r"The model failed in ONNX Runtime \("):
+        Stepper(data, SPEC).step(np.zeros((SPEC.height, SPEC.width, 3), np.uint8))
+    with pytest.raises(ModelError, match=r"The model failed in ONNX Runtime \("):
+        next(onnx_outputs(data, SPEC, np.zeros((1, 3, SPEC.height, SPEC.width), np.float32)))
 
 
 def test_frames_and_states_have_a_bound():

@@ -217,7 +217,7 @@ def test_words_that_cannot_be(
 
 
 def test_usage(capsys: Captured) -> None:
-    for words in ([], ["a.onnx", "--fast"]):
+    for words in ([], ["a.onnx", "--fast"], ["a.onnx", "--output", ""]):
         with pytest.raises(SystemExit) as end:
             main(["compile", *words])
         assert end.value.code == 2
