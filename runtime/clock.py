@@ -25,7 +25,7 @@ import numpy as np
 from shiftedge.runtime.errors import FrameError
 from shiftedge.runtime.words import shown
 
-__all__ = ["FrameClock", "Tick"]
+__all__ = ["FrameClock", "Tick", "checked_seconds"]
 
 MEMORY_FRAMES = 15
 """Intervals behind the estimate of the camera's period: over half of them must be new before a
@@ -95,7 +95,7 @@ class FrameClock:
         Raises:
             FrameError: ``time_s`` is not a finite number; the clock is as it was before.
         """
-        time_s = _seconds(time_s)
+        time_s = checked_seconds(time_s)
         if self._last_s is None:
             return self._begin(time_s, None)
         interval_s = time_s - self._last_s
@@ -120,7 +120,12 @@ class FrameClock:
         return Tick(1, reset)
 
 
-def _seconds(value: object) -> float:
+def checked_seconds(value: object) -> float:
+    """The time of a frame as a finite float.
+
+    Raises:
+        FrameError: it is none.
+    """
     # numpy counts its spans of time as whole numbers, of whatever unit
     if isinstance(value, numbers.Real) and not issubclass(type(value), np.timedelta64):
         try:

@@ -26,6 +26,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.runtime.clock import checked_seconds
 from shiftedge.runtime.errors import FrameError, NumericsError, SpecError
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 from shiftedge.runtime.words import shown
@@ -163,18 +164,13 @@ class GestureDecoder:
         return logits
 
     def _checked_time(self, time_s: object) -> float:
-        if not isinstance(time_s, (int, float, np.integer, np.floating)) or not math.isfinite(
-            time_s
-        ):
+        seconds = checked_seconds(time_s)
+        if self._time_s is not None and seconds < self._time_s:
             raise FrameError(
-                f"The frame's time is {shown(time_s)}; expected seconds as a finite number."
-            )
-        if self._time_s is not None and time_s < self._time_s:
-            raise FrameError(
-                f"The frame's time went back from {self._time_s} s to {float(time_s)} s; expected "
+                f"The frame's time went back from {self._time_s} s to {seconds} s; expected "
                 "frames in order of time. Reset the decoder to start over."
             )
-        return float(time_s)
+        return seconds
 
     def _smooth(self, probabilities: NDArray[np.float64], time_s: float) -> None:
         """Exponential average whose weights depend on the time passed, not on the frame count."""
