@@ -9,7 +9,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,6 +250,12 @@ class Model:
         """A new stream with empty states."""
         return Stream(self)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A Model holds a library of this process, so it cannot be copied or sent to another: "
+            "call shiftedge.load() in each process."
+        )
+
     def __repr__(self) -> str:
         spec = self.spec
         return (
@@ -277,6 +283,12 @@ class Stream:
         self._busy = threading.Lock()
         states = ",".join(f"{state.name}{list(state.shape)}" for state in model.spec.states)
         self._layout = zlib.crc32(f"{model.engine.name};{states}".encode())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A Stream holds states of this process, so it cannot be copied or sent to another: "
+            "open one there with model.stream() and restore() what snapshot() gave here."
+        )
 
     @property
     def model(self) -> Model:

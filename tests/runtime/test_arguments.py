@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,14 @@ def test_a_model_is_no_path(spec: ModelSpec) -> None:
         Model("tiny.onnx")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="expected a Model"):
         Session("tiny.onnx", "synthetic:still?seconds=1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_models_and_streams_stay_in_their_process(fake_model: Model, take: Any) -> None:
+    with pytest.raises(TypeError, match=r"call shiftedge\.load\(\) in each process"):
+        take(fake_model)
+    with pytest.raises(TypeError, match=r"what snapshot\(\) gave"):
+        take(fake_model.stream())
 
 
 def test_what_a_live_stream_calls(fake_model: Model) -> None:
