@@ -134,7 +134,7 @@ def test_a_failing_command_is_quoted_after_its_frames() -> None:
     frames = iter(open_source(f"pipe:{RAW} {command}"))
     assert [next(frames).index, next(frames).index] == [0, 1]
     with pytest.raises(
-        SourceError, match=r"failed with exit status 3 after 2 frames and said: sensor lost$"
+        SourceError, match=r"failed with exit status 3 after 2 frames and said: sensor lost\.$"
     ):
         next(frames)
 
@@ -142,7 +142,7 @@ def test_a_failing_command_is_quoted_after_its_frames() -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("exit 4", r"failed with exit status 4 after 0 frames$"),
+        ("exit 4", r"failed with exit status 4 after 0 frames\.$"),
         ("no-such-program-here", r"was not found after 0 frames and said: .*no-such-program-here"),
         ("kill -SEGV $$", r"was ended by SIGSEGV after 0 frames"),
         ("true", r"ended without writing a frame"),
