@@ -20,6 +20,9 @@ from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
 
+WIDTH_MOST = 8.0
+"""Of MobileNetV2's channels: 64 times the work of the whole network."""
+
 EXPORT_EXAMPLES = """\
 examples:
   shiftedge export --checkpoint mobilenetv2_jester_online.pth.tar --output jester.onnx
@@ -114,7 +117,7 @@ def _add_export(commands: Any) -> None:
     )
     parser.add_argument(
         "--width",
-        type=float,
+        type=_width,
         default=1.0,
         help="of an untrained MobileNetV2 (default: %(default)s)",
     )
@@ -183,6 +186,18 @@ def _add_silent(parser: Any) -> None:
         action="store_false",
         help="take no label for silent by its name",
     )
+
+
+def _width(text: str) -> float:
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 0.0 < width <= WIDTH_MOST:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not a width above 0 and up to {WIDTH_MOST:g}, such as 0.5"
+        )
+    return width
 
 
 def _rate(text: str) -> float:
@@ -303,7 +318,7 @@ def _add_train(commands: Any) -> None:
         help="of the model's frame: 224, or WIDTHxHEIGHT (default: the start's, or 128x96)",
     )
     parser.add_argument(
-        "--width", type=float, help="of MobileNetV2's channels (default: the start's, or 0.35)"
+        "--width", type=_width, help="of MobileNetV2's channels (default: the start's, or 0.35)"
     )
     parser.add_argument(
         "--labels",

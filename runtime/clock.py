@@ -121,7 +121,11 @@ class FrameClock:
 
 
 def checked_seconds(value: object) -> float:
-    """A frame's time as a float, or a FrameError that says what is expected."""
+    """The time of a frame as a finite float.
+
+    Raises:
+        FrameError: it is none.
+    """
     # numpy counts its spans of time as whole numbers, of whatever unit
     if isinstance(value, numbers.Real) and not issubclass(type(value), np.timedelta64):
         try:

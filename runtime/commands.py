@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands", "add_model_options", "load_chosen", "positive"]
 
-RUN_EXAMPLES = r"""\
-examples:
+RUN_EXAMPLES = r"""examples:
   shiftedge run                                      the bundled model on a rendered person
   shiftedge run --source 0                           camera 0
   shiftedge run my.onnx --source clip.mp4 > events.jsonl

@@ -9,6 +9,8 @@ from typing import Any
 
 from shiftedge.runtime.errors import MissingExtraError, OutputError
 from shiftedge.runtime.files import cache_folder
+from shiftedge.runtime.signals import interrupt_behind
+from shiftedge.runtime.words import LONGEST_VALUE, plain
 
 __all__ = ["CACHE_OF", "EXTRA_OF", "require"]
 
@@ -47,7 +49,9 @@ def require(module: str) -> Any:
     """Import ``module`` (a key of :data:`EXTRA_OF`, or a submodule of one) and return it.
 
     Raises:
-        MissingExtraError: it is not installed; the message holds the exact pip line.
+        MissingExtraError: it is not installed, or it is and cannot be loaded; the message holds the
+            exact pip line.
+        KeyboardInterrupt: came while it was being loaded.
     """
     _name_a_home()
     if cache := CACHE_OF.get(module):
@@ -55,10 +59,18 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        if (interrupt := interrupt_behind(error)) is not None:
+            raise interrupt from None
         top = module.partition(".")[0]
         if (error.name or "").partition(".")[0] not in ("", top):
             raise  # something that the package itself needs is broken: not ours to explain away
         extra = EXTRA_OF[top]
+        if not isinstance(error, ModuleNotFoundError):  # such as cv2 where there is no libGL.so.1
+            raise MissingExtraError(
+                f"The package {top} is installed, but it cannot be loaded "
+                f"({plain(error, LONGEST_VALUE)}): install what it misses, or run  "
+                f"pip install --force-reinstall 'shiftedge[{extra}]'"
+            ) from error
         raise MissingExtraError(
             f"This needs the package {top}, which is not installed: "
             f"run  pip install 'shiftedge[{extra}]'"

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from shiftedge.runtime.clock import FrameClock
 from shiftedge.runtime.cuts import CutDetector
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.model import Model, Stream
+from shiftedge.runtime.model import Model, Stream, checked_model
 from shiftedge.runtime.preprocess import check_frame
 from shiftedge.runtime.stamps import StampWatch
+from shiftedge.runtime.words import shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.decode import GestureEvent
@@ -69,6 +70,10 @@ class LiveStream:
         timer: seconds for ``step_s`` and ``fit_s``; replaced in tests.
         on_note: told once, in a sentence, when the frames' times cannot be seconds: milliseconds,
             frame numbers, or a time that stands still. None warns by Python's ``warnings``.
+
+    Raises:
+        ModelError: ``model`` is none.
+        TypeError: ``decoder``, ``timer`` or ``on_note`` cannot do what is asked of it.
     """
 
     def __init__(
@@ -80,10 +85,21 @@ class LiveStream:
         timer: Callable[[], float] = time.perf_counter,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
+        checked_model(model)
         if decoder is None:
             from shiftedge.runtime.decode import GestureDecoder
 
             decoder = GestureDecoder(model.spec)
+        elif isinstance(decoder, type) or not all(
+            hasattr(decoder, name) for name in ("update", "reset")
+        ):
+            raise TypeError(
+                f"The decoder is {shown(decoder)}; expected an object with update(logits, time_s) "
+                "and reset(), such as GestureDecoder(model.spec)."
+            )
+        for name, called in (("timer", timer), ("on_note", on_note)):
+            if called is not None and not callable(called):
+                raise TypeError(f"{name} is {shown(called)}; expected a function.")
         self._stream = model.stream()
         self._decoder = decoder
         self._fit = model.preprocessor.fit

@@ -9,7 +9,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from shiftedge.runtime.words import shown
 if TYPE_CHECKING:
     from shiftedge.runtime.engines.onnxruntime import Provider
 
-__all__ = ["BUNDLED_NAME", "ENGINES", "Model", "Stream", "load"]
+__all__ = ["BUNDLED_NAME", "ENGINES", "Model", "Stream", "checked_model", "load"]
 
 ENGINES = ("native", "onnxruntime")
 """Names that :func:`load` takes as ``engine``."""
@@ -83,7 +83,7 @@ def load(
     """
     if engine is not None and engine not in ENGINES:
         raise ModelError(f"There is no engine {shown(engine)}; known are {', '.join(ENGINES)}.")
-    if precision is not None and not isinstance(precision, str):
+    if precision is not None and (not isinstance(precision, str) or precision not in PRECISIONS):
         raise ModelError(
             f"There is no precision {shown(precision)}; known are {', '.join(PRECISIONS)}."
         )
@@ -136,6 +136,11 @@ def _model_path(path: object) -> Path:
         raise ModelError(
             f"The model is {shown(path)}; expected the path of an .onnx file or of a bundle's "
             "folder, as text or a pathlib.Path."
+        )
+    if path == "":
+        raise ModelError(
+            "The model's path is empty; expected an .onnx file or a bundle's folder, or None for "
+            "the bundled model."
         )
     found = Path(path)
     try:
@@ -198,14 +203,35 @@ def _load_bundle(
     return Model(engine)
 
 
+def checked_model(model: object) -> Model:
+    """``model``, if it is one.
+
+    Raises:
+        ModelError: it is something else, such as a model's path or its spec.
+    """
+    if not isinstance(model, Model):
+        raise ModelError(
+            f"The stream was given {shown(model)}; expected a Model, such as shiftedge.load(path)."
+        )
+    return model
+
+
 class Model:
     """One loaded model. Opens any number of streams, which may step in different threads.
 
     Args:
         engine: what computes the step.
+
+    Raises:
+        ModelError: ``engine`` is none; models are loaded with :func:`load`.
     """
 
     def __init__(self, engine: Engine) -> None:
+        if not isinstance(engine, Engine):
+            raise ModelError(
+                f"The model was given {shown(engine)}; expected an engine: load models with "
+                "shiftedge.load(path)."
+            )
         self.engine = engine
         self.spec: ModelSpec = engine.spec
         self.preprocessor = Preprocessor(self.spec)
@@ -224,6 +250,12 @@ class Model:
         """A new stream with empty states."""
         return Stream(self)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A Model holds a library of this process, so it cannot be copied or sent to another: "
+            "call shiftedge.load() in each process."
+        )
+
     def __repr__(self) -> str:
         spec = self.spec
         return (
@@ -237,9 +269,13 @@ class Stream:
 
     A second thread that calls in while the first is inside gets a :class:`ShiftedgeError`, and the
     states stay whole.
+
+    Raises:
+        ModelError: ``model`` is none.
     """
 
     def __init__(self, model: Model) -> None:
+        checked_model(model)
         self._model = model
         self._session = model.engine.open_session()
         self._fit = model.preprocessor.fit
@@ -247,6 +283,12 @@ class Stream:
         self._busy = threading.Lock()
         states = ",".join(f"{state.name}{list(state.shape)}" for state in model.spec.states)
         self._layout = zlib.crc32(f"{model.engine.name};{states}".encode())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A Stream holds states of this process, so it cannot be copied or sent to another: "
+            "open one there with model.stream() and restore() what snapshot() gave here."
+        )
 
     @property
     def model(self) -> Model:

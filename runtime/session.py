@@ -25,12 +25,9 @@ from shiftedge.runtime.capture import (
     TimedFrame,
     open_source,
 )
-from shiftedge.runtime.capture.source import SOURCE_FORMS
 from shiftedge.runtime.closing import Closing
-from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.live import Decoder, LiveStream, Result
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.words import shown
 
 __all__ = ["Observed", "Session", "StepTimes", "Summary"]
 
@@ -137,7 +134,10 @@ class Session(Closing):
         self.model = model
         self.live = LiveStream(model, decoder, on_note=on_note)
         self._note = on_note or (lambda text: None)
-        opened = _opened(source, self._note, retry)
+        if isinstance(source, FrameSource):
+            opened = source
+        else:
+            opened = open_source(source, on_event=self._note, retry=retry)
         self.source = opened
         self._latest: LatestFrame | None = None
         self._frames: FrameSource = opened
@@ -188,14 +188,6 @@ class Session(Closing):
         """Close the source. May be called twice."""
         self._frames.close()
         self.source.close()
-
-
-def _opened(source: object, on_note: Callable[[str], None], retry: Retry | None) -> FrameSource:
-    if isinstance(source, FrameSource):
-        return source
-    if isinstance(source, (str, Path)) or (isinstance(source, int) and source >= 0):
-        return open_source(str(source), on_event=on_note, retry=retry)
-    raise SourceError(f"The source is {shown(source)}; expected {SOURCE_FORMS}.")
 
 
 RESET_WORDS = {

@@ -22,6 +22,7 @@ __all__ = [
     "end_with_parent",
     "ending",
     "exit_status",
+    "interrupt_behind",
     "interrupted",
     "interrupts",
 ]
@@ -56,6 +57,17 @@ def exit_status(error: KeyboardInterrupt, *, endless: bool = False) -> int:
     """
     number: int = getattr(error, "number", signal.SIGINT)
     return 0 if endless and number == signal.SIGINT else 128 + number
+
+
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt that became ``error``, if one did: an extension module written in C++
+    that is interrupted as it loads says that it could not be imported."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 class _Taker:

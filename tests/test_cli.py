@@ -68,6 +68,9 @@ def test_version(capsys):
         ["export", "--model", "mobilenet_v2", "--checkpoint", "x", "--output", "y"],
         ["export", "--model", "mobilenet_v2", "--size", "big", "--output", "y"],
         ["export", "--model", "mobilenet_v2", "--size", "4", "--output", "y"],
+        ["export", "--model", "mobilenet_v2", "--width", "0", "--output", "y"],
+        ["export", "--model", "mobilenet_v2", "--width", "nan", "--output", "y"],
+        ["train", "synthetic:", "--width", "-1", "--output", "y"],
         ["demo", "--seconds", "-1"],
     ],
 )

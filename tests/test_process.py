@@ -303,6 +303,39 @@ def test_ctrl_c_before_the_first_frame(
     assert "shiftedge: interrupted" in capsys.readouterr().err
 
 
+def test_ctrl_c_while_the_command_is_imported(tmp_path: Path) -> None:
+    """The first module that the package imports stops there until the signal is sent."""
+    telling = tmp_path / "numpy.py"
+    telling.write_text("print('here', flush=True)\nimport time\ntime.sleep(100)\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shiftedge", "models", "list"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGINT
+    assert err == b""
+
+
+def test_a_program_that_imports_us_keeps_its_ctrl_c() -> None:
+    program = (
+        "import signal, shiftedge; "
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        check=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
 def test_a_fault_of_ours_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(options: Any) -> int:
         raise KeyError("a bug")

@@ -136,10 +136,22 @@ class FilmWriter:
                 )
             if writer.isOpened():
                 return writer
+        self._need_room()
         raise OutputError(
             f"OpenCV cannot write {self.path} as {' or '.join(codecs)} of "
             f"{self._size[0]}x{self._size[1]}; try {' or '.join(FILM_SUFFIXES)} and another size."
         )
+
+    def _need_room(self) -> None:
+        """Say so where the disk takes nothing, which OpenCV's writer keeps to itself."""
+        try:
+            with open(self._temporary, "wb") as file:
+                file.write(bytes(65536))
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write {self.path}: {error.strerror or error}; make room, or name another "
+                "place."
+            ) from error
 
     def _check(self) -> None:
         """Count the frames and read the last: OpenCV's writer says nothing of a full disk."""

@@ -48,7 +48,7 @@ def connect_url(url: str, stall_s: float) -> Any:
 
     Raises:
         SourceError: no answer, or no video; the message hides the password.
-        FinalSourceError: the address is no text.
+        FinalSourceError: the address is no text, or malformed.
     """
     cv2 = opencv()
     if not is_text(url):
@@ -69,7 +69,9 @@ def connect_url(url: str, stall_s: float) -> Any:
     )
     if not capture.isOpened():
         capture.release()
-        raise SourceError(f"Cannot open {without_password(url)}: {_why_not(url, stall_s)}.")
+        wrong = _wrong(url)
+        error = FinalSourceError if wrong else SourceError
+        raise error(f"Cannot open {without_password(url)}: {wrong or _why_not(url, stall_s)}.")
     return capture
 
 
@@ -125,16 +127,23 @@ def open_url(
     )
 
 
-def _why_not(url: str, stall_s: float) -> str:
-    """The reason that FFmpeg keeps to itself, found by asking the address once."""
+def _wrong(url: str) -> str | None:
+    """What is wrong with the address itself, which no waiting will mend."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+        host, _ = parts.hostname, parts.port
     except ValueError:
         return "the address is malformed"
-    if not host:
+    if not host and parts.scheme in _PORTS:  # udp://:1234 listens to everybody
         return "the address names no host"
-    if port is None or parts.scheme in ("udp", "srt", "rtp"):
+    return None
+
+
+def _why_not(url: str, stall_s: float) -> str:
+    """The reason that FFmpeg keeps to itself, found by asking the address once."""
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    if not host or port is None or parts.scheme in ("udp", "srt", "rtp"):
         return f"no video arrived within {stall_s:g} s"
     try:
         socket.create_connection((host, port), timeout=min(REACH_S, stall_s)).close()

@@ -298,7 +298,7 @@ class PipeSource(FrameSource):
         status, complaint = self._output.finish()
         if status == 0 or self._closing.is_set():
             return
-        why = f" and said: {complaint}" if complaint else ""
+        why = f" and said: {complaint.rstrip('.')}" if complaint else ""
         if status == 127:
             what = "was not found"  # the shell's status for it (POSIX sh, 2.8.2)
         elif status < 0:

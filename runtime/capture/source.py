@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from shiftedge.runtime.capture.synthetic_source import open_synthetic
 from shiftedge.runtime.capture.video import open_video
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.names import expanded
+from shiftedge.runtime.words import shown
 
 __all__ = ["SOURCE_FORMS", "SourceText", "open_source", "parse_source"]
 
@@ -88,7 +92,7 @@ def parse_source(text: str) -> SourceText:
 
 
 def open_source(
-    text: str,
+    text: str | int | Path,
     *,
     on_event: EventHandler = log_event,
     stall_s: float = 10.0,
@@ -97,7 +101,7 @@ def open_source(
     """Open what ``text`` names (see :data:`SOURCE_FORMS`) and check that it gives frames.
 
     Args:
-        text: as typed on a command line.
+        text: as typed on a command line; or a camera's number, or a path.
         on_event: told in a sentence when a camera or stream is lost and tried again, and when the
             last frame of a pipe was cut short.
         stall_s: longest time without a frame from a pipe or URL, in seconds. A local camera has
@@ -109,6 +113,12 @@ def open_source(
         SourceError: the text, the device or the file is unusable; the sentence says what to do.
         MissingExtraError: OpenCV is needed for it and not installed.
     """
+    text = _typed(text)
+    if retry is not None and not isinstance(retry, Retry):
+        raise SourceError(
+            f"retry is {shown(retry)}; expected a Retry, such as Retry.for_service() or "
+            "Retry.for_service(60.0)."
+        )
     parsed = parse_source(text)
     if retry is not None and retry.service and parsed.kind in ("path", "synthetic"):
         raise SourceError(
@@ -131,6 +141,18 @@ def open_source(
                 f"./{text.strip()}"
             ) from error
         raise
+
+
+def _typed(source: object) -> str:
+    """The text that a command line would have for it."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if not isinstance(source, bool):
+        with contextlib.suppress(TypeError):
+            number = operator.index(source)  # type: ignore[arg-type]
+            if number >= 0:
+                return str(number)
+    raise SourceError(f"The source is {shown(source)}; expected {SOURCE_FORMS}.")
 
 
 def _open_camera(parsed: SourceText, on_event: EventHandler, retry: Retry | None) -> FrameSource:

@@ -13,6 +13,24 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+import sys
+import threading
+from pathlib import Path
+
+if (
+    (
+        Path(sys.argv[0]).name == "shiftedge"
+        or ("-m", "shiftedge") in itertools.pairwise(sys.orig_argv)
+    )
+    and threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    # The process is the command, of which nothing has begun: until it takes its signals itself
+    # (runtime/signals.py), Ctrl-C ends it as it is, without the traceback of an import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 # First of all: packages read these switches when they are imported, child processes inherit them.
 from shiftedge.runtime.telemetry import switch_off
 

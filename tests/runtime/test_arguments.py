@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import shiftedge
+from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import FrameError, ModelError, ShiftedgeError, SourceError, SpecError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.session import Session
@@ -38,6 +41,8 @@ from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
         {"precision": 1},
         {"precision": ["fp32"]},
         {"precision": "fp64"},
+        {"precision": ""},
+        {"path": ""},
         {"trusted_keys": "key.pub"},
     ],
 )
@@ -148,13 +153,55 @@ def test_decoder(fake_model: Model, spec: ModelSpec) -> None:
         shiftedge.GestureDecoder(spec, DecoderSettings(enter="0.5"))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("source", [None, -1, 2.5, b"0", ["0"]])
-def test_sources_of_a_session(fake_model: Model, source: Any) -> None:
+def test_a_model_is_no_path(spec: ModelSpec) -> None:
+    for kind in (shiftedge.Stream, shiftedge.LiveStream):
+        for given in ("tiny.onnx", None, 5, spec):
+            with pytest.raises(ModelError, match=r"expected a Model, such as shiftedge\.load"):
+                kind(given)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="expected an engine"):
+        Model("tiny.onnx")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="expected a Model"):
+        Session("tiny.onnx", "synthetic:still?seconds=1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_models_and_streams_stay_in_their_process(fake_model: Model, take: Any) -> None:
+    with pytest.raises(TypeError, match=r"call shiftedge\.load\(\) in each process"):
+        take(fake_model)
+    with pytest.raises(TypeError, match=r"what snapshot\(\) gave"):
+        take(fake_model.stream())
+
+
+def test_what_a_live_stream_calls(fake_model: Model) -> None:
+    for decoder in ("x", shiftedge.GestureDecoder, print):
+        with pytest.raises(TypeError, match=r"The decoder is .*; expected an object with update"):
+            shiftedge.LiveStream(fake_model, decoder)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_note is 'x'; expected a function"):
+        shiftedge.LiveStream(fake_model, on_note="x")  # type: ignore[arg-type]
+
+
+def test_times_of_a_decoder(spec: ModelSpec) -> None:
+    logits = np.zeros(spec.classes, np.float32)
+    for time_s in ("1", None, 10**400, float("nan"), np.timedelta64(1, "s"), 1j):
+        with pytest.raises(FrameError, match="expected a finite number of seconds"):
+            shiftedge.GestureDecoder(spec).update(logits, time_s)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [None, -1, 2.5, True, b"0", ["0"]])
+def test_sources(fake_model: Model, source: Any) -> None:
     with pytest.raises(SourceError, match=r"The source is .*; expected"):
         Session(fake_model, source)
+    with pytest.raises(SourceError, match=r"The source is .*; expected"):
+        open_source(source)
 
 
-@pytest.mark.parametrize("source", [Path("absent.mp4"), 99])
+@pytest.mark.parametrize("retry", ["forever", 5, -1.0, True])
+def test_retries(fake_model: Model, retry: Any) -> None:
+    with pytest.raises(SourceError, match=r"retry is .*; expected a Retry"):
+        Session(fake_model, "0", retry=retry)
+
+
+@pytest.mark.parametrize("source", [Path("absent.mp4"), 99, np.int64(99)])
 def test_a_path_and_a_camera_s_number_are_sources(fake_model: Model, source: Any) -> None:
     pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
     with pytest.raises(SourceError, match=str(source)):

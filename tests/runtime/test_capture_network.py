@@ -168,6 +168,12 @@ def test_an_address_that_is_no_text_is_refused_at_once(url: str) -> None:
         open_source(url, retry=Retry.for_service())
 
 
+@pytest.mark.parametrize("url", ["http://", "rtsp:///x", "http://a:b/x"])
+def test_an_address_that_waiting_does_not_mend_is_refused_at_once(url: str) -> None:
+    with pytest.raises(SourceError, match="the address"):
+        open_source(url, retry=Retry.for_service())
+
+
 def test_a_recording_on_a_server_ends(servers: list[Server], tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     fourcc = cv2.VideoWriter_fourcc(*"MJPG")

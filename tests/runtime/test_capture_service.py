@@ -29,6 +29,7 @@ from shiftedge.runtime.capture import (
     parse_pipe,
 )
 from shiftedge.runtime.capture.arguments import add_source_options
+from shiftedge.runtime.capture.command import _any_runs
 from shiftedge.runtime.capture.events import Sparing
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
@@ -257,8 +258,7 @@ def test_closing_ends_a_command_that_is_starting(tmp_path: Path) -> None:
     assert len(frames) == 1
     output = source._output
     assert output is not None
-    with pytest.raises(ProcessLookupError):
-        os.killpg(output.process_id, 0)
+    assert not _any_runs(output.process_id)  # an orphan may wait for init to reap it
 
 
 def test_restarts_leave_nothing_open() -> None:

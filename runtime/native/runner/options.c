@@ -160,9 +160,9 @@ static bool read_option(options *options, int name, const char *value, failure *
     case 'r':
         return read_rate(value, &options->rate_hz, failure);
     case 't':
-        options->threads = (int)digits(&at, 6);
+        options->threads = (int)digits(&at, 9); /* more than the cores are lowered to them */
         return (options->threads > 0 && *at == '\0') ||
-               fail(failure, "--threads %s: expected a whole number from 1.", value);
+               fail(failure, "--threads %s: expected a whole number from 1 to 999999999.", value);
     case 'n':
         options->self_test_steps = (int)digits(&at, 6);
         return (options->self_test_steps > 0 && *at == '\0') ||

@@ -197,6 +197,11 @@ MORE_USAGE = (
 )
 
 
+def test_more_threads_than_cores_are_lowered_to_them(runner: Path, bundle: Path) -> None:
+    run = run_frames([*arguments(runner, bundle), "--threads", "100000000"], film(2))
+    assert (run.returncode, run.stderr.count(b"2 frames")) == (0, 1)
+
+
 @pytest.mark.parametrize("options", [*USAGE, *MORE_USAGE])
 def test_wrong_usage(runner: Path, options: list[str | Path]) -> None:
     run = run_frames([runner, *options], b"")
