@@ -31,7 +31,8 @@ tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) 
 __all__ = ["read_targets"]
 
 _KEYS = ("base", "description", "cpu", "features", "cores", "l1_bytes", "l2_bytes")
-_BYTES_MOST = 1 << 30
+_BYTES_LEAST, _BYTES_MOST = 1 << 12, 1 << 30
+"""Of a cache; 32 and 512 are meant as KiB."""
 
 
 def read_targets(path: str | Path) -> dict[str, Target]:
@@ -43,7 +44,7 @@ def read_targets(path: str | Path) -> dict[str, Target]:
     """
     path = Path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CompileError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -71,8 +72,12 @@ def _target(path: Path, name: str, entry: object) -> Target:
         )
     core = replace(
         base.core,
-        l1_bytes=_number(path, name, entry, "l1_bytes", base.core.l1_bytes, _BYTES_MOST),
-        l2_bytes=_number(path, name, entry, "l2_bytes", base.core.l2_bytes, _BYTES_MOST),
+        l1_bytes=_number(
+            path, name, entry, "l1_bytes", base.core.l1_bytes, _BYTES_LEAST, _BYTES_MOST
+        ),
+        l2_bytes=_number(
+            path, name, entry, "l2_bytes", base.core.l2_bytes, _BYTES_LEAST, _BYTES_MOST
+        ),
     )
     features = entry.get("features", list(base.features))
     if not isinstance(features, list) or not all(_is_word(each) for each in features):
@@ -93,7 +98,7 @@ def _target(path: Path, name: str, entry: object) -> Target:
         description=_text(path, name, entry, "description", base.description),
         cpu=_text(path, name, entry, "cpu", base.cpu),
         features=tuple(features),
-        cores=_number(path, name, entry, "cores", base.cores, 64),
+        cores=_number(path, name, entry, "cores", base.cores, 1, 64),
         core=core,
         source=f"{path.name}; else as {base.name}: {base.source}",
         others=(),
@@ -105,12 +110,12 @@ def _is_word(value: object) -> bool:
 
 
 def _number(
-    path: Path, name: str, entry: Mapping[str, Any], key: str, default: int, most: int
+    path: Path, name: str, entry: Mapping[str, Any], key: str, default: int, least: int, most: int
 ) -> int:
     value = entry.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise CompileError(
-            f"{path}: {key} of {name} is {value!r}; expected a whole number from 1 to {most}."
+            f"{path}: {key} of {name} is {value!r}; expected a whole number from {least} to {most}."
         )
     return value
 

@@ -75,6 +75,15 @@ def test_every_feature_of_ours_can_be_asked_for(name: str) -> None:
         assert set(each.features) <= set(known_features(each.architecture))
 
 
+def test_a_mark_of_the_encoding_and_kib_for_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text('\ufeff[mine]\nbase = "rpi4"\n', encoding="utf-8")
+    assert list(read_targets(path)) == ["mine"]
+    path.write_text('[mine]\nbase = "rpi4"\nl1_bytes = 32\n', encoding="utf-8")
+    with pytest.raises(CompileError, match=r"l1_bytes of mine is 32; expected .* from 4096 to"):
+        read_targets(path)
+
+
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="cannot be read"):
         read_targets(tmp_path / "my.toml")
