@@ -232,5 +232,7 @@ def test_inspect(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_run_takes_a_precision(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", str(mixed), "--source", "synthetic:moving?seconds=0.2", "--precision"]
     assert main([*words, "fp32"]) == 0
+    assert main([*words, "bf16"]) == 1
+    assert "compiled in int8 and fp32, and bf16 is asked for" in capsys.readouterr().err
     assert main([*words, "int4"]) == 1
-    assert "compiled in int8 and fp32, and int4 is asked for" in capsys.readouterr().err
+    assert "There is no precision 'int4'; known are fp32, bf16, int8." in capsys.readouterr().err
