@@ -17,11 +17,11 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from integer_kit import SPEC, Layers, expected
 
 from shiftedge.benchmarks import emulate
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.calls import Argument, Memory, Step
-from shiftedge.export.compiler.graph import Activation, Quantised
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.targets import TARGETS, variants_of
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
+from shiftedge.export.compiler.graph.graph import Activation, Quantised
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.

@@ -20,13 +20,13 @@ from qdq_kit import quantised, with_equal_std
 
 from shiftedge.benchmarks import emulate
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.check import states_of
+from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, variants_of
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.integer import IntegerReference
-from shiftedge.export.compiler.program import Layout
-from shiftedge.export.compiler.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.verify.agreement import states_of
+from shiftedge.export.compiler.verify.integer import IntegerReference
 from shiftedge.runtime.spec import ModelSpec
 
 Get = Callable[[str], Path]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from shiftedge.export.compiler.graph import Quantised
+from shiftedge.export.compiler.graph.graph import Quantised
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["Stream", "exact_frame", "quantised", "with_equal_std"]

@@ -20,10 +20,19 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 from test_schedules_kit import X86_64_V3, Guarded, host_unit
 
 from shiftedge.export.agreement import normalised
-from shiftedge.export.compiler import tir, tir_run
-from shiftedge.export.compiler.calls import Argument, Call, Memory, Step
-from shiftedge.export.compiler.fusion import fuse
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.backends.cpu.families.tiles import (
+    AVX2,
+    NEON_DOT,
+    NEON_PAIRS,
+    VPDPBUSD,
+    VectorUnit,
+)
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS
+from shiftedge.export.compiler.graph.fusion import fuse
+from shiftedge.export.compiler.graph.graph import (
     Activate,
     Activation,
     Add,
@@ -34,17 +43,9 @@ from shiftedge.export.compiler.graph import (
     Quantised,
     Shape,
 )
-from shiftedge.export.compiler.integer import fresh_states, run_kernel
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.schedules.tiles import (
-    AVX2,
-    NEON_DOT,
-    NEON_PAIRS,
-    VPDPBUSD,
-    VectorUnit,
-)
-from shiftedge.export.compiler.targets import TARGETS
-from shiftedge.export.compiler.tir_kernel import Buffer
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
+from shiftedge.export.compiler.kernel_ir.kernel import Buffer
+from shiftedge.export.compiler.verify.integer import fresh_states, run_kernel
 from shiftedge.runtime.spec import ModelSpec
 
 UNITS: Mapping[str, VectorUnit] = {

@@ -31,12 +31,17 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.bf16_reference import HalfReference
-from shiftedge.export.compiler.check import HEADER_BYTES, half_outputs, integer_outputs, states_of
+from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, variants_of
 from shiftedge.export.compiler.compile import build_library, prepare
-from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.sources import read_sources
-from shiftedge.export.compiler.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.verify.agreement import (
+    HEADER_BYTES,
+    half_outputs,
+    integer_outputs,
+    states_of,
+)
+from shiftedge.export.compiler.verify.bf16_reference import HalfReference
 from shiftedge.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent

@@ -20,14 +20,14 @@ from integer_networks import FRAMES, coded, random_network
 from onnx_kit import HEIGHT, SPEC, WIDTH
 
 from shiftedge.export.agreement import moving_images
-from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.check import HEADER_BYTES, states_of
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.graph import Conv
-from shiftedge.export.compiler.integer import IntegerReference
-from shiftedge.export.compiler.program import Layout
-from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.graph import Conv
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.verify.agreement import HEADER_BYTES, states_of
+from shiftedge.export.compiler.verify.integer import IntegerReference
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.spec import ModelSpec
 

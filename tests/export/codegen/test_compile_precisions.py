@@ -25,18 +25,19 @@ from qdq_kit import quantised, with_equal_std
 
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler import check, proof
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.integer import IntegerReference
-from shiftedge.export.compiler.targets import (
+from shiftedge.export.compiler.backends.cpu.targets import (
     TARGETS,
     find_target,
     precisions_of,
     runs_here,
     variants_of,
 )
+from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.verify import agreement as check
+from shiftedge.export.compiler.verify import proof
+from shiftedge.export.compiler.verify.integer import IntegerReference
 from shiftedge.runtime import bundle as bundle_module
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, ShiftedgeError, SnapshotError, VerificationError
@@ -294,7 +295,7 @@ def test_the_hosts_variant_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     (variant,) = variants_of(find_target("host"), "int8")
     assert runs_here(variant)
     host = replace(TARGETS["x86-64-v4"], name="host")
-    from shiftedge.export.compiler import targets
+    from shiftedge.export.compiler.backends.cpu import targets
 
     monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
     for more, expected in (

@@ -11,7 +11,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 
 from integer_kit import PRODUCTS, SPEC, Layers, check
 
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.graph.graph import (
     Activation,
     Dense,
     KeepState,

@@ -11,7 +11,14 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 
 from integer_kit import SPEC, STORED, Layers, check
 
-from shiftedge.export.compiler.graph import Add, Dequantise, Join, KeepState, Quantise, Quantised
+from shiftedge.export.compiler.graph.graph import (
+    Add,
+    Dequantise,
+    Join,
+    KeepState,
+    Quantise,
+    Quantised,
+)
 
 every_unit = pytest.mark.parametrize("unit", STORED)
 SIZES = [(5, 7, 13), (1, 1, 3), (16, 16, 64)]

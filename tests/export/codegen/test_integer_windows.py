@@ -9,7 +9,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 
 from integer_kit import PRODUCTS, STORED, Layers, check
 
-from shiftedge.export.compiler.graph import Activation, KeepState, Mean, Pool, Quantised
+from shiftedge.export.compiler.graph.graph import Activation, KeepState, Mean, Pool, Quantised
 
 NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
 EVEN = (1, 1, 1, 1)

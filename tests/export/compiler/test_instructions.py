@@ -14,43 +14,43 @@ from networks import Own, trained  # noqa: E402
 from qdq_kit import quantised, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
-from shiftedge.export.compiler import explain  # noqa: E402
-from shiftedge.export.compiler.compile import prepare  # noqa: E402
-from shiftedge.export.compiler.cost import kernel_cost  # noqa: E402
-from shiftedge.export.compiler.graph import Activation  # noqa: E402
-from shiftedge.export.compiler.instructions import (  # noqa: E402
-    instructions,
-    operations,
-    operations_a_cycle,
-)
-from shiftedge.export.compiler.requantise import Ending  # noqa: E402
-from shiftedge.export.compiler.schedules import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu import explain  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.cost import kernel_cost  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families import (  # noqa: E402
     depthwise,
     elementwise,
     inverted_residual,
     pointwise,
 )
-from shiftedge.export.compiler.schedules.codes import Counting  # noqa: E402
-from shiftedge.export.compiler.schedules.elementwise import Elementwise  # noqa: E402
-from shiftedge.export.compiler.schedules.inverted_residual import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.codes import Counting  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (  # noqa: E402
     BlockCounting,
     InvertedResidual,
 )
-from shiftedge.export.compiler.schedules.pointwise import Pointwise  # noqa: E402
-from shiftedge.export.compiler.schedules.tiles import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.tiles import (  # noqa: E402
     PMADDWD,
     SDOT,
     VDPBF16PS,
     VPDPBUSD,
     Tiles,
 )
-from shiftedge.export.compiler.schedules.window import Window  # noqa: E402
-from shiftedge.export.compiler.targets import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.window import Window  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
+    instructions,
+    operations,
+    operations_a_cycle,
+)
+from shiftedge.export.compiler.backends.cpu.targets import (  # noqa: E402
     TARGETS,
     find_target,
     precisions_of,
     variants_of,
 )
+from shiftedge.export.compiler.compile import prepare  # noqa: E402
+from shiftedge.export.compiler.graph.graph import Activation  # noqa: E402
+from shiftedge.export.compiler.numerics.requantize import Ending  # noqa: E402
 from shiftedge.export.models import insert_shift  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 

@@ -24,15 +24,15 @@ from networks import KINDS  # noqa: E402
 from qdq_kit import Stream, exact_frame, quantised, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
-from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
-from shiftedge.export.compiler.fusion import (  # noqa: E402
+from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
+from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
     InvertedResidual,
     Single,
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph import (  # noqa: E402
+from shiftedge.export.compiler.graph.graph import (  # noqa: E402
     Activate,
     Add,
     Conv,
@@ -43,7 +43,7 @@ from shiftedge.export.compiler.graph import (  # noqa: E402
     Pool,
     Quantise,
 )
-from shiftedge.export.compiler.integer import (  # noqa: E402
+from shiftedge.export.compiler.verify.integer import (  # noqa: E402
     IntegerReference,
     dequantised,
     run_kernel,

@@ -17,9 +17,9 @@ from onnx_kit import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, Builder
 from qdq_kit import Stream, with_equal_std
 
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.fusion import ConvKernel, Single, fuse
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.fusion import ConvKernel, Single, fuse
+from shiftedge.export.compiler.graph.graph import (
     Add,
     Conv,
     Dequantise,
@@ -28,7 +28,7 @@ from shiftedge.export.compiler.graph import (
     Quantise,
     Quantised,
 )
-from shiftedge.export.compiler.integer import IntegerReference, run_kernel
+from shiftedge.export.compiler.verify.integer import IntegerReference, run_kernel
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 

@@ -14,7 +14,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 import onnx
 from onnx_kit import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, model
 
-from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.runtime.errors import CompileError
 
 MEANWHILE = "; engine='onnxruntime' runs the model meanwhile."

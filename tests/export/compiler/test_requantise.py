@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.graph import Activation, Add, Conv, Mean, Quantised
-from shiftedge.export.compiler.integer import integer_sums
-from shiftedge.export.compiler.reference import run_operator
-from shiftedge.export.compiler.requantise import (
+from shiftedge.export.compiler.graph.graph import Activation, Add, Conv, Mean, Quantised
+from shiftedge.export.compiler.numerics.requantize import (
     classes_of,
     mean_constants,
     quantise_frame_constants,
@@ -20,6 +18,8 @@ from shiftedge.export.compiler.requantise import (
     requantise_frame,
     requantise_sum,
 )
+from shiftedge.export.compiler.verify.integer import integer_sums
+from shiftedge.export.compiler.verify.reference import run_operator
 from shiftedge.runtime.errors import CompileError
 
 SCALES = st.floats(1e-3, 10.0).map(lambda value: float(np.float32(value)))
