@@ -103,7 +103,7 @@ def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
 
     graph = read_onnx(onnx.read_bytes(), spec)
     names = instructions(spec.precision, cpu_features())
-    words = graph.word_flops()
+    words = graph.packed_flops()
     parts = {WORDS: words, FLOAT32: graph.flops() - words}
     found.instructions.setdefault(spec.precision, names)
     if words and WORDS not in names:

@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftedge.export.compiler.frontend.onnx_file import AGAIN
 from shiftedge.export.compiler.frontend.reader import Reader, Value
-from shiftedge.export.compiler.graph.graph import Array, Codes, Conv, Dense, Mean, Pool
+from shiftedge.export.compiler.graph.graph import Array, Conv, Dense, Int8Array, Mean, Pool
 
 __all__ = ["conv", "dense", "global_pool", "pad", "pool", "reduce_mean"]
 
@@ -52,7 +52,7 @@ def conv(reader: Reader, node: Any) -> None:
     reader.add(node, made, (rows, columns, outputs))
 
 
-def _codes(reader: Reader, node: Any, outputs: int) -> tuple[Codes | None, Array | None]:
+def _codes(reader: Reader, node: Any, outputs: int) -> tuple[Int8Array | None, Array | None]:
     """Of the weights, and the step of each output channel, where they were read from int8."""
     coded = reader.coded.get(node.input[1])
     if coded is None:
@@ -110,12 +110,12 @@ def pool(largest: bool) -> Callable[[Reader, Any], None]:
             return
         made = Pool(node.name, (x.name,), name, largest, (height, width), (down, right), padding)
         reader.add(node, made, (rows, columns, channels))
-        _copy_codes(reader, x, name)
+        _copy_quantized(reader, x, name)
 
     return read
 
 
-def _copy_codes(reader: Reader, x: Value, out: str) -> None:
+def _copy_quantized(reader: Reader, x: Value, out: str) -> None:
     """The largest of codes is the code of the largest."""
     if x.name in reader.codes:
         reader.codes[out] = reader.codes[x.name]
@@ -144,7 +144,7 @@ def global_pool(largest: bool) -> Callable[[Reader, Any], None]:
             size = (x.shape[0], x.shape[1])
             made = Pool(node.name, (x.name,), name, True, size, (1, 1), (0, 0, 0, 0))
             reader.add(node, made, shape)
-            _copy_codes(reader, x, name)
+            _copy_quantized(reader, x, name)
         else:
             reader.add(node, Mean(node.name, (x.name,), name), shape)
 

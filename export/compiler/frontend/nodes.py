@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.frontend import forms, linear
-from shiftedge.export.compiler.frontend import quantized as quantised
+from shiftedge.export.compiler.frontend import quantized as quantization
 from shiftedge.export.compiler.frontend.onnx_file import AGAIN
 from shiftedge.export.compiler.frontend.reader import Reader, Value
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Add, Mul
@@ -148,7 +148,7 @@ READERS: dict[str, NodeReader] = {
     "Concat": forms.concat,
     "Constant": forms.constant_node,
     "Conv": linear.conv,
-    "DequantizeLinear": quantised.dequantize,
+    "DequantizeLinear": quantization.dequantize,
     "Div": _quotient,
     "Dropout": forms.dropout,
     "Flatten": forms.flatten,
@@ -162,7 +162,7 @@ READERS: dict[str, NodeReader] = {
     "MaxPool": linear.pool(True),
     "Mul": _mul,
     "Pad": linear.pad,
-    "QuantizeLinear": quantised.quantize,
+    "QuantizeLinear": quantization.quantize,
     "ReduceMean": linear.reduce_mean,
     "Relu": _activation(Activation.RELU),
     "Reshape": forms.reshape,

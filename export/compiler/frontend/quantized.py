@@ -2,7 +2,7 @@
 
 Of constants they are folded here: weights become int8 codes with a step for each output channel,
 beside the float32 numbers that these stand for; a bias becomes float32. Of features each node
-becomes :class:`Quantise` or :class:`Dequantise`; ``quantised_rewrites`` folds those away that no
+becomes :class:`Quantize` or :class:`Dequantize`; ``quantised_rewrites`` folds those away that no
 kernel needs.
 
 Features are uint8 with one scale and zero point a tensor. int8 features are the same 128 steps
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.frontend.onnx_file import AGAIN
 from shiftedge.export.compiler.frontend.reader import CodedWeights, Reader
-from shiftedge.export.compiler.graph.graph import Dequantise, Quantise, Quantised
+from shiftedge.export.compiler.graph.graph import Dequantize, Quantization, Quantize
 
 __all__ = ["dequantize", "quantize"]
 
@@ -44,7 +44,7 @@ def quantize(reader: Reader, node: Any) -> None:
     x = reader.tensor(node, flat=True)
     codes = _of_features(reader, node, scale, zero)
     name = reader.name_of(node)
-    reader.add(node, Quantise(node.name, (x.name,), name, codes), reader.shapes[x.name], x.shape)
+    reader.add(node, Quantize(node.name, (x.name,), name, codes), reader.shapes[x.name], x.shape)
     reader.codes[name] = codes
     if zero.dtype == np.int8:
         reader.signed.add(name)
@@ -68,7 +68,7 @@ def dequantize(reader: Reader, node: Any) -> None:
             f"{known.scale:g} and zero point {known.zero_point}; expected the same",
         )
     name = reader.name_of(node)
-    made = Dequantise(node.name, (x.name,), name, codes)
+    made = Dequantize(node.name, (x.name,), name, codes)
     reader.add(node, made, reader.shapes[x.name], x.shape)
 
 
@@ -128,11 +128,11 @@ def _zero_point(reader: Reader, node: Any, default: np.dtype[Any]) -> NDArray[An
 
 def _of_features(
     reader: Reader, node: Any, scale: NDArray[np.float32], zero: NDArray[Any]
-) -> Quantised:
+) -> Quantization:
     if scale.size != 1 or zero.size != 1:
         raise reader.refuse(node, f"has {scale.size} scales for features; expected one a tensor")
     shift = _SIGN if zero.dtype == np.int8 else 0
-    return Quantised(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) + shift)
+    return Quantization(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) + shift)
 
 
 def _axis(reader: Reader, node: Any, rank: int) -> int:

@@ -28,16 +28,16 @@ from shiftedge.export.compiler.graph.graph import (
     Add,
     Conv,
     Dense,
-    Dequantise,
+    Dequantize,
     Mean,
     Mul,
     Operator,
     Pool,
-    Quantise,
-    Quantised,
+    Quantization,
+    Quantize,
 )
 
-__all__ = ["Folded", "fold_quantisation"]
+__all__ = ["Folded", "fold_quantization"]
 
 _MOST_TERMS = (2**31 - 1) // (255 * 128)
 """Of one sum of products of a uint8 and an int8 code: more may leave int32."""
@@ -49,13 +49,13 @@ class Folded:
 
     operators: tuple[Operator, ...]
     logits: str
-    quantised: dict[str, Quantised]
+    quantization: dict[str, Quantization]
 
 
-def fold_quantisation(
+def fold_quantization(
     operators: Sequence[Operator],
     logits: str,
-    codes: Mapping[str, Quantised],
+    codes: Mapping[str, Quantization],
     *,
     frame: str,
     bytes_fit: bool,
@@ -71,7 +71,7 @@ def fold_quantisation(
             numbers by one scale, so the spec's ``std`` is the same for all colours.
     """
     folder = _Folder(operators, logits, codes, frame, bytes_fit)
-    if folder.quantised or any(
+    if folder.quantization or any(
         isinstance(each, Conv) and each.codes is not None for each in operators
     ):
         folder.merge_equal()
@@ -79,8 +79,8 @@ def fold_quantisation(
         folder.drop_of_frame()
         folder.drop_before_activations()
         folder.drop_before_sums()
-        folder.store_codes()
-        folder.read_codes()
+        folder.store_quantized()
+        folder.read_quantized()
     return folder.result()
 
 
@@ -89,13 +89,13 @@ class _Folder:
         self,
         operators: Iterable[Operator],
         logits: str,
-        codes: Mapping[str, Quantised],
+        codes: Mapping[str, Quantization],
         frame: str,
         bytes_fit: bool,
     ) -> None:
         self._operators = list(operators)
         self._logits = logits
-        self.quantised = dict(codes)
+        self.quantization = dict(codes)
         self._frame, self._bytes_fit = frame, bytes_fit
         self._index()
 
@@ -105,7 +105,7 @@ class _Folder:
         present.update(name for operator in operators for name in operator.inputs)
         stored = {
             name: codes
-            for name, codes in self.quantised.items()
+            for name, codes in self.quantization.items()
             if name in present or name.startswith("state_")
         }
         return Folded(operators, self._logits, stored)
@@ -140,7 +140,7 @@ class _Folder:
     def _only_reader(self, value: str) -> Operator | None:
         return self._readers[value][0] if self._uses[value] == 1 and value != self._logits else None
 
-    def _drop(self, rounding: Iterable[Quantise]) -> None:
+    def _drop(self, rounding: Iterable[Quantize]) -> None:
         """Let readers of what these codes stand for read what the codes were made of."""
         names = {}
         gone: set[int] = set()
@@ -155,23 +155,23 @@ class _Folder:
 
     def _droppable(self, quantise: Operator | None) -> bool:
         """Whether codes are there for their numbers alone: no shift, no state, no pool."""
-        return isinstance(quantise, Quantise) and all(
-            isinstance(reader, Dequantise) for reader in self._readers.get(quantise.out, [])
+        return isinstance(quantise, Quantize) and all(
+            isinstance(reader, Dequantize) for reader in self._readers.get(quantise.out, [])
         )
 
-    def _rounded_once(self, value: str) -> tuple[Quantise, Operator] | None:
+    def _rounded_once(self, value: str) -> tuple[Quantize, Operator] | None:
         """The rounding that alone reads ``value``, and what alone reads the numbers after it."""
         quantise = self._only_reader(value)
-        if not isinstance(quantise, Quantise) or not self._droppable(quantise):
+        if not isinstance(quantise, Quantize) or not self._droppable(quantise):
             return None
-        dequantise = self._only_reader(quantise.out)
-        reader = None if dequantise is None else self._only_reader(dequantise.out)
+        dequantize = self._only_reader(quantise.out)
+        reader = None if dequantize is None else self._only_reader(dequantize.out)
         return None if reader is None else (quantise, reader)
 
     def _codes_of(self, value: str) -> str | None:
         """The codes that ``value`` is the numbers of."""
         maker = self._made.get(value)
-        return maker.inputs[0] if isinstance(maker, Dequantise) else None
+        return maker.inputs[0] if isinstance(maker, Dequantize) else None
 
     def _counts(self, operator: Operator | None) -> bool:
         """Whether it is a convolution whose kernel counts in integers."""
@@ -182,17 +182,17 @@ class _Folder:
             return False
         if source == self._frame:
             return self._bytes_fit and operator.groups == 1
-        return source in self.quantised or self._codes_of(source) is not None
+        return source in self.quantization or self._codes_of(source) is not None
 
     # 1 to 3: roundings that no kernel makes.
 
     def merge_equal(self) -> None:
         """Some tools write a rounding for each reader."""
-        first: dict[tuple[str, Quantised], str] = {}
+        first: dict[tuple[str, Quantization], str] = {}
         names = {}
         for operator in self._operators:
-            if isinstance(operator, Quantise):
-                kept = first.setdefault((operator.inputs[0], operator.quantised), operator.out)
+            if isinstance(operator, Quantize):
+                kept = first.setdefault((operator.inputs[0], operator.quantization), operator.out)
                 if kept != operator.out:
                     names[operator.out] = kept
         self._operators = [each for each in self._operators if each.out not in names]
@@ -201,7 +201,7 @@ class _Folder:
     def drop_after_mean(self) -> None:
         late: set[str] = set()
         for operator in self._operators:
-            follows = isinstance(operator, (Activate, Add, Conv, Dequantise, Mul, Quantise))
+            follows = isinstance(operator, (Activate, Add, Conv, Dequantize, Mul, Quantize))
             if isinstance(operator, (Mean, Dense)) or (
                 follows and all(name in late for name in operator.inputs)
             ):
@@ -209,20 +209,20 @@ class _Folder:
         self._drop(
             each
             for each in list(self._operators)
-            if isinstance(each, Quantise) and each.out in late and self._droppable(each)
+            if isinstance(each, Quantize) and each.out in late and self._droppable(each)
         )
 
     def drop_of_frame(self) -> None:
         self._drop(
             each
             for each in list(self._operators)
-            if isinstance(each, Quantise)
+            if isinstance(each, Quantize)
             and each.inputs == (self._frame,)
             and self._droppable(each)
             and all(
                 isinstance(reader, Conv)
-                for dequantise in self._readers[each.out]
-                for reader in self._readers.get(dequantise.out, [])
+                for dequantize in self._readers[each.out]
+                for reader in self._readers.get(dequantize.out, [])
             )
         )
 
@@ -241,7 +241,7 @@ class _Folder:
             for value, other in (add.inputs, add.inputs[::-1]):
                 source = self._codes_of(value)
                 quantise = None if source is None else self._made.get(source)
-                if not isinstance(quantise, Quantise) or self._codes_of(other) is None:
+                if not isinstance(quantise, Quantize) or self._codes_of(other) is None:
                     continue
                 conv = self._made.get(quantise.inputs[0])
                 found = self._rounded_once(quantise.inputs[0])
@@ -253,16 +253,16 @@ class _Folder:
 
     # 4: what kernels round and read themselves.
 
-    def store_codes(self) -> None:
+    def store_quantized(self) -> None:
         """Quantise as the last act of the kernel that makes the numbers."""
         for operator in list(self._operators):
             quantise = self._made.get(operator.out)
-            if not isinstance(quantise, Quantise):
+            if not isinstance(quantise, Quantize):
                 continue
             value = quantise.inputs[0]
             maker = self._made.get(value)
             source = self._codes_of(value)
-            if source is not None and self.quantised[source] == quantise.quantised:
+            if source is not None and self.quantization[source] == quantise.quantization:
                 self._operators.remove(quantise)
                 self._rename({quantise.out: source})
             elif maker is not None and self._uses[value] == 1 and self._can_store(maker, quantise):
@@ -276,7 +276,7 @@ class _Folder:
                 ]
                 self._index()
 
-    def _can_store(self, maker: Operator, quantise: Quantise) -> bool:
+    def _can_store(self, maker: Operator, quantise: Quantize) -> bool:
         if isinstance(maker, Activate):
             before = self._made.get(maker.inputs[0])
             alone = self._uses[maker.inputs[0]] == 1
@@ -287,18 +287,18 @@ class _Folder:
             return self._sums_in_kernel(maker) or self._sums_codes(maker)
         if isinstance(maker, Pool) and maker.largest:
             source = self._codes_of(maker.inputs[0])
-            return source is not None and self.quantised[source] == quantise.quantised
+            return source is not None and self.quantization[source] == quantise.quantization
         return self._counts(maker)
 
     def _sums_codes(self, add: Add) -> bool:
         return all(
-            name in self.quantised or self._codes_of(name) is not None for name in add.inputs
+            name in self.quantization or self._codes_of(name) is not None for name in add.inputs
         )
 
     def _sums_in_kernel(self, add: Add) -> bool:
         """Whether it runs in the kernel of a convolution that counts, with codes added."""
         for value, other in (add.inputs, add.inputs[::-1]):
-            source = other if other in self.quantised else self._codes_of(other)
+            source = other if other in self.quantization else self._codes_of(other)
             conv = self._made.get(value)
             if source is None or conv is None or not self._counts(conv):
                 continue
@@ -306,7 +306,7 @@ class _Folder:
                 return True
         return False
 
-    def read_codes(self) -> None:
+    def read_quantized(self) -> None:
         """Operators that read codes read those; the others keep their Dequantise."""
         changed = []
         for operator in self._operators:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from shiftedge.export.compiler.frontend.nodes import READERS
 from shiftedge.export.compiler.frontend.onnx_file import ADVICE, AGAIN, check_rules, load
-from shiftedge.export.compiler.frontend.quantized_rewrites import fold_quantisation
+from shiftedge.export.compiler.frontend.quantized_rewrites import fold_quantization
 from shiftedge.export.compiler.frontend.reader import Reader
 from shiftedge.export.compiler.frontend.rewrites import simplify
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Graph, KeepState
@@ -79,7 +79,7 @@ def _read(model: bytes, spec: ModelSpec) -> Graph:
     states = tuple(reader.shapes[f"state_{index}"] for index in range(len(spec.states)))
     operators = [*reader.operators, *(_keep(reader, index) for index in range(len(states)))]
     check_rules(onnx, file.document)
-    folded = fold_quantisation(
+    folded = fold_quantization(
         simplify(operators, logits),
         logits,
         reader.codes,
@@ -91,7 +91,7 @@ def _read(model: bytes, spec: ModelSpec) -> Graph:
         reader.shapes,
         states,
         logits=folded.logits,
-        quantised=folded.quantised,
+        quantization=folded.quantization,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.frontend.onnx_file import ADVICE, AGAIN, OnnxFile
-from shiftedge.export.compiler.graph.graph import Codes, Conv, Operator, Quantised, Shape
+from shiftedge.export.compiler.graph.graph import Conv, Int8Array, Operator, Quantization, Shape
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
@@ -45,7 +45,7 @@ class Value:
 class CodedWeights:
     """What a constant stands for, where it was read from int8."""
 
-    codes: Codes
+    codes: Int8Array
     """Of the constant's shape, zero point 0."""
     steps: Array
     """(1,), or one for each index along ``axis``."""
@@ -67,7 +67,7 @@ class Reader:
         self.values = {name: Value(name, shape) for name, shape in self.shapes.items()}
         """By ONNX name."""
         self.codes = {
-            f"state_{index}": Quantised(float(np.float32(state.scale)), state.zero_point)
+            f"state_{index}": Quantization(float(np.float32(state.scale)), state.zero_point)
             for index, state in enumerate(spec.states)
             if state.dtype == "uint8"
         }

@@ -36,7 +36,7 @@ from shiftedge.export.compiler.graph.graph import (
     KeepState,
     Mean,
     Operator,
-    Quantised,
+    Quantization,
 )
 
 __all__ = ["ConvKernel", "InvertedResidual", "Kernel", "Linear", "Single", "Tail", "fuse"]
@@ -73,7 +73,7 @@ class Linear:
 
     conv: Conv
     activation: Activation = Activation.NONE
-    quantised: Quantised | None = None
+    quantization: Quantization | None = None
     """Of the result, after the activation and a residual; None where it is float32."""
 
 
@@ -108,7 +108,7 @@ class ConvKernel(Kernel):
     conv: Conv
     residual: str | None
     activation: Activation
-    quantised: Quantised | None = None
+    quantization: Quantization | None = None
     """Of the result; None where it is float32."""
 
 
@@ -175,14 +175,14 @@ class _Fuser:
     def _linear(self, conv: Conv) -> tuple[Linear, list[Operator]]:
         """A convolution with the activation that alone reads it, and the operators of both."""
         after = self._only_reader(conv.out)
-        codes = self._graph.quantised
+        codes = self._graph.quantization
         if isinstance(after, Activate):
             return Linear(conv, after.kind, codes.get(after.out)), [conv, after]
-        return Linear(conv, quantised=codes.get(conv.out)), [conv]
+        return Linear(conv, quantization=codes.get(conv.out)), [conv]
 
     def _together(self, first: Linear, after: Conv | Mean) -> bool:
         """Whether both count in integers, with codes between, or neither does."""
-        between = first.quantised is not None
+        between = first.quantization is not None
         if isinstance(after, Conv) and (after.codes is not None) != between:
             return False
         return (first.conv.codes is not None) == between
@@ -195,7 +195,7 @@ class _Fuser:
         other = after.inputs[after.inputs[0] == value]
         conv = self._graph.operators[self._place[value]]
         counts = isinstance(conv, Conv) and conv.codes is not None
-        if counts != (other in self._graph.quantised):
+        if counts != (other in self._graph.quantization):
             return None
         # Where both sides come from a convolution, the sum belongs to the one that runs last.
         return (after, other) if self._place.get(other, -1) < self._place[value] else None
@@ -235,16 +235,16 @@ class _Fuser:
         if residual is not None:
             chain.append(residual[0])
             activation = self._only_reader(chain[-1].out)
-            if isinstance(activation, Activate) and activation.out in self._graph.quantised:
+            if isinstance(activation, Activate) and activation.out in self._graph.quantization:
                 return None  # codes are made by the kernel that makes the numbers: family 3
-        codes = self._graph.quantised.get(chain[-1].out)
+        codes = self._graph.quantization.get(chain[-1].out)
         return InvertedResidual(
             tuple(chain),
             join=join,
             stem=stem,
             expand=expand,
             depthwise=depthwise,
-            project=Linear(project, quantised=codes),
+            project=Linear(project, quantization=codes),
             residual=None if residual is None else residual[1],
         )
 
@@ -277,5 +277,5 @@ class _Fuser:
             conv=head,
             residual=None if residual is None else residual[1],
             activation=kind,
-            quantised=self._graph.quantised.get(chain[-1].out),
+            quantization=self._graph.quantization.get(chain[-1].out),
         )

@@ -13,10 +13,10 @@ said in :mod:`shiftedge.export.compiler.numerics.requantize`. In a graph that th
 - a convolution has ``codes`` if and only if its kernel counts in integers: its input is quantised,
   or is the frame, whose bytes it reads as the camera gives them;
 - a quantised value is made by such a convolution, with the activation and the sum that run in its
-  kernel, by a sum of two quantised values, by :class:`Quantise`, or by an operator that moves codes
+  kernel, by a sum of two quantised values, by :class:`Quantize`, or by an operator that moves codes
   as they are (:class:`Join`, largest :class:`Pool`); or it is a state;
 - a quantised value is read by those, by :class:`Mean`, :class:`KeepState` and
-  :class:`Dequantise`. Every other operator is of float32 alone.
+  :class:`Dequantize`. Every other operator is of float32 alone.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ __all__ = [
     "Activation",
     "Add",
     "Array",
-    "Codes",
     "Conv",
     "Dense",
-    "Dequantise",
+    "Dequantize",
     "Graph",
+    "Int8Array",
     "Join",
     "KeepState",
     "Mean",
     "Mul",
     "Operator",
     "Pool",
-    "Quantise",
-    "Quantised",
+    "Quantization",
+    "Quantize",
     "Shape",
     "is_vector",
 ]
@@ -53,7 +53,7 @@ __all__ = [
 Shape = tuple[int, ...]
 """(height, width, channels) or (channels,)."""
 Array = NDArray[np.float32]
-Codes = NDArray[np.int8]
+Int8Array = NDArray[np.int8]
 
 
 def is_vector(shape: Shape) -> bool:
@@ -74,7 +74,7 @@ class Activation(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Quantization:
     """How uint8 codes stand for numbers: the code q for ``scale * (q - zero_point)``."""
 
     scale: float
@@ -106,7 +106,7 @@ class Conv(Operator):
     padding: tuple[int, int, int, int]
     """Rows above, columns left, rows below, columns right; zeros."""
     groups: int
-    codes: Codes | None = None
+    codes: Int8Array | None = None
     """The weights as int8, of the weight's shape, zero point 0: an integer kernel reads them."""
     steps: Array | None = None
     """(out channels,): what one step of ``codes`` stands for. Present if ``codes`` are."""
@@ -197,20 +197,20 @@ class KeepState(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Quantise(Operator):
+class Quantize(Operator):
     """float32 to uint8 codes: to the nearest, halves to even, held to 0..255.
 
     ``quantised`` is also what ``Graph.quantised`` says of ``out``. Of the frame it reads the bytes.
     """
 
-    quantised: Quantised
+    quantization: Quantization
 
 
 @dataclass(frozen=True, eq=False)
-class Dequantise(Operator):
+class Dequantize(Operator):
     """uint8 codes to the float32 numbers they stand for, by ``quantised``."""
 
-    quantised: Quantised
+    quantization: Quantization
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Graph:
     states: tuple[Shape, ...]
     frame: str = "frame"
     logits: str = "logits"
-    quantised: dict[str, Quantised] = field(default_factory=dict)
+    quantization: dict[str, Quantization] = field(default_factory=dict)
     """Of every value that is stored as uint8 codes, states included; others are float32."""
 
     def uses(self) -> Counter[str]:
@@ -243,7 +243,7 @@ class Graph:
                 total += 2 * operator.weight.size
         return total
 
-    def word_flops(self) -> int:
+    def packed_flops(self) -> int:
         """Of them, those that multiply codes in words: of all convolutions but depthwise ones."""
         total = 0
         for operator in self.operators:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import Quantised
+from shiftedge.export.compiler.graph.graph import Quantization
 from shiftedge.export.compiler.kernel_ir.kernel import Buffer, Kernel
 
 __all__ = ["Argument", "Call", "Memory", "Step"]
@@ -59,7 +59,7 @@ class Step:
     """Packed weights and biases, by name: float32, or int32 words of codes."""
     states: tuple[tuple[int, ...], ...]
     """(height, width, channels) of each."""
-    quantised: tuple[Quantised | None, ...]
+    quantization: tuple[Quantization | None, ...]
     """Of each state; None where it holds no codes."""
     stored: tuple[str, ...]
     """Type of each state's elements."""

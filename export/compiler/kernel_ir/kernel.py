@@ -13,8 +13,8 @@ A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lan
     target[row, column] = activation(accumulator[row, column])
 
 Where a kernel counts in integers, source and weight are words of several codes, accumulators are
-int32, and the tile ends with :class:`Codes`. Of bfloat16 (:data:`BF16`) words hold two numbers, and
-accumulators are float32, as is what the tile begins and ends with.
+int32, and the tile ends with :class:`Epilogue`. Of bfloat16 (:data:`BF16`) words hold two numbers,
+and accumulators are float32, as is what the tile begins and ends with.
 
 Addresses are expressions over the loops around, and over an accumulator's ``ROW`` and ``COLUMN``:
 a tile is unrolled completely, its segments are loops.
@@ -29,7 +29,7 @@ import numpy as np
 
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, IndexLike, Var, index
-from shiftedge.export.compiler.numerics.requantize import Ending
+from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = [
     "BEGIN",
@@ -44,9 +44,9 @@ __all__ = [
     "Access",
     "Added",
     "Buffer",
-    "Codes",
     "Copy",
     "Dot",
+    "Epilogue",
     "Fill",
     "Gather",
     "If",
@@ -121,18 +121,18 @@ NOT_ADDED = Added()
 
 
 @dataclass(frozen=True)
-class Codes:
+class Epilogue:
     """The end of a tile of integers: from sums to codes, or to numbers.
 
     y = sum * scale, or fma(sum, scale, offset) with an offset; with a residual, that is added
-    times its factor; then ``ending``, see :mod:`shiftedge.export.compiler.numerics.requantize`.
+    times its factor; then ``stage``, see :mod:`shiftedge.export.compiler.numerics.requantize`.
     """
 
     scale: Access | float
     """Over COLUMN, or one number for all; only valid columns are read."""
     offset: Access | None
     """Over ROW and COLUMN."""
-    ending: Ending
+    stage: OutputStage
     residual: Access | None = None
     """Over ROW and COLUMN; codes."""
     added: Added = NOT_ADDED
@@ -306,7 +306,7 @@ class Tile:
     activation: Activation = Activation.NONE
     scale: float = 1.0
     """Multiplies the sum before the activation: a mean's 1 / count."""
-    codes: Codes | None = None
+    epilogue: Epilogue | None = None
     """How it ends, instead of ``activation`` and ``scale``; ``start`` is then int32 if sums are."""
 
     @property
@@ -485,13 +485,13 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
             verb = "largest" if segment.largest else "add"
             ahead = f"  (prefetch {segment.prefetch})" if segment.prefetch else ""
             yield f"{deeper}{verb} {product} for {steps}{ahead}"
-        if statement.codes:
-            ends = statement.codes
+        if statement.epilogue:
+            ends = statement.epilogue
             yield f"{deeper}times {ends.scale}" + (f" plus {ends.offset}" if ends.offset else "")
             if ends.residual:
                 yield f"{deeper}plus ({ends.residual} + {ends.added.plus}) * {ends.added.factor}"
-            steps = "rounded to " if ends.ending.rounded else ""
-            yield f"{deeper}store {statement.target} = {steps}{ends.ending.low}..{ends.ending.high}"
+            steps = "rounded to " if ends.stage.rounded else ""
+            yield f"{deeper}store {statement.target} = {steps}{ends.stage.low}..{ends.stage.high}"
             return
         function = statement.activation.value
         yield f"{deeper}store {statement.target} = {function}(sum)"

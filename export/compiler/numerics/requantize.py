@@ -49,25 +49,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import Activation, Add, Array, Conv, Mean, Quantised
+from shiftedge.export.compiler.graph.graph import Activation, Add, Array, Conv, Mean, Quantization
 from shiftedge.runtime.errors import CompileError
 
 __all__ = [
     "Classes",
-    "Ending",
-    "FrameRequantisation",
+    "FrameRequantization",
     "MeanConstants",
-    "Requantisation",
+    "OutputStage",
+    "Requantization",
     "SumConstants",
     "classes_of",
-    "ending_of",
     "exact_in_float32",
     "mean_constants",
-    "quantise_constant",
-    "quantise_frame_constants",
-    "requantise",
-    "requantise_frame",
-    "requantise_sum",
+    "quantize_constant",
+    "quantize_frame_constants",
+    "requantize",
+    "requantize_frame",
+    "requantize_sum",
+    "stage_of",
 ]
 
 _FEW, _MANY = 1 << 23, 1 << 30
@@ -78,7 +78,7 @@ Exact = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Ending:
+class OutputStage:
     """What is done to y once everything is added, in this order."""
 
     activation: Activation
@@ -98,7 +98,7 @@ class Ending:
 
 
 @dataclass(frozen=True, eq=False)
-class Requantisation:
+class Requantization:
     """Of one convolution; names as in the module's docstring."""
 
     start: NDArray[np.int32]
@@ -109,7 +109,7 @@ class Requantisation:
     """C, (outputs,); None where sums begin at B."""
     residual: np.float32 | None
     """R; None without a residual."""
-    ending: Ending
+    stage: OutputStage
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class Classes:
 
 
 @dataclass(frozen=True, eq=False)
-class FrameRequantisation:
+class FrameRequantization:
     """Of the first convolution, whose offset depends on the place."""
 
     scale: Array
@@ -133,7 +133,7 @@ class FrameRequantisation:
     rows: Classes
     columns: Classes
     residual: np.float32 | None
-    ending: Ending
+    stage: OutputStage
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class SumConstants:
 
     first: np.float32
     second: np.float32
-    ending: Ending
+    stage: OutputStage
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,13 @@ class MeanConstants:
     scale: np.float32
 
 
-def requantise(
+def requantize(
     conv: Conv,
-    source: Quantised,
-    out: Quantised | None,
+    source: Quantization,
+    out: Quantization | None,
     activation: Activation = Activation.NONE,
-    residual: Quantised | None = None,
-) -> Requantisation:
+    residual: Quantization | None = None,
+) -> Requantization:
     """Constants of a convolution over codes.
 
     Args:
@@ -177,14 +177,14 @@ def requantise(
     product = source.scale * steps
     sums = codes.sum((1, 2, 3), dtype=np.int64)
     start = np.rint(conv.bias.astype(np.float64) / product) - source.zero_point * sums
-    scale, more, ending = _constants(conv, product, out, activation, residual)
+    scale, more, stage = _constants(conv, product, out, activation, residual)
     reach = _largest_sums(codes) + np.abs(start)
-    ending = _within(ending, reach * scale, more)
+    stage = _within(stage, reach * scale, more)
     limit = _FEW if conv.groups > 1 and exact_in_float32(conv) else _MANY
     if np.abs(start).max() < limit:
-        return Requantisation(start.astype(np.int32), scale, None, more, ending)
-    offset = _float32(conv.name, start * product / _step(out, ending))
-    return Requantisation(np.zeros(len(start), np.int32), scale, offset, more, ending)
+        return Requantization(start.astype(np.int32), scale, None, more, stage)
+    offset = _float32(conv.name, start * product / _step(out, stage))
+    return Requantization(np.zeros(len(start), np.int32), scale, offset, more, stage)
 
 
 def exact_in_float32(conv: Conv) -> bool:
@@ -195,16 +195,16 @@ def exact_in_float32(conv: Conv) -> bool:
     return int(_largest_sums(conv.codes).max()) < _FEW
 
 
-def requantise_frame(
+def requantize_frame(
     conv: Conv,
     height: int,
     width: int,
     mean: Sequence[float],
     std: float,
-    out: Quantised | None,
+    out: Quantization | None,
     activation: Activation = Activation.NONE,
-    residual: Quantised | None = None,
-) -> FrameRequantisation:
+    residual: Quantization | None = None,
+) -> FrameRequantization:
     """Constants of a convolution over the camera's bytes.
 
     Args:
@@ -229,11 +229,11 @@ def requantise_frame(
         "rk,okl,cl->rco", rows.inside.astype(np.float64), means, columns.inside.astype(np.float64)
     )
     numbers = conv.bias.astype(np.float64) - steps / std * inside
-    scale, more, ending = _constants(conv, steps / (255.0 * std), out, activation, residual)
-    offset = _float32(conv.name, numbers / _step(out, ending))
+    scale, more, stage = _constants(conv, steps / (255.0 * std), out, activation, residual)
+    offset = _float32(conv.name, numbers / _step(out, stage))
     reach = _largest_sums(codes) * scale
-    ending = _within(ending, reach + np.abs(offset).max((0, 1)), more)
-    return FrameRequantisation(scale, offset, rows, columns, more, ending)
+    stage = _within(stage, reach + np.abs(offset).max((0, 1)), more)
+    return FrameRequantization(scale, offset, rows, columns, more, stage)
 
 
 def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> Classes:
@@ -258,8 +258,8 @@ def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> 
     return Classes(rank[of.reshape(-1)].astype(np.int64), found[order])
 
 
-def requantise_sum(
-    add: Add, first: Quantised, second: Quantised, out: Quantised | None
+def requantize_sum(
+    add: Add, first: Quantization, second: Quantization, out: Quantization | None
 ) -> SumConstants:
     """Constants of a sum of two maps of codes that runs by itself.
 
@@ -276,11 +276,11 @@ def requantise_sum(
     one, two = (
         np.float32(_float32(add.name, np.float64(each.scale / scale))) for each in (first, second)
     )
-    return SumConstants(one, two, ending_of(out))
+    return SumConstants(one, two, stage_of(out))
 
 
-def quantise_constant(out: Quantised) -> np.float32:
-    """What numbers are multiplied with to become steps, before ``ending_of(out)``.
+def quantize_constant(out: Quantization) -> np.float32:
+    """What numbers are multiplied with to become steps, before ``stage_of(out)``.
 
     Raises:
         CompileError: the scale leaves float32.
@@ -289,8 +289,8 @@ def quantise_constant(out: Quantised) -> np.float32:
     return scale
 
 
-def quantise_frame_constants(
-    mean: Sequence[float], std: Sequence[float], out: Quantised
+def quantize_frame_constants(
+    mean: Sequence[float], std: Sequence[float], out: Quantization
 ) -> tuple[Array, Array]:
     """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]).
 
@@ -309,7 +309,7 @@ def quantise_frame_constants(
     )
 
 
-def mean_constants(mean: Mean, source: Quantised, count: int) -> MeanConstants:
+def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstants:
     """Constants of a mean over ``count`` places.
 
     Raises:
@@ -333,21 +333,21 @@ def _codes(conv: Conv) -> tuple[NDArray[np.int8], Exact]:
 def _constants(
     conv: Conv,
     product: Exact,
-    out: Quantised | None,
+    out: Quantization | None,
     activation: Activation,
-    residual: Quantised | None,
-) -> tuple[Array, np.float32 | None, Ending]:
+    residual: Quantization | None,
+) -> tuple[Array, np.float32 | None, OutputStage]:
     """S, R and the ending, where an acc of 1 stands for ``product``."""
-    ending = ending_of(out, activation)
-    scale, more = _step(out, ending), None
+    stage = stage_of(out, activation)
+    scale, more = _step(out, stage), None
     if residual is not None:
         more = np.float32(_float32(conv.name, np.float64(residual.scale / scale)))
-    return _float32(conv.name, product / scale), more, ending
+    return _float32(conv.name, product / scale), more, stage
 
 
-def _step(out: Quantised | None, ending: Ending) -> float:
-    """What a y of 1 stands for before ``ending``: a step of the result, or the number 1."""
-    return 1.0 if out is None or ending.steps is not None else out.scale
+def _step(out: Quantization | None, stage: OutputStage) -> float:
+    """What a y of 1 stands for before ``stage``: a step of the result, or the number 1."""
+    return 1.0 if out is None or stage.steps is not None else out.scale
 
 
 def _largest_sums(codes: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -356,14 +356,14 @@ def _largest_sums(codes: NDArray[np.int8]) -> NDArray[np.int64]:
     return sums
 
 
-def _within(ending: Ending, reach: Exact, residual: np.float32 | None) -> Ending:
+def _within(stage: OutputStage, reach: Exact, residual: np.float32 | None) -> OutputStage:
     """The ending where y, without a residual, is at most ``reach`` away from 0."""
     farthest = float(reach.max()) + (0.0 if residual is None else 255.0 * float(residual))
-    steps = 1.0 if ending.steps is None else float(ending.steps)
-    return replace(ending, far=farthest * max(steps, 1.0) >= _MANY)
+    steps = 1.0 if stage.steps is None else float(stage.steps)
+    return replace(stage, far=farthest * max(steps, 1.0) >= _MANY)
 
 
-def ending_of(out: Quantised | None, activation: Activation = Activation.NONE) -> Ending:
+def stage_of(out: Quantization | None, activation: Activation = Activation.NONE) -> OutputStage:
     """How results end that are ``out``, or float32 numbers if that is None.
 
     Raises:
@@ -373,15 +373,15 @@ def ending_of(out: Quantised | None, activation: Activation = Activation.NONE) -
         low = 0.0 if activation in (Activation.RELU, Activation.RELU6) else -np.inf
         high = 6.0 if activation is Activation.RELU6 else np.inf
         kind = Activation.NONE if activation in _CLAMPED else activation
-        return Ending(kind, None, False, 0, low, high)
+        return OutputStage(kind, None, False, 0, low, high)
     zero, low, high = out.zero_point, 0.0, 255.0
     if activation not in _CLAMPED:
-        return Ending(activation, quantise_constant(out), True, zero, low, high)
+        return OutputStage(activation, quantize_constant(out), True, zero, low, high)
     if activation is not Activation.NONE:
         low = float(zero)
     if activation is Activation.RELU6:
         high = min(high, float(np.rint(6.0 / out.scale)) + zero)
-    return Ending(Activation.NONE, None, True, zero, low, high)
+    return OutputStage(Activation.NONE, None, True, zero, low, high)
 
 
 def _float32(name: str, values: Exact | np.float64) -> Array:

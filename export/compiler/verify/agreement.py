@@ -27,13 +27,13 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.graph.graph import Activation, Graph, Quantise
+from shiftedge.export.compiler.graph.graph import Activation, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.numerics.bf16 import numbers_of
-from shiftedge.export.compiler.verify.bf16_reference import HalfReference
-from shiftedge.export.compiler.verify.integer import IntegerReference
+from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
+from shiftedge.export.compiler.verify.integer import Int8Reference
 from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
@@ -43,11 +43,11 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = [
     "HEADER_BYTES",
     "check",
-    "check_codes",
-    "check_halves",
+    "check_bf16",
+    "check_int8",
     "check_self_test",
-    "codes_tolerance",
     "half_outputs",
+    "int8_tolerance",
     "integer_outputs",
     "native_outputs",
     "states_of",
@@ -96,7 +96,7 @@ def check(
     return Report(frames, tolerance, tuple(rows))
 
 
-def check_codes(
+def check_int8(
     library: Path,
     images: NDArray[np.uint8],
     expected: Sequence[Outputs],
@@ -124,7 +124,7 @@ def check_codes(
     """
     forms = "integers in numpy / compiled"
     ours = _on_all_threads(library, images, step, places)
-    codes = {f"next_state_{i}" for i, codes in enumerate(step.quantised) if codes is not None}
+    codes = {f"next_state_{i}" for i, codes in enumerate(step.quantization) if codes is not None}
     loose = max(tolerance, TOLERANCE)
     rows = compare(forms, _only(expected, codes), _only(ours, codes), tolerance=tolerance)
     rest = set(expected[0]) - codes
@@ -132,7 +132,7 @@ def check_codes(
     return Report(len(images), loose, tuple(rows)), ours
 
 
-def check_halves(
+def check_bf16(
     library: Path,
     images: NDArray[np.uint8],
     expected: Sequence[Outputs],
@@ -163,17 +163,17 @@ def check_halves(
     return Report(len(images), max(accepted.values()), tuple(rows))
 
 
-def half_outputs(reference: HalfReference, images: NDArray[np.uint8]) -> Iterator[Outputs]:
+def half_outputs(reference: Bf16Reference, images: NDArray[np.uint8]) -> Iterator[Outputs]:
     """Logits and states frame by frame from numpy's bfloat16, of a fresh reference."""
     for image in images:
         logits = reference.step(image)
         yield named_outputs(logits[None], [_map(state) for state in reference.states])
 
 
-def codes_tolerance(graph: Graph) -> float:
-    """What :func:`check_codes` may accept of codes: 0, unless a sum of float32 is rounded to
+def int8_tolerance(graph: Graph) -> float:
+    """What :func:`check_int8` may accept of codes: 0, unless a sum of float32 is rounded to
     them, or an activation that no two processors compute alike."""
-    rounded = any(isinstance(operator, Quantise) for operator in graph.operators)
+    rounded = any(isinstance(operator, Quantize) for operator in graph.operators)
     inexact = (Activation.SIGMOID, Activation.SWISH)
     curved = any(getattr(operator, "kind", None) in inexact for operator in graph.operators)
     return FLIPPED if rounded or curved else 0.0
@@ -182,7 +182,7 @@ def codes_tolerance(graph: Graph) -> float:
 def integer_outputs(graph: Graph, spec: ModelSpec, images: NDArray[np.uint8]) -> Iterator[Outputs]:
     """Logits and states frame by frame from numpy's integers; of a state of codes, the codes as
     float32 numbers."""
-    reference = IntegerReference(graph, spec)
+    reference = Int8Reference(graph, spec)
     for image in images:
         found = reference.step(image)
         yield named_outputs(found.logits[None], [_map(state) for state in found.states])
@@ -256,7 +256,11 @@ def _only(outputs: Sequence[Outputs], names: set[str]) -> list[Outputs]:
 def _state(
     block: NDArray[np.uint8], number: int, step: Step, places: Layout
 ) -> NDArray[np.float32]:
-    buffer, codes, offset = step.state_buffer(number), step.quantised[number], places.states[number]
+    buffer, codes, offset = (
+        step.state_buffer(number),
+        step.quantization[number],
+        places.states[number],
+    )
     size = buffer.size * np.dtype(buffer.dtype).itemsize
     values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])
     if values.dtype == BF16:

@@ -1,7 +1,7 @@
 """A step in bfloat16 computed by numpy, in the order in which compiled code adds.
 
 Compiled code rounds to bfloat16 what it writes to memory, what a projection reads, and the weights
-of convolutions that multiply pairs (:func:`counting.in_pairs`); everything between is float32. A
+of convolutions that multiply pairs (:func:`arithmetic.in_pairs`); everything between is float32. A
 sum begins with the bias and what is added to the result, then takes the window's rows, its columns
 and the channels in turn, of a pair the odd one first; each product is added with one rounding. That
 order depends on no tile, so the reference and the plain lowering agree bit for bit.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.builder import FRAME_MAP
-from shiftedge.export.compiler.backends.cpu.counting import in_pairs
+from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.backends.cpu.families.padding import normalisation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Kernel, fuse
 from shiftedge.export.compiler.graph.graph import (
@@ -47,13 +47,13 @@ from shiftedge.export.compiler.verify.integer import activated
 from shiftedge.export.compiler.verify.reference import run_operator
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["HalfReference", "rounded_values"]
+__all__ = ["Bf16Reference", "rounded_values"]
 
 _PIXELS = 1024
 """That are summed at a time, so that sums stay in a cache."""
 
 
-class HalfReference:
+class Bf16Reference:
     """A stream of a float32 graph whose maps and states are kept in bfloat16."""
 
     def __init__(self, graph: Graph, step: Step, spec: ModelSpec) -> None:

@@ -1,7 +1,7 @@
 """The kernels of a quantised graph computed by numpy, bit for bit as generated code must.
 
 It settles who is right when a kernel and ONNX Runtime disagree by a step. What integer kernels do
-is :mod:`requantise`'s; kernels of float32 alone run as in :mod:`reference`, in float64 and rounded
+is :mod:`requantize`'s; kernels of float32 alone run as in :mod:`reference`, in float64 and rounded
 at their end, so generated code differs from those in the last bits, and sigmoid and swish too.
 """
 
@@ -28,34 +28,34 @@ from shiftedge.export.compiler.graph.graph import (
     Add,
     Array,
     Conv,
-    Dequantise,
+    Dequantize,
     Graph,
     Join,
     Mean,
     Operator,
     Pool,
-    Quantise,
-    Quantised,
+    Quantization,
+    Quantize,
 )
 from shiftedge.export.compiler.numerics.fma import fma32
 from shiftedge.export.compiler.numerics.requantize import (
-    Ending,
-    ending_of,
+    OutputStage,
     mean_constants,
-    quantise_constant,
-    quantise_frame_constants,
-    requantise,
-    requantise_frame,
-    requantise_sum,
+    quantize_constant,
+    quantize_frame_constants,
+    requantize,
+    requantize_frame,
+    requantize_sum,
+    stage_of,
 )
 from shiftedge.export.compiler.verify.reference import ACTIVATIONS, run_operator
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
-    "IntegerReference",
-    "IntegerStep",
+    "Int8Reference",
+    "Int8Step",
     "activated",
-    "dequantised",
+    "dequantized",
     "fresh_states",
     "integer_sums",
     "run_kernel",
@@ -66,7 +66,7 @@ Stored = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerStep:
+class Int8Step:
     """What one frame made."""
 
     logits: Array
@@ -77,7 +77,7 @@ class IntegerStep:
     """Of every operator's result that is stored, or would be if its kernel were no kernel."""
 
 
-class IntegerReference:
+class Int8Reference:
     """One stream of a model.
 
     Args:
@@ -95,7 +95,7 @@ class IntegerReference:
         """Begin a fresh stream."""
         self.states = fresh_states(self._graph)
 
-    def step(self, image: NDArray[np.uint8]) -> IntegerStep:
+    def step(self, image: NDArray[np.uint8]) -> Int8Step:
         """Take one frame: uint8 (height, width, 3), BGR, of the model's size."""
         values: dict[str, Stored] = {
             self._graph.frame: normalised(image[None], self._spec)[0].transpose(1, 2, 0)
@@ -108,7 +108,7 @@ class IntegerReference:
             for state in self._kept
         }
         self.states = [kept[index] for index in range(len(self.states))]
-        return IntegerStep(values[self._graph.logits].reshape(-1), list(self.states), values)
+        return Int8Step(values[self._graph.logits].reshape(-1), list(self.states), values)
 
 
 def run_kernel(
@@ -134,7 +134,7 @@ def fresh_states(graph: Graph) -> list[Stored]:
     """States before the first frame: zeros, and the codes of 0."""
     states: list[Stored] = []
     for index, shape in enumerate(graph.states):
-        codes = graph.quantised.get(f"state_{index}")
+        codes = graph.quantization.get(f"state_{index}")
         states.append(
             np.zeros(shape, np.float32)
             if codes is None
@@ -143,7 +143,7 @@ def fresh_states(graph: Graph) -> list[Stored]:
     return states
 
 
-def dequantised(values: Stored, codes: Quantised) -> Array:
+def dequantized(values: Stored, codes: Quantization) -> Array:
     """The float32 numbers that codes stand for."""
     numbers: Array = (values.astype(np.float32) - np.float32(codes.zero_point)) * np.float32(
         codes.scale
@@ -178,7 +178,7 @@ class _Run:
                 self._operator(operator)
         elif isinstance(kernel, ConvKernel):
             self._joined(kernel.join)
-            linear = Linear(kernel.conv, kernel.activation, kernel.quantised)
+            linear = Linear(kernel.conv, kernel.activation, kernel.quantization)
             self._linear(kernel, linear, kernel.residual)
         else:
             self._operator(kernel.operators[0])
@@ -192,13 +192,13 @@ class _Run:
 
     def _single(self, operator: Operator) -> Stored:
         inputs = [_as_map(self._values[name]) for name in operator.inputs]
-        source = self._graph.quantised.get(operator.inputs[0])
+        source = self._graph.quantization.get(operator.inputs[0])
         if isinstance(operator, Join):
             return np.concatenate((inputs[0], inputs[1][..., operator.begin :]), axis=-1)
-        if isinstance(operator, Quantise):
-            return self._quantised(operator, inputs[0])
-        if isinstance(operator, Dequantise):
-            return dequantised(inputs[0], operator.quantised)
+        if isinstance(operator, Quantize):
+            return self._quantized(operator, inputs[0])
+        if isinstance(operator, Dequantize):
+            return dequantized(inputs[0], operator.quantization)
         if source is not None and isinstance(operator, Mean):
             count = inputs[0].shape[0] * inputs[0].shape[1]
             constants = mean_constants(operator, source, count)
@@ -206,24 +206,24 @@ class _Run:
             mean: Stored = total.astype(np.float32) * constants.scale
             return mean
         if source is not None and isinstance(operator, Add):
-            other = self._graph.quantised[operator.inputs[1]]
-            out = self._graph.quantised.get(operator.out)
-            sums = requantise_sum(operator, source, other, out)
+            other = self._graph.quantization[operator.inputs[1]]
+            out = self._graph.quantization.get(operator.out)
+            sums = requantize_sum(operator, source, other, out)
             y = _above_zero(inputs[0], source) * sums.first
-            return _ended(fma32(_above_zero(inputs[1], other), sums.second, y), sums.ending)
+            return _finished_y(fma32(_above_zero(inputs[1], other), sums.second, y), sums.stage)
         kind = np.uint8 if source is not None and isinstance(operator, Pool) else np.float32
         exact = {
             name: self._values[name].astype(np.float64) for name in operator.inputs
         }  # fmt: skip
         return run_operator(operator, exact).astype(kind)
 
-    def _quantised(self, quantise: Quantise, x: Stored) -> Stored:
+    def _quantized(self, quantise: Quantize, x: Stored) -> Stored:
         if quantise.inputs[0] == self._graph.frame:
             spec = self._spec
-            of_bytes = quantise_frame_constants(spec.mean, spec.std, quantise.quantised)
-            return _ended(fma32(self._pixels, *of_bytes), ending_of(quantise.quantised))
-        y = x * quantise_constant(quantise.quantised)
-        return _ended(y, ending_of(quantise.quantised))
+            of_bytes = quantize_frame_constants(spec.mean, spec.std, quantise.quantization)
+            return _finished_y(fma32(self._pixels, *of_bytes), stage_of(quantise.quantization))
+        y = x * quantize_constant(quantise.quantization)
+        return _finished_y(y, stage_of(quantise.quantization))
 
     def _linear(self, kernel: Kernel, linear: Linear, residual: str | None = None) -> None:
         """A convolution, [a sum,] an activation: under the name of the last of them."""
@@ -231,38 +231,38 @@ class _Run:
         if conv.codes is None:
             self._of_floats(kernel, conv)
             return
-        added = None if residual is None else self._graph.quantised[residual]
+        added = None if residual is None else self._graph.quantization[residual]
         last = _chain(kernel, conv)[-1]
         if conv.inputs[0] == self._graph.frame:
             spec = self._spec
             height, width, _ = self._pixels.shape
-            frame = requantise_frame(
+            frame = requantize_frame(
                 conv,
                 height,
                 width,
                 spec.mean,
                 spec.std[0],
-                linear.quantised,
+                linear.quantization,
                 linear.activation,
                 added,
             )
             acc = integer_sums(conv, self._pixels, 0)
             offset = frame.offset[frame.rows.of][:, frame.columns.of]
             y = fma32(acc.astype(np.float32), frame.scale, offset)
-            more, ending = frame.residual, frame.ending
+            more, stage = frame.residual, frame.stage
         else:
-            source = self._graph.quantised[conv.inputs[0]]
-            constants = requantise(conv, source, linear.quantised, linear.activation, added)
+            source = self._graph.quantization[conv.inputs[0]]
+            constants = requantize(conv, source, linear.quantization, linear.activation, added)
             acc = integer_sums(conv, _as_map(self._values[conv.inputs[0]]), source.zero_point)
             y = (acc + constants.start).astype(np.float32)
             if constants.offset is None:
                 y = y * constants.scale
             else:
                 y = fma32(y, constants.scale, constants.offset)
-            more, ending = constants.residual, constants.ending
+            more, stage = constants.residual, constants.stage
         if more is not None and residual is not None and added is not None:
             y = fma32(_above_zero(_as_map(self._values[residual]), added), more, y)
-        self._values[last.out] = _ended(y, ending)
+        self._values[last.out] = _finished_y(y, stage)
 
     def _of_floats(self, kernel: Kernel, conv: Conv) -> None:
         chain = _chain(kernel, conv)
@@ -319,22 +319,22 @@ def _chain(kernel: Kernel, conv: Conv) -> tuple[Operator, ...]:
     return (conv, *rest[:stop])
 
 
-def _ended(y: Array, ending: Ending) -> Stored:
-    if ending.activation is not Activation.NONE:
-        y = activated(ending.activation, y)
-    if ending.steps is not None:
-        y = y * ending.steps
-    if not ending.rounded:
-        held: Array = y.clip(np.float32(ending.low), np.float32(ending.high))
+def _finished_y(y: Array, stage: OutputStage) -> Stored:
+    if stage.activation is not Activation.NONE:
+        y = activated(stage.activation, y)
+    if stage.steps is not None:
+        y = y * stage.steps
+    if not stage.rounded:
+        held: Array = y.clip(np.float32(stage.low), np.float32(stage.high))
         return held
-    whole = np.rint(y) + np.float32(ending.zero)  # halves to even; what is far away stays so
-    codes: NDArray[np.uint8] = whole.clip(ending.low, ending.high).astype(np.uint8)
+    whole = np.rint(y) + np.float32(stage.zero)  # halves to even; what is far away stays so
+    codes: NDArray[np.uint8] = whole.clip(stage.low, stage.high).astype(np.uint8)
     return codes
 
 
-def _above_zero(codes: Stored, quantised: Quantised) -> Array:
+def _above_zero(codes: Stored, quantization: Quantization) -> Array:
     """Steps above the zero point, as float32."""
-    steps: Array = codes.astype(np.float32) - np.float32(quantised.zero_point)
+    steps: Array = codes.astype(np.float32) - np.float32(quantization.zero_point)
     return steps
 
 

@@ -31,26 +31,26 @@ from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.verify.agreement import (
     check,
-    check_codes,
-    check_halves,
+    check_bf16,
+    check_int8,
     check_self_test,
-    codes_tolerance,
     half_outputs,
+    int8_tolerance,
     integer_outputs,
 )
-from shiftedge.export.compiler.verify.bf16_reference import HalfReference
+from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 from shiftedge.runtime.temporary import work_folder
 
-__all__ = ["UNVERIFIED", "FloatProof", "HalfProof", "IntegerProof", "Proof", "proof_of", "verified"]
+__all__ = ["UNVERIFIED", "Bf16Proof", "FloatProof", "IntegerProof", "Proof", "proof_of", "verified"]
 
 UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
 """What a manifest says of a model that was not compared."""
 
-CODES_FRAMES = 12
+INT8_FRAMES = 12
 """Of the stream that codes are compared over: past the receptive field of MobileNetV2 TSM, 11.
 Where every code is equal nothing can grow, and a frame takes numpy's integers half a second."""
 
@@ -60,10 +60,10 @@ past which the two are not one function. Its additional roundings make 0.04 of i
 a MobileNetV2 of 224x224 pixels, and 0.33 of an untrained one of 64x32, whose logits are nearly
 noise. That every code is right is for the integers in numpy to say."""
 
-HALF_FRAMES = 12
+BF16_FRAMES = 12
 """Of the stream that bf16 is compared over, likewise."""
 
-HALF_STEP = 2.0**-8
+BF16_STEP = 2.0**-8
 """Relative to a tensor's largest value: what one number of it may be off by rounding once."""
 
 TARGETS_OWN = "the target's"
@@ -108,7 +108,7 @@ def proof_of(source: Source, step: Step) -> Proof:
     if source.precision == "fp32":
         return FloatProof(source.data, source.spec)
     if source.precision == "bf16":
-        return HalfProof(source.data, source.spec, step)
+        return Bf16Proof(source.data, source.spec, step)
     return IntegerProof(source.data, source.spec)
 
 
@@ -146,9 +146,9 @@ class IntegerProof:
     def __init__(self, data: bytes, spec: ModelSpec) -> None:
         self._spec = spec
         self._graph = read_onnx(data, spec)
-        self._images = moving_images(spec, CODES_FRAMES)
+        self._images = moving_images(spec, INT8_FRAMES)
         self._expected = list(integer_outputs(self._graph, spec, self._images))
-        self._tolerance = codes_tolerance(self._graph)
+        self._tolerance = int8_tolerance(self._graph)
         self._loose = list(onnx_outputs(data, spec, normalised(self._images, spec)))
 
     def self_test(self) -> SelfTest:
@@ -159,7 +159,7 @@ class IntegerProof:
 
     def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """See :meth:`Proof.of`."""
-        report, ours = check_codes(
+        report, ours = check_int8(
             library, self._images, self._expected, step, places, tolerance=self._tolerance
         )
         report.require_passed()
@@ -180,7 +180,7 @@ class IntegerProof:
         return {"tensor": "logits", "relative_error": worst, "accepted": ABSURD}
 
 
-class HalfProof:
+class Bf16Proof:
     """Against bfloat16 in numpy: states bit for bit where plain arithmetic makes the sums.
 
     Where the processor's own instruction does, or the model has what numpy does not reproduce to
@@ -196,13 +196,13 @@ class HalfProof:
     def __init__(self, data: bytes, spec: ModelSpec, step: Step) -> None:
         self._spec, self._step = spec, step
         self._graph = read_onnx(data, spec)
-        self._images = moving_images(spec, HALF_FRAMES)
+        self._images = moving_images(spec, BF16_FRAMES)
         self._expected = list(half_outputs(self._reference(), self._images))
         floats = list(onnx_outputs(data, spec, normalised(self._images, spec)))
         rows = compare("float32 / bf16 in numpy", floats, self._expected, tolerance=ABSURD)
         self._lost = {row.tensor: row.worst / max(row.scale, 1e-6) for row in rows}
         self._loose = {
-            name: min(1.5 * max(lost, HALF_STEP), ABSURD) for name, lost in self._lost.items()
+            name: min(1.5 * max(lost, BF16_STEP), ABSURD) for name, lost in self._lost.items()
         }
         self._reproduced = self._reference().exact
 
@@ -217,16 +217,14 @@ class HalfProof:
         accepted, exact = self._loose, plain and self._reproduced
         if exact:  # but the mean and the classifier, which are float32
             accepted = {name: TOLERANCE if name == "logits" else 0.0 for name in accepted}
-        report = check_halves(
-            library, self._images, self._expected, step, places, accepted=accepted
-        )
+        report = check_bf16(library, self._images, self._expected, step, places, accepted=accepted)
         report.require_passed()
         states = "bit for bit" if exact else "within roundings of bf16"
         lost = {"tensor": "logits", "relative_error": self._lost["logits"]}
         return {**_document(report), "accepted": accepted, "bf16": states, "float32": lost}
 
-    def _reference(self) -> HalfReference:
-        return HalfReference(self._graph, self._step, self._spec)
+    def _reference(self) -> Bf16Reference:
+        return Bf16Reference(self._graph, self._step, self._spec)
 
 
 def verified(

@@ -26,7 +26,7 @@ from shiftedge.export.compiler.graph.graph import Conv, Graph, Shape
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of, rounded
-from shiftedge.export.compiler.verify.bf16_reference import HalfReference
+from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
 UNIT = VectorUnit(lanes=8, registers=16, dot=VDPBF16PS)
@@ -105,7 +105,7 @@ def check(layers: Layers, *, spec: ModelSpec = SPEC, image: np.ndarray | None = 
     be, but for float32 vectors behind a mean."""
     graph = layers.graph()
     compiled = Halved(graph, spec)
-    reference = HalfReference(graph, compiled.step, spec)
+    reference = Bf16Reference(graph, compiled.step, spec)
     reference.states = list(layers.states)
     frame = np.zeros((spec.height, spec.width, 3), np.uint8) if image is None else image
     want = reference.frame(frame, layers.given)

@@ -46,14 +46,15 @@ class Builder:
 
     def finish(self) -> Step:
         """All that was built."""
-        quantised = tuple(
-            self.graph.quantised.get(f"state_{number}") for number in range(len(self.graph.states))
+        quantization = tuple(
+            self.graph.quantization.get(f"state_{number}")
+            for number in range(len(self.graph.states))
         )
         return Step(
             _shared(self.calls),
             self.constants,
             self.graph.states,
-            quantised,
+            quantization,
             tuple(self.dtype_of(f"state_{number}") for number in range(len(self.graph.states))),
             self.spec.classes,
         )
@@ -156,7 +157,7 @@ class Builder:
 
         In bf16 those of maps; vectors, which a mean leaves, are few and stay float32.
         """
-        if name in self.graph.quantised:
+        if name in self.graph.quantization:
             return self.dot().dtype
         if self.target.precision == "bf16" and not is_vector(self.graph.shapes[name]):
             return BF16
@@ -164,8 +165,8 @@ class Builder:
 
     def zero_of(self, name: str) -> int:
         """The code of 0 as it is stored; 0 for numbers."""
-        quantised = self.graph.quantised.get(name)
-        return 0 if quantised is None else quantised.zero_point - self.dot().above
+        quantization = self.graph.quantization.get(name)
+        return 0 if quantization is None else quantization.zero_point - self.dot().above
 
     def map_of(self, name: str) -> tuple[int, int, int]:
         """Height, width, channels; a vector is 1 x 1."""

@@ -172,8 +172,8 @@ class _Walk:
         arithmetic = sum(self._segment(tile, segment) for segment in tile.segments)
         core = self._core
         operations = vectors * _ACTIVATION_OPERATIONS[tile.activation] / 2
-        if tile.codes:
-            more = (1 if tile.codes.offset else 0) + (3 if tile.codes.residual else 0)
+        if tile.epilogue:
+            more = (1 if tile.epilogue.offset else 0) + (3 if tile.epilogue.residual else 0)
             operations += vectors * (_CODES_OPERATIONS + more) / 2
         moves = vectors * (len(tile.start) + 1) / core.loads
         # Half of it hides behind the arithmetic of the tiles before and after.

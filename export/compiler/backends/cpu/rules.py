@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from shiftedge.export.compiler.backends.cpu.rules_blocks import Blocks
 from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Kernel, Tail, fuse
-from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantise
+from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.spec import ModelSpec
 
@@ -51,7 +51,7 @@ class _Lowering(Blocks):
     def _reads_bytes(self, kernel: Kernel) -> bool:
         if isinstance(kernel, InvertedResidual):
             return kernel.stem is not None and kernel.residual != self.graph.frame
-        if isinstance(kernel.operators[0], Quantise):
+        if isinstance(kernel.operators[0], Quantize):
             return True
         return (
             isinstance(kernel, ConvKernel)

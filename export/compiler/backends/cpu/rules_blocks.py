@@ -13,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu import choose
-from shiftedge.export.compiler.backends.cpu.counting import Counted, count, in_pairs, weights_of
+from shiftedge.export.compiler.backends.cpu.conv_constants import (
+    ConvConstants,
+    count,
+    in_pairs,
+    weights_of,
+)
 from shiftedge.export.compiler.backends.cpu.families import inverted_residual, pointwise, tail
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
-from shiftedge.export.compiler.backends.cpu.families.inverted_residual import BlockCounting
+from shiftedge.export.compiler.backends.cpu.families.inverted_residual import BlockArithmetic
 from shiftedge.export.compiler.backends.cpu.rules_convolutions import Convolutions
 from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Tail
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Add, Conv, Mean, Operator
@@ -57,9 +62,9 @@ class Blocks(Convolutions):
             stem = self.dense_shape(kernel.stem.conv, 0, frame=frame)
             if frame:
                 inputs = {"x": Argument(Memory.FRAME)}
-        counting, constants = self._count_block(kernel, stem)
-        if stem is not None and counting is not None:
-            stem = replace(stem, counting=counting.expand)
+        arithmetic, constants = self._block_arithmetic(kernel, stem)
+        if stem is not None and arithmetic is not None:
+            stem = replace(stem, arithmetic=arithmetic.expand)
         if stem is not None and stem.padded.tables:
             inputs.update(self.normalisation(stem.padded))
         shape = inverted_residual.InvertedResidual(
@@ -76,7 +81,7 @@ class Blocks(Convolutions):
             residual=kernel.residual is not None,
             expand_activation=Activation.NONE if head is None else head.activation,
             depthwise_activation=kernel.depthwise.activation,
-            counting=counting,
+            arithmetic=arithmetic,
         )
         weights: dict[str, NDArray[Any]] = {
             "depthwise_weight": weights_of(conv)[:, 0],
@@ -103,55 +108,58 @@ class Blocks(Convolutions):
         family = "first convolution and block" if stem else "inverted residual"
         self.call_all(scheduled, arguments, family, kernel.name)
 
-    def _count_block(
+    def _block_arithmetic(
         self, kernel: InvertedResidual, stem: DenseConv | None
-    ) -> tuple[BlockCounting | None, dict[str, NDArray[Any]]]:
+    ) -> tuple[BlockArithmetic | None, dict[str, NDArray[Any]]]:
         """How a block counts, and what its sums begin and end with; or None and nothing."""
         depthwise, project = kernel.depthwise, kernel.project
         if self.target.precision == "bf16":
-            return self._halve_block(kernel), {}
-        if depthwise.conv.codes is None or depthwise.quantised is None:
+            return self._bf16_block(kernel), {}
+        if depthwise.conv.codes is None or depthwise.quantization is None:
             return None, {}
-        codes, dot = self.graph.quantised, self.dot()
+        codes, dot = self.graph.quantization, self.dot()
         head = kernel.stem or kernel.expand
         constants: dict[str, NDArray[Any]] = {}
         expand, source = None, None
         if head is None:
             source = codes[depthwise.conv.inputs[0]]
         elif stem is not None and stem.frame:
-            expand = self.count_frame(head, stem, whole=True)
+            expand = self.frame_constants(head, stem, whole=True)
         else:
             expand = count(head, codes[head.conv.inputs[0]], dot, whole=True)
         if head is not None:
-            source = head.quantised
+            source = head.quantization
         if source is None:
             raise ValueError(f"{kernel.name}: a depthwise convolution of codes without codes")
         residual = None if kernel.residual is None else codes[kernel.residual]
         stages = {
             "depthwise": count(depthwise, source, dot, whole_source=True),
-            "project": count(project, depthwise.quantised, dot, residual=residual),
+            "project": count(project, depthwise.quantization, dot, residual=residual),
         }
         if expand is not None:
             stages["expand"] = expand
         for name, made in stages.items():
             values = {"bias": made.start, "scale": made.scale, "offset": made.offset}
             constants |= {f"{name}_{key}": each for key, each in values.items() if each is not None}
-        depthwise_counts, project_counts = stages["depthwise"].counting, stages["project"].counting
+        depthwise_counts, project_counts = (
+            stages["depthwise"].arithmetic,
+            stages["project"].arithmetic,
+        )
         if depthwise_counts is None or project_counts is None:
             raise ValueError(f"{kernel.name}: some of its convolutions do not count")
-        expand_counts = None if expand is None else expand.counting
-        found = BlockCounting(expand_counts, depthwise_counts, project_counts)
+        expand_counts = None if expand is None else expand.arithmetic
+        found = BlockArithmetic(expand_counts, depthwise_counts, project_counts)
         return found, constants
 
-    def _halve_block(self, kernel: InvertedResidual) -> BlockCounting | None:
+    def _bf16_block(self, kernel: InvertedResidual) -> BlockArithmetic | None:
         """The same of maps of bfloat16; what the project reads is kept so, whatever its size."""
         head = kernel.stem or kernel.expand
-        first = self.halves((head or kernel.depthwise).conv, kernel.out, whole=True)
+        first = self.bf16_arithmetic((head or kernel.depthwise).conv, kernel.out, whole=True)
         if first is None:
             return None
         whole = self.dtype_of(kernel.out) == "float32"
         words = in_pairs(kernel.project.conv, self.graph)
-        return BlockCounting(
+        return BlockArithmetic(
             None if head is None else first,
             replace(first, whole=False, words=False),
             replace(first, whole=whole, words=words),
@@ -163,11 +171,11 @@ class Blocks(Convolutions):
         for part in (kernel.stem or kernel.expand, kernel.depthwise):
             if part is not None:
                 own = tuple(each for each in kernel.operators if self._belongs(each, part.conv))
-                codes = part.quantised
+                codes = part.quantization
                 self.convolution(ConvKernel(own, join, part.conv, None, part.activation, codes))
                 join = None
         project = kernel.project
-        conv, codes = project.conv, project.quantised
+        conv, codes = project.conv, project.quantization
         last = tuple(each for each in kernel.operators if each is conv or isinstance(each, Add))
         self.convolution(ConvKernel(last, None, conv, kernel.residual, Activation.NONE, codes))
 
@@ -182,17 +190,20 @@ class Blocks(Convolutions):
         """[Shift and] pointwise, mean, dense."""
         conv, dense = kernel.pointwise.conv, kernel.dense
         height, width, _ = self.map_of(conv.out)
-        codes = kernel.pointwise.quantised
+        codes = kernel.pointwise.quantization
         if codes is not None and (codes.zero_point or 255 * height * width >= 1 << 24):
             self._tail_apart(kernel)
             return
         shift, _, inputs = self.shift(kernel.join, conv.inputs[0])
         unit = self.target.unit
-        counted, factor = Counted(self.halves(conv, conv.out, whole=True), conv.bias), None
+        counted, factor = (
+            ConvConstants(self.bf16_arithmetic(conv, conv.out, whole=True), conv.bias),
+            None,
+        )
         if conv.codes is not None and codes is not None:
             (average,) = (each for each in kernel.operators if isinstance(each, Mean))
             constants = mean_constants(average, codes, height * width)
-            source_codes = self.graph.quantised[conv.inputs[0]]
+            source_codes = self.graph.quantization[conv.inputs[0]]
             counted = count(kernel.pointwise, source_codes, self.dot(), whole=True)
             factor = float(constants.scale)
         shape = pointwise.Pointwise(
@@ -201,7 +212,7 @@ class Blocks(Convolutions):
             int(conv.weight.shape[0]),
             shift=shift,
             activation=kernel.pointwise.activation,
-            counting=counted.counting,
+            arithmetic=counted.arithmetic,
         )
         tiles = choose.tail(shape, self.target)
         name = self.name("tail")
@@ -222,7 +233,9 @@ class Blocks(Convolutions):
         if not isinstance(average, Mean):
             raise ValueError(f"{kernel.name}: a tail without a mean before its dense layer")
         self.convolution(
-            ConvKernel(tuple(own), kernel.join, point.conv, None, point.activation, point.quantised)
+            ConvKernel(
+                tuple(own), kernel.join, point.conv, None, point.activation, point.quantization
+            )
         )
         self.mean(average)
         self.dense(dense, self.value(dense.inputs[0]))

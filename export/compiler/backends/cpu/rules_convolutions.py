@@ -13,10 +13,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu import choose
-from shiftedge.export.compiler.backends.cpu.counting import (
-    Counted,
+from shiftedge.export.compiler.backends.cpu.conv_constants import (
+    ConvConstants,
     count,
-    count_frame,
+    frame_constants,
     in_pairs,
     weights_of,
 )
@@ -26,12 +26,12 @@ from shiftedge.export.compiler.backends.cpu.families import (
     grouped_conv,
     pointwise,
 )
-from shiftedge.export.compiler.backends.cpu.families.codes import Counting
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
 from shiftedge.export.compiler.backends.cpu.rules_maps import Maps
 from shiftedge.export.compiler.graph.fusion import ConvKernel, Linear
-from shiftedge.export.compiler.graph.graph import Conv, Quantised
+from shiftedge.export.compiler.graph.graph import Conv, Quantization
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel as Scheduled
@@ -65,7 +65,7 @@ class Convolutions(Maps):
                 shift,
                 has_residual,
                 kind,
-                counted.counting,
+                counted.arithmetic,
             )
             tiles = choose.pointwise(point, self.target)
             name = self.name("pointwise")
@@ -79,7 +79,7 @@ class Convolutions(Maps):
                 activation=kind,
             )
             counted = self.count(kernel, dense if frame else None)
-            dense = replace(dense, counting=counted.counting)
+            dense = replace(dense, arithmetic=counted.arithmetic)
             tiles = choose.dense_conv(dense, self.target)
             name = self.name("convolution")
             scheduled = dense_conv.schedule(name, dense, tiles, unit)
@@ -95,7 +95,9 @@ class Convolutions(Maps):
             window = replace(window, stride=conv.stride, padding=conv.padding, shift=shift)
             counted = self.count(kernel, whole=True)
             name = self.name("depthwise")
-            scheduled = depthwise.schedule(name, window, unit, kind, has_residual, counted.counting)
+            scheduled = depthwise.schedule(
+                name, window, unit, kind, has_residual, counted.arithmetic
+            )
             packed = depthwise.pack(weights_of(conv), counted.start, counted.scale, counted.offset)
         else:
             name, scheduled, packed = self._grouped(kernel, shift)
@@ -104,7 +106,7 @@ class Convolutions(Maps):
         self.call_all(scheduled, arguments, family, kernel.name)
 
     def pack_pointwise(
-        self, conv: Conv, counted: Counted, tiles: Tiles, shift: int
+        self, conv: Conv, counted: ConvConstants, tiles: Tiles, shift: int
     ) -> dict[str, NDArray[Any]]:
         """Constants of a pointwise convolution as ``pointwise`` and ``tail`` read them."""
         return pointwise.pack(
@@ -113,27 +115,27 @@ class Convolutions(Maps):
             tiles,
             self.target.unit,
             shift=shift,
-            counting=counted.counting,
+            arithmetic=counted.arithmetic,
             scale=counted.scale,
             offset=counted.offset,
         )
 
     def count(
         self, kernel: ConvKernel, frame: DenseConv | None = None, *, whole: bool = False
-    ) -> Counted:
+    ) -> ConvConstants:
         """How a convolution counts; ``whole``: its kernel takes codes as whole numbers."""
         conv = kernel.conv
         if conv.codes is None:
-            return Counted(self.halves(conv, kernel.out), conv.bias)
-        linear = Linear(conv, kernel.activation, kernel.quantised)
-        codes = self.graph.quantised
+            return ConvConstants(self.bf16_arithmetic(conv, kernel.out), conv.bias)
+        linear = Linear(conv, kernel.activation, kernel.quantization)
+        codes = self.graph.quantization
         residual = None if kernel.residual is None else codes[kernel.residual]
         if frame is not None:
-            return self.count_frame(linear, frame, residual=residual)
+            return self.frame_constants(linear, frame, residual=residual)
         source = codes[conv.inputs[0]]
         return count(linear, source, self.dot(), residual=residual, whole_source=whole)
 
-    def halves(self, conv: Conv, out: str, *, whole: bool = False) -> Counting | None:
+    def bf16_arithmetic(self, conv: Conv, out: str, *, whole: bool = False) -> Arithmetic | None:
         """How a convolution over maps of bfloat16 counts; None of float32.
 
         Args:
@@ -155,7 +157,7 @@ class Convolutions(Maps):
                 )
             return None
         words = in_pairs(conv, self.graph)
-        return Counting(self.dot(), 0, None, whole=whole or not made, words=words)
+        return Arithmetic(self.dot(), 0, None, whole=whole or not made, words=words)
 
     def reads_frame(self, conv: Conv) -> bool:
         """Whether its kernel reads the camera's bytes: one that counts does even where the frame
@@ -163,14 +165,14 @@ class Convolutions(Maps):
         frame = conv.inputs[0] == self.graph.frame
         return frame and (conv.codes is not None or not self.has_frame_map())
 
-    def count_frame(
+    def frame_constants(
         self,
         linear: Linear,
         shape: DenseConv,
         *,
-        residual: Quantised | None = None,
+        residual: Quantization | None = None,
         whole: bool = False,
-    ) -> Counted:
+    ) -> ConvConstants:
         """The same for the first convolution; ``whole``: its result is kept as whole numbers."""
         std = self.spec.std
         if len(set(std)) > 1:
@@ -178,7 +180,7 @@ class Convolutions(Maps):
                 f"The model's standard deviations differ between colours ({std}), and its first "
                 "convolution counts in integers; quantise the model with `shiftedge quantize`."
             )
-        return count_frame(
+        return frame_constants(
             linear, shape, self.spec.mean, std[0], self.dot(), residual=residual, whole=whole
         )
 
@@ -200,7 +202,7 @@ class Convolutions(Maps):
             shift=shift,
             residual=kernel.residual is not None,
             activation=kernel.activation,
-            counting=counted.counting,
+            arithmetic=counted.arithmetic,
         )
         tiles = grouped_conv.tiles_for(shape, unit)
         name = self.name("grouped")

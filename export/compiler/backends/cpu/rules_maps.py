@@ -13,11 +13,11 @@ from shiftedge.export.compiler.backends.cpu import choose
 from shiftedge.export.compiler.backends.cpu.builder import Builder
 from shiftedge.export.compiler.backends.cpu.families import (
     elementwise,
-    frame_codes,
     keep,
     padding,
     pointwise,
     pool,
+    quantize_frame,
 )
 from shiftedge.export.compiler.backends.cpu.families.elementwise import (
     Elementwise,
@@ -31,21 +31,21 @@ from shiftedge.export.compiler.graph.graph import (
     Activate,
     Add,
     Dense,
-    Dequantise,
+    Dequantize,
     Join,
     Mean,
     Mul,
     Pool,
-    Quantise,
+    Quantize,
 )
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.kernel import Added
 from shiftedge.export.compiler.numerics.requantize import (
-    ending_of,
     mean_constants,
-    quantise_constant,
-    quantise_frame_constants,
-    requantise_sum,
+    quantize_constant,
+    quantize_frame_constants,
+    requantize_sum,
+    stage_of,
 )
 from shiftedge.runtime.errors import CompileError
 
@@ -77,7 +77,7 @@ class Maps(Builder):
     def window_of(self, name: str, kernel: tuple[int, int]) -> Window:
         """A window over a value, of stride 1 and without padding."""
         height, width, channels = self.map_of(name)
-        coded = name in self.graph.quantised
+        coded = name in self.graph.quantization
         return Window(
             height,
             width,
@@ -150,12 +150,12 @@ class Maps(Builder):
                 self._activate(operator)
             case Add():
                 self._add(operator)
-            case Dequantise():
-                self._dequantise(operator)
-            case Quantise() if operator.inputs[0] == self.graph.frame:
-                self._quantise_frame(operator)
-            case Quantise():
-                self._quantise(operator)
+            case Dequantize():
+                self._dequantize(operator)
+            case Quantize() if operator.inputs[0] == self.graph.frame:
+                self._quantize_frame(operator)
+            case Quantize():
+                self._quantize(operator)
             case Dense():
                 self.dense(operator, self.value(operator.inputs[0]))
             case Join():
@@ -192,16 +192,16 @@ class Maps(Builder):
         dtype = self.dtype_of(operator.out)
         shape = Elementwise(height * width, channels, Operation.ADD, dtype=dtype)
         x, y = operator.inputs
-        if x in self.graph.quantised:
-            shape = replace(shape, steps=self._sum_of_codes(operator))
+        if x in self.graph.quantization:
+            shape = replace(shape, steps=self._quantized_sum(operator))
         self._elementwise(shape, {"x": x, "y": y}, operator.out, operator.name)
 
-    def _sum_of_codes(self, operator: Add) -> Stepwise:
-        codes, dot = self.graph.quantised, self.dot()
+    def _quantized_sum(self, operator: Add) -> Stepwise:
+        codes, dot = self.graph.quantization, self.dot()
         x, y = (codes[name] for name in operator.inputs)
-        sums = requantise_sum(operator, x, y, codes.get(operator.out))
+        sums = requantize_sum(operator, x, y, codes.get(operator.out))
         return Stepwise(
-            sums.ending,
+            sums.stage,
             float(sums.first),
             Added(float(sums.second), dot.above - y.zero_point),
             plus=dot.above - x.zero_point,
@@ -210,34 +210,34 @@ class Maps(Builder):
             made=self.dtype_of(operator.out),
         )
 
-    def _quantise(self, operator: Quantise) -> None:
+    def _quantize(self, operator: Quantize) -> None:
         height, width, channels = self.map_of(operator.out)
-        scale, dot = float(quantise_constant(operator.quantised)), self.dot()
-        ending = ending_of(operator.quantised)
-        steps = Stepwise(ending, scale, above=dot.above, made=dot.dtype)
+        scale, dot = float(quantize_constant(operator.quantization)), self.dot()
+        stage = stage_of(operator.quantization)
+        steps = Stepwise(stage, scale, above=dot.above, made=dot.dtype)
         shape = Elementwise(height * width, channels, steps=steps)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
-    def _dequantise(self, operator: Dequantise) -> None:
+    def _dequantize(self, operator: Dequantize) -> None:
         height, width, channels = self.map_of(operator.out)
-        dot, codes = self.dot(), operator.quantised
+        dot, codes = self.dot(), operator.quantization
         plus = dot.above - codes.zero_point
         steps = Stepwise(None, codes.scale, plus=plus, source=dot.dtype)
         shape = Elementwise(height * width, channels, steps=steps)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
-    def _quantise_frame(self, operator: Quantise) -> None:
+    def _quantize_frame(self, operator: Quantize) -> None:
         height, width, _ = self.map_of(operator.out)
         unit = self.target.unit
-        made = quantise_frame_constants(self.spec.mean, self.spec.std, operator.quantised)
+        made = quantize_frame_constants(self.spec.mean, self.spec.std, operator.quantization)
         name = self.name("frame")
         arguments = {
             "x": Argument(Memory.FRAME),
-            **self.pack(name, frame_codes.pack(*made, unit)),
+            **self.pack(name, quantize_frame.pack(*made, unit)),
             "out": self.value(operator.out),
         }
-        scheduled = frame_codes.schedule(
-            name, height, width, unit, self.dot(), ending_of(operator.quantised)
+        scheduled = quantize_frame.schedule(
+            name, height, width, unit, self.dot(), stage_of(operator.quantization)
         )
         self.call(scheduled, arguments, "quantise", operator.name)
 
@@ -261,14 +261,14 @@ class Maps(Builder):
         (x,) = operator.inputs
         height, width, _ = self.map_of(x)
         shape = self.window_of(x, (height, width))
-        if x not in self.graph.quantised:
+        if x not in self.graph.quantization:
             self._window(shape, x, operator.out, False, operator.name)
             return
         name = self.name("mean")
-        made = mean_constants(operator, self.graph.quantised[x], height * width)
+        made = mean_constants(operator, self.graph.quantization[x], height * width)
         zero = made.zeros // (height * width) - shape.above
         factor = float(made.scale)
-        scheduled = pool.mean_of_codes(name, shape, self.target.unit, zero, factor)
+        scheduled = pool.quantized_mean(name, shape, self.target.unit, zero, factor)
         arguments = {"x": self.source(x), "out": self.value(operator.out)}
         self.call_all(scheduled, arguments, "pool", operator.name)
 

@@ -372,7 +372,7 @@ def variants_of(target: Target, precision: str) -> tuple[Target, ...]:
     """
     if precision == "fp32":
         return target.variants
-    narrowed = {"int8": _counting, "bf16": _halving}[precision]
+    narrowed = {"int8": _int8_variants, "bf16": _bf16_variants}[precision]
     found = [each for variant in target.variants for each in narrowed(variant)]
     if target.name == "host":
         found = [each for each in found if runs_here(each)][:1]
@@ -406,7 +406,7 @@ def _called(target: Target) -> str:
     return "This machine" if target.name == "host" else f"{target.name} ({target.cpu})"
 
 
-def _halving(target: Target) -> tuple[Target, ...]:
+def _bf16_variants(target: Target) -> tuple[Target, ...]:
     """The variants that multiply bf16, for processors with a target's features and AVX512_BF16."""
     if target.unit is not AVX512:
         return ()
@@ -414,7 +414,7 @@ def _halving(target: Target) -> tuple[Target, ...]:
     return (_with(wanted, AVX512_BF16, ("avx512_bf16",), ("avx512bf16",)),)
 
 
-def _counting(target: Target) -> tuple[Target, ...]:
+def _int8_variants(target: Target) -> tuple[Target, ...]:
     """The variants that count in integers for processors with a target's features, best first."""
     wanted = replace(target, precision="int8", others=())
     if target.unit is AVX512:

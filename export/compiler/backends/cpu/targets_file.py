@@ -80,7 +80,7 @@ def _target(path: Path, name: str, entry: object) -> Target:
         ),
     )
     features = entry.get("features", list(base.features))
-    if not isinstance(features, list) or not all(_is_word(each) for each in features):
+    if not isinstance(features, list) or not all(_is_packed(each) for each in features):
         raise CompileError(
             f"{path}: features of {name} is {features!r}; expected a list of words as in "
             "/proc/cpuinfo."
@@ -105,7 +105,7 @@ def _target(path: Path, name: str, entry: object) -> Target:
     )
 
 
-def _is_word(value: object) -> bool:
+def _is_packed(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.replace("_", "").isalnum()
 
 

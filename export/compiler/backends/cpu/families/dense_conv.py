@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import padding, product
-from shiftedge.export.compiler.backends.cpu.families.codes import (
-    Counting,
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    Arithmetic,
     begins,
-    codes_dtype,
     dot_of,
     ends,
-    pack_words,
+    input_dtype,
+    pack_inputs,
+    packed_bias,
+    packed_rows,
     residual_dtype,
     stage_buffers,
     sums_dtype,
     terms_of,
     weight_dtype,
-    word_bias,
-    word_rows,
 )
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
@@ -69,18 +69,18 @@ class DenseConv:
     """The input is a camera frame: uint8, normalised on the way."""
     residual: bool = False
     activation: Activation = Activation.NONE
-    counting: Counting | None = None
+    arithmetic: Arithmetic | None = None
     """With codes the activation is part of its ending. Of a frame the offset depends on the place:
     see :meth:`place_class`."""
 
     @property
     def padded(self) -> Padding:
         """The input with its border."""
-        counting = self.counting
-        above = counting.dot.above if counting else 0
-        zero = counting.zero if counting else 0
+        arithmetic = self.arithmetic
+        above = arithmetic.dot.above if arithmetic else 0
+        zero = arithmetic.zero if arithmetic else 0
         # A frame's numbers are multiplied as they are, where bytes are not.
-        numbers = self.frame and dot_of(counting) is None
+        numbers = self.frame and dot_of(arithmetic) is None
         return Padding(
             height=self.height,
             width=self.width,
@@ -90,7 +90,7 @@ class DenseConv:
             begin=self.begin,
             frame=self.frame,
             fill=-above if self.frame else zero,
-            dtype="float32" if numbers else codes_dtype(counting),
+            dtype="float32" if numbers else input_dtype(arithmetic),
             above=above,
             zero=zero,
         )
@@ -117,7 +117,7 @@ class DenseConv:
     @property
     def runs(self) -> tuple[int, ...]:
         """Of them, those of each of the window's lines."""
-        line = word_rows(self.kernel[1] * self.inputs, 0, terms_of(self.counting))
+        line = packed_rows(self.kernel[1] * self.inputs, 0, terms_of(self.arithmetic))
         return (line,) * self.kernel[0]
 
     @property
@@ -174,18 +174,20 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
     [scale, [offset]], [residual], out. ``scale`` with codes, whose bias is int32; of a frame there
     is an offset for each class of places.
     """
-    lanes, border, counting = unit.lanes, shape.padded, shape.counting
+    lanes, border, arithmetic = unit.lanes, shape.padded, shape.arithmetic
     pixels = shape.out_height * shape.out_width
     source = Buffer("padded" if border.needed else "x", border.size, dtype=border.dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     columns = -(-shape.outputs // lanes) * lanes
-    by_place = counting is not None and counting.codes and shape.frame
-    bias = Buffer("bias", columns, "weight", sums_dtype(counting))
+    by_place = arithmetic is not None and arithmetic.codes and shape.frame
+    bias = Buffer("bias", columns, "weight", sums_dtype(arithmetic))
     scale = Buffer("scale", columns, "weight")
     offset = Buffer("offset", columns * (shape.classes if by_place else 1), "weight")
-    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(counting))
-    out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
+    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(arithmetic))
+    out = Buffer(
+        "out", pixels * shape.outputs, "output", arithmetic.out if arithmetic else "float32"
+    )
     at = PIXEL * shape.outputs + CHANNEL
     added = residual.at(at) if shape.residual else None
     in_steps = offset.at(CHANNEL)
@@ -198,20 +200,20 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
         outputs=shape.outputs,
         stretches=(_image_window(source, shape),),
         weight=weight,
-        start=begins(counting, bias.at(CHANNEL), added),
+        start=begins(arithmetic, bias.at(CHANNEL), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=dot_of(counting),
-        ends=ends(counting, scale.at(CHANNEL), in_steps, added),
+        dot=dot_of(arithmetic),
+        ends=ends(arithmetic, scale.at(CHANNEL), in_steps, added),
     )
     kernel = Kernel(
         name=name,
         buffers=(
             source,
-            *stage_buffers(counting, weight, bias, scale, offset),
+            *stage_buffers(arithmetic, weight, bias, scale, offset),
             *((residual,) if shape.residual else ()),
             out,
         ),
@@ -235,8 +237,8 @@ def _image_window(source: Buffer, shape: DenseConv) -> Stretch:
 
 
 def _window(source: Buffer, shape: DenseConv, row: Index, column: Index) -> Stretch:
-    down, k, terms = Var("down"), Var("k"), terms_of(shape.counting)
-    run = word_rows(shape.kernel[1] * shape.inputs, 0, terms)
+    down, k, terms = Var("down"), Var("k"), terms_of(shape.arithmetic)
+    run = packed_rows(shape.kernel[1] * shape.inputs, 0, terms)
     row = row * shape.stride[0]
     place = column * (shape.stride[1] * shape.inputs) + k * terms
     if shape.kernel[0] == 1:
@@ -254,7 +256,7 @@ def weight_rows(weight: NDArray[Any], shape: DenseConv) -> NDArray[Any]:
     if shape.frame:
         weight = weight[:, ::-1]
     lines = weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
-    rows: NDArray[Any] = pack_words(lines, 0, shape.counting).reshape(shape.outputs, shape.rows)
+    rows: NDArray[Any] = pack_inputs(lines, 0, shape.arithmetic).reshape(shape.outputs, shape.rows)
     return rows
 
 
@@ -274,10 +276,10 @@ def pack(
     frame (row classes, column classes, outputs).
     """
     rows = weight_rows(weight, shape)
-    dot = dot_of(shape.counting)
+    dot = dot_of(shape.arithmetic)
     packed = {
         "weight": product.pack_weights(rows, tiles, unit.lanes, dot, shape.runs),
-        "bias": product.pack_bias(word_bias(bias, weight, shape.counting), unit.lanes),
+        "bias": product.pack_bias(packed_bias(bias, weight, shape.arithmetic), unit.lanes),
     }
     for name, values in (("scale", scale), ("offset", offset)):
         if values is not None:

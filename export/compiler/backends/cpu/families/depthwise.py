@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import window
-from shiftedge.export.compiler.backends.cpu.families.codes import Counting
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.backends.cpu.families.window import Window
 from shiftedge.export.compiler.graph.graph import Activation
@@ -29,12 +29,12 @@ def schedule(
     unit: VectorUnit,
     activation: Activation = Activation.NONE,
     residual: bool = False,
-    counting: Counting | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), weight, bias,
     [scale, [offset]], [residual], out.
 
-    ``scale`` with codes, whose bias is in whole numbers; the activation is part of ``counting``,
+    ``scale`` with codes, whose bias is in whole numbers; the activation is part of ``arithmetic``,
     whose ``zero`` is a code.
     """
     return window.schedule(
@@ -44,8 +44,8 @@ def schedule(
         weighted=True,
         residual=residual,
         activation=activation,
-        counting=counting,
-        fill=0.0 if counting is None else float(counting.zero),
+        arithmetic=arithmetic,
+        fill=0.0 if arithmetic is None else float(arithmetic.zero),
         plus=shape.above,
         note=f"depthwise {shape.kernel[0]} x {shape.kernel[1]}",
     )

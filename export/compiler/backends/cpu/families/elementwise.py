@@ -21,7 +21,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Access,
     Added,
     Buffer,
-    Codes,
+    Epilogue,
     If,
     Kernel,
     Loop,
@@ -31,7 +31,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
     pieces,
 )
-from shiftedge.export.compiler.numerics.requantize import Ending
+from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = ["RUN", "Elementwise", "Operation", "Stepwise", "schedule"]
 
@@ -51,11 +51,11 @@ class Operation(enum.Enum):
 class Stepwise:
     """What is done to x, or to x and y, where codes are read or made.
 
-    Of x: y = (x + plus) * scale, then ``ending``; of a sum fma(code of y, factor, y) between.
+    Of x: y = (x + plus) * scale, then ``stage``; of a sum fma(code of y, factor, y) between.
     Without an ending, numbers.
     """
 
-    ending: Ending | None
+    stage: OutputStage | None
     scale: float
     added: Added = NOT_ADDED
     """How y's codes are added."""
@@ -145,8 +145,8 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
 
 def _stepwise(steps: Stepwise, x: Access, y: Access | None, out: Access, length: int) -> Statement:
     codes = None
-    if steps.ending is not None:
-        codes = Codes(steps.scale, None, steps.ending, y, steps.added, steps.above)
+    if steps.stage is not None:
+        codes = Epilogue(steps.scale, None, steps.stage, y, steps.added, steps.above)
     return Tile(
         vectors=grid(1, length, length),
         columns=length,
@@ -154,5 +154,5 @@ def _stepwise(steps: Stepwise, x: Access, y: Access | None, out: Access, length:
         segments=(Segment((), x, None, by_column=True, plus=steps.plus),),
         target=out,
         scale=steps.scale,
-        codes=codes,
+        epilogue=codes,
     )

@@ -40,18 +40,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import padding, product
-from shiftedge.export.compiler.backends.cpu.families.codes import (
-    Counting,
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    Arithmetic,
     begins,
     dot_of,
     ends,
-    pack_words,
+    pack_inputs,
+    packed_bias,
+    packed_rows,
     residual_dtype,
     stage_buffers,
     terms_of,
     weight_dtype,
-    word_bias,
-    word_rows,
 )
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
@@ -87,18 +87,18 @@ class GroupedConv:
     """Channels that come from the state; 0 for no shift."""
     residual: bool = False
     activation: Activation = Activation.NONE
-    counting: Counting | None = None
+    arithmetic: Arithmetic | None = None
     """With codes the activation is part of its ending; its ``zero`` is a code."""
 
     @property
     def padded(self) -> Padding:
         """The input with its border: of codes as whole numbers, or words by group."""
-        counting = self.counting
+        arithmetic = self.arithmetic
         plain = Padding(self.height, self.width, self.inputs, self.padding, self.shift)
-        if counting is None:
+        if arithmetic is None:
             return plain
-        above, zero, dtype = counting.dot.above, counting.zero, counting.dot.dtype
-        if counting.words:
+        above, zero, dtype = arithmetic.dot.above, arithmetic.zero, arithmetic.dot.dtype
+        if arithmetic.words:
             groups = self.groups if self.apart else 1
             return replace(plain, fill=zero, dtype=dtype, zero=zero, groups=groups)
         return replace(plain, fill=zero + above, dtype=dtype, above=above, zero=zero, whole=True)
@@ -106,7 +106,7 @@ class GroupedConv:
     @property
     def apart(self) -> bool:
         """Whether each group's channels lie by themselves, so that words hold several taps."""
-        return dot_of(self.counting) is not None and self.groups > 1 and self.kernel[1] > 1
+        return dot_of(self.arithmetic) is not None and self.groups > 1 and self.kernel[1] > 1
 
     @property
     def out_height(self) -> int:
@@ -140,11 +140,11 @@ class GroupedConv:
     @property
     def runs(self) -> tuple[int, ...]:
         """Of them, those of each innermost loop."""
-        if dot_of(self.counting) is None:
+        if dot_of(self.arithmetic) is None:
             return (self.group_inputs,) * (self.kernel[0] * self.kernel[1])
         # Words hold no taps of two lines of the window, which are ``kernel[1] == 1`` or apart.
         line = self.kernel[1] * self.group_inputs
-        return (word_rows(line, 0, terms_of(self.counting)),) * self.kernel[0]
+        return (packed_rows(line, 0, terms_of(self.arithmetic)),) * self.kernel[0]
 
 
 def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
@@ -154,9 +154,9 @@ def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
     are read once. Otherwise all groups for one tile of pixels: every cache line of features is
     then used while it is near.
     """
-    words = dot_of(shape.counting) is not None
+    words = dot_of(shape.arithmetic) is not None
     narrow = replace(
-        unit.counting() if words else replace(unit, dot=None), lanes=_lanes(shape, unit)
+        unit.arithmetic() if words else replace(unit, dot=None), lanes=_lanes(shape, unit)
     )
     pixels = shape.out_height * shape.out_width
     tiles = default_tiles(pixels, shape.rows, shape.group_outputs, narrow, line=shape.out_width)
@@ -180,19 +180,21 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
     lanes, border = _lanes(shape, unit), shape.padded
     tiles = replace(tiles, prefetch=False)
     pixels, outputs = shape.out_height * shape.out_width, shape.group_outputs
-    counting, dot = shape.counting, dot_of(shape.counting)
+    arithmetic, dot = shape.arithmetic, dot_of(shape.arithmetic)
     made = "float32" if dot is None else border.dtype
     source = Buffer("padded" if border.needed else "x", border.size, dtype=made)
     size = product.packed_size(outputs, shape.groups * shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     bias_pitch = -(-outputs // lanes) * lanes
     sums = "float32" if dot is None else dot.sums
     bias = Buffer("bias", shape.groups * bias_pitch, "weight", sums)
     scale, offset = (
         Buffer(each, shape.groups * bias_pitch, "weight") for each in ("scale", "offset")
     )
-    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(counting))
-    out = Buffer("out", pixels * shape.outputs, "output", counting.out if counting else "float32")
+    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(arithmetic))
+    out = Buffer(
+        "out", pixels * shape.outputs, "output", arithmetic.out if arithmetic else "float32"
+    )
     blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
     group: Index
     if tiles.blocks_outer:
@@ -210,8 +212,8 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         outputs=outputs,
         stretches=(_window(source, shape, group, unit),),
         weight=weight,
-        start=begins(counting, bias.at(channel), added),
-        ends=ends(counting, scale.at(channel), offset.at(channel), added),
+        start=begins(arithmetic, bias.at(channel), added),
+        ends=ends(arithmetic, scale.at(channel), offset.at(channel), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
@@ -223,7 +225,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         name=name,
         buffers=(
             source,
-            *stage_buffers(counting, weight, bias, scale, offset),
+            *stage_buffers(arithmetic, weight, bias, scale, offset),
             *((residual,) if shape.residual else ()),
             out,
         ),
@@ -253,13 +255,13 @@ def pack(
     the bias does not hold it, ``offset``, (outputs,).
     """
     _check("pack", shape)
-    lanes, dot = _lanes(shape, unit), dot_of(shape.counting)
+    lanes, dot = _lanes(shape, unit), dot_of(shape.arithmetic)
     if dot is None:
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
     else:
-        bias = word_bias(bias, weight, shape.counting)
+        bias = packed_bias(bias, weight, shape.arithmetic)
     lines = weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
-    words = pack_words(lines, 0, shape.counting)
+    words = pack_inputs(lines, 0, shape.arithmetic)
     rows = words.reshape(shape.groups, shape.group_outputs, shape.rows).transpose(1, 0, 2)
     rows = rows.reshape(shape.group_outputs, shape.groups * shape.rows)
     packed = {"weight": product.pack_weights(rows, tiles, lanes, dot, shape.runs * shape.groups)}
@@ -276,12 +278,12 @@ def _window(source: Buffer, shape: GroupedConv, group: Index, unit: VectorUnit) 
     row = PIXEL // shape.out_width * shape.stride[0] + down
     column = PIXEL % shape.out_width * shape.stride[1]
     line, first = shape.padded.line, group * shape.rows
-    if dot_of(shape.counting) is None:
+    if dot_of(shape.arithmetic) is None:
         place = row * line + (column + right) * shape.inputs + (group * shape.group_inputs + k)
         weight_row = first + ((down * shape.kernel[1] + right) * shape.group_inputs + k)
         steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]))
         return Stretch((*steps, Step(k, shape.group_inputs)), source.at(place), weight_row)
-    run, word = shape.runs[0], k * terms_of(shape.counting)
+    run, word = shape.runs[0], k * terms_of(shape.arithmetic)
     lines, each = _unrolled(shape, unit)
     if shape.apart:
         place = group * (shape.padded.rows * line) + column * shape.group_inputs
@@ -306,7 +308,7 @@ def _lanes(shape: GroupedConv, unit: VectorUnit) -> int:
 
     Of sums of words at least 4: dot products have no narrower vectors.
     """
-    lanes = 1 if dot_of(shape.counting) is None else _FEWEST_LANES
+    lanes = 1 if dot_of(shape.arithmetic) is None else _FEWEST_LANES
     while lanes < min(unit.lanes, shape.group_outputs):
         lanes *= 2
     return lanes

@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import padding, product
-from shiftedge.export.compiler.backends.cpu.families.codes import (
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
     begins,
-    codes_dtype,
     dot_of,
     ends,
+    input_dtype,
     residual_dtype,
     stage_buffers,
     sums_dtype,
@@ -43,7 +43,7 @@ from shiftedge.export.compiler.backends.cpu.families.codes import (
 )
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv, window_row
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual_shape import (
-    BlockCounting,
+    BlockArithmetic,
     BlockTiles,
     InvertedResidual,
     pack,
@@ -81,7 +81,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
 )
 
-__all__ = ["BlockCounting", "BlockTiles", "InvertedResidual", "pack", "schedule", "tiles_for"]
+__all__ = ["BlockArithmetic", "BlockTiles", "InvertedResidual", "pack", "schedule", "tiles_for"]
 
 Array = NDArray[np.float32]
 
@@ -135,24 +135,24 @@ class _Block:
         # Rows of expanded features kept at a time, and the width of one with its zero borders.
         self.ring = (self.band_rows - 1) * shape.stride + shape.kernel
         self.line = (shape.width + 2 * shape.pad) * self.block
-        self.counting = counting = shape.counting
-        self.dtype = codes_dtype(counting.project if counting else None)
-        self.codes = counting is not None and counting.codes
-        sums = sums_dtype(counting.project if counting else None)
+        self.arithmetic = arithmetic = shape.arithmetic
+        self.dtype = input_dtype(arithmetic.project if arithmetic else None)
+        self.codes = arithmetic is not None and arithmetic.codes
+        sums = sums_dtype(arithmetic.project if arithmetic else None)
         self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
         kind = shape.stem.padded.dtype if shape.stem else self.dtype
         self.lines = Buffer("lines", lines, "scratch", kind)
         size = shape.expand_rows * padded
-        words = weight_dtype(counting.expand if counting else None)
+        words = weight_dtype(arithmetic.expand if arithmetic else None)
         self.expand_weight = Buffer("expand_weight", size, "weight", words)
         self.expand_bias = Buffer("expand_bias", padded, "weight", sums)
         self.expand_scale = Buffer("expand_scale", padded, "weight")
         classes = shape.stem.classes if shape.stem and self.codes else 1
         self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
         # Codes that are kept whole take weights of their own type, and sums of whole numbers.
-        self.whole = whole_dtype(counting.depthwise if counting else None)
+        self.whole = whole_dtype(arithmetic.depthwise if arithmetic else None)
         self.gather = shape.gather
         if self.gather:
             taps = shape.kernel * shape.words
@@ -166,16 +166,16 @@ class _Block:
         wide = unit.lanes * (4 // np.dtype(self.whole).itemsize)
         self.columns = wide if self.block % wide == 0 else unit.lanes
         size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
-        words = weight_dtype(counting.project if counting else None)
+        words = weight_dtype(arithmetic.project if arithmetic else None)
         self.project_weight = Buffer("project_weight", size, "weight", words)
-        kind = residual_dtype(counting.project if counting else None)
+        kind = residual_dtype(arithmetic.project if arithmetic else None)
         self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=kind)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
         self.project_bias = Buffer("project_bias", bias_size, "weight", sums)
         self.project_scale, self.project_offset = (
             Buffer(f"project_{each}", bias_size, "weight") for each in ("scale", "offset")
         )
-        out = counting.project.out if counting else "float32"
+        out = arithmetic.project.out if arithmetic else "float32"
         self.out = Buffer("out", self.out_pixels * shape.outputs, "output", out)
 
     def kernels(self) -> tuple[Kernel, ...]:
@@ -188,16 +188,16 @@ class _Block:
         else:
             buffers = [self.x, *([self.state] if self.shape.shift else [])]
         if self.shape.expand:
-            counting = self.counting.expand if self.counting else None
+            arithmetic = self.arithmetic.expand if self.arithmetic else None
             buffers += stage_buffers(
-                counting,
+                arithmetic,
                 self.expand_weight,
                 self.expand_bias,
                 self.expand_scale,
                 self.expand_offset,
             )
         depthwise = stage_buffers(
-            self.counting.depthwise if self.counting else None,
+            self.arithmetic.depthwise if self.arithmetic else None,
             self.depthwise_weight,
             self.depthwise_bias,
             self.depthwise_scale,
@@ -209,7 +209,7 @@ class _Block:
         """Parameters of the project."""
         residual = [self.residual] if self.shape.residual else []
         weights = stage_buffers(
-            self.counting.project if self.counting else None,
+            self.arithmetic.project if self.arithmetic else None,
             self.project_weight,
             self.project_bias,
             self.project_scale,
@@ -220,7 +220,7 @@ class _Block:
     @property
     def _border(self) -> float:
         """What stands for 0 in the expanded map."""
-        return float(self.counting.depthwise.zero) if self.counting else 0.0
+        return float(self.arithmetic.depthwise.zero) if self.arithmetic else 0.0
 
     # Banded
 
@@ -299,7 +299,7 @@ class _Block:
         def copy(count: int) -> Statement:
             source = self.x.at((row * shape.width + column) * shape.inputs + block * self.block)
             target = expanded.at(start + (column + shape.pad) * self.block)
-            above = self.counting.depthwise.dot.above if self.counting else 0
+            above = self.arithmetic.depthwise.dot.above if self.arithmetic else 0
             return _loop(column, shape.width, Copy(source, target, count, plus=above))
 
         full, rest = divmod(shape.hidden, self.block)
@@ -361,8 +361,8 @@ class _Block:
     def _pointwise(self, first: IndexLike) -> tuple[Stretch, ...]:
         """The expand's inner loops, for pixels from ``first`` on."""
         shape = self.shape
-        counting = self.counting.expand if self.counting else None
-        return stretches(self.x, self.state, shape.inputs, shape.shift, first + PIXEL, counting)
+        arithmetic = self.arithmetic.expand if self.arithmetic else None
+        return stretches(self.x, self.state, shape.inputs, shape.shift, first + PIXEL, arithmetic)
 
     def _expand(
         self,
@@ -374,16 +374,16 @@ class _Block:
     ) -> Product:
         """[Shift and] expand of ``pixels`` into ``place``; its offset in steps is at ``offset``."""
         shape = self.shape
-        counting = self.counting.expand if self.counting else None
+        arithmetic = self.arithmetic.expand if self.arithmetic else None
         return Product(
             pixels=pixels,
             inputs=shape.expand_rows,
             outputs=self.blocks * self.block,
             stretches=sources,
             weight=self.expand_weight,
-            start=begins(counting, self.expand_bias.at(CHANNEL)),
-            dot=dot_of(counting),
-            ends=ends(counting, self.expand_scale.at(CHANNEL), self.expand_offset.at(offset)),
+            start=begins(arithmetic, self.expand_bias.at(CHANNEL)),
+            dot=dot_of(arithmetic),
+            ends=ends(arithmetic, self.expand_scale.at(CHANNEL), self.expand_offset.at(offset)),
             target=expanded.at(place),
             activation=shape.expand_activation,
             tiles=self.tiles.expand,
@@ -400,7 +400,7 @@ class _Block:
         down, right = Var("down"), Var("right")
         own = 0 if not self.tiles.band else block * (self.ring * self.line)
         width = shape.out_width
-        counting = self.counting.depthwise if self.counting else None
+        arithmetic = self.arithmetic.depthwise if self.arithmetic else None
 
         def window(number: Index, pixels: int) -> Statement:
             pixel = number * self.tiles.window + ROW
@@ -419,9 +419,9 @@ class _Block:
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,
-                start=begins(counting, self.depthwise_bias.at(place)),
-                codes=ends(
-                    counting, self.depthwise_scale.at(place), self.depthwise_offset.at(place)
+                start=begins(arithmetic, self.depthwise_bias.at(place)),
+                epilogue=ends(
+                    arithmetic, self.depthwise_scale.at(place), self.depthwise_offset.at(place)
                 ),
                 segments=(
                     Segment(
@@ -430,7 +430,7 @@ class _Block:
                         self.depthwise_weight.at(weight),
                         by_column=True,
                         terms=across if self.gather else 1,
-                        dot=counting.dot if counting and self.gather else None,
+                        dot=arithmetic.dot if arithmetic and self.gather else None,
                         gather=self.gather,
                     ),
                 ),
@@ -452,8 +452,8 @@ class _Block:
         """Project of ``pixels``, which are the image's from pixel ``first`` on."""
         shape = self.shape
         at = (first + PIXEL) * shape.outputs + CHANNEL
-        counting = self.counting.project if self.counting else None
-        terms = terms_of(counting)
+        arithmetic = self.arithmetic.project if self.arithmetic else None
+        terms = terms_of(arithmetic)
         residual = self.residual.at(at) if shape.residual else None
         return Product(
             pixels=pixels,
@@ -461,10 +461,10 @@ class _Block:
             outputs=shape.outputs,
             stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
             weight=self.project_weight,
-            start=begins(counting, self.project_bias.at(CHANNEL), residual),
-            dot=dot_of(counting),
+            start=begins(arithmetic, self.project_bias.at(CHANNEL), residual),
+            dot=dot_of(arithmetic),
             ends=ends(
-                counting,
+                arithmetic,
                 self.project_scale.at(CHANNEL),
                 self.project_offset.at(CHANNEL),
                 residual,

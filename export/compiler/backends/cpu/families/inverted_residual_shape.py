@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import product
-from shiftedge.export.compiler.backends.cpu.families.codes import (
-    Counting,
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    Arithmetic,
     dot_of,
-    pack_words,
+    pack_inputs,
+    packed_bias,
+    packed_rows,
+    packed_runs,
     terms_of,
-    word_bias,
-    word_rows,
-    word_runs,
 )
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv, weight_rows
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
@@ -29,7 +29,7 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Gather
 
-__all__ = ["BlockCounting", "BlockTiles", "InvertedResidual", "pack", "tiles_for"]
+__all__ = ["BlockArithmetic", "BlockTiles", "InvertedResidual", "pack", "tiles_for"]
 
 Array = NDArray[np.float32]
 
@@ -39,7 +39,7 @@ _WORD = 4
 
 
 @dataclass(frozen=True)
-class BlockCounting:
+class BlockArithmetic:
     """How a block counts: codes in integers, or bfloat16 in float32.
 
     The expanded map is kept as the dot product's ``whole`` says. As whole numbers of float32 (AVX2)
@@ -48,11 +48,11 @@ class BlockCounting:
     widened. Of bfloat16 too it is float32.
     """
 
-    expand: Counting | None
+    expand: Arithmetic | None
     """None without an expand."""
-    depthwise: Counting
+    depthwise: Arithmetic
     """Its ``zero`` is the expanded map's border, as a code."""
-    project: Counting
+    project: Arithmetic
 
     @property
     def codes(self) -> bool:
@@ -83,7 +83,7 @@ class InvertedResidual:
     """Add a map of the output's shape, usually the block's input."""
     expand_activation: Activation = Activation.RELU6
     depthwise_activation: Activation = Activation.RELU6
-    counting: BlockCounting | None = None
+    arithmetic: BlockArithmetic | None = None
     """With codes; activations are part of its endings."""
 
     @property
@@ -108,21 +108,21 @@ class InvertedResidual:
         """Rows of the expand's weights: products, or words of codes."""
         if self.stem:
             return self.stem.rows
-        counting = self.counting.expand if self.counting else None
-        return word_rows(self.inputs, self.shift, terms_of(counting))
+        arithmetic = self.arithmetic.expand if self.arithmetic else None
+        return packed_rows(self.inputs, self.shift, terms_of(arithmetic))
 
     @property
     def expand_runs(self) -> tuple[int, ...]:
         """Of them, those of each of its innermost loops."""
         if self.stem:
             return self.stem.runs
-        counting = self.counting.expand if self.counting else None
-        return word_runs(self.inputs, self.shift, terms_of(counting))
+        arithmetic = self.arithmetic.expand if self.arithmetic else None
+        return packed_runs(self.inputs, self.shift, terms_of(arithmetic))
 
     @property
     def gather(self) -> Gather | None:
         """How the depthwise puts words together, where it counts in words."""
-        if self.counting is None or self.counting.depthwise.dot.whole != "int32":
+        if self.arithmetic is None or self.arithmetic.depthwise.dot.whole != "int32":
             return None
         return Gather(self.kernel, self.stride)
 
@@ -134,8 +134,8 @@ class InvertedResidual:
     @property
     def project_rows(self) -> int:
         """Rows of the project's weights."""
-        counting = self.counting.project if self.counting else None
-        return word_rows(self.hidden, 0, terms_of(counting))
+        arithmetic = self.arithmetic.project if self.arithmetic else None
+        return packed_rows(self.hidden, 0, terms_of(arithmetic))
 
     @property
     def flops(self) -> int:
@@ -148,7 +148,7 @@ class InvertedResidual:
     def single_flops(self) -> int:
         """Of them, those of stages that multiply single numbers, or words that they gather: the
         depthwise, and an expand whose elements are not taken in words."""
-        stage = self.counting.expand if self.counting else None
+        stage = self.arithmetic.expand if self.arithmetic else None
         alone = replace(self, outputs=0, expand=self.expand and dot_of(stage) is None)
         return alone.flops
 
@@ -181,7 +181,7 @@ def tiles_for(shape: InvertedResidual, unit: VectorUnit) -> BlockTiles:
         band = best_divisor(shape.out_height, max(1, min(4, _BAND_BYTES // row_bytes)))
     project_pixels = out_pixels if phased else band * shape.out_width
     even = (
-        shape.hidden % 2 == 0 and not shape.counting
+        shape.hidden % 2 == 0 and not shape.arithmetic
     )  # blocks of whole vectors, and what is left over
     project = default_tiles(project_pixels, shape.project_rows, shape.outputs, unit, even=even)
     window = best_divisor(shape.out_width, window_pixels(unit))
@@ -213,17 +213,17 @@ def pack(
         "depthwise_weight": depthwise.reshape(-1, block, taps).transpose(0, 2, 1).copy().ravel(),
         "depthwise_bias": np.pad(weights["depthwise_bias"], (0, more)).astype(np.float32),
     }
-    counting = shape.counting
-    counts = counting.project if counting else None
-    bias = word_bias(weights["project_bias"], weights["project_weight"], counts)
+    arithmetic = shape.arithmetic
+    counts = arithmetic.project if arithmetic else None
+    bias = packed_bias(weights["project_bias"], weights["project_weight"], counts)
     packed["project_bias"] = product.pack_bias(bias, lanes)
-    project = pack_words(weights["project_weight"], 0, counts)
+    project = pack_inputs(weights["project_weight"], 0, counts)
     runs = product.blocked_runs(shape.hidden, block, terms_of(counts))
     packed["project_weight"] = product.pack_weights(
         project, tiles.project, lanes, dot_of(counts), runs
     )
-    if counting and counting.codes:
-        whole = counting.depthwise.dot.whole
+    if arithmetic and arithmetic.codes:
+        whole = arithmetic.depthwise.dot.whole
         if shape.gather:
             packed["depthwise_weight"] = _gathered(depthwise, shape, block)
         else:
@@ -242,13 +242,13 @@ def pack(
         if shape.stem:
             expand = weight_rows(expand, shape.stem)
         else:
-            expand = pack_words(expand, shape.shift, counting.expand if counting else None)
+            expand = pack_inputs(expand, shape.shift, arithmetic.expand if arithmetic else None)
         expand = np.pad(expand, ((0, more), (0, 0)))
-        counts = counting.expand if counting else None
+        counts = arithmetic.expand if arithmetic else None
         packed["expand_weight"] = product.pack_weights(
             expand, tiles.expand, lanes, dot_of(counts), shape.expand_runs
         )
-        bias = word_bias(weights["expand_bias"], weights["expand_weight"], counts)
+        bias = packed_bias(weights["expand_bias"], weights["expand_weight"], counts)
         packed["expand_bias"] = np.pad(bias, (0, more))
     return packed
 

@@ -72,8 +72,10 @@ def _spread(words: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _pairs(words: NDArray[np.int32]) -> NDArray[np.int16]:
     """(inputs, outputs) as [word][pair of it][vector of 4 outputs][output of it]."""
-    halves = np.ascontiguousarray(words, "<i4").view("<i2").reshape(len(words), -1, WORDS, 2)
-    pairs: NDArray[np.int16] = halves.transpose(0, 3, 1, 2)
+    pairs_of_bytes = (
+        np.ascontiguousarray(words, "<i4").view("<i2").reshape(len(words), -1, WORDS, 2)
+    )
+    pairs: NDArray[np.int16] = pairs_of_bytes.transpose(0, 3, 1, 2)
     return pairs
 
 

@@ -19,21 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import product
-from shiftedge.export.compiler.backends.cpu.families.codes import (
-    Counting,
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    Arithmetic,
     begins,
-    codes_dtype,
     dot_of,
     ends,
-    pack_words,
+    input_dtype,
+    pack_inputs,
+    packed_bias,
+    packed_rows,
+    packed_runs,
     residual_dtype,
     stage_buffers,
     sums_dtype,
     terms_of,
     weight_dtype,
-    word_bias,
-    word_rows,
-    word_runs,
 )
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles, VectorUnit, default_tiles
@@ -57,23 +57,23 @@ class Pointwise:
     """Channels that come from the state; 0 for no shift."""
     residual: bool = False
     activation: Activation = Activation.NONE
-    counting: Counting | None = None
+    arithmetic: Arithmetic | None = None
     """With codes the activation is part of its ending."""
 
     @property
     def rows(self) -> int:
         """Rows of the packed weights: words of codes, or inputs."""
-        return word_rows(self.inputs, self.shift, terms_of(self.counting))
+        return packed_rows(self.inputs, self.shift, terms_of(self.arithmetic))
 
     @property
     def runs(self) -> tuple[int, ...]:
         """Of them, the state's and the map's."""
-        return word_runs(self.inputs, self.shift, terms_of(self.counting))
+        return packed_runs(self.inputs, self.shift, terms_of(self.arithmetic))
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     """The default tiles."""
-    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0 and shape.counting is None
+    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0 and shape.arithmetic is None
     return default_tiles(shape.pixels, shape.rows, shape.outputs, unit, even=even)
 
 
@@ -82,17 +82,17 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
 
     ``scale`` with codes, whose ``bias`` is int32.
     """
-    lanes, counting = unit.lanes, shape.counting
-    dtype = codes_dtype(counting)
+    lanes, arithmetic = unit.lanes, shape.arithmetic
+    dtype = input_dtype(arithmetic)
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     columns = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", columns, "weight", sums_dtype(counting))
+    bias = Buffer("bias", columns, "weight", sums_dtype(arithmetic))
     scale, offset = (Buffer(each, columns, "weight") for each in ("scale", "offset"))
-    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=residual_dtype(counting))
-    out_dtype = counting.out if counting else "float32"
+    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=residual_dtype(arithmetic))
+    out_dtype = arithmetic.out if arithmetic else "float32"
     out = Buffer("out", shape.pixels * shape.outputs, "output", out_dtype)
     at = PIXEL * shape.outputs + CHANNEL
     added = residual.at(at) if shape.residual else None
@@ -100,18 +100,18 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
         pixels=shape.pixels,
         inputs=shape.rows,
         outputs=shape.outputs,
-        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
+        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, arithmetic),
         weight=weight,
-        start=begins(counting, bias.at(CHANNEL), added),
+        start=begins(arithmetic, bias.at(CHANNEL), added),
         target=out.at(at),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=dot_of(counting),
-        ends=ends(counting, scale.at(CHANNEL), offset.at(CHANNEL), added),
+        dot=dot_of(arithmetic),
+        ends=ends(arithmetic, scale.at(CHANNEL), offset.at(CHANNEL), added),
     )
-    buffers = [x, *stage_buffers(counting, weight, bias, scale, offset), out]
+    buffers = [x, *stage_buffers(arithmetic, weight, bias, scale, offset), out]
     if shape.shift:
         buffers.insert(1, state)
     if shape.residual:
@@ -132,15 +132,15 @@ def stretches(
     inputs: int,
     shift: int,
     pixel: Index,
-    counting: Counting | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> tuple[Stretch, ...]:
     """The inner loops over input channels, or words of them: the state's, then the features'."""
-    k, terms = Var("k"), terms_of(counting)
+    k, terms = Var("k"), terms_of(arithmetic)
     before, first = -(-shift // terms), shift // terms
     result = []
     if shift:
         source = state.at(pixel * shift + k * terms)
-        zero = counting.zero if counting else 0
+        zero = arithmetic.zero if arithmetic else 0
         result.append(Stretch((Step(k, before),), source, k, zero))
     if inputs > shift:
         source = x.at(pixel * inputs + (k + first) * terms)
@@ -155,7 +155,7 @@ def pack(
     unit: VectorUnit,
     *,
     shift: int = 0,
-    counting: Counting | None = None,
+    arithmetic: Arithmetic | None = None,
     scale: Array | None = None,
     offset: Array | None = None,
 ) -> dict[str, NDArray[Any]]:
@@ -164,11 +164,11 @@ def pack(
     With codes the weight is int8, the bias int32, and there are ``scale`` and, where the bias does
     not hold it, ``offset``, (outputs,).
     """
-    words = pack_words(weight, shift, counting)
-    runs = word_runs(weight.shape[1], shift, terms_of(counting))
+    words = pack_inputs(weight, shift, arithmetic)
+    runs = packed_runs(weight.shape[1], shift, terms_of(arithmetic))
     packed = {
-        "weight": product.pack_weights(words, tiles, unit.lanes, dot_of(counting), runs),
-        "bias": product.pack_bias(word_bias(bias, weight, counting), unit.lanes),
+        "weight": product.pack_weights(words, tiles, unit.lanes, dot_of(arithmetic), runs),
+        "bias": product.pack_bias(packed_bias(bias, weight, arithmetic), unit.lanes),
     }
     for name, values in (("scale", scale), ("offset", offset)):
         if values is not None:

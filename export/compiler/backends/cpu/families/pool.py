@@ -34,7 +34,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     pieces,
 )
 
-__all__ = ["mean_of_codes", "pack", "schedule"]
+__all__ = ["pack", "quantized_mean", "schedule"]
 
 Array = NDArray[np.float32]
 _VECTORS = 8
@@ -47,7 +47,7 @@ def schedule(
     """``name_padded`` where needed, then ``name``: padded (or x), [share], out.
 
     ``share`` is there for a mean with padding; ``pack`` makes it. Of codes, the mean is
-    :func:`mean_of_codes`. ``made`` is the type of the result; by default the
+    :func:`quantized_mean`. ``made`` is the type of the result; by default the
     map's of the largest, and float32 of a mean.
     """
     top, left, bottom, right = shape.padding
@@ -68,7 +68,7 @@ def schedule(
     return window.schedule(name, shape, unit, scale=share, made=made, note=f"mean {note}")
 
 
-def mean_of_codes(
+def quantized_mean(
     name: str, shape: Window, unit: VectorUnit, zero: int, factor: float
 ) -> tuple[Kernel, ...]:
     """The kernel: parameters x, out; sums of codes less ``zero``, times ``factor``.

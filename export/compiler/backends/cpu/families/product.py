@@ -27,8 +27,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     TERM,
     Access,
     Buffer,
-    Codes,
     Dot,
+    Epilogue,
     If,
     Loop,
     Part,
@@ -100,7 +100,7 @@ class Product:
     """Multiply-adds take their number from a lane of a vector: ``VectorUnit.by_lane``."""
     dot: Dot | None = None
     """What a step takes is a word of codes; stretches and ``inputs`` count words."""
-    ends: Codes | None = None
+    ends: Epilogue | None = None
     """How sums of codes end, over PIXEL and CHANNEL; ``activation`` is unused, and ``start`` is of
     int32."""
 
@@ -205,7 +205,7 @@ class Product:
             ),
             target=_replace(self.target, here),
             activation=self.activation,
-            codes=None if self.ends is None else _ends(self.ends, here),
+            epilogue=None if self.ends is None else _ends(self.ends, here),
         )
 
     @property
@@ -227,20 +227,20 @@ class Product:
         if not self.by_lane or (quads == 0 and self.dot is None):
             return (self._segment(stretch, block, tile, columns, here, 1),)
         if quads == 0:
-            return (self._few_words(stretch, block, tile, columns, here, 0),)
+            return (self._few_packed(stretch, block, tile, columns, here, 0),)
         # Whole vectors of numbers first, what is left one by one.
         number = Var("quad")
         whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
         result = [self._segment(whole, block, tile, columns, here, _LANES_BY)]
         if rest and self.dot is not None:
             words = quads * _LANES_BY
-            result.append(self._few_words(stretch, block, tile, columns, here, words))
+            result.append(self._few_packed(stretch, block, tile, columns, here, words))
         elif rest:
             left = _with_inner(stretch, inner.variable, rest, inner.variable + quads * _LANES_BY)
             result.append(self._segment(left, block, tile, columns, here, 1))
         return tuple(result)
 
-    def _few_words(
+    def _few_packed(
         self,
         stretch: Stretch,
         block: Index,
@@ -289,14 +289,14 @@ class Product:
     ) -> Segment:
         inner = stretch.steps[-1]
         two = Var("two")
-        halves = _with_inner(stretch, two, inner.extent // 2, two * 2 + TERM)
-        first = halves.row.replace({TERM: 0})
+        bf16_arithmetic = _with_inner(stretch, two, inner.extent // 2, two * 2 + TERM)
+        first = bf16_arithmetic.row.replace({TERM: 0})
         # Both terms' whole vectors, then the half vectors of both in turn.
         whole = columns - self.lanes // 2
         size = self.inputs * self.tiles.columns
         place = block * size + first * columns + TERM * whole + COLUMN
-        source = _replace(halves.source, here)
-        return Segment(halves.steps, source, self.weight.at(place), terms=2)
+        source = _replace(bf16_arithmetic.source, here)
+        return Segment(bf16_arithmetic.steps, source, self.weight.at(place), terms=2)
 
 
 def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> Stretch:
@@ -392,8 +392,8 @@ def _width(columns: int, tiles: Tiles, lanes: int) -> int:
 def _fold(block: NDArray[Any], whole: int) -> NDArray[Any]:
     """(inputs, columns) as [two inputs][their whole columns; the others, the two in turn]."""
     even, odd = block[0::2], block[1::2]
-    halves = np.stack([even[:, whole:], odd[:, whole:]], axis=2).reshape(len(even), -1)
-    return np.concatenate([even[:, :whole], odd[:, :whole], halves], axis=1)
+    bf16_arithmetic = np.stack([even[:, whole:], odd[:, whole:]], axis=2).reshape(len(even), -1)
+    return np.concatenate([even[:, :whole], odd[:, :whole], bf16_arithmetic], axis=1)
 
 
 def even(parts: Sequence[Stretch]) -> bool:
@@ -405,7 +405,7 @@ def even(parts: Sequence[Stretch]) -> bool:
     )
 
 
-def _ends(codes: Codes, values: dict[Var, IndexLike]) -> Codes:
+def _ends(codes: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
     scale = _replace(codes.scale, values) if isinstance(codes.scale, Access) else codes.scale
     offset, residual = (
         None if each is None else _replace(each, values) for each in (codes.offset, codes.residual)

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shiftedge.export.compiler.backends.cpu.families import product
-from shiftedge.export.compiler.backends.cpu.families.codes import (
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
     begins,
-    codes_dtype,
     dot_of,
     ends,
+    input_dtype,
     stage_buffers,
     sums_dtype,
     weight_dtype,
@@ -67,31 +67,31 @@ def schedule(
     if shape.residual or tiles.folded:
         raise ValueError(f"{name}: the tail takes no residual and no folded tiles")
     lanes, columns = unit.lanes, tiles.columns
-    counting, dtype = shape.counting, codes_dtype(shape.counting)
+    arithmetic, dtype = shape.arithmetic, input_dtype(shape.arithmetic)
     x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
     state = Buffer("state", shape.pixels * max(1, shape.shift), dtype=dtype)
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(counting))
+    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     padded = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", padded, "weight", sums_dtype(counting))
+    bias = Buffer("bias", padded, "weight", sums_dtype(arithmetic))
     scale, offset = (Buffer(each, padded, "weight") for each in ("scale", "offset"))
     out = Buffer("out", shape.outputs, "output")
-    kept = counting.out if counting else "float32"
+    kept = arithmetic.out if arithmetic else "float32"
     features = Buffer("features", shape.pixels * columns, "scratch", kept)
     work = Product(
         pixels=shape.pixels,
         inputs=shape.rows,
         outputs=shape.outputs,
-        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, counting),
+        stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, arithmetic),
         weight=weight,
-        start=begins(counting, bias.at(CHANNEL)),
+        start=begins(arithmetic, bias.at(CHANNEL)),
         target=features.at(PIXEL * columns + COLUMN),
         activation=shape.activation,
         tiles=tiles,
         lanes=lanes,
         by_lane=unit.by_lane,
-        dot=dot_of(counting),
-        ends=ends(counting, scale.at(CHANNEL), offset.at(CHANNEL)),
+        dot=dot_of(arithmetic),
+        ends=ends(arithmetic, scale.at(CHANNEL), offset.at(CHANNEL)),
     )
     factor = 1.0 / shape.pixels if factor is None else factor
     body = work.chosen_block(
@@ -105,7 +105,7 @@ def schedule(
         buffers=(
             x,
             *((state,) if shape.shift else ()),
-            *stage_buffers(counting, weight, bias, scale, offset),
+            *stage_buffers(arithmetic, weight, bias, scale, offset),
             out,
         ),
         units=work.blocks,

@@ -43,7 +43,7 @@ class VectorUnit:
     dot: Dot | None = None
     """How it multiplies words; None where that is no quicker than multiply-adds of float32."""
 
-    def counting(self) -> VectorUnit:
+    def arithmetic(self) -> VectorUnit:
         """The unit for the tiles of kernels that count in integers.
 
         With words from lanes a tile that fills the registers makes LLVM keep sums on the stack

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftedge.export.compiler.backends.cpu.families import padding
-from shiftedge.export.compiler.backends.cpu.families.codes import (
-    Counting,
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    Arithmetic,
     begins,
     ends,
     residual_dtype,
@@ -121,7 +121,7 @@ def schedule(
     scale: float = 1.0,
     fill: float = 0.0,
     activation: Activation = Activation.NONE,
-    counting: Counting | None = None,
+    arithmetic: Arithmetic | None = None,
     plus: int = 0,
     made: str = "float32",
     note: str,
@@ -131,10 +131,10 @@ def schedule(
 
     ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
     otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
-    ``counting`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
+    ``arithmetic`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
     code. ``made`` is the type of a result that is not counted.
     """
-    border = shape.border(fill, whole=weighted and counting is not None)
+    border = shape.border(fill, whole=weighted and arithmetic is not None)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
     if largest and shape.dtype != BF16:
         lanes *= 4 // np.dtype(shape.dtype).itemsize
@@ -144,10 +144,10 @@ def schedule(
     factor = Buffer("scale", channels, "weight")
     bias = Buffer("bias", channels, "weight")
     offset = Buffer("offset", channels, "weight")
-    kind = residual_dtype(counting)
+    kind = residual_dtype(arithmetic)
     added = Buffer("residual", shape.out_height * width * channels, dtype=kind)
     size = shape.out_height * width * channels
-    out = Buffer("out", size, "output", counting.out if counting else made)
+    out = Buffer("out", size, "output", arithmetic.out if arithmetic else made)
     pixels = tile_pixels(shape, unit)
     down, right = Var("down"), Var("right")
     unrolled = shape.taps <= _UNROLLED_TAPS
@@ -171,8 +171,8 @@ def schedule(
         return Tile(
             vectors=grid(rows, length, length),
             columns=length,
-            start=begins(counting, bias.at(channel), more) if weighted else (),
-            codes=ends(counting, factor.at(channel), offset.at(channel), more),
+            start=begins(arithmetic, bias.at(channel), more) if weighted else (),
+            epilogue=ends(arithmetic, factor.at(channel), offset.at(channel), more),
             segments=(segment,),
             target=out.at(at),
             activation=activation,
@@ -200,7 +200,7 @@ def schedule(
         name=name,
         buffers=(
             source,
-            *(stage_buffers(counting, weight, bias, factor, offset) if weighted else ()),
+            *(stage_buffers(arithmetic, weight, bias, factor, offset) if weighted else ()),
             *((added,) if residual else ()),
             out,
         ),

@@ -35,23 +35,23 @@ define linkonce_odr hidden {given} @{name}({parameters}) alwaysinline {{
 
 
 def _dot_function(lanes: int) -> str:
-    numbers, words, halves = (
+    numbers, words, bf16_words = (
         f"<{lanes} x float>",
         f"<{lanes} x i32>",
         f"<{2 * lanes} x bfloat>",
     )
     call = f"dpbf16ps.{32 * lanes}"
     body = (
-        f"  %x = bitcast {words} %codes to {halves}\n"
-        f"  %w = bitcast {words} %weights to {halves}\n"
+        f"  %x = bitcast {words} %codes to {bf16_words}\n"
+        f"  %w = bitcast {words} %weights to {bf16_words}\n"
         f"  %r = call {numbers} @llvm.x86.avx512bf16.{call}"
-        f"({numbers} %total, {halves} %w, {halves} %x)\n"
+        f"({numbers} %total, {bf16_words} %w, {bf16_words} %x)\n"
         f"  ret {numbers} %r"
     )
     return _FUNCTION.format(
         result=numbers,
         instruction=call,
-        taken=f"{numbers}, {halves}, {halves}",
+        taken=f"{numbers}, {bf16_words}, {bf16_words}",
         given=numbers,
         name=_dot_name(lanes),
         parameters=f"{numbers} %total, {words} %codes, {words} %weights",
@@ -60,15 +60,15 @@ def _dot_function(lanes: int) -> str:
 
 
 def _round_function(lanes: int) -> str:
-    numbers, halves, bits = f"<{lanes} x float>", f"<{lanes} x bfloat>", f"<{lanes} x i16>"
+    numbers, bf16_words, bits = f"<{lanes} x float>", f"<{lanes} x bfloat>", f"<{lanes} x i16>"
     call = f"cvtneps2bf16.{32 * lanes}"
     body = (
-        f"  %r = call {halves} @llvm.x86.avx512bf16.{call}({numbers} %x)\n"
-        f"  %b = bitcast {halves} %r to {bits}\n"
+        f"  %r = call {bf16_words} @llvm.x86.avx512bf16.{call}({numbers} %x)\n"
+        f"  %b = bitcast {bf16_words} %r to {bits}\n"
         f"  ret {bits} %b"
     )
     return _FUNCTION.format(
-        result=halves,
+        result=bf16_words,
         instruction=call,
         taken=numbers,
         given=bits,

@@ -14,7 +14,7 @@ from tvm import tirx
 
 from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_codes
 from shiftedge.export.compiler.backends.cpu.llvm import nodes
-from shiftedge.export.compiler.kernel_ir.kernel import Access, Codes, Part, Tile, pieces
+from shiftedge.export.compiler.kernel_ir.kernel import Access, Epilogue, Part, Tile, pieces
 
 __all__ = ["Piece", "ended", "finished", "valid"]
 
@@ -36,7 +36,7 @@ def valid(part: Part, columns: int, most: int = 1 << 30) -> list[tuple[int, int]
     return pieces(max(0, min(part.width, columns - part.column)), min(part.lanes, most))
 
 
-def ended(codes: Codes, sums: Any, dtype: str, lanes: int, load: Callable[[Access], Any]) -> Any:
+def ended(codes: Epilogue, sums: Any, dtype: str, lanes: int, load: Callable[[Access], Any]) -> Any:
     """``sums`` of ``dtype`` up to where they are rounded: scale, offset, residual, activation.
 
     ``load`` reads as many elements of a place.
@@ -56,11 +56,11 @@ def ended(codes: Codes, sums: Any, dtype: str, lanes: int, load: Callable[[Acces
             steps = steps + nodes.splat(nodes.number(codes.added.plus), lanes)
         factor = tir_codes.const(codes.added.factor, lanes)
         value = tir_codes.fma(tirx.Cast(floats, steps), factor, value, lanes)
-    return tir_codes.ended(value, codes.ending, lanes)
+    return tir_codes.ended(value, codes.stage, lanes)
 
 
 def finished(
-    tile: Tile, codes: Codes, found: Iterable[Piece], dots: Collection[str]
+    tile: Tile, codes: Epilogue, found: Iterable[Piece], dots: Collection[str]
 ) -> Iterator[Piece]:
     """Pieces as they are stored, of those that :func:`ended` made.
 
@@ -77,18 +77,18 @@ def finished(
             count = tir_codes.packable(kind, dtype, first.lanes, _neighbours(left))
         if count:
             values = [each.value for each in left[:count]]
-            value = tir_codes.pack(values, codes.ending, dtype, codes.above, kind, first.lanes)
+            value = tir_codes.pack(values, codes.stage, dtype, codes.above, kind, first.lanes)
         else:
             count = 1
-            value = tir_codes.stored(first.value, codes.ending, dtype, codes.above, first.lanes)
+            value = tir_codes.stored(first.value, codes.stage, dtype, codes.above, first.lanes)
         yield Piece(value, first.row, first.column, count * first.lanes)
         del left[:count]
 
 
-def _narrows(tile: Tile, codes: Codes, dots: Collection[str]) -> str:
+def _narrows(tile: Tile, codes: Epilogue, dots: Collection[str]) -> str:
     """The kind of dot product whose processor narrows a tile's numbers; empty if none does."""
     kinds = [each for each in tir_codes.PACKED.get(tile.target.buffer.dtype, ()) if each in dots]
-    return kinds[0] if kinds and codes.ending.rounded and not codes.ending.far else ""
+    return kinds[0] if kinds and codes.stage.rounded and not codes.stage.far else ""
 
 
 def _neighbours(found: Sequence[Piece]) -> int:

@@ -16,7 +16,7 @@ from shiftedge.export.compiler.backends.cpu.llvm import pairs as tir_pairs
 from shiftedge.export.compiler.backends.cpu.llvm.nodes import literal, splat, vector_type
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Dot
-from shiftedge.export.compiler.numerics.requantize import Ending
+from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = [
     "const",
@@ -114,13 +114,13 @@ def _element(words: Any, place: int, bits: int, dtype: str, lanes: int) -> Any:
     return (words << by(bits - size * (place + 1))) >> by(bits - size)
 
 
-def ended(value: Any, ending: Ending, lanes: int) -> Any:
+def ended(value: Any, stage: OutputStage, lanes: int) -> Any:
     """float32 ``value`` up to where it is rounded, or to its end where it is not."""
-    if ending.activation is not Activation.NONE:
-        value = tir_math.activation(ending.activation, value, lanes)
-    if ending.steps is not None:
-        value = value * const(float(ending.steps), lanes)
-    return value if ending.rounded else _held(value, ending.low, ending.high, lanes)
+    if stage.activation is not Activation.NONE:
+        value = tir_math.activation(stage.activation, value, lanes)
+    if stage.steps is not None:
+        value = value * const(float(stage.steps), lanes)
+    return value if stage.rounded else _held(value, stage.low, stage.high, lanes)
 
 
 def _held(value: Any, low: float, high: float, lanes: int) -> Any:
@@ -135,19 +135,19 @@ def _held(value: Any, low: float, high: float, lanes: int) -> Any:
 _INFINITE = 3.4028234663852886e38
 
 
-def stored(value: Any, ending: Ending, dtype: str, above: int, lanes: int) -> Any:
+def stored(value: Any, stage: OutputStage, dtype: str, above: int, lanes: int) -> Any:
     """What is left of the ending after :func:`ended`, as the target's type keeps it."""
-    if not ending.rounded:
+    if not stage.rounded:
         return value
-    value = _held(value, ending.low - ending.zero, ending.high - ending.zero, lanes)
+    value = _held(value, stage.low - stage.zero, stage.high - stage.zero, lanes)
     if dtype in ("float32", "int32"):
         name = "llvm.roundeven.f32" if lanes == 1 else f"llvm.roundeven.v{lanes}f32"
         whole = tirx.call_llvm_pure_intrin(vector_type("float32", lanes), name, value)
-        whole = whole + const(float(ending.zero), lanes) if ending.zero else whole
+        whole = whole + const(float(stage.zero), lanes) if stage.zero else whole
         return whole if dtype == "float32" else tirx.Cast(vector_type(dtype, lanes), whole)
     # What is added with _ROUND is even, so that halves go the same way as without it.
-    odd = (ending.zero - above) % 2
-    shifted = value + const(_ROUND + ending.zero - above - odd, lanes)
+    odd = (stage.zero - above) % 2
+    shifted = value + const(_ROUND + stage.zero - above - odd, lanes)
     codes = tirx.Cast(
         vector_type(dtype, lanes), tirx.reinterpret(vector_type("int32", lanes), shifted)
     )
@@ -174,7 +174,7 @@ def packable(kind: str, dtype: str, lanes: int, count: int) -> int:
 
 
 def pack(
-    values: Sequence[Any], ending: Ending, dtype: str, above: int, kind: str, width: int
+    values: Sequence[Any], stage: OutputStage, dtype: str, above: int, kind: str, width: int
 ) -> Any:
     """The codes of several vectors, by instructions that hold what they narrow.
 
@@ -186,8 +186,8 @@ def pack(
         kind: of the ``Dot``.
         width: lanes of each of the values.
     """
-    added = ending.zero - above
-    low, high = ending.low - above, ending.high - above
+    added = stage.zero - above
+    low, high = stage.low - above, stage.high - above
     if width == 16:
         return _avx512(values[0], dtype, added, int(low), int(high))
     lanes = width * min(len(values), 2)
@@ -196,17 +196,17 @@ def pack(
         held = tirx.min(half, splat(literal("uint16", int(high)), lanes))
         return tirx.reinterpret(f"int16x{lanes}", held)
     held = _HELD.get(dtype) if kind not in _NEON or lanes == 8 else None
-    halves = [
+    bf16_arithmetic = [
         _bounded(each, lanes, added, low, high, held)
         for each in (_halves_neon(values) if kind in _NEON else _halves_avx2(values))
     ]
     if dtype == "int16":
-        return halves[0]
+        return bf16_arithmetic[0]
     if dtype == "uint8":
-        return _bytes_avx2(halves[0], lanes)
+        return _bytes_avx2(bf16_arithmetic[0], lanes)
     if len(values) == 1:
-        return tirx.Cast("int8x4", halves[0])
-    quarters = [_call("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", each) for each in halves]
+        return tirx.Cast("int8x4", bf16_arithmetic[0])
+    quarters = [_call("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", each) for each in bf16_arithmetic]
     return _concatenated(quarters, 8)
 
 

@@ -140,8 +140,8 @@ class _Lowering:
             for dtype in sorted({each.dtype for each in kernel.scratch} - {"float32"})
         }
         self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
-        halves = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
-        self.own_bf16 = halves and "vdpbf16ps" in dots
+        bf16_arithmetic = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
+        self.own_bf16 = bf16_arithmetic and "vdpbf16ps" in dots
         """Whether the processor's own instructions for bfloat16 are used."""
 
     def function(self) -> Any:
@@ -245,8 +245,10 @@ class _Lowering:
             result += self._start(tile, register, part, env)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
-        if tile.codes:
-            ends = tir_ends.finished(tile, tile.codes, self._ended(tile, registers, env), self.dots)
+        if tile.epilogue:
+            ends = tir_ends.finished(
+                tile, tile.epilogue, self._finished_y(tile, registers, env), self.dots
+            )
             return result + [
                 self._store(
                     tile.target.buffer, self._at(tile.target, end, env), end.lanes, end.value
@@ -391,11 +393,11 @@ class _Lowering:
             word = tirx.Shuffle([words], [nodes.number(here[TERM])] * part.lanes)
         return tir_codes.plus(word, part.lanes, dot, segment.plus)
 
-    def _ended(
+    def _finished_y(
         self, tile: Tile, registers: list[Any], env: dict[Var, Any]
     ) -> Iterator[tir_ends.Piece]:
         """The valid columns of a tile of codes, up to where they are rounded."""
-        codes = tile.codes
+        codes = tile.epilogue
         if codes is None:
             return
         for register, part in zip(registers, tile.vectors, strict=True):

@@ -17,8 +17,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
     UNIT,
     Buffer,
-    Codes,
     Dot,
+    Epilogue,
     Kernel,
     Loop,
     Segment,
@@ -26,7 +26,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Tile,
     grid,
 )
-from shiftedge.export.compiler.numerics.requantize import Ending
+from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = ["pack", "schedule"]
 
@@ -35,7 +35,7 @@ _COLOURS = 3
 
 
 def schedule(
-    name: str, height: int, width: int, unit: VectorUnit, dot: Dot, ending: Ending
+    name: str, height: int, width: int, unit: VectorUnit, dot: Dot, stage: OutputStage
 ) -> Kernel:
     """The kernel: parameters x (bytes of the frame), scale, offset, out (codes)."""
     size = height * width * _COLOURS
@@ -54,7 +54,7 @@ def schedule(
             start=(),
             segments=(Segment((), x.at(at), None, by_column=True, reverse=_COLOURS),),
             target=out.at(at),
-            codes=Codes(scale.at(COLUMN), offset.at(COLUMN), ending, above=dot.above),
+            epilogue=Epilogue(scale.at(COLUMN), offset.at(COLUMN), stage, above=dot.above),
         )
 
     number = Var("tile")

@@ -24,41 +24,41 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Access,
     Added,
     Buffer,
-    Codes,
     Dot,
+    Epilogue,
 )
 from shiftedge.export.compiler.numerics.bf16 import bits_of
-from shiftedge.export.compiler.numerics.requantize import Ending
+from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = [
     "Added",
-    "Counting",
+    "Arithmetic",
     "begins",
-    "codes_dtype",
     "dot_of",
     "ends",
-    "pack_words",
+    "input_dtype",
+    "pack_inputs",
+    "packed_bias",
+    "packed_rows",
+    "packed_runs",
     "residual_dtype",
     "stage_buffers",
     "sums_dtype",
     "terms_of",
     "weight_dtype",
     "whole_dtype",
-    "word_bias",
-    "word_rows",
-    "word_runs",
 ]
 
 
 @dataclass(frozen=True)
-class Counting:
+class Arithmetic:
     """How a convolution over narrow elements counts: codes in integers, bfloat16 in float32."""
 
     dot: Dot
     zero: int
     """The input's code of 0, as it is stored: what a border holds, and what a state's codes lack.
     """
-    ending: Ending | None
+    stage: OutputStage | None
     """None of bfloat16, whose sums begin and end as those of float32 do."""
     added: Added | None = None
     """How a residual is added."""
@@ -73,112 +73,121 @@ class Counting:
     @property
     def codes(self) -> bool:
         """Whether it counts in integers, from sums to codes by a scale and an offset."""
-        return self.ending is not None
+        return self.stage is not None
 
     @property
     def out(self) -> str:
         """Type of what is made."""
-        if self.ending is not None and not self.ending.rounded:
+        if self.stage is not None and not self.stage.rounded:
             return "float32"
         return self.dot.whole if self.whole else self.dot.dtype
 
 
-def terms_of(counting: Counting | None) -> int:
+def terms_of(arithmetic: Arithmetic | None) -> int:
     """Elements of a word: what a step of the inner loop takes."""
-    dot = dot_of(counting)
+    dot = dot_of(arithmetic)
     return 1 if dot is None else dot.terms
 
 
-def dot_of(counting: Counting | None) -> Dot | None:
+def dot_of(arithmetic: Arithmetic | None) -> Dot | None:
     """How words are multiplied; None where elements are, one by one."""
-    return counting.dot if counting is not None and counting.words else None
+    return arithmetic.dot if arithmetic is not None and arithmetic.words else None
 
 
-def codes_dtype(counting: Counting | None) -> str:
+def input_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the elements of an input."""
-    return "float32" if counting is None else counting.dot.dtype
+    return "float32" if arithmetic is None else arithmetic.dot.dtype
 
 
-def weight_dtype(counting: Counting | None) -> str:
+def weight_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the packed weights: words, or numbers."""
-    dot = dot_of(counting)
+    dot = dot_of(arithmetic)
     return "float32" if dot is None else dot.words
 
 
-def sums_dtype(counting: Counting | None) -> str:
+def sums_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the sums of products of words, and of what they begin at."""
-    return "float32" if counting is None else counting.dot.sums
+    return "float32" if arithmetic is None else arithmetic.dot.sums
 
 
-def residual_dtype(counting: Counting | None) -> str:
+def residual_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the elements of what is added: a map of the result's shape."""
-    return "float32" if counting is None else counting.dot.dtype if counting.codes else counting.out
+    return (
+        "float32"
+        if arithmetic is None
+        else arithmetic.dot.dtype
+        if arithmetic.codes
+        else arithmetic.out
+    )
 
 
-def whole_dtype(counting: Counting | None) -> str:
+def whole_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the elements of an input whose codes are kept whole, and of the weights for it."""
-    return "float32" if counting is None else counting.dot.whole
+    return "float32" if arithmetic is None else arithmetic.dot.whole
 
 
 def ends(
-    counting: Counting | None, scale: Access, offset: Access, residual: Access | None = None
-) -> Codes | None:
+    arithmetic: Arithmetic | None, scale: Access, offset: Access, residual: Access | None = None
+) -> Epilogue | None:
     """The end of a tile; None without codes."""
-    if counting is None or counting.ending is None:
+    if arithmetic is None or arithmetic.stage is None:
         return None
-    return Codes(
+    return Epilogue(
         scale,
-        offset if counting.offset else None,
-        counting.ending,
+        offset if arithmetic.offset else None,
+        arithmetic.stage,
         residual,
-        counting.added or NOT_ADDED,
-        0 if counting.whole else counting.dot.above,
+        arithmetic.added or NOT_ADDED,
+        0 if arithmetic.whole else arithmetic.dot.above,
     )
 
 
 def begins(
-    counting: Counting | None, bias: Access, residual: Access | None = None
+    arithmetic: Arithmetic | None, bias: Access, residual: Access | None = None
 ) -> tuple[Access, ...]:
     """First values of a tile; a residual's codes are added at its end."""
-    counts = counting is not None and counting.codes
+    counts = arithmetic is not None and arithmetic.codes
     return (bias,) if counts or residual is None else (bias, residual)
 
 
 def stage_buffers(
-    counting: Counting | None, weight: Buffer, bias: Buffer, scale: Buffer, offset: Buffer
+    arithmetic: Arithmetic | None, weight: Buffer, bias: Buffer, scale: Buffer, offset: Buffer
 ) -> tuple[Buffer, ...]:
     """Constants of a convolution, those that it has, in the order of the parameters."""
-    if counting is None or not counting.codes:
+    if arithmetic is None or not arithmetic.codes:
         return weight, bias
-    return weight, bias, scale, *((offset,) if counting.offset else ())
+    return weight, bias, scale, *((offset,) if arithmetic.offset else ())
 
 
-def word_bias(bias: NDArray[Any], weight: NDArray[Any], counting: Counting | None) -> NDArray[Any]:
+def packed_bias(
+    bias: NDArray[Any], weight: NDArray[Any], arithmetic: Arithmetic | None
+) -> NDArray[Any]:
     """What sums of words begin at, (outputs,): the bias, and what codes lack as they are stored.
 
     ``weight``: int8, (outputs, ...). Without codes the bias as it is.
     """
-    if counting is None or not counting.codes:
+    if arithmetic is None or not arithmetic.codes:
         return bias
-    lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1) * counting.dot.above
+    lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1) * arithmetic.dot.above
     total: NDArray[np.int32] = (bias + lacking).astype(np.int32)
     return total
 
 
-def word_rows(inputs: int, shift: int, terms: int) -> int:
+def packed_rows(inputs: int, shift: int, terms: int) -> int:
     """Words of a pixel: the state's, then the map's, from the word on that the shift ends in."""
-    return sum(word_runs(inputs, shift, terms))
+    return sum(packed_runs(inputs, shift, terms))
 
 
-def word_runs(inputs: int, shift: int, terms: int) -> tuple[int, ...]:
+def packed_runs(inputs: int, shift: int, terms: int) -> tuple[int, ...]:
     """The same, of the state and of the map."""
     return -(-shift // terms), -(-inputs // terms) - shift // terms
 
 
-def pack_words(weight: NDArray[Any], shift: int, counting: Counting | None) -> NDArray[Any]:
-    """(outputs, inputs), int8, or float32 that becomes bfloat16, to words (outputs, ``word_rows``);
+def pack_inputs(weight: NDArray[Any], shift: int, arithmetic: Arithmetic | None) -> NDArray[Any]:
+    """(outputs, inputs), int8, or float32 that becomes bfloat16, to words (outputs,
+    ``packed_rows``);
     float32 that is multiplied as such stays as it is."""
-    dot = dot_of(counting)
+    dot = dot_of(arithmetic)
     if dot is None:
         return weight
     if dot.dtype == BF16:

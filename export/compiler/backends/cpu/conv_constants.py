@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cpu.families.codes import Added, Counting
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import Added, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
 from shiftedge.export.compiler.backends.cpu.families.tiles import SMLAL, SMULL
 from shiftedge.export.compiler.graph.fusion import Linear
-from shiftedge.export.compiler.graph.graph import Array, Conv, Graph, Quantised
+from shiftedge.export.compiler.graph.graph import Array, Conv, Graph, Quantization
 from shiftedge.export.compiler.kernel_ir.kernel import Dot
-from shiftedge.export.compiler.numerics.requantize import requantise, requantise_frame
+from shiftedge.export.compiler.numerics.requantize import requantize, requantize_frame
 
-__all__ = ["Counted", "count", "count_frame", "in_pairs", "weights_of"]
+__all__ = ["ConvConstants", "count", "frame_constants", "in_pairs", "weights_of"]
 
 
 @dataclass(frozen=True, eq=False)
-class Counted:
-    """How a kernel counts, and its constants; see ``Requantisation``."""
+class ConvConstants:
+    """How a kernel counts, and its constants; see ``Requantization``."""
 
-    counting: Counting | None
+    arithmetic: Arithmetic | None
     """None where it does not; the others are then but a bias."""
     start: NDArray[Any]
     """What sums begin at, (outputs,), int32; or the bias, float32."""
@@ -54,13 +54,13 @@ def in_pairs(conv: Conv, graph: Graph) -> bool:
 
 def count(
     linear: Linear,
-    source: Quantised,
+    source: Quantization,
     dot: Dot,
     *,
-    residual: Quantised | None = None,
+    residual: Quantization | None = None,
     whole: bool = False,
     whole_source: bool = False,
-) -> Counted:
+) -> ConvConstants:
     """Of a convolution over codes.
 
     Args:
@@ -74,25 +74,25 @@ def count(
     Raises:
         CompileError: a constant leaves float32.
     """
-    made = requantise(linear.conv, source, linear.quantised, linear.activation, residual)
+    made = requantize(linear.conv, source, linear.quantization, linear.activation, residual)
     dot = _exact(dot, linear.conv)
     zero = source.zero_point - (0 if whole_source else dot.above)
-    counting = Counting(
-        dot, zero, made.ending, _added(made.residual, residual, dot), whole, made.offset is not None
+    arithmetic = Arithmetic(
+        dot, zero, made.stage, _added(made.residual, residual, dot), whole, made.offset is not None
     )
-    return Counted(counting, made.start, made.scale, made.offset)
+    return ConvConstants(arithmetic, made.start, made.scale, made.offset)
 
 
-def count_frame(
+def frame_constants(
     linear: Linear,
     shape: DenseConv,
     mean: Sequence[float],
     std: float,
     dot: Dot,
     *,
-    residual: Quantised | None = None,
+    residual: Quantization | None = None,
     whole: bool = False,
-) -> Counted:
+) -> ConvConstants:
     """Of the first convolution, over the camera's bytes: the offset is (classes of rows, classes of
     columns, outputs), classes as in :meth:`DenseConv.place_class`.
 
@@ -108,13 +108,13 @@ def count_frame(
     Raises:
         CompileError: a constant leaves float32.
     """
-    made = requantise_frame(
+    made = requantize_frame(
         linear.conv,
         shape.height,
         shape.width,
         mean,
         std,
-        linear.quantised,
+        linear.quantization,
         linear.activation,
         residual,
     )
@@ -122,9 +122,9 @@ def count_frame(
     rows, columns = shape.places
     offset = made.offset[made.rows.of[list(rows)]][:, made.columns.of[list(columns)]]
     added = _added(made.residual, residual, dot)
-    counting = Counting(dot, -dot.above, made.ending, added, whole, True)
+    arithmetic = Arithmetic(dot, -dot.above, made.stage, added, whole, True)
     start = np.zeros(len(made.scale), np.int32)
-    return Counted(counting, start, made.scale, np.ascontiguousarray(offset))
+    return ConvConstants(arithmetic, start, made.scale, np.ascontiguousarray(offset))
 
 
 def _exact(dot: Dot, conv: Conv) -> Dot:
@@ -133,7 +133,7 @@ def _exact(dot: Dot, conv: Conv) -> Dot:
     return SMULL if dot == SMLAL and lowest else dot
 
 
-def _added(factor: np.float32 | None, residual: Quantised | None, dot: Dot) -> Added | None:
+def _added(factor: np.float32 | None, residual: Quantization | None, dot: Dot) -> Added | None:
     if factor is None or residual is None:
         return None
     return Added(float(factor), dot.above - residual.zero_point)

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.graph.graph import Activation, Add, Conv, Mean, Quantised
+from shiftedge.export.compiler.graph.graph import Activation, Add, Conv, Mean, Quantization
 from shiftedge.export.compiler.numerics.requantize import (
     classes_of,
     mean_constants,
-    quantise_frame_constants,
-    requantise,
-    requantise_frame,
-    requantise_sum,
+    quantize_frame_constants,
+    requantize,
+    requantize_frame,
+    requantize_sum,
 )
 from shiftedge.export.compiler.verify.integer import integer_sums
 from shiftedge.export.compiler.verify.reference import run_operator
 from shiftedge.runtime.errors import CompileError
 
 SCALES = st.floats(1e-3, 10.0).map(lambda value: float(np.float32(value)))
-CODES = st.builds(Quantised, SCALES, st.integers(0, 255))
+CODES = st.builds(Quantization, SCALES, st.integers(0, 255))
 
 
 @st.composite
@@ -58,7 +58,7 @@ def exact(conv, x):
 @given(convolutions(), CODES, CODES, CODES)
 def test_a_sum_of_codes_is_the_number_in_steps(made, source, out, residual):
     conv, x = made
-    constants = requantise(conv, source, out, Activation.NONE, residual)
+    constants = requantize(conv, source, out, Activation.NONE, residual)
     acc = integer_sums(conv, x, source.zero_point)
     added = np.random.default_rng(0).integers(0, 256, acc.shape)
     scale = constants.scale.astype(np.float64)
@@ -70,30 +70,30 @@ def test_a_sum_of_codes_is_the_number_in_steps(made, source, out, residual):
     # half of theirs.
     magnitude = np.abs(acc * scale).max() + np.abs(constants.start * scale).max()
     magnitude += np.abs(offset).max() + 255 * 1e4
-    halves = 0 if constants.offset is not None else 0.5 * scale.max()
-    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude + halves)
-    ending = constants.ending
-    assert (ending.low, ending.high, ending.zero) == (0, 255, out.zero_point)
-    assert ending.rounded
-    assert ending.far or np.abs(ours).max() < 2**31
+    half_steps = 0 if constants.offset is not None else 0.5 * scale.max()
+    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude + half_steps)
+    stage = constants.stage
+    assert (stage.low, stage.high, stage.zero) == (0, 255, out.zero_point)
+    assert stage.rounded
+    assert stage.far or np.abs(ours).max() < 2**31
 
 
 def test_a_bias_that_sums_cannot_hold_is_an_offset():
-    source, out = Quantised(1.0, 0), Quantised(1.0, 0)
+    source, out = Quantization(1.0, 0), Quantization(1.0, 0)
     small, large, huge = (
-        requantise(one_by_one(bias=np.array([bias], np.float32)), source, out)
+        requantize(one_by_one(bias=np.array([bias], np.float32)), source, out)
         for bias in (3.0, 2.0**25, 2.0**31)
     )
     assert (small.start.tolist(), small.offset) == ([3 * 64], None)
     assert (large.start.tolist(), large.offset.tolist()) == ([0], [2.0**25])
-    assert [each.ending.far for each in (small, large, huge)] == [False, False, True]
+    assert [each.stage.far for each in (small, large, huge)] == [False, False, True]
 
 
 def test_a_file_s_whole_biases_are_taken_exactly():
     steps = np.float32(0.013)
     bias = np.array([float(np.float32(0.5) * steps) * 12345], np.float32)
     conv = replace(one_by_one(bias=bias), steps=np.array([steps]))
-    assert requantise(conv, Quantised(0.5, 3), Quantised(0.1, 0)).start.tolist() == [
+    assert requantize(conv, Quantization(0.5, 3), Quantization(0.1, 0)).start.tolist() == [
         12345 - 3 * 64
     ]  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_a_file_s_whole_biases_are_taken_exactly():
 )
 def test_the_frame_is_padded_with_zeros_and_not_with_a_pixel(made, mean, std, out):
     conv, pixels = made
-    constants = requantise_frame(conv, *pixels.shape[:2], mean, std, out)
+    constants = requantize_frame(conv, *pixels.shape[:2], mean, std, out)
     acc = integer_sums(conv, pixels, 0)
     offset = constants.offset[constants.rows.of][:, constants.columns.of].astype(np.float64)
     ours = acc * constants.scale.astype(np.float64) + offset
@@ -147,32 +147,34 @@ def one_by_one(**changes):
 
 
 def test_clamps_are_zero_and_six_in_steps():
-    source, out = Quantised(1.0, 0), Quantised(0.05, 10)
+    source, out = Quantization(1.0, 0), Quantization(0.05, 10)
     none, relu, relu6 = (
-        requantise(one_by_one(), source, out, kind).ending
+        requantize(one_by_one(), source, out, kind).stage
         for kind in (Activation.NONE, Activation.RELU, Activation.RELU6)
     )
     assert (none.low, none.high) == (0, 255)
     assert (relu.low, relu.high) == (10, 255)
     assert (relu6.low, relu6.high) == (10, 6 / 0.05 + 10)
-    assert requantise(one_by_one(), source, Quantised(0.02, 0), Activation.RELU6).ending.high == 255
-    floats = requantise(one_by_one(), source, None, Activation.RELU6).ending
+    assert (
+        requantize(one_by_one(), source, Quantization(0.02, 0), Activation.RELU6).stage.high == 255
+    )
+    floats = requantize(one_by_one(), source, None, Activation.RELU6).stage
     assert (floats.low, floats.high, floats.rounded) == (0, 6, False)
 
 
 def test_other_activations_are_of_numbers():
-    source, out = Quantised(0.5, 3), Quantised(0.25, 7)
-    constants = requantise(one_by_one(), source, out, Activation.HARD_SWISH, Quantised(0.125, 4))
+    source, out = Quantization(0.5, 3), Quantization(0.25, 7)
+    constants = requantize(one_by_one(), source, out, Activation.HARD_SWISH, Quantization(0.125, 4))
     assert constants.scale == 0.5 / 64
     assert constants.start == -3 * 64
     assert constants.residual == 0.125
-    assert constants.ending.activation is Activation.HARD_SWISH
-    assert (constants.ending.steps, constants.ending.zero) == (4.0, 7)
+    assert constants.stage.activation is Activation.HARD_SWISH
+    assert (constants.stage.steps, constants.stage.zero) == (4.0, 7)
 
 
 @given(CODES, CODES, CODES)
 def test_a_sum_of_two_maps(first, second, out):
-    sums = requantise_sum(Add("a", ("x", "y"), "z"), first, second, out)
+    sums = requantize_sum(Add("a", ("x", "y"), "z"), first, second, out)
     a, b = np.meshgrid(np.arange(0, 256, 51), np.arange(0, 256, 51))
     ours = (a - first.zero_point) * np.float64(sums.first)
     ours += (b - second.zero_point) * np.float64(sums.second)
@@ -191,7 +193,7 @@ def test_a_mean(source, count):
 
 @given(st.tuples(*[st.floats(-1, 1)] * 3), st.tuples(*[st.floats(0.05, 1.0)] * 3), CODES)
 def test_codes_of_the_frame(mean, std, out):
-    scale, offset = quantise_frame_constants(mean, std, out)
+    scale, offset = quantize_frame_constants(mean, std, out)
     pixels = np.arange(256)[:, None]
     wanted = (pixels / 255 - np.array(mean)) / np.array(std) / out.scale
     magnitude = np.abs(wanted).max() + np.abs(offset).max()
@@ -202,6 +204,6 @@ def test_codes_of_the_frame(mean, std, out):
 
 def test_scales_that_leave_float32():
     with pytest.raises(CompileError, match="'c' has scales so far apart"):
-        requantise(one_by_one(), Quantised(1e30, 0), Quantised(1e-30, 0))
+        requantize(one_by_one(), Quantization(1e30, 0), Quantization(1e-30, 0))
     with pytest.raises(CompileError, match="'m' is over 10000000 codes"):
-        mean_constants(Mean("m", ("x",), "y"), Quantised(1.0, 0), 10_000_000)
+        mean_constants(Mean("m", ("x",), "y"), Quantization(1.0, 0), 10_000_000)
