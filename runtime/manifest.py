@@ -18,17 +18,6 @@ from typing import Any, NoReturn
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "MANIFEST_NAME",
-    "MANIFEST_SCHEMA",
-    "MEMORY_KEYS",
-    "Build",
-    "FileEntry",
-    "Manifest",
-    "SelfTest",
-    "Variant",
-]
-
 MANIFEST_NAME = "manifest.json"
 """File name of the manifest in a bundle."""
 

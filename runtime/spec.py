@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import SpecError
 from shiftedge.runtime.words import plain, shown
 
-__all__ = ["METADATA_KEY", "PRECISIONS", "SCHEMA", "DecoderSettings", "ModelSpec", "StateSpec"]
-
 SCHEMA = 2
 """Newest version of the JSON form that is read here. Raised when a reader that does not know a key
 would misread the model. A spec says the lowest number that it needs: 1, or 2 where ``precision`` or
@@ -86,7 +84,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class DecoderSettings:
-    """How logits over time become events; see :class:`shiftedge.runtime.decode.GestureDecoder`.
+    """How logits over time become events; see ``live.decode.GestureDecoder``.
 
     Probabilities are in 0..1, times in seconds.
     """

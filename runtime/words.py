@@ -13,8 +13,6 @@ import reprlib
 import sys
 from typing import IO, Any
 
-__all__ = ["escaped", "json_text", "plain", "say", "shown"]
-
 LONGEST_VALUE = 200
 """Characters of a value in a sentence."""
 LONGEST_SENTENCE = 1500

@@ -34,9 +34,9 @@ from shiftedge.export.compiler.graph import Activation, Graph, Quantise
 from shiftedge.export.compiler.integer import IntegerReference
 from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.tir_kernel import BF16
-from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 

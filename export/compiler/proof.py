@@ -39,11 +39,11 @@ from shiftedge.export.compiler.frontend import read_onnx
 from shiftedge.export.compiler.program import Layout
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import Target, find_target, runs_here
-from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.manifest import SelfTest
+from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["UNVERIFIED", "FloatProof", "HalfProof", "IntegerProof", "Proof", "proof_of", "verified"]
 

@@ -13,13 +13,16 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame
-from shiftedge.runtime.capture.events import EventHandler, Sparing, log_event
-from shiftedge.runtime.capture.handle import Handle
-from shiftedge.runtime.capture.opencv import as_bgr
+from shiftedge.runtime.capture.base import (
+    EventHandler,
+    FrameSource,
+    Handle,
+    Sparing,
+    TimedFrame,
+    as_bgr,
+    log_event,
+)
 from shiftedge.runtime.errors import SourceError, SourceLostError
-
-__all__ = ["CaptureDevice", "FinalSourceError", "LiveSource", "Retry", "try_again"]
 
 T = TypeVar("T")
 

@@ -28,9 +28,9 @@ from shiftedge.runtime.capture import (
     open_source,
     parse_pipe,
 )
-from shiftedge.runtime.capture.arguments import add_source_options
+from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.capture.command import _any_runs
-from shiftedge.runtime.capture.events import Sparing
+from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 DAY_S = 86400.0
