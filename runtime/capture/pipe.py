@@ -29,9 +29,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shiftedge.runtime.capture.base import EventHandler, FrameSource, Sparing, TimedFrame, log_event
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.capture.base import EventHandler, FrameSource, TimedFrame, log_event
 from shiftedge.runtime.capture.command import CommandOutput, CommandStalledError
-from shiftedge.runtime.capture.live import Retry, try_again
+from shiftedge.runtime.capture.live import Restarted, Retry
 from shiftedge.runtime.capture.options import (
     flag,
     full_range,
@@ -337,23 +340,18 @@ def _format(text: str) -> str:
     return text
 
 
-class RestartedPipe(FrameSource):
-    """Frames of a command that is started again; the time goes on while it is away.
+class RestartedPipe(Restarted):
+    """Frames of a command that is to give them for ever: run again when it ends, fails or stalls.
 
     Args:
         pipe: the command and what it writes.
         retry: how long it may stay away.
         stall_s: see :class:`PipeSource`.
-        on_event: told in a sentence when it ended, at growing intervals that it still does not
-            give frames, and when it does.
-        clock: monotonic seconds.
-        wait: waits for that many seconds, True if the source was closed meanwhile.
+        on_event, clock, wait: see :class:`Restarted`.
 
     Raises:
         SourceError: it gave no frame within ``retry.first_limit_s``.
     """
-
-    live = True
 
     def __init__(
         self,
@@ -365,49 +363,14 @@ class RestartedPipe(FrameSource):
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] | None = None,
     ) -> None:
-        self.name = pipe.name
+        self.rate_hz = None
         self._pipe = pipe
-        self._retry = retry
         self._stall_s = stall_s
         self._report = on_event
-        self._news = Sparing(on_event, clock)
-        self._clock = clock
-        self._closing = threading.Event()
-        self._wait = wait or self._closing.wait
         self._changing = threading.Lock()
         self._output: CommandOutput | None = None
-        try:
-            self._source: PipeSource | None = self._start()
-        except SourceError as error:
-            self._source = self._again(error, retry.first_limit_s)
-        self.rate_hz = None if self._source is None else self._source.rate_hz
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        """Frames until the source is closed.
-
-        Raises:
-            SourceLostError: the command gave no frame for ``retry.limit_s``.
-        """
-        begin_s: float | None = None
-        index = 0
-        while self._source is not None and not self._closing.is_set():
-            why = None
-            try:
-                for frame in self._source:
-                    now_s = self._clock()
-                    begin_s = now_s if begin_s is None else begin_s
-                    yield TimedFrame(frame.image, now_s - begin_s, index)
-                    index += 1
-            except SourceError as error:
-                why = error
-            ended = why or SourceError(f"The command of {self.name} ended after {index} frames.")
-            self._source.close()
-            try:
-                self._source = self._again(ended, self._retry.limit_s)
-            except SourceError as error:
-                raise SourceLostError(
-                    f"The command of {self.name} did not come back after {index} frames. {error}"
-                ) from error
+        self._frames: Iterator[TimedFrame] = iter(())
+        super().__init__(pipe.name, f"The command of {pipe.name}", retry, on_event, clock, wait)
 
     def close(self) -> None:
         self._closing.set()
@@ -416,36 +379,28 @@ class RestartedPipe(FrameSource):
         if output is not None:
             output.close()
 
-    def _again(self, error: SourceError, limit_s: float) -> PipeSource | None:
-        """Start it after growing pauses; None once this source is closed."""
-        if self._closing.is_set():
-            return None
-        self.away = True
-        source = try_again(
-            self._start,
-            error,
-            limit_s,
-            retry=self._retry,
-            news=self._news,
-            clock=self._clock,
-            wait=lambda pause_s: self._wait(pause_s) or self._closing.is_set(),
-        )
-        self.away = False
-        if source is not None:
-            self._news.over(f"The command of {self.name} gives frames again.")
-        return source
-
-    def _start(self) -> PipeSource:
+    def _connect(self) -> None:
         """Run the command and wait for its first frame, within reach of :meth:`close`."""
         output = CommandOutput(self._pipe.command)
         with self._changing:
             self._output = output
         if self._closing.is_set():
             output.close()
-        return PipeSource(
+        source = PipeSource(
             self._pipe,
             output=output,
             stall_s=self._stall_s,
             on_event=self._report,
             clock=self._clock,
         )
+        self._frames, self.rate_hz = iter(source), source.rate_hz
+
+    def _take(self) -> tuple[NDArray[np.uint8], float]:
+        try:
+            return next(self._frames).image, self._clock()
+        except (StopIteration, SourceError) as error:
+            if self._output is not None:
+                self._output.close()
+            if isinstance(error, SourceError):
+                raise
+            raise SourceError(f"{self._subject} ended after {self._given} frames.") from None

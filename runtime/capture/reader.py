@@ -11,43 +11,37 @@ from shiftedge.runtime.capture.base import FrameSource, TimedFrame
 from shiftedge.runtime.errors import SourceLostError
 from shiftedge.runtime.process.signals import close_at_exit
 
+AHEAD_BYTES = 16 << 20
+"""Frames that may lie ready: half a second of 640x480."""
+AHEAD_JOIN_S = 10.0
+"""Longest wait for the thread: a file of a network that is gone may never be read to its end."""
 
-class LatestFrame(FrameSource):
-    """Reads ``source`` in a thread of its own and gives the newest frame, each at most once.
 
-    Frames that came while the consumer was busy are dropped and counted, so that the lag is never
-    more than one frame. A frame keeps its index in ``source``. Closing this closes ``source``.
+class _Threaded(FrameSource):
+    """Reads ``source`` in a thread of its own. Closing this closes ``source``.
 
     Args:
-        source: a live source; a recording would lose frames (see :class:`Paced`).
-        stall_s: longest wait for a frame in seconds, while the source does not say that it is
-            away and tried again; None trusts the source.
+        source: what is read.
         join_s: how long :meth:`close` waits for the thread. A thread that is blocked in a device
             longer than that ends by itself later and keeps no program alive.
     """
 
-    live = True
-
-    def __init__(
-        self, source: FrameSource, *, stall_s: float | None = None, join_s: float = 1.0
-    ) -> None:
+    def __init__(self, source: FrameSource, join_s: float) -> None:
         self.name = source.name
         self.rate_hz = source.rate_hz
         self.dropped = 0
         self._source = source
-        self._stall_s = stall_s
+        self._stall_s: float | None = None
         self._join_s = join_s
         self._changed = threading.Condition()
-        self._newest: TimedFrame | None = None
+        self._ready: deque[TimedFrame] = deque()
         self._error: Exception | None = None
         self._ended = False
         self._closed = False
         self._thread = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
 
     def __iter__(self) -> Iterator[TimedFrame]:
-        """The newest frame, again and again, until the source ends. Starts the thread.
-
-        The last frame is given even when the source has ended meanwhile.
+        """The frames that the thread has read, until the source ends. Starts the thread.
 
         Raises:
             SourceLostError: no frame for ``stall_s``.
@@ -57,129 +51,45 @@ class LatestFrame(FrameSource):
             if not self._closed:
                 close_at_exit(self)
                 self._thread.start()
-        while True:
-            with self._changed:
-                while not (news := self._changed.wait_for(self._has_news, self._stall_s)):
-                    if not self._source.away:
-                        break
-                if not news:
-                    raise SourceLostError(
-                        f"The source {self.name} gave no frame for {self._stall_s:g} s."
-                    )
-                frame, self._newest = self._newest, None
-                if self._closed:
-                    return
-                if frame is None:
-                    if self._error is not None:
-                        raise self._error
-                    return
-            yield frame
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._newest = None
-            self._changed.notify_all()
-        self._source.close()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(self._join_s)
-
-    def _has_news(self) -> bool:
-        return self._newest is not None or self._ended or self._closed
-
-    def _read(self) -> None:
-        error: Exception | None = None
-        try:
-            for frame in self._source:
-                with self._changed:
-                    if self._closed:
-                        break
-                    if self._newest is not None:
-                        self.dropped += 1
-                    self._newest = frame
-                    self._changed.notify()
-        except Exception as failure:  # noqa: BLE001 - whatever it is, it belongs to the consumer
-            error = failure
-        with self._changed:
-            self._error = error
-            self._ended = True
-            self._changed.notify()
-
-
-AHEAD_BYTES = 16 << 20
-"""Frames that may lie ready: half a second of 640x480."""
-JOIN_S = 10.0
-"""Longest wait for the thread: a file of a network that is gone may never be read to its end."""
-
-
-class ReadAhead(FrameSource):
-    """Reads ``source`` in a thread of its own, some frames ahead of whoever takes them.
-
-    The renderer works in batches and video files have slow frames now and then. Played without a
-    store of frames they would come in bursts, and a show in real time would drop most of a burst,
-    as if the model were too slow. Closing this closes ``source`` and waits for the thread, which
-    ends with the frame or batch that it is at: Python ends a program badly while a thread of it is
-    inside numpy or OpenCV.
-    """
-
-    live = False
-
-    def __init__(self, source: FrameSource) -> None:
-        self.name = source.name
-        self.rate_hz = source.rate_hz
-        self._source = source
-        self._changed = threading.Condition()
-        self._ready: deque[TimedFrame] = deque()
-        self._error: Exception | None = None
-        self._ended = False
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        """The frames of the source, unchanged, and what it raised after them."""
-        frames = iter(self._source)
-        first = next(frames, None)
-        if first is None:
-            return
-        yield first
-        room = min(max(AHEAD_BYTES // max(first.image.nbytes, 1), 2), 64)
-        with self._changed:
-            if self._closed:
-                return
-            self._thread = threading.Thread(
-                target=self._read, args=(frames, room), name=f"read ahead {self.name}", daemon=True
-            )
-            close_at_exit(self)
-            self._thread.start()
         while (frame := self._take()) is not None:
             yield frame
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
-            self._ready.clear()
             self._changed.notify_all()
         self._source.close()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(JOIN_S)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(self._join_s)
+
+    def _make_room(self, frame: TimedFrame) -> None:
+        """See to it that ``frame`` can be put beside what lies ready, in the reading thread."""
 
     def _take(self) -> TimedFrame | None:
-        """The next frame; None at the end or once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._ended or self._closed)
+            while not self._changed.wait_for(self._has_news, self._stall_s):
+                if not self._source.away:
+                    raise SourceLostError(
+                        f"The source {self.name} gave no frame for {self._stall_s:g} s."
+                    )
+            if self._closed:
+                return None
             if self._ready:
                 self._changed.notify_all()
                 return self._ready.popleft()
-            if self._error is not None and not self._closed:
+            if self._error is not None:
                 raise self._error
             return None
 
-    def _read(self, frames: Iterator[TimedFrame], room: int) -> None:
+    def _has_news(self) -> bool:
+        return bool(self._ready) or self._ended or self._closed
+
+    def _read(self) -> None:
         error: Exception | None = None
         try:
-            for frame in frames:
+            for frame in self._source:
                 with self._changed:
-                    self._changed.wait_for(lambda: len(self._ready) < room or self._closed)
+                    self._make_room(frame)
                     if self._closed:
                         break
                     self._ready.append(frame)
@@ -187,9 +97,54 @@ class ReadAhead(FrameSource):
         except Exception as failure:  # noqa: BLE001 - whatever it is, it belongs to the consumer
             error = failure
         with self._changed:
-            self._error = error
-            self._ended = True
+            self._error, self._ended = error, True
             self._changed.notify_all()
+
+
+class LatestFrame(_Threaded):
+    """The newest frame of a live source, so that a slow model never looks at old ones.
+
+    Frames that came while the consumer was busy are dropped and counted, so that the lag is never
+    more than one frame. A frame keeps its index in ``source``. The last frame is given even when
+    the source has ended meanwhile.
+
+    Args:
+        source: a live source; a recording would lose frames (see :class:`Paced`).
+        stall_s: longest wait for a frame in seconds, while the source does not say that it is
+            away and tried again; None trusts the source.
+        join_s: longest wait for the thread.
+    """
+
+    live = True
+
+    def __init__(
+        self, source: FrameSource, *, stall_s: float | None = None, join_s: float = 1.0
+    ) -> None:
+        super().__init__(source, join_s)
+        self._stall_s = stall_s
+
+    def _make_room(self, frame: TimedFrame) -> None:
+        self.dropped += len(self._ready)
+        self._ready.clear()
+
+
+class ReadAhead(_Threaded):
+    """All frames of a recording, decoded or rendered some frames ahead of whoever takes them.
+
+    The renderer works in batches and video files have slow frames now and then. Played without a
+    store of frames they would come in bursts, and a show in real time would drop most of a burst,
+    as if the model were too slow. Closing waits for the thread, which ends with the frame or batch
+    that it is at: Python ends a program badly while a thread of it is inside numpy or OpenCV.
+    """
+
+    live = False
+
+    def __init__(self, source: FrameSource) -> None:
+        super().__init__(source, AHEAD_JOIN_S)
+
+    def _make_room(self, frame: TimedFrame) -> None:
+        room = min(max(AHEAD_BYTES // max(frame.image.nbytes, 1), 2), 64)
+        self._changed.wait_for(lambda: len(self._ready) < room or self._closed)
 
 
 class Paced(FrameSource):
