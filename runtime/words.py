@@ -39,6 +39,15 @@ def plain(value: object, most: int = LONGEST_SENTENCE, *, lines: bool = False) -
     return (_CONTROL_BUT_LINES if lines else _CONTROL).sub("?", text)
 
 
+def is_text(words: str) -> bool:
+    """Whether UTF-8 can encode ``words``: not what Python makes of bytes that are no text."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shown(value: object) -> str:
     """As ``repr``, but short and harmless: for a value that a sentence complains of."""
     try:

@@ -17,7 +17,7 @@ from shiftedge.runtime.capture.live import (
 )
 from shiftedge.runtime.capture.video import VideoFile, nominal_rate
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.process.files import is_text
+from shiftedge.runtime.words import is_text
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
 """What FFmpeg may be asked for. Its other protocols read local files or run filters."""

@@ -330,12 +330,3 @@ def _is_utf8(name: str) -> bool:
         return name.encode("utf-8") == os.fsencode(name)
     except UnicodeEncodeError:  # bytes that are no text, or a letter that the locale has not
         return False
-
-
-def is_text(words: str) -> bool:
-    """Whether UTF-8 can encode ``words``: not what Python makes of bytes that are no text."""
-    try:
-        words.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
