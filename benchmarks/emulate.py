@@ -28,11 +28,10 @@ from shiftedge.benchmarks.emulate_blocks import Executions, Recording, read_reco
 from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
-from shiftedge.runtime.cpu import WITHOUT
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.cpu import WITHOUT
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
 __all__ = ["Counts", "Machine", "count_instructions", "machine_of", "missing", "plugin", "run"]
 

@@ -15,8 +15,8 @@ from shiftedge.benchmarks.emulate_mca import Core, Mca, find_mca
 from shiftedge.benchmarks.emulate_python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.progress import working
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.files import work_folder
+from shiftedge.runtime.process.progress import working
 
 __all__ = ["SCHEMA", "document", "table"]
 

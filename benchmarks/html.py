@@ -24,7 +24,7 @@ from shiftedge.benchmarks.markup import (
     section,
     table,
 )
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 # Where there is no home to write to, it takes a temporary folder, and would say so.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.figures import Ratio, unpaired_ratio
 from shiftedge.benchmarks.sensors import throttled_between
 from shiftedge.benchmarks.verdict import ratio_dict
-from shiftedge.runtime.progress import Advance
+from shiftedge.runtime.process.progress import Advance
 
 __all__ = ["Soak"]
 

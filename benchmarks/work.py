@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.errors import BundleError, ShiftedgeError
+from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["StepWork", "by_instruction", "step_work"]

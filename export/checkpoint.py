@@ -28,7 +28,7 @@ from shiftedge.export.models.order import past_first
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
-from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.process.files import atomic_path
 
 __all__ = [
     "OWN_FORMAT",

@@ -24,9 +24,9 @@ from typing import Any, BinaryIO, Protocol
 
 from shiftedge.export.catalogue import CatalogueEntry
 from shiftedge.runtime.errors import DownloadError, OutputError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import Advance, ProgressFactory
-from shiftedge.runtime.progress import progress as progress_bar
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import Advance, ProgressFactory
+from shiftedge.runtime.process.progress import progress as progress_bar
 
 __all__ = ["Opener", "fetch", "git_blob_id", "web_opener"]
 
@@ -69,7 +69,7 @@ def fetch(
     Args:
         entry: one that is not bundled.
         folder: made if need be.
-        progress: shows the bytes; see :mod:`shiftedge.runtime.progress`.
+        progress: shows the bytes; see :mod:`shiftedge.runtime.process.progress`.
         opener: used instead of :func:`web_opener`.
         sleep: waits a number of seconds between tries.
         timeout_s: longest silence of a server, in seconds.

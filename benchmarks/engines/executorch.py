@@ -20,7 +20,7 @@ from shiftedge.benchmarks.engines.onnx_to_torch_codes import (
 )
 from shiftedge.benchmarks.engines.peer import Peer, converted
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["ExecuTorchContender"]

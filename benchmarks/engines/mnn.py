@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.peer import Peer, converted
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["MnnContender"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.onnx_to_torch_codes import QUANTISED_OPERATORS
 from shiftedge.benchmarks.engines.onnx_to_torch_operators import OPERATORS, Builder
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["to_torch"]

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender
 from shiftedge.runtime.errors import MissingExtraError, ModelError
-from shiftedge.runtime.files import cache_folder, output_folder, sha256_of
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["Peer", "converted", "last_line"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.onnx_to_torch import to_torch
 from shiftedge.benchmarks.engines.peer import Peer
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["TorchContender"]

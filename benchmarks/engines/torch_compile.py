@@ -11,7 +11,7 @@ from typing import Any
 from shiftedge.benchmarks.engines.onnx_to_torch_codes import quantised_convolutions
 from shiftedge.benchmarks.engines.torch import TorchContender
 from shiftedge.runtime.errors import MissingExtraError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["TorchCompileContender"]

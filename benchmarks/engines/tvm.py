@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.peer import Peer
 from shiftedge.export.compiler.backends.cpu.targets import find_target
-from shiftedge.runtime.cpu import taken_away
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.cpu import taken_away
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["TvmContender"]

@@ -26,9 +26,10 @@ from shiftedge.export.compiler.backends.cpu.targets import (
     runs_here,
     variants_of,
 )
-from shiftedge.runtime import files, manifest, selftest, spec
+from shiftedge.runtime import manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
+from shiftedge.runtime.process import files
 
 __all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _compile(options: argparse.Namespace) -> int:
         options.usage_error("name the .onnx file to compile, or pass --list-targets")
     if options.output == "":  # as of a shell's variable that is not set
         options.usage_error("--output is empty; name the bundle's folder, or leave it out")
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     for package in ("onnx", "tvm", "ziglang") + (() if options.no_verify else ("onnxruntime",)):
         require(package)

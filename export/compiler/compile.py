@@ -32,13 +32,13 @@ from shiftedge.export.compiler.link.library import KERNELS, TABLE, link, link_ru
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
 from shiftedge.export.compiler.verify import proof
-from shiftedge.runtime.bundle import MANIFEST_NAME, Build, Bundle, Manifest, Variant
+from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.progress import ProgressFactory, progress
-from shiftedge.runtime.signing import SIGNATURE_NAME, sign
+from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import work_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = [
     "Compiled",

@@ -45,8 +45,8 @@ from shiftedge.export.training.record import (
 )
 from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "EPOCHS", "fine_tune", "gentle"]

@@ -34,8 +34,8 @@ from shiftedge.export.training.record import (
 from shiftedge.export.training.score import logits_of_clips, score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
 __all__ = ["Shape", "train"]

@@ -34,10 +34,10 @@ from shiftedge.export.training.score import (
     stream_film,
 )
 from shiftedge.runtime.capture.synthetic import LABELS
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
-from shiftedge.runtime.decode import GestureEvent
+from shiftedge.runtime.capture.synthetic.acts import TrueEvent
 from shiftedge.runtime.errors import DataError, NumericsError
-from shiftedge.runtime.score import LATE_S, score
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.live.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL: dict[str, Any] = {"frames": 8, "rate_hz": 6.0, "height": 32, "width": 32}

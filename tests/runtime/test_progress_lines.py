@@ -11,10 +11,9 @@ import threading
 import pytest
 
 from shiftedge.benchmarks import counter as counter_module
-from shiftedge.runtime import progress as progress_module
-from shiftedge.runtime import progress_lines
-from shiftedge.runtime.progress import progress, working
-from shiftedge.runtime.progress_lines import Lines
+from shiftedge.runtime.process import progress as progress_lines
+from shiftedge.runtime.process import progress as progress_module
+from shiftedge.runtime.process.progress import Lines, progress, working
 
 
 class Clock:

@@ -25,7 +25,7 @@ from shiftedge.export.compiler.frontend.rewrites import simplify
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Graph, KeepState
 from shiftedge.runtime.engines.onnxruntime import refusal
 from shiftedge.runtime.errors import CompileError, MissingExtraError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["read_onnx"]

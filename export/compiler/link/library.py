@@ -13,7 +13,7 @@ from pathlib import Path
 from shiftedge import __version__
 from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.link.zig import run_zig
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.files import work_folder
 
 __all__ = ["KERNELS", "TABLE", "link", "link_runner"]
 

@@ -34,9 +34,9 @@ from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.numerics.bf16 import numbers_of
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.export.compiler.verify.integer import Int8Reference
-from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 

@@ -39,11 +39,11 @@ from shiftedge.export.compiler.verify.agreement import (
     integer_outputs,
 )
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
-from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.manifest import SelfTest
+from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["UNVERIFIED", "Bf16Proof", "FloatProof", "IntegerProof", "Proof", "proof_of", "verified"]
 

@@ -32,9 +32,10 @@ from shiftedge.export.compiler.backends.cpu.targets import (
 from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
 from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.verify import proof
-from shiftedge.runtime.bundle import Bundle, SelfTest
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import BundleError, CompileError, VerificationError
+from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 V4 = TARGETS["x86-64-v4"]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.runtime.errors import CompileError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["check_processor", "known_features", "nearest"]
 

@@ -38,8 +38,8 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     NEON_PAIRS,
     VectorUnit,
 )
-from shiftedge.runtime.cpu import cpu_features, machine_name
 from shiftedge.runtime.errors import CompileError
+from shiftedge.runtime.process.cpu import cpu_features, machine_name
 
 __all__ = ["TARGETS", "Core", "Target", "find_target", "precisions_of", "runs_here", "variants_of"]
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cpu.llvm.lower import Code
 from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.runtime.engines.private_code import load_private
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.engines.native import load_private
+from shiftedge.runtime.process.files import work_folder
 
 __all__ = ["Library", "aligned", "host_target"]
 

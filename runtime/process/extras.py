@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.errors import MissingExtraError, OutputError
-from shiftedge.runtime.files import cache_folder
-from shiftedge.runtime.signals import interrupt_behind
+from shiftedge.runtime.process.files import cache_folder
+from shiftedge.runtime.process.signals import interrupt_behind
 from shiftedge.runtime.words import LONGEST_VALUE, plain
-
-__all__ = ["CACHE_OF", "EXTRA_OF", "require"]
 
 EXTRA_OF = {
     "MNN": "peers",

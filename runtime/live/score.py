@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shiftedge.runtime.decode import GestureEvent
+from shiftedge.runtime.live.decode import GestureEvent
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
-
-__all__ = ["LATE_S", "Score", "score"]
 
 LATE_S = 0.8
 """An event later than this after its gesture's end answers nothing that a person still means."""

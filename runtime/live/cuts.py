@@ -24,8 +24,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CutDetector"]
-
 CELLS = 28
 """Thumbnail cells on each axis at most: 8 x 8 pixels each at 224, where noise averages out
 and a gesture's step from frame to frame is about one cell."""

@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.clock import FrameClock
-from shiftedge.runtime.cuts import CutDetector
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.live.clock import FrameClock, StampWatch
+from shiftedge.runtime.live.cuts import CutDetector
 from shiftedge.runtime.model import Model, Stream, checked_model
 from shiftedge.runtime.preprocess import check_frame
-from shiftedge.runtime.stamps import StampWatch
 from shiftedge.runtime.words import shown
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.decode import GestureEvent
-
-__all__ = ["Decoder", "LiveStream", "Result"]
+    from shiftedge.runtime.live.decode import GestureEvent
 
 
 class Decoder(Protocol):
@@ -87,7 +84,7 @@ class LiveStream:
     ) -> None:
         checked_model(model)
         if decoder is None:
-            from shiftedge.runtime.decode import GestureDecoder
+            from shiftedge.runtime.live.decode import GestureDecoder
 
             decoder = GestureDecoder(model.spec)
         elif isinstance(decoder, type) or not all(

@@ -26,12 +26,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.clock import checked_seconds
 from shiftedge.runtime.errors import FrameError, NumericsError, SpecError
+from shiftedge.runtime.live.clock import checked_seconds
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 from shiftedge.runtime.words import shown
-
-__all__ = ["GestureDecoder", "GestureEvent"]
 
 CLOCK_SLACK_S = 1e-6
 """Camera clocks tick in microseconds: 2 x 0.04 s must count as 0.08 s in spite of rounding."""

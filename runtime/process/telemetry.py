@@ -16,8 +16,6 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-__all__ = ["SENDERS", "SWITCHES", "Switch", "keep_out_senders", "switch_off"]
-
 
 @dataclass(frozen=True)
 class Switch:

@@ -25,11 +25,9 @@ from shiftedge.runtime.capture import (
     TimedFrame,
     open_source,
 )
-from shiftedge.runtime.closing import Closing
-from shiftedge.runtime.live import Decoder, LiveStream, Result
+from shiftedge.runtime.live.stream import Decoder, LiveStream, Result
 from shiftedge.runtime.model import Model
-
-__all__ = ["Observed", "Session", "StepTimes", "Summary"]
+from shiftedge.runtime.process.signals import Closing
 
 STALL_S = 60.0
 """Longest wait for a frame of a live source that does not say that it is away: a last resort

@@ -2,30 +2,23 @@
 
 A service manager and ``docker stop`` send SIGTERM, a closed terminal or a dropped ssh sends SIGHUP.
 All raise :class:`Interrupted`, a KeyboardInterrupt, in the main thread, so that what is open is
-closed on the way out: sources stopped, films finished, temporary files removed.
+closed on the way out: sources stopped, films finished, temporary files removed; and
+:class:`Closing` is what can be opened and closed.
 """
 
 from __future__ import annotations
 
+import abc
+import atexit
 import contextlib
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any
-
-__all__ = [
-    "SIGNALS",
-    "Interrupted",
-    "end_with_parent",
-    "ending",
-    "exit_status",
-    "interrupt_behind",
-    "interrupted",
-    "interrupts",
-]
+from types import FrameType, TracebackType
+from typing import Any, Protocol, TypeVar
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -157,3 +150,51 @@ def ending() -> Iterator[None]:
         yield
     finally:
         taker.ending_s = before
+
+
+SelfT = TypeVar("SelfT", bound="Closing")  # typing.Self is newer than Python 3.10
+
+
+class _Closes(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+_open: weakref.WeakSet[_Closes] = weakref.WeakSet()
+
+
+def close_at_exit(thing: _Closes) -> None:
+    """Close ``thing`` when Python ends, if nobody has before: for what has a daemon thread.
+
+    Python ends such a thread when it next asks for the interpreter's lock, by unwinding its stack,
+    and C++ on it that may not be unwound (OpenCV's, numpy's) then ends the process with SIGABRT.
+    """
+    _open.add(thing)
+
+
+@atexit.register
+def _close_all() -> None:
+    for thing in list(_open):
+        with contextlib.suppress(Exception):  # there is nobody left to tell
+            thing.close()
+
+
+class Closing(abc.ABC):
+    """``with thing:`` closes it at the end, whatever happens inside."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give the device, file or process back. May be called twice."""
+
+    def __enter__(self: SelfT) -> SelfT:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -21,8 +21,6 @@ from typing import TypeVar
 
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["ReaderGoneError", "need_stdout", "own_streams"]
-
 
 class ReaderGoneError(BrokenPipeError):
     """Who reads our standard output has seen enough (``| head``), which is nobody's fault."""
