@@ -23,8 +23,8 @@ from shiftedge.export.checkpoint_file import read_file
 from shiftedge.export.checkpoint_names import ONLINE, Named, translated
 from shiftedge.export.checkpoint_weights import find_weights
 from shiftedge.export.models.build import build
+from shiftedge.export.models.channel_order import past_first
 from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
-from shiftedge.export.models.order import past_first
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError

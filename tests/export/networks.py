@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50
+from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
 from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.spec import ModelSpec
 
@@ -69,9 +69,9 @@ def network(kind: str) -> tuple[nn.Module, ModelSpec]:
     torch.manual_seed(0)
     net = trained(
         {
-            "mobilenet_v2": lambda: tsm_mobilenet_v2(3, width=0.35),
-            "previous-frame": lambda: tsm_mobilenet_v2(3, width=0.35, previous_frame=True),
-            "resnet50": lambda: tsm_resnet50(3),
+            "mobilenet_v2": lambda: MobileNetV2(3, width=0.35),
+            "previous-frame": lambda: MobileNetV2(3, width=0.35, previous_frame=True),
+            "resnet50": lambda: ResNet(3),
             "own": lambda: insert_shift(Own(), ["b", "c"]),
         }[kind]()
     )
