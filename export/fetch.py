@@ -75,12 +75,11 @@ def fetch(
         _part_file(target, advance) as part,
     ):
         for url in entry.urls:
-            try:
-                _try_often(entry, url, part, sleep, timeout_s)
+            failure = _try_often(entry, url, part, sleep, timeout_s)
+            if failure is None:
                 part.keep_as(target)
                 return target
-            except DownloadError as error:
-                failures.append(str(error))
+            failures.append(failure)
         if part.size == 0:
             part.path.unlink(missing_ok=True)
     raise DownloadError(
@@ -196,18 +195,20 @@ def _part_file(target: Path, advance: Advance) -> Iterator[_Part]:
 
 def _try_often(
     entry: CatalogueEntry, url: str, part: _Part, sleep: Callable[[float], None], timeout_s: float
-) -> None:
-    """Try one address until the file is whole and genuine, or the address is hopeless."""
+) -> str | None:
+    """Try one address until the file is whole and genuine; else why the address is hopeless."""
     failed = 0
     while True:
         before = part.size
         try:
             _attempt(entry, url, part, timeout_s)
-            return
+            return None
+        except DownloadError as error:
+            return str(error)
         except _AgainError as error:
             failed = 1 if part.size - before >= USEFUL_BYTES else failed + 1
             if failed >= ATTEMPTS:
-                raise DownloadError(f"{error} ({ATTEMPTS} tries).") from error
+                return f"{error} ({ATTEMPTS} tries)."
         sleep(BACK_OFF_S * 2 ** (failed - 1))
 
 

@@ -30,6 +30,7 @@ EXTRA_OF = {
     "openvino": "bench",
     "pnnx": "peers",
     "rich": "camera",
+    "safetensors": "export",
     "torch": "export",
     "tvm": "compile",
     "ziglang": "compile",

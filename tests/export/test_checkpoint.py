@@ -12,7 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
-from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from networks import save_checkpoint  # noqa: E402
+
+from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
 from shiftedge.export.models import MobileNetV2, ResNet  # noqa: E402
 from shiftedge.runtime.errors import (  # noqa: E402
     CheckpointError,

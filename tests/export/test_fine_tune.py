@@ -22,13 +22,12 @@ pytest.importorskip("onnxruntime")
 import cv2
 import onnxruntime
 import torch
-from networks import trained
+from networks import from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
-from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
+from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
-from shiftedge.export.nets import from_checkpoint
 from shiftedge.export.quantize.carried import KEY, read_ranges, write_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
