@@ -92,10 +92,14 @@ def read_file(path: Path) -> Any:
             return _safetensors(path)
         if head.startswith(b"PK"):
             _check_archive(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_types()):
+        with (
+            open(path, "rb") as file,  # by its name alone, torch would take it for safetensors
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_plain_types()),
+        ):
             # torch warns of the legacy format the official file has
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))  # the name it would have called
         if wanted is not None:
