@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.emulate_blocks import Executions, Recording, read_recording
-from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
+from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.cpu import WITHOUT
@@ -261,7 +261,7 @@ def count_instructions(
     Raises:
         ShiftedgeError: this machine cannot emulate it, or it failed.
     """
-    from shiftedge.export.compiler.targets import find_target
+    from shiftedge.export.compiler.backends.cpu.targets import find_target
 
     chosen = find_target(target or bundle.manifest.target)
     machine = machine_of(chosen.architecture)

@@ -67,7 +67,7 @@ def document(
     Raises:
         ShiftedgeError: the compiled model cannot be emulated here.
     """
-    from shiftedge.export.compiler.targets import find_target
+    from shiftedge.export.compiler.backends.cpu.targets import find_target
 
     if bundle is not None:
         opened = Bundle.open(bundle)

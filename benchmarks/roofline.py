@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
-from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
+from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.files import cache_folder, output_folder

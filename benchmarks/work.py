@@ -79,7 +79,7 @@ def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[s
 
 
 def _of_bundle(bundle: Path, found: StepWork) -> None:
-    from shiftedge.export.compiler.instructions import instructions
+    from shiftedge.export.compiler.backends.cpu.instructions import instructions
 
     opened = Bundle.open(bundle)
     for precision, build in opened.manifest.builds.items():
@@ -98,12 +98,12 @@ def _of_bundle(bundle: Path, found: StepWork) -> None:
 
 
 def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
-    from shiftedge.export.compiler.frontend import read_onnx
-    from shiftedge.export.compiler.instructions import FLOAT32, WORDS, instructions
+    from shiftedge.export.compiler.backends.cpu.instructions import FLOAT32, WORDS, instructions
+    from shiftedge.export.compiler.frontend.read import read_onnx
 
     graph = read_onnx(onnx.read_bytes(), spec)
     names = instructions(spec.precision, cpu_features())
-    words = graph.word_flops()
+    words = graph.packed_flops()
     parts = {WORDS: words, FLOAT32: graph.flops() - words}
     found.instructions.setdefault(spec.precision, names)
     if words and WORDS not in names:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Array
 from shiftedge.benchmarks.engines.peer import Peer
-from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.runtime.cpu import taken_away
 from shiftedge.runtime.extras import require
 from shiftedge.runtime.spec import ModelSpec

@@ -20,7 +20,12 @@ from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export import agreement
-from shiftedge.export.compiler.targets import Target, precisions_of, runs_here, variants_of
+from shiftedge.export.compiler.backends.cpu.targets import (
+    Target,
+    precisions_of,
+    runs_here,
+    variants_of,
+)
 from shiftedge.runtime import files, manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError

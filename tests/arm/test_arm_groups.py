@@ -17,11 +17,11 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from integer_kit import SPEC, Layers, expected
 
 from shiftedge.benchmarks import emulate
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.calls import Argument, Memory, Step
-from shiftedge.export.compiler.graph import Activation, Quantised
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.targets import TARGETS, variants_of
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
+from shiftedge.export.compiler.graph.graph import Activation, Quantization
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.
@@ -46,7 +46,7 @@ def layers_of_all() -> tuple[Layers, list[str]]:
         y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
         layers.operators[-1].codes.reshape(-1)[0] = least
         other = layers.codes(layers.shapes[y], 140)
-        made.append(layers.ended(y, Activation.RELU, Quantised(0.03, 0), other))
+        made.append(layers.ended(y, Activation.RELU, Quantization(0.03, 0), other))
     return layers, made
 
 
@@ -95,7 +95,7 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     for name, codes in layers.given.items():
         given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.above)
     for number, state in enumerate(layers.states):
-        lacking = graph.quantised[f"state_{number}"].zero_point
+        lacking = graph.quantization[f"state_{number}"].zero_point
         given[Argument(Memory.STATE, str(number))] = stored(state, lacking)
     code = tir.compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
     code.write(tmp_path / "kernels.o")

@@ -19,7 +19,7 @@ from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
-targets = pytest.importorskip("shiftedge.export.compiler.targets")
+targets = pytest.importorskip("shiftedge.export.compiler.backends.cpu.targets")
 
 CPUINFO = Path(__file__).parent / "cpuinfo"
 OLD = (

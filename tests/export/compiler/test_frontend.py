@@ -11,16 +11,16 @@ onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not instal
 from networks import KINDS  # noqa: E402
 
 from shiftedge.export.agreement import moving_frames, onnx_outputs  # noqa: E402
-from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
-from shiftedge.export.compiler.fusion import (  # noqa: E402
+from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
+from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
     InvertedResidual,
     Single,
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph import Activation, Conv  # noqa: E402
-from shiftedge.export.compiler.reference import run_operator, run_step  # noqa: E402
+from shiftedge.export.compiler.graph.graph import Activation, Conv  # noqa: E402
+from shiftedge.export.compiler.verify.reference import run_operator, run_step  # noqa: E402
 from shiftedge.export.models import MobileNetV2  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 from shiftedge.runtime.errors import CompileError  # noqa: E402

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.schedules.pairs import WORDS, arranged
-from shiftedge.export.compiler.schedules.product import pack_weights
-from shiftedge.export.compiler.schedules.tiles import SDOT, SMLAL, Tiles
+from shiftedge.export.compiler.backends.cpu.families.pairs import WORDS, arranged
+from shiftedge.export.compiler.backends.cpu.families.product import pack_weights
+from shiftedge.export.compiler.backends.cpu.families.tiles import SDOT, SMLAL, Tiles
 
 PAIRS = 2 * WORDS
 CODES = 4 * WORDS
@@ -75,7 +75,7 @@ def test_other_runs_are_refused(runs: tuple[int, ...], outputs: int) -> None:
 
 def test_both_kinds_store_codes_alike() -> None:
     """A layer may need the one and its neighbours the other."""
-    from shiftedge.export.compiler.schedules.tiles import SMULL
+    from shiftedge.export.compiler.backends.cpu.families.tiles import SMULL
 
     assert replace(SMULL, kind=SMLAL.kind) == SMLAL
     assert (SMLAL.dtype, SMLAL.above, SMLAL.terms) == (SDOT.dtype, SDOT.above, SDOT.terms)
