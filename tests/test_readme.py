@@ -29,7 +29,7 @@ def test_the_plain_onnxruntime_script(tiny_onnx, monkeypatch, tmp_path):
     """15 lines that know nothing of this package give what our stream gives, frame by frame."""
     pytest.importorskip("onnxruntime", reason="the onnx extra (onnxruntime) is not installed")
     page = DOCS[Path("docs/own-models.md")]
-    script = next(each for each in blocks("python", page) if "import numpy as np, onnxruntime" in each)
+    (script,) = (each for each in blocks("python", page) if "np, onnxruntime" in each)
     assert "shiftedge" not in script
     assert len([line for line in script.splitlines() if line.strip()]) <= 15
     (tmp_path / "my.onnx").write_bytes(tiny_onnx.read_bytes())
