@@ -260,9 +260,9 @@ def count_instructions(
     Raises:
         ShiftedgeError: this machine cannot emulate it, or it failed.
     """
-    from shiftedge.export.compiler.backends.cpu.targets import find_target
+    from shiftedge.export.compiler.targets import find_variant
 
-    chosen = find_target(target or bundle.manifest.target)
+    chosen = find_variant(target or bundle.manifest.target)
     machine = machine_of(chosen.architecture)
     spec = bundle.manifest.spec
     variant = bundle.variant(chosen.architecture, chosen.features)
@@ -274,7 +274,7 @@ def count_instructions(
         with work_folder() as folder:
             file, blocks = folder / "counts", folder / "blocks"
             done = stream(
-                library, images, spec.classes, machine, chosen.cpu,
+                library, images, spec.classes, machine, chosen.device.name,
                 steps=steps, counts=file, blocks=blocks if each else None, profile=profile,
             )  # fmt: skip
             marks = [int(number) for number in np.fromfile(file, np.uint64)]

@@ -67,24 +67,24 @@ def document(
     Raises:
         ShiftedgeError: the compiled model cannot be emulated here.
     """
-    from shiftedge.export.compiler.backends.cpu.targets import find_target
+    from shiftedge.export.compiler.targets import find_variant
 
     if bundle is not None:
         opened = Bundle.open(bundle)
-        chosen = find_target(target or opened.manifest.target)
+        chosen = find_variant(target or opened.manifest.target)
         machine = machine_of(chosen.architecture)
-        predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
+        predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
         each = predictor.mca is not None
-        counts = count_instructions(opened, chosen.name, frames, each=each)
+        counts = count_instructions(opened, chosen.target.name, frames, each=each)
     elif onnx is not None and target is not None:
         from shiftedge.export.compiler.compile import compile_model
 
-        chosen = find_target(target)
+        chosen = find_variant(target)
         machine = machine_of(chosen.architecture)  # before the minutes that follow
         with work_folder() as folder:
             compiled = compile_model(onnx, folder / "bundle", target=target, verify=False)
             opened = compiled.bundle
-            predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
+            predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
             each = predictor.mca is not None
             counts = count_instructions(opened, target, frames, each=each)
     else:
@@ -97,8 +97,8 @@ def document(
     return {
         "schema": SCHEMA,
         "model": opened.manifest.spec.name,
-        "target": chosen.name,
-        "cpu": emulated_cpu(machine.emulator, chosen.cpu),
+        "target": chosen.target.name,
+        "cpu": emulated_cpu(machine.emulator, chosen.device.name),
         "emulator": machine.emulator,
         "threads": 1,
         "predicted_with": {

@@ -19,9 +19,9 @@ from integer_kit import SPEC, Layers, expected
 from shiftedge.benchmarks import emulate
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
 from shiftedge.export.compiler.graph.graph import Activation, Quantization
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
+from shiftedge.export.compiler.targets import TARGETS, variants_of
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.
@@ -104,7 +104,7 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", machine.zig, "-O1"]
     files = [tmp_path / "main.c", tmp_path / "kernels.o", "-o", tmp_path / "main"]
     subprocess.run([*compiler, *files], check=True)
-    cpu = emulate.emulated_cpu(machine.emulator, target.cpu)
+    cpu = emulate.emulated_cpu(machine.emulator, target.device.cpu)
     line = [machine.emulator, "-cpu", cpu, "-L", machine.root, tmp_path / "main"]
     ran = subprocess.run(line, input=b"".join(given.values()), capture_output=True, check=True)
     ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.above

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import importlib.resources
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from shiftedge import __version__
-from shiftedge.export.compiler.backends.cpu.targets import Target
+from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.link.zig import run_zig
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["KERNELS", "TABLE", "link", "link_runner"]
+__all__ = ["TABLE", "link", "link_runner"]
 
-KERNELS, TABLE = "kernels.o", "table.c"
-"""TVM's object file; the C file that defines ``shiftedge_program_table``."""
+TABLE = "table.c"
+"""The C file that defines ``shiftedge_program_table``."""
 _EXPORTS = "exports.map"
 
 _FLAGS = (
@@ -44,15 +45,16 @@ _LINKER_FLAGS = (
 )
 
 
-def link(folder: Path, output: Path, target: Target) -> None:
-    """Link ``output`` from TVM's object, the generated table and the native runtime.
+def link(folder: Path, output: Path, target: Target, objects: Sequence[str]) -> None:
+    """Link ``output`` from the kernels, the generated table and the native runtime.
 
     Args:
-        folder: a temporary one that holds :data:`KERNELS`, :data:`TABLE` and what that includes.
+        folder: a temporary one that holds ``objects``, :data:`TABLE` and what that includes.
             Zig works in it and is told plain names only, since of a path it, or its linker, takes
             some characters for something else.
         output: the shared library to write, of any name.
         target: for which machine.
+        objects: files of the kernels, from ``Backend.emit``.
 
     Raises:
         MissingExtraError: ziglang is not installed.
@@ -65,7 +67,7 @@ def link(folder: Path, output: Path, target: Target) -> None:
     words += ["-Wa,-I."]  # the assembler looks for the weights there
     # Only what a model needs: TVM's packed kernels are not generated.
     sources = sorted(path for path in native.glob("*.c") if path.name != "tvm_abi.c")
-    run_zig([*words, TABLE, *map(str, sources), KERNELS, "-o", "libmodel.so"], folder)
+    run_zig([*words, TABLE, *map(str, sources), *objects, "-o", "libmodel.so"], folder)
     shutil.copy(folder / "libmodel.so", output)
 
 

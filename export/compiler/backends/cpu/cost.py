@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftedge.export.compiler.backends.cpu.targets import Target
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
@@ -92,7 +92,7 @@ class Cost:
         return "arithmetic" if self.arithmetic > 4 * self.edges else "edges"
 
 
-def kernel_cost(kernel: Kernel, target: Target) -> Cost:
+def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
     """Predict a kernel on one core of a target."""
     walk = _Walk(kernel, target)
     arithmetic, edges = walk.units()
@@ -108,7 +108,7 @@ def kernel_cost(kernel: Kernel, target: Target) -> Cost:
 class _Walk:
     """Adds up one kernel. Values are pairs: arithmetic, edges."""
 
-    def __init__(self, kernel: Kernel, target: Target) -> None:
+    def __init__(self, kernel: Kernel, target: CpuVariant) -> None:
         self._kernel = kernel
         self._core = target.core
         self._lanes = target.unit.lanes
