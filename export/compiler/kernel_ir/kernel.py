@@ -493,5 +493,5 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
             steps = "rounded to " if ends.stage.rounded else ""
             yield f"{deeper}store {statement.target} = {steps}{ends.stage.low}..{ends.stage.high}"
             return
-        function = statement.activation.value
+        function = statement.activation.name.lower()
         yield f"{deeper}store {statement.target} = {function}(sum)"
