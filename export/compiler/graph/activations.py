@@ -112,7 +112,61 @@ def _gate(v: Vectors, x: Any) -> Any:
     return one / (one + v.exp(v.number(0.0) - x))
 
 
+# erf of a size x is 1 - _erf_rest(x), off by at most 1.5e-7: Abramowitz and Stegun, Handbook of
+# Mathematical Functions, 7.1.26.
+_ERF_P = 0.3275911
+_ERF_POLYNOMIAL = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+
+
+def _erf_rest(v: Vectors, size: Any) -> Any:
+    one = v.number(1.0)
+    t = one / v.multiply_add(size, v.number(_ERF_P), one)
+    rest = v.number(_ERF_POLYNOMIAL[0])
+    for coefficient in _ERF_POLYNOMIAL[1:]:
+        rest = v.multiply_add(rest, t, v.number(coefficient))
+    return rest * t * v.exp(v.number(0.0) - size * size)
+
+
+def _size(v: Vectors, x: Any) -> Any:
+    return v.largest(x, v.number(0.0) - x)
+
+
+def _erf(v: Vectors, x: Any) -> Any:
+    return v.with_sign(v.number(1.0) - _erf_rest(v, _size(v, x)), x)
+
+
+def _gelu(v: Vectors, x: Any) -> Any:
+    """x (1 + erf(x / sqrt 2)) / 2 = max(x, 0) - |x| / 2 (1 - erf(|x| / sqrt 2)), which takes no
+    small difference of large numbers where x is far below 0."""
+    size = _size(v, x)
+    rest = _erf_rest(v, size * v.number(math.sqrt(0.5)))
+    return v.largest(x, v.number(0.0)) - size * v.number(0.5) * rest
+
+
+_GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_by_tanh(v: Vectors, x: Any) -> Any:
+    """x (1 + tanh(y)) / 2 = x sigmoid(2 y)."""
+    slope = v.multiply_add(
+        x * x, v.number(2 * _GELU_SLOPE * _GELU_CUBE), v.number(2 * _GELU_SLOPE)
+    )  # fmt: skip
+    return x * _gate(v, x * slope)
+
+
+def _tanh(v: Vectors, x: Any) -> Any:
+    return v.multiply_add(_gate(v, x + x), v.number(2.0), v.number(-1.0))
+
+
+def _mish(v: Vectors, x: Any) -> Any:
+    """x tanh(log(1 + u)) = x n / (n + 2) with u = e^x, n = u (u + 2); of 20 on it is x."""
+    u = v.exp(v.clamp(x, -87.0, 20.0))
+    n = u * (u + v.number(2.0))
+    return x * (n / (n + v.number(2.0)))
+
+
 _RELU6_OF_3_MORE = Of("RELU6", Scaled(X, plus=3.0))
+_ONE_MORE_THAN_ERF = Scaled(Of("ERF", Scaled(X, by=math.sqrt(0.5))), plus=1.0)
 
 
 class Activation(enum.Enum):
@@ -155,4 +209,41 @@ class Activation(enum.Enum):
         expression=_gate,
         exact=False,
         operator="Sigmoid",
+    )
+    TANH = Row(np.tanh, operations=20, expression=_tanh, exact=False, operator="Tanh")
+    ERF = Row(
+        np.vectorize(math.erf, otypes=[np.float64]),
+        operations=30,
+        expression=_erf,
+        exact=False,
+        operator="Erf",
+    )
+    GELU = Row(
+        lambda x: x * 0.5 * (1.0 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2))),
+        operations=31,
+        expression=_gelu,
+        exact=False,
+        operator="Gelu",
+        attributes={"approximate": ("none", "none")},
+        others="has approximate {approximate!r}; known are 'none' and 'tanh'",
+        written=(
+            Scaled(Product(X, _ONE_MORE_THAN_ERF), by=0.5),
+            Product(Scaled(X, by=0.5), _ONE_MORE_THAN_ERF),
+            Product(X, Scaled(_ONE_MORE_THAN_ERF, by=0.5)),
+        ),
+    )
+    GELU_BY_TANH = Row(
+        lambda x: x * 0.5 * (1.0 + np.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x**3))),
+        operations=23,
+        expression=_gelu_by_tanh,
+        exact=False,
+        operator="Gelu",
+        attributes={"approximate": ("none", "tanh")},
+    )
+    MISH = Row(
+        lambda x: x * np.tanh(np.log1p(np.exp(x))),
+        operations=22,
+        expression=_mish,
+        exact=False,
+        operator="Mish",
     )

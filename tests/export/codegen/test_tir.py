@@ -43,7 +43,7 @@ def pointless(activation: Activation, size: int = 5) -> Kernel:
     tile = Tile(
         grid(1, size, 8), size, (x.at(COLUMN),), (), out.at(ROW * size + COLUMN), activation
     )
-    return Kernel(f"apply_{activation.value}", (x, out), 1, (tile,))
+    return Kernel(f"apply_{activation.name}", (x, out), 1, (tile,))
 
 
 @pytest.mark.parametrize("activation", Activation)
