@@ -18,8 +18,7 @@ from shiftedge.benchmarks.entry import Settings
 from shiftedge.benchmarks.kernels import kernel_rows, kernel_table, summary
 from shiftedge.benchmarks.report import document
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Sensors, find_sensors
-from shiftedge.benchmarks.sensors.base import Gauge
+from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Gauge, Sensors, find_sensors
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
 from shiftedge.benchmarks.work import StepWork
@@ -114,22 +113,11 @@ def test_a_leak_ends_its_engine_alone(make_bench, monkeypatch):
     assert good["status"] == "ok"
 
 
-class Fixed(Gauge):
-    """Reads the same each time."""
-
-    source = "a test"
-
-    def __init__(self, value):
-        self.value = value
-
-    def read(self):
-        return self.value
-
-
 class Meter(EnergyMeter):
     """Half a joule each time."""
 
-    name, scope = "meter", "the whole board"
+    def __init__(self):
+        super().__init__("meter", "the whole board")
 
     def start(self):
         pass
@@ -141,8 +129,9 @@ class Meter(EnergyMeter):
 def test_energy_and_sensors_are_in_the_report(make_bench, monkeypatch):
     bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     sample = {"throttled": [], "throttle_events": {}, "temperature_c": 50.0, "reasons": {}}
-    bench.sensors = Sensors({key: Fixed(value) for key, value in sample.items()}, Meter())
-    bench._meter = Meter()
+    bench.sensors = Sensors(
+        {key: Gauge("a test", lambda value=value: value) for key, value in sample.items()}, Meter()
+    )
     monkeypatch.setattr(bench_module, "ENERGY_S", 0.05)
     bench.run()
     found = document(bench)
@@ -165,7 +154,6 @@ def no_program(words):
 def test_no_sensor_is_said_and_never_0(make_bench, tmp_path):
     bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     bench.sensors = find_sensors(tmp_path, run=no_program)
-    bench._meter = bench.sensors.energy_meter()
     bench.run()
     found = document(bench)
     (row,) = found["results"]
