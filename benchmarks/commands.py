@@ -191,9 +191,9 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
     options.frames = options.frames or TIMED_FRAMES
     from shiftedge.benchmarks.bench import Bench
-    from shiftedge.benchmarks.compare import check_comparable, compare, read_baseline
+    from shiftedge.benchmarks.compare import check_comparable, compare
     from shiftedge.benchmarks.entry import Settings
-    from shiftedge.benchmarks.report import describe_file, document
+    from shiftedge.benchmarks.report import describe_file, document, read_report
     from shiftedge.benchmarks.terminal import markdown, print_report
 
     rounds = options.rounds or options.frames
@@ -209,9 +209,9 @@ def _bench(options: argparse.Namespace) -> int:
     _check_writable(options.json)
     _check_writable(options.markdown)
     _check_writable(options.html)
-    if options.html is not None:
-        require("matplotlib")
-    baseline = None if options.compare is None else read_baseline(options.compare)
+    for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
+        require(package)
+    baseline = None if options.compare is None else read_report(options.compare)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if not named and _holds_bf16(bundle):
             options.engines.insert(1, "native-bf16")
