@@ -241,7 +241,7 @@ def test_moving_scene_needs_no_opencv() -> None:
         "from shiftedge.runtime.capture.synthetic import moving_scene\n"
         "assert moving_scene(0, frames=1, height=8, width=8).shape == (1, 8, 8, 3)\n"
     )
-    source = str(Path(__file__).parents[2] / "src")
+    source = str(Path(__file__).parents[3] / "src")
     environment = {**os.environ, "PYTHONPATH": source}
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
 
