@@ -24,10 +24,11 @@ from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 Frames = list[NDArray[np.uint8]]
 
-# A shell starts what is to run in the background with Ctrl-C ignored, which programs that tests
-# start would inherit.
+# A shell starts what is to run in the background with Ctrl-C ignored, nohup starts it with SIGHUP
+# ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from shiftedge.benchmarks.complexity.i3d import i3d_resnet50
 from shiftedge.benchmarks.complexity.resnet3d import resnet3d_50
 from shiftedge.export.models import (
+    MobileNetV2,
+    ResNet,
     StreamingModel,
     TemporalShift,
-    tsm_mobilenet_v2,
-    tsm_resnet50,
 )
 
 __all__ = ["CONTENDERS", "WINDOW", "Contender", "Segments", "find", "without_shift"]
@@ -103,7 +103,7 @@ CONTENDERS = (
         WINDOW,
         KINETICS_CLASSES,
         "frames",
-        lambda classes: Segments(without_shift(tsm_resnet50(classes))),
+        lambda classes: Segments(without_shift(ResNet(classes))),
     ),
     Contender(
         "tsm-resnet50-8",
@@ -111,7 +111,7 @@ CONTENDERS = (
         WINDOW,
         KINETICS_CLASSES,
         "frames",
-        lambda classes: Segments(tsm_resnet50(classes)),
+        lambda classes: Segments(ResNet(classes)),
     ),
     Contender(
         "tsm-resnet50-online",
@@ -119,7 +119,7 @@ CONTENDERS = (
         1,
         KINETICS_CLASSES,
         "online",
-        lambda classes: StreamingModel(tsm_resnet50(classes)),
+        lambda classes: StreamingModel(ResNet(classes)),
     ),
     Contender(
         "tsm-resnet50-16",
@@ -127,7 +127,7 @@ CONTENDERS = (
         16,
         KINETICS_CLASSES,
         "frames",
-        lambda classes: Segments(tsm_resnet50(classes)),
+        lambda classes: Segments(ResNet(classes)),
     ),
     Contender(
         "i3d-resnet50-32",
@@ -160,7 +160,7 @@ CONTENDERS = (
         WINDOW,
         JESTER_CLASSES,
         "frames",
-        lambda classes: Segments(tsm_mobilenet_v2(classes)),
+        lambda classes: Segments(MobileNetV2(classes)),
     ),
     Contender(
         "tsm-mobilenetv2-online",
@@ -168,7 +168,7 @@ CONTENDERS = (
         1,
         JESTER_CLASSES,
         "online",
-        lambda classes: StreamingModel(tsm_mobilenet_v2(classes)),
+        lambda classes: StreamingModel(MobileNetV2(classes)),
     ),
 )
 """In the order of the table; a network's step follows its window, to be timed beside it."""

@@ -28,6 +28,7 @@ EXTRA_OF = {
     "openvino": "bench",
     "pnnx": "peers",
     "rich": "camera",
+    "safetensors": "export",
     "torch": "export",
     "tvm": "compile",
     "ziglang": "compile",

@@ -19,7 +19,7 @@ pytest.importorskip("cv2")
 import torch
 
 from shiftedge.export.checkpoint import load_checkpoint
-from shiftedge.export.models import MobileNetV2, StreamingModel, tsm_mobilenet_v2
+from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, Settings, Shape, train
 from shiftedge.export.training.augment import make_batch
@@ -58,7 +58,7 @@ def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[
 
 def net_for(names: tuple[str, ...]) -> MobileNetV2:
     torch.manual_seed(0)
-    return tsm_mobilenet_v2(len(names), width=0.25, previous_frame=True)
+    return MobileNetV2(len(names), width=0.25, previous_frame=True)
 
 
 # --- rendered clips

@@ -82,7 +82,7 @@ def _read(model: bytes, spec: ModelSpec) -> Graph:
     folded = fold_quantization(
         simplify(operators, logits),
         logits,
-        reader.codes,
+        reader.quantization,
         frame="frame",
         bytes_fit=len(set(spec.std)) == 1,
     )
@@ -100,7 +100,7 @@ def _logits(reader: Reader, spec: ModelSpec) -> str:
     if "logits" in reader.constants:
         raise CompileError(f"The logits are a constant; expected them to be computed; {ADVICE}.")
     value = reader.values["logits"]
-    if value.name in reader.codes:
+    if value.name in reader.quantization:
         raise CompileError(f"The logits are codes; expected float32 numbers; {ADVICE}.")
     if value.channels is not None or value.shape != (spec.classes,):
         raise CompileError(
@@ -134,7 +134,7 @@ def _keep(reader: Reader, index: int) -> KeepState:
             f"{name} has shape {shape} (height, width, channels); expected {wanted}, as the state "
             f"has; {ADVICE}."
         )
-    if reader.codes.get(f"state_{index}") != reader.codes.get(value.name):
+    if reader.quantization.get(f"state_{index}") != reader.quantization.get(value.name):
         raise CompileError(
             f"{name} and state_{index} stand for different numbers (scale, zero point or type); "
             f"expected those of the model's spec for both; {AGAIN}."

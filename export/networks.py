@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +12,52 @@ import torch
 from torch import nn
 
 from shiftedge.export.catalogue import JESTER_LABELS
-from shiftedge.export.checkpoint import Checkpoint, load_checkpoint
+from shiftedge.export.checkpoint import Checkpoint
 from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models.build import ARCHITECTURES, build
 from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["from_checkpoint", "from_name", "read_labels"]
+__all__ = ["TRAINED", "from_name", "read_labels", "spec_of"]
 
 DEFAULT_SIZE = 224
 """Pixels a side, as in the paper."""
 
-CARRIED = (
-    "height",
-    "width",
-    "resize_short_side",
-    "frame_rate_hz",
-    "max_gap_s",
-    "mean",
-    "std",
+# fmt: off
+TRAINED = (
+    "height", "width", "resize_short_side", "frame_rate_hz", "max_gap_s", "mean", "std",
     "silent_labels",
 )
-"""Fields of the spec that our own checkpoints hold, since training fixes them."""
+# fmt: on
+"""Fields of the spec that our own checkpoints hold beside the decoder's: training fixes them."""
 
 
-def from_checkpoint(
-    path: str | Path,
+def spec_of(
+    checkpoint: Checkpoint,
     *,
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     name: str | None = None,
     silent: Sequence[str] = (),
     usual_silent: bool = True,
-    **reading: Any,
-) -> tuple[nn.Module, ModelSpec]:
-    """The network of a checkpoint file, and its spec.
+) -> ModelSpec:
+    """The spec of a checkpoint's network.
 
     Args:
-        path: of the checkpoint.
+        checkpoint: as it was read.
         labels: one for each class; left out: those in the file, Jester's for the official online
             file, or "class 0", "class 1", ...
         size: (width, height) of the model's frame in pixels; left out: the file's, or 224x224.
         name: for people; left out: the file's name.
         silent, usual_silent: see :func:`from_name`; a file that says which labels are silent is
             believed, and ``silent`` come to them.
-        reading: how, see :func:`shiftedge.export.checkpoint.load_checkpoint`.
 
     Raises:
-        CheckpointError, TwoWayCheckpointError: see ``load_checkpoint``.
         SpecError: the labels do not match the classes.
         ModelError: the network does not run at that size.
     """
-    checkpoint = load_checkpoint(path, **reading)
-    settings = _settings(path, checkpoint.spec)
+    settings = _settings(checkpoint)
     if size is not None:
         for side in ("height", "width", "resize_short_side"):
             settings.pop(side, None)
@@ -79,14 +71,13 @@ def from_checkpoint(
         places = [checkpoint.labels.index(label) for label in stored if label in checkpoint.labels]
         silent = (*silent, *(chosen[place] for place in places if place < len(chosen)))
         usual_silent = False
-    spec = describe(
+    return describe(
         checkpoint.net,
-        name=name or Path(path).name.split(".")[0],
+        name=name or checkpoint.path.name.split(".")[0],
         labels=chosen,
         silent_labels=silent_labels(chosen, silent, usual=usual_silent),
         **settings,
     )
-    return checkpoint.net, spec
 
 
 def from_name(
@@ -175,8 +166,9 @@ def _labels(checkpoint: Checkpoint) -> Sequence[str]:
     return [f"class {index}" for index in range(checkpoint.classes)]
 
 
-def _settings(path: str | Path, stored: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {key: stored[key] for key in CARRIED if key in stored}
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    stored = checkpoint.spec
+    settings = {key: stored[key] for key in TRAINED if key in stored}
     for key in ("mean", "std", "silent_labels"):
         if key in settings:
             settings[key] = tuple(settings[key])
@@ -186,7 +178,7 @@ def _settings(path: str | Path, stored: Mapping[str, Any]) -> dict[str, Any]:
             settings["decoder"] = DecoderSettings(**decoder)
         except TypeError as error:
             raise SpecError(
-                f"{path}: its decoder settings are not understood ({error})."
+                f"{checkpoint.path}: its decoder settings are not understood ({error})."
             ) from error
     return settings
 

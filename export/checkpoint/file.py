@@ -21,12 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftedge.export.safetensors import looks_like, read_safetensors
 from shiftedge.runtime.errors import CheckpointError
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["read_file"]
 
 _HEAD_BYTES = 512
+_HEADER_MOST = 100_000_000
+"""Bytes of a header of safetensors; the limit of the format's own reader."""
+_KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+          torch.int16, torch.int8, torch.uint8, torch.bool)  # fmt: skip
+"""Numbers that stand for themselves; those of 8 bits and less come with scales of their own."""
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 """Weights in a folder that a trainer (Hugging Face, accelerate) wrote."""
 
@@ -83,14 +88,18 @@ def read_file(path: Path) -> Any:
             f"Cannot read the checkpoint {path}: {error.strerror}; name an existing file."
         ) from error
     try:
-        if looks_like(head[:9], size):
-            return read_safetensors(path)
+        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_MOST:
+            return _safetensors(path)
         if head.startswith(b"PK"):
             _check_archive(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_types()):
+        with (
+            open(path, "rb") as file,  # by its name alone, torch would take it for safetensors
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_plain_types()),
+        ):
             # torch warns of the legacy format the official file has
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))  # the name it would have called
         if wanted is not None:
@@ -115,6 +124,34 @@ def read_file(path: Path) -> Any:
         zipfile.BadZipFile,
     ) as error:  # whatever a damaged file leads torch's reader to
         raise _unreadable(path, head, size) from error
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a file that begins as one of safetensors does: the length of a header in JSON.
+
+    Raises:
+        CheckpointError: the file does not keep the form, or has numbers of another kind.
+    """
+    library = require("safetensors")
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except library.SafetensorError as error:
+        raise CheckpointError(
+            f"{path} looks like safetensors and is not whole ({error}); fetch or copy it again."
+        ) from error
+    for name, value in tensors.items():
+        if value.dtype not in _KINDS:
+            raise CheckpointError(
+                f"{path}: the tensor {name!r} is {_kind(value.dtype)}; expected one of "
+                f"{', '.join(map(_kind, _KINDS))}: save the weights as float32."
+            )
+    return tensors
+
+
+def _kind(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 def _in_folder(folder: Path) -> Path:

@@ -1,10 +1,4 @@
-"""Checkpoints in, networks out: four families told apart by their keys, none of them executed.
-
-file -> containers and tensors           checkpoint_file
-     -> the network's weights            checkpoint_weights
-     -> our names, and shifts' places    checkpoint_names
-     -> a network, its past first        here
-"""
+"""What a file holds -> a network with the weights in it, its past first."""
 
 from __future__ import annotations
 
@@ -14,52 +8,36 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.checkpoint_file import read_file
-from shiftedge.export.checkpoint_names import ONLINE, Named, translated
-from shiftedge.export.checkpoint_weights import find_weights
+from shiftedge.export.checkpoint.families import ONLINE, Named, find_weights, translated
+from shiftedge.export.checkpoint.file import read_file
 from shiftedge.export.models.build import build
+from shiftedge.export.models.channel_order import past_first
 from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
-from shiftedge.export.models.order import past_first
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
-from shiftedge.runtime.process.files import atomic_path
 
-__all__ = [
-    "OWN_FORMAT",
-    "OWN_VERSION",
-    "Checkpoint",
-    "Reading",
-    "load_checkpoint",
-    "save_checkpoint",
-    "serialise_checkpoint",
-]
+__all__ = ["OWN_FORMAT", "OWN_VERSION", "Checkpoint", "load_checkpoint", "serialise_checkpoint"]
 
 OWN_FORMAT = "shiftedge.checkpoint"
 OWN_VERSION = 1
 WIDTHS = (1.0, 0.5, 0.75, 1.4, 0.35, 0.25, 1.3, 2.0)
 """MobileNetV2 width multipliers in use, tried in this order against the tensors' shapes."""
 
-Reading = Literal["one-way", "two-way"]
-"""How the shift ran while the weights were trained: from the past alone, or from the future too."""
-
 READINGS = ("one-way", "two-way")
-
-KNOWN_FORMATS = (
-    "the official TSM online and training checkpoints, mmaction2's, and those that "
-    "`shiftedge train` writes"
-)
+"""How the shift ran while the weights were trained: from the past alone, or from the future too."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A network with its weights in it, in evaluation mode, and what the file said of itself."""
 
+    path: Path
     net: nn.Module
     """Its one-way form gives the past to the channels that learned on it."""
     description: dict[str, Any]
@@ -96,8 +74,8 @@ def load_checkpoint(
 
     Args:
         path: the file, or a folder of a trainer with one file of weights in it.
-        read_as: a :data:`Reading`, which no file but our own says; None: one-way for an official
-            online file, and a refusal for the files of the training codes.
+        read_as: one of :data:`READINGS`, which no file but our own says; None: one-way for an
+            official online file, and a refusal for the files of the training codes.
         accept_two_way: "two-way" for the files that are refused otherwise.
         weights: which set of weights, where a file holds several; None: an average, where there is
             one.
@@ -134,31 +112,8 @@ def load_checkpoint(
             f"reads {path} as trained two-way: the second eighth of each shifted map, which "
             "learned the frame before, gets it; expect a lower accuracy than with future frames"
         )
-    return Checkpoint(
-        net, description, named.family, two_way=reading == "two-way", notes=tuple(notes)
-    )
-
-
-def save_checkpoint(
-    path: str | Path,
-    net: nn.Module,
-    description: Mapping[str, Any],
-    *,
-    labels: tuple[str, ...],
-    spec: Mapping[str, Any],
-    training: Mapping[str, Any],
-    ranges: Mapping[str, tuple[float, int]] | None = None,
-) -> None:
-    """Write our own format, atomically. See :class:`Checkpoint` for the arguments.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    content = serialise_checkpoint(
-        net, description, labels=labels, spec=spec, training=training, ranges=ranges
-    )
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    two_way = reading == "two-way"
+    return Checkpoint(path, net, description, named.family, two_way=two_way, notes=tuple(notes))
 
 
 def serialise_checkpoint(
@@ -170,7 +125,7 @@ def serialise_checkpoint(
     training: Mapping[str, Any],
     ranges: Mapping[str, tuple[float, int]] | None = None,
 ) -> bytes:
-    """What :func:`save_checkpoint` writes."""
+    """The bytes of our own format. See :class:`Checkpoint` for the arguments."""
     document = {
         "format": OWN_FORMAT,
         "version": OWN_VERSION,
@@ -373,10 +328,14 @@ def _own(path: Path, document: Mapping[str, Any]) -> Checkpoint:
         str(key): value for key, value in parts["state_dict"].items() if isinstance(value, Tensor)
     }
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors; expected {KNOWN_FORMATS}.")
+        raise CheckpointError(
+            f"{path} holds no tensors; expected the official TSM online and training checkpoints, "
+            "mmaction2's, and those that `shiftedge train` writes."
+        )
     net = _filled(path, description, tensors)
     training = document.get("training")
     return Checkpoint(
+        path,
         net,
         description,
         "shiftedge",
