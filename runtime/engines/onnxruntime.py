@@ -191,7 +191,6 @@ class OnnxRuntimeSession(Session):
         return logits
 
     def reset(self) -> None:
-        """See :meth:`Session.reset`."""
         for tensor, state in zip(self._sets[self._current], self._states, strict=True):
             tensor.host.fill(state.zero_point)
             tensor.push()
@@ -202,7 +201,6 @@ class OnnxRuntimeSession(Session):
         return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
 
     def load(self, block: bytes) -> None:
-        """See :meth:`Session.load`."""
         expected = sum(state.bytes for state in self._states)
         if len(block) != expected:
             raise ModelError(f"The states have {len(block)} bytes; expected {expected}.")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine, FakeSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shiftedge.runtime import model as model_module
-from shiftedge.runtime.engines.fake import FakeEngine, FakeSession
 from shiftedge.runtime.errors import (
     FrameError,
     ModelError,

@@ -21,15 +21,9 @@ from shiftedge.runtime.capture.synthetic.motion import frame_of, joints, pose
 pytest.importorskip("cv2")
 
 from shiftedge.runtime.capture.synthetic import Clip, Film, render_clip
-from shiftedge.runtime.capture.synthetic.acts import (
-    ACTORS,
-    DECIDED,
-    REPORT_S,
-    Timeline,
-    act_out,
-    resting_hand,
-)
+from shiftedge.runtime.capture.synthetic.acts import ACTORS, act_out, resting_hand
 from shiftedge.runtime.capture.synthetic.motion import Lens, draw_lens
+from shiftedge.runtime.capture.synthetic.timeline import DECIDED, REPORT_S, Timeline
 
 DIRECTIONS = {
     # Jester, as seen in the image: x to the right, y down.
@@ -173,7 +167,6 @@ def test_a_film_is_the_same_in_any_order_and_at_any_pace() -> None:
     assert len(in_order) == len(film()) == 24
     for index in (23, 0, 11, 12, 5):
         np.testing.assert_array_equal(film().frame_at(index), in_order[index])
-    assert film().time_of(12) == 1.0
     for outside in (-1, 24):
         with pytest.raises(IndexError):
             film().frame_at(outside)
