@@ -34,7 +34,7 @@ from shiftedge.export.training.score import (
     stream_film,
 )
 from shiftedge.runtime.capture.synthetic import LABELS
-from shiftedge.runtime.capture.synthetic.acts import TrueEvent
+from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.live.score import LATE_S, score

@@ -226,7 +226,7 @@ def test_the_bundled_model_and_weights_outside_are_taken(tmp_path):
     onnx.save(document, path, save_as_external_data=True, location="w.data", size_threshold=64)
     with pytest.raises(ModelError, match="Expand makes"):
         OnnxRuntimeEngine(path)
-    bundled = Path(__file__).parents[2] / "runtime" / "assets" / "gestures.onnx"
+    bundled = Path(__file__).parents[3] / "runtime" / "assets" / "gestures.onnx"
     check_weights(bundled.read_bytes(), bundled)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shiftedge.demos.overlay import Moment
-from shiftedge.demos.presenter import LONGEST_LAG_S, Presenter
+from shiftedge.demos.sinks.overlay import Moment
+from shiftedge.demos.sinks.picture import LONGEST_LAG_S, Presenter
 from shiftedge.runtime.errors import OutputError
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")

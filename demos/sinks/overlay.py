@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.demos.paint import (
+from shiftedge.demos.sinks import Moment
+from shiftedge.demos.sinks.paint import (
     DIM,
     FAINT,
     GROUND,
@@ -61,21 +61,6 @@ CURVE_LEAST = 0.1
 ROWS = 8
 """Most labels with a bar each; of more labels the likeliest are shown."""
 PAD_PX = 18
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What is to be seen with one frame."""
-
-    time_s: float
-    probabilities: NDArray[np.float64]
-    """Smoothed, shape (classes,)."""
-    event: GestureEvent | None
-    """Reported at this very frame."""
-    step_s: float
-    """Seconds of a model step, of late."""
-    dropped: int
-    """Frames dropped so far."""
 
 
 class Overlay:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from playback import Frames, PlaySource, film_of
 
-from shiftedge.demos.screen import Screen, ScreenLostError
 from shiftedge.demos.show import show
+from shiftedge.demos.sinks.screen import Screen, ScreenLostError
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.model import Model
 

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shiftedge.demos import paint
-from shiftedge.demos.overlay import BANNER_S, FLASH_S, HISTORY_MOST, PANEL_WIDTH_PX, Moment, Overlay
+from shiftedge.demos.sinks import paint
+from shiftedge.demos.sinks.overlay import (
+    BANNER_S,
+    FLASH_S,
+    HISTORY_MOST,
+    PANEL_WIDTH_PX,
+    Moment,
+    Overlay,
+)
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.spec import ModelSpec

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from shiftedge.demos.paint import Image
-from shiftedge.demos.window import HEADER
+from shiftedge.demos.sinks.paint import Image
+from shiftedge.demos.sinks.window import HEADER
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.signals import Closing
@@ -31,7 +31,7 @@ class ScreenLostError(OutputError):
 
 
 class Screen(Closing):
-    """One window, in a process of its own, see :mod:`shiftedge.demos.window`.
+    """One window, in a process of its own, see :mod:`shiftedge.demos.sinks.window`.
 
     Raises:
         OutputError: there is no screen or it does not answer, or OpenCV was built without windows.

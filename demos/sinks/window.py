@@ -1,4 +1,4 @@
-"""The window's own process: ``python window.py TITLE``, started by :mod:`shiftedge.demos.screen`.
+"""The window's own process: ``python window.py TITLE``, started by :mod:`.screen`.
 
 OpenCV's window library ends the process that it runs in, film and all, where the display does not
 answer (``ssh -X`` that is gone, ``sudo``, a service) or goes away. So it runs in one that has

@@ -287,7 +287,7 @@ def test_a_refused_file_says_nothing_on_stderr(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        env={"PYTHONPATH": str(Path(__file__).parents[3] / "src")},
     )
     assert run.stderr == run.stdout == ""
 

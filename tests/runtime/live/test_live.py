@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine, FakeSession
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.fake import FakeEngine, FakeSession
 from shiftedge.runtime.errors import FrameError, ModelError, NumericsError
 from shiftedge.runtime.live.stream import LiveStream
 from shiftedge.runtime.model import Model

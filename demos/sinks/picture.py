@@ -1,18 +1,26 @@
-"""Draws and films in a thread of its own, so that recognition does not wait for the encoder."""
+"""A film, a window, or both of one picture: what the model sees and thinks, drawn on each frame."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.demos.overlay import Moment, Overlay
-from shiftedge.demos.paint import Image
+from shiftedge.demos.sinks import Moment
+from shiftedge.demos.sinks.overlay import Overlay
+from shiftedge.demos.sinks.paint import Image
+from shiftedge.demos.sinks.screen import ScreenLostError
 from shiftedge.runtime.capture.film_writer import FilmWriter
+from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.signals import close_at_exit
+
+if TYPE_CHECKING:
+    from shiftedge.runtime.capture.synthetic import TrueEvent
 
 QUEUE_BYTES = 32 << 20
 """Camera frames that may wait for the encoder: a second of 640x480."""
@@ -23,8 +31,74 @@ LONGEST_LAG_S = 0.5
 """Frames by which the film would fall further behind what it shows are left out."""
 
 
+class Shown(Protocol):
+    """What is needed of a window; see :class:`Screen`."""
+
+    def show(self, canvas: Image, /) -> bool:
+        """False once the user wants to end; :class:`ScreenLostError` when it is gone."""
+
+    def close(self) -> None:
+        """Give the window back."""
+
+
+class Picture:
+    """The sink that draws: into a film, and into a window as far as it keeps up.
+
+    Args:
+        model: whose labels and thoughts are shown.
+        truth: shown above the curves, where it is known.
+        film: where the film goes; None for no film.
+        rate_hz: frames per second of the film.
+        screen: the window, None for none.
+        on_note: told in a sentence when the window is lost and the film goes on.
+
+    Raises:
+        OutputError: of :meth:`take`: the film cannot be begun or written.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        truth: Sequence[TrueEvent],
+        *,
+        film: Path | None,
+        rate_hz: float,
+        screen: Shown | None,
+        on_note: Callable[[str], None],
+    ) -> None:
+        self._model, self._truth = model, truth
+        self._film, self._rate_hz = film, rate_hz
+        self._screen, self._on_note = screen, on_note
+        self._presenter: Presenter | None = None
+
+    def take(self, image: NDArray[np.uint8], moment: Moment) -> bool:
+        if self._presenter is None:
+            engine = f"{self._model.engine.name} {self._model.engine.version}"
+            size = image.shape[0], image.shape[1]
+            overlay = Overlay(self._model.spec, size, engine=engine, truth=self._truth)
+            self._presenter = Presenter(
+                overlay, film=self._film, rate_hz=self._rate_hz, image_bytes=image.nbytes
+            )
+        self._presenter.show(image, moment)
+        canvas = self._presenter.latest
+        if self._screen is None or canvas is None:
+            return True
+        try:
+            return self._screen.show(canvas)
+        except ScreenLostError as lost:
+            if self._film is None:
+                raise
+            self._on_note(f"{lost} The film goes on.")
+            self._screen = None
+            return True
+
+    def close(self) -> None:
+        if self._presenter is not None:
+            self._presenter.close()
+
+
 class Presenter:
-    """Takes every frame that is to be seen; makes the film and the window's picture of it.
+    """Draws and films in a thread of its own, so that recognition does not wait for the encoder.
 
     The film plays at the speed of the source: a picture is held as long as it took until the next
     one came. It holds every frame that was given, but where frames come faster than its rate for

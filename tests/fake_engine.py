@@ -1,4 +1,4 @@
-"""An engine of a few lines of numpy, for tests and for trying a pipeline without any model."""
+"""An engine of a few lines of numpy, for tests that need no model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ class FakeSession(Session):
         self.reset()
 
     def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See :meth:`Session.step`."""
         signal = _features(image)
         states = []
         for state in self._states:
@@ -59,15 +58,12 @@ class FakeSession(Session):
         return logits.astype(np.float32)
 
     def reset(self) -> None:
-        """See :meth:`Session.reset`."""
         self._states = [np.zeros(state.size, np.float32) for state in self._spec.states]
 
     def save(self) -> bytes:
-        """See :meth:`Session.save`."""
         return b"".join(state.tobytes() for state in self._states)
 
     def load(self, block: bytes) -> None:
-        """See :meth:`Session.load`."""
         flat = np.frombuffer(block, np.float32)
         ends = np.cumsum([state.size for state in self._states])[:-1]
         self._states = [part.copy() for part in np.split(flat, ends)] if self._states else []
