@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.training.clips import IGNORED, ClipSet
+from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.runtime.extras import require
 
 cv2 = require("cv2")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftedge.export.data import Clip, Layout, find_data
-from shiftedge.export.training.clips import ClipSet, synthetic_clips
-from shiftedge.export.training.folder import load_clips, problems, some, split_clips
+from shiftedge.export.data.clip_set import ClipSet, load_clips, problems, some, split_clips
+from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.export.training.keep import Say
 from shiftedge.export.training.loop import Settings
 from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
@@ -121,11 +121,9 @@ def read_data(
             with bar(f"rendering clips ({split})", count, "clips") as advance:
                 return synthetic_clips(
                     count,
+                    spec,
                     seed=seed,
                     split=split,
-                    rate_hz=spec.frame_rate_hz,
-                    height=spec.height,
-                    width=spec.width,
                     workers=workers,
                     cache=cache,
                     advance=advance,
@@ -143,16 +141,11 @@ def read_data(
             learn, check = (
                 load_clips(
                     side,
-                    named.labels,
+                    spec,
                     frames=CLIP_FRAMES,
-                    rate_hz=spec.frame_rate_hz,
-                    height=spec.height,
-                    width=spec.width,
-                    short_side=spec.resize_short_side,
-                    silent=spec.silent_labels,
-                    clip_rate_hz=clip_rate_hz,
                     unusable=unusable,
                     remarks=remarks,
+                    clip_rate_hz=clip_rate_hz,
                     folder=cache,
                     advance=advance,
                 )

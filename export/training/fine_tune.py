@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
+from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2
 from shiftedge.export.networks import spec_of
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
-from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.data import name_data, read_data, settings_for
 from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8
 from shiftedge.export.training.keep import Keeper, Say, log

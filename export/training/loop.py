@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.training.augment import Batch, make_batch
-from shiftedge.export.training.clips import IGNORED, ClipSet
 from shiftedge.export.training.hands import HandLesson
 from shiftedge.export.training.mirror import mirror_table
 from shiftedge.runtime.errors import NumericsError

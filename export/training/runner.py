@@ -14,12 +14,13 @@ from torch import nn
 
 from shiftedge.export.checkpoint import Checkpoint, load_checkpoint, serialise_checkpoint
 from shiftedge.export.data import silent_labels
+from shiftedge.export.data.clip_set import ClipSet
+from shiftedge.export.data.rendered import film_for
 from shiftedge.export.models import build
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
 from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
-from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.data import name_data, read_data, settings_for
 from shiftedge.export.training.keep import Keeper, Say, log
 from shiftedge.export.training.loop import Epoch, Settings, fit
@@ -32,7 +33,6 @@ from shiftedge.export.training.record import (
     stored,
 )
 from shiftedge.export.training.score import logits_of_clips, score_clips, stream_film
-from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.files import output_folder
 from shiftedge.runtime.progress import ProgressFactory, progress, working
@@ -315,14 +315,8 @@ def _calibration(
     streamed = []
     with bar("calibrating on films", 2 * films, "films") as advance:
         for number in range(2 * films):
-            film = Film(
-                _CALIBRATION_SEED + 1000 * seed + number,
-                seconds=seconds,
-                rate_hz=spec.frame_rate_hz,
-                height=spec.height,
-                width=spec.width,
-                clean=number % 2 == 0,
-            )
+            start = _CALIBRATION_SEED + 1000 * seed
+            film = film_for(spec, start + number, seconds, clean=number % 2 == 0)
             streamed.append(Streamed(stream_film(net, list(film), spec), film.events, seconds))
             advance(1)
     rows = [row for _, logits in logits_of_clips(net, check, spec) for row in logits]

@@ -26,6 +26,7 @@ from networks import from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
 from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
 from shiftedge.export.quantize.carried import KEY, read_ranges, write_ranges
@@ -39,7 +40,6 @@ from shiftedge.export.quantize.statistics import affine_of, gather
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, SCORES, fine_tune
-from shiftedge.export.training.clips import ClipSet
 from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8, places, rounded
 from shiftedge.export.training.fine_tune import gentle
 from shiftedge.export.training.loop import fit

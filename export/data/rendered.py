@@ -1,37 +1,32 @@
-"""Clips to train on: where they come from, and how they lie in memory.
-
-All clips of a set have one length and one size and lie in one array, memory-mapped from a file, so
-that a set may be larger than the machine's memory and is made once.
-"""
+"""Clips and films that are rendered, of labels that the renderer knows."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.data.clip_set import Advance, ClipSet, reserve
 from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.files import atomic_path
 from shiftedge.runtime.signals import end_with_parent
+from shiftedge.runtime.spec import ModelSpec
 from shiftedge.runtime.temporary import work_folder
 
-__all__ = ["IGNORED", "Advance", "ClipSet", "reserve", "synthetic_clips"]
+if TYPE_CHECKING:
+    from shiftedge.runtime.capture.synthetic import Film
 
-IGNORED = -1
-"""Frame label of frames that count neither way."""
-
-Advance = Callable[[int], None]
-"""Told how many more clips are done."""
+__all__ = ["film_for", "synthetic_clips"]
 
 SHARES = {NO_GESTURE: 0.14, OTHER: 0.26}
 """Of the clips; the gestures share the rest evenly. A person before a camera mostly does not
@@ -41,38 +36,27 @@ _CHUNK = 20
 """Clips per task given to a worker process."""
 
 
-@dataclass(frozen=True)
-class ClipSet:
-    """Labelled clips of one length and size."""
+def film_for(spec: ModelSpec, seed: int, seconds: float, **kind: Any) -> Film:
+    """A rendered film at a model's size and rate."""
+    from shiftedge.runtime.capture.synthetic import Film
 
-    frames: NDArray[np.uint8]
-    """uint8 (clips, T, H, W, 3), BGR."""
-    labels: NDArray[np.int64]
-    """int64 (clips,), indices into ``names``."""
-    frame_labels: NDArray[np.int8] | NDArray[np.int16]
-    """(clips, T), indices into ``names`` or IGNORED."""
-    names: tuple[str, ...]
-    hands: NDArray[np.float32] | None = None
-    """float32 (clips, T, 2, 2): x and y of the middles of both hands as shares of width and height,
-    NaN where unknown; None if the clips do not come with them."""
-    lengths: NDArray[np.int64] | None = None
-    """int64 (clips,): frames of each clip as recorded, at the rate of the set; None: all T."""
-    paths: tuple[Path, ...] = ()
-    """Of a user's own clips."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    return Film(
+        seed,
+        seconds=seconds,
+        rate_hz=spec.frame_rate_hz,
+        height=spec.height,
+        width=spec.width,
+        **kind,
+    )
 
 
 def synthetic_clips(
     count: int,
+    spec: ModelSpec,
     *,
     seed: int,
     split: str,
     frames: int = 24,
-    rate_hz: float = 12.0,
-    height: int = 96,
-    width: int = 128,
     workers: int = 1,
     cache: Path | None = None,
     advance: Advance | None = None,
@@ -84,9 +68,10 @@ def synthetic_clips(
 
     Args:
         count: number of clips.
+        spec: of the model: size and rate.
         seed: any whole number from 0.
         split: "train" or "validation", or any other name.
-        frames, rate_hz, height, width: of each clip.
+        frames: of each clip.
         workers: processes that render.
         cache: folder in which the clips are kept for the next time; None: a temporary file.
         advance: told about progress.
@@ -97,13 +82,14 @@ def synthetic_clips(
     """
     if count < 1:
         raise DataError(f"{count} clips were asked for; expected at least 1.")
-    first_task = _Task(seed, split, 0, count, frames, rate_hz, height, width)
+    size = spec.frame_rate_hz, spec.height, spec.width
+    whole = _Task(seed, split, 0, count, frames, *size)
     try:
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
-            return _kept(cache, first_task, workers, advance)
+            return _kept(cache, whole, workers, advance)
         with work_folder() as folder:  # a mapping keeps the data until it is closed
-            return _kept(folder, first_task, workers, advance)
+            return _kept(folder, whole, workers, advance)
     except OSError as error:
         raise OutputError(
             f"Cannot keep the rendered clips in {cache or tempfile.gettempdir()}: "
@@ -142,19 +128,6 @@ def _kept(folder: Path, whole: _Task, workers: int, advance: Advance | None) -> 
         truth, hands = arrays["truth"], arrays["hands"]
     store = np.load(pictures, mmap_mode="r")
     return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS, hands)
-
-
-def reserve(descriptor: int, size: int) -> None:
-    """Give an open file its room on the disk, before it is mapped: a mapped page that the disk has
-    no room for ends the process with SIGBUS.
-
-    Raises:
-        OSError: there is no room for so many bytes.
-    """
-    if hasattr(os, "posix_fallocate"):  # macOS and Windows have none
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.truncate(descriptor, size)
 
 
 _Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
