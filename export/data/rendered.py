@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import multiprocessing
 import tempfile
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftedge.export.data.clip_set import Advance, ClipSet, reserve
 from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.files import atomic_path
-from shiftedge.runtime.signals import end_with_parent
 from shiftedge.runtime.spec import ModelSpec
 from shiftedge.runtime.temporary import work_folder
 
@@ -31,9 +23,6 @@ __all__ = ["film_for", "synthetic_clips"]
 SHARES = {NO_GESTURE: 0.14, OTHER: 0.26}
 """Of the clips; the gestures share the rest evenly. A person before a camera mostly does not
 gesture, so a false alarm costs more than a miss."""
-
-_CHUNK = 20
-"""Clips per task given to a worker process."""
 
 
 def film_for(spec: ModelSpec, seed: int, seconds: float, **kind: Any) -> Film:
@@ -57,14 +46,13 @@ def synthetic_clips(
     seed: int,
     split: str,
     frames: int = 24,
-    workers: int = 1,
     cache: Path | None = None,
-    advance: Advance | None = None,
+    advance: Advance = lambda count: None,
 ) -> ClipSet:
     """Render ``count`` clips, or take them from the cache.
 
-    Clip ``i`` depends on ``seed``, ``split``, ``i`` and the size alone, whatever ``workers`` is;
-    two splits never share a generator, hence no person, room or movement.
+    Clip ``i`` depends on ``seed``, ``split``, ``i`` and the size alone; two splits never share a
+    generator, hence no person, room or movement.
 
     Args:
         count: number of clips.
@@ -72,7 +60,6 @@ def synthetic_clips(
         seed: any whole number from 0.
         split: "train" or "validation", or any other name.
         frames: of each clip.
-        workers: processes that render.
         cache: folder in which the clips are kept for the next time; None: a temporary file.
         advance: told about progress.
 
@@ -82,14 +69,14 @@ def synthetic_clips(
     """
     if count < 1:
         raise DataError(f"{count} clips were asked for; expected at least 1.")
-    size = spec.frame_rate_hz, spec.height, spec.width
-    whole = _Task(seed, split, 0, count, frames, *size)
+    shape = (count, frames, spec.height, spec.width, 3)
+    stem = f"{split}-{seed}-{count}x{frames}x{spec.height}x{spec.width}@{spec.frame_rate_hz:g}"
     try:
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
-            return _kept(cache, whole, workers, advance)
+            return _kept(cache / stem, shape, seed, split, spec.frame_rate_hz, advance)
         with work_folder() as folder:  # a mapping keeps the data until it is closed
-            return _kept(folder, whole, workers, advance)
+            return _kept(folder / stem, shape, seed, split, spec.frame_rate_hz, advance)
     except OSError as error:
         raise OutputError(
             f"Cannot keep the rendered clips in {cache or tempfile.gettempdir()}: "
@@ -97,30 +84,39 @@ def synthetic_clips(
         ) from error
 
 
-def _kept(folder: Path, whole: _Task, workers: int, advance: Advance | None) -> ClipSet:
-    """The clips as they lie in ``folder``, rendered if they do not."""
-    count, frames = whole.last, whole.frames
-    stem = f"{whole.split}-{whole.seed}-{count}x{frames}x{whole.height}x{whole.width}"
-    stem = f"{stem}@{whole.rate_hz:g}"
-    shape = (count, frames, whole.height, whole.width, 3)
-    pictures, truths = folder / f"{stem}.frames.npy", folder / f"{stem}.labels.npz"
+def _kept(
+    stem: Path,
+    shape: tuple[int, int, int, int, int],
+    seed: int,
+    split: str,
+    rate_hz: float,
+    advance: Advance,
+) -> ClipSet:
+    """The clips as they lie in files of that stem, rendered if they do not."""
+    from shiftedge.runtime.capture.synthetic import render_clip
+    from shiftedge.runtime.extras import require
+
+    count, frames, height, width, _ = shape
+    pictures, truths = Path(f"{stem}.frames.npy"), Path(f"{stem}.labels.npz")
     if not truths.exists():  # written last, so it stands for the whole
+        require("cv2").setNumThreads(0)  # the cores are torch's
         truth = np.empty((count, frames + 1), np.int8)
         hands = np.empty((count, frames, 2, 2), np.float32)
+        odds = np.array([SHARES.get(name, 0.0) for name in LABELS])
+        odds[odds == 0.0] = (1.0 - odds.sum()) / (odds == 0.0).sum()
         with atomic_path(pictures) as partial:
             store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
             with open(partial, "r+b") as file:
                 reserve(file.fileno(), partial.stat().st_size)
-            tasks = [
-                dataclasses.replace(whole, first=first, last=min(first + _CHUNK, count))
-                for first in range(0, count, _CHUNK)
-            ]
-            with contextlib.closing(_run(tasks, workers)) as parts:
-                for task, made in zip(tasks, parts, strict=True):
-                    rows = slice(task.first, task.last)
-                    store[rows], truth[rows], hands[rows] = made
-                    if advance is not None:
-                        advance(task.last - task.first)
+            for row in range(count):
+                rng = np.random.default_rng((seed, int.from_bytes(split.encode(), "big"), row))
+                index = int(rng.choice(len(LABELS), p=odds))
+                clip = render_clip(
+                    rng, LABELS[index], frames=frames, rate_hz=rate_hz, height=height, width=width
+                )
+                store[row], hands[row] = clip.frames, clip.hands
+                truth[row, 0], truth[row, 1:] = index, clip.frame_labels
+                advance(1)
             del store  # closes the mapping; the kernel writes it out when it likes
         with atomic_path(truths) as partial:
             np.savez(partial, truth=truth, hands=hands)
@@ -128,61 +124,3 @@ def _kept(folder: Path, whole: _Task, workers: int, advance: Advance | None) -> 
         truth, hands = arrays["truth"], arrays["hands"]
     store = np.load(pictures, mmap_mode="r")
     return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS, hands)
-
-
-_Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class _Task:
-    seed: int
-    split: str
-    first: int
-    last: int
-    frames: int
-    rate_hz: float
-    height: int
-    width: int
-
-
-def _run(tasks: Sequence[_Task], workers: int) -> Generator[_Rendered, None, None]:
-    if workers <= 1:
-        yield from map(_render, tasks)
-        return
-    # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        try:
-            yield from pool.map(_render, tasks)
-        finally:  # where the work is over before its time, what has not begun is not waited for
-            pool.shutdown(cancel_futures=True)
-
-
-def _render(task: _Task) -> _Rendered:
-    from shiftedge.runtime.capture.synthetic import render_clip
-    from shiftedge.runtime.extras import require
-
-    require("cv2").setNumThreads(0)  # the processes are the parallelism
-    count = task.last - task.first
-    part = np.empty((count, task.frames, task.height, task.width, 3), np.uint8)
-    truth = np.empty((count, task.frames + 1), np.int8)
-    hands = np.empty((count, task.frames, 2, 2), np.float32)
-    odds = np.array([SHARES.get(name, 0.0) for name in LABELS])
-    odds[odds == 0.0] = (1.0 - odds.sum()) / (odds == 0.0).sum()
-    split = int.from_bytes(task.split.encode(), "big")
-    for row in range(count):
-        rng = np.random.default_rng((task.seed, split, task.first + row))
-        index = int(rng.choice(len(LABELS), p=odds))
-        clip = render_clip(
-            rng,
-            LABELS[index],
-            frames=task.frames,
-            rate_hz=task.rate_hz,
-            height=task.height,
-            width=task.width,
-        )
-        part[row] = clip.frames
-        truth[row, 0] = index
-        truth[row, 1:] = clip.frame_labels
-        hands[row] = clip.hands
-    return part, truth, hands

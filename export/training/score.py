@@ -64,7 +64,7 @@ def logits_of_clips(
 
 
 def score_clips(
-    net: nn.Module, clips: ClipSet, spec: ModelSpec, advance: Advance | None = None
+    net: nn.Module, clips: ClipSet, spec: ModelSpec, advance: Advance = lambda count: None
 ) -> ClipScore:
     """Accuracy of ``net`` on clips it has not been trained on."""
     names = clips.names
@@ -76,8 +76,7 @@ def score_clips(
         guesses = np.array([call_clip(row, spec) for row in rows])
         right[chosen] = guesses == clips.labels[chosen]
         np.add.at(confusion, (clips.labels[chosen], guesses), 1)
-        if advance is not None:
-            advance(len(chosen))
+        advance(len(chosen))
     totals = confusion.sum(1)
     recall = {name: float(confusion[i, i] / totals[i]) for i, name in enumerate(names) if totals[i]}
     accuracy = float(np.trace(confusion) / max(1, confusion.sum()))
@@ -110,7 +109,7 @@ def score_films(
     seconds: float,
     gestures: bool = True,
     clean: bool = True,
-    advance: Advance | None = None,
+    advance: Advance = lambda count: None,
 ) -> EventScore:
     """Stream rendered films of unseen people through the online form and decode them.
 
@@ -129,6 +128,5 @@ def score_films(
         film = film_for(spec, seed + number, seconds, gestures=gestures, clean=clean)
         logits = stream_film(net, list(film), spec)
         total.add(decode(logits, spec), film.events, seconds)
-        if advance is not None:
-            advance(1)
+        advance(1)
     return total

@@ -16,10 +16,11 @@ pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import numpy as np
 from clip_kit import frame_spec
+from networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.rendered import synthetic_clips
-from shiftedge.export.training import CHECKPOINT, SCORES, Shape, train
+from shiftedge.export.training import CHECKPOINT, SCORES, Shape
 from shiftedge.export.training.keep import Keeper
 from shiftedge.runtime.errors import OutputError
 

@@ -18,12 +18,12 @@ pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
 from clip_kit import frame_spec
-from networks import from_checkpoint
+from networks import from_checkpoint, train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data import Clip, find_data
 from shiftedge.export.data.clip_set import IGNORED, load_clips, split_clips
-from shiftedge.export.training import CHECKPOINT, SCORES, Shape, train
+from shiftedge.export.training import CHECKPOINT, SCORES, Shape
 from shiftedge.runtime.errors import DataError, OutputError
 
 SHAPE = Shape(multiplier=0.25, height=32, width=32, rate_hz=6.0, dropout=0.0)

@@ -18,6 +18,7 @@ pytest.importorskip("cv2")
 
 import torch
 from clip_kit import frame_spec
+from networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import IGNORED, ClipSet
@@ -25,10 +26,9 @@ from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
-from shiftedge.export.training import CHECKPOINT, Settings, Shape, train
-from shiftedge.export.training.augment import make_batch
+from shiftedge.export.training import CHECKPOINT, Settings, Shape
+from shiftedge.export.training.augment import make_batch, mirror_table
 from shiftedge.export.training.loop import fit
-from shiftedge.export.training.mirror import mirror_table
 from shiftedge.export.training.score import score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
@@ -210,7 +210,7 @@ def test_some_steps_lower_the_loss() -> None:
 
 
 def test_training_repeats_itself(clips: ClipSet) -> None:
-    rates = Settings(epochs=1, batch=4, frames=8, threads=1, max_steps=2)
+    rates = Settings(epochs=1, batch=4, frames=8, threads=1)
     results = []
     for _ in range(2):
         net = net_for(clips.names)
