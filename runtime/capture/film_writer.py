@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,13 +52,10 @@ class FilmWriter:
             )
         self._cv2 = opencv()
         self._size = size
-        self._place = atomic_path(self.path)
-        self._temporary = self._place.__enter__()
-        try:
+        with contextlib.ExitStack() as stack:
+            self._temporary = stack.enter_context(atomic_path(self.path))
             self._writer: Any = self._open(codecs, rate_hz)
-        except BaseException as error:
-            self._remove(error)
-            raise
+            self._place = stack.pop_all()  # which puts the film there, or removes it
 
     def write(self, image: NDArray[np.uint8]) -> None:
         """Append a frame, uint8 (height, width, 3) BGR; one of another size is fitted in.
@@ -86,24 +84,23 @@ class FilmWriter:
         """
         if self._writer is None:
             return
-        writer, self._writer = self._writer, None
-        writer.release()
         if not self.frames:
-            self._remove(_Discarded())
+            self.discard()
             return
-        try:
+        self._release()
+        with self._place:
             self._check()
-        except BaseException as error:
-            self._remove(error)
-            raise
-        self._place.__exit__(None, None, None)
 
     def discard(self) -> None:
         """Stop and leave no file."""
         if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            self._remove(_Discarded())
+            self._release()
+            with contextlib.suppress(_Discarded), self._place:
+                raise _Discarded
+
+    def _release(self) -> None:
+        self._writer.release()
+        self._writer = None
 
     def __enter__(self) -> FilmWriter:
         return self
@@ -178,10 +175,6 @@ class FilmWriter:
             image, inner, interpolation=self._cv2.INTER_AREA
         )
         return fitted
-
-    def _remove(self, error: BaseException) -> None:
-        """Tell :func:`atomic_path` that the body failed, so that it removes its file."""
-        self._place.__exit__(type(error), error, error.__traceback__)
 
 
 class _Discarded(Exception):  # noqa: N818 - a signal to atomic_path, never seen by anybody

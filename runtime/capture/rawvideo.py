@@ -7,6 +7,7 @@ number of frames, and which size, format or row would make it one can be worked 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -232,7 +233,9 @@ def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
     if magic.encode() != Y4M_MAGIC:
         raise SourceError(f"{name} does not begin with {Y4M_MAGIC.decode()}.")
     values = {field[0]: field[1:] for field in fields if field and field[0] != "X"}
-    extras = dict(field[1:].upper().split("=", 1) for field in fields if _is_extra(field))
+    extras = dict(
+        field[1:].upper().split("=", 1) for field in fields if field[:1] == "X" and "=" in field
+    )
     width, height = _side(values.get("W", "")), _side(values.get("H", ""))
     if not width or not height:
         raise SourceError(
@@ -252,24 +255,18 @@ def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
     return Y4MHeader(width, height, _Y4M_FORMATS[chroma], rate_hz, full_range)
 
 
-def _is_extra(field: str) -> bool:
-    return field.startswith("X") and "=" in field
-
-
-def _side(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()) or len(text) > 5:
-        return None
-    value = int(text)
-    return value if 0 < value <= LARGEST_SIDE_PX else None
+def _side(text: str) -> int:
+    """Pixels; 0 for what is no size."""
+    value = int(text) if re.fullmatch("[0-9]{1,5}", text) else 0
+    return value if value <= LARGEST_SIDE_PX else 0
 
 
 def _rate(text: str, name: str) -> float | None:
-    above, _, below = text.partition(":")
-    if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (above, below)):
+    ratio = re.fullmatch("([0-9]{1,10}):([0-9]{1,10})", text)
+    if ratio is None:
         raise SourceError(f"{name} says its rate as F{text}; expected a ratio such as F30:1.")
-    if int(above) == 0 or int(below) == 0:
-        return None
-    return int(above) / int(below)
+    above, below = int(ratio[1]), int(ratio[2])
+    return above / below if above and below else None
 
 
 SIZES = (

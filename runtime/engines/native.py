@@ -191,7 +191,6 @@ class NativeSession(Session):
         return logits
 
     def reset(self) -> None:
-        """See :meth:`Session.reset`."""
         self._state.fill(0)
 
     def save(self) -> bytes:

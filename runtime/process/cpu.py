@@ -9,7 +9,6 @@ torch) choose their own code as always.
 
 from __future__ import annotations
 
-import difflib
 import operator
 import os
 import platform
@@ -107,6 +106,8 @@ def taken_away() -> frozenset[str]:
     words = frozenset(os.environ.get(WITHOUT, "").split())
     known = KNOWN.get(machine_name(), ())
     for word in sorted(words.difference(known)):
+        import difflib
+
         near = difflib.get_close_matches(word, known, 3, 0.5)
         raise SettingError(
             f"{WITHOUT} names {word[:100]!r}, which is no CPU feature that is known on "

@@ -44,7 +44,7 @@ def layers_of_all() -> tuple[Layers, list[str]]:
         x = layers.codes((*MAP, inputs), zero)
         x = layers.shift(x, shift) if shift else x
         y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
-        layers.operators[-1].codes.reshape(-1)[0] = least
+        layers.operators[-1].quantized_weight.reshape(-1)[0] = least
         other = layers.codes(layers.shapes[y], 140)
         made.append(layers.ended(y, Activation.RELU, Quantization(0.03, 0), other))
     return layers, made
@@ -93,7 +93,7 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
         for name, constant in step.constants.items()
     }
     for name, codes in layers.given.items():
-        given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.above)
+        given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.storage_offset)
     for number, state in enumerate(layers.states):
         lacking = graph.quantization[f"state_{number}"].zero_point
         given[Argument(Memory.STATE, str(number))] = stored(state, lacking)
@@ -107,7 +107,7 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     cpu = emulate.emulated_cpu(machine.emulator, target.device.cpu)
     line = [machine.emulator, "-cpu", cpu, "-L", machine.root, tmp_path / "main"]
     ran = subprocess.run(line, input=b"".join(given.values()), capture_output=True, check=True)
-    ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.above
+    ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.storage_offset
     want = expected(graph, layers.given, layers.states)
     theirs = np.concatenate([want.values[name].reshape(-1) for name in made])
     np.testing.assert_array_equal(ours, theirs)

@@ -126,11 +126,11 @@ def _fold_scale(operator: Operator, made: _Made, uses: Counter[str]) -> Operator
     if numbers is None or not isinstance(before, (Conv, Dense)) or uses[before.out] != 1:
         return None
     scale, shift = numbers
-    steps = None
-    if isinstance(before, Conv) and before.steps is not None:
+    weight_scale = None
+    if isinstance(before, Conv) and before.weight_scale is not None:
         if (scale <= 0).any():
             return None  # a step is above 0, and its codes do not change
-        steps = (before.steps * scale).astype(np.float32)
+        weight_scale = (before.weight_scale * scale).astype(np.float32)
     columns = scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
     with np.errstate(over="ignore"):
         weight = (before.weight * columns).astype(np.float32)
@@ -138,7 +138,9 @@ def _fold_scale(operator: Operator, made: _Made, uses: Counter[str]) -> Operator
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         return None
     if isinstance(before, Conv):
-        return replace(before, out=operator.out, weight=weight, bias=bias, steps=steps)
+        return replace(
+            before, out=operator.out, weight=weight, bias=bias, weight_scale=weight_scale
+        )
     return replace(before, out=operator.out, weight=weight, bias=bias)
 
 

@@ -30,11 +30,11 @@ from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
 from shiftedge.export.compiler.verify.agreement import (
+    bf16_outputs,
     check,
     check_bf16,
     check_int8,
     check_self_test,
-    half_outputs,
     int8_tolerance,
     integer_outputs,
 )
@@ -197,7 +197,7 @@ class Bf16Proof:
         self._spec, self._step = spec, step
         self._graph = read_onnx(data, spec)
         self._images = moving_images(spec, BF16_FRAMES)
-        self._expected = list(half_outputs(self._reference(), self._images))
+        self._expected = list(bf16_outputs(self._reference(), self._images))
         floats = list(onnx_outputs(data, spec, normalised(self._images, spec)))
         rows = compare("float32 / bf16 in numpy", floats, self._expected, tolerance=ABSURD)
         self._lost = {row.tensor: row.worst / max(row.scale, 1e-6) for row in rows}
@@ -209,7 +209,7 @@ class Bf16Proof:
     def self_test(self) -> SelfTest:
         """See :meth:`Proof.self_test`."""
         images = self_test_clip(self._spec.height, self._spec.width)
-        outputs = list(half_outputs(self._reference(), images))
+        outputs = list(bf16_outputs(self._reference(), images))
         return _recorded("bf16 in numpy", outputs, self._loose["logits"])
 
     def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from shiftedge.runtime.capture.synthetic import (
     OTHER,
     SWIPES,
 )
-from shiftedge.runtime.capture.synthetic.acts import Timeline, TrueEvent, resting_hand, visible_act
+from shiftedge.runtime.capture.synthetic.acts import resting_hand
 from shiftedge.runtime.capture.synthetic.motion import (
     Floats,
     Key,
@@ -30,6 +30,7 @@ from shiftedge.runtime.capture.synthetic.motion import (
 )
 from shiftedge.runtime.capture.synthetic.paint import Image
 from shiftedge.runtime.capture.synthetic.scene import Scene
+from shiftedge.runtime.capture.synthetic.timeline import Timeline, TrueEvent, visible_act
 
 _CHAINED = 0.15
 """Share of swipes after which the hand is held and swipes the other way."""
@@ -83,10 +84,6 @@ class Film:
     def __len__(self) -> int:
         """Number of frames."""
         return max(1, round(self.seconds * self.rate_hz))
-
-    def time_of(self, index: int) -> float:
-        """Seconds since the first frame."""
-        return index / self.rate_hz
 
     def frame_at(self, index: int) -> Image:
         """The frame ``index``, uint8 (height, width, 3) BGR; in order is fastest.

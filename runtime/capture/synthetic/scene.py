@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.acts import Timeline
 from shiftedge.runtime.capture.synthetic.motion import (
     ArmShapes,
     Build,
@@ -28,6 +27,7 @@ from shiftedge.runtime.capture.synthetic.paint import (
     head_sprite,
     trunk_sprite,
 )
+from shiftedge.runtime.capture.synthetic.timeline import Timeline
 from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")

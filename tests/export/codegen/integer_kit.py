@@ -146,7 +146,7 @@ class Compiled:
         codes = self.graph.quantization.get(name)
         if codes is None:
             return np.ascontiguousarray(value, np.float32).reshape(-1)
-        less = codes.zero_point if state else self.dot.above
+        less = codes.zero_point if state else self.dot.storage_offset
         return (value.astype(np.int64) - less).astype(self.dot.dtype).reshape(-1)
 
     def _codes(self, stored: np.ndarray, more: int) -> np.ndarray:
@@ -174,7 +174,9 @@ class Compiled:
                 shape = self.graph.shapes[argument.name]
                 found = block.array[: int(np.prod(shape))].reshape(shape)
                 coded = argument.name in self.graph.quantization
-                values[argument.name] = self._codes(found, self.dot.above) if coded else found
+                values[argument.name] = (
+                    self._codes(found, self.dot.storage_offset) if coded else found
+                )
         return Made(values, states, logits)
 
 

@@ -38,7 +38,7 @@ from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import find_target, variants_of
 from shiftedge.export.compiler.verify.agreement import (
     HEADER_BYTES,
-    half_outputs,
+    bf16_outputs,
     integer_outputs,
     states_of,
 )
@@ -87,7 +87,7 @@ def outputs(
     expected = {
         "fp32": lambda: onnx_outputs(model, spec, normalised(images, spec)),
         "int8": lambda: integer_outputs(graph, spec, images),
-        "bf16": lambda: half_outputs(Bf16Reference(graph, step, spec), images),
+        "bf16": lambda: bf16_outputs(Bf16Reference(graph, step, spec), images),
     }[target.precision]
     ours = []
     for row in raw.reshape(FRAMES, -1):

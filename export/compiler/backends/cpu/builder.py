@@ -166,7 +166,7 @@ class Builder:
     def zero_of(self, name: str) -> int:
         """The code of 0 as it is stored; 0 for numbers."""
         quantization = self.graph.quantization.get(name)
-        return 0 if quantization is None else quantization.zero_point - self.dot().above
+        return 0 if quantization is None else quantization.zero_point - self.dot().storage_offset
 
     def map_of(self, name: str) -> tuple[int, int, int]:
         """Height, width, channels; a vector is 1 x 1."""

@@ -44,7 +44,7 @@ _SIGNIFICANT = 0.002
 @lru_cache(maxsize=512)
 def pointwise(shape: Pointwise, target: CpuVariant) -> Tiles:
     """Tiles of a pointwise convolution or a dense layer."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = point_rule.tiles_for(shape, target.unit)
     maps = shape.pixels * (shape.inputs + shape.outputs * (2 if shape.residual else 1))
     default = _ordered(default, shape.inputs, maps, target)
@@ -57,7 +57,7 @@ def pointwise(shape: Pointwise, target: CpuVariant) -> Tiles:
 @lru_cache(maxsize=512)
 def dense_conv(shape: DenseConv, target: CpuVariant) -> Tiles:
     """Tiles of a convolution with a window; whole lines or divisors of one."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = dense_rule.tiles_for(shape, target.unit)
     pixels = shape.out_height * shape.out_width
     maps = shape.padded.size + pixels * shape.outputs
@@ -73,7 +73,7 @@ def dense_conv(shape: DenseConv, target: CpuVariant) -> Tiles:
 @lru_cache(maxsize=512)
 def tail(shape: Pointwise, target: CpuVariant) -> Tiles:
     """Tiles of the tail."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = tail_rule.tiles_for(shape, target.unit)
     candidates = (default, *_tilings(default, shape.pixels, shape.outputs, target))
     return _cheapest(
@@ -84,7 +84,7 @@ def tail(shape: Pointwise, target: CpuVariant) -> Tiles:
 @lru_cache(maxsize=512)
 def inverted_residual(shape: InvertedResidual, target: CpuVariant) -> BlockTiles:
     """Tiles of a block: the expansion's with the band, then the project's."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = block_rule.tiles_for(shape, target.unit)
 
     def kernels(tiles: BlockTiles) -> tuple[Kernel, ...]:
@@ -95,7 +95,7 @@ def inverted_residual(shape: InvertedResidual, target: CpuVariant) -> BlockTiles
     return _cheapest(kept or every, kernels, target)
 
 
-def _for_int8(target: CpuVariant, *, counts: bool) -> CpuVariant:
+def _for_dot(target: CpuVariant, *, counts: bool) -> CpuVariant:
     """The target as kernels that count in integers see it."""
     if not counts:
         return target
@@ -104,7 +104,7 @@ def _for_int8(target: CpuVariant, *, counts: bool) -> CpuVariant:
     core = target.core
     if target.unit.lanes > 8:
         core = replace(core, fmas=max(core.fmas, 2))
-    return target.using(unit=target.unit.arithmetic(), core=core)
+    return target.using(unit=target.unit.for_dot(), core=core)
 
 
 def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: CpuVariant) -> bool:

@@ -45,7 +45,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 
 __all__ = ["Cost", "kernel_cost"]
 
-_CODES_OPERATIONS = 6
+_REQUANTIZE_OPERATIONS = 6
 """Of a vector of sums: to float32, times its scale, to whole numbers, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
@@ -163,7 +163,7 @@ class _Walk:
         operations = vectors * tile.activation.value.operations / 2
         if tile.epilogue:
             more = (1 if tile.epilogue.offset else 0) + (3 if tile.epilogue.residual else 0)
-            operations += vectors * (_CODES_OPERATIONS + more) / 2
+            operations += vectors * (_REQUANTIZE_OPERATIONS + more) / 2
         moves = vectors * (len(tile.start) + 1) / core.loads
         # Half of it hides behind the arithmetic of the tiles before and after.
         return arithmetic, (operations + moves) / 2 + _TILE_CYCLES
