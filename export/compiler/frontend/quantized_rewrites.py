@@ -18,9 +18,8 @@ A graph without codes comes out as it went in.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from shiftedge.export.compiler.frontend.rewrites import alive
 from shiftedge.export.compiler.graph.graph import (
@@ -29,116 +28,79 @@ from shiftedge.export.compiler.graph.graph import (
     Conv,
     Dense,
     Dequantize,
+    Graph,
     Mean,
     Mul,
     Operator,
     Pool,
     Quantization,
     Quantize,
+    Uses,
 )
 
-__all__ = ["Folded", "fold_quantization"]
+__all__ = ["fold_quantization"]
 
 _MOST_TERMS = (2**31 - 1) // (255 * 128)
 """Of one sum of products of a uint8 and an int8 code: more may leave int32."""
 
 
-@dataclass(frozen=True)
-class Folded:
-    """What a graph is made of."""
-
-    operators: tuple[Operator, ...]
-    logits: str
-    quantization: dict[str, Quantization]
-
-
-def fold_quantization(
-    operators: Sequence[Operator],
-    logits: str,
-    quantization: Mapping[str, Quantization],
-    *,
-    frame: str,
-    bytes_fit: bool,
-) -> Folded:
+def fold_quantization(graph: Graph, *, bytes_fit: bool) -> Graph:
     """Apply the rules above.
 
     Args:
-        operators: in order; those that the logits and next states depend on.
-        logits: name of that value.
-        codes: values that are codes as the file says, states included.
-        frame: name of the frame's value.
+        graph: of which each rounding stands for itself; what is stored as uint8 in the file too.
         bytes_fit: whether a kernel can count with the frame's bytes: they stand for the frame's
             numbers by one scale, so the spec's ``std`` is the same for all colours.
     """
-    folder = _Folder(operators, logits, quantization, frame, bytes_fit)
-    if folder.quantization or any(
-        isinstance(each, Conv) and each.quantized_weight is not None for each in operators
-    ):
-        folder.merge_equal()
-        folder.drop_after_mean()
-        folder.drop_of_frame()
-        folder.drop_before_activations()
-        folder.drop_before_sums()
-        folder.store_quantized()
-        folder.read_quantized()
-    return folder.result()
+    int8 = (isinstance(op, Conv) and op.quantized_weight is not None for op in graph.operators)
+    return _Folder(graph, bytes_fit).folded() if graph.quantization or any(int8) else graph
 
 
 class _Folder:
-    def __init__(
-        self,
-        operators: Iterable[Operator],
-        logits: str,
-        quantization: Mapping[str, Quantization],
-        frame: str,
-        bytes_fit: bool,
-    ) -> None:
-        self._operators = list(operators)
-        self._logits = logits
-        self.quantization = dict(quantization)
-        self._frame, self._bytes_fit = frame, bytes_fit
-        self._index()
+    def __init__(self, graph: Graph, bytes_fit: bool) -> None:
+        self._graph, self._bytes_fit = graph, bytes_fit
+        self._frame, self.quantization = graph.frame, graph.quantization
+        self._logits = graph.logits
+        self._set(graph.operators)
 
-    def result(self) -> Folded:
+    def folded(self) -> Graph:
+        self.merge_equal()
+        self.drop_after_mean()
+        self.drop_of_frame()
+        self.drop_before_activations()
+        self.drop_before_sums()
+        self.store_quantized()
+        self.read_quantized()
         operators = alive(self._operators, self._logits)
-        present = {operator.out for operator in operators}
-        present.update(name for operator in operators for name in operator.inputs)
+        present = {name for operator in operators for name in (operator.out, *operator.inputs)}
         stored = {
             name: quantization
             for name, quantization in self.quantization.items()
             if name in present or name.startswith("state_")
         }
-        return Folded(operators, self._logits, stored)
+        return replace(
+            self._graph, operators=operators, logits=self._logits, quantization=stored
+        )  # fmt: skip
 
     # The graph as it stands.
 
-    def _index(self) -> None:
-        self._made = {each.out: each for each in self._operators}
-        self._place = {each.out: place for place, each in enumerate(self._operators)}
-        self._readers: dict[str, list[Operator]] = {}
-        for operator in self._operators:
-            for name in operator.inputs:
-                self._readers.setdefault(name, []).append(operator)
-        self._uses = Counter({name: len(readers) for name, readers in self._readers.items()})
-        self._uses[self._logits] += 1
+    def _set(self, operators: Iterable[Operator]) -> None:
+        self._operators = tuple(operators)
+        self._uses = Uses(self._operators, self._logits)
+        self._made, self._readers = self._uses.made, self._uses.readers
+        self._place, self._count = self._uses.place, self._uses.count
+        self._only_reader = self._uses.only_reader
 
-    def _rename(self, names: Mapping[str, str]) -> None:
-        """Let everything read other values."""
+    def _rename(self, operators: Iterable[Operator], names: Mapping[str, str]) -> None:
+        """Of these operators, let everything read other values."""
 
         def follow(name: str) -> str:
             while name in names:
                 name = names[name]
             return name
 
-        self._operators = [
-            replace(each, inputs=tuple(follow(name) for name in each.inputs))
-            for each in self._operators
-        ]
         self._logits = follow(self._logits)
-        self._index()
-
-    def _only_reader(self, value: str) -> Operator | None:
-        return self._readers[value][0] if self._uses[value] == 1 and value != self._logits else None
+        self._set(replace(each, inputs=tuple(map(follow, each.inputs))) for each in operators)
 
     def _drop(self, rounding: Iterable[Quantize]) -> None:
         """Let readers of what these codes stand for read what the codes were made of."""
@@ -150,8 +112,7 @@ class _Folder:
                 gone.add(id(reader))
             gone.add(id(quantise))
         if gone:
-            self._operators = [each for each in self._operators if id(each) not in gone]
-            self._rename(names)
+            self._rename((each for each in self._operators if id(each) not in gone), names)
 
     def _droppable(self, quantise: Operator | None) -> bool:
         """Whether codes are there for their numbers alone: no shift, no state, no pool."""
@@ -195,8 +156,7 @@ class _Folder:
                 kept = first.setdefault((operator.inputs[0], operator.quantization), operator.out)
                 if kept != operator.out:
                     names[operator.out] = kept
-        self._operators = [each for each in self._operators if each.out not in names]
-        self._rename(names)
+        self._rename((each for each in self._operators if each.out not in names), names)
 
     def drop_after_mean(self) -> None:
         late: set[str] = set()
@@ -208,14 +168,14 @@ class _Folder:
                 late.add(operator.out)
         self._drop(
             each
-            for each in list(self._operators)
+            for each in self._operators
             if isinstance(each, Quantize) and each.out in late and self._droppable(each)
         )
 
     def drop_of_frame(self) -> None:
         self._drop(
             each
-            for each in list(self._operators)
+            for each in self._operators
             if isinstance(each, Quantize)
             and each.inputs == (self._frame,)
             and self._droppable(each)
@@ -227,13 +187,13 @@ class _Folder:
         )
 
     def drop_before_activations(self) -> None:
-        for operator in list(self._operators):
+        for operator in self._operators:
             found = self._rounded_once(operator.out) if self._in_int8(operator) else None
             if found is not None and isinstance(found[1], Activate):
                 self._drop([found[0]])
 
     def drop_before_sums(self) -> None:
-        for operator in list(self._operators):
+        for operator in self._operators:
             if not isinstance(operator, Add):
                 continue
             add = self._made[operator.out]  # as the sums before have left it
@@ -255,7 +215,7 @@ class _Folder:
 
     def store_quantized(self) -> None:
         """Quantise as the last act of the kernel that makes the numbers."""
-        for operator in list(self._operators):
+        for operator in self._operators:
             quantise = self._made.get(operator.out)
             if not isinstance(quantise, Quantize):
                 continue
@@ -263,23 +223,22 @@ class _Folder:
             maker = self._made.get(value)
             source = self._quantized_of(value)
             if source is not None and self.quantization[source] == quantise.quantization:
-                self._operators.remove(quantise)
-                self._rename({quantise.out: source})
-            elif maker is not None and self._uses[value] == 1 and self._can_store(maker, quantise):
+                kept = (each for each in self._operators if each is not quantise)
+                self._rename(kept, {quantise.out: source})
+            elif maker is not None and self._count[value] == 1 and self._can_store(maker, quantise):
                 stored = replace(maker, out=quantise.out)
                 if isinstance(maker, Pool):  # moves codes as they are
                     stored = replace(stored, inputs=(self._quantized_of(maker.inputs[0]) or "",))
-                self._operators = [
+                self._set(
                     stored if each is maker else each
                     for each in self._operators
                     if each is not quantise
-                ]
-                self._index()
+                )
 
     def _can_store(self, maker: Operator, quantise: Quantize) -> bool:
         if isinstance(maker, Activate):
             before = self._made.get(maker.inputs[0])
-            alone = self._uses[maker.inputs[0]] == 1
+            alone = self._count[maker.inputs[0]] == 1
             return alone and (
                 self._in_int8(before) or (isinstance(before, Add) and self._sums_in_kernel(before))
             )
@@ -302,7 +261,7 @@ class _Folder:
             conv = self._made.get(value)
             if source is None or conv is None or not self._in_int8(conv):
                 continue
-            if self._uses[value] == 1 and self._place.get(source, -1) < self._place[value]:
+            if self._count[value] == 1 and self._place.get(source, -1) < self._place[value]:
                 return True
         return False
 
@@ -325,5 +284,4 @@ class _Folder:
             elif isinstance(operator, Conv) and operator.quantized_weight is not None:
                 current = replace(operator, quantized_weight=None, weight_scale=None)
             changed.append(current)
-        self._operators = changed
-        self._index()
+        self._set(changed)

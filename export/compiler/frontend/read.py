@@ -105,12 +105,14 @@ def _read(model: bytes, spec: ModelSpec, fold: bool) -> Graph:
     except Exception as error:  # ValidationError, and protobuf's for text that is none
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CompileError(f"The model breaks a rule of ONNX ({reason}); {AGAIN}.") from error
-    simple, quantization = simplify(operators, logits), tensors.quantization
-    if fold:
-        equal = len(set(spec.std)) == 1
-        folded = fold_quantization(simple, logits, quantization, frame="frame", bytes_fit=equal)
-        simple, logits, quantization = folded.operators, folded.logits, folded.quantization
-    return Graph(simple, tensors.shapes, states, logits=logits, quantization=quantization)
+    graph = Graph(
+        simplify(operators, logits),
+        tensors.shapes,
+        states,
+        logits=logits,
+        quantization=tensors.quantization,
+    )
+    return fold_quantization(graph, bytes_fit=len(set(spec.std)) == 1) if fold else graph
 
 
 # The file
