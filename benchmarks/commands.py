@@ -270,7 +270,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _emulate(options: argparse.Namespace) -> int:
-    from shiftedge.benchmarks import emulate_report
+    from shiftedge.benchmarks.emulation import report as emulation_report
 
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
@@ -278,7 +278,7 @@ def _emulate(options: argparse.Namespace) -> int:
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if options.target is None and bundle is None:
             options.usage_error("--emulate needs --target, such as --target rpi4")
-        report = emulate_report.document(
+        report = emulation_report.document(
             onnx,
             bundle,
             options.target,
@@ -288,7 +288,7 @@ def _emulate(options: argparse.Namespace) -> int:
     if options.json == "-":
         sys.stdout.write(_as_json(report))
     else:
-        print(emulate_report.table(report))
+        print(emulation_report.table(report))
         if options.json is not None:
             _write(Path(options.json), _as_json(report))
     return 0

@@ -1,4 +1,4 @@
-"""Which instructions were executed, and how often: what the plugin ``emulate_count.c`` recorded.
+"""Which instructions were executed, and how often: what the plugin ``count.c`` recorded.
 
 QEMU translates blocks that overlap, end at pages and are translated twice, so their counts are
 first spread over the instructions in them; straight runs of code are then cut anew from

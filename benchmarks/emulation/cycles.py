@@ -21,8 +21,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shiftedge.benchmarks.emulate_blocks import Executions, Run, straight_runs
-from shiftedge.benchmarks.emulate_mca import Core, Mca, Timing, disassembled, simulate
+from shiftedge.benchmarks.emulation.blocks import Executions, Run, straight_runs
+from shiftedge.benchmarks.emulation.mca import Core, Mca, Timing, disassembled, simulate
 
 __all__ = ["Cycles", "Prediction", "loop_cuts", "predict"]
 
@@ -49,7 +49,7 @@ class Cycles:
     """Of the instructions, those that were simulated."""
     units: Mapping[str, float]
     """For how many cycles each unit of the core is busy; see
-    :attr:`shiftedge.benchmarks.emulate_mca.Timing.units`."""
+    :attr:`shiftedge.benchmarks.emulation.mca.Timing.units`."""
 
     @property
     def busiest(self) -> tuple[str, float]:
@@ -79,7 +79,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     """Predict the cycles of each section.
 
     Args:
-        mca: from :func:`shiftedge.benchmarks.emulate_mca.find_mca`.
+        mca: from :func:`shiftedge.benchmarks.emulation.mca.find_mca`.
         core: to predict for.
         sections: what was executed in each.
 
