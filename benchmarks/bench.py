@@ -33,10 +33,10 @@ from shiftedge.benchmarks.sensors import Sensors, find_sensors, throttled_betwee
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
-from shiftedge.runtime.progress import ProgressFactory
-from shiftedge.runtime.signals import exit_status
+from shiftedge.runtime.process.files import work_folder
+from shiftedge.runtime.process.progress import ProgressFactory
+from shiftedge.runtime.process.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 

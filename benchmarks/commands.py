@@ -15,8 +15,8 @@ from shiftedge.benchmarks.complexity.commands import add_command as add_complexi
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.threads import chosen_threads, usable_cores
+from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.words import json_text, say, shown
 
 if TYPE_CHECKING:
@@ -423,7 +423,7 @@ def _as_json(report: dict[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from shiftedge.runtime.files import atomic_path
+    from shiftedge.runtime.process.files import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from shiftedge.benchmarks.kernels import kernel_table, summary
 from shiftedge.benchmarks.report import SCHEMA, check_report
 from shiftedge.benchmarks.terminal import disk_bytes, table, verdict_lines
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 # Where there is no home to write to, it takes a temporary folder, and would say so.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)

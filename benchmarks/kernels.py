@@ -62,7 +62,7 @@ def kernel_rows(
                 "share": taken / total if total else None,
                 "flops": flops,
                 "operations": work,
-                "words_alone": parts is not None and set(parts) == {"words"},
+                "words_alone": parts is not None and set(parts) == {"packed"},
                 "bytes": size,
                 "gflops": flops / taken / 1e9 if flops and taken else None,
                 "gb_s": size / taken / 1e9 if size and taken else None,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
+from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
 
 __all__ = ["cache_sizes", "cpu_identity", "cpu_name", "installed_bytes", "machine", "usable_cores"]
 

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.progress import LINES
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.progress import LINES
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["main", "measure"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["Ratio", "paired_ratio", "percentiles_ms", "unpaired_ratio"]
 

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
-from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
-from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
+from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
 __all__ = ["Roofline", "Work", "build_probe"]
 

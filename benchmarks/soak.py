@@ -12,7 +12,7 @@ import numpy as np
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.sensors import throttled_between
-from shiftedge.runtime.progress import Advance
+from shiftedge.runtime.process.progress import Advance
 
 __all__ = ["Soak"]
 

@@ -40,10 +40,10 @@ from shiftedge.benchmarks.engines.base import Contender
 from shiftedge.benchmarks.scenes import Scene, open_scene
 from shiftedge.benchmarks.workloads import Work, workload
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
-from shiftedge.runtime.signals import SIGNALS
+from shiftedge.runtime.process.cpu import chosen_threads
+from shiftedge.runtime.process.signals import SIGNALS
+from shiftedge.runtime.process.telemetry import keep_out_senders
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.telemetry import keep_out_senders
-from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["main", "peak_rss_mb"]
 

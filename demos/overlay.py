@@ -36,14 +36,12 @@ from shiftedge.demos.paint import (
     text,
     text_width,
 )
-from shiftedge.runtime.decode import GestureEvent
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
-
-__all__ = ["Moment", "Overlay"]
 
 STAGE_HEIGHT_PX = 480
 STAGE_WIDTH_PX = (240, 960)

@@ -8,24 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.words import plain
-
-__all__ = [
-    "DIM",
-    "FAINT",
-    "GROUND",
-    "TRACK",
-    "WHITE",
-    "Colour",
-    "Image",
-    "colour_of",
-    "fill",
-    "fit_text",
-    "shade",
-    "text",
-    "text_width",
-]
 
 Image = NDArray[np.uint8]
 """uint8, shape (height, width, 3), BGR; painted on in place."""

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from shiftedge.demos.overlay import Moment, Overlay
 from shiftedge.demos.paint import Image
 from shiftedge.runtime.capture.film_writer import FilmWriter
-from shiftedge.runtime.closing import close_at_exit
-
-__all__ = ["Presenter"]
+from shiftedge.runtime.process.signals import close_at_exit
 
 QUEUE_BYTES = 32 << 20
 """Camera frames that may wait for the encoder: a second of 640x480."""

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.score import Score
-from shiftedge.runtime.session import Summary
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.live.score import Score
+from shiftedge.runtime.live.session import Summary
 from shiftedge.runtime.words import plain
-
-__all__ = ["Report"]
 
 
 @dataclass(frozen=True)

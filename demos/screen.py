@@ -12,12 +12,10 @@ from pathlib import Path
 
 from shiftedge.demos.paint import Image
 from shiftedge.demos.window import HEADER
-from shiftedge.runtime.closing import Closing
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.signals import Closing
 from shiftedge.runtime.words import plain
-
-__all__ = ["Screen", "ScreenLostError"]
 
 TITLE = "shiftedge (q ends)"
 START_S = 30.0

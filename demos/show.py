@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.demos.ahead import ReadAhead
 from shiftedge.demos.report import Report
 from shiftedge.demos.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture import Retry, open_source
-from shiftedge.runtime.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.capture.reader import ReadAhead
 from shiftedge.runtime.errors import ShiftedgeError, SourceError
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.live.score import score
+from shiftedge.runtime.live.session import Observed, Session
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.score import score
-from shiftedge.runtime.session import Observed, Session
-from shiftedge.runtime.signals import ending, exit_status, interrupts
+from shiftedge.runtime.process.signals import ending, exit_status, interrupts
 
 if TYPE_CHECKING:
     from shiftedge.demos.paint import Image
     from shiftedge.demos.presenter import Presenter
     from shiftedge.runtime.capture.synthetic import TrueEvent
-
-__all__ = ["Shown", "Watcher", "show"]
 
 FILM_RATE_HZ = 30.0
 """Where the source does not know its own rate."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [

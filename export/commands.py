@@ -13,9 +13,9 @@ from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.files import cache_folder
-from shiftedge.runtime.progress import working
-from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.process.cpu import chosen_threads
+from shiftedge.runtime.process.files import cache_folder
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
@@ -222,42 +222,31 @@ def _size(text: str) -> tuple[int, int]:
 
 @working("exporting")
 def _export(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require(package)
     from shiftedge.export.checkpoint import load_checkpoint
     from shiftedge.export.data import looks_silent
-    from shiftedge.export.nets import from_checkpoint, from_name, read_labels
+    from shiftedge.export.networks import from_name, read_labels, spec_of
     from shiftedge.export.to_onnx import export_model
 
-    labels = None if options.labels is None else read_labels(options.labels)
+    common: dict[str, Any] = {
+        "labels": None if options.labels is None else read_labels(options.labels),
+        "size": options.size,
+        "silent": options.silent,
+        "usual_silent": options.usual_silent,
+    }
     ranges: dict[str, tuple[float, int]] = {}
     if options.checkpoint is not None:
-        net, spec = from_checkpoint(
-            options.checkpoint,
-            labels=labels,
-            size=options.size,
-            name=options.name,
-            silent=options.silent,
-            usual_silent=options.usual_silent,
-            **_reading(options),
-        )
         checkpoint = load_checkpoint(options.checkpoint, **_reading(options))
+        net, spec = checkpoint.net, spec_of(checkpoint, name=options.name, **common)
         for note in checkpoint.notes:
             _say(note)
         if options.size is None:  # frames of another size have other ranges
             ranges = checkpoint.ranges
     else:
-        net, spec = from_name(
-            options.model,
-            classes=options.classes,
-            labels=labels,
-            size=options.size,
-            width=options.width,
-            silent=options.silent,
-            usual_silent=options.usual_silent,
-        )
+        net, spec = from_name(options.model, classes=options.classes, width=options.width, **common)
     if spec.labels[0] == "class 0":
         _say("the classes have no names; give them with --labels FILE, one a line")
     if spec.silent_labels:
@@ -347,7 +336,7 @@ def _add_train(commands: Any) -> None:
 @working("training")
 def _train(options: argparse.Namespace) -> int:
     from shiftedge.runtime.errors import DataError
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     if options.quantize and (options.size is not None or options.width is not None):
         raise DataError(
@@ -368,12 +357,7 @@ def _train(options: argparse.Namespace) -> int:
 
     for package in ("torch", "cv2"):
         require(package)
-    from shiftedge.export.checkpoint import load_checkpoint
     from shiftedge.export.training import CHECKPOINT, fine_tune, train
-
-    if options.start is not None:
-        for note in load_checkpoint(options.start, **_reading(options)).notes:
-            _say(note)
 
     output = Path(options.output)
     common: dict[str, Any] = {

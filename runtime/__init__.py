@@ -1,8 +1,8 @@
 """What runs on the board: load a model, step a stream, decode gestures. Needs numpy alone."""
 
-from shiftedge.runtime.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.live import LiveStream, Result
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.live.stream import LiveStream, Result
 from shiftedge.runtime.model import Model, Stream, load
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
 

@@ -11,7 +11,10 @@ Nothing in the folder is believed before it was checked: the manifest's every fi
 path cannot leave the folder, and each file is as long, and has the SHA-256, that the manifest says.
 That finds what a copy, a disk or a half-finished update did to it. It is no signature: whoever can
 change the folder can change the manifest too, and a library runs with the program's own rights, so
-take bundles only from where you would take programs.
+take bundles only from where you would take programs, or ask for a signature: Ed25519 over the
+manifest, which holds the checksum of every file. Keys are PEM files, as ``openssl genpkey
+-algorithm ed25519`` and ``openssl pkey -pubout`` write them. The signature is the file
+``manifest.json.sig``, 64 bytes, deterministic (RFC 8032).
 
 What each field of the manifest means is in docs/formats.md.
 """
@@ -23,32 +26,18 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from shiftedge.runtime.cpu import cpu_features, machine_name
 from shiftedge.runtime.errors import BundleError
-from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.manifest import (
     MANIFEST_NAME,
-    MANIFEST_SCHEMA,
-    Build,
-    FileEntry,
     Manifest,
-    SelfTest,
     Variant,
 )
-from shiftedge.runtime.signing import SIGNATURE_BYTES, SIGNATURE_NAME, check_signature
-
-__all__ = [
-    "MANIFEST_NAME",
-    "MANIFEST_SCHEMA",
-    "Build",
-    "Bundle",
-    "FileEntry",
-    "Manifest",
-    "SelfTest",
-    "Variant",
-]
+from shiftedge.runtime.process.cpu import cpu_features, machine_name
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import sha256_of
+from shiftedge.runtime.words import shown
 
 MANIFEST_BYTES_MOST = 4 << 20
 """A manifest of 100 kernels and 200 labels has some 30 KB."""
@@ -146,9 +135,8 @@ class Bundle:
         """The first variant, in the manifest's order, that a CPU can run.
 
         Args:
-            machine: the CPU's architecture; None is :func:`~shiftedge.runtime.cpu.machine_name`.
-            features: what the CPU can do; None is
-                :func:`~shiftedge.runtime.cpu.cpu_features`.
+            machine: the CPU's architecture; None is this machine's.
+            features: what the CPU can do; None is what this one can.
             precision: only variants of this one; None takes any.
 
         Raises:
@@ -263,3 +251,108 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
         yield file
     finally:
         os.close(handle)
+
+
+SIGNATURE_NAME = "manifest.json.sig"
+"""Of the file beside the manifest."""
+SIGNATURE_BYTES = 64
+_KEY_BYTES_MOST = 1 << 16
+
+
+def check_signature(
+    manifest: bytes,
+    signature: bytes | None,
+    trusted_keys: str | Path | Sequence[str | Path],
+) -> None:
+    """Refuse a manifest that none of the keys has signed.
+
+    Args:
+        manifest: the file's bytes.
+        signature: the signature file's, None where there is none.
+        trusted_keys: PEM files of public keys, or one. None at all trusts nobody.
+
+    Raises:
+        BundleError: no signature, or by no trusted key; or a key that cannot be read.
+        MissingExtraError: the package cryptography is not installed.
+    """
+    crypto = require("cryptography.exceptions")
+    keys = [_public_key(path) for path in _key_paths(trusted_keys)]
+    if signature is None:
+        raise BundleError(
+            f"The bundle is not signed (it has no {SIGNATURE_NAME}), and only bundles signed by a "
+            "trusted key may be loaded: sign it with `shiftedge compile --sign KEY`."
+        )
+    for key in keys:
+        try:
+            key.verify(signature, manifest)
+        except crypto.InvalidSignature:
+            continue
+        return
+    raise BundleError(
+        f"The bundle's signature is by none of the {len(keys)} trusted keys, or its manifest was "
+        "changed after it was signed: get it again from who made it."
+    )
+
+
+def sign(manifest: bytes, key: str | Path) -> bytes:
+    """The signature of a manifest.
+
+    Args:
+        manifest: the file's bytes.
+        key: PEM file of an Ed25519 private key, without a password.
+
+    Raises:
+        BundleError: the key cannot be read, or is another kind.
+        MissingExtraError: the package cryptography is not installed.
+    """
+    serialization = require("cryptography.hazmat.primitives.serialization")
+    ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519")
+    path = Path(key)
+    data = _read(path)
+    try:
+        private = serialization.load_pem_private_key(data, password=None)
+    except (ValueError, TypeError) as error:
+        raise _no_key(path, "private", "openssl genpkey -algorithm ed25519") from error
+    if not isinstance(private, ed25519.Ed25519PrivateKey):
+        raise _no_key(path, "private", "openssl genpkey -algorithm ed25519")
+    signature: bytes = private.sign(manifest)
+    return signature
+
+
+def _key_paths(given: object) -> list[Path]:
+    """Of one file or several. A text is one: its letters are no files."""
+    several = [given] if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
+        isinstance(path, (str, os.PathLike)) for path in several
+    ):
+        raise BundleError(
+            f"trusted_keys is {shown(given)}; expected the path of a public key's PEM file, or a "
+            "list of such paths."
+        )
+    return [Path(path) for path in several]
+
+
+def _public_key(path: Path) -> Any:
+    serialization = require("cryptography.hazmat.primitives.serialization")
+    ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519")
+    data = _read(path)
+    try:
+        key = serialization.load_pem_public_key(data)
+    except (ValueError, TypeError) as error:
+        raise _no_key(path, "public", "openssl pkey -pubout") from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise _no_key(path, "public", "openssl pkey -pubout")
+    return key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_KEY_BYTES_MOST)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"The key {path} cannot be read: {reason}.") from error
+
+
+def _no_key(path: Path, kind: str, command: str) -> BundleError:
+    return BundleError(f"{path} is no {kind} Ed25519 key in PEM; expected what `{command}` writes.")

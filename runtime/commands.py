@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftedge.runtime.capture.arguments import add_source_options
-from shiftedge.runtime.signals import ending, exit_status
-from shiftedge.runtime.streams import need_stdout
+from shiftedge.runtime.capture.options import add_source_options
+from shiftedge.runtime.process.signals import ending, exit_status
+from shiftedge.runtime.process.streams import need_stdout
 from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
-
-__all__ = ["add_commands", "add_model_options", "load_chosen", "positive"]
 
 RUN_EXAMPLES = r"""examples:
   shiftedge run                                      the bundled model on a rendered person
@@ -141,7 +139,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.session import Session
+    from shiftedge.runtime.live.session import Session
 
     need_stdout()
     session, status = None, 0

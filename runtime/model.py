@@ -24,14 +24,12 @@ from shiftedge.runtime.errors import (
 )
 from shiftedge.runtime.manifest import MANIFEST_NAME
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.spec import PRECISIONS, ModelSpec
-from shiftedge.runtime.threads import chosen_threads
 from shiftedge.runtime.words import shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.engines.onnxruntime import Provider
-
-__all__ = ["BUNDLED_NAME", "ENGINES", "Model", "Stream", "checked_model", "load"]
 
 ENGINES = ("native", "onnxruntime")
 """Names that :func:`load` takes as ``engine``."""

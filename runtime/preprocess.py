@@ -40,8 +40,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import FrameError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Preprocessor", "check_frame", "crop_box"]
-
 _EXPECTED = "expected uint8 of shape (height, width, 3), BGR"
 
 

@@ -226,9 +226,9 @@ def test_export_failures_leave_no_file(arguments, message, tmp_path, capsys, mon
 
 def test_labels_that_do_not_match_the_classes(tmp_path, capsys):
     torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
-    from shiftedge.export.models import tsm_mobilenet_v2
+    from shiftedge.export.models import MobileNetV2
 
-    torch.save(tsm_mobilenet_v2(3, width=0.35).state_dict(), tmp_path / "c.pth")
+    torch.save(MobileNetV2(3, width=0.35).state_dict(), tmp_path / "c.pth")
     (tmp_path / "two.txt").write_text("a\nb\n")
     arguments = ["export", "--checkpoint", str(tmp_path / "c.pth"), "--size", "64"]
     arguments += ["--labels", str(tmp_path / "two.txt"), "--output", str(tmp_path / "m.onnx")]

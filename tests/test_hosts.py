@@ -16,7 +16,7 @@ import hosts
 import pytest
 from generating import CACHES
 
-from shiftedge.runtime.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
+from shiftedge.runtime.process.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
 
 HERE = Path(__file__).parent
 GROUPS: Mapping[str, Sequence[str]] = {

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from outgoing import ROOT, Run, Tracer, preloaded, strace
 
-from shiftedge.runtime import extras
-from shiftedge.runtime.telemetry import (
+from shiftedge.runtime.process import extras
+from shiftedge.runtime.process.telemetry import (
     SENDERS,
     SENDS_SINCE,
     SWITCHES,

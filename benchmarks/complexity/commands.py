@@ -9,9 +9,9 @@ from typing import Any
 
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.progress import working
-from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.process.cpu import chosen_threads
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import json_text, say
 
 __all__ = ["WORD", "add_command"]
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    from shiftedge.runtime.files import atomic_path
+    from shiftedge.runtime.process.files import atomic_path
 
     with atomic_path(path) as temporary:
         text = json_text(found, indent=2)

@@ -16,7 +16,7 @@ import torch
 from shiftedge.benchmarks.complexity.nets import WINDOW, Contender
 from shiftedge.benchmarks.counter import counter
 from shiftedge.export.models import StreamingModel
-from shiftedge.runtime.signals import exit_status
+from shiftedge.runtime.process.signals import exit_status
 
 __all__ = ["Rounds", "Time", "measure"]
 

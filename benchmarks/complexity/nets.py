@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from shiftedge.benchmarks.complexity.volumes import i3d_resnet50, resnet3d_50
 from shiftedge.export.models import (
+    MobileNetV2,
+    ResNet,
     StreamingModel,
     TemporalShift,
-    tsm_mobilenet_v2,
-    tsm_resnet50,
 )
 
 __all__ = ["CONTENDERS", "WINDOW", "Contender", "Segments", "without_shift"]
@@ -101,7 +101,7 @@ class Contender:
 
 
 def _tsn(classes: int) -> nn.Module:
-    return without_shift(tsm_resnet50(classes))
+    return without_shift(ResNet(classes))
 
 
 def _fine_i3d(classes: int) -> nn.Module:
@@ -112,16 +112,16 @@ CONTENDERS = {
     row[0]: Contender(*row)
     for row in (
         ("tsn-resnet50-8", "TSN ResNet-50, no shift", 8, KINETICS, "frames", _tsn),
-        ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", tsm_resnet50),
-        ("tsm-resnet50-online", "TSM ResNet-50, online", 1, KINETICS, "online", tsm_resnet50),
-        ("tsm-resnet50-16", "TSM ResNet-50, offline", 16, KINETICS, "frames", tsm_resnet50),
+        ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", ResNet),
+        ("tsm-resnet50-online", "TSM ResNet-50, online", 1, KINETICS, "online", ResNet),
+        ("tsm-resnet50-16", "TSM ResNet-50, offline", 16, KINETICS, "frames", ResNet),
         ("i3d-resnet50-32", "I3D ResNet-50, res5 at 1/16", 32, KINETICS, "volume", _fine_i3d),
         ("i3d-resnet50-32-strided", "I3D ResNet-50, res5 at 1/32", 32, KINETICS, "volume",
          i3d_resnet50, False),
         ("resnet3d-50-16", "3-D ResNet-50 (Hara et al.)", 16, KINETICS, "volume", resnet3d_50),
-        ("tsm-mobilenetv2-8", "TSM MobileNetV2, offline", 8, JESTER, "frames", tsm_mobilenet_v2),
+        ("tsm-mobilenetv2-8", "TSM MobileNetV2, offline", 8, JESTER, "frames", MobileNetV2),
         ("tsm-mobilenetv2-online", "TSM MobileNetV2, online", 1, JESTER, "online",
-         tsm_mobilenet_v2),
+         MobileNetV2),
     )
 }  # fmt: skip
 """By key, in the order of the table; a network's step follows its window, to be timed beside it."""

@@ -23,8 +23,7 @@ import shiftedge
 from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
 from shiftedge.benchmarks.emulation.qemu import machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
 __all__ = ["EmulatedPython", "PeerCounts", "count_onnxruntime", "emulated_python"]
 

@@ -25,14 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.emulation.blocks import Executions, Recording, read_recording
-from shiftedge.export.compiler.zig import ZIG_CC, zig_environment
+from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
-from shiftedge.runtime.cpu import WITHOUT
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.cpu import WITHOUT
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
 __all__ = ["Counts", "Machine", "count_instructions", "machine_of", "missing", "plugin", "run"]
 
@@ -247,7 +246,7 @@ def count_instructions(
     Raises:
         ShiftedgeError: this machine cannot emulate it, or it failed.
     """
-    from shiftedge.export.compiler.targets import find_target
+    from shiftedge.export.compiler.backends.cpu.targets import find_target
 
     chosen = find_target(target or bundle.manifest.target)
     machine = machine_of(chosen.architecture)

@@ -21,8 +21,8 @@ from shiftedge.benchmarks.emulation.qemu import (
 from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.progress import working
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.files import work_folder
+from shiftedge.runtime.process.progress import working
 
 __all__ = ["SCHEMA", "document", "table"]
 
@@ -73,7 +73,7 @@ def document(
     Raises:
         ShiftedgeError: the compiled model cannot be emulated here.
     """
-    from shiftedge.export.compiler.targets import find_target
+    from shiftedge.export.compiler.backends.cpu.targets import find_target
 
     with work_folder() as folder:
         if bundle is not None:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from shiftedge import __version__
 from shiftedge.export.agreement import TOLERANCE
 from shiftedge.runtime.errors import MissingExtraError, ModelError, ShiftedgeError
-from shiftedge.runtime.files import cache_folder, output_folder, sha256_of
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = [
     "BF16_TOLERANCE",

@@ -17,7 +17,7 @@ from shiftedge.benchmarks.engines.to_torch import (
     to_torch,
     unsigned,
 )
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["LiteRtContender"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Peer, converted, last_line
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["NcnnContender"]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.base import Bound, Peer
 from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims
 from shiftedge.runtime.errors import ModelError, SpecError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.names import utf8_path
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["OnnxRuntimeContender", "ReferenceContender"]

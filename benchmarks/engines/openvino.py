@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.benchmarks.engines.base import BF16_TOLERANCE, Bound
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["OpenVinoContender", "OpenVinoDefaultContender"]
 

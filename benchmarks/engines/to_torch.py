@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.graph import (
     Activate,
     Add,
     Conv,
     Dense,
-    Dequantise,
+    Dequantize,
     Graph,
     Join,
     KeepState,
@@ -38,11 +38,11 @@ from shiftedge.export.compiler.graph import (
     Mul,
     Operator,
     Pool,
-    Quantise,
-    Quantised,
+    Quantization,
+    Quantize,
 )
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["FORMS", "quantised_convolutions", "signed", "to_torch", "unsigned"]
@@ -117,7 +117,7 @@ class _Module:
         self._root, self._fx = torch.nn.Module(), torch.fx.Graph()
         self._values: dict[str, Any] = {}
         """Name of the graph's value -> node: float32, or quantised where ``meaning`` has it."""
-        self._meaning = graph.quantised
+        self._meaning = graph.quantization
         self._numbers_of: dict[str, str] = {}
         """A value that is the numbers of a quantised one -> that."""
 
@@ -133,7 +133,7 @@ class _Module:
         for operator in graph.operators:
             if isinstance(operator, KeepState):
                 kept[operator.state] = self._kept(operator)
-            elif isinstance(operator, Dequantise):
+            elif isinstance(operator, Dequantize):
                 self._numbers_of[operator.out] = operator.inputs[0]
             else:
                 self._values[operator.out] = self._made_by(operator)
@@ -170,24 +170,26 @@ class _Module:
             found if len(shape) == 3 else self._call(self._torch.reshape, found, [1, *shape, 1, 1])
         )
 
-    def _arguments(self, meaning: Quantised) -> tuple[Any, ...]:
+    def _arguments(self, meaning: Quantization) -> tuple[Any, ...]:
         """Of a call: scale, zero point, least and most, type."""
         scale, zero = float(np.float32(meaning.scale)), meaning.zero_point
         if self._signed:
             return (scale, zero - BETWEEN, -128, 127, self._torch.int8)
         return (scale, zero, 0, 255, self._torch.uint8)
 
-    def _quantised(self, node: Any, meaning: Quantised) -> Any:
+    def _quantised(self, node: Any, meaning: Quantization) -> Any:
         return self._call(
             self._dialect.quantize_per_tensor.default, node, *self._arguments(meaning)
         )
 
-    def _numbers(self, node: Any, meaning: Quantised) -> Any:
+    def _numbers(self, node: Any, meaning: Quantization) -> Any:
         return self._call(
             self._dialect.dequantize_per_tensor.default, node, *self._arguments(meaning)
         )
 
-    def _moved(self, function: Any, nodes: list[Any], meaning: Quantised | None, *more: Any) -> Any:
+    def _moved(
+        self, function: Any, nodes: list[Any], meaning: Quantization | None, *more: Any
+    ) -> Any:
         """What moves values and computes nothing: ``nodes`` are quantised where there is a
         ``meaning``."""
         joins = function is self._torch.cat
@@ -208,7 +210,7 @@ class _Module:
 
     def _numbers_by(self, operator: Operator) -> Any:
         torch, inputs = self._torch, operator.inputs
-        if isinstance(operator, Quantise):
+        if isinstance(operator, Quantize):
             return self._read(inputs[0])
         if isinstance(operator, Conv):
             return self._conv(operator)
@@ -235,13 +237,13 @@ class _Module:
         raise _refused(operator, f"is a {type(operator).__name__}")
 
     def _conv(self, conv: Conv) -> Any:
-        if conv.codes is None or conv.steps is None:
+        if conv.quantized_weight is None or conv.weight_scale is None:
             weight = self._constant(conv.weight)
         else:
-            dialect, scales = self._dialect, self._constant(conv.steps)
-            zeros = self._constant(np.zeros(len(conv.steps), np.int64))
+            dialect, scales = self._dialect, self._constant(conv.weight_scale)
+            zeros = self._constant(np.zeros(len(conv.weight_scale), np.int64))
             how = (scales, zeros, 0, -128, 127, self._torch.int8)
-            weight = self._constant(conv.weight if self._float_ends else conv.codes)
+            weight = self._constant(conv.weight if self._float_ends else conv.quantized_weight)
             if self._float_ends:
                 weight = self._call(dialect.quantize_per_channel.default, weight, *how)
             weight = self._call(dialect.dequantize_per_channel.default, weight, *how)

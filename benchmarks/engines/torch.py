@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.base import Peer
 from shiftedge.benchmarks.engines.to_torch import quantised_convolutions, to_torch
 from shiftedge.runtime.errors import MissingExtraError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["TorchCompileContender", "TorchContender"]
 

@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Peer
-from shiftedge.export.compiler.targets import find_target
-from shiftedge.runtime.cpu import taken_away
-from shiftedge.runtime.extras import require
+from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.runtime.process.cpu import taken_away
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["TvmContender"]
 

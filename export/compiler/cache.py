@@ -20,10 +20,16 @@ from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export import agreement
-from shiftedge.export.compiler.targets import Target, precisions_of, runs_here, variants_of
-from shiftedge.runtime import files, manifest, selftest, spec
+from shiftedge.export.compiler.backends.cpu.targets import (
+    Target,
+    precisions_of,
+    runs_here,
+    variants_of,
+)
+from shiftedge.runtime import manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
+from shiftedge.runtime.process import files
 
 __all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
 

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shiftedge.export.compiler.backends.cpu.targets import Target
     from shiftedge.export.compiler.compile import Compiled
-    from shiftedge.export.compiler.targets import Target
 
 __all__ = ["add_commands"]
 
@@ -98,11 +98,11 @@ def add_commands(commands: Any) -> None:
 def _compile(options: argparse.Namespace) -> int:
     own = {}
     if options.targets:
-        from shiftedge.export.compiler.targets_file import read_targets
+        from shiftedge.export.compiler.backends.cpu.targets_file import read_targets
 
         own = read_targets(options.targets)
         if importlib.util.find_spec("tvm") is not None:
-            from shiftedge.export.compiler.processors import check_processor
+            from shiftedge.export.compiler.backends.cpu.processors import check_processor
 
             for target in own.values():
                 check_processor(target)
@@ -112,12 +112,12 @@ def _compile(options: argparse.Namespace) -> int:
         options.usage_error("name the .onnx file to compile, or pass --list-targets")
     if options.output == "":  # as of a shell's variable that is not set
         options.usage_error("--output is empty; name the bundle's folder, or leave it out")
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     for package in ("onnx", "tvm", "ziglang") + (() if options.no_verify else ("onnxruntime",)):
         require(package)
+    from shiftedge.export.compiler.backends.cpu.targets import find_target
     from shiftedge.export.compiler.compile import compile_model
-    from shiftedge.export.compiler.targets import find_target
 
     target = find_target(options.target, own)
     models = [Path(model) for model in options.model]
@@ -137,8 +137,8 @@ def _compile(options: argparse.Namespace) -> int:
         print(json.dumps(_result(compiled, output, explained)))
         return 0
     if explained:
-        from shiftedge.export.compiler.explain import table
-        from shiftedge.export.compiler.targets import variants_of
+        from shiftedge.export.compiler.backends.cpu.explain import table
+        from shiftedge.export.compiler.backends.cpu.targets import variants_of
 
         for each in explained:
             variant = variants_of(target, each["precision"])[-1]
@@ -151,7 +151,7 @@ def _compile(options: argparse.Namespace) -> int:
 
 
 def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
-    from shiftedge.export.compiler.targets import TARGETS, find_target, precisions_of
+    from shiftedge.export.compiler.backends.cpu.targets import TARGETS, find_target, precisions_of
     from shiftedge.runtime.errors import CompileError
 
     targets = [*TARGETS.values(), *own.values()]
@@ -179,7 +179,7 @@ def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
 
 
 def _target_row(target: Target) -> dict[str, Any]:
-    from shiftedge.export.compiler.targets import precisions_of, variants_of
+    from shiftedge.export.compiler.backends.cpu.targets import precisions_of, variants_of
 
     precisions = precisions_of(target)
     return {
@@ -212,7 +212,7 @@ def _target_row(target: Target) -> dict[str, Any]:
 def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
     """For each precision the manifest's rows, and where its code runs here each kernel's time and
     the core's peak."""
-    from shiftedge.export.compiler.targets import runs_here, variants_of
+    from shiftedge.export.compiler.backends.cpu.targets import runs_here, variants_of
 
     bundle, result = compiled.bundle, []
     for precision, build in bundle.manifest.builds.items():
@@ -226,7 +226,7 @@ def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
             "peak_flops": None,
         }
         if runs_here(variant):
-            from shiftedge.export.compiler.measure import kernel_seconds, peak_flops
+            from shiftedge.export.compiler.backends.cpu.measure import kernel_seconds, peak_flops
 
             listed = {each.name: each.library for each in bundle.manifest.variants}
             found["seconds"] = kernel_seconds(bundle.folder / listed[variant.variant])

@@ -20,22 +20,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftedge.export.compiler import cache, explain, package, program, proof
-from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.link import KERNELS, TABLE, link, link_runner
-from shiftedge.export.compiler.processors import check_processor
-from shiftedge.export.compiler.program import Layout
-from shiftedge.export.compiler.rules import lower
+from shiftedge.export.compiler import cache, package
+from shiftedge.export.compiler.backends.cpu import explain
+from shiftedge.export.compiler.backends.cpu.processors import check_processor
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target, find_target, variants_of
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.link import program
+from shiftedge.export.compiler.link.library import KERNELS, TABLE, link, link_runner
+from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
-from shiftedge.export.compiler.targets import TARGETS, Target, find_target, variants_of
-from shiftedge.runtime.bundle import MANIFEST_NAME, Build, Bundle, Manifest, Variant
+from shiftedge.export.compiler.verify import proof
+from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.progress import ProgressFactory, progress
-from shiftedge.runtime.signing import SIGNATURE_NAME, sign
+from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import work_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = [
     "Compiled",
@@ -150,7 +153,7 @@ def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]
 def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, to: Path) -> None:
     """Generate the kernels' code and link ``to``, a libmodel.so."""
     require("tvm")
-    from shiftedge.export.compiler.tir import compile_kernels
+    from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 
     with work_folder() as folder:
         code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)

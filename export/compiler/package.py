@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftedge.runtime.bundle import MANIFEST_NAME, FileEntry, Variant
 from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.manifest import MANIFEST_NAME, FileEntry, Variant
+from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["LICENSE_TEXT", "entries", "new_folder", "readme"]
 

@@ -1,9 +1,9 @@
 """Networks with temporal shifts, and the means to run them as a clip or frame by frame."""
 
 from shiftedge.export.models.build import ARCHITECTURES, build
-from shiftedge.export.models.mobilenet_v2 import MobileNetV2, tsm_mobilenet_v2
-from shiftedge.export.models.order import past_first
-from shiftedge.export.models.resnet import ResNet, tsm_resnet50, tsm_resnet101, tsm_resnet152
+from shiftedge.export.models.channel_order import past_first
+from shiftedge.export.models.mobilenet_v2 import MobileNetV2
+from shiftedge.export.models.resnet import ResNet
 from shiftedge.export.models.shift import PreviousFrame, TemporalShift, insert_shift
 from shiftedge.export.models.streaming import StreamingModel
 
@@ -17,8 +17,4 @@ __all__ = [
     "build",
     "insert_shift",
     "past_first",
-    "tsm_mobilenet_v2",
-    "tsm_resnet50",
-    "tsm_resnet101",
-    "tsm_resnet152",
 ]

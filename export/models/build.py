@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from shiftedge.export.models.mobilenet_v2 import tsm_mobilenet_v2
-from shiftedge.export.models.resnet import tsm_resnet50, tsm_resnet101, tsm_resnet152
+from shiftedge.export.models.mobilenet_v2 import MobileNetV2
+from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.runtime.errors import CheckpointError
 
 __all__ = ["ARCHITECTURES", "build"]
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "mobilenet_v2": tsm_mobilenet_v2,
-    "resnet50": tsm_resnet50,
-    "resnet101": tsm_resnet101,
-    "resnet152": tsm_resnet152,
+    "mobilenet_v2": MobileNetV2,
+    **{name: partial(ResNet, layers=layers) for name, layers in LAYERS.items()},
 }
 """Name of each architecture -> its constructor."""
 

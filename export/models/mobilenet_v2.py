@@ -11,21 +11,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.models.shift import (
-    FOLD_DIV,
-    PreviousFrame,
-    TemporalShift,
-    check_places,
-)
+from shiftedge.export.models.shift import FOLD_DIV, PreviousFrame, ShiftedBlock, place_shifts
 
-__all__ = [
-    "STAGES",
-    "STEM_CHANNELS",
-    "InvertedResidual",
-    "MobileNetV2",
-    "scaled",
-    "tsm_mobilenet_v2",
-]
+__all__ = ["STAGES", "STEM_CHANNELS", "InvertedResidual", "MobileNetV2", "scaled"]
 
 # expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381.
 STAGES = (
@@ -59,20 +47,14 @@ def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Se
     )
 
 
-class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1; with a skip connection where stride and widths allow.
-
-    ``shift`` stands before the first convolution of the branch, ``whole`` before all of the block,
-    skip connection included; each is an identity where the network has no shift there.
-    """
+class InvertedResidual(ShiftedBlock):
+    """Expand 1x1, depthwise 3x3, project 1x1; with a skip where stride and widths allow."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
         self.expansion = expansion
-        self.whole: nn.Module = nn.Identity()
-        self.shift: nn.Module = nn.Identity()
         layers: list[nn.Module] = []
         if expansion != 1:
             layers += [
@@ -97,7 +79,8 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The network over single frames, with a shift in each of its ten residual blocks.
+    """The network over single frames, with a shift in each of its ten residual blocks; at width 1.0
+    and 27 classes it has 2,258,459 parameters.
 
     A block without a skip connection is not shifted by default: its output would lose the features
     of now that the shift pushed out (paper, section 3.2, "residual shift").
@@ -140,26 +123,17 @@ class MobileNetV2(nn.Module):
         head = scaled(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
         layers.append(_conv_bn_relu6(channels, head, 1, 1))
         self.features = nn.Sequential(*layers)
-        self._place_shifts(shifts)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(head, classes)
-        self._initialise()
-
-    def _place_shifts(self, shifts: Collection[str] | None) -> None:
         blocks = {
             f"features.{index}": block
             for index, block in enumerate(self.features)
             if isinstance(block, InvertedResidual)
         }
         if shifts is None:
-            shifts = [f"{name}.conv.0" for name, each in blocks.items() if each.residual]
-        check_places(shifts, blocks, ".conv.0")
-        self.shifts = tuple(shifts)
-        for name, block in blocks.items():
-            if name in shifts:
-                block.whole = TemporalShift(fold_div=self.shift_div)
-            if f"{name}.conv.0" in shifts:
-                block.shift = TemporalShift(fold_div=self.shift_div)
+            shifts = [f"{name}.conv.0" for name, block in blocks.items() if block.residual]
+        self.shifts = place_shifts(blocks, shifts, ".conv.0", shift_div)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(head, classes)
+        self._initialise()
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -182,23 +156,3 @@ class MobileNetV2(nn.Module):
         x = self.features(self.previous(x))
         logits: Tensor = self.classifier(self.dropout(torch.mean(x, dim=(2, 3))))
         return logits
-
-
-def tsm_mobilenet_v2(
-    classes: int,
-    *,
-    width: float = 1.0,
-    previous_frame: bool = False,
-    dropout: float = 0.0,
-    shifts: Collection[str] | None = None,
-    shift_div: int = FOLD_DIV,
-) -> MobileNetV2:
-    """A :class:`MobileNetV2`; at width 1.0 and 27 classes it has 2,258,459 parameters."""
-    return MobileNetV2(
-        classes,
-        width=width,
-        previous_frame=previous_frame,
-        dropout=dropout,
-        shifts=shifts,
-        shift_div=shift_div,
-    )

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftedge.export.models.shift import FOLD_DIV, TemporalShift, check_places
+from shiftedge.export.models.shift import FOLD_DIV, ShiftedBlock, place_shifts
 
-__all__ = ["LAYERS", "Bottleneck", "ResNet", "tsm_resnet50", "tsm_resnet101", "tsm_resnet152"]
+__all__ = ["EXPANSION", "LAYERS", "Bottleneck", "ResNet"]
 
 LAYERS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 """Blocks of each stage: table 1 of arXiv 1512.03385."""
@@ -25,18 +25,12 @@ DEEP = 23
 """Blocks of the third stage from which on the official code shifts every second block alone."""
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3 (strided), 1x1, and a skip connection.
-
-    ``shift`` stands before the first convolution, inside the residual branch; ``whole`` before all
-    of the block, skip connection included. Each is an identity where there is no shift.
-    """
+class Bottleneck(ShiftedBlock):
+    """1x1, 3x3 (strided), 1x1, and a skip connection."""
 
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
         super().__init__()
         outputs = planes * EXPANSION
-        self.whole: nn.Module = nn.Identity()
-        self.shift: nn.Module = nn.Identity()
         self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
@@ -64,7 +58,7 @@ class ResNet(nn.Module):
 
     Args:
         classes: length of the logits.
-        layers: blocks of each of the four stages.
+        layers: blocks of each of the four stages; ResNet-50's unless said otherwise.
         dropout: share of features dropped before the classifier in training.
         shifts: where the shifts stand, of ``layer1.0.conv1`` (before the branch of a block) and
             ``layer1.0`` (before the whole block); None: in the branch of every block, or of every
@@ -103,13 +97,7 @@ class ResNet(nn.Module):
         if shifts is None:
             usual = [name for name in blocks if int(name.rpartition(".")[2]) % every == 0]
             shifts = [f"{name}.conv1" for name in usual]
-        check_places(shifts, blocks, ".conv1")
-        self.shifts = tuple(shifts)
-        for name, block in blocks.items():
-            if name in shifts:
-                block.whole = TemporalShift(fold_div=shift_div)
-            if f"{name}.conv1" in shifts:
-                block.shift = TemporalShift(fold_div=shift_div)
+        self.shifts = place_shifts(blocks, shifts, ".conv1", shift_div)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(inputs, classes)
         for module in self.modules():
@@ -129,40 +117,3 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{stage + 1}")(x)
         logits: Tensor = self.fc(self.dropout(torch.mean(x, dim=(2, 3))))
         return logits
-
-
-def tsm_resnet50(
-    classes: int,
-    *,
-    dropout: float = 0.0,
-    shifts: Collection[str] | None = None,
-    shift_div: int = FOLD_DIV,
-) -> ResNet:
-    """A :class:`ResNet` of 50 layers, with 1/8 residual shift unless said otherwise."""
-    return ResNet(classes, dropout=dropout, shifts=shifts, shift_div=shift_div)
-
-
-def tsm_resnet101(
-    classes: int,
-    *,
-    dropout: float = 0.0,
-    shifts: Collection[str] | None = None,
-    shift_div: int = FOLD_DIV,
-) -> ResNet:
-    """A :class:`ResNet` of 101 layers."""
-    return ResNet(
-        classes, layers=LAYERS["resnet101"], dropout=dropout, shifts=shifts, shift_div=shift_div
-    )
-
-
-def tsm_resnet152(
-    classes: int,
-    *,
-    dropout: float = 0.0,
-    shifts: Collection[str] | None = None,
-    shift_div: int = FOLD_DIV,
-) -> ResNet:
-    """A :class:`ResNet` of 152 layers."""
-    return ResNet(
-        classes, layers=LAYERS["resnet152"], dropout=dropout, shifts=shifts, shift_div=shift_div
-    )

@@ -10,7 +10,7 @@ frame ago?", so that is the whole interface, :class:`Form`:
 * ``ClipForm(two_way=True)`` takes the first 1/8 from the frame after and the next 1/8 from the
   frame before, as the paper's offline models do (section 4.1; the order is that of the official
   training code, so that its weights give its numbers). No online form exists for those: run one-way
-  they would see the past where they learned the future, unless ``order.past_first`` exchanges the
+  they would see the past where they learned the future, unless ``past_first`` exchanges the
   two groups of channels.
 
 The modules hold no state and no parameters. The form that is in force is a context variable, so
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 import torch
@@ -33,9 +33,10 @@ __all__ = [
     "Form",
     "OnlineForm",
     "PreviousFrame",
+    "ShiftedBlock",
     "TemporalShift",
-    "check_places",
     "insert_shift",
+    "place_shifts",
     "running",
 ]
 
@@ -180,23 +181,41 @@ class PreviousFrame(nn.Module):
         return torch.cat((_form().earlier(x), x), dim=1)
 
 
-def check_places(shifts: Collection[str], blocks: Collection[str], branch: str) -> None:
-    """Refuse a shift that stands neither before a block of a network nor before its branch.
+class ShiftedBlock(nn.Module):
+    """A residual block: ``shift`` stands before the first convolution of its branch, ``whole``
+    before all of it, skip connection included; each is an identity where there is no shift."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole: nn.Module = nn.Identity()
+        self.shift: nn.Module = nn.Identity()
+
+
+def place_shifts(
+    blocks: Mapping[str, ShiftedBlock], shifts: Collection[str], branch: str, fold_div: int
+) -> tuple[str, ...]:
+    """Put the shifts into a network's blocks; ``shifts`` as they are kept.
 
     Args:
+        blocks: by name.
         shifts: names of the modules that shifts stand before.
-        blocks: names of the network's blocks.
         branch: what the first convolution of a block's branch adds to the block's name.
+        fold_div: channels per shifted channel.
 
     Raises:
-        ValueError: of the first such shift.
+        ValueError: a shift that stands neither before a block nor before its branch.
     """
     for name in shifts:
-        if name not in blocks and name.removesuffix(branch) not in blocks:
+        if name in blocks:
+            blocks[name].whole = TemporalShift(fold_div=fold_div)
+        elif name.removesuffix(branch) in blocks:
+            blocks[name.removesuffix(branch)].shift = TemporalShift(fold_div=fold_div)
+        else:
             raise ValueError(
                 f"a shift stands before {name!r}; it can stand before a block (such as "
                 f"{min(blocks)}) or before the first convolution of one ({min(blocks)}{branch})"
             )
+    return tuple(shifts)
 
 
 def insert_shift(
@@ -209,7 +228,7 @@ def insert_shift(
         blocks: dotted names as in ``named_modules()``; each must take (N, C, H, W) and have at
             least ``fold_div`` input channels. For a residual shift, as the paper advises (section
             3.2), name the first layer of each residual branch rather than the whole block.
-            Weights that were trained two-way do not fit as they are: ``order`` says why.
+            Weights that were trained two-way do not fit as they are: ``channel_order`` says why.
 
     Returns:
         ``module`` itself. Its parameters below a wrapped block gain ``.net`` in their names, as in

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.quantize.stream import Stepper
-from shiftedge.runtime.capture.synthetic.labels import LABELS
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.capture.synthetic import LABELS
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "event_scores", "rendered"]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from shiftedge.export.quantize.graph import COPIES, Graph, Layer, weights
 from shiftedge.export.quantize.plan import Plan
 from shiftedge.export.quantize.ranges import Affine
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["quantised_spec", "quantised_weights", "rewrite"]

@@ -14,8 +14,8 @@ from shiftedge.export.quantize.ranges import Affine, Choice, Histogram, choose_r
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.runtime.errors import NumericsError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["affine_of", "every_pixel", "gather"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.training.clips import IGNORED, ClipSet
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 

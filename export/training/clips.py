@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
+from shiftedge.runtime.capture.synthetic import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
-from shiftedge.runtime.files import atomic_path
-from shiftedge.runtime.signals import end_with_parent
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.files import atomic_path, work_folder
+from shiftedge.runtime.process.signals import end_with_parent
 
 __all__ = ["IGNORED", "Advance", "ClipSet", "reserve", "synthetic_clips"]
 
@@ -187,7 +186,7 @@ def _run(tasks: Sequence[_Task], workers: int) -> Generator[_Rendered, None, Non
 
 def _render(task: _Task) -> _Rendered:
     from shiftedge.runtime.capture.synthetic import render_clip
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     require("cv2").setNumThreads(0)  # the processes are the parallelism
     count = task.last - task.first

@@ -13,11 +13,11 @@ from shiftedge.export.training.folder import load_clips, problems, some, split_c
 from shiftedge.export.training.keep import Say
 from shiftedge.export.training.loop import Settings
 from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
-from shiftedge.runtime.capture.synthetic.labels import LABELS
+from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.process.cpu import chosen_threads
+from shiftedge.runtime.process.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["CLIP_FRAMES", "SYNTHETIC", "Named", "name_data", "read_data", "settings_for"]
 

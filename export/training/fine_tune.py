@@ -26,7 +26,7 @@ from torch import nn
 
 from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
 from shiftedge.export.models import MobileNetV2
-from shiftedge.export.nets import from_checkpoint
+from shiftedge.export.networks import spec_of
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
 from shiftedge.export.training.clips import ClipSet
@@ -45,8 +45,8 @@ from shiftedge.export.training.record import (
 )
 from shiftedge.export.training.score import ClipScore, score_clips
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "EPOCHS", "fine_tune", "gentle"]
@@ -129,7 +129,7 @@ def fine_tune(
     settings = settings_for(data, settings or gentle(), epochs=epochs, seed=seed, threads=threads)
     output = output_folder(output)
     started = time.perf_counter()
-    net, spec, description = _trained(start, reading or {})
+    net, spec, description = _trained(start, reading or {}, say)
     named = name_data(data, spec.labels, classes)
     settings = dataclasses.replace(
         settings, steady=spec.silent_labels, mirror=mirror and settings.mirror
@@ -206,15 +206,17 @@ def fine_tune(
 
 
 def _trained(
-    start: Path | None, reading: Mapping[str, Any]
+    start: Path | None, reading: Mapping[str, Any], say: Say
 ) -> tuple[MobileNetV2, ModelSpec, dict[str, Any]]:
     """The network to fine-tune, its spec, and what it is built from."""
     if start is None:
         bundled = importlib.resources.files("shiftedge.export.assets") / "gestures.pt"
         with importlib.resources.as_file(bundled) as path:
-            return _trained(path, {})
+            return _trained(path, {}, say)
     checkpoint = load_checkpoint(start, **reading)
-    net, spec = from_checkpoint(start, **reading)
+    for note in checkpoint.notes:
+        say(note)
+    net, spec = checkpoint.net, spec_of(checkpoint)
     if not isinstance(net, MobileNetV2):
         raise DataError(
             f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "

@@ -15,7 +15,7 @@ from shiftedge.export.data.files import Clip, open_clip, path_bytes
 from shiftedge.export.data.reader import fitter, middle_frames
 from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.training.clips import IGNORED, Advance, ClipSet, reserve
-from shiftedge.runtime.capture.events import log_event
+from shiftedge.runtime.capture.base import log_event
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 
 __all__ = ["load_clips", "problems", "some", "split_clips"]

@@ -19,7 +19,7 @@ from shiftedge.export.quantize.statistics import every_pixel
 from shiftedge.export.training.fake import FRAME, FakeQuantised, Watch
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["stream_ranges"]

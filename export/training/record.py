@@ -13,7 +13,7 @@ from torch import nn
 from shiftedge.export.training.keep import Say
 from shiftedge.export.training.loop import Epoch, Settings
 from shiftedge.export.training.score import ClipScore, score_films
-from shiftedge.runtime.progress import ProgressFactory
+from shiftedge.runtime.process.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [

@@ -34,8 +34,8 @@ from shiftedge.export.training.record import (
 from shiftedge.export.training.score import logits_of_clips, score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import Film
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
 __all__ = ["Shape", "train"]
@@ -155,13 +155,15 @@ def train(
     output = output_folder(output)
     started = time.perf_counter()
     begun_from = None if start is None else load_checkpoint(start, **(reading or {}))
-    shape = _shape(shape, start, begun_from, size, multiplier)
+    for note in () if begun_from is None else begun_from.notes:
+        say(note)
+    shape = _shape(shape, begun_from, size, multiplier)
     named = name_data(data, classes=classes)
     torch.manual_seed(seed)
     description = shape.description(len(named.labels))
     net = build(description)
-    if start is not None and begun_from is not None:
-        _take_over(net, start, begun_from, named.labels)
+    if begun_from is not None:
+        _take_over(net, begun_from, named.labels)
     spec = describe(
         net,
         name="gestures",
@@ -236,7 +238,6 @@ def train(
 
 def _shape(
     shape: Shape | None,
-    start: Path | None,
     checkpoint: Checkpoint | None,
     size: tuple[int, int] | None,
     multiplier: float | None,
@@ -246,7 +247,8 @@ def _shape(
         description, spec = checkpoint.description, checkpoint.spec
         if description["architecture"] != "mobilenet_v2":
             raise DataError(
-                f"{start} is a {description['architecture']}; training goes on from MobileNetV2."
+                f"{checkpoint.path} is a {description['architecture']}; training goes on from "
+                "MobileNetV2."
             )
         shifts = description.get("shifts")
         shape = Shape(
@@ -277,10 +279,8 @@ def _silent(
     return silent_labels(labels, (*named, *stored), usual=False)
 
 
-def _take_over(
-    net: nn.Module, start: Path, checkpoint: Checkpoint, labels: tuple[str, ...]
-) -> None:
-    """Copy the weights of ``start`` that fit; the last layer only if the labels are the same.
+def _take_over(net: nn.Module, checkpoint: Checkpoint, labels: tuple[str, ...]) -> None:
+    """Copy the weights that fit; the last layer only if the labels are the same.
 
     Two-way weights may start it: training teaches them to do without the frames of the future.
     """
@@ -296,8 +296,8 @@ def _take_over(
     }
     if len(fitting) < len(own) // 2:
         raise DataError(
-            f"{start} fits {len(fitting)} of the {len(own)} tensors of the network to train; "
-            "expected a checkpoint of the same architecture and width."
+            f"{checkpoint.path} fits {len(fitting)} of the {len(own)} tensors of the network to "
+            "train; expected a checkpoint of the same architecture and width."
         )
     net.load_state_dict(fitting, strict=False)
 

@@ -13,9 +13,9 @@ from torch import nn
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.training.augment import make_batch
 from shiftedge.export.training.clips import ClipSet
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
-from shiftedge.runtime.decode import GestureDecoder, GestureEvent
-from shiftedge.runtime.score import score
+from shiftedge.runtime.capture.synthetic.acts import TrueEvent
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.live.score import score
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [

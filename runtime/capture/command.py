@@ -13,11 +13,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from shiftedge.runtime.capture.handle import Handle
+from shiftedge.runtime.capture.base import Handle
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.words import shown
-
-__all__ = ["CommandOutput", "CommandStalledError"]
 
 PIECE_BYTES = 65536
 TAIL_BYTES = 4096

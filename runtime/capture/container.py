@@ -19,8 +19,6 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CODECS", "DECODED", "Container", "fourcc_text", "read_container"]
-
 MOST_BOXES = 10_000
 """Boxes looked at in a file, all levels together; a fragmented film of a day has fewer that
 matter."""

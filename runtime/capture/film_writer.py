@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.opencv import opencv
+from shiftedge.runtime.capture.base import opencv
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.files import atomic_path
-from shiftedge.runtime.names import utf8_path
-
-__all__ = ["FILM_SUFFIXES", "FilmWriter"]
+from shiftedge.runtime.process.files import atomic_path, utf8_path
 
 FILM_SUFFIXES = {".mp4": ("mp4v", "avc1"), ".avi": ("MJPG",)}
 """Containers and their codecs, the first that works. mp4v is built into every OpenCV wheel; avc1

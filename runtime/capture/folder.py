@@ -10,11 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame
-from shiftedge.runtime.capture.opencv import as_bgr, opencv
+from shiftedge.runtime.capture.base import FrameSource, TimedFrame, as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
-
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder", "natural_key"]
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

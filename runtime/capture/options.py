@@ -1,24 +1,15 @@
-"""Options in the text of a source: ``name=value``, checked, with a sentence for every mistake."""
+"""Options that choose a source: on the command line, and as ``name=value`` in a source's text."""
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.errors import SourceError
-
-__all__ = [
-    "flag",
-    "four_letters",
-    "full_range",
-    "parse_options",
-    "rate",
-    "seconds",
-    "size",
-    "whole_number",
-]
 
 LARGEST_SIDE_PX = 16384
 LARGEST_RATE_HZ = 1000.0
@@ -116,3 +107,40 @@ def parse_options(
         except ValueError as error:
             raise SourceError(f"{pair.strip()!r} in {where!r}: expected {error}.") from error
     return found
+
+
+def add_source_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--source``, and ``--live`` and ``--retry``, which both make ``options.retry``."""
+    parser.add_argument(
+        "--source",
+        default=default,
+        help="a camera number, a video file, a folder of images, synthetic:KIND, "
+        "pipe:COMMAND or a URL (default: %(default)s)",
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--live",
+        dest="retry",
+        action="store_const",
+        const=Retry.for_service(),
+        help="for a service: whenever the camera, stream or pipe: command is lost, ends or is not "
+        "there yet, try again for ever",
+    )
+    again.add_argument(
+        "--retry",
+        dest="retry",
+        type=_retry,
+        metavar="SECONDS",
+        help="the same, but give up after so many seconds without a frame; or 'forever' (default: "
+        "a lost camera or stream is tried again for 30 s, a command is not run again)",
+    )
+
+
+def _retry(text: str) -> Retry:
+    try:
+        limit_s = math.inf if text.lower() == "forever" else float(text)
+        return Retry.for_service(limit_s)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of seconds from 0 nor 'forever'"
+        ) from None

@@ -12,22 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from shiftedge.runtime.capture.base import FrameSource
+from shiftedge.runtime.capture.base import EventHandler, FrameSource, log_event
 from shiftedge.runtime.capture.camera import camera_device, open_camera
-from shiftedge.runtime.capture.events import EventHandler, log_event
 from shiftedge.runtime.capture.folder import ImageFolder
 from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.network import SCHEMES, open_url
 from shiftedge.runtime.capture.options import four_letters, parse_options, rate, size
-from shiftedge.runtime.capture.pipe import PipeSource, parse_pipe
-from shiftedge.runtime.capture.restarted import RestartedPipe
+from shiftedge.runtime.capture.pipe import PipeSource, RestartedPipe, parse_pipe
 from shiftedge.runtime.capture.synthetic_source import open_synthetic
 from shiftedge.runtime.capture.video import open_video
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.names import expanded
+from shiftedge.runtime.process.files import expanded
 from shiftedge.runtime.words import shown
-
-__all__ = ["SOURCE_FORMS", "SourceText", "open_source", "parse_source"]
 
 SOURCE_FORMS = (
     "a camera number such as 0 or a device such as /dev/video0 (options: 0?size=640x480&fps=30), "

@@ -16,8 +16,6 @@ from shiftedge.runtime.errors import SourceError
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
 
-__all__ = ["SYNTHETIC_KINDS", "SyntheticSource", "open_synthetic"]
-
 SYNTHETIC_KINDS = ("gestures", "still", "moving")
 """A seated person who gestures, one who sits still (both need OpenCV), and textured things that
 move (numpy alone)."""

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+from shiftedge.runtime.capture.base import (
+    EventHandler,
+    FrameSource,
+    Handle,
+    TimedFrame,
+    as_bgr,
+    log_event,
+    opencv,
+)
 from shiftedge.runtime.capture.container import (
     CODECS,
     DECODED,
@@ -18,13 +26,8 @@ from shiftedge.runtime.capture.container import (
     fourcc_text,
     read_container,
 )
-from shiftedge.runtime.capture.events import EventHandler, log_event
-from shiftedge.runtime.capture.handle import Handle
-from shiftedge.runtime.capture.opencv import as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.names import utf8_path
-
-__all__ = ["RecordingTimes", "VideoFile", "nominal_rate", "open_video"]
+from shiftedge.runtime.process.files import utf8_path
 
 DEFAULT_RATE_HZ = 25.0
 """Assumed where the container gives no rate; FFmpeg assumes the same."""

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FakeEngine", "FakeSession"]
-
 GRID = 4
 """Regions on each axis whose mean colours are the features."""
 

@@ -24,8 +24,6 @@ from typing import Any
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["STEP_MOST_BYTES", "check_shapes", "check_spec", "check_weights"]
-
 STEP_MOST_BYTES = 8 << 30
 """Of all tensors that a step holds at once. ResNet-50 on frames of 4096x4096 pixels, the largest
 that ``shiftedge export`` takes, holds under 6 GiB; boards have 1 to 8 GiB of memory in all."""

@@ -16,27 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.engines.base import Engine, Session
 from shiftedge.runtime.engines.onnx_claims import check_shapes, check_spec, check_weights
 from shiftedge.runtime.errors import ModelError, SpecError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import sha256_of
-from shiftedge.runtime.names import utf8_path
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.cpu import chosen_threads, cpu_features
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import sha256_of, utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-from shiftedge.runtime.threads import chosen_threads
 from shiftedge.runtime.words import plain, shown
-
-__all__ = [
-    "OnnxRuntimeEngine",
-    "OnnxRuntimeSession",
-    "Provider",
-    "ask_for_exact_int8",
-    "check_claims",
-    "failures_told",
-    "refusal",
-]
 
 Provider = str | tuple[str, Mapping[str, Any]]
 """An execution provider: "cpu", "cuda", "tensorrt" or ONNX Runtime's own name; or a pair of such a

@@ -28,11 +28,11 @@ if (
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     # The process is the command, of which nothing has begun: until it takes its signals itself
-    # (runtime/signals.py), Ctrl-C ends it as it is, without the traceback of an import.
+    # (runtime/process/signals.py), Ctrl-C ends it as it is, without the traceback of an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # First of all: packages read these switches when they are imported, child processes inherit them.
-from shiftedge.runtime.telemetry import switch_off
+from shiftedge.runtime.process.telemetry import switch_off
 
 switch_off()
 

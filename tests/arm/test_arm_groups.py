@@ -17,11 +17,11 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from integer_kit import SPEC, Layers, expected
 
 from shiftedge.benchmarks.emulation import qemu
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.calls import Argument, Memory, Step
-from shiftedge.export.compiler.graph import Activation, Quantised
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.targets import TARGETS, variants_of
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
+from shiftedge.export.compiler.graph.graph import Activation, Quantization
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.
@@ -44,9 +44,9 @@ def layers_of_all() -> tuple[Layers, list[str]]:
         x = layers.codes((*MAP, inputs), zero)
         x = layers.shift(x, shift) if shift else x
         y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
-        layers.operators[-1].codes.reshape(-1)[0] = least
+        layers.operators[-1].quantized_weight.reshape(-1)[0] = least
         other = layers.codes(layers.shapes[y], 140)
-        made.append(layers.ended(y, Activation.RELU, Quantised(0.03, 0), other))
+        made.append(layers.ended(y, Activation.RELU, Quantization(0.03, 0), other))
     return layers, made
 
 
@@ -93,9 +93,9 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
         for name, constant in step.constants.items()
     }
     for name, codes in layers.given.items():
-        given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.above)
+        given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.storage_offset)
     for number, state in enumerate(layers.states):
-        lacking = graph.quantised[f"state_{number}"].zero_point
+        lacking = graph.quantization[f"state_{number}"].zero_point
         given[Argument(Memory.STATE, str(number))] = stored(state, lacking)
     code = tir.compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
     code.write(tmp_path / "kernels.o")
@@ -107,7 +107,7 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     cpu = qemu.emulated_cpu(machine.emulator, target.cpu)
     line = [machine.emulator, "-cpu", cpu, "-L", machine.root, tmp_path / "main"]
     ran = subprocess.run(line, input=b"".join(given.values()), capture_output=True, check=True)
-    ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.above
+    ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.storage_offset
     want = expected(graph, layers.given, layers.states)
     theirs = np.concatenate([want.values[name].reshape(-1) for name in made])
     np.testing.assert_array_equal(ours, theirs)

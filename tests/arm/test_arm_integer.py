@@ -16,17 +16,17 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from arm_kit import steps
-from qdq_kit import quantised, with_equal_std
+from qdq_kit import quantized, with_equal_std
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.check import states_of
+from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, variants_of
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.integer import IntegerReference
-from shiftedge.export.compiler.program import Layout
-from shiftedge.export.compiler.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.verify.agreement import states_of
+from shiftedge.export.compiler.verify.integer import Int8Reference
 from shiftedge.runtime.spec import ModelSpec
 
 Get = Callable[[str], Path]
@@ -56,7 +56,7 @@ def build(file: Path, folder: Path, board: str = "rpi5") -> Built:
     data, spec = read_model(file)
     spec = with_equal_std(spec)
     images = moving_images(spec, FRAMES)
-    model, spec = quantised(data, spec, normalised(images, spec))
+    model, spec = quantized(data, spec, normalised(images, spec))
     step, places = prepare(model, spec, target)
     library = folder / "libmodel.so"
     build_library(step, places, spec, target, library)
@@ -65,7 +65,7 @@ def build(file: Path, folder: Path, board: str = "rpi5") -> Built:
 
 def codes_of(built: Built, block: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """The states of a block, as the codes that they stand for, (height, width, channels)."""
-    assert None not in built.step.quantised
+    assert None not in built.step.quantization
     states = states_of(block, built.step, built.places)
     return [state[0].transpose(1, 2, 0) for state in states]
 
@@ -85,7 +85,7 @@ def test_the_step_is_the_reference_bit_for_bit(
             threads=threads, output=file, counts=counts if threads == 1 else None,
         )  # fmt: skip
         assert file.read_bytes() == files[1].read_bytes(), f"{threads} threads differ from 1"
-    reference = IntegerReference(read_onnx(built.model, built.spec), built.spec)
+    reference = Int8Reference(read_onnx(built.model, built.spec), built.spec)
     ours = steps(files[1], built.spec.classes, built.places.state_bytes)
     moved = np.zeros(len(built.step.states), bool)
     before: list[NDArray[np.float32]] = []

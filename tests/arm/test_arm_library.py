@@ -13,9 +13,9 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 
 from elf import Elf
 
+from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, find_target
 from shiftedge.export.compiler.compile import prepare, read_model
-from shiftedge.export.compiler.targets import TARGETS, find_target
-from shiftedge.export.compiler.tir import compile_kernels
 from shiftedge.runtime.bundle import Bundle
 
 Get = Callable[[str], Path]

@@ -24,7 +24,7 @@ from elf import Elf
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.emulation import qemu
-from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import CompileError
 

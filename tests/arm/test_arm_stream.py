@@ -24,8 +24,8 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import prepare, read_model
-from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.bundle import Bundle
 
 Get = Callable[[str], Path]

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from arm_kit import GESTURES
 
-from shiftedge.runtime.bundle import Bundle, FileEntry, Manifest, Variant
-from shiftedge.runtime.cpu import cpu_features
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError
+from shiftedge.runtime.manifest import FileEntry, Manifest, Variant
+from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
-targets = pytest.importorskip("shiftedge.export.compiler.targets")
+targets = pytest.importorskip("shiftedge.export.compiler.backends.cpu.targets")
 
 CPUINFO = Path(__file__).parent / "cpuinfo"
 OLD = (

@@ -206,13 +206,13 @@ def test_kernels_against_the_roofline():
 
 CODES = [
     {"name": "block", "family": "inverted residual", "bytes": 10**4, "flops": 5_000_000,
-     "operations": {"words": 4_000_000, "float32": 1_000_000}},
+     "operations": {"packed": 4_000_000, "float32": 1_000_000}},
     {"name": "project", "family": "inverted residual", "bytes": 10**4, "flops": 8_000_000,
-     "operations": {"words": 8_000_000}},
+     "operations": {"packed": 8_000_000}},
     {"name": "tail", "family": "tail", "bytes": 10**4, "flops": 4_000_000,
-     "operations": {"words": 4_000_000}},
+     "operations": {"packed": 4_000_000}},
     {"name": "wide", "family": "convolution", "bytes": 10**4, "flops": 4_000_000,
-     "operations": {"words": 4_000_000}},
+     "operations": {"packed": 4_000_000}},
     {"name": "pool", "family": "pool", "bytes": 10**6, "flops": 0, "operations": {}},
 ]  # fmt: skip
 CODE_SECONDS = {"block": 40e-6, "project": 25e-6, "tail": 15e-6, "wide": 10e-6, "pool": 10e-6}
@@ -220,7 +220,7 @@ CODE_LIMITS = {"peaks_gops": {"float32": 100.0, "vpdpbusd": 400.0}, "l2_gb_s": 2
 
 
 def test_kernels_of_codes_against_their_own_peaks():
-    names = {"float32": "float32", "words": "vpdpbusd"}
+    names = {"float32": "float32", "packed": "vpdpbusd"}
     rows = kernel_rows(CODES, CODE_SECONDS, CODE_LIMITS, names)
     found = {row["name"]: row for row in rows}
     # 10 us of words and 10 of single numbers in 40 us; 20 in 25, 10 in 15, 10 in 10.
@@ -241,7 +241,7 @@ def test_kernels_of_codes_against_their_own_peaks():
 
 def test_kernels_without_a_peak_have_no_share():
     """The CPU's peak was refused, or the bundle is of a version that does not tell operations."""
-    names = {"float32": "float32", "words": "sdot"}
+    names = {"float32": "float32", "packed": "sdot"}
     rows = kernel_rows(CODES, CODE_SECONDS, CODE_LIMITS, names)
     assert [row["of_peak"] for row in rows] == [None] * 5
     assert [row["bound"] for row in rows] == [None] * 4 + ["memory"]
@@ -289,8 +289,8 @@ def test_each_precision_has_a_profile(make_bench):
     filled(bench, Slower=2.0, Good=1.0)
     bench.kernel_seconds = {(1, "fp32"): {"first": 2e-5}, (1, "bf16"): {"first": 1e-5}}
     bench.work = StepWork(
-        kernels={"fp32": KERNELS, "bf16": [{**KERNELS[0], "operations": {"words": 2_000_000}}]},
-        instructions={"bf16": {"words": "vdpbf16ps", "float32": "float32"}},
+        kernels={"fp32": KERNELS, "bf16": [{**KERNELS[0], "operations": {"packed": 2_000_000}}]},
+        instructions={"bf16": {"packed": "vdpbf16ps", "float32": "float32"}},
     )
     bench.roofline = Roofline([1])
     bench.roofline._peaks[1] = {"float32": 200.0, "vdpbf16ps": 400.0}

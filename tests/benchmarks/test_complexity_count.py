@@ -16,11 +16,11 @@ from shiftedge.benchmarks.complexity.count import Cost, cost, count, parameters,
 from shiftedge.benchmarks.complexity.nets import CONTENDERS, Segments, without_shift
 from shiftedge.benchmarks.complexity.volumes import ResNet3d, i3d_resnet50, resnet3d_50
 from shiftedge.export.models import (
+    MobileNetV2,
+    ResNet,
     StreamingModel,
     TemporalShift,
     insert_shift,
-    tsm_mobilenet_v2,
-    tsm_resnet50,
 )
 
 STAGES = (3, 4, 6, 3)
@@ -97,10 +97,10 @@ def module_formula(net: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> in
 
 def test_parameters_of_known_networks() -> None:
     with torch.device("meta"):
-        assert parameters(tsm_resnet50(1000)) == 25_557_032
-        assert parameters(tsm_resnet50(400)) == 24_327_632
-        assert parameters(tsm_resnet50(174)) == 23_864_558
-        assert parameters(tsm_mobilenet_v2(27)) == 2_258_459
+        assert parameters(ResNet(1000)) == 25_557_032
+        assert parameters(ResNet(400)) == 24_327_632
+        assert parameters(ResNet(174)) == 23_864_558
+        assert parameters(MobileNetV2(27)) == 2_258_459
         assert parameters(i3d_resnet50(400)) == 28_043_472  # PySlowFast's, as printed by others
         assert parameters(i3d_resnet50(400, last_stride=1)) == 28_043_472
         assert parameters(resnet3d_50(400)) == closed_form(16, stem=7, conv=3)[0]
@@ -241,7 +241,7 @@ def test_output_shapes(contender) -> None:
 
 
 def test_without_shift_leaves_no_shift_and_the_network_on_single_frames() -> None:
-    net = without_shift(tsm_mobilenet_v2(5, width=0.35)).eval()
+    net = without_shift(MobileNetV2(5, width=0.35)).eval()
     assert not any(isinstance(module, TemporalShift) for module in net.modules())
     clip = torch.randn(1, 3, 3, 32, 32)
     with torch.no_grad():
@@ -281,7 +281,7 @@ def inflate(flat: torch.nn.Module, volume: ResNet3d) -> None:
 def test_inflation_keeps_the_flat_network_on_a_still_clip(last_stride: int) -> None:
     """In the middle, 17 frames or more from the ends, beyond which there are zeros."""
     torch.manual_seed(0)
-    flat = without_shift(tsm_resnet50(7)).eval()
+    flat = without_shift(ResNet(7)).eval()
     randomise(flat)
     volume = i3d_resnet50(7, last_stride=last_stride).eval()
     inflate(flat, volume)

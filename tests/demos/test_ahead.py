@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from playback import Frames, film_of
 
-from shiftedge.demos.ahead import ReadAhead
 from shiftedge.runtime.capture import FrameSource, TimedFrame
+from shiftedge.runtime.capture.reader import ReadAhead
 from shiftedge.runtime.errors import SourceError
 
 

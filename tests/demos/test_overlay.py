@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shiftedge.demos import paint
 from shiftedge.demos.overlay import BANNER_S, FLASH_S, HISTORY_MOST, PANEL_WIDTH_PX, Moment, Overlay
 from shiftedge.runtime.capture.synthetic import TrueEvent
-from shiftedge.runtime.decode import GestureEvent
+from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.spec import ModelSpec
 
 pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")

@@ -3,14 +3,19 @@ trained one's."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
-from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50
+from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
+from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
+from shiftedge.export.networks import spec_of
 from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["KINDS", "Own", "network", "trained"]
+__all__ = ["KINDS", "Own", "from_checkpoint", "network", "save_checkpoint", "trained"]
 
 KINDS = ("mobilenet_v2", "previous-frame", "resnet50", "own")
 
@@ -69,10 +74,21 @@ def network(kind: str) -> tuple[nn.Module, ModelSpec]:
     torch.manual_seed(0)
     net = trained(
         {
-            "mobilenet_v2": lambda: tsm_mobilenet_v2(3, width=0.35),
-            "previous-frame": lambda: tsm_mobilenet_v2(3, width=0.35, previous_frame=True),
-            "resnet50": lambda: tsm_resnet50(3),
+            "mobilenet_v2": lambda: MobileNetV2(3, width=0.35),
+            "previous-frame": lambda: MobileNetV2(3, width=0.35, previous_frame=True),
+            "resnet50": lambda: ResNet(3),
             "own": lambda: insert_shift(Own(), ["b", "c"]),
         }[kind]()
     )
     return net, describe(net, name="n", labels=["a", "b", "c"], height=64, width=32)
+
+
+def from_checkpoint(path: Path, **more: Any) -> tuple[nn.Module, ModelSpec]:
+    """The network of a checkpoint file, and its spec."""
+    checkpoint = load_checkpoint(path, read_as=more.pop("read_as", None))
+    return checkpoint.net, spec_of(checkpoint, **more)
+
+
+def save_checkpoint(path: Path, net: nn.Module, description: Any, **more: Any) -> None:
+    """Write our own format."""
+    path.write_bytes(serialise_checkpoint(net, description, **more))

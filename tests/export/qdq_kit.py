@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from shiftedge.export.compiler.graph import Quantised
+from shiftedge.export.compiler.graph.graph import Quantization
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["Stream", "exact_frame", "quantised", "with_equal_std"]
+__all__ = ["Stream", "exact_frame", "quantized", "with_equal_std"]
 
 _ROUNDED = ("Conv", "Add", "ReduceMean", "GlobalAveragePool", "MaxPool")
 """Operators whose inputs are codes."""
@@ -28,11 +28,11 @@ def with_equal_std(spec: ModelSpec) -> ModelSpec:
     return replace(spec, std=(0.226, 0.226, 0.226))
 
 
-def exact_frame(spec: ModelSpec) -> tuple[ModelSpec, Quantised]:
+def exact_frame(spec: ModelSpec) -> tuple[ModelSpec, Quantization]:
     """A normalisation that codes express without error, and those codes: each is its pixel."""
     std = 0.25
     changed = replace(spec, mean=(128 / 255,) * 3, std=(std,) * 3)
-    return changed, Quantised(float(np.float32(1 / (255 * std))), 128)
+    return changed, Quantization(float(np.float32(1 / (255 * std))), 128)
 
 
 class Stream:
@@ -66,13 +66,13 @@ class Stream:
         return feed | values
 
 
-def quantised(
+def quantized(
     model: bytes,
     spec: ModelSpec,
     frames: Iterable[Any],
     *,
     kept: Collection[int] = (),
-    frame_codes: Quantised | None = None,
+    frame_codes: Quantization | None = None,
     between: bool = True,
 ) -> tuple[bytes, ModelSpec]:
     """The model as QDQ, and its spec.
@@ -96,7 +96,7 @@ class _Writer:
         spec: ModelSpec,
         frames: Iterable[Any],
         kept: Collection[int],
-        frame_codes: Quantised | None,
+        frame_codes: Quantization | None,
         between: bool,
     ) -> None:
         self.document = onnx.load_model_from_string(model)
@@ -115,9 +115,9 @@ class _Writer:
             self.codes["frame"] = frame_codes
         self.new: list[Any] = []
         self.dequantised: dict[str, str] = {}
-        self.joined: dict[str, Quantised] = {}
+        self.joined: dict[str, Quantization] = {}
 
-    def _ranges(self, model: bytes, frames: Iterable[Any]) -> dict[str, Quantised]:
+    def _ranges(self, model: bytes, frames: Iterable[Any]) -> dict[str, Quantization]:
         stream = Stream(model, self.spec)
         low: dict[str, float] = {}
         high: dict[str, float] = {}
@@ -130,7 +130,7 @@ class _Writer:
         for name in low:
             # To four digits, so that a file is the same on every machine: sums of float32 are not.
             scale = float(np.float32(f"{max(high[name] - low[name], 1e-6) / 255:.3e}"))
-            codes[name] = Quantised(scale, int(np.clip(round(-low[name] / scale), 0, 255)))
+            codes[name] = Quantization(scale, int(np.clip(round(-low[name] / scale), 0, 255)))
         for node in self.graph.node:
             if node.op_type == "MaxPool":  # moves codes as they are
                 codes[node.output[0]] = codes[node.input[0]]
@@ -216,7 +216,7 @@ class _Writer:
             self.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
         return name
 
-    def _parameters(self, name: str, codes: Quantised) -> tuple[str, str]:
+    def _parameters(self, name: str, codes: Quantization) -> tuple[str, str]:
         scale = self._add(f"{name}_scale", np.float32(codes.scale))
         return scale, self._add(f"{name}_zero", np.uint8(codes.zero_point))
 
@@ -228,7 +228,7 @@ class _Writer:
                 onnx.helper.make_node("QuantizeLinear", inputs, [f"{name}_q"], name=title)
             )
 
-    def _numbers(self, stored: str, name: str, codes: Quantised) -> str:
+    def _numbers(self, stored: str, name: str, codes: Quantization) -> str:
         if stored not in self.dequantised:
             inputs = (stored, *self._parameters(name, codes))
             out = self.dequantised[stored] = f"{name}_dq"

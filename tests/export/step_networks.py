@@ -116,7 +116,7 @@ def _scaled(channels: int, width: float) -> int:
 def mobilenet_v2(
     height: int, width: int, *, multiplier: float = 1.0, classes: int = 27, previous: bool = False
 ) -> Network:
-    """MobileNetV2 with a shift in each residual block, as ``tsm_mobilenet_v2``.
+    """MobileNetV2 with a shift in each residual block, as ``MobileNetV2``.
 
     ``previous`` joins the frame before to the frame, in front of the first convolution.
     """
@@ -148,7 +148,7 @@ def mobilenet_v2(
 def resnet50(
     height: int, width: int, *, classes: int = 3, blocks: tuple[int, ...] = (3, 4, 6, 3)
 ) -> Network:
-    """ResNet-50 with a shift in each block, as ``tsm_resnet50``; ``blocks`` may leave some out."""
+    """ResNet-50 with a shift in each block, as ``ResNet``; ``blocks`` may leave some out."""
     b = Step(height, width)
     x = b.layer("frame", 64, 7, 2, act="Relu")
     channels, height, width = b.shapes[x]

@@ -12,8 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
-from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from shiftedge.export.models import tsm_mobilenet_v2, tsm_resnet50  # noqa: E402
+from networks import save_checkpoint  # noqa: E402
+
+from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
+from shiftedge.export.models import MobileNetV2, ResNet  # noqa: E402
 from shiftedge.runtime.errors import (  # noqa: E402
     CheckpointError,
     ShiftedgeError,
@@ -32,12 +34,12 @@ def assert_same(net, state):
 
 @pytest.fixture
 def mobile(trained):
-    return OrderedDict(trained(tsm_mobilenet_v2(27)).state_dict())
+    return OrderedDict(trained(MobileNetV2(27)).state_dict())
 
 
 @pytest.fixture
 def resnet(trained):
-    return OrderedDict(trained(tsm_resnet50(11)).state_dict())
+    return OrderedDict(trained(ResNet(11)).state_dict())
 
 
 def as_training(state, classifier):
@@ -143,7 +145,7 @@ def test_a_checkpoint_without_shift_is_refused(tmp_path, mobile):
 
 @pytest.mark.parametrize("width", [0.35, 1.4])
 def test_width_is_told_from_the_shapes(tmp_path, trained, width):
-    net = trained(tsm_mobilenet_v2(7, width=width))
+    net = trained(MobileNetV2(7, width=width))
     torch.save(net.state_dict(), tmp_path / "thin.pth")
     checkpoint = load_checkpoint(tmp_path / "thin.pth")
     assert checkpoint.description["width"] == width
@@ -152,7 +154,7 @@ def test_width_is_told_from_the_shapes(tmp_path, trained, width):
 
 def own(path, trained, **changes):
     description = {"architecture": "mobilenet_v2", "classes": 3, "width": 0.35}
-    net = trained(tsm_mobilenet_v2(3, width=0.35))
+    net = trained(MobileNetV2(3, width=0.35))
     save_checkpoint(
         path, net, description, labels=("a", "b", "c"), spec={"height": 96}, training={"seed": 1}
     )
@@ -217,7 +219,7 @@ def test_a_malicious_pickle_is_not_run(tmp_path, container):
 
 
 def test_a_whole_model_pickled_is_refused_with_advice(tmp_path):
-    torch.save(tsm_mobilenet_v2(3, width=0.35), tmp_path / "model.pth")
+    torch.save(MobileNetV2(3, width=0.35), tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match=r"run code .*state_dict alone"):
         load_checkpoint(tmp_path / "model.pth")
 
@@ -226,7 +228,7 @@ def test_a_whole_model_pickled_is_refused_with_advice(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.999])
 def test_truncated_files(tmp_path, legacy, share):
     path = tmp_path / "whole.pth"
-    state = tsm_mobilenet_v2(3, width=0.35).state_dict()
+    state = MobileNetV2(3, width=0.35).state_dict()
     torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
+from networks import from_checkpoint  # noqa: E402
 from official_kit import clip_logits, mobile_state, official_file, resnet_state  # noqa: E402
 
 from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
@@ -19,7 +20,6 @@ from shiftedge.export.models import (  # noqa: E402
     build,
     past_first,
 )
-from shiftedge.export.nets import from_checkpoint  # noqa: E402
 from shiftedge.export.to_onnx import export_model  # noqa: E402
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError  # noqa: E402
 

@@ -22,13 +22,12 @@ pytest.importorskip("onnxruntime")
 import cv2
 import onnxruntime
 import torch
-from networks import trained
+from networks import from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
-from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint
-from shiftedge.export.models import MobileNetV2, StreamingModel, tsm_mobilenet_v2, tsm_resnet50
+from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
-from shiftedge.export.nets import from_checkpoint
 from shiftedge.export.quantize.carried import KEY, read_ranges, write_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
@@ -86,7 +85,7 @@ def scenes(
 
 def network() -> tuple[MobileNetV2, ModelSpec]:
     torch.manual_seed(0)
-    net = trained(tsm_mobilenet_v2(2, width=0.25, previous_frame=True))
+    net = trained(MobileNetV2(2, width=0.25, previous_frame=True))
     assert isinstance(net, MobileNetV2)
     spec = describe(net, name="small", labels=LABELS, height=HEIGHT, width=WIDTH)
     return net, dataclasses.replace(spec, frame_rate_hz=12.0, decoder=DecoderSettings(0.2))
@@ -427,7 +426,7 @@ def test_other_labels_are_refused(data: Path, given: Path, tmp_path: Path) -> No
 
 def test_other_networks_are_refused(data: Path, given: Path, tmp_path: Path) -> None:
     spec = from_checkpoint(given)[1]
-    net = tsm_resnet50(2)
+    net = ResNet(2)
     path = checkpoint(tmp_path / "r.pt", net, spec, architecture="resnet50", classes=2)
     with pytest.raises(DataError, match=r"r\.pt is a resnet50; --quantize fine-tunes MobileNetV2"):
         fine_tune(str(data), tmp_path / "out", start=path, bar=no_bar)

@@ -13,11 +13,11 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from shiftedge.export.models import (  # noqa: E402
+    MobileNetV2,
+    ResNet,
     StreamingModel,
     TemporalShift,
     insert_shift,
-    tsm_mobilenet_v2,
-    tsm_resnet50,
 )
 from shiftedge.export.models.shift import ClipForm, OnlineForm, running  # noqa: E402
 
@@ -41,9 +41,9 @@ def worst(a, b):
 @pytest.mark.parametrize(
     ("net", "height", "width"),
     [
-        (lambda: tsm_mobilenet_v2(27), 64, 64),
-        (lambda: tsm_mobilenet_v2(6, width=0.35, previous_frame=True), 48, 64),
-        (lambda: tsm_resnet50(11), 64, 64),
+        (lambda: MobileNetV2(27), 64, 64),
+        (lambda: MobileNetV2(6, width=0.35, previous_frame=True), 48, 64),
+        (lambda: ResNet(11), 64, 64),
     ],
     ids=["mobilenet_v2", "mobilenet_v2-0.35-previous-frame", "resnet50"],
 )
@@ -59,7 +59,7 @@ def test_streaming_equals_the_clip(net, height, width, trained, scene):
 
 def test_the_states_matter(trained, scene):
     """A model that ignored its states would pass the equality above on a still scene."""
-    model = StreamingModel(trained(tsm_mobilenet_v2(27))).eval()
+    model = StreamingModel(trained(MobileNetV2(27))).eval()
     clip = scene(1, 3, 64, 64)
     online, _ = stream(model, clip)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_the_states_matter(trained, scene):
 
 
 def test_a_prediction_depends_on_no_later_frame(trained, scene):
-    model = StreamingModel(trained(tsm_mobilenet_v2(5))).eval()
+    model = StreamingModel(trained(MobileNetV2(5))).eval()
     clip = scene(1, 6, 64, 64)
     changed = clip.clone()
     changed[:, 4:] = 0
@@ -79,7 +79,7 @@ def test_a_prediction_depends_on_no_later_frame(trained, scene):
 
 
 def test_receptive_field_is_what_the_first_frame_reaches(trained, scene):
-    model = StreamingModel(trained(tsm_mobilenet_v2(5))).eval()
+    model = StreamingModel(trained(MobileNetV2(5))).eval()
     field = model.receptive_field(64, 64)
     assert field == 11
     clip = scene(1, field + 3, 64, 64)
@@ -123,7 +123,7 @@ def test_shift_against_the_definition(clips, frames, channels, fold_div, two_way
 def test_the_paper_s_mobilenet():
     """Keys, order and shapes of the official online checkpoint; sizes of its states."""
     expected = json.loads((DATA / "tsm_mobilenetv2_jester_state_dict.json").read_text())
-    net = tsm_mobilenet_v2(27)
+    net = MobileNetV2(27)
     got = [(key, list(value.shape)) for key, value in net.state_dict().items()]
     assert got == [(key, shape) for key, shape, _ in expected]
     assert sum(p.numel() for p in net.parameters()) == 2_258_459
@@ -136,7 +136,7 @@ def test_the_paper_s_mobilenet():
 
 
 def test_the_paper_s_resnet():
-    net = tsm_resnet50(1000)
+    net = ResNet(1000)
     assert sum(p.numel() for p in net.parameters()) == 25_557_032  # as torchvision's resnet50
     assert len(StreamingModel(net).initial_states(64, 64)) == 16
 
@@ -144,7 +144,7 @@ def test_the_paper_s_resnet():
 @pytest.mark.parametrize("width", [0.5, 1.0, 1.4])
 @pytest.mark.parametrize("size", [112, 160])
 def test_any_width_and_size(width, size):
-    model = StreamingModel(tsm_mobilenet_v2(3, width=width))
+    model = StreamingModel(MobileNetV2(3, width=width))
     states = model.initial_states(size, size)
     assert len(states) == 10
     assert states[0].shape[-1] == size // 4
@@ -199,7 +199,7 @@ def test_a_block_is_shifted_once():
 
 
 def test_states_of_another_size_are_refused():
-    model = StreamingModel(tsm_mobilenet_v2(3)).eval()
+    model = StreamingModel(MobileNetV2(3)).eval()
     states = model.initial_states(64, 64)
     frame = torch.zeros(1, 3, 64, 64)
     with pytest.raises(ValueError, match=r"state_0 has shape .* expected"):
@@ -222,7 +222,7 @@ def test_no_future_online():
 
 
 def test_a_dry_run_leaves_the_network_as_it_was():
-    net = tsm_mobilenet_v2(3).train()
+    net = MobileNetV2(3).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     StreamingModel(net).initial_states(64, 64)
     assert net.training

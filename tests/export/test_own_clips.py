@@ -17,10 +17,10 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
+from networks import from_checkpoint
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data import Clip, find_data
-from shiftedge.export.nets import from_checkpoint
 from shiftedge.export.training import CHECKPOINT, SCORES, Shape, train
 from shiftedge.export.training.clips import IGNORED
 from shiftedge.export.training.folder import load_clips, split_clips

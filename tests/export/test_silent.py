@@ -11,15 +11,16 @@ import pytest
 
 pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
+from networks import from_checkpoint, save_checkpoint
+
 from shiftedge.__main__ import main
-from shiftedge.export.checkpoint import save_checkpoint
 from shiftedge.export.models.build import build
-from shiftedge.export.nets import from_checkpoint, from_name
+from shiftedge.export.networks import from_name
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.record import stored
-from shiftedge.runtime.decode import GestureDecoder
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.inspection import spec_text
+from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.spec import ModelSpec
 
 NET = {"architecture": "mobilenet_v2", "classes": 3, "width": 0.25}

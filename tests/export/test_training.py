@@ -19,7 +19,7 @@ pytest.importorskip("cv2")
 import torch
 
 from shiftedge.export.checkpoint import load_checkpoint
-from shiftedge.export.models import MobileNetV2, StreamingModel, tsm_mobilenet_v2
+from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, Settings, Shape, train
 from shiftedge.export.training.augment import make_batch
@@ -34,10 +34,10 @@ from shiftedge.export.training.score import (
     stream_film,
 )
 from shiftedge.runtime.capture.synthetic import LABELS
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
-from shiftedge.runtime.decode import GestureEvent
+from shiftedge.runtime.capture.synthetic.acts import TrueEvent
 from shiftedge.runtime.errors import DataError, NumericsError
-from shiftedge.runtime.score import LATE_S, score
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.live.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL: dict[str, Any] = {"frames": 8, "rate_hz": 6.0, "height": 32, "width": 32}
@@ -58,7 +58,7 @@ def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[
 
 def net_for(names: tuple[str, ...]) -> MobileNetV2:
     torch.manual_seed(0)
-    return tsm_mobilenet_v2(len(names), width=0.25, previous_frame=True)
+    return MobileNetV2(len(names), width=0.25, previous_frame=True)
 
 
 # --- rendered clips

@@ -9,10 +9,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra is not installed")
 
+from networks import save_checkpoint  # noqa: E402
 from official_kit import mobile_state, official_file  # noqa: E402
 
 from shiftedge.__main__ import main  # noqa: E402
-from shiftedge.export.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
 from shiftedge.export.models import build  # noqa: E402
 from shiftedge.export.training import fine_tune, train  # noqa: E402
 from shiftedge.export.training.runner import _shape, _take_over  # noqa: E402
@@ -33,10 +34,10 @@ def start(tmp_path: Path) -> Path:
 def test_two_way_weights_start_with_the_past_where_they_learned_it(start, tmp_path):
     """That they are loaded right, ``test_checkpoint_shifts`` shows; here, that they go on so."""
     loaded = {way: load_checkpoint(start, read_as=way) for way in ("one-way", "two-way")}
-    shape = _shape(None, start, loaded["two-way"], (32, 24), None)
+    shape = _shape(None, loaded["two-way"], (32, 24), None)
     net = build(shape.description(2))
     assert list(net.shifts) == PLACES
-    _take_over(net, start, loaded["two-way"], ("a", "b"))
+    _take_over(net, loaded["two-way"], ("a", "b"))
     weights = {way: each.net.state_dict() for way, each in loaded.items()}
     for key, value in net.state_dict().items():
         if not key.startswith("classifier"):
@@ -47,12 +48,12 @@ def test_two_way_weights_start_with_the_past_where_they_learned_it(start, tmp_pa
     save_checkpoint(own, net, shape.description(2), labels=("a", "b"), spec={}, training={})
     again = load_checkpoint(own)
     assert (again.description["shifts"], again.two_way) == (PLACES, False)
-    assert _shape(None, own, again, None, None).shifts == tuple(PLACES)
+    assert _shape(None, again, None, None).shifts == tuple(PLACES)
 
 
 def test_another_share_of_channels_goes_on(start):
     loaded = load_checkpoint(start, read_as="two-way", shift_div=4)
-    shape = _shape(None, start, loaded, None, None)
+    shape = _shape(None, loaded, None, None)
     assert build(shape.description(3)).features[3].shift.fold_div == 4
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import shiftedge
+from shiftedge.runtime.bundle import check_signature
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import FrameError, ModelError, ShiftedgeError, SourceError, SpecError
+from shiftedge.runtime.live.session import Session
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.session import Session
-from shiftedge.runtime.signing import check_signature
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
 
 

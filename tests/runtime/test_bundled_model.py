@@ -6,8 +6,8 @@ import pytest
 
 import shiftedge
 from shiftedge.runtime.capture import open_source
-from shiftedge.runtime.score import score
-from shiftedge.runtime.session import Session
+from shiftedge.runtime.live.score import score
+from shiftedge.runtime.live.session import Session
 
 pytest.importorskip("onnxruntime", reason="the onnx extra (onnxruntime) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv-python) is not installed")

@@ -16,6 +16,7 @@ import pytest
 
 from shiftedge.runtime.capture import LiveSource, Retry, open_camera
 from shiftedge.runtime.capture import camera as camera_module
+from shiftedge.runtime.capture.base import Handle
 from shiftedge.runtime.capture.camera import (
     CAPABILITY,
     camera_device,
@@ -23,7 +24,6 @@ from shiftedge.runtime.capture.camera import (
     check_camera,
     connect_camera,
 )
-from shiftedge.runtime.capture.handle import Handle
 from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError
 from shiftedge.runtime.errors import SourceError, SourceLostError
 

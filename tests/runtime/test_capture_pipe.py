@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
-from shiftedge.runtime.capture.rawvideo import ByteReader
-from shiftedge.runtime.capture.y4m import Y4MHeader, parse_header
+from shiftedge.runtime.capture.rawvideo import ByteReader, Y4MHeader, parse_y4m_header
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 RAW = "[size=4x2,format=bgr24,fps=10]"
@@ -293,7 +292,7 @@ def test_yuv4mpeg_headers_survive(
     fields = [f"W{width}", f"H{height}", f"F{above}:{below}", *extra]
     line = " ".join(["YUV4MPEG2", *fields]).encode()
     full = "XCOLORRANGE=FULL" in extra
-    assert parse_header(line, "x") == Y4MHeader(width, height, "yuv420p", above / below, full)
+    assert parse_y4m_header(line, "x") == Y4MHeader(width, height, "yuv420p", above / below, full)
 
 
 @pytest.mark.parametrize(
@@ -309,13 +308,13 @@ def test_yuv4mpeg_headers_survive(
     ],
 )
 def test_the_range_stands_in_the_header(fields: str, full: bool) -> None:
-    header = parse_header(f"YUV4MPEG2 W4 H2 {fields}".encode(), "x")
+    header = parse_y4m_header(f"YUV4MPEG2 W4 H2 {fields}".encode(), "x")
     assert (header.format, header.full_range) == ("yuv420p", full)
 
 
 def test_the_kind_of_an_old_header_is_not_passed_over() -> None:
     with pytest.raises(SourceError, match="of the kind C411"):
-        parse_header(b"YUV4MPEG2 W4 H2 XYSCSS=411", "x")
+        parse_y4m_header(b"YUV4MPEG2 W4 H2 XYSCSS=411", "x")
 
 
 def test_a_new_header_is_taken(tmp_path: Path) -> None:
@@ -356,7 +355,7 @@ def test_a_frame_without_room_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 def test_any_header_parses_or_is_refused(rest: bytes) -> None:
     for line in (rest, b"YUV4MPEG2 " + rest, b"YUV4MPEG2 W4 H2 " + rest):
         try:
-            header = parse_header(line, "x")
+            header = parse_y4m_header(line, "x")
         except SourceError:
             continue
         assert header.width > 0
@@ -364,7 +363,7 @@ def test_any_header_parses_or_is_refused(rest: bytes) -> None:
 
 
 def test_a_stream_without_a_known_rate_has_none() -> None:
-    assert parse_header(b"YUV4MPEG2 W4 H2 F0:0", "x").rate_hz is None
+    assert parse_y4m_header(b"YUV4MPEG2 W4 H2 F0:0", "x").rate_hz is None
 
 
 @settings(deadline=None)

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
-from shiftedge.runtime.capture.fitting import what_fits
-from shiftedge.runtime.capture.rawvideo import FORMATS, to_bgr
+from shiftedge.runtime.capture.rawvideo import FORMATS, to_bgr, what_fits
 from shiftedge.runtime.errors import MissingExtraError, SourceError
 
 

@@ -28,9 +28,9 @@ from shiftedge.runtime.capture import (
     open_source,
     parse_pipe,
 )
-from shiftedge.runtime.capture.arguments import add_source_options
+from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.capture.command import _any_runs
-from shiftedge.runtime.capture.events import Sparing
+from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 DAY_S = 86400.0
@@ -234,7 +234,9 @@ def test_a_command_that_does_not_come_back_is_lost(tmp_path: Path) -> None:
     flag = shlex.quote(str(tmp_path / "flag"))
     command = f"if mkdir {flag}; then head -c 48 /dev/zero; else exit 5; fi"
     source, time, _ = restarted(command, retry=Retry.for_service(20.0))
-    with pytest.raises(SourceLostError, match=r"did not come back after 2 frames\. .* status 5"):
+    with pytest.raises(
+        SourceLostError, match=r"after 2 frames and did not come back\. .* status 5"
+    ):
         list(source)
     assert sum(time.waits) == pytest.approx(20.0)
 

@@ -13,8 +13,8 @@ import pytest
 from film_kit import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
 
 from shiftedge.runtime.capture import VideoFile, open_source
+from shiftedge.runtime.capture.base import as_bgr
 from shiftedge.runtime.capture.container import read_container
-from shiftedge.runtime.capture.opencv import as_bgr
 from shiftedge.runtime.capture.video import RecordingTimes
 from shiftedge.runtime.errors import SourceError
 

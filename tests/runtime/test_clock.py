@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.runtime.clock import FrameClock, Tick
 from shiftedge.runtime.errors import FrameError
+from shiftedge.runtime.live.clock import FrameClock, Tick
 
 RATE_HZ = 12.0
 GAP_S = 1.0

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.__main__ import main
-from shiftedge.runtime import cpu
-from shiftedge.runtime.cpu import KNOWN, WITHOUT, cpu_features, machine_name, taken_away
 from shiftedge.runtime.engines.onnxruntime import EXACT_INT8, VNNI, ask_for_exact_int8
 from shiftedge.runtime.errors import SettingError
+from shiftedge.runtime.process import cpu
+from shiftedge.runtime.process.cpu import KNOWN, WITHOUT, cpu_features, machine_name, taken_away
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shiftedge.runtime.cuts import CutDetector
+from shiftedge.runtime.live.cuts import CutDetector
 
 Image = NDArray[np.uint8]
 SCENES = range(24)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shiftedge.runtime.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.errors import FrameError, NumericsError, SpecError
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
 
 LABELS = ("No gesture", "Doing other things", "Swiping Left", "Swiping Right", "Stop Sign")

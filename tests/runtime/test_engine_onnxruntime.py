@@ -21,8 +21,8 @@ from shiftedge.runtime.engines import onnxruntime as engine_module
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import MissingExtraError, ModelError, SpecError
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.threads import chosen_threads, usable_cores
 
 Frames = list[NDArray[np.uint8]]
 

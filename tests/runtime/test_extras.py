@@ -9,8 +9,8 @@ from typing import NoReturn
 import pytest
 
 from shiftedge.runtime.errors import MissingExtraError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.signals import Interrupted
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.signals import Interrupted
 
 
 def fails_with(monkeypatch: pytest.MonkeyPatch, error: ImportError) -> None:

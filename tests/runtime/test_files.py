@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.runtime import files
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.files import atomic_path, cache_folder
+from shiftedge.runtime.process import files
+from shiftedge.runtime.process.files import atomic_path, cache_folder
 
 
 def write(path: str | Path, text: str = "new") -> None:
@@ -105,7 +105,7 @@ def test_names_of_any_kind(tmp_path: Path, name: str) -> None:
 def test_standard_output_and_a_file_that_it_goes_to(tmp_path: Path) -> None:
     """What was printed before stays in front, also in a file, and what comes after behind it."""
     program = (
-        "import sys\nfrom shiftedge.runtime.files import atomic_path\nprint('before')\n"
+        "import sys\nfrom shiftedge.runtime.process.files import atomic_path\nprint('before')\n"
         "with atomic_path(sys.argv[1]) as path: path.write_text('result\\n')\nprint('after')"
     )
     for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):

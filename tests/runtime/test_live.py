@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.fake import FakeEngine, FakeSession
 from shiftedge.runtime.errors import FrameError, ModelError, NumericsError
-from shiftedge.runtime.live import LiveStream
+from shiftedge.runtime.live.stream import LiveStream
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import ModelSpec
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from shiftedge.runtime.progress import progress
+from shiftedge.runtime.process.progress import progress
 
 
 class Terminal(io.StringIO):
@@ -68,7 +68,7 @@ def test_an_error_inside_passes_through() -> None:
 
 def test_rich_is_not_imported_in_a_pipe() -> None:
     code = (
-        "import sys; from shiftedge.runtime.progress import progress\n"
+        "import sys; from shiftedge.runtime.process.progress import progress\n"
         "with progress('x', 1, 'frames') as advance: advance(1)\n"
         "sys.exit('rich' in sys.modules)"
     )

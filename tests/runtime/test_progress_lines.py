@@ -11,10 +11,9 @@ import threading
 import pytest
 
 from shiftedge.benchmarks import counter as counter_module
-from shiftedge.runtime import progress as progress_module
-from shiftedge.runtime import progress_lines
-from shiftedge.runtime.progress import progress, working
-from shiftedge.runtime.progress_lines import Lines
+from shiftedge.runtime.process import progress as progress_lines
+from shiftedge.runtime.process import progress as progress_module
+from shiftedge.runtime.process.progress import Lines, progress, working
 
 
 class Clock:
@@ -283,7 +282,7 @@ def test_work_goes_on_without_a_listener(
 @pytest.mark.parametrize(
     "place",
     [
-        "shiftedge.benchmarks.emulate_report:document",
+        "shiftedge.benchmarks.emulation.report:document",
         "shiftedge.export.commands:_export",
         "shiftedge.export.commands:_fetch",
         "shiftedge.export.commands:_train",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shiftedge.runtime.capture.synthetic import TrueEvent
-from shiftedge.runtime.decode import GestureEvent
-from shiftedge.runtime.score import LATE_S, score
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.live.score import LATE_S, score
 
 
 def event(label: str, time_s: float) -> GestureEvent:

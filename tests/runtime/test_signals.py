@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shiftedge.runtime import signals
-from shiftedge.runtime.signals import SIGNALS, Interrupted, ending, exit_status, interrupts
+from shiftedge.runtime.process import signals
+from shiftedge.runtime.process.signals import SIGNALS, Interrupted, ending, exit_status, interrupts
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.engines.base import Session as EngineSession
+from shiftedge.runtime.live.session import Session, StepTimes
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.session import Session, StepTimes
 from shiftedge.runtime.spec import ModelSpec
 
 

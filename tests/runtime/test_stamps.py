@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import FrameError
-from shiftedge.runtime.live import LiveStream
+from shiftedge.runtime.live.clock import WINDOW_FRAMES, StampWatch
+from shiftedge.runtime.live.session import Session
+from shiftedge.runtime.live.stream import LiveStream
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.session import Session
-from shiftedge.runtime.stamps import WINDOW_FRAMES, StampWatch
 
 Frames = list[NDArray[np.uint8]]
 T0 = 1_700_000_000.0

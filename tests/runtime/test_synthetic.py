@@ -16,14 +16,20 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture import synthetic
 from shiftedge.runtime.capture.synthetic import IGNORED, LABELS, MIRRORED, moving_scene
-from shiftedge.runtime.capture.synthetic.hand import frame_of, joints, pose
+from shiftedge.runtime.capture.synthetic.motion import frame_of, joints, pose
 
 pytest.importorskip("cv2")
 
 from shiftedge.runtime.capture.synthetic import Clip, Film, render_clip
-from shiftedge.runtime.capture.synthetic.lens import Lens, draw_lens
-from shiftedge.runtime.capture.synthetic.timeline import DECIDED, REPORT_S, Timeline
-from shiftedge.runtime.capture.synthetic.tracks import ACTORS, act_out, resting_hand
+from shiftedge.runtime.capture.synthetic.acts import (
+    ACTORS,
+    DECIDED,
+    REPORT_S,
+    Timeline,
+    act_out,
+    resting_hand,
+)
+from shiftedge.runtime.capture.synthetic.motion import Lens, draw_lens
 
 DIRECTIONS = {
     # Jester, as seen in the image: x to the right, y down.

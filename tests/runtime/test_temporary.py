@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.runtime import temporary
-from shiftedge.runtime.temporary import MARK, work_file, work_folder
+from shiftedge.runtime.process import files as temporary
+from shiftedge.runtime.process.files import MARK, work_file, work_folder
 
 HOLD = """
 import sys
-from shiftedge.runtime.temporary import work_file, work_folder
+from shiftedge.runtime.process.files import work_file, work_folder
 with work_folder(sys.argv[1]) as folder, work_file(sys.argv[1], ".json") as file:
     (folder / "inner").mkdir()
     (folder / "inner" / "large").write_text("x")

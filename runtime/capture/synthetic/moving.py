@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MovingScene", "moving_scene"]
-
 _OBJECTS = 6
 _CELLS = 12
 """Patches of the texture along the longer side of a picture."""

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # networks.py
 import torch
 from networks import Own, trained
 
-from shiftedge.export.models import insert_shift, tsm_mobilenet_v2, tsm_resnet50
+from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
 from shiftedge.export.to_onnx import describe, to_onnx
 
 LABELS = ("Nichts", "Daumen hoch 👍", 'a "quoted" ??/ \\n label')
@@ -24,9 +24,9 @@ def network(name: str) -> torch.nn.Module:
     """``mobilenet-WIDTH``, ``resnet`` or ``own``, with some classes."""
     kind, _, width = name.partition("-")
     if kind == "mobilenet":
-        return tsm_mobilenet_v2(3, width=float(width))
+        return MobileNetV2(3, width=float(width))
     if kind == "resnet":
-        return tsm_resnet50(3)
+        return ResNet(3)
     return insert_shift(Own(), ["b", "c"])
 
 

@@ -17,15 +17,16 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 from integer_kit import SPEC, Compiled, Layers, Made
 from test_schedules_kit import Guarded
 
-from shiftedge.export.compiler import tir, tir_run
-from shiftedge.export.compiler.bf16 import bits_of, numbers_of, rounded
-from shiftedge.export.compiler.bf16_reference import HalfReference
-from shiftedge.export.compiler.calls import Argument, Memory
-from shiftedge.export.compiler.graph import Conv, Graph, Shape
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.schedules.tiles import VDPBF16PS, VectorUnit
-from shiftedge.export.compiler.targets import TARGETS
-from shiftedge.export.compiler.tir_kernel import BF16
+from shiftedge.export.compiler.backends.cpu.families.tiles import VDPBF16PS, VectorUnit
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS
+from shiftedge.export.compiler.graph.graph import Conv, Graph, Shape
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
+from shiftedge.export.compiler.kernel_ir.kernel import BF16
+from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of, rounded
+from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
 UNIT = VectorUnit(lanes=8, registers=16, dot=VDPBF16PS)
@@ -104,7 +105,7 @@ def check(layers: Layers, *, spec: ModelSpec = SPEC, image: np.ndarray | None = 
     be, but for float32 vectors behind a mean."""
     graph = layers.graph()
     compiled = Halved(graph, spec)
-    reference = HalfReference(graph, compiled.step, spec)
+    reference = Bf16Reference(graph, compiled.step, spec)
     reference.states = list(layers.states)
     frame = np.zeros((spec.height, spec.width, 3), np.uint8) if image is None else image
     want = reference.frame(frame, layers.given)

@@ -20,10 +20,19 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 from test_schedules_kit import X86_64_V3, Guarded, host_unit
 
 from shiftedge.export.agreement import normalised
-from shiftedge.export.compiler import tir, tir_run
-from shiftedge.export.compiler.calls import Argument, Call, Memory, Step
-from shiftedge.export.compiler.fusion import fuse
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.backends.cpu.families.tiles import (
+    AVX2,
+    NEON_DOT,
+    NEON_PAIRS,
+    VPDPBUSD,
+    VectorUnit,
+)
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
+from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS
+from shiftedge.export.compiler.graph.fusion import fuse
+from shiftedge.export.compiler.graph.graph import (
     Activate,
     Activation,
     Add,
@@ -31,20 +40,12 @@ from shiftedge.export.compiler.graph import (
     Graph,
     Join,
     Operator,
-    Quantised,
+    Quantization,
     Shape,
 )
-from shiftedge.export.compiler.integer import fresh_states, run_kernel
-from shiftedge.export.compiler.rules import lower
-from shiftedge.export.compiler.schedules.tiles import (
-    AVX2,
-    NEON_DOT,
-    NEON_PAIRS,
-    VPDPBUSD,
-    VectorUnit,
-)
-from shiftedge.export.compiler.targets import TARGETS
-from shiftedge.export.compiler.tir_kernel import Buffer
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
+from shiftedge.export.compiler.kernel_ir.kernel import Buffer
+from shiftedge.export.compiler.verify.integer import fresh_states, run_kernel
 from shiftedge.runtime.spec import ModelSpec
 
 UNITS: Mapping[str, VectorUnit] = {
@@ -142,10 +143,10 @@ class Compiled:
         return Guarded(np.pad(array.reshape(-1), (0, more)))
 
     def _stored(self, name: str, value: np.ndarray, *, state: bool = False) -> np.ndarray:
-        codes = self.graph.quantised.get(name)
+        codes = self.graph.quantization.get(name)
         if codes is None:
             return np.ascontiguousarray(value, np.float32).reshape(-1)
-        less = codes.zero_point if state else self.dot.above
+        less = codes.zero_point if state else self.dot.storage_offset
         return (value.astype(np.int64) - less).astype(self.dot.dtype).reshape(-1)
 
     def _codes(self, stored: np.ndarray, more: int) -> np.ndarray:
@@ -167,13 +168,15 @@ class Compiled:
                 number = int(argument.name)
                 shape = self.graph.states[number]
                 found = block.array[: int(np.prod(shape))].reshape(shape)
-                codes = self.graph.quantised.get(f"state_{number}")
+                codes = self.graph.quantization.get(f"state_{number}")
                 states[number] = found if codes is None else self._codes(found, codes.zero_point)
             elif argument.memory is Memory.WORKSPACE and argument.name in self.graph.shapes:
                 shape = self.graph.shapes[argument.name]
                 found = block.array[: int(np.prod(shape))].reshape(shape)
-                coded = argument.name in self.graph.quantised
-                values[argument.name] = self._codes(found, self.dot.above) if coded else found
+                coded = argument.name in self.graph.quantization
+                values[argument.name] = (
+                    self._codes(found, self.dot.storage_offset) if coded else found
+                )
         return Made(values, states, logits)
 
 
@@ -217,14 +220,14 @@ class Layers:
         self.rng = np.random.default_rng(seed)
         self.operators: list[Operator] = []
         self.shapes: dict[str, Shape] = {}
-        self.quantised: dict[str, Quantised] = {}
+        self.quantization: dict[str, Quantization] = {}
         self.given: dict[str, np.ndarray] = {}
         self.states: list[np.ndarray] = []
 
     def codes(self, shape: Shape, zero: int, scale: float = 0.05, name: str = "") -> str:
         """A map of codes from outside."""
         name = name or f"given_{len(self.given)}"
-        self._name(name, shape, Quantised(float(np.float32(scale)), zero))
+        self._name(name, shape, Quantization(float(np.float32(scale)), zero))
         self.given[name] = self._random_codes(shape)
         return name
 
@@ -238,7 +241,7 @@ class Layers:
     def state(self, shape: Shape, like: str = "") -> str:
         """The next state in number; its codes are those of ``like``."""
         name = f"state_{len(self.states)}"
-        codes = self.quantised.get(like)
+        codes = self.quantization.get(like)
         self._name(name, shape, codes)
         self.states.append(
             self.rng.standard_normal(shape).astype(np.float32)
@@ -248,7 +251,7 @@ class Layers:
         return name
 
     def add(
-        self, operator: Operator, shape: Shape, codes: Quantised | None = None, out: str = ""
+        self, operator: Operator, shape: Shape, codes: Quantization | None = None, out: str = ""
     ) -> str:
         """An operator whose ``out`` is still open; its result's name."""
         out = out or f"made_{len(self.operators)}"
@@ -265,7 +268,7 @@ class Layers:
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
         groups: int = 1,
-        codes: Quantised | None = None,
+        codes: Quantization | None = None,
         most: int = 127,
         least: int | None = None,
         frame: bool = False,
@@ -279,7 +282,7 @@ class Layers:
         if least is not None:
             weight[...] = np.where(self.rng.random(shape) < _EXTREMES, least, weight)
         depth = weight[0].size
-        scale = 0.02 if frame else self.quantised[x].scale
+        scale = 0.02 if frame else self.quantization[x].scale
         steps = (self.rng.uniform(0.5, 1.5, outputs) / (127 * scale * depth**0.5)).astype(
             np.float32
         )
@@ -288,7 +291,7 @@ class Layers:
         made = Conv("", (x,), "", numbers, bias, stride, padding, groups, weight, steps)
         return self.add_conv(made, codes)
 
-    def add_conv(self, made: Conv, codes: Quantised | None = None) -> str:
+    def add_conv(self, made: Conv, codes: Quantization | None = None) -> str:
         """Its map is as large as input, kernel, stride and padding make it."""
         height, width, _ = self.shapes[made.inputs[0]]
         outputs, _, high, wide = made.weight.shape
@@ -302,13 +305,13 @@ class Layers:
         height, width, count = self.shapes[x]
         state = self.state((height, width, channels), like=x)
         join = Join("", (state, x), "", len(self.states) - 1, channels)
-        return self.add(join, (height, width, count), self.quantised.get(x))
+        return self.add(join, (height, width, count), self.quantization.get(x))
 
     def ended(
         self,
         x: str,
         kind: Activation = Activation.NONE,
-        codes: Quantised | None = None,
+        codes: Quantization | None = None,
         residual: str = "",
     ) -> str:
         """What follows a convolution in its kernel: a sum, an activation, codes."""
@@ -319,7 +322,7 @@ class Layers:
         if kind is not Activation.NONE:
             x = self.add(Activate("", (x,), "", kind), shape)
         if codes is not None:
-            self.quantised[x] = codes
+            self.quantization[x] = codes
         return x
 
     def graph(self, logits: str = "logits") -> Graph:
@@ -328,13 +331,13 @@ class Layers:
             self.shapes,
             tuple(state.shape for state in self.states),
             logits=logits,
-            quantised=self.quantised,
+            quantized=self.quantization,
         )
 
-    def _name(self, name: str, shape: Shape, codes: Quantised | None) -> None:
+    def _name(self, name: str, shape: Shape, codes: Quantization | None) -> None:
         self.shapes[name] = shape
         if codes is not None:
-            self.quantised[name] = codes
+            self.quantization[name] = codes
 
     def _random_codes(self, shape: Shape) -> np.ndarray:
         found = self.rng.integers(0, 256, shape).astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnx_kit import CLASSES, SPEC, Builder, model
-from qdq_kit import quantised, with_equal_std
+from qdq_kit import quantized, with_equal_std
 from random_network import RandomNetwork
 
 from shiftedge.export.agreement import moving_images, normalised
@@ -18,7 +18,7 @@ def coded(data: bytes, spec: ModelSpec, **options) -> tuple[bytes, ModelSpec]:
     """The QDQ file, with ranges of a stream."""
     spec = with_equal_std(spec)
     frames = normalised(moving_images(spec, FRAMES), spec)
-    return quantised(data, spec, frames, **options)
+    return quantized(data, spec, frames, **options)
 
 
 class Network(RandomNetwork):

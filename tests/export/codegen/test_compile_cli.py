@@ -24,8 +24,10 @@ import onnx
 from compile_kit import environment
 
 from shiftedge.__main__ import main
-from shiftedge.export.compiler import check, link, targets
 from shiftedge.export.compiler import compile as compiling
+from shiftedge.export.compiler.backends.cpu import targets
+from shiftedge.export.compiler.link import library as link
+from shiftedge.export.compiler.verify import agreement as check
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError
 
@@ -390,8 +392,9 @@ def test_a_disk_that_is_full_for_llvm(tmp_path: Path) -> None:
     """LLVM ends a process that cannot write: an error of Python's instead."""
     program = (
         "from pathlib import Path\n"
-        "from shiftedge.export.compiler import tir, tir_run\n"
-        "from shiftedge.export.compiler.schedules import keep\n"
+        "from shiftedge.export.compiler.backends.cpu.llvm import lower as tir\n"
+        "from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run\n"
+        "from shiftedge.export.compiler.backends.cpu.families import keep\n"
         "kernel = keep.schedule('k', (2, 2, 2), 0, 1)\n"
         "code = tir.compile_kernels([kernel], tir_run.host_target(), 8)\n"
         "try: code.write(Path('/dev/full'))\n"

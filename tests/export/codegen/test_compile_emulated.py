@@ -21,7 +21,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 from compile_kit import environment
 from integer_networks import random_network
 from onnx_kit import SPEC, model
-from qdq_kit import quantised, with_equal_std
+from qdq_kit import quantized, with_equal_std
 
 from shiftedge.export.agreement import (
     Outputs,
@@ -31,12 +31,17 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.bf16_reference import HalfReference
-from shiftedge.export.compiler.check import HEADER_BYTES, half_outputs, integer_outputs, states_of
+from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, variants_of
 from shiftedge.export.compiler.compile import build_library, prepare
-from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.sources import read_sources
-from shiftedge.export.compiler.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.verify.agreement import (
+    HEADER_BYTES,
+    bf16_outputs,
+    integer_outputs,
+    states_of,
+)
+from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
@@ -81,7 +86,7 @@ def outputs(
     expected = {
         "fp32": lambda: onnx_outputs(model, spec, normalised(images, spec)),
         "int8": lambda: integer_outputs(graph, spec, images),
-        "bf16": lambda: half_outputs(HalfReference(graph, step, spec), images),
+        "bf16": lambda: bf16_outputs(Bf16Reference(graph, step, spec), images),
     }[target.precision]
     ours = []
     for row in raw.reshape(FRAMES, -1):
@@ -114,7 +119,7 @@ def test_a_stream(
     data, spec = source.data, source.spec
     if target.precision == "int8":
         spec = with_equal_std(spec)
-        data, spec = quantised(data, spec, normalised(moving_images(spec, FRAMES), spec))
+        data, spec = quantized(data, spec, normalised(moving_images(spec, FRAMES), spec))
     ours, expected = outputs(processor, data, spec, target, tmp_path)
     if target.precision != "fp32":
         for name in sorted(set(ours[0]) - {"logits"}):

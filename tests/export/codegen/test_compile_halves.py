@@ -21,13 +21,21 @@ import onnx_kit
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler import proof, targets, tir
+from shiftedge.export.compiler.backends.cpu import targets
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.targets import (
+    TARGETS,
+    find_target,
+    precisions_of,
+    variants_of,
+)
 from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
 from shiftedge.export.compiler.sources import read_sources
-from shiftedge.export.compiler.targets import TARGETS, find_target, precisions_of, variants_of
-from shiftedge.runtime.bundle import Bundle, SelfTest
+from shiftedge.export.compiler.verify import proof
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import BundleError, CompileError, VerificationError
+from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 V4 = TARGETS["x86-64-v4"]

@@ -20,14 +20,14 @@ from integer_networks import FRAMES, coded, random_network
 from onnx_kit import HEIGHT, SPEC, WIDTH
 
 from shiftedge.export.agreement import moving_images
-from shiftedge.export.compiler.calls import Step
-from shiftedge.export.compiler.check import HEADER_BYTES, states_of
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.graph import Conv
-from shiftedge.export.compiler.integer import IntegerReference
-from shiftedge.export.compiler.program import Layout
-from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.graph import Conv
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.verify.agreement import HEADER_BYTES, states_of
+from shiftedge.export.compiler.verify.integer import Int8Reference
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.spec import ModelSpec
 
@@ -67,7 +67,7 @@ def agree(data: bytes, spec: ModelSpec, *, steps: int = 0) -> Step:
             np.testing.assert_array_equal(ours[0], same[0], err_msg="depends on the threads")
             for state, too in zip(ours[1], same[1], strict=True):
                 np.testing.assert_array_equal(state, too, err_msg="depends on the threads")
-    reference = IntegerReference(graph, spec)
+    reference = Int8Reference(graph, spec)
     for (logits, states), image in zip(one, images, strict=True):
         want = reference.step(image)
         wrong = total = 0
@@ -88,7 +88,7 @@ def agree(data: bytes, spec: ModelSpec, *, steps: int = 0) -> Step:
 @pytest.mark.parametrize("name", ["mobilenet-0.5@112x112", "resnet@64x64", "gestures"])
 def test_a_network(exported: Callable[[str], Path], name: str) -> None:
     step = agree(*coded(*read_model(exported(name))))
-    assert all(codes is not None for codes in step.quantised)
+    assert all(codes is not None for codes in step.quantization)
 
 
 def test_a_network_of_every_layer(exported: Callable[[str], Path]) -> None:

@@ -18,10 +18,10 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 from compile_kit import ROOT, environment
 from elf import Elf
 
-from shiftedge.export.compiler import program
+from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import prepare, read_model
-from shiftedge.export.compiler.targets import find_target
-from shiftedge.export.compiler.tir import compile_kernels
+from shiftedge.export.compiler.link import program
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
 

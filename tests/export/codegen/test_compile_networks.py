@@ -18,9 +18,9 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 from compile_kit import NETWORKS, ROOT, TOLERANCE, environment, near
 
 import shiftedge
-from shiftedge.export.compiler.check import check
+from shiftedge.export.compiler.backends.cpu.targets import find_target, runs_here
 from shiftedge.export.compiler.compile import compile_model, prepare, read_model
-from shiftedge.export.compiler.targets import find_target, runs_here
+from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import SnapshotError

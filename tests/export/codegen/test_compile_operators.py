@@ -14,10 +14,10 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import CLASSES, HEIGHT, WIDTH, Builder, step_model
 
-from shiftedge.export.compiler.calls import Memory, Step
-from shiftedge.export.compiler.check import check
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare
-from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.kernel_ir.calls import Memory, Step
+from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.engines.native import NativeEngine
 
 STATE = (1, 2, HEIGHT, WIDTH)

@@ -20,11 +20,12 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 from compile_kit import environment
 
 from shiftedge.__main__ import main
-from shiftedge.export.compiler import cache, zig
+from shiftedge.export.compiler import cache
 from shiftedge.export.compiler import compile as compiling
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.compile import compile_model
-from shiftedge.export.compiler.targets import TARGETS
-from shiftedge.export.compiler.zig import run_zig, zig_environment
+from shiftedge.export.compiler.link import zig
+from shiftedge.export.compiler.link.zig import run_zig, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, OutputError
 from shiftedge.runtime.model import load
@@ -303,6 +304,6 @@ def test_a_target_that_a_program_made(tiny_onnx: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_target_of_ours_is_known(name: str) -> None:
-    from shiftedge.export.compiler.processors import check_processor
+    from shiftedge.export.compiler.backends.cpu.processors import check_processor
 
     check_processor(TARGETS[name])

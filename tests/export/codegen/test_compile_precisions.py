@@ -21,22 +21,23 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-from qdq_kit import quantised, with_equal_std
+from qdq_kit import quantized, with_equal_std
 
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler import check, proof
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.integer import IntegerReference
-from shiftedge.export.compiler.targets import (
+from shiftedge.export.compiler.backends.cpu.targets import (
     TARGETS,
     find_target,
     precisions_of,
     runs_here,
     variants_of,
 )
+from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.verify import agreement as check
+from shiftedge.export.compiler.verify import proof
+from shiftedge.export.compiler.verify.integer import Int8Reference
 from shiftedge.runtime import bundle as bundle_module
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, ShiftedgeError, SnapshotError, VerificationError
@@ -61,7 +62,7 @@ def files(
     data, spec = read_model(source)
     spec = with_equal_std(spec)
     images = moving_images(spec, 3)
-    model, changed = quantised(data, spec, normalised(images, spec))
+    model, changed = quantized(data, spec, normalised(images, spec))
     document = onnx.load_model_from_string(model)
     (entry,) = (each for each in document.metadata_props if each.key == METADATA_KEY)
     entry.value = changed.to_json()
@@ -97,7 +98,7 @@ def test_the_manifest(mixed: Bundle, files: tuple[Path, Path]) -> None:
 
 def test_the_self_test_is_of_the_integers(mixed: Bundle, files: tuple[Path, Path]) -> None:
     data, spec = read_model(files[1])
-    reference = IntegerReference(read_onnx(data, spec), spec)
+    reference = Int8Reference(read_onnx(data, spec), spec)
     test = mixed.manifest.builds["int8"].selftest
     assert test is not None
     clip = self_test_clip(spec.height, spec.width)
@@ -204,11 +205,11 @@ def test_layers_kept_in_float(exported: Callable[[str], Path]) -> None:
     data, spec = read_model(exported(NAME))
     spec = with_equal_std(spec)
     frames = normalised(moving_images(spec, 3), spec)
-    model, changed = quantised(data, spec, frames, kept=(0,))
+    model, changed = quantized(data, spec, frames, kept=(0,))
     graph = read_onnx(model, changed)
-    assert check.codes_tolerance(graph) == check.FLIPPED
-    whole, same = quantised(data, spec, frames)
-    assert check.codes_tolerance(read_onnx(whole, same)) == 0
+    assert check.int8_tolerance(graph) == check.FLIPPED
+    whole, same = quantized(data, spec, frames)
+    assert check.int8_tolerance(read_onnx(whole, same)) == 0
 
 
 # What is refused.
@@ -294,7 +295,7 @@ def test_the_hosts_variant_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     (variant,) = variants_of(find_target("host"), "int8")
     assert runs_here(variant)
     host = replace(TARGETS["x86-64-v4"], name="host")
-    from shiftedge.export.compiler import targets
+    from shiftedge.export.compiler.backends.cpu import targets
 
     monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
     for more, expected in (

@@ -21,8 +21,8 @@ pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 from compile_kit import GESTURES, ROOT, environment
 
 from shiftedge.export.agreement import normalised, onnx_outputs
-from shiftedge.export.compiler import proof
 from shiftedge.export.compiler.compile import compile_cached, compile_model, read_model
+from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import VerificationError

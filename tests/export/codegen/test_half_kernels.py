@@ -10,7 +10,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 from half_kit import Halves, check
 from integer_kit import SPEC
 
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.graph.graph import (
     Activation,
     Add,
     Dense,

@@ -11,12 +11,12 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 
 from integer_kit import PRODUCTS, SPEC, Layers, check
 
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.graph.graph import (
     Activation,
     Dense,
     KeepState,
     Mean,
-    Quantised,
+    Quantization,
 )
 
 NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
@@ -41,10 +41,10 @@ def test_pointwise(name: str, unit: str) -> None:
     inputs, outputs, zero, shift = POINTWISE[name]
     for seed, (kind, out, residual) in enumerate(
         (
-            (RELU6, Quantised(0.03, 0), False),
-            (NONE, Quantised(0.05, 255), True),
+            (RELU6, Quantization(0.03, 0), False),
+            (NONE, Quantization(0.05, 255), True),
             (RELU, None, True),
-            (HARD_SWISH, Quantised(0.02, 19), False),
+            (HARD_SWISH, Quantization(0.02, 19), False),
         )
     ):
         layers = Layers(seed)
@@ -86,7 +86,11 @@ DENSE = {
 def test_with_a_window(name: str, unit: str) -> None:
     inputs, outputs, kernel, stride, padding, zero, shift = DENSE[name]
     for seed, (kind, out, residual) in enumerate(
-        ((RELU, Quantised(0.03, 0), True), (NONE, Quantised(0.04, 90), False), (RELU6, None, False))
+        (
+            (RELU, Quantization(0.03, 0), True),
+            (NONE, Quantization(0.04, 90), False),
+            (RELU6, None, False),
+        )
     ):
         layers = Layers(seed)
         x = layers.codes((7, 6, inputs), zero)
@@ -108,7 +112,7 @@ def test_over_the_frame(stride: int, residual: bool, unit: str) -> None:
     padding = (1, 1, 0, 1)
     y = layers.conv("frame", 20, (3, 3), stride=(stride,) * 2, padding=padding, frame=True)
     other = layers.codes(layers.shapes[y], 130, name="other") if residual else ""
-    layers.ended(y, RELU, Quantised(0.02, 0), other)
+    layers.ended(y, RELU, Quantization(0.02, 0), other)
     image = layers.rng.integers(0, 256, (9, 11, 3)).astype(np.uint8)
     check(layers, unit, spec=spec, image=image)
 
@@ -126,12 +130,12 @@ def block(layers: Layers, name: str, kernel: tuple[int, int] = (3, 3), kind=RELU
     source = x = layers.codes((*size, inputs), zero)
     x = layers.shift(x, shift) if shift else x
     low = 0 if kind is RELU6 else 16
-    y = layers.ended(layers.conv(x, hidden), kind, Quantised(0.025, low))
+    y = layers.ended(layers.conv(x, hidden), kind, Quantization(0.025, low))
     high, wide = kernel
     padding = (high // 2, wide // 2, (high - 1) // 2, (wide - 1) // 2)
     y = layers.conv(y, hidden, kernel, stride=(stride,) * 2, padding=padding, groups=hidden)
-    y = layers.ended(y, kind, Quantised(0.024, low))
-    layers.ended(layers.conv(y, outputs), NONE, Quantised(0.04, 120), source if residual else "")
+    y = layers.ended(y, kind, Quantization(0.024, low))
+    layers.ended(layers.conv(y, outputs), NONE, Quantization(0.04, 120), source if residual else "")
 
 
 @every_product
@@ -181,8 +185,8 @@ def test_a_depthwise_and_its_project(unit: str) -> None:
             layers.operators.append(KeepState("keep", (x,), "", 0, 0, 18))
             x = layers.state((8, 9, 18), like=x)
         y = layers.conv(x, 18, (3, 3), padding=EVEN, groups=18)
-        y = layers.ended(y, RELU, Quantised(0.03, 0))
-        layers.ended(layers.conv(y, 10), NONE, Quantised(0.05, 131))
+        y = layers.ended(y, RELU, Quantization(0.03, 0))
+        layers.ended(layers.conv(y, 10), NONE, Quantization(0.05, 131))
         assert "inverted residual" in check(layers, unit).families
 
 
@@ -193,11 +197,11 @@ def test_the_first_block(apart: bool, unit: str) -> None:
     layers = Layers()
     layers.shapes["frame"] = (12, 14, 3)
     y = layers.conv("frame", 20, (3, 3), stride=(2, 2), padding=(1, 1, 0, 0), frame=True)
-    y = layers.ended(y, RELU6, Quantised(0.024, 0))
+    y = layers.ended(y, RELU6, Quantization(0.024, 0))
     padding = (1, 1, 1, 0) if apart else EVEN
     y = layers.conv(y, 20, (3, 3), padding=padding, groups=20)
-    y = layers.ended(y, RELU6, Quantised(0.024, 0))
-    layers.ended(layers.conv(y, 12), NONE, Quantised(0.05, 110))
+    y = layers.ended(y, RELU6, Quantization(0.024, 0))
+    layers.ended(layers.conv(y, 12), NONE, Quantization(0.05, 110))
     image = layers.rng.integers(0, 256, (12, 14, 3)).astype(np.uint8)
     families = check(layers, unit, spec=spec, image=image).families
     assert ("first convolution and block" in families) is not apart
@@ -212,7 +216,7 @@ def test_a_tail(shift: int, zero: int, unit: str) -> None:
     x = layers.codes((5, 6, 18), 128)
     x = layers.shift(x, shift) if shift else x
     kind = RELU if zero == 0 else NONE
-    y = layers.ended(layers.conv(x, 50), kind, Quantised(0.03, zero))
+    y = layers.ended(layers.conv(x, 50), kind, Quantization(0.03, zero))
     mean = layers.add(Mean("", (y,), ""), (50,))
     weight = layers.rng.standard_normal((4, 50)).astype(np.float32)
     dense = Dense("", (mean,), "", weight, np.ones(4, np.float32))

@@ -9,7 +9,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 
 from integer_kit import PRODUCTS, STORED, Layers, check
 
-from shiftedge.export.compiler.graph import Activation, KeepState, Mean, Pool, Quantised
+from shiftedge.export.compiler.graph.graph import Activation, KeepState, Mean, Pool, Quantization
 
 NONE, RELU, RELU6 = Activation.NONE, Activation.RELU, Activation.RELU6
 EVEN = (1, 1, 1, 1)
@@ -34,7 +34,11 @@ DEPTHWISE = {
 def test_depthwise(name: str, unit: str) -> None:
     channels, kernel, stride, padding, zero, shift = DEPTHWISE[name]
     for seed, (kind, out, residual) in enumerate(
-        ((RELU6, Quantised(0.03, 0), False), (NONE, Quantised(0.04, 140), True), (RELU, None, True))
+        (
+            (RELU6, Quantization(0.03, 0), False),
+            (NONE, Quantization(0.04, 140), True),
+            (RELU, None, True),
+        )
     ):
         layers = Layers(seed)
         x = layers.codes((7, 9, channels), zero)
@@ -54,7 +58,7 @@ def test_other_activations_of_a_depthwise(kind: Activation, unit: str) -> None:
     layers = Layers()
     x = layers.codes((6, 7, 21), 120)
     y = layers.conv(x, 21, (3, 3), padding=EVEN, groups=21)
-    layers.ended(y, kind, Quantised(0.02, 18))
+    layers.ended(y, kind, Quantization(0.02, 18))
     check(layers, unit)
 
 
@@ -78,7 +82,7 @@ GROUPED = {
 def test_grouped(name: str, unit: str) -> None:
     inputs, outputs, groups, kernel, stride, padding, zero, shift = GROUPED[name]
     number = list(GROUPED).index(name)
-    kind, out, residual = ((RELU, Quantised(0.03, 0), True), (NONE, None, False))[number % 2]
+    kind, out, residual = ((RELU, Quantization(0.03, 0), True), (NONE, None, False))[number % 2]
     layers = Layers(number)
     x = layers.codes((6, 7, inputs), zero)
     x = layers.shift(x, shift) if shift else x
@@ -110,12 +114,12 @@ def test_sums_past_24_bits(groups: int, unit: str) -> None:
     layers.given[x][...] |= 0xE0
     y = layers.conv(x, channels, window, stride=(2, 1), groups=groups)
     conv = layers.operators[-1]
-    conv.codes[...] = np.abs(conv.codes) | 96
-    conv.weight[...] = conv.codes * conv.steps[:, None, None, None]
+    conv.quantized_weight[...] = np.abs(conv.quantized_weight) | 96
+    conv.weight[...] = conv.quantized_weight * conv.weight_scale[:, None, None, None]
     layers.ended(y, NONE, None)
     compiled = check(layers, unit)
     assert all(each.startswith("grouped") for each in compiled.families[-1:])
-    assert compiled.step.kernels[-1].buffers[1].dtype == compiled.dot.words
+    assert compiled.step.kernels[-1].buffers[1].dtype == compiled.dot.packed_dtype
 
 
 # Channels, kernel, stride, padding.
@@ -132,7 +136,7 @@ POOLS = {
 def test_the_largest(name: str, unit: str) -> None:
     channels, kernel, stride, padding = POOLS[name]
     layers = Layers()
-    codes = Quantised(0.1, 128)
+    codes = Quantization(0.1, 128)
     x = layers.codes((8, 9, channels), codes.zero_point, codes.scale)
     layers.given[x] //= 3  # codes below that of 0, so that a border of 0 would win
     top, left, bottom, right = padding
@@ -148,10 +152,10 @@ def test_the_largest_of_a_shift_and_of_a_state(unit: str) -> None:
     layers = Layers()
     x = layers.shift(layers.codes((6, 5, 12), 201), 5)
     pool = Pool("", (x,), "", True, (3, 3), (1, 1), EVEN)
-    y = layers.add(pool, (6, 5, 12), layers.quantised[x])
+    y = layers.add(pool, (6, 5, 12), layers.quantization[x])
     state = layers.state((6, 5, 7), like=x)
     layers.add(Pool("", (state,), "", True, (2, 2), (2, 2), (0, 0, 0, 0)), (3, 2, 7))
-    layers.quantised["made_2"] = layers.quantised[x]
+    layers.quantization["made_2"] = layers.quantization[x]
     layers.operators += [
         KeepState("keep", (y,), "", 0, 2, 7),
         KeepState("keep too", (y,), "", 1, 5, 12),

@@ -25,11 +25,11 @@ from compile_kit import GESTURES
 from integer_networks import coded, random_network
 from step_networks import NETWORKS, Network
 
+from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
+from shiftedge.export.compiler.backends.cpu.targets import find_target, variants_of
 from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.program import weights
+from shiftedge.export.compiler.link.program import weights
 from shiftedge.export.compiler.sources import read_model
-from shiftedge.export.compiler.targets import find_target, variants_of
-from shiftedge.export.compiler.tir import compile_kernels
 
 RECORDED = Path(__file__).with_suffix(".json")
 TARGETS = {

@@ -13,11 +13,11 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run, shifted
 
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import dense_conv, padding
-from shiftedge.export.compiler.schedules.dense_conv import DenseConv
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512
+from shiftedge.export.compiler.backends.cpu.families import dense_conv, padding
+from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.graph.graph import Activation
 
 UNIT = host_unit()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # R, G, B

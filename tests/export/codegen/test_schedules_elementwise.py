@@ -11,9 +11,9 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import activate, check, host_unit, normal
 
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import elementwise
-from shiftedge.export.compiler.schedules.elementwise import Elementwise, Operation
+from shiftedge.export.compiler.backends.cpu.families import elementwise
+from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise, Operation
+from shiftedge.export.compiler.graph.graph import Activation
 
 UNIT = host_unit()
 

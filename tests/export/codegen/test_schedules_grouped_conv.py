@@ -22,12 +22,12 @@ from test_schedules_kit import (
     shifted,
 )
 
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.graph import Activation, Conv
-from shiftedge.export.compiler.reference import run_operator
-from shiftedge.export.compiler.schedules import grouped_conv
-from shiftedge.export.compiler.schedules.grouped_conv import GroupedConv
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, Tiles
+from shiftedge.export.compiler.backends.cpu.families import grouped_conv
+from shiftedge.export.compiler.backends.cpu.families.grouped_conv import GroupedConv
+from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.graph.graph import Activation, Conv
+from shiftedge.export.compiler.verify.reference import run_operator
 
 UNIT = host_unit()
 

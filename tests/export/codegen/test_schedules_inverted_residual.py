@@ -13,12 +13,15 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, compiled, every_unit, host_unit, normal, run
 
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import inverted_residual, padding
-from shiftedge.export.compiler.schedules.dense_conv import DenseConv
-from shiftedge.export.compiler.schedules.inverted_residual import BlockTiles, InvertedResidual
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, Tiles
+from shiftedge.export.compiler.backends.cpu.families import inverted_residual, padding
+from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (
+    BlockTiles,
+    InvertedResidual,
+)
+from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.graph.graph import Activation
 
 UNIT = host_unit()
 

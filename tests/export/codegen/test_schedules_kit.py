@@ -14,11 +14,12 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from shiftedge.export.compiler import tir, tir_run
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, VectorUnit
-from shiftedge.export.compiler.targets import find_target
-from shiftedge.export.compiler.tir_kernel import Kernel
+from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, VectorUnit
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
+from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 
 X86_64_V3 = {"kind": "llvm", "mcpu": "x86-64-v3"}
 _LIBC = ctypes.CDLL(None, use_errno=True)

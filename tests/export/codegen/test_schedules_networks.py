@@ -16,9 +16,9 @@ from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
 from random_network import RandomNetwork
 
 from shiftedge.export.agreement import compare, normalised, onnx_outputs
-from shiftedge.export.compiler.check import native_outputs
+from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare
-from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.verify.agreement import native_outputs
 
 FRAMES = 5
 

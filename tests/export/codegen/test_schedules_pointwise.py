@@ -11,11 +11,11 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, check, every_unit, host_unit, normal
 
-from shiftedge.export.compiler import tir
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import pointwise
-from shiftedge.export.compiler.schedules.pointwise import Pointwise
-from shiftedge.export.compiler.schedules.tiles import AVX2, AVX512, NEON, Tiles
+from shiftedge.export.compiler.backends.cpu.families import pointwise
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
+from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.graph.graph import Activation
 
 UNIT = host_unit()
 CHANNELS = st.one_of(

@@ -11,10 +11,10 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import activate, check, host_unit, normal, shifted
 
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import pointwise, tail
-from shiftedge.export.compiler.schedules.pointwise import Pointwise
-from shiftedge.export.compiler.schedules.tiles import Tiles
+from shiftedge.export.compiler.backends.cpu.families import pointwise, tail
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
+from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
+from shiftedge.export.compiler.graph.graph import Activation
 
 UNIT = host_unit()
 

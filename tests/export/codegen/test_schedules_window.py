@@ -13,9 +13,9 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import activate, compiled, host_unit, normal, run, shifted
 
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import depthwise, keep, pool
-from shiftedge.export.compiler.schedules.window import Window
+from shiftedge.export.compiler.backends.cpu.families import depthwise, keep, pool
+from shiftedge.export.compiler.backends.cpu.families.window import Window
+from shiftedge.export.compiler.graph.graph import Activation
 
 UNIT = host_unit()
 SHAPES = st.builds(

@@ -12,10 +12,11 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import activate, check, compiled, host_unit, normal, run
 
-from shiftedge.export.compiler import tir, tir_run
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.tir_index import Const, Var
-from shiftedge.export.compiler.tir_kernel import (
+from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
+from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
+from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.kernel_ir.index import Const, Var
+from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
     ROW,
     UNIT,

@@ -13,16 +13,21 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import SPEC, model
 
-from shiftedge.export.compiler import choose, explain
+from shiftedge.export.compiler.backends.cpu import choose, explain
+from shiftedge.export.compiler.backends.cpu.families import (
+    dense_conv,
+    inverted_residual,
+    pointwise,
+    tail,
+)
+from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.inverted_residual import InvertedResidual
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
+from shiftedge.export.compiler.backends.cpu.families.tiles import NEON
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target
 from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import dense_conv, inverted_residual, pointwise, tail
-from shiftedge.export.compiler.schedules.dense_conv import DenseConv
-from shiftedge.export.compiler.schedules.inverted_residual import InvertedResidual
-from shiftedge.export.compiler.schedules.pointwise import Pointwise
-from shiftedge.export.compiler.schedules.tiles import NEON
-from shiftedge.export.compiler.targets import TARGETS, Target
-from shiftedge.export.compiler.tir_kernel import Kernel
+from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 
 V3 = TARGETS["x86-64-v3"]
 UNITS = (V3, TARGETS["x86-64-v4"], replace(V3, name="neon", unit=NEON))

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.cost import Cost, kernel_cost
-from shiftedge.export.compiler.graph import Activation
-from shiftedge.export.compiler.schedules import dense_conv, elementwise, pointwise, pool
-from shiftedge.export.compiler.schedules.dense_conv import DenseConv
-from shiftedge.export.compiler.schedules.elementwise import Elementwise
-from shiftedge.export.compiler.schedules.pointwise import Pointwise
-from shiftedge.export.compiler.schedules.tiles import Tiles
-from shiftedge.export.compiler.schedules.window import Window
-from shiftedge.export.compiler.targets import TARGETS, Target
+from shiftedge.export.compiler.backends.cpu.cost import Cost, kernel_cost
+from shiftedge.export.compiler.backends.cpu.families import dense_conv, elementwise, pointwise, pool
+from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
+from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
+from shiftedge.export.compiler.backends.cpu.families.window import Window
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target
+from shiftedge.export.compiler.graph.graph import Activation
 
 V3, V4 = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
 SIZES = st.integers(1, 90)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.fma import fma32
+from shiftedge.export.compiler.numerics.fma import fma32
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SMALL = st.integers(-(2**24), 2**24).map(lambda whole: float(np.float32(whole / 4096)))

@@ -11,17 +11,17 @@ onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not instal
 from networks import KINDS  # noqa: E402
 
 from shiftedge.export.agreement import moving_frames, onnx_outputs  # noqa: E402
-from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
-from shiftedge.export.compiler.fusion import (  # noqa: E402
+from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
+from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
     InvertedResidual,
     Single,
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph import Activation, Conv  # noqa: E402
-from shiftedge.export.compiler.reference import run_operator, run_step  # noqa: E402
-from shiftedge.export.models import tsm_mobilenet_v2  # noqa: E402
+from shiftedge.export.compiler.graph.graph import Activation, Conv  # noqa: E402
+from shiftedge.export.compiler.verify.reference import run_operator, run_step  # noqa: E402
+from shiftedge.export.models import MobileNetV2  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 from shiftedge.runtime.errors import CompileError  # noqa: E402
 
@@ -78,7 +78,7 @@ def test_kernels_hold_every_operator_once_and_can_run_in_order(exported):
 
 
 def test_mobilenet_is_seventeen_blocks_and_a_tail(trained):
-    net = trained(tsm_mobilenet_v2(27))
+    net = trained(MobileNetV2(27))
     spec = describe(net, name="n", labels=[str(i) for i in range(27)], height=224, width=224)
     graph = read_onnx(to_onnx(net, spec), spec)
     assert round(graph.flops() / 1e6) == 599  # the paper's 300 M multiply-adds

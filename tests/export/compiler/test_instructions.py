@@ -11,50 +11,50 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from networks import Own, trained  # noqa: E402
-from qdq_kit import quantised, with_equal_std  # noqa: E402
+from qdq_kit import quantized, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
-from shiftedge.export.compiler import explain  # noqa: E402
-from shiftedge.export.compiler.compile import prepare  # noqa: E402
-from shiftedge.export.compiler.cost import kernel_cost  # noqa: E402
-from shiftedge.export.compiler.graph import Activation  # noqa: E402
-from shiftedge.export.compiler.instructions import (  # noqa: E402
-    instructions,
-    operations,
-    operations_a_cycle,
-)
-from shiftedge.export.compiler.requantise import Ending  # noqa: E402
-from shiftedge.export.compiler.schedules import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu import explain  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.cost import kernel_cost  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families import (  # noqa: E402
     depthwise,
     elementwise,
     inverted_residual,
     pointwise,
 )
-from shiftedge.export.compiler.schedules.codes import Counting  # noqa: E402
-from shiftedge.export.compiler.schedules.elementwise import Elementwise  # noqa: E402
-from shiftedge.export.compiler.schedules.inverted_residual import (  # noqa: E402
-    BlockCounting,
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (  # noqa: E402
+    BlockArithmetic,
     InvertedResidual,
 )
-from shiftedge.export.compiler.schedules.pointwise import Pointwise  # noqa: E402
-from shiftedge.export.compiler.schedules.tiles import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.tiles import (  # noqa: E402
     PMADDWD,
     SDOT,
     VDPBF16PS,
     VPDPBUSD,
     Tiles,
 )
-from shiftedge.export.compiler.schedules.window import Window  # noqa: E402
-from shiftedge.export.compiler.targets import (  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.families.window import Window  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
+    instructions,
+    operations,
+    operations_a_cycle,
+)
+from shiftedge.export.compiler.backends.cpu.targets import (  # noqa: E402
     TARGETS,
     find_target,
     precisions_of,
     variants_of,
 )
+from shiftedge.export.compiler.compile import prepare  # noqa: E402
+from shiftedge.export.compiler.graph.graph import Activation  # noqa: E402
+from shiftedge.export.compiler.numerics.requantize import OutputStage  # noqa: E402
 from shiftedge.export.models import insert_shift  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 
-ENDING = Ending(Activation.NONE, None, True, 0, 0.0, 255.0, False)
+ENDING = OutputStage(Activation.NONE, None, True, 0, 0.0, 255.0, False)
 VARIANTS = [
     pytest.param(variant, id=f"{name}-{variant.variant}")
     for name, target in TARGETS.items()
@@ -75,11 +75,11 @@ def test_a_variants_words_are_multiplied_as_its_unit_says(variant) -> None:
         "vpmaddwd-512": "pmaddwd", "vpmaddwd": "pmaddwd",
         "vdpbf16ps": "vdpbf16ps", "sdot": "sdot", "smlal-pairs": "smlal",
     }  # fmt: skip
-    assert kinds[found["words"]] == variant.unit.dot.kind
-    assert found["words"].endswith("-512") == (
+    assert kinds[found["packed"]] == variant.unit.dot.kind
+    assert found["packed"].endswith("-512") == (
         variant.unit.dot.kind == "pmaddwd" and variant.unit.lanes == 16
     )
-    assert ("int16" in found) == (variant.unit.dot.whole == "int16")
+    assert ("int16" in found) == (variant.unit.dot.unpacked_dtype == "int16")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -87,14 +87,14 @@ def test_words_are_quicker_than_single_numbers(variant) -> None:
     rates = operations_a_cycle(variant.unit, variant.core.fmas)
     assert rates["float32"] == 2 * variant.unit.lanes * variant.core.fmas
     if variant.precision != "fp32":
-        assert rates["words"] > rates["float32"]
+        assert rates["packed"] > rates["float32"]
 
 
 def block(dot, unit):
     """The kernels of a small block whose stages count as ``dot`` does."""
-    ending = None if dot is VDPBF16PS else ENDING
-    stages = [Counting(dot, 0, ending, whole=whole) for whole in (True, False, False)]
-    shape = InvertedResidual(8, 8, 16, 64, 16, counting=BlockCounting(*stages))
+    stage = None if dot is VDPBF16PS else ENDING
+    stages = [Arithmetic(dot, 0, stage, unpacked=whole) for whole in (True, False, False)]
+    shape = InvertedResidual(8, 8, 16, 64, 16, arithmetic=BlockArithmetic(*stages))
     tiles = inverted_residual.tiles_for(shape, unit)
     return shape, inverted_residual.schedule("k", shape, tiles, unit)
 
@@ -116,8 +116,8 @@ def test_a_blocks_depthwise_is_counted_apart(dot, target, precision, single) -> 
     assert shape.single_flops == taps
     parts = [operations(kernel) for kernel in kernels]
     assert sum(sum(each.values()) for each in parts) == shape.flops
-    assert parts[0] == {"words": 2 * 64 * 16 * 64, single: taps}
-    assert parts[1] == {"words": 2 * 64 * 64 * 16}
+    assert parts[0] == {"packed": 2 * 64 * 16 * 64, single: taps}
+    assert parts[1] == {"packed": 2 * 64 * 64 * 16}
 
 
 def test_kernels_of_one_part() -> None:
@@ -125,16 +125,16 @@ def test_kernels_of_one_part() -> None:
     (kernel,) = depthwise.schedule("k", Window(6, 6, 8, (3, 3), (1, 1), (0, 0, 0, 0)), unit)[-1:]
     assert operations(kernel) == {"float32": kernel.flops}
     assert operations(elementwise.schedule("k", Elementwise(9, 5), unit)) == {}
-    words = Pointwise(9, 8, 8, counting=Counting(VPDPBUSD, 0, ENDING))
+    words = Pointwise(9, 8, 8, arithmetic=Arithmetic(VPDPBUSD, 0, ENDING))
     (vnni,) = {variants_of(find_target("x86-64-v4"), "int8")[0].unit}
     kernel = pointwise.schedule("k", words, Tiles(3, 16), vnni)
-    assert operations(kernel) == {"words": 2 * 9 * 8 * 8}
+    assert operations(kernel) == {"packed": 2 * 9 * 8 * 8}
 
 
 def test_more_instructions_than_a_core_takes_cost_cycles() -> None:
     """On AVX2 a product of codes and its sum are two instructions: tiles that load less win."""
     _, variant = variants_of(find_target("x86-64-v3"), "int8")
-    shape = Pointwise(96, 256, 96, counting=Counting(variant.unit.dot, 0, ENDING))
+    shape = Pointwise(96, 256, 96, arithmetic=Arithmetic(variant.unit.dot, 0, ENDING))
 
     def cycles(rows: int, columns: int) -> float:
         kernel = pointwise.schedule("k", shape, Tiles(rows, columns), variant.unit)
@@ -155,7 +155,7 @@ def files():
     model = to_onnx(net, spec)
     equal = with_equal_std(spec)
     frames = normalised(moving_images(equal, 2), equal)
-    return {"int8": quantised(model, equal, frames), "bf16": (model, spec), "fp32": (model, spec)}
+    return {"int8": quantized(model, equal, frames), "bf16": (model, spec), "fp32": (model, spec)}
 
 
 @pytest.mark.parametrize(

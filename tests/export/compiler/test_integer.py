@@ -21,31 +21,31 @@ onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from networks import KINDS  # noqa: E402
-from qdq_kit import Stream, exact_frame, quantised, with_equal_std  # noqa: E402
+from qdq_kit import Stream, exact_frame, quantized, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
-from shiftedge.export.compiler.frontend import read_onnx  # noqa: E402
-from shiftedge.export.compiler.fusion import (  # noqa: E402
+from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
+from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
     InvertedResidual,
     Single,
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph import (  # noqa: E402
+from shiftedge.export.compiler.graph.graph import (  # noqa: E402
     Activate,
     Add,
     Conv,
-    Dequantise,
+    Dequantize,
     Join,
     KeepState,
     Mean,
     Pool,
-    Quantise,
+    Quantize,
 )
-from shiftedge.export.compiler.integer import (  # noqa: E402
-    IntegerReference,
-    dequantised,
+from shiftedge.export.compiler.verify.integer import (  # noqa: E402
+    Int8Reference,
+    dequantized,
     run_kernel,
 )
 
@@ -62,7 +62,7 @@ def coded(float_file, name: str, *, exact: bool = False, **options):
         spec = with_equal_std(spec)
     images = moving_images(spec, FRAMES)
     frames = normalised(images, spec)
-    return *quantised(model, spec, frames, **options), images, frames
+    return *quantized(model, spec, frames, **options), images, frames
 
 
 class Pinned(dict):
@@ -93,7 +93,7 @@ def layer_by_layer(model, spec, images, frames):
             run_kernel(graph, spec, kernel, image, values)
         assert {kernel.out for kernel in kernels} <= set(values.made)
         for name, ours in values.made.items():
-            assert (ours.dtype == np.uint8) == (name in graph.quantised), name
+            assert (ours.dtype == np.uint8) == (name in graph.quantization), name
             yield name, ours.reshape(-1), theirs[name].reshape(-1), theirs
 
 
@@ -124,13 +124,13 @@ def test_roundings_that_are_skipped_explain_every_difference(float_file, name):
     for kernel in fuse(graph)[0]:
         for conv in (each for each in kernel.operators if isinstance(each, Conv)):
             following = kernel.operators[kernel.operators.index(conv) + 1 :]
-            if conv.inputs == (graph.frame,) and conv.codes is not None:
+            if conv.inputs == (graph.frame,) and conv.quantized_weight is not None:
                 gain = np.abs(conv.weight).sum((1, 2, 3)).max()
-                out = graph.quantised[following[0].out].scale
+                out = graph.quantization[following[0].out].scale
                 slack[following[0].out] = 0.5 * gain * scales["frame_scale"] / out
-            if following and isinstance(following[0], Add) and kernel.out in graph.quantised:
+            if following and isinstance(following[0], Add) and kernel.out in graph.quantization:
                 step = scales[f"{conv.out}_scale"]
-                slack[kernel.out] = 0.5 * step / graph.quantised[kernel.out].scale
+                slack[kernel.out] = 0.5 * step / graph.quantization[kernel.out].scale
                 skipped[kernel.out] = f"{conv.out}_q"
     assert slack
     for value, ours, theirs, every in layer_by_layer(model, spec, images, frames):
@@ -148,7 +148,7 @@ def test_roundings_that_are_skipped_explain_every_difference(float_file, name):
 
 def test_a_stream_stays_with_onnx_runtime(float_file):
     model, spec, images, frames = coded(float_file, "own", exact=True)
-    reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
+    reference, stream = Int8Reference(read_onnx(model, spec), spec), Stream(model, spec)
     for image, frame in zip(
         np.tile(images, (6, 1, 1, 1)), np.tile(frames, (6, 1, 1, 1)), strict=True
     ):
@@ -165,7 +165,7 @@ def test_a_stream_stays_with_onnx_runtime(float_file):
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
 def test_skipping_roundings_is_no_worse_than_making_them(float_file, name):
     model, spec, images, frames = coded(float_file, name)
-    reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
+    reference, stream = Int8Reference(read_onnx(model, spec), spec), Stream(model, spec)
     exact = Stream(float_file(name)[0], replace(float_file(name)[1]))
     ours, theirs = [], []
     for image, frame in zip(
@@ -180,16 +180,16 @@ def test_skipping_roundings_is_no_worse_than_making_them(float_file, name):
 def test_reset_begins_the_stream_again(float_file):
     model, spec, images, _ = coded(float_file, "own")
     graph = read_onnx(model, spec)
-    reference = IntegerReference(graph, spec)
+    reference = Int8Reference(graph, spec)
     for index, state in enumerate(reference.states):
-        codes = graph.quantised[f"state_{index}"]
+        codes = graph.quantization[f"state_{index}"]
         assert codes.zero_point == spec.states[index].zero_point
-        assert not dequantised(state, codes).any(), "a fresh state stands for zeros"
+        assert not dequantized(state, codes).any(), "a fresh state stands for zeros"
     first = [reference.step(image).logits for image in images]
     reference.reset()
     again = [reference.step(image).logits for image in images]
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first[0], IntegerReference(graph, spec).step(images[1]).logits)
+    assert not np.array_equal(first[0], Int8Reference(graph, spec).step(images[1]).logits)
 
 
 # The graph and its kernels
@@ -207,19 +207,19 @@ def test_kernels_form_as_on_floats(float_file, name):
     plain, plain_kept = fuse(read_onnx(*float_file(name)))
     assert [shape_of(kernel) for kernel in kernels] == [shape_of(kernel) for kernel in plain]
     assert [one.state for one in kept] == [one.state for one in plain_kept]
-    assert all(kernel.out in graph.quantised for kernel in kernels[:-3])
+    assert all(kernel.out in graph.quantization for kernel in kernels[:-3])
     for kernel in kernels:
         if isinstance(kernel, InvertedResidual):
             parts = [part for part in (kernel.stem, kernel.expand) if part is not None]
             for part in (*parts, kernel.depthwise, kernel.project):
-                assert part.conv.codes is not None
-                assert part.quantised is not None
-            assert kernel.project.quantised == graph.quantised[kernel.out]
+                assert part.conv.quantized_weight is not None
+                assert part.quantization is not None
+            assert kernel.project.quantization == graph.quantization[kernel.out]
         elif isinstance(kernel, ConvKernel):
-            assert kernel.quantised == graph.quantised[kernel.out]
+            assert kernel.quantization == graph.quantization[kernel.out]
         elif isinstance(kernel, Tail):
-            assert kernel.pointwise.quantised is not None
-            assert kernel.out not in graph.quantised
+            assert kernel.pointwise.quantization is not None
+            assert kernel.out not in graph.quantization
 
 
 def test_a_shift_is_a_copy_of_codes(float_file):
@@ -230,8 +230,8 @@ def test_a_shift_is_a_copy_of_codes(float_file):
     assert len(joins) == len(spec.states) == len(kept)
     for one in kept:
         state, junction = f"state_{one.state}", joins[one.state].out
-        codes = graph.quantised[state]
-        assert codes == graph.quantised[one.inputs[0]] == graph.quantised[junction]
+        codes = graph.quantization[state]
+        assert codes == graph.quantization[one.inputs[0]] == graph.quantization[junction]
         assert codes.scale == np.float32(spec.states[one.state].scale)
 
 
@@ -242,10 +242,14 @@ def test_convolutions_have_codes_and_what_they_stand_for(float_file):
     ours = [each for each in graph.operators if isinstance(each, Conv)]
     theirs = [each for each in plain.operators if isinstance(each, Conv)]
     for conv, original in zip(ours, theirs, strict=True):
-        assert conv.codes.dtype == np.int8
-        assert conv.steps.shape == (len(conv.codes),)
-        np.testing.assert_array_equal(conv.weight, conv.codes * conv.steps[:, None, None, None])
-        assert (np.abs(conv.weight - original.weight).max((1, 2, 3)) <= 0.51 * conv.steps).all()
+        assert conv.quantized_weight.dtype == np.int8
+        assert conv.weight_scale.shape == (len(conv.quantized_weight),)
+        np.testing.assert_array_equal(
+            conv.weight, conv.quantized_weight * conv.weight_scale[:, None, None, None]
+        )
+        assert (
+            np.abs(conv.weight - original.weight).max((1, 2, 3)) <= 0.51 * conv.weight_scale
+        ).all()
     assert graph.flops() == plain.flops()
     assert graph.weight_bytes() < 0.35 * plain.weight_bytes()
 
@@ -256,38 +260,40 @@ def check_promises(graph):
     made = {operator.out: operator for operator in graph.operators}
     within = {operator.out: kernel for kernel in kernels for operator in kernel.operators}
     for operator in graph.operators:
-        coded = [name in graph.quantised for name in operator.inputs]
+        coded = [name in graph.quantization for name in operator.inputs]
         if isinstance(operator, Conv):
             reads_bytes = operator.inputs == (graph.frame,)
-            assert (operator.codes is not None) >= coded[0]
-            assert (operator.codes is None) >= (not coded[0] and not reads_bytes)
+            assert (operator.quantized_weight is not None) >= coded[0]
+            assert (operator.quantized_weight is None) >= (not coded[0] and not reads_bytes)
         elif isinstance(operator, (Join, KeepState)):
-            kept_or_joined = isinstance(operator, KeepState) or operator.out in graph.quantised
+            kept_or_joined = isinstance(operator, KeepState) or operator.out in graph.quantization
             assert not any(coded) or (all(coded) and kept_or_joined)
         elif isinstance(operator, Add) and any(coded) and not all(coded):
             assert isinstance(made[operator.inputs[coded.index(False)]], Conv)
             assert len(within[operator.out].operators) > 1
-        elif not isinstance(operator, (Add, Mean, Dequantise, Pool)):
+        elif not isinstance(operator, (Add, Mean, Dequantize, Pool)):
             assert not any(coded), operator
-    for name, codes in graph.quantised.items():
+    for name, codes in graph.quantization.items():
         maker = made.get(name)
         if isinstance(maker, Activate):
             maker = made[maker.inputs[0]]
             assert within[name] is within[maker.out]
         if isinstance(maker, Conv):
-            assert maker.codes is not None
+            assert maker.quantized_weight is not None
         elif isinstance(maker, (Join, Pool)):
-            assert graph.quantised[maker.inputs[-1]] == codes
+            assert graph.quantization[maker.inputs[-1]] == codes
         else:
-            assert maker is None or isinstance(maker, (Add, Quantise))
+            assert maker is None or isinstance(maker, (Add, Quantize))
     for kernel in kernels:
         convs = [operator for operator in kernel.operators if isinstance(operator, Conv)]
-        assert len({conv.codes is None for conv in convs}) <= 1
+        assert len({conv.quantized_weight is None for conv in convs}) <= 1
         if getattr(kernel, "residual", None) is not None:
-            assert (kernel.residual in graph.quantised) == (convs[-1].codes is not None)
+            assert (kernel.residual in graph.quantization) == (
+                convs[-1].quantized_weight is not None
+            )
     for one in kept:
-        state = graph.quantised.get(f"state_{one.state}")
-        assert state == graph.quantised.get(one.inputs[0])
+        state = graph.quantization.get(f"state_{one.state}")
+        assert state == graph.quantization.get(one.inputs[0])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -310,9 +316,11 @@ def test_a_layer_kept_in_float_has_its_codes_changed_around_it(float_file):
     model, spec, images, frames = coded(float_file, "mobilenet_v2", kept=[kept])
     graph = read_onnx(model, spec)
     convs = [each for each in graph.operators if isinstance(each, Conv)]
-    assert [conv.codes is None for conv in convs] == [place == kept for place in range(len(convs))]
-    storage = [each for each in graph.operators if isinstance(each, (Quantise, Dequantise))]
-    assert [type(each) for each in storage] == [Quantise]
+    assert [conv.quantized_weight is None for conv in convs] == [
+        place == kept for place in range(len(convs))
+    ]
+    storage = [each for each in graph.operators if isinstance(each, (Quantize, Dequantize))]
+    assert [type(each) for each in storage] == [Quantize]
     kinds = [type(kernel) for kernel in fuse(graph)[0]]
     assert kinds.count(InvertedResidual) == 16
     assert (kinds.count(ConvKernel), kinds.count(Single)) == (3, 1)
@@ -328,8 +336,8 @@ def test_a_state_of_a_kept_layer_stays_float(float_file):
     assert [state.dtype for state in spec.states].count("float32") == 1
     graph = read_onnx(model, spec)
     index = [state.dtype for state in spec.states].index("float32")
-    assert f"state_{index}" not in graph.quantised
-    reference, stream = IntegerReference(graph, spec), Stream(model, spec)
+    assert f"state_{index}" not in graph.quantization
+    reference, stream = Int8Reference(graph, spec), Stream(model, spec)
     for image, frame in zip(images, frames, strict=True):
         ours, theirs = reference.step(image), stream.step(frame)
         state, wanted = ours.states[index], nhwc(theirs[f"next_state_{index}"])
@@ -342,12 +350,12 @@ def test_colours_of_different_std_leave_the_first_convolution_in_float(float_fil
     assert len(set(spec.std)) == 3
     images = moving_images(spec, FRAMES)
     frames = normalised(images, spec)
-    model, spec = quantised(model, spec, frames)
+    model, spec = quantized(model, spec, frames)
     graph = read_onnx(model, spec)
     first, second = fuse(graph)[0][:2]
     assert isinstance(first, ConvKernel)
-    assert first.conv.codes is None
-    assert isinstance(second.operators[0], Quantise)
+    assert first.conv.quantized_weight is None
+    assert isinstance(second.operators[0], Quantize)
     for value, ours, theirs, _ in layer_by_layer(model, spec, images, frames):
         if value == first.out:
             gain = np.abs(first.conv.weight).sum((1, 2, 3)).max()

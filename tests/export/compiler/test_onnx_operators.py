@@ -14,10 +14,10 @@ import onnx
 import onnxruntime
 from onnx_kit import CLASSES, SPEC, Builder, kinds, model
 
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.fusion import fuse
-from shiftedge.export.compiler.graph import Activate, Activation, Conv, Graph, Pool
-from shiftedge.export.compiler.reference import run_step
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.fusion import fuse
+from shiftedge.export.compiler.graph.graph import Activate, Activation, Conv, Graph, Pool
+from shiftedge.export.compiler.verify.reference import run_step
 
 ENDING = ["Join", "Mean", "Dense", "KeepState"]
 

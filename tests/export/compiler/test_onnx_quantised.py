@@ -17,22 +17,22 @@ from onnx_kit import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, Builder
 from qdq_kit import Stream, with_equal_std
 
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler.frontend import read_onnx
-from shiftedge.export.compiler.fusion import ConvKernel, Single, fuse
-from shiftedge.export.compiler.graph import (
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.fusion import ConvKernel, Single, fuse
+from shiftedge.export.compiler.graph.graph import (
     Add,
     Conv,
-    Dequantise,
+    Dequantize,
     Mean,
     Pool,
-    Quantise,
-    Quantised,
+    Quantization,
+    Quantize,
 )
-from shiftedge.export.compiler.integer import IntegerReference, run_kernel
+from shiftedge.export.compiler.verify.integer import Int8Reference, run_kernel
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
-STATE = Quantised(float(np.float32(0.03)), 100)
+STATE = Quantization(float(np.float32(0.03)), 100)
 CODED = replace(
     with_equal_std(SPEC),
     precision="int8",
@@ -121,7 +121,7 @@ def shifting(state=(0.03, 100), joined=(0.03, 100), dtype=np.uint8, spec=CODED) 
 def agree(model: bytes, spec: ModelSpec, most: float = 0.01, unequal: float = 0.3) -> None:
     """A stream through the graph stays with ONNX Runtime's."""
     images = moving_images(spec, 4)
-    reference, stream = IntegerReference(read_onnx(model, spec), spec), Stream(model, spec)
+    reference, stream = Int8Reference(read_onnx(model, spec), spec), Stream(model, spec)
     for image, frame in zip(images, normalised(images, spec), strict=True):
         ours, theirs = reference.step(image), stream.step(frame)
         scale = np.abs(theirs["logits"]).max()
@@ -143,8 +143,8 @@ def kinds(graph) -> list[type]:
 def test_a_shift_of_codes():
     model = shifting()
     graph = read_onnx(model, CODED)
-    assert graph.quantised["state_0"] == STATE
-    assert not {Quantise, Dequantise} & set(kinds(graph))
+    assert graph.quantization["state_0"] == STATE
+    assert not {Quantize, Dequantize} & set(kinds(graph))
     assert [type(kernel) for kernel in fuse(graph)[0]] == [ConvKernel, ConvKernel, Single, Single]
     agree(model, CODED, unequal=0.01)
 
@@ -157,7 +157,7 @@ def test_codes_that_are_pooled_and_summed_stay_codes():
     model = stateless(body)
     graph = read_onnx(model, STATELESS)
     assert kinds(graph) == [Conv, Pool, Add, Mean, type(graph.operators[-1])]
-    assert all(operator.out in graph.quantised for operator in graph.operators[:3])
+    assert all(operator.out in graph.quantization for operator in graph.operators[:3])
     agree(model, STATELESS, unequal=0.01)
 
 
@@ -179,8 +179,8 @@ def test_int8_features_are_uint8_ones_128_steps_higher():
     model = stateless(body)
     graph = read_onnx(model, STATELESS)
     made = next(each for each in graph.operators if isinstance(each, Mean)).inputs[0]
-    assert graph.quantised[made] == Quantised(float(np.float32(0.05)), 0)
-    stream, reference = Stream(model, STATELESS), IntegerReference(graph, STATELESS)
+    assert graph.quantization[made] == Quantization(float(np.float32(0.05)), 0)
+    stream, reference = Stream(model, STATELESS), Int8Reference(graph, STATELESS)
     images = moving_images(STATELESS, 2)
     for image, frame in zip(images, normalised(images, STATELESS), strict=True):
         ours, theirs = reference.step(image), stream.step(frame)
@@ -208,8 +208,8 @@ def test_weights_of_other_tools(weight):
 
     model = stateless(body)
     conv = [each for each in read_onnx(model, STATELESS).operators if isinstance(each, Conv)][1]
-    assert conv.codes.dtype == np.int8
-    assert conv.steps.shape == (8,)
+    assert conv.quantized_weight.dtype == np.int8
+    assert conv.weight_scale.shape == (8,)
     agree(model, STATELESS)
 
 
@@ -223,7 +223,9 @@ def test_weights_that_are_rounded_in_the_file():
         return b.rounded(b.coded_conv(x, weight=weight), 0.05, 128)
 
     model = stateless(body)
-    assert all(each.codes is not None for each in read_onnx(model, STATELESS).operators[:2])
+    assert all(
+        each.quantized_weight is not None for each in read_onnx(model, STATELESS).operators[:2]
+    )
     agree(model, STATELESS)
 
 
@@ -232,9 +234,9 @@ def test_weights_alone_in_int8_are_float_weights():
     model = document(b, head(b, b.coded_conv(b.coded_conv("frame", 8, 3), 8, 8)), STATELESS)
     graph = read_onnx(model, STATELESS)
     first, second = (each for each in graph.operators if isinstance(each, Conv))
-    assert first.codes is not None, "the frame's bytes are codes"
-    assert second.codes is second.steps is None
-    assert not graph.quantised
+    assert first.quantized_weight is not None, "the frame's bytes are codes"
+    assert second.quantized_weight is second.weight_scale is None
+    assert not graph.quantization
     agree(model, STATELESS, most=1e-5)
 
 
@@ -264,7 +266,7 @@ def test_an_activation_is_applied_to_the_numbers(kind):
     model = stateless(body)
     graph = read_onnx(model, STATELESS)
     assert len(fuse(graph)[0]) == 4
-    assert not {Quantise, Dequantise} & set(kinds(graph))
+    assert not {Quantize, Dequantize} & set(kinds(graph))
     images = moving_images(STATELESS, 2)
     for image, frame in zip(images, normalised(images, STATELESS), strict=True):
         theirs = Stream(model, STATELESS).step(frame)
@@ -287,13 +289,13 @@ def test_a_rounding_for_each_reader_is_one():
 
     model = stateless(body)
     graph = read_onnx(model, STATELESS)
-    assert not {Quantise, Dequantise} & set(kinds(graph))
+    assert not {Quantize, Dequantize} & set(kinds(graph))
     _, _, last, *_ = fuse(graph)[0]
     assert isinstance(last, ConvKernel)
-    assert last.residual in graph.quantised
+    assert last.residual in graph.quantization
     images = moving_images(STATELESS, 2)
     for image, frame in zip(images, normalised(images, STATELESS), strict=True):
-        ours = IntegerReference(graph, STATELESS).step(image).values[last.out].astype(int)
+        ours = Int8Reference(graph, STATELESS).step(image).values[last.out].astype(int)
         theirs = Stream(model, STATELESS).step(frame)[last.out][0].transpose(1, 2, 0)
         assert np.abs(ours - theirs).max() <= 1  # half of 0.6, in steps of 0.61, and a rounding
         assert theirs.std() > 1
@@ -306,7 +308,7 @@ def test_other_operators_change_codes_to_numbers_and_back():
     model = stateless(body)
     graph = read_onnx(model, STATELESS)
     assert [each.__name__ for each in kinds(graph)] == [
-        "Conv", "Dequantise", "Pool", "Quantise", "Mean", "Dense",
+        "Conv", "Dequantize", "Pool", "Quantize", "Mean", "Dense",
     ]  # fmt: skip
     agree(model, STATELESS)
 
@@ -318,7 +320,7 @@ def test_a_sum_with_a_float_map_is_made_in_float():
 
     model = stateless(body)
     names = [each.__name__ for each in kinds(read_onnx(model, STATELESS))]
-    assert names == ["Conv", "Dequantise", "Conv", "Activate", "Add", "Quantise", "Mean", "Dense"]
+    assert names == ["Conv", "Dequantize", "Conv", "Activate", "Add", "Quantize", "Mean", "Dense"]
     agree(model, STATELESS)
 
 
@@ -355,9 +357,9 @@ def test_files_of_onnx_runtimes_own_quantiser(tmp_path):
     graph = read_onnx(model, STATELESS)
     convs = [each for each in graph.operators if isinstance(each, Conv)]
     assert len(convs) == 4
-    assert all(each.codes is not None for each in convs)
-    assert not {Quantise, Dequantise} & set(kinds(graph))
-    reference, stream = IntegerReference(graph, STATELESS), Stream(model, STATELESS)
+    assert all(each.quantized_weight is not None for each in convs)
+    assert not {Quantize, Dequantize} & set(kinds(graph))
+    reference, stream = Int8Reference(graph, STATELESS), Stream(model, STATELESS)
     exact = Stream(float_model, STATELESS)
     for image, frame in zip(moving_images(STATELESS, 4), frames, strict=True):
         ours, theirs = reference.step(image).logits, stream.step(frame)["logits"][0]

@@ -14,19 +14,19 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 import onnx
 from onnx_kit import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, model
 
-from shiftedge.export.compiler.frontend import read_onnx
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.runtime.errors import CompileError
 
 MEANWHILE = "; engine='onnxruntime' runs the model meanwhile."
 AGAIN = "; export the model again."
 
 
-def refused(data: bytes, message: str, ending: str = MEANWHILE, spec=SPEC) -> None:
+def refused(data: bytes, message: str, stage: str = MEANWHILE, spec=SPEC) -> None:
     with pytest.raises(CompileError) as caught:
         read_onnx(data, spec)
     text = str(caught.value)
     assert message in text
-    assert text.endswith(ending)
+    assert text.endswith(stage)
     assert text.count(". ") == 0, "one sentence"
 
 
@@ -140,8 +140,8 @@ def test_weights_that_are_elsewhere():
             onnx.helper.make_sparse_tensor(values, indices, [3])
         )
 
-    ending = "save it with onnx.save(..., save_as_external_data=False)."
-    refused(model(change=external), "'const_0' are kept in a file beside the model", ending)
+    stage = "save it with onnx.save(..., save_as_external_data=False)."
+    refused(model(change=external), "'const_0' are kept in a file beside the model", stage)
     refused(model(change=sparse), "The weights 'w' are a sparse tensor; expected a dense one")
 
 

@@ -14,11 +14,12 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import SPEC, model, step_model
 
-from shiftedge.export.compiler import builder, program
-from shiftedge.export.compiler.check import HEADER_BYTES
+from shiftedge.export.compiler.backends.cpu import builder
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.memory import ALIGNMENT
-from shiftedge.export.compiler.targets import TARGETS
+from shiftedge.export.compiler.link import program
+from shiftedge.export.compiler.link.memory import ALIGNMENT
+from shiftedge.export.compiler.verify.agreement import HEADER_BYTES
 
 NATIVE = Path(__file__).parents[3] / "runtime" / "native"
 TARGET = TARGETS["x86-64-v3"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.export.compiler.processors import known_features
-from shiftedge.export.compiler.targets import TARGETS, find_target
-from shiftedge.export.compiler.targets_file import read_targets
+from shiftedge.export.compiler.backends.cpu.processors import known_features
+from shiftedge.export.compiler.backends.cpu.targets import TARGETS, find_target
+from shiftedge.export.compiler.backends.cpu.targets_file import read_targets
 from shiftedge.runtime.errors import CompileError
 
 ROOT = Path(__file__).parents[3]

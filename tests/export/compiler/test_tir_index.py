@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.tir_index import Const, Index, Var, index, maximum, minimum
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index, maximum, minimum
 
 NAMES = [Var("a"), Var("b"), Var("c")]
 

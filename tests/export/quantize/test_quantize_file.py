@@ -33,7 +33,7 @@ def prepared(path: Path) -> tuple[Any, ModelSpec]:
     return equal_std(graph, ModelSpec.from_json(text))
 
 
-def quantised(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
+def quantized(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
     graph, description = prepared(path)
     affine = affine_of(gather(graph, make_plan(graph), description, clips()))
     plan = make_plan(graph, kept)
@@ -46,7 +46,7 @@ def quantised(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelSpec]:
     """The float file, the int8 file and its spec."""
     path = write(tmp_path_factory.mktemp("q") / "small.onnx", small, spec())
-    return (path, *quantised(path))
+    return (path, *quantized(path))
 
 
 def test_the_script_of_the_manual_steps_it(pair: Any) -> None:
@@ -230,7 +230,7 @@ def test_the_spec_says_what_the_states_hold(pair: Any) -> None:
 
 def test_layers_kept_in_float_have_no_codes_about_them(pair: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "small.onnx", small, spec())
-    int8, description = quantised(path, ("block0.expand", "block1.expand", "narrow"))
+    int8, description = quantized(path, ("block0.expand", "block1.expand", "narrow"))
     # block 1's input is the sum that only the shift and the addition read: float all through
     assert [state.dtype for state in description.states] == ["uint8", "float32"] or (
         [state.dtype for state in description.states] == ["float32", "float32"]
@@ -277,7 +277,7 @@ def test_a_state_that_holds_the_frame_before(tmp_path: Path) -> None:
     two = Stepper(graph.model.SerializeToString(), description).logits(images(8))
     assert len(set(description.std)) == 1
     assert np.abs(one - two).max() < 1e-5 * np.abs(one).max()
-    int8, quantised_ = quantised(path)
+    int8, quantised_ = quantized(path)
     assert [state.dtype for state in quantised_.states] == ["uint8", "uint8"]
     file = File(int8)
     assert file.maker["next_state_0"].op_type == "Identity"
@@ -299,7 +299,7 @@ def test_a_state_of_a_whole_map(tmp_path: Path) -> None:
         return str(net.head(net.relu6(net.layer(x, "wide", 8, 4))))
 
     path = write(tmp_path / "whole.onnx", body, spec(1))
-    int8, description = quantised(path)
+    int8, description = quantized(path)
     file = File(int8)
     assert file.maker["next_state_0"].op_type == "QuantizeLinear"
     assert description.states[0].dtype == "uint8"
@@ -319,7 +319,7 @@ def test_a_state_that_nothing_quantised_reads_stays_float(tmp_path: Path) -> Non
         x = net.op("Abs", moved)
         return str(net.head(net.relu6(net.layer(x, "wide", 8, 2))))
 
-    int8, description = quantised(write(tmp_path / "difference.onnx", body, spec(1)))
+    int8, description = quantized(write(tmp_path / "difference.onnx", body, spec(1)))
     assert description.states[0].dtype == "float32"
     assert description.precision == "int8"
     assert np.isfinite(shiftedge.load(int8).stream().step(images(1)[0])).all()
@@ -334,7 +334,7 @@ def test_a_frame_that_is_not_only_convolved_keeps_its_std(tmp_path: Path) -> Non
     path = write(tmp_path / "scaled.onnx", body, spec(1))
     _, description = prepared(path)
     assert description.std == spec(1).std
-    assert quantised(path)[1].states[0].dtype == "uint8"
+    assert quantized(path)[1].states[0].dtype == "uint8"
 
 
 def test_a_pool_of_maxima_takes_over_the_scale(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_pool_of_maxima_takes_over_the_scale(tmp_path: Path) -> None:
         x = net.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
         return str(net.head(net.block(x, 0)))
 
-    int8, description = quantised(write(tmp_path / "pool.onnx", body, spec(1)))
+    int8, description = quantized(write(tmp_path / "pool.onnx", body, spec(1)))
     file = File(int8)
     (pool,) = [n for n in file.model.graph.node if n.op_type == "MaxPool"]
     before = file.maker[pool.input[0]]
@@ -371,7 +371,7 @@ def test_a_tensor_of_range_0_is_handled(tmp_path: Path) -> None:
         x = net.layer(x, "narrow", 8, 8)
         return str(net.head(net.block(x, 0)))
 
-    int8, description = quantised(write(tmp_path / "dead.onnx", body, spec(1)))
+    int8, description = quantized(write(tmp_path / "dead.onnx", body, spec(1)))
     logits = Stepper(int8.read_bytes(), description).logits(images(4))
     expected = Stepper((tmp_path / "dead.onnx").read_bytes(), spec(1)).logits(images(4))
     assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
@@ -385,4 +385,4 @@ def test_nan_activations_are_named(tmp_path: Path) -> None:
 
     path = write(tmp_path / "nan.onnx", body, spec(1))
     with pytest.raises(NumericsError, match="logarithm holds NaN or infinity at frame 0 of clip 0"):
-        quantised(path)
+        quantized(path)

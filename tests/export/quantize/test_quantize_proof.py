@@ -197,9 +197,9 @@ def test_a_network_as_a_user_might_bring_it(tmp_path: Path, float_file: FloatFil
         assert row.error < 0.05 * row.scale, row
     graph = onnx.load_model_from_string(found.model).graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
-    quantised = {makers[n.input[0]] for n in graph.node if n.op_type == "QuantizeLinear" if
+    quantized = {makers[n.input[0]] for n in graph.node if n.op_type == "QuantizeLinear" if
                  n.input[0] in makers}  # fmt: skip
-    assert quantised == {"HardSwish", "MaxPool", "Relu", "Mul", "Conv"}
+    assert quantized == {"HardSwish", "MaxPool", "Relu", "Mul", "Conv"}
 
 
 def test_a_trained_networks_states_stream_as_in_torch(

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.bundle import FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.engines.native import NativeEngine
+from shiftedge.runtime.manifest import FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.selftest import CLIP, FRAMES, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from fake_library import HERE, NATIVE, Fake, build, compilers, run_program
 
-from shiftedge.runtime.cpu import KNOWN, WITHOUT, cpu_features
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ModelError
+from shiftedge.runtime.process.cpu import KNOWN, WITHOUT, cpu_features
 
 OK, ARGUMENT, PROGRAM, CPU = 0, 1, 8, 9
 NAMES = sorted(set(re.findall(r'\{"(\w+)", ', (NATIVE / "cpu.c").read_text())))

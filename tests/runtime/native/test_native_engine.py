@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.threads import usable_cores
+from shiftedge.runtime.process.cpu import usable_cores
 
 Frames = list[NDArray[np.uint8]]
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from runner_kit import SYSTEM, build_runner, run_frames
 
 from shiftedge.__main__ import main
-from shiftedge.runtime.cpu import WITHOUT, machine_name
 from shiftedge.runtime.errors import BundleError, SettingError, ShiftedgeError, SnapshotError
 from shiftedge.runtime.model import load
+from shiftedge.runtime.process.cpu import WITHOUT, machine_name
 
 pytestmark = pytest.mark.timeout(120, method="thread")
 

@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from runner_kit import SYSTEM, Probe, build_probe
 
-from shiftedge.runtime.capture.fitting import what_fits
-from shiftedge.runtime.capture.rawvideo import FORMATS, HALVED, RawVideo, to_bgr
-from shiftedge.runtime.clock import FrameClock
-from shiftedge.runtime.cuts import CutDetector
-from shiftedge.runtime.decode import GestureDecoder
+from shiftedge.runtime.capture.rawvideo import FORMATS, HALVED, RawVideo, to_bgr, what_fits
 from shiftedge.runtime.errors import SpecError
+from shiftedge.runtime.live.clock import FrameClock
+from shiftedge.runtime.live.cuts import CutDetector
+from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.preprocess import Preprocessor, crop_box
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
 from shiftedge.runtime.words import json_text

@@ -1,0 +1,1 @@
+"""Code for a kind of device, a folder each."""

@@ -1,0 +1,212 @@
+"""Windows that treat each channel by itself: depthwise convolution and pooling.
+
+Two kernels: ``padding`` makes the map with its border, unless there is none; then a work unit is
+an output row, in tiles of some pixels by one vector of channels. Channels beyond the last whole
+vector go in vectors of a half, a quarter, ... so nothing outside the map is touched.
+
+Over codes a depthwise convolution takes them as whole numbers of float32, into which ``padding``
+turns them: a filter of k x k sums up to 255 * 127 * k^2, exact in float32 up to 16 x 16 with any
+bias that such sums begin at, and one multiply-add a tap is all there is to gain. The largest of
+codes is found in vectors of codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftedge.export.compiler.backends.cpu.families import padding
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    Arithmetic,
+    begins,
+    ends,
+    residual_dtype,
+    stage_buffers,
+)
+from shiftedge.export.compiler.backends.cpu.families.padding import Padding
+from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit, best_divisor
+from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
+from shiftedge.export.compiler.kernel_ir.kernel import (
+    BF16,
+    COLUMN,
+    ROW,
+    UNIT,
+    Buffer,
+    Kernel,
+    Loop,
+    Segment,
+    Statement,
+    Step,
+    Tile,
+    grid,
+    pieces,
+)
+
+__all__ = ["Window", "schedule", "tile_pixels"]
+
+_UNROLLED_TAPS = 25
+"""Larger windows than 5 x 5 are loops."""
+_SPARE_REGISTERS = 2
+"""For a tap's weight, and a number on its way."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Shape of the map and the window over it."""
+
+    height: int
+    width: int
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Rows above, columns left, rows below, columns right."""
+    shift: int = 0
+    """Channels that come from the state; 0 for no shift."""
+    dtype: str = "float32"
+    """Of the map, and of the state; codes as they are stored."""
+    storage_offset: int = 0
+    """What was subtracted from codes to store them, see ``Dot``."""
+    zero: int = 0
+    """What a state's codes lack."""
+
+    def border(self, fill: float, *, unpacked: bool = False) -> Padding:
+        """The input with its border of ``fill``; ``whole``: as numbers, if it has a border."""
+        bordered = any(self.padding) or self.shift > 0
+        return Padding(
+            self.height,
+            self.width,
+            self.channels,
+            self.padding,
+            self.shift,
+            fill=fill,
+            dtype=self.dtype,
+            storage_offset=self.storage_offset,
+            zero=self.zero,
+            unpacked=unpacked and bordered,
+        )
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def out_height(self) -> int:
+        padded = self.height + self.padding[0] + self.padding[2]
+        return (padded - self.kernel[0]) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        padded = self.width + self.padding[1] + self.padding[3]
+        return (padded - self.kernel[1]) // self.stride[1] + 1
+
+
+def tile_pixels(shape: Window, unit: VectorUnit) -> int:
+    """Output pixels of a tile: a divisor of the row, if not too small."""
+    most = min(16, unit.registers - _SPARE_REGISTERS)
+    fit = best_divisor(shape.out_width, most)
+    return fit if fit >= 4 else min(most, shape.out_width)
+
+
+def schedule(
+    name: str,
+    shape: Window,
+    unit: VectorUnit,
+    *,
+    weighted: bool = False,
+    largest: bool = False,
+    residual: bool = False,
+    scale: float = 1.0,
+    fill: float = 0.0,
+    activation: Activation = Activation.NONE,
+    arithmetic: Arithmetic | None = None,
+    plus: int = 0,
+    made: str = "float32",
+    note: str,
+) -> tuple[Kernel, ...]:
+    """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias,
+    [scale, [offset]]], [residual], out.
+
+    ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
+    otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
+    ``arithmetic`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
+    code. ``made`` is the type of a result that is not counted.
+    """
+    border = shape.border(fill, unpacked=weighted and arithmetic is not None)
+    width, channels, lanes = shape.out_width, shape.channels, unit.lanes
+    if largest and shape.dtype != BF16:
+        lanes *= 4 // np.dtype(shape.dtype).itemsize
+    dtype = "float32" if border.unpacked else shape.dtype
+    source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
+    weight = Buffer("weight", shape.taps * channels, "weight")
+    factor = Buffer("scale", channels, "weight")
+    bias = Buffer("bias", channels, "weight")
+    offset = Buffer("offset", channels, "weight")
+    kind = residual_dtype(arithmetic)
+    added = Buffer("residual", shape.out_height * width * channels, dtype=kind)
+    size = shape.out_height * width * channels
+    out = Buffer("out", size, "output", arithmetic.out if arithmetic else made)
+    pixels = tile_pixels(shape, unit)
+    down, right = Var("down"), Var("right")
+    unrolled = shape.taps <= _UNROLLED_TAPS
+
+    def tile(number: Index, rows: int, first: Index, length: int) -> Statement:
+        channel = first + COLUMN
+        pixel = number * pixels + ROW
+        place = (UNIT * shape.stride[0] + down) * border.line + channel
+        place = place + (pixel * shape.stride[1] + right) * channels
+        at = (UNIT * width + pixel) * channels + channel
+        tap = down * shape.kernel[1] + right
+        segment = Segment(
+            steps=(Step(down, shape.kernel[0], unrolled), Step(right, shape.kernel[1], unrolled)),
+            source=source.at(place),
+            weight=weight.at(tap * channels + channel) if weighted else None,
+            by_column=True,
+            largest=largest,
+            plus=plus if source.dtype == shape.dtype else 0,
+        )
+        more = added.at(at) if residual else None
+        return Tile(
+            vectors=grid(rows, length, length),
+            columns=length,
+            start=begins(arithmetic, bias.at(channel), more) if weighted else (),
+            epilogue=ends(arithmetic, factor.at(channel), offset.at(channel), more),
+            segments=(segment,),
+            target=out.at(at),
+            activation=activation,
+            scale=scale,
+        )
+
+    def all_channels(number: Index, rows: int) -> tuple[Statement, ...]:
+        vector, full = Var("vector"), channels // lanes
+        result: list[Statement] = []
+        if full:
+            body = tile(number, rows, vector * lanes, lanes)
+            result.append(Loop(vector, Const(0), Const(full), (body,)))
+        for first, length in pieces(channels - full * lanes, lanes):
+            result.append(tile(number, rows, index(full * lanes + first), length))
+        return tuple(result)
+
+    number = Var("tile")
+    full, rest = divmod(width, pixels)
+    body: tuple[Statement, ...] = ()
+    if full:
+        body += (Loop(number, Const(0), Const(full), all_channels(number, pixels)),)
+    if rest:
+        body += all_channels(index(full), rest)
+    kernel = Kernel(
+        name=name,
+        buffers=(
+            source,
+            *(stage_buffers(arithmetic, weight, bias, factor, offset) if weighted else ()),
+            *((added,) if residual else ()),
+            out,
+        ),
+        units=shape.out_height,
+        body=body,
+        flops=2 * shape.taps * shape.out_height * width * channels if weighted else 0,
+        note=f"{note}, tiles {pixels} x {lanes}",
+    )
+    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)

@@ -1,0 +1,489 @@
+"""Kernels to machine code: the kernel IR lowered to TVM's TIR, and TIR to an object file.
+
+What was found about TVM 0.27, and why this module looks as it does:
+
+- TIR is built from its nodes (``tirx.For``, ``BufferStore``, ``Ramp`` ...), already in the form
+  that TVM's passes would bring it to: flat buffers, explicit vectors, tiles unrolled. So no pass is
+  run, and ``target.build.llvm`` is called directly. That is fast (20 to 50 ms a kernel) and there
+  is nothing between what a kernel's text says and what LLVM sees.
+- It also gives **a plain C function**: pointers and two int32, no packed arguments, no checks, no
+  symbol of TVM's runtime. A parameter is a ``Var`` of ``PointerType``, bound to a buffer by
+  ``DeclBuffer``; a buffer as parameter is refused by the code generator ("please lower it first").
+- Without the pass LowerTVMBuiltin an allocation stays an alloca, whatever its size. Each
+  accumulator is one vector's allocation of its own, which LLVM promotes to a register; reading
+  parts of one (channel remainders) does not hinder that.
+- ``tirx.noalias`` makes the pointers noalias: a kernel's buffers must not overlap.
+- A product added to an accumulator becomes one fused multiply-add, so results do not depend on
+  which tile an element falls in.
+- ``floordiv`` needs a lowering pass; indices are not negative here, so ``truncdiv`` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from shiftedge.export.compiler.backends.cpu.llvm import bf16 as tir_bf16
+from shiftedge.export.compiler.backends.cpu.llvm import epilogue as tir_ends
+from shiftedge.export.compiler.backends.cpu.llvm import gather as tir_gather
+from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_int8
+from shiftedge.export.compiler.backends.cpu.llvm import math as tir_math
+from shiftedge.export.compiler.backends.cpu.llvm import nodes
+from shiftedge.export.compiler.backends.cpu.llvm import pairs as tir_pairs
+from shiftedge.export.compiler.kernel_ir.index import Var
+from shiftedge.export.compiler.kernel_ir.kernel import (
+    BEGIN,
+    BF16,
+    COLUMN,
+    END,
+    LOWEST,
+    ROW,
+    TERM,
+    UNIT,
+    Access,
+    Buffer,
+    Copy,
+    Dot,
+    Fill,
+    If,
+    Kernel,
+    Loop,
+    Part,
+    Segment,
+    Statement,
+    Tile,
+    pieces,
+)
+
+__all__ = ["Code", "compile_kernels", "lower"]
+
+_UNROLLED_RUNS = 4
+"""Longer runs of whole vectors than this become a loop."""
+_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA = 0, 3, 1  # operands of llvm.prefetch
+
+
+@dataclass(frozen=True)
+class Code:
+    """Compiled kernels: one object file."""
+
+    module: Any
+    """TVM's module; ``inspect_source("asm")`` shows the assembly."""
+
+    def write(self, path: Path) -> None:
+        """Writes the object file; OSError if that fails.
+
+        By way of memory where Linux offers it: LLVM ends the process where a disk is full.
+        """
+        if sys.platform != "linux":
+            self.module.write_to_file(str(path), "o")
+            return
+        with os.fdopen(os.memfd_create("kernels.o"), "rb") as memory:
+            self.module.write_to_file(f"/proc/self/fd/{memory.fileno()}", "o")
+            path.write_bytes(memory.read())
+
+    @property
+    def assembly(self) -> str:
+        """The assembly of all kernels."""
+        return str(self.module.inspect_source("asm"))
+
+
+def compile_kernels(
+    kernels: Sequence[Kernel], target: Mapping[str, Any], lanes: int, dots: Collection[str] = ()
+) -> Code:
+    """Compiles kernels for an LLVM target, ``{"kind": "llvm", "mcpu": "x86-64-v4"}`` and the like.
+
+    ``lanes`` is the width of the target's float32 vectors; kernels were built for the same.
+    ``dots`` are the kinds of ``Dot`` that it has an instruction for.
+    """
+    resolved = tvm.target.Target(dict(target))
+    functions = {kernel.name: lower(kernel, lanes, dots) for kernel in kernels}
+    if len(functions) != len(kernels):
+        raise ValueError("two kernels have one name")
+    module = tvm.IRModule(
+        {name: function.with_attr("target", resolved) for name, function in functions.items()}
+    )
+    return Code(tvm.get_global_func("target.build.llvm")(module, resolved))
+
+
+def lower(kernel: Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
+    """A kernel as a ``tirx.PrimFunc``."""
+    return _Lowering(kernel, lanes, dots).function()
+
+
+class _Lowering:
+    """Lowers one kernel. Environments map our variables to TIR's, or to numbers when unrolled."""
+
+    def __init__(self, kernel: Kernel, lanes: int, dots: Collection[str]) -> None:
+        self.kernel = kernel
+        self.lanes = lanes
+        self.dots = dots
+        scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
+        self.parameters = [*kernel.buffers, scratch]
+        self.pointers = [nodes.pointer(each) for each in self.parameters]
+        self.buffers = {
+            each.name: tirx.decl_buffer((each.size,), each.dtype, each.name, layout=None)
+            for each in self.parameters
+        }
+        # The scratch block, once for each type that is kept there: what is of one type is never
+        # read as another.
+        self.views = {
+            dtype: tirx.decl_buffer((4 * scratch.size,), dtype, f"scratch_{dtype}", layout=None)
+            for dtype in sorted({each.dtype for each in kernel.scratch} - {"float32"})
+        }
+        self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
+        has_bf16 = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
+        self.own_bf16 = has_bf16 and "vdpbf16ps" in dots
+        """Whether the processor's own instructions for bfloat16 are used."""
+
+    def function(self) -> Any:
+        environment = dict(self.scalars)
+        unit = Loop(UNIT, BEGIN, END, self.kernel.body)
+        body = [
+            tirx.DeclBuffer(self.buffers[each.name], data=pointer)
+            for each, pointer in zip(self.parameters, self.pointers, strict=True)
+        ]
+        body += [tirx.DeclBuffer(view, data=self.pointers[-1]) for view in self.views.values()]
+        work = nodes.sequence(self._statements((*self.kernel.prologue, unit), environment))
+        body.append(tir_bf16.importing(work) if self.own_bf16 else work)
+        parameters = [*self.pointers, *self.scalars.values()]
+        function = tirx.PrimFunc(parameters, nodes.sequence(body))
+        return function.with_attrs({"global_symbol": self.kernel.name, "tirx.noalias": True})
+
+    def _statements(self, statements: Sequence[Statement], env: dict[Var, Any]) -> list[Any]:
+        result: list[Any] = []
+        for each in statements:
+            if isinstance(each, Loop):
+                result.append(self._loop(each, env))
+            elif isinstance(each, If):
+                then = nodes.sequence(self._statements(each.then, env))
+                otherwise = self._statements(each.otherwise, env)
+                result.append(
+                    tirx.IfThenElse(
+                        nodes.expression(each.condition, env),
+                        then,
+                        nodes.sequence(otherwise) if otherwise else None,
+                    )
+                )
+            elif isinstance(each, Fill):
+                result += self._fill(each, env)
+            elif isinstance(each, Copy):
+                result += self._copy(each, env)
+            else:
+                result += self._tile(each, env)
+        return result
+
+    def _loop(self, loop: Loop, env: dict[Var, Any]) -> Any:
+        variable = tirx.Var(loop.variable.name, "int32")
+        begin, end = nodes.expression(loop.begin, env), nodes.expression(loop.end, env)
+        body = self._statements(loop.body, {**env, loop.variable: variable})
+        return tirx.For(variable, begin, end - begin, tirx.ForKind.SERIAL, nodes.sequence(body))
+
+    # Runs of elements
+
+    def _fill(self, fill: Fill, env: dict[Var, Any]) -> list[Any]:
+        def run(first: Any, length: int) -> Any:
+            position = self._position(fill.target, env) + first
+            dtype = fill.target.buffer.dtype
+            value = nodes.splat(nodes.constant(dtype, fill.value), length)
+            return self._store_raw(fill.target.buffer, position, length, value)
+
+        return self._runs(fill.count, run)
+
+    def _copy(self, copy: Copy, env: dict[Var, Any]) -> list[Any]:
+        def run(first: Any, length: int) -> Any:
+            position = self._position(copy.target, env) + first
+            kinds = copy.source.buffer.dtype, copy.target.buffer.dtype
+            if kinds == (BF16, BF16):
+                bits = self._load_raw(copy.source, env, length, first)
+                return self._store_raw(copy.target.buffer, position, length, bits)
+            value = self._load(copy.source, env, length, first)
+            kind, made = (_computed(each) for each in kinds)
+            if copy.before:
+                value = value + nodes.splat(nodes.literal(kind, copy.before), length)
+            if kind != made:
+                value = tirx.Cast(nodes.vector_type(made, length), value)
+            if copy.scale:
+                value = value * self._load(copy.scale, env, length, first)
+            if copy.shift:
+                value = value + self._load(copy.shift, env, length, first)
+            if copy.plus:
+                value = value + nodes.splat(nodes.constant(made, copy.plus), length)
+            return self._store(copy.target.buffer, position, length, value)
+
+        return self._runs(copy.count, run)
+
+    def _runs(self, count: int, run: Any) -> list[Any]:
+        """``run(first, length)`` over ``count`` elements: whole vectors, then what remains."""
+        whole = count // self.lanes
+        if whole <= _UNROLLED_RUNS:
+            return [run(first, length) for first, length in pieces(count, self.lanes)]
+        variable = tirx.Var("run", "int32")
+        body = run(variable * self.lanes, self.lanes)
+        loop = tirx.For(variable, nodes.number(0), nodes.number(whole), tirx.ForKind.SERIAL, body)
+        done = whole * self.lanes
+        rest = pieces(count - done, self.lanes)
+        return [loop, *(run(done + first, length) for first, length in rest)]
+
+    # Tiles
+
+    def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
+        registers = [
+            tirx.decl_buffer((part.lanes,), tile.accumulator_dtype, f"sum{number}")
+            for number, part in enumerate(tile.vectors)
+        ]
+        result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
+        for register, part in zip(registers, tile.vectors, strict=True):
+            result += self._start(tile, register, part, env)
+        for segment in tile.segments:
+            result += self._segment(tile, segment, registers, env, 0)
+        if tile.epilogue:
+            ends = tir_ends.finished(
+                tile, tile.epilogue, self._finished_y(tile, registers, env), self.dots
+            )
+            return result + [
+                self._store(
+                    tile.target.buffer, self._at(tile.target, end, env), end.lanes, end.value
+                )
+                for end in ends
+            ]
+        for register, part in zip(registers, tile.vectors, strict=True):
+            result += self._finish(tile, register, part, env)
+        return result
+
+    def _start(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
+        """First values: what is padded to whole vectors, then what is not, piece by piece."""
+        dtype = str(register.dtype)
+        largest = any(segment.largest for segment in tile.segments)
+        least = LOWEST if dtype == "float32" else int(np.iinfo(dtype).min)
+        none = nodes.constant(dtype, least if largest else 0)
+        value = nodes.splat(none, part.lanes)
+        if part.folded:  # its columns are whole at the end only
+            return [nodes.put(register, 0, part.lanes, value)]
+        padded, exact = _by_padding(tile)
+        here = {**env, ROW: part.row, COLUMN: part.column}
+        for number, access in enumerate(padded):
+            loaded = self._load(access, here, part.lanes)
+            value = loaded if number == 0 else value + loaded
+        result = [nodes.put(register, 0, part.lanes, value)]
+        for first, length in tir_ends.valid(part, tile.columns):
+            for access in exact:
+                value = nodes.get(register, first, length) + self._load(access, here, length, first)
+                result.append(nodes.put(register, first, length, value))
+        return result
+
+    def _segment(
+        self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any], depth: int
+    ) -> list[Any]:
+        """The loops of a segment from ``depth`` on, around one step."""
+        if depth == len(segment.steps):
+            return self._step(tile, segment, registers, env)
+        step = segment.steps[depth]
+        # Of a loop of one turn LLVM moves out what does not depend on it, products of pairs, and
+        # then holds them all.
+        if step.unrolled or step.extent == 1:
+            result: list[Any] = []
+            for number in range(step.extent):
+                here = {**env, step.variable: number}
+                result += self._segment(tile, segment, registers, here, depth + 1)
+            return result
+        variable = tirx.Var(step.variable.name, "int32")
+        inner = self._segment(tile, segment, registers, {**env, step.variable: variable}, depth + 1)
+        extent = nodes.number(step.extent)
+        return [
+            tirx.For(variable, nodes.number(0), extent, tirx.ForKind.SERIAL, nodes.sequence(inner))
+        ]
+
+    def _step(
+        self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any]
+    ) -> list[Any]:
+        """One step: every accumulator takes its source, times its weight."""
+        if segment.gather:
+            return tir_gather.step(
+                segment, tile.vectors, registers, env, self._load, self._multiply_add
+            )
+        result = []
+        if segment.prefetch:
+            address = tirx.address_of(self._load_raw(segment.prefetch, env, 1))
+            hints = [nodes.number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
+            call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
+            result.append(tirx.Evaluate(call))
+        for term in range(segment.terms):
+            for register, part in zip(registers, tile.vectors, strict=True):
+                if part.folded and term == 0:
+                    continue
+                here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
+                source = self._source(segment, part, here)
+                if segment.dot and segment.weight:
+                    old, weights = (
+                        nodes.get(register, 0, part.lanes),
+                        self._load(segment.weight, here, part.lanes),
+                    )
+                    new = self._multiply_add(old, source, weights, part.lanes, segment.dot)
+                    result.append(nodes.put(register, 0, part.lanes, new))
+                    continue
+                if segment.weight:
+                    weights = self._load(segment.weight, here, part.lanes)
+                    if segment.weight.buffer.dtype not in ("float32", BF16):
+                        weights = tirx.Cast(nodes.vector_type("int32", part.lanes), weights)
+                    source = source * weights
+                old = nodes.get(register, 0, part.lanes)
+                new = tirx.max(old, source) if segment.largest else old + source
+                result.append(nodes.put(register, 0, part.lanes, new))
+        return result
+
+    def _multiply_add(self, old: Any, source: Any, weights: Any, lanes: int, dot: Dot) -> Any:
+        if dot.dtype == BF16:
+            return tir_bf16.multiply_add(old, source, weights, lanes, own=self.own_bf16)
+        own = dot.kind in self.dots
+        return tir_int8.multiply_add(old, source, weights, lanes, dot, own=own)
+
+    def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+        if segment.dot:
+            return self._packed(segment, segment.dot, part, here)
+        if segment.by_column:
+            return self._by_column(segment, part, here)
+        if segment.by_lane:
+            terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
+            return nodes.splat(tirx.Shuffle([terms], [nodes.number(here[TERM])]), part.lanes)
+        if not part.folded:
+            return nodes.splat(self._load(segment.source, here, 1), part.lanes)
+        # Two numbers as one of 64 bits: one broadcasting load, no shuffle.
+        two = self._load(segment.source, {**here, TERM: 0}, 2)
+        wide = nodes.splat(tirx.reinterpret("float64", two), part.lanes // 2)
+        return tirx.reinterpret(nodes.vector_type("float32", part.lanes), wide)
+
+    def _by_column(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+        """The source's own number for each column; codes as what the accumulators are."""
+        value = self._load(segment.source, here, part.lanes)
+        if segment.reverse:
+            group = segment.reverse
+            order = [lane - lane % group + group - 1 - lane % group for lane in range(part.lanes)]
+            value = tirx.Shuffle([value], [nodes.number(lane) for lane in order])
+        if segment.source.buffer.dtype in ("float32", BF16) or segment.largest:
+            return value
+        value = tirx.Cast(nodes.vector_type("int32", part.lanes), value)
+        if segment.plus:
+            value = value + nodes.splat(nodes.number(segment.plus), part.lanes)
+        if segment.weight and segment.weight.buffer.dtype == "float32":
+            return tirx.Cast(nodes.vector_type("float32", part.lanes), value)
+        return value
+
+    def _packed(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
+        """A word of the source's codes in every lane."""
+        if not segment.by_lane:
+            values = self._load_raw(segment.source, here, dot.terms)
+            packed = nodes.splat(tirx.reinterpret("int32", values), part.lanes)
+        else:
+            # A whole register, whatever of it is used: what lies behind is readable.
+            values = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
+            packed = tirx.reinterpret(nodes.vector_type("int32", part.lanes), values)
+            if dot.pairs:
+                packed = tir_int8.plus(packed, part.lanes, dot, segment.plus)
+                return tir_pairs.factors(packed, here[TERM], segment.terms)
+            # One shuffle, no number on its way, or LLVM loads it by itself.
+            packed = tirx.Shuffle([packed], [nodes.number(here[TERM])] * part.lanes)
+        return tir_int8.plus(packed, part.lanes, dot, segment.plus)
+
+    def _finished_y(
+        self, tile: Tile, registers: list[Any], env: dict[Var, Any]
+    ) -> Iterator[tir_ends.Piece]:
+        """The valid columns of a tile of codes, up to where they are rounded."""
+        epilogue = tile.epilogue
+        if epilogue is None:
+            return
+        for register, part in zip(registers, tile.vectors, strict=True):
+            here = {**env, ROW: part.row, COLUMN: part.column}
+            for first, length in tir_ends.valid(part, tile.columns, self.lanes):
+                value = tir_ends.ended(
+                    epilogue,
+                    nodes.get(register, first, length),
+                    str(register.dtype),
+                    length,
+                    functools.partial(self._load, env=here, lanes=length, first=first),
+                )
+                yield tir_ends.Piece(value, part.row, part.column + first, length)
+
+    def _at(self, target: Access, piece: tir_ends.Piece, env: Mapping[Var, Any]) -> Any:
+        return self._position(target, {**env, ROW: piece.row, COLUMN: piece.column})
+
+    def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
+        """Activation and store, valid columns only."""
+        here = {**env, ROW: part.row, COLUMN: part.column}
+        result = self._unfold(tile, register, part, here) if part.folded else []
+        position = self._position(tile.target, here)
+        for first, length in tir_ends.valid(part, tile.columns):
+            value = nodes.get(register, first, length)
+            if str(register.dtype) == "int32" and tile.target.buffer.dtype == "float32":
+                value = tirx.Cast(nodes.vector_type("float32", length), value)
+            if tile.scale != 1.0:
+                value = value * nodes.splat(tirx.FloatImm("float32", tile.scale), length)
+            value = tir_math.activation(tile.activation, value, length)
+            result.append(self._store(tile.target.buffer, position + first, length, value))
+        return result
+
+    def _unfold(self, tile: Tile, register: Any, part: Part, here: dict[Var, Any]) -> list[Any]:
+        """Adds the two halves of a folded accumulator and the first values, into its first lanes.
+
+        The first values are added in the order of the whole accumulators'.
+        """
+        total = nodes.get(register, 0, part.lanes)
+        even, odd = (
+            tirx.Shuffle([total], [nodes.number(lane) for lane in range(half, part.lanes, 2)])
+            for half in (0, 1)
+        )
+        padded, exact = _by_padding(tile)
+        value = even + odd
+        for access in (*padded, *exact):
+            value = value + self._load(access, here, part.width)
+        return [nodes.put(register, 0, part.width, value)]
+
+    # Memory
+
+    def _position(self, access: Access, env: Mapping[Var, Any]) -> Any:
+        position = nodes.expression(access.position, env)
+        if access.buffer.role == "scratch":
+            return position + self.kernel.offsets[access.buffer.name]
+        return position
+
+    def _buffer(self, buffer: Buffer) -> Any:
+        if buffer.role == "scratch":
+            return self.views.get(buffer.dtype, self.buffers["scratch"])
+        return self.buffers[buffer.name]
+
+    def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
+        """Elements; of bfloat16 the numbers, as float32."""
+        value = self._load_raw(access, env, lanes, first)
+        return tir_bf16.widened(value, lanes) if access.buffer.dtype == BF16 else value
+
+    def _load_raw(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
+        position = self._position(access, env) + first
+        return tirx.BufferLoad(self._buffer(access.buffer), [nodes.ramp(position, lanes)])
+
+    def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
+        """To bfloat16, float32 numbers are rounded."""
+        if buffer.dtype == BF16:
+            value = tir_bf16.narrowed(value, lanes, own=self.own_bf16)
+        return self._store_raw(buffer, position, lanes, value)
+
+    def _store_raw(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
+        return tirx.BufferStore(self._buffer(buffer), value, [nodes.ramp(position, lanes)])
+
+
+def _computed(dtype: str) -> str:
+    """What elements of a type are computed with."""
+    return "float32" if dtype == BF16 else dtype
+
+
+def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
+    """The first values that are padded to whole vectors, and those that are not."""
+    padded = [access for access in tile.start if access.buffer.role == "weight"]
+    return padded, [access for access in tile.start if access.buffer.role != "weight"]

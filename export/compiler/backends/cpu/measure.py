@@ -1,0 +1,71 @@
+"""What this machine does: each kernel's time inside real steps, and the peak it is held against.
+
+For ``shiftedge compile --explain``. A benchmark of engines is another thing: it times whole steps
+of finished bundles, interleaved, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from shiftedge.export.agreement import moving_images
+from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise, schedule, tiles_for
+from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
+from shiftedge.export.compiler.backends.cpu.llvm.run import Library, aligned
+from shiftedge.export.compiler.backends.cpu.targets import Target
+from shiftedge.export.compiler.kernel_ir.index import Const, Var
+from shiftedge.export.compiler.kernel_ir.kernel import Loop
+from shiftedge.runtime.engines.native import NativeEngine
+
+__all__ = ["kernel_seconds", "peak_flops"]
+
+_PEAK_TURNS = 500
+
+
+def kernel_seconds(library: Path, *, steps: int = 100, threads: int = 1) -> list[float]:
+    """The median time of each kernel over the later half of ``steps`` frames of a moving scene.
+
+    Args:
+        library: libmodel.so.
+        steps: frames to run.
+        threads: for one step.
+    """
+    engine = NativeEngine(library, threads=threads)
+    session = engine.open_session()
+    images = moving_images(engine.spec, min(steps, 32))
+    found = []
+    with engine.profiled() as seconds:
+        for number in range(steps):
+            session.step(images[number % len(images)])
+            found.append(seconds.copy())
+    medians: list[float] = np.median(found[steps // 2 :], axis=0).tolist()
+    return medians
+
+
+def peak_flops(target: Target, *, rounds: int = 30) -> float:
+    """Operations a second of one core in multiply-adds, the most over some rounds.
+
+    A product whose features and weights lie in the first-level cache, over and over: what a
+    kernel's share of the peak refers to.
+    """
+    shape = Pointwise(14, 128, 2 * target.unit.lanes)
+    tiles = tiles_for(shape, target.unit)
+    once = schedule("peak", shape, tiles, target.unit)
+    loop = Loop(Var("again"), Const(0), Const(_PEAK_TURNS), once.body)
+    kernel = replace(once, body=(loop,))
+    library = Library(compile_kernels([kernel], target.llvm(), target.unit.lanes))
+    arrays = {buffer.name: aligned(buffer.size) for buffer in kernel.buffers}
+    run = library.prepare(kernel, arrays)
+    seconds = min(_timed(run, kernel.units) for _ in range(rounds))
+    return shape.pixels * shape.inputs * shape.outputs * 2 * _PEAK_TURNS / seconds
+
+
+def _timed(run: Callable[[int, int], None], units: int) -> float:
+    start = time.perf_counter()
+    run(0, units)
+    return time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""ONNX -> :class:`Graph`: readers of operators, rewrites."""

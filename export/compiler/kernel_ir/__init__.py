@@ -1,0 +1,1 @@
+"""Kernels as data: loops over tiles, integer expressions, calls."""

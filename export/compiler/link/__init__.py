@@ -1,0 +1,1 @@
+"""From kernels' objects to ``libmodel.so``."""

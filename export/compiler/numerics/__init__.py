@@ -1,0 +1,1 @@
+"""Precisions: how numbers are stored, added up and rounded."""
