@@ -89,7 +89,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     codes = {code: "" for section in sections for _, code in section if len(code) == 4}
     texts = disassembled(mca, core, codes)
     hot = [_hot(section, texts, core) for section in sections]
-    blocks = list(dict.fromkeys(run.code for runs in hot for run in runs))
+    blocks = list(dict.fromkeys(tuple(run.code) for runs in hot for run in runs))
     known = [[texts[code] for code in block if code in texts] for block in blocks]
     found = simulate(mca, core, known)
     at = {block: number for number, block in enumerate(blocks)}
@@ -97,7 +97,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     for section, runs in zip(sections, hot, strict=True):
         timed = []
         for run in runs:
-            timing = found.timings[at[run.code]]
+            timing = found.timings[at[tuple(run.code)]]
             repeats = core.in_order or _is_loop(run, texts, AHEAD[core.architecture])
             timed.append((run.times, timing, timing.cycles if repeats else timing.bound))
         summed.append(_summed(sum(section.values()), timed, found.width))
