@@ -1,5 +1,5 @@
-"""``shiftedge bench --emulate``: instructions of a step, counted, and its cycles, predicted; ours
-beside ONNX Runtime's."""
+"""The document of a count: instructions of a step, and its cycles, predicted; ours beside ONNX
+Runtime's."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge import __version__
-from shiftedge.benchmarks.emulate import Counts, count_instructions, emulated_cpu, machine_of
-from shiftedge.benchmarks.emulate_blocks import Executions
-from shiftedge.benchmarks.emulate_cycles import Cycles, Prediction, predict
-from shiftedge.benchmarks.emulate_mca import Core, Mca, find_mca
-from shiftedge.benchmarks.emulate_python import count_onnxruntime
+from shiftedge.benchmarks.emulation.blocks import Executions
+from shiftedge.benchmarks.emulation.cycles import Cycles, Prediction, predict
+from shiftedge.benchmarks.emulation.mca import Core, Mca, find_mca
+from shiftedge.benchmarks.emulation.python import count_onnxruntime
+from shiftedge.benchmarks.emulation.qemu import (
+    Counts,
+    count_instructions,
+    emulated_cpu,
+    machine_of,
+)
+from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import work_folder
@@ -69,26 +75,22 @@ def document(
     """
     from shiftedge.export.compiler.targets import find_variant
 
-    if bundle is not None:
-        opened = Bundle.open(bundle)
-        chosen = find_variant(target or opened.manifest.target)
-        machine = machine_of(chosen.architecture)
+    with work_folder() as folder:
+        if bundle is not None:
+            opened = Bundle.open(bundle)
+            chosen = find_variant(target or opened.manifest.target)
+            machine = machine_of(chosen.architecture)
+        elif onnx is not None and target is not None:
+            chosen = find_variant(target)
+            machine = machine_of(chosen.architecture)  # before the minutes that follow
+            from shiftedge.export.compiler.compile import compile_model
+
+            opened = compile_model(onnx, folder / "bundle", target=target, verify=False).bundle
+        else:
+            raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
         predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
         each = predictor.mca is not None
         counts = count_instructions(opened, chosen.target.name, frames, each=each)
-    elif onnx is not None and target is not None:
-        from shiftedge.export.compiler.compile import compile_model
-
-        chosen = find_variant(target)
-        machine = machine_of(chosen.architecture)  # before the minutes that follow
-        with work_folder() as folder:
-            compiled = compile_model(onnx, folder / "bundle", target=target, verify=False)
-            opened = compiled.bundle
-            predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
-            each = predictor.mca is not None
-            counts = count_instructions(opened, target, frames, each=each)
-    else:
-        raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
     prediction = predictor([counts.frame_executions or {}, *(counts.kernel_executions or ())])
     whole = prediction.sections[0] if prediction else None
     rows = [_row("shiftedge", __version__, counts.frame, whole, counts.frames)]
@@ -156,7 +158,6 @@ def _row(
 def _peer(
     onnx: Path | None, architecture: str, frames: int, predictor: _Predictor | None
 ) -> dict[str, Any]:
-    reason = None
     if onnx is None:
         reason = "It runs .onnx files: name that as MODEL."
     elif architecture != "aarch64":
@@ -176,35 +177,34 @@ def _peer(
 
 def table(report: Mapping[str, Any]) -> str:
     """The report as lines of text."""
-    lines = [
-        f"{report['model']} for {report['target']}: {report['cpu']} in {report['emulator']}, "
-        "1 thread",
-        _predicted_with(report),
-        f"{'engine':<12} {'version':<10} {'instructions a frame':>20}  {'ratio':>5} "
-        f"{'cycles predicted':>17}  {'ratio':>5}",
-    ]
-    ours = report["results"][0]
+    ours, rows, refused = report["results"][0], [], []
     for row in report["results"]:
         if row["instructions"] is None:
-            lines.append(f"{row['engine']:<12} {row['reason']}")
+            refused.append(f"{row['engine']}: {row['reason']}")
             continue
-        line = f"{row['engine']:<12} {row['version']:<10}"
-        for key, width in (("instructions", 20), ("cycles", 17)):
+        cells = [row["engine"], row["version"]]
+        for key in ("instructions", "cycles"):
             known = row[key] is not None and ours[key]
-            ratio = f"{row[key] / ours[key]:.2f}" if known else "-"
-            line += f" {_number(row[key]):>{width}}  {ratio:>5}"
-        lines.append(line)
-    lines.append("")
-    lines.append(
-        f"{'kernel':<34} {'instructions':>12} {'cycles predicted':>17} {'each':>6}  busiest unit"
-    )
+            cells += [_number(row[key]), f"{row[key] / ours[key]:.2f}" if known else "-"]
+        rows.append(cells)
+    headings = (
+        "engine", "version", "instructions a frame", "ratio", "cycles predicted", "ratio",
+    )  # fmt: skip
+    kernels = []
     for row in report["kernels"]:
-        line = f"{row['name']:<34} {row['instructions']:>12,} {_number(row['cycles']):>17}"
+        each, unit = "", ""
         if row["busiest"]:
             each = f"{row['cycles_per_instruction']:.3f}"
-            line += f" {each:>6}  {row['busiest']['unit']} {row['busiest']['share']:.0%}"
-        lines.append(line)
-    return "\n".join((*lines, "", report["note"]))
+            unit = f"{row['busiest']['unit']} {row['busiest']['share']:.0%}"
+        kernels.append(
+            (row["name"], _number(row["instructions"]), _number(row["cycles"]), each, unit)
+        )
+    of_kernels = ("kernel", "instructions", "cycles predicted", "each", "busiest unit")
+    where = f"{report['model']} for {report['target']}: {report['cpu']} in {report['emulator']}"
+    lines = [f"{where}, 1 thread", _predicted_with(report)]
+    lines += [*Table(headings, rows, "llr").lines(), *refused, ""]
+    lines += [*Table(of_kernels, kernels, "lrrrl").lines(), "", report["note"]]
+    return "\n".join(lines)
 
 
 def _predicted_with(report: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Which instructions were executed, and how often: what the plugin ``emulate_count.c`` recorded.
+"""Which instructions were executed, and how often: what the plugin ``count.c`` recorded.
 
 QEMU translates blocks that overlap, end at pages and are translated twice, so their counts are
 first spread over the instructions in them; straight runs of code are then cut anew from
@@ -50,7 +50,7 @@ class Run(NamedTuple):
     """Code that was executed from its first instruction to its last."""
 
     address: int
-    code: tuple[bytes, ...]
+    code: list[bytes]
     times: int
     """How often."""
 
@@ -123,21 +123,16 @@ def straight_runs(executions: Executions, cuts: AbstractSet[int] = frozenset()) 
             follows it.
     """
     runs: list[Run] = []
-    code: list[bytes] = []
-    begin, end, count = 0, -1, 0
+    end = -1
     for instruction in sorted(executions):
-        times = executions[instruction]
+        times, (address, code) = executions[instruction], instruction
         if times == 0:
             continue
-        address = instruction.address
-        if address != end or times != count or address in cuts:
-            if code:
-                runs.append(Run(begin, tuple(code), count))
-            begin, count, code = address, times, []
-        code.append(instruction.code)
-        end = address + len(instruction.code)
-    if code:
-        runs.append(Run(begin, tuple(code), count))
+        if address == end and times == runs[-1].times and address not in cuts:
+            runs[-1].code.append(code)
+        else:
+            runs.append(Run(address, [code], times))
+        end = address + len(code)
     return runs
 
 

@@ -21,8 +21,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shiftedge.benchmarks.emulate_blocks import Executions, Run, straight_runs
-from shiftedge.benchmarks.emulate_mca import Core, Mca, Timing, disassembled, simulate
+from shiftedge.benchmarks.emulation.blocks import Executions, Run, straight_runs
+from shiftedge.benchmarks.emulation.mca import Core, Mca, Timing, disassembled, simulate
 
 __all__ = ["Cycles", "Prediction", "loop_cuts", "predict"]
 
@@ -49,7 +49,7 @@ class Cycles:
     """Of the instructions, those that were simulated."""
     units: Mapping[str, float]
     """For how many cycles each unit of the core is busy; see
-    :attr:`shiftedge.benchmarks.emulate_mca.Timing.units`."""
+    :attr:`shiftedge.benchmarks.emulation.mca.Timing.units`."""
 
     @property
     def busiest(self) -> tuple[str, float]:
@@ -79,7 +79,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     """Predict the cycles of each section.
 
     Args:
-        mca: from :func:`shiftedge.benchmarks.emulate_mca.find_mca`.
+        mca: from :func:`shiftedge.benchmarks.emulation.mca.find_mca`.
         core: to predict for.
         sections: what was executed in each.
 
@@ -89,7 +89,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     codes = {code: "" for section in sections for _, code in section if len(code) == 4}
     texts = disassembled(mca, core, codes)
     hot = [_hot(section, texts, core) for section in sections]
-    blocks = list(dict.fromkeys(run.code for runs in hot for run in runs))
+    blocks = list(dict.fromkeys(tuple(run.code) for runs in hot for run in runs))
     known = [[texts[code] for code in block if code in texts] for block in blocks]
     found = simulate(mca, core, known)
     at = {block: number for number, block in enumerate(blocks)}
@@ -97,7 +97,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     for section, runs in zip(sections, hot, strict=True):
         timed = []
         for run in runs:
-            timing = found.timings[at[run.code]]
+            timing = found.timings[at[tuple(run.code)]]
             repeats = core.in_order or _is_loop(run, texts, AHEAD[core.architecture])
             timed.append((run.times, timing, timing.cycles if repeats else timing.bound))
         summed.append(_summed(sum(section.values()), timed, found.width))

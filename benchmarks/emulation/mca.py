@@ -10,15 +10,13 @@ On Debian and Ubuntu: ``apt-get install llvm`` (14 or newer).
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import re
+import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shiftedge.runtime.errors import ShiftedgeError
 
@@ -27,7 +25,6 @@ __all__ = [
     "STAND_INS",
     "Core",
     "Mca",
-    "Simulation",
     "Timing",
     "disassembled",
     "find_mca",
@@ -35,7 +32,7 @@ __all__ = [
     "simulate",
 ]
 
-OLDEST = (14,)
+OLDEST = 14
 """Its JSON holds several regions; before, it was not valid."""
 RUN_S = 600
 VERSION_S = 10
@@ -77,7 +74,7 @@ MODELS: Mapping[str, str] = {
 """Prefix of a model's units -> the core it was written for. Of the targets' cores A53 and A57 have
 their own, A72 has the A57's, Carmel has none; others see :data:`STAND_INS`."""
 
-FEATURES = {"aarch64": "", "armv7l": "+neon,+vfp4"}
+FEATURES = {"aarch64": (), "armv7l": ("+neon,+vfp4",)}
 TRIPLES = {"aarch64": "aarch64-linux-gnu", "armv7l": "armv7-linux-gnueabihf"}
 """Of what is disassembled: in 32 bits, ARM's instructions and not Thumb's."""
 
@@ -86,8 +83,7 @@ ANY = {"aarch64": "add x0, x0, x0", "armv7l": "add r0, r0, r0"}
 """An instruction of every model: where no block is left, it still tells model and width."""
 
 
-@dataclass(frozen=True)
-class Core:
+class Core(NamedTuple):
     """For whom to simulate."""
 
     architecture: str
@@ -100,23 +96,16 @@ class Core:
         """Whether it executes instructions in their order."""
         return self.cpu in IN_ORDER
 
-    def options(self) -> list[str]:
-        """Of llvm-mca."""
-        cpu = STAND_INS.get(self.cpu, self.cpu)
-        return [f"-mtriple={TRIPLES[self.architecture]}", f"-mcpu={cpu}", *self._features()]
-
-    def disassembler_options(self) -> list[str]:
-        """Of llvm-mc; a core's own name fixes the instructions that it knows."""
-        triple = TRIPLES[self.architecture]
-        return [f"-triple={triple}", f"-mcpu={self.cpu}", *self._features()]
-
-    def _features(self) -> list[str]:
-        features = FEATURES[self.architecture]
-        return [f"-mattr={features}"] if features else []
+    def options(self, dash: str, cpu: str) -> list[str]:
+        """Of LLVM's programs, which spell the triple's option in two ways."""
+        return [
+            f"-{dash}triple={TRIPLES[self.architecture]}",
+            f"-mcpu={cpu}",
+            *(f"-mattr={features}" for features in FEATURES[self.architecture]),
+        ]
 
 
-@dataclass(frozen=True)
-class Mca:
+class Mca(NamedTuple):
     """Made by :func:`find_mca`."""
 
     program: Path
@@ -125,15 +114,14 @@ class Mca:
     version: str
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Of a block of code, when it is repeated for long."""
 
     cycles: float
     """A repetition."""
     modelled: int
     """Instructions that took part; what LLVM has no model of was left out."""
-    units: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, float]
     """Cycles of a repetition for which each unit is busy. ``dispatch`` is the width at which
     micro-operations are handed to the units."""
 
@@ -143,8 +131,7 @@ class Timing:
         return max(self.units.values(), default=0.0)
 
 
-@dataclass(frozen=True)
-class Simulation:
+class Simulation(NamedTuple):
     """What :func:`simulate` found."""
 
     model: str
@@ -156,7 +143,7 @@ class Simulation:
 
 
 def find_mca(path: str | None = None) -> Mca:
-    """The newest llvm-mca that is installed, under its own or a versioned name.
+    """llvm-mca as it is installed.
 
     Args:
         path: folders to look into; None is PATH.
@@ -164,24 +151,15 @@ def find_mca(path: str | None = None) -> Mca:
     Raises:
         ShiftedgeError: there is none that can be used; the sentence says what to install.
     """
-    found: list[tuple[tuple[int, ...], Mca]] = []
-    folders = (os.environ.get("PATH", "") if path is None else path).split(os.pathsep)
-    for folder in filter(None, dict.fromkeys(folders)):
-        for program in sorted(Path(folder).glob("llvm-mca*")):
-            suffix = re.fullmatch(r"llvm-mca(-\d+)?", program.name)
-            disassembler = program.with_name(program.name.replace("llvm-mca", "llvm-mc"))
-            if suffix and disassembler.exists() and (version := _version(program)):
-                numbers = tuple(int(part) for part in version.split("."))
-                found.append((numbers, Mca(program, disassembler, version)))
-    if not found:
+    program, disassembler = (shutil.which(name, path=path) for name in ("llvm-mca", "llvm-mc"))
+    version = _version(Path(program)) if program and disassembler else ""
+    if not program or not disassembler or not version:
         raise ShiftedgeError("There is no llvm-mca: run  apt-get install llvm")
-    numbers, newest = max(found, key=lambda one: one[0])
-    if numbers < OLDEST:
+    if int(version.partition(".")[0]) < OLDEST:
         raise ShiftedgeError(
-            f"llvm-mca is of version {newest.version}, which is too old: install LLVM "
-            f"{OLDEST[0]} or newer"
+            f"llvm-mca is of version {version}, which is too old: install LLVM {OLDEST} or newer"
         )
-    return newest
+    return Mca(Path(program), Path(disassembler), version)
 
 
 def disassembled(mca: Mca, core: Core, codes: Collection[bytes]) -> dict[bytes, str]:
@@ -197,7 +175,8 @@ def disassembled(mca: Mca, core: Core, codes: Collection[bytes]) -> dict[bytes, 
     """
     every = list(dict.fromkeys(codes))
     lines = "\n".join(" ".join(f"{byte:#04x}" for byte in code) for code in every)
-    words = [str(mca.disassembler), "--disassemble", *core.disassembler_options()]
+    # A core's own name fixes the instructions that it knows.
+    words = [str(mca.disassembler), "--disassemble", *core.options("", core.cpu)]
     done = _run(words, lines + "\n")
     wrong = {
         int(line)
@@ -234,8 +213,7 @@ def simulate(mca: Mca, core: Core, blocks: Sequence[Sequence[str]]) -> Simulatio
     )
     source += _region("any", [ANY[core.architecture]])
     short, long = (
-        parsed(_simulated(mca, core, source, ["--instruction-info=0"], iterations).stdout)
-        for iterations in ITERATIONS
+        parsed(_simulated(mca, core, source, iterations).stdout) for iterations in ITERATIONS
     )
     if [one.name for one in short.regions] != [one.name for one in long.regions]:
         raise ShiftedgeError("llvm-mca gave different blocks in two runs.")
@@ -254,16 +232,14 @@ def simulate(mca: Mca, core: Core, blocks: Sequence[Sequence[str]]) -> Simulatio
     return Simulation(long.model, long.width, tuple(timings))
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     name: str
     cycles: int
     micro_operations: int
     units: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     model: str
     width: int
     regions: tuple[Region, ...]
@@ -277,7 +253,11 @@ def parsed(text: str) -> Output:
     """
     try:
         said: dict[str, Any] = json.loads(text)
-        units = [_unit(name) for name in said["TargetInfo"]["Resources"]]
+        # Units there are several of have a number, as a byte, at the end of their name.
+        units = [
+            "".join(letter if letter.isprintable() else str(ord(letter)) for letter in name)
+            for name in said["TargetInfo"]["Resources"]
+        ]
         found = said["CodeRegions"]
         regions = tuple(_parsed_region(one, units) for one in found)
         width = int(found[0]["SummaryView"]["DispatchWidth"])
@@ -303,11 +283,6 @@ def _parsed_region(one: dict[str, Any], units: Sequence[str]) -> Region:
     )
 
 
-def _unit(name: str) -> str:
-    """A unit's name; those there are several of have a number, as a byte, at the end."""
-    return "".join(letter if letter.isprintable() else str(ord(letter)) for letter in name)
-
-
 def _without_model(mca: Mca, core: Core, texts: Collection[str]) -> set[str]:
     """Those that llvm-mca refuses; it names but the first of them, so it is asked again."""
     left, refused = sorted(texts), set[str]()
@@ -315,7 +290,7 @@ def _without_model(mca: Mca, core: Core, texts: Collection[str]) -> set[str]:
         if not left:
             return refused
         source = _region("check", left)
-        done = _simulated(mca, core, source, ["--instruction-info=0"], 1, check=False)
+        done = _simulated(mca, core, source, 1, check=False)
         lines = source.splitlines()
         # Which cannot be read, and the first that has no model.
         wrong = {
@@ -364,9 +339,10 @@ def _shape(text: str) -> str:
 
 
 def _simulated(
-    mca: Mca, core: Core, source: str, options: Sequence[str], iterations: int, check: bool = True
+    mca: Mca, core: Core, source: str, iterations: int, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    words = [str(mca.program), *core.options(), "--json", f"--iterations={iterations}", *options]
+    words = [str(mca.program), *core.options("m", STAND_INS.get(core.cpu, core.cpu)), "--json"]
+    words += [f"--iterations={iterations}", "--instruction-info=0"]
     done = _run(words, source)
     if check and done.returncode != 0:
         raise ShiftedgeError(_failure(done))
@@ -390,7 +366,6 @@ def _failure(done: subprocess.CompletedProcess[str]) -> str:
     return f"{name} ended with status {done.returncode}: {said}"
 
 
-@functools.cache
 def _version(program: Path) -> str:
     """Of LLVM, such as 14.0.6; empty where the program does not say."""
     try:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 import shiftedge
-from shiftedge.benchmarks.emulate import machine_of, run
-from shiftedge.benchmarks.emulate_blocks import Executions, read_recording
+from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
+from shiftedge.benchmarks.emulation.qemu import machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
@@ -89,7 +89,7 @@ class EmulatedPython:
 
         Args:
             words: as for ``python``.
-            counts: as for :func:`shiftedge.benchmarks.emulate.run`.
+            counts: as for :func:`shiftedge.benchmarks.emulation.qemu.run`.
             blocks: as there.
             at: as there.
 

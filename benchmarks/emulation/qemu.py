@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.emulate_blocks import Executions, Recording, read_recording
+from shiftedge.benchmarks.emulation.blocks import Executions, Recording, read_recording
 from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
@@ -49,8 +49,6 @@ _CPUS = {"cortex-a78": "cortex-a76", "cortex-a78ae": "cortex-a76", "carmel": "co
 class Machine:
     """An emulator and what its guest needs."""
 
-    architecture: str
-    """As ``platform.machine()`` says there."""
     emulator: str
     """QEMU's program."""
     root: Path
@@ -68,29 +66,17 @@ class Machine:
 
 
 MACHINES = {
-    machine.architecture: machine
-    for machine in (
-        Machine(
-            "aarch64",
-            "qemu-aarch64",
-            Path("/usr/aarch64-linux-gnu"),
-            "aarch64-linux-gnu.2.27",
-            "qemu-user libc6-arm64-cross",
-            (113,),
-            173,
-        ),
-        Machine(
-            "armv7l",
-            "qemu-arm",
-            Path("/usr/arm-linux-gnueabihf"),
-            "arm-linux-gnueabihf.2.27",
-            "qemu-user libc6-armhf-cross",
-            (263, 403),
-            64,
-        ),
-    )
-}
-"""By architecture; the folders are where Debian and Ubuntu put a foreign glibc."""
+    "aarch64": Machine(
+        "qemu-aarch64", Path("/usr/aarch64-linux-gnu"), "aarch64-linux-gnu.2.27",
+        "qemu-user libc6-arm64-cross", (113,), 173,
+    ),
+    "armv7l": Machine(
+        "qemu-arm", Path("/usr/arm-linux-gnueabihf"), "arm-linux-gnueabihf.2.27",
+        "qemu-user libc6-armhf-cross", (263, 403), 64,
+    ),
+}  # fmt: skip
+"""By architecture, as ``platform.machine()`` says there; the folders are where Debian and Ubuntu
+put a foreign glibc."""
 
 
 def missing(architecture: str) -> str:
@@ -149,7 +135,7 @@ def run(
         counts: file for what the plugin writes: whole numbers of 64 bits, the instructions executed
             at each call of ``at``, last those of the whole run. None runs without the plugin.
         blocks: with ``counts``: file for the executions of each block between its numbers, which
-            :func:`shiftedge.benchmarks.emulate_blocks.read_recording` reads.
+            :func:`shiftedge.benchmarks.emulation.blocks.read_recording` reads.
         at: numbers of system calls, two at most.
         check: raise if it fails.
         environment: of the guest, set beside this process's.
@@ -306,7 +292,7 @@ def plugin() -> Path:
     flags = ["-shared", "-fPIC", "-fvisibility=hidden"]
     compiler = shutil.which("gcc") or shutil.which("clang")
     command = [compiler] if compiler else _zig()
-    return _built("emulate_count.c", [*command, *flags], "count.so")
+    return _built("count.c", [*command, *flags], "count.so")
 
 
 def driver(machine: Machine) -> Path:
@@ -317,7 +303,7 @@ def driver(machine: Machine) -> Path:
     """
     native = importlib.resources.files("shiftedge.runtime.native")
     line = [*_zig(), "-target", machine.zig, f"-I{native}"]
-    return _built("emulate_stream.c", line, "stream", ["-ldl", "-lpthread"])
+    return _built("stream.c", line, "stream", ["-ldl", "-lpthread"])
 
 
 def _zig() -> list[str]:
@@ -328,7 +314,7 @@ def _zig() -> list[str]:
 def _built(source: str, command: Sequence[str], name: str, libraries: Sequence[str] = ()) -> Path:
     """The program of one C file of this package in the user's cache, compiled if need be."""
     line = [*command, "-std=c11", "-O2", "-Wall", "-Wextra"]
-    text = (importlib.resources.files("shiftedge.benchmarks") / source).read_bytes()
+    text = (importlib.resources.files("shiftedge.benchmarks.emulation") / source).read_bytes()
     header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
     key = hashlib.sha256(text + header.read_bytes() + repr(line).encode()).hexdigest()[:16]
     output = cache_folder() / f"emulate-{key}" / name
