@@ -17,7 +17,7 @@ from shiftedge.demos.sinks.paint import Image
 from shiftedge.demos.sinks.screen import ScreenLostError
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.process.signals import close_at_exit
+from shiftedge.runtime.process.signals import Closing, close_at_exit
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
@@ -97,7 +97,7 @@ class Picture:
             self._presenter.close()
 
 
-class Presenter:
+class Presenter(Closing):
     """Draws and films in a thread of its own, so that recognition does not wait for the encoder.
 
     The film plays at the speed of the source: a picture is held as long as it took until the next

@@ -26,7 +26,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -271,13 +271,12 @@ class PipeSource(FrameSource):
     def _begin(self, start: bytes) -> RawVideo:
         """Read the rest of a stream's header."""
         line = start + self._reader.line(Y4M_LONGEST_HEADER)
-        header = parse_y4m_header(line, f"The output of {self.name}")
+        video, rate_hz = parse_y4m_header(line, f"The output of {self.name}")
         if self._pipe.rate_hz is None:
             self._start_first = self._recorded_s(self._frames), self._frames
-            self.rate_hz = header.rate_hz
+            self.rate_hz = rate_hz
         given = self._pipe.full_range
-        full = header.full_range if given is None else given
-        return RawVideo(header.width, header.height, header.format, full)
+        return video if given is None else replace(video, full_range=given)
 
     def _read_frame_header(self) -> bool:
         """Skip the line before each frame of YUV4MPEG2; False at the end.
