@@ -124,7 +124,6 @@ class Bench:
         self.sensors = find_sensors() if sensors is None else sensors
         self.samples: list[dict[str, Any]] = []
         """The sensors before the first round, and after some."""
-        self._meter = self.sensors.energy_meter()
         self._profile = profile
         self._soak_minutes = soak_minutes
         self._scene: Path | None = None
@@ -336,8 +335,8 @@ class Bench:
         the board spends meanwhile, idle cores included."""
         with self._show("measuring energy", len(self.entries), "engines") as advance:
             for entry in self.entries:
-                if self._meter.reason is not None:
-                    entry.energy_reason = self._meter.reason
+                if self.sensors.meter.reason is not None:
+                    entry.energy_reason = self.sensors.meter.reason
                 elif entry.worker is not None:
                     try:
                         self._take_energy_of(entry, entry.worker)
@@ -347,14 +346,14 @@ class Bench:
 
     def _take_energy_of(self, entry: Entry, worker: Worker) -> None:
         order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
-        self._meter.start()
+        self.sensors.meter.start()
         end_s = time.monotonic() + ENERGY_S
         try:
             while (left_s := end_s - time.monotonic()) > 0:
                 answer = worker.ask({**order, "most_s": left_s})
                 entry.energy_units += len(answer["step_ns"])
         finally:
-            spent = self._meter.stop()
+            spent = self.sensors.meter.stop()
         entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
 
     def _take_profiles(self) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
-from shiftedge.benchmarks.engines import ENGINES, HARNESS, NOT_INT8, OURS, REFERENCE
-from shiftedge.benchmarks.engines.installed import by_default
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
@@ -192,9 +191,9 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
     options.frames = options.frames or TIMED_FRAMES
     from shiftedge.benchmarks.bench import Bench
-    from shiftedge.benchmarks.compare import check_comparable, compare, read_baseline
+    from shiftedge.benchmarks.compare import check_comparable, compare
     from shiftedge.benchmarks.entry import Settings
-    from shiftedge.benchmarks.report import describe_file, document
+    from shiftedge.benchmarks.report import describe_file, document, read_report
     from shiftedge.benchmarks.terminal import markdown, print_report
 
     rounds = options.rounds or options.frames
@@ -210,9 +209,9 @@ def _bench(options: argparse.Namespace) -> int:
     _check_writable(options.json)
     _check_writable(options.markdown)
     _check_writable(options.html)
-    if options.html is not None:
-        require("matplotlib")
-    baseline = None if options.compare is None else read_baseline(options.compare)
+    for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
+        require(package)
+    baseline = None if options.compare is None else read_report(options.compare)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if not named and _holds_bf16(bundle):
             options.engines.insert(1, "native-bf16")
@@ -320,32 +319,28 @@ def _candidates(
 
     found = []
     int8 = onnx is not None and _is_int8(onnx)
-    for engine in engines:
+    for name in engines:
+        engine = {**ENGINES, **HARNESS}[name]
         path, reason = onnx, None
-        if engine == "native":
+        if name == "native":
             if bundle is None and onnx is not None:
                 bundle, reason = _compile(onnx)
             path = bundle
-        elif engine in OURS:
+        elif engine.ours:
             path = bundle if _holds_bf16(bundle) else None
-            reason = (
-                None
-                if path
-                else (
+            if path is None:
+                reason = (
                     "It runs a bundle that holds bf16, given with --bundle: `shiftedge compile "
                     "MODEL.onnx --precision bf16,fp32`."
                 )
-            )
-        elif engine in HARNESS:
+        elif name in HARNESS:
             path = onnx or bundle
         elif onnx is None:
             reason = "It runs .onnx files: name that, and the bundle with --bundle."
-        elif int8 and engine in NOT_INT8:
-            path = None
-            reason = f"It has no int8 here: {NOT_INT8[engine]}."
-        peer = engine not in OURS and engine not in HARNESS
-        factory = {**ENGINES, **HARNESS}[engine]
-        found.append(Candidate(engine, factory, path, reason, peer))
+        elif int8 and engine.not_int8:
+            path, reason = None, f"It has no int8 here: {engine.not_int8}."
+        peer = not engine.ours and name not in HARNESS
+        found.append(Candidate(name, engine.factory, path, reason, peer))
     return found, bundle
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = ["Candidate", "Entry", "Settings", "rivals"]
+__all__ = ["Candidate", "Entry", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -135,13 +134,3 @@ class Entry:
     def times(self) -> list[int]:
         """Of all rounds, nanoseconds."""
         return [time for times in self.rounds_ns for time in times]
-
-
-def rivals(entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
-    """Those that were measured doing the same with as many threads."""
-    return [
-        other
-        for other in entries
-        if other.status == "ok"
-        and (other.threads, other.workload) == (entry.threads, entry.workload)
-    ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
+import io
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +15,16 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.lenient import mapping, number, numbers, sequence, text
-
 __all__ = [
     "COLOURS", "INTENSE", "NAMED_KERNELS", "Bar", "Point", "Timed", "cold", "distribution",
-    "history", "kernel_bars", "placed", "roofline", "soak", "style",
+    "history", "kernel_bars", "placed", "roofline", "soak", "style", "to_svg",
 ]  # fmt: skip
 
 WIDTH = 8.0
@@ -76,6 +78,12 @@ class Timed:
     def times_ms(self) -> Array:
         """Of all rounds."""
         return np.array([time for times in self.rounds_ms for time in times], np.float64)
+
+    @property
+    def spread(self) -> str:
+        """In words."""
+        p50, p99 = np.percentile(self.times_ms, (50, 99))
+        return f"median {p50:.3f} ms, 99th percentile {p99:.3f} ms"
 
     @property
     def colour(self) -> str:
@@ -182,6 +190,34 @@ def history(timed: Sequence[Timed], starts: Sequence[int]) -> Figure:
     return figure
 
 
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """An ``svg`` element for a page, under :func:`style`: colours become variables of the page's
+    style sheet, so that a plot follows light and dark; text stays text, in the page's font.
+
+    Args:
+        figure: any.
+        name: an identifier that no other plot of the page has.
+        description: what somebody hears who does not see it.
+    """
+    written = io.BytesIO()
+    canvas: Any = FigureCanvasSVG(figure)
+    # By the canvas itself: savefig would lay it all out twice.
+    canvas.print_svg(written, metadata={"Date": None})
+    svg = written.getvalue().decode()
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", " ", svg[svg.index("<svg") :])
+    used = set(re.findall(r'(?:href="|url\()#([^")]*)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg.replace("xlink:href", "href"))
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is seen by nobody
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    for colour, variable in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    box = re.search(r'viewBox="[^"]*"', svg)
+    start = f'<svg {box[0] if box else ""} role="img" aria-label="{html.escape(description)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: start, svg, count=1)
+
+
 def roofline(
     limits: Mapping[str, Any],
     points: Sequence[Point],
@@ -196,15 +232,15 @@ def roofline(
         rates: label, index of the colour, and GFLOP/s of whole steps: lines, as the bytes of a
             whole step are not known.
     """
-    peaks = _peaks(limits)
+    peaks = {"float32": limits["peak_gflops"], **limits["peaks_gops"]}
     peak = max(peaks.values())
     roofs = [
-        (f"{name}, {reads:.3g} GB/s", reads, dashes)
-        for name, reads, dashes in (
-            ("level 2 cache", number(limits.get("l2_gb_s")), "-"),
-            ("memory", number(limits.get("memory_gb_s")), (0, (5, 2))),
+        (f"{name}, {limits[key]:.3g} GB/s", limits[key], dashes)
+        for name, key, dashes in (
+            ("level 2 cache", "l2_gb_s", "-"),
+            ("memory", "memory_gb_s", (0, (5, 2))),
         )
-        if reads is not None and reads > 0
+        if limits[key]
     ]
     intensities = [point.intensity for point in points] + [
         peak / reads for _, reads, _ in roofs
@@ -255,26 +291,19 @@ def roofline(
     return figure
 
 
-def _peaks(limits: Mapping[str, Any]) -> dict[str, float]:
-    """By instruction, float32 first."""
-    found = {"float32": float(limits["peak_gflops"])}
-    for name, value in mapping(limits.get("peaks_gops")).items():
-        rate = number(value)
-        if name not in found and rate is not None and rate > 0:
-            found[text(name)] = rate
-    return found
-
-
 def placed(kernels: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Kernels with operations, bytes and a time, the longest first."""
-    found = []
-    for row in kernels:
-        flops, size, ms = (number(row.get(key)) for key in ("flops", "bytes", "ms"))
-        if flops and size and ms and min(flops, size, ms) > 0:
-            share = min(1.0, max(0.0, number(row.get("share")) or 0.0))
-            name, bound = text(row.get("name")), text(row.get("bound"))
-            found.append((ms, Point(name, flops / size, flops / ms / 1e6, bound, share)))
-    return [point for _, point in sorted(found, key=lambda pair: -pair[0])]
+    return [
+        Point(
+            row["name"],
+            row["flops"] / row["bytes"],
+            row["gflops"],
+            row["bound"] or "",
+            row["share"],
+        )
+        for row in sorted(kernels, key=lambda row: -row["ms"])
+        if row["flops"] and row["bytes"] and row["ms"]
+    ]
 
 
 def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
@@ -282,17 +311,13 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
 
     Of more than :data:`KERNELS_MOST`, the longest stand for themselves and the rest together.
     """
-    rows = [
-        (text(row.get("name")), ms, text(row.get("bound")), number(row.get("roofline_ms")),
-         number(row.get("of_roofline")))
-        for row in kernels
-        if (ms := number(row.get("ms"))) is not None and ms >= 0
-    ]  # fmt: skip
+    keys = ("name", "ms", "bound", "roofline_ms", "of_roofline")
+    rows = [tuple(row[key] for key in keys) for row in kernels]
     if len(rows) > KERNELS_MOST:
         order = sorted(range(len(rows)), key=lambda at: -rows[at][1])
         rest = [rows[at][1] for at in order[KERNELS_MOST:]]
         rows = [rows[at] for at in sorted(order[:KERNELS_MOST])]
-        rows.append((f"{len(rest)} shorter ones", sum(rest), "", None, None))
+        rows.append((f"{len(rest)} shorter ones", sum(rest), None, None, None))
     figure, axes = _figure(0.7 + 0.19 * len(rows))
     total, longest = sum(ms for _, ms, *_ in rows), max(ms for _, ms, *_ in rows)
     for at, (_, ms, bound, limit, times) in enumerate(rows):
@@ -346,25 +371,20 @@ def cold(bars: Sequence[Bar]) -> Figure:
     return figure
 
 
-def soak(run: Mapping[str, Any]) -> Figure | None:
-    """A long run: the median, the clock and the temperature over time, throttling shaded.
-
-    None where no moment has a figure.
-    """
-    seconds = numbers(run.get("seconds"))
+def soak(run: Mapping[str, Any]) -> Figure:
+    """A long run: the median, the clock and the temperature over time, throttling shaded."""
+    seconds = run["seconds"]
     named = (("p50_ms", "median, ms"), ("cpu_mhz", "clock, MHz"), ("temperature_c", "°C"))
-    lines = [(words, np.array(numbers(run.get(key))[: len(seconds)])) for key, words in named]
+    lines = [(words, np.array(run[key], np.float64)) for key, words in named]  # None is NaN
     series = [(words, values) for words, values in lines if np.isfinite(values).any()]
-    if not series or not np.isfinite(seconds).any():
-        return None
     figure = Figure(figsize=(WIDTH, 0.6 + 1.2 * len(series)), layout="constrained")
     panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
-    spans = _throttled(seconds, sequence(run.get("throttled")))
+    spans = _throttled(seconds, run["throttled"])
     for index, ((words, values), axes) in enumerate(zip(series, panels, strict=True)):
         for begin, end in spans:
             axes.axvspan(begin, end, color=INTENSE[1], alpha=0.25, linewidth=0)
         axes.plot(
-            seconds[: len(values)], values, color=INTENSE[(0, 2, 3)[index]], markersize=3,
+            seconds, values, color=INTENSE[(0, 2, 3)[index]], markersize=3,
             marker="." if len(values) <= POINTS_MARKED else "",
         )  # fmt: skip
         axes.set_ylabel(words)
@@ -379,7 +399,7 @@ def _throttled(seconds: Sequence[float], flags: Sequence[Any]) -> list[tuple[flo
     """From each moment that was throttled to the next moment, those that touch as one."""
     spans: list[tuple[float, float]] = []
     for (begin, end), hot in zip(pairwise(seconds), flags, strict=False):
-        if hot and np.isfinite([begin, end]).all():
+        if hot:
             if spans and spans[-1][1] == begin:
                 spans[-1] = (spans[-1][0], end)
             else:
@@ -404,7 +424,7 @@ def _legend(figure: Figure, handles: Sequence[Any]) -> None:
 
 def _label(name: str) -> str:
     """Short, on one line, and not hidden as matplotlib hides names that begin with a dash below."""
-    flat = " ".join(text(name).split()) or "no name"
+    flat = " ".join(name.split()) or "no name"
     short = flat if len(flat) <= LABEL_MOST else f"{flat[: LABEL_MOST - 1]}…"
     return f" {short}" if short.startswith("_") else short
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from shiftedge.export.training.score import EventScore, call_clip, decode
+from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 

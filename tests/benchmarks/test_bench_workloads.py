@@ -123,7 +123,9 @@ def test_a_slow_turn_ends_early(spec_file):
 
 def test_the_harness_costs_less_than_two_microseconds(spec_file, spec):
     """The issue's own line: nothing but the harness is in the null engine's time."""
-    with Worker(HARNESS["null"], spec_file, 1, spec=spec.to_json(), timeout_s=20.0) as process:
+    with Worker(
+        HARNESS["null"].factory, spec_file, 1, spec=spec.to_json(), timeout_s=20.0
+    ) as process:
         ready = process.ready()
         assert not ready["checked"]
         times = process.ask({**TURN, "frames": 300})["step_ns"]

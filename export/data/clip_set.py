@@ -1,24 +1,39 @@
-"""A user's own clips: which are learned from, and how they lie in memory."""
+"""Labelled clips in memory: of one length and one size, in one array, which may be larger than the
+machine's memory; and a user's own, read into it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.data.files import Clip, open_clip, path_bytes
-from shiftedge.export.data.reader import fitter, middle_frames
-from shiftedge.export.data.silent import silent_labels
-from shiftedge.export.training.clips import IGNORED, Advance, ClipSet, reserve
-from shiftedge.runtime.capture.base import log_event
+from shiftedge.export.data.reader import middle_frames
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
+from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.progress import Advance
+from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["load_clips", "problems", "some", "split_clips"]
+__all__ = [
+    "IGNORED",
+    "Advance",
+    "ClipSet",
+    "load_clips",
+    "problems",
+    "reserve",
+    "some",
+    "split_clips",
+]
+
+IGNORED = -1
+"""Frame label of frames that count neither way."""
 
 LEAST_FRAMES = 4
 """A shorter clip shows no movement."""
@@ -26,6 +41,29 @@ _IN_MEMORY_BYTES = 1 << 30
 """A set of more lies in a file that is mapped, so that it may be larger than the memory."""
 _MOST_NAMED = 5
 """Of clips that cannot be used."""
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Labelled clips of one length and size."""
+
+    frames: NDArray[np.uint8]
+    """uint8 (clips, T, H, W, 3), BGR."""
+    labels: NDArray[np.int64]
+    """int64 (clips,), indices into ``names``."""
+    frame_labels: NDArray[np.int8] | NDArray[np.int16]
+    """(clips, T), indices into ``names`` or IGNORED."""
+    names: tuple[str, ...]
+    hands: NDArray[np.float32] | None = None
+    """float32 (clips, T, 2, 2): x and y of the middles of both hands as shares of width and height,
+    NaN where unknown; None if the clips do not come with them."""
+    lengths: NDArray[np.int64] | None = None
+    """int64 (clips,): frames of each clip as recorded, at the rate of the set; None: all T."""
+    paths: tuple[Path, ...] = ()
+    """Of a user's own clips."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def split_clips(clips: Sequence[Clip], *, share: float = 0.2) -> tuple[list[Clip], list[Clip]]:
@@ -59,19 +97,14 @@ def _draw(clip: Clip) -> str:
 
 def load_clips(
     clips: Sequence[Clip],
-    names: tuple[str, ...],
+    spec: ModelSpec,
     *,
     frames: int,
-    rate_hz: float,
-    height: int,
-    width: int,
-    short_side: int | None = None,
-    silent: Sequence[str] | None = None,
+    unusable: list[str],
+    remarks: list[str],
     clip_rate_hz: float | None = None,
-    unusable: list[str] | None = None,
-    remarks: list[str] | None = None,
     folder: Path | None = None,
-    advance: Advance | None = None,
+    advance: Advance = lambda count: None,
 ) -> ClipSet:
     """Read clips at the model's rate and size, as the runtime makes frames of a camera's.
 
@@ -81,28 +114,22 @@ def load_clips(
 
     Args:
         clips: to read.
-        names: every label, in the model's order.
+        spec: of the model: frame, rate and labels.
         frames: of each clip in the set.
-        rate_hz, height, width: of the model's frames.
-        short_side: see ``ModelSpec.resize_short_side``; None: of the model's frame.
-        silent: labels of a person who shows no gesture; None: those known by their names.
+        unusable: gets a sentence for each clip that is left out.
+        remarks: gets what else is to be known of clips.
         clip_rate_hz: of clips that do not say theirs; see :func:`open_clip`.
-        unusable: gets a sentence for each clip that is left out; None: none may be.
-        remarks: gets what else is to be known of clips; None: it is logged.
         folder: for a set that does not fit in memory; None: where temporary files go.
         advance: told about each clip.
 
     Raises:
-        DataError: clips cannot be read or are too short, and ``unusable`` is None; or there is no
-            room for them.
+        DataError: there is no room for them.
     """
-    fit = fitter(height, width, min(height, width) if short_side is None else short_side)
-    pictures = _store((len(clips), frames, height, width, 3), folder)
+    fit, rate_hz, names = Preprocessor(spec).fit, spec.frame_rate_hz, spec.labels
+    pictures = _store((len(clips), frames, spec.height, spec.width, 3), folder)
     labels = np.zeros(len(clips), np.int64)
     lengths = np.zeros(len(clips), np.int64)
     read: list[Path] = []
-    bad: list[str] = []
-    told = log_event if remarks is None else remarks.append
     for clip in clips:
         try:
             taken, length = middle_frames(
@@ -111,7 +138,7 @@ def load_clips(
                     clip.frames,
                     rate_hz=clip_rate_hz,
                     rate_hint="--fps gives another rate",
-                    on_event=told,
+                    on_event=remarks.append,
                 ),
                 rate_hz,
                 fit,
@@ -123,23 +150,17 @@ def load_clips(
                     f"{LEAST_FRAMES}. Remove it, or replace it by a longer clip."
                 )
         except (SourceError, DataError, FrameError) as error:
-            bad.append(str(error))
+            unusable.append(str(error))
         else:
             row = len(read)
             pictures[row, : len(taken)] = taken
             pictures[row, len(taken) :] = taken[-1]
             labels[row], lengths[row] = names.index(clip.label), length
             read.append(clip.path)
-        if advance is not None:
-            advance(1)
-    if unusable is not None:
-        unusable += bad
-    elif bad:
-        raise DataError(problems(bad, len(clips)))
+        advance(1)
     count = len(read)
-    steady = [names.index(name) for name in (silent_labels(names) if silent is None else silent)]
     frame_labels = np.full((count, frames), IGNORED, np.int16)
-    for index in steady:
+    for index in map(names.index, spec.silent_labels):
         frame_labels[labels[:count] == index] = index
     return ClipSet(
         pictures[:count],
@@ -160,6 +181,19 @@ def some(sentences: Sequence[str]) -> str:
     """The first of many sentences, and how many more there are."""
     more = f" And {len(sentences) - _MOST_NAMED} more." if len(sentences) > _MOST_NAMED else ""
     return " ".join(sentences[:_MOST_NAMED]) + more
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Give an open file its room on the disk, before it is mapped: a mapped page that the disk has
+    no room for ends the process with SIGBUS.
+
+    Raises:
+        OSError: there is no room for so many bytes.
+    """
+    if hasattr(os, "posix_fallocate"):  # macOS and Windows have none
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 def _store(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.uint8]:

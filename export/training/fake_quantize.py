@@ -1,17 +1,18 @@
-"""A network that computes in floats what its int8 file will compute in codes.
+"""Fake quantization: a network that computes in floats what its int8 file will compute.
 
 The walk over MobileNetV2 below names every *place* whose tensor the file of ``shiftedge quantize``
-holds as codes: the frame, each convolution after its activation, each sum of a residual block. Two
-arithmetics go along it. :class:`Watch` leaves the values alone and gathers their histograms;
-:class:`Int8` rounds values and folded weights to what the codes stand for, with gradients that pass
+holds quantized: the frame, each convolution after its activation, each sum of a residual block. Two
+arithmetics go along it. :class:`Observer` leaves the values alone and gathers their histograms;
+:class:`Int8` rounds values and folded weights to what int8 can hold, with gradients that pass
 straight through the rounding.
 
-A block's input is rounded once, before its shift. The shift then moves numbers that are codes
+A block's input is rounded once, before its shift. The shift then moves numbers that are rounded
 already: what clips see one frame later is what a stream has stored, and the two forms agree.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -20,28 +21,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftedge.export.models import MobileNetV2
+from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
 from shiftedge.export.quantize.fold import one_std
-from shiftedge.export.quantize.ranges import LEVELS, Affine, Histogram
+from shiftedge.export.quantize.ranges import LEVELS, Affine, Histogram, choose_range
 from shiftedge.export.quantize.rewrite import BIAS_MOST, SCALE_LEAST
+from shiftedge.export.quantize.source import Clips
+from shiftedge.export.quantize.statistics import every_pixel
+from shiftedge.runtime.errors import NumericsError
+from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "FRAME",
-    "STEM",
-    "FakeQuantised",
-    "Int8",
-    "Watch",
-    "folded",
-    "places",
-    "rounded",
-    "walk",
-]
+__all__ = ["FRAME", "FakeQuantized", "Int8", "Observer", "places", "rounded", "stream_ranges"]
 
 FRAME = "frame"
 STEM = "features.0.0"
 WEIGHT_MOST = 127
-"""Codes of weights lie in -127..127, so that their zero point is 0."""
+"""Quantized weights lie in -127..127, so that their zero point is 0."""
 
 
 class Arithmetic(Protocol):
@@ -124,15 +121,15 @@ def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tens
 
 
 def rounded(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:
-    """What the codes of a layer's weight and bias stand for; gradients pass straight through.
+    """A layer's weight and bias as int8 and int32 hold them; gradients pass straight through.
 
-    The numbers are those of ``shiftedge.export.quantize.rewrite.quantised_weights``, whose codes
-    the file holds. Scales are constants to the gradient.
+    The numbers are those of ``shiftedge.export.quantize.rewrite.quantised_weights``, which the file
+    holds. Scales are constants to the gradient.
 
     Args:
         weight: float32 (O, I / groups, H, W).
         bias: float32 (O,).
-        input_scale: of the codes that the layer reads.
+        input_scale: of what the layer reads.
     """
     with torch.no_grad():
         wide = weight.abs().amax(dim=(1, 2, 3)).double() / WEIGHT_MOST
@@ -142,13 +139,13 @@ def rounded(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, T
         step = (scale * input_scale).double()
         wrong = ((bias.double() / step).round() * step).to(bias.dtype) - bias
     zero = torch.zeros_like(scale, dtype=torch.int32)
-    codes = torch.fake_quantize_per_channel_affine(
+    weight = torch.fake_quantize_per_channel_affine(
         weight, scale, zero, 0, -WEIGHT_MOST, WEIGHT_MOST
     )
-    return codes, bias + wrong
+    return weight, bias + wrong
 
 
-class Watch:
+class Observer:
     """Float arithmetic that gathers the values of every place but the frame."""
 
     def __init__(self) -> None:
@@ -184,7 +181,7 @@ class Int8:
         self._shares = torch.tensor(np.array(std) / one_std(std), dtype=torch.float32)
 
     def hold(self, place: str, x: Tensor) -> Tensor:
-        """The numbers that the codes of ``x`` stand for; no gradient where they saturate."""
+        """``x`` rounded to its range; no gradient where it saturates."""
         if place == FRAME:
             x = x * self._shares[:, None, None]
         affine = self.ranges[place]
@@ -193,7 +190,7 @@ class Int8:
     def convolve(
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, source: str, place: str
     ) -> Tensor:
-        """With weights and biases rounded to their codes."""
+        """With weights and biases rounded."""
         weight, bias = folded(conv, norm)
         if place == STEM:  # the frame, and the one before, in the file's unit
             shares = self._shares.repeat(weight.shape[1] // len(self._shares))
@@ -202,7 +199,7 @@ class Int8:
         return _convolved(conv, x, *rounded(weight, bias, input_scale))
 
 
-class FakeQuantised(nn.Module):
+class FakeQuantized(nn.Module):
     """``net`` in the arithmetic of its int8 file, to be trained or scored like a network.
 
     It holds ``net`` itself and not a copy: training this trains that. Batch norm statistics and
@@ -222,7 +219,47 @@ class FakeQuantised(nn.Module):
         """Map frames (N, 3, H, W) to logits (N, classes)."""
         return walk(self.net, x, self.arithmetic)
 
-    def train(self, mode: bool = True) -> FakeQuantised:
+    def train(self, mode: bool = True) -> FakeQuantized:
         """Only this module's own flag."""
         self.training = mode
         return self
+
+
+@torch.inference_mode()
+def stream_ranges(
+    net: MobileNetV2, spec: ModelSpec, clips: Clips, bar: ProgressFactory = progress
+) -> dict[str, Affine]:
+    """The range of each place to begin a fine-tune with, as ``shiftedge quantize`` would choose it:
+    each clip from a fresh stream, frame after frame, states as they arise, and the range of least
+    error. Here the tensors are torch's, so that no file is in between.
+
+    Args:
+        net: in float; put into evaluation mode.
+        spec: its frame, mean and std.
+        clips: of the spec's size.
+        bar: shows progress.
+
+    Raises:
+        NumericsError: a tensor takes a value that is not finite.
+    """
+    observer = Observer()
+    model = StreamingModel(FakeQuantized(net, observer))
+    normalise = Preprocessor(spec).normalise
+    frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
+    with bar("calibrating", clips.frames, "frames") as advance:
+        for number, clip in enumerate(clips.clips):
+            states = None
+            for index, image in enumerate(clip):
+                normalise(image, frame)
+                _, states = model.step(torch.from_numpy(frame), states)
+                if observer.infinite is not None:
+                    raise NumericsError(
+                        f"{observer.infinite} gives NaN or infinity at frame {index} of clip "
+                        f"{number}; the weights are damaged or overflow: start from another "
+                        "checkpoint."
+                    )
+                advance(1)
+    std = one_std(spec.std)
+    frames = every_pixel(Histogram(), dataclasses.replace(spec, std=(std, std, std)))
+    chosen = {place: choose_range(histogram) for place, histogram in observer.histograms.items()}
+    return {FRAME: frames.affine, **{place: choice.affine for place, choice in chosen.items()}}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "Ratio", "paired_ratio", "percentiles_ms", "unpaired_ratio"]
+from shiftedge.runtime.process.extras import require
+
+__all__ = ["Ratio", "paired_ratio", "percentiles_ms", "unpaired_ratio"]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -20,7 +23,6 @@ LEAST_EXCESS = 0.4
 """Of the variance of a start's median: what starts are taken to differ by at least. Five of them
 cannot show that they do not differ at all; found by trial on drawn times of calm and of disturbed
 machines, so that 19 of 20 repeated runs fall into the interval."""
-
 ONE_START = 0.01
 """Standard deviation, in parts of the ratio, that a single process start is taken to stray by,
 since it cannot show it: what starts of the peers were seen to differ by."""
@@ -29,7 +31,7 @@ SHARE = 0.25
 that of a part of which nothing is known but that it lies between 0 and 1 is 0.29. The best of five
 values from 0 to 0.25 that were tried on three runs of eight engines on a machine with a neighbour,
 and then judged by four others; see docs/benchmarks.md."""
-_THIRDS_LEAST = 4
+THIRDS_LEAST = 4
 """Rounds, fewer of which do not tell how a ratio depends on disturbance."""
 
 Array = NDArray[np.float64]
@@ -50,6 +52,15 @@ class Ratio:
         """True where neither can be called the quicker one."""
         return self.low <= 1.0 <= self.high
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types: an end that is unknown is None."""
+        return {
+            "ratio": self.value,
+            "low": self.low if self.low > 0 else None,
+            "high": self.high if math.isfinite(self.high) else None,
+            "confidence": CONFIDENCE,
+        }
+
 
 def percentiles_ms(step_ns: Sequence[int]) -> dict[str, float]:
     """``p50``, ``p90``, ``p99`` and ``max`` in milliseconds of step times in nanoseconds.
@@ -61,8 +72,8 @@ def percentiles_ms(step_ns: Sequence[int]) -> dict[str, float]:
     """
     if not step_ns:
         raise ValueError("no step times")
-    p50, p90, p99, most = np.percentile(np.asarray(step_ns, np.float64) / 1e6, (50, 90, 99, 100))
-    return {"p50": float(p50), "p90": float(p90), "p99": float(p99), "max": float(most)}
+    found = np.percentile(np.asarray(step_ns, np.float64) / 1e6, (50, 90, 99, 100))
+    return dict(zip(("p50", "p90", "p99", "max"), found.tolist(), strict=True))
 
 
 def paired_ratio(
@@ -107,9 +118,8 @@ def paired_ratio(
     if starts is not None and len(groups) == 1:
         steady += ONE_START**2
     logs = [np.array(group) for group in groups.values()]
-    side = _Side(logs, np.random.default_rng(seed), steady)
-    low, high = _interval(side.value, side.medians, side, repeats=math.sqrt(2.0))
-    return Ratio(math.exp(side.value), math.exp(low), math.exp(high))
+    side = _side(logs, np.random.default_rng(seed))
+    return _interval(side.value, side.medians, [side], steady, repeats=math.sqrt(2.0))
 
 
 def unpaired_ratio(
@@ -131,49 +141,47 @@ def unpaired_ratio(
         logs = [np.log(np.asarray(group, np.float64)) for group in side if group]
         if not logs:
             raise ValueError("no round was timed")
-        sides.append(_Side(logs, generator))
+        sides.append(_side(logs, generator))
     a, b = sides
-    value = a.value - b.value
     # Both runs stray, and both are in the difference: nothing more is to be added for a repeat.
-    low, high = _interval(value, a.medians - b.medians, a, b)
-    return Ratio(math.exp(value), math.exp(low), math.exp(high))
+    return _interval(a.value - b.value, a.medians - b.medians, sides, 0.0, repeats=1.0)
 
 
+@dataclass(frozen=True)
 class _Side:
-    """The numbers of one run, by process start, and how their median strays.
+    """The numbers of one run, and how their median strays."""
 
-    Attributes:
-        value: the median of all.
-        medians: the same of :data:`RESAMPLES` samples, drawn from each start by itself.
-        freedom: degrees of freedom of that; 0 where it cannot be told.
-        excess: variance of ``value`` because starts differ by more than their numbers stray, or
-            may do so unseen: :data:`LEAST_EXCESS`.
-        excess_freedom: degrees of freedom of ``excess``.
-        steady: variance of ``value`` from run to run, of which no sample of one run can tell.
-    """
+    value: float
+    """The median of all."""
+    medians: Array
+    """The same of :data:`RESAMPLES` samples, drawn from each start by itself."""
+    freedom: int
+    """Degrees of freedom of that; 0 where it cannot be told."""
+    excess: float = 0.0
+    """Variance of ``value`` because starts differ by more than their numbers stray, or may do so
+    unseen: :data:`LEAST_EXCESS`."""
+    excess_freedom: int = 1
 
-    def __init__(
-        self, groups: Sequence[Array], generator: np.random.Generator, steady: float = 0.0
-    ) -> None:
-        self.steady = steady
-        self.value = float(np.median(np.concatenate(groups)))
-        if len(groups) > 1 and min(map(len, groups)) < ROUNDS_LEAST:
-            # Too few to tell a start's own straying, so its median is all that it says; and a
-            # bootstrap of so few medians leaps, where Student's t knows better.
-            groups = [np.array([np.median(group) for group in groups])]
-            strays = math.sqrt(math.pi / 2 / len(groups[0])) * float(np.std(groups[0], ddof=1))
-            self.medians: Array = generator.normal(self.value, strays, RESAMPLES)
-            self.freedom, self.excess, self.excess_freedom = len(groups[0]) - 1, 0.0, 1
-            return
-        drawn = [_resampled(group, generator) for group in groups]
-        self.medians = _medians(np.concatenate(drawn, axis=1))
-        self.freedom = sum(map(len, groups)) - len(groups)
-        self.excess, self.excess_freedom = 0.0, max(1, len(groups) - 1)
-        if len(groups) > 1:
-            own = [np.var(_medians(each)) for each in drawn]
-            between = np.var([np.median(group) for group in groups], ddof=1)
-            least = LEAST_EXCESS * np.mean(own)
-            self.excess = float(max(least, between - np.mean(own))) / len(groups)
+
+def _side(groups: Sequence[Array], generator: np.random.Generator) -> _Side:
+    """From the numbers of each process start."""
+    value = float(np.median(np.concatenate(groups)))
+    starts = len(groups)
+    if starts > 1 and min(map(len, groups)) < ROUNDS_LEAST:
+        # Too few to tell a start's own straying, so its median is all that it says; and a bootstrap
+        # of so few medians leaps, where Student's t knows better.
+        medians = [np.median(group) for group in groups]
+        strays = math.sqrt(math.pi / 2 / starts) * float(np.std(medians, ddof=1))
+        return _Side(value, generator.normal(value, strays, RESAMPLES), starts - 1)
+    drawn = [_resampled(group, generator) for group in groups]
+    medians_of_all: Array = np.median(np.concatenate(drawn, axis=1), axis=1)
+    freedom = sum(map(len, groups)) - starts
+    if starts == 1:
+        return _Side(value, medians_of_all, freedom)
+    own = float(np.mean([np.var(np.median(each, axis=1)) for each in drawn]))
+    between = float(np.var([np.median(group) for group in groups], ddof=1))
+    excess = max(LEAST_EXCESS * own, between - own) / starts
+    return _Side(value, medians_of_all, freedom, excess, starts - 1)
 
 
 def _dependence(ratios: Array, levels: Array) -> float:
@@ -187,7 +195,7 @@ def _dependence(ratios: Array, levels: Array) -> float:
         levels: of each round, the sum of both engines' logarithms.
     """
     count = len(ratios) // 3
-    if count < _THIRDS_LEAST:
+    if count < THIRDS_LEAST:
         return 0.0
     order = np.argsort(levels, kind="stable")
     calm, disturbed = ratios[order[:count]], ratios[order[-count:]]
@@ -198,60 +206,48 @@ def _dependence(ratios: Array, levels: Array) -> float:
 
 def _resampled(numbers: Array, generator: np.random.Generator) -> Array:
     """:data:`RESAMPLES` samples (rows) of as many numbers, in runs of neighbours: the circular
-    block bootstrap (Politis and Romano, 1992), blocks as long as the cube root of the count."""
+    block bootstrap (Politis and Romano, 1992), blocks as long as the cube root of the count.
+    ``scipy.stats.bootstrap`` draws single numbers alone."""
     count = len(numbers)
     length = math.ceil(count ** (1 / 3)) if count >= ROUNDS_LEAST else 1
-    begins = generator.integers(0, count, (RESAMPLES, -(-count // length)))
-    circle = np.concatenate([numbers, numbers[: length - 1]])
-    blocks: Array = np.lib.stride_tricks.sliding_window_view(circle, length)[begins]
-    return blocks.reshape(RESAMPLES, -1)[:, :count]
-
-
-def _medians(rows: Array) -> Array:
-    """Of each row; numpy's own median takes two to four times as long."""
-    ordered, half = np.sort(rows, axis=1), rows.shape[1] // 2
-    middle: Array = ordered[:, half]
-    return middle if rows.shape[1] % 2 else (ordered[:, half - 1] + middle) / 2
+    begins = generator.integers(0, count, (RESAMPLES, -(-count // length), 1))
+    places = (begins + np.arange(length)).reshape(RESAMPLES, -1)[:, :count]
+    return np.take(numbers, places, mode="wrap")
 
 
 def _interval(
-    value: float, medians: Array, *sides: _Side, repeats: float = 1.0
-) -> tuple[float, float]:
-    """Ends of the interval about ``value``, on the scale of the medians (logarithms).
+    value: float, medians: Array, sides: Sequence[_Side], steady: float, *, repeats: float
+) -> Ratio:
+    """The ratio of which ``value`` and ``medians`` are logarithms.
 
     The bootstrap's percentiles, widened by the variance between starts and by Student's t for the
     degrees of freedom of both together (Satterthwaite, 1946).
+
+    Args:
+        value: of the run.
+        medians: of its samples.
+        sides: what they came from.
+        steady: variance of ``value`` from run to run, of which no sample of one run can tell.
+        repeats: what all of it is widened by for the straying of a second run.
     """
     if any(side.freedom == 0 for side in sides):
-        return -math.inf, math.inf
+        return Ratio(math.exp(value), 0.0, math.inf)
+    stats = require("scipy.stats")
     within = float(np.var(medians))
     excess = sum(side.excess for side in sides)
-    total = within + excess
     freedom = float(min(side.freedom for side in sides))
     if excess:
         parts = [within**2 / freedom]
         parts += [side.excess**2 / side.excess_freedom for side in sides]
-        freedom = max(1.0, total**2 / math.fsum(parts))
+        freedom = max(1.0, (within + excess) ** 2 / math.fsum(parts))
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(medians, (tail, 1.0 - tail))
-    normal = NormalDist().inv_cdf(1.0 - tail)
+    normal = float(stats.norm.isf(tail))
     # A bootstrap of n numbers strays by n - 1 parts of n too little (Hesterberg 2015).
     few = math.sqrt((freedom + 1) / freedom)
-    wider = repeats * few * _student(normal, freedom) / normal
-    steady = repeats**2 * sum(side.steady for side in sides)
-    more = normal * math.hypot(wider * math.sqrt(excess), math.sqrt(steady))
+    wider = repeats * few * float(stats.t.isf(tail, freedom)) / normal
+    more = normal * math.hypot(wider * math.sqrt(excess), repeats * math.sqrt(steady))
     # A sample of a few medians leaps: neither end may lie on the wrong side.
     below = math.hypot(wider * max(0.0, value - float(low)), more)
     above = math.hypot(wider * max(0.0, float(high) - value), more)
-    return value - below, value + above
-
-
-def _student(z: float, freedom: float) -> float:
-    """The quantile of Student's t for the normal's ``z`` (Abramowitz and Stegun 26.7.5)."""
-    terms = (
-        (z**3 + z) / 4.0,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96.0,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
-    )
-    return z + math.fsum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+    return Ratio(math.exp(value), math.exp(value - below), math.exp(value + above))
