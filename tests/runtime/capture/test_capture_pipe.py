@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
-from shiftedge.runtime.capture.rawvideo import ByteReader, parse_y4m_header
+from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture.pipe import PipeSource, parse_pipe
+from shiftedge.runtime.capture.rawvideo import ByteReader, RawVideo, parse_y4m_header
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 RAW = "[size=4x2,format=bgr24,fps=10]"
