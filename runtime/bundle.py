@@ -64,7 +64,6 @@ class Bundle:
         Files that it does not list are left alone.
 
         Args:
-            folder: of the bundle.
             trusted_keys: PEM files of public keys, one of which must have signed the manifest, or
                 one such file; None asks for no signature.
 
@@ -98,10 +97,7 @@ class Bundle:
         return bundle
 
     def verify(self, name: str) -> Path:
-        """Check one file against the manifest: inside the folder, its size, its SHA-256.
-
-        Args:
-            name: one of ``manifest.files``.
+        """Check one of ``manifest.files``: inside the folder, its size, its SHA-256.
 
         Returns:
             Where it lies, with every symbolic link resolved.
@@ -140,8 +136,6 @@ class Bundle:
         """The first variant, in the manifest's order, that a CPU can run.
 
         Args:
-            machine: the CPU's architecture; None is this machine's.
-            features: what the CPU can do; None is what this one can.
             precision: only variants of this one; None takes any.
 
         Raises:
@@ -262,11 +256,6 @@ def check_signature(
 ) -> None:
     """Refuse a manifest that none of the keys has signed.
 
-    Args:
-        manifest: the file's bytes.
-        signature: the signature file's, None where there is none.
-        trusted_keys: PEM files of public keys, or one. None at all trusts nobody.
-
     Raises:
         BundleError: no signature, or by no trusted key; or a key that cannot be read.
         MissingExtraError: the package cryptography is not installed.
@@ -291,11 +280,7 @@ def check_signature(
 
 
 def sign(manifest: bytes, key: str | Path) -> bytes:
-    """The signature of a manifest.
-
-    Args:
-        manifest: the file's bytes.
-        key: PEM file of an Ed25519 private key, without a password.
+    """The signature of a manifest by a PEM file of an Ed25519 private key without a password.
 
     Raises:
         BundleError: the key cannot be read, or is another kind.

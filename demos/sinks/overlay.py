@@ -77,9 +77,7 @@ class Overlay:
     ) -> None:
         """
         Args:
-            spec: names the labels.
             image_size: (height, width) of the camera's first frame; others are fitted in.
-            engine: shown beside the model's name.
             truth: shown above the curves, where it is known.
         """
         self.spec = spec

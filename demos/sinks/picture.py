@@ -45,10 +45,6 @@ class Picture:
     """The sink that draws: into a film, and into a window as far as it keeps up.
 
     Args:
-        model: whose labels and thoughts are shown.
-        truth: shown above the curves, where it is known.
-        film: where the film goes; None for no film.
-        rate_hz: frames per second of the film.
         screen: the window, None for none.
         on_note: told in a sentence when the window is lost and the film goes on.
 
@@ -106,8 +102,6 @@ class Presenter(Closing):
 
     Args:
         overlay: draws the frames; from here on only this object's thread uses it.
-        film: where the film goes; None for no film.
-        rate_hz: frames per second of the film.
         image_bytes: size of a camera frame, which decides how many may wait.
 
     Raises:

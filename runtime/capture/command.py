@@ -54,11 +54,7 @@ class CommandStalledError(SourceError):
 
 
 class CommandOutput:
-    """Runs ``command`` in a shell and a process group of its own.
-
-    Args:
-        command: as typed at a prompt; pipes and quotes work.
-        clock: monotonic seconds.
+    """Runs ``command``, as typed at a prompt, in a shell and a process group of its own.
 
     Raises:
         SourceError: the shell could not be started.

@@ -143,11 +143,9 @@ class PipeSource(FrameSource):
     """Frames that a shell command writes to its standard output.
 
     Args:
-        pipe: the command and what it writes.
         output: of that command, where it runs already; closed with this source.
         stall_s: longest time without a whole frame, in seconds.
         on_event: told when the last frame of YUV4MPEG2 was cut short.
-        clock: monotonic seconds.
 
     Raises:
         SourceError: the command could not be started, failed, stalled, or wrote something else
@@ -341,12 +339,6 @@ def _format(text: str) -> str:
 
 class RestartedPipe(Restarted):
     """Frames of a command that is to give them for ever: run again when it ends, fails or stalls.
-
-    Args:
-        pipe: the command and what it writes.
-        retry: how long it may stay away.
-        stall_s: see :class:`PipeSource`.
-        on_event, clock, wait: see :class:`Restarted`.
 
     Raises:
         SourceError: it gave no frame within ``retry.first_limit_s``.

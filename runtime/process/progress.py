@@ -97,12 +97,7 @@ class _Item:
 
 
 class Lines:
-    """Says a line on stderr, at most every :data:`EVERY_S`, while there is work.
-
-    Args:
-        clock: seconds, of any origin; for tests.
-        say: takes a line; None writes it to stderr.
-    """
+    """Says a line on stderr, at most every :data:`EVERY_S`, while there is work."""
 
     def __init__(
         self,

@@ -73,12 +73,7 @@ class Scene:
     """Paints frames of a timeline.
 
     Args:
-        rng: draws everybody and everything.
-        timeline: what happens.
-        lens: where the camera stands.
-        height, width: of the frames, pixels.
         clean: good light and a good camera, for films that people look at.
-        empty: a room with nobody in it.
     """
 
     def __init__(
@@ -287,8 +282,6 @@ class Camera:
     """One webcam in one room: fixed for a clip or a film.
 
     Args:
-        rng: draws its properties.
-        height, width: of the frames, pixels.
         clean: a good camera in good light, for films that people look at.
         codec: whether frames may go through JPEG (slow at large sizes).
     """
