@@ -6,19 +6,33 @@ coarse (measured on MobileNetV2), and of states held at zero they are too fine f
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from shiftedge.export.quantize.graph import Graph
 from shiftedge.export.quantize.plan import Plan
-from shiftedge.export.quantize.ranges import Affine, Choice, Histogram, choose_range, mean_squared
+from shiftedge.export.quantize.ranges import (
+    LEVELS,
+    Affine,
+    Choice,
+    Histogram,
+    choose_range,
+    mean_squared,
+)
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.quantize.stream import Stepper
-from shiftedge.runtime.errors import NumericsError
-from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.errors import ModelError, NumericsError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["affine_of", "every_pixel", "gather"]
+__all__ = ["KEY", "affine_of", "every_pixel", "gather", "read_ranges", "write_ranges"]
+
+KEY = "shiftedge.ranges"
+"""Of the metadata: a JSON object of module name -> [scale, zero point]."""
+PREFIX = "net."
+"""Of the modules' names in an exported file."""
 
 
 def gather(
@@ -92,14 +106,65 @@ def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
 
 
 def _with_outputs(graph: Graph, tensors: list[str]) -> bytes:
-    onnx = require("onnx")
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    present = {entry.name for entry in model.graph.output}
+    watched = Graph(graph.model.clone())
     for tensor in tensors:
-        if tensor not in present:
-            model.graph.output.append(
-                onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None)
+        if not watched.values[tensor].is_graph_output():
+            watched.model.graph.outputs.append(watched.values[tensor])
+    return watched.serialised()
+
+
+def write_ranges(document: Any, ranges: Mapping[str, Affine]) -> None:
+    """Put ``ranges`` into the metadata of a ModelProto.
+
+    A network that learned in certain ranges does best with those; ranges found again fit its float
+    values, which the fine-tune let grow past what int8 can hold. So they travel in the float ONNX
+    file under the names of torch's modules: of a convolution (its output, after the activation that
+    follows) or of a block (the sum of its residual).
+    """
+    plain = {name: [affine.scale, affine.zero_point] for name, affine in ranges.items()}
+    document.metadata_props.add(key=KEY, value=json.dumps(plain))
+
+
+def read_ranges(graph: Graph) -> dict[str, Affine]:
+    """Range of each group of tensors that the file carries one for; none in most files.
+
+    Raises:
+        ModelError: they are malformed, or of modules that the graph does not have.
+    """
+    text = graph.model.metadata_props.get(KEY)
+    if text is None:
+        return {}
+    try:
+        named = {str(name): _affine(*pair) for name, pair in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"The ranges in the file's metadata are malformed ({error}); export its checkpoint "
+            "again."
+        ) from error
+    results = {layer.name.removeprefix(PREFIX): layer.result for layer in graph.layers}
+    found = {}
+    for name, affine in named.items():
+        tensor = results.get(name) or _sum(graph, results, name)
+        if tensor is None:
+            raise ModelError(
+                f"The file's metadata has a range for {name}, which is not among its layers; "
+                "export its checkpoint again."
             )
-    serialised: bytes = model.SerializeToString()
-    return serialised
+        found[graph.group(tensor)] = affine
+    return found
+
+
+def _affine(scale: float, zero_point: int) -> Affine:
+    if not (math.isfinite(scale) and scale > 0.0):
+        raise ValueError(f"a scale of {scale!r}")
+    if not (isinstance(zero_point, int) and 0 <= zero_point <= LEVELS):
+        raise ValueError(f"a zero point of {zero_point!r}")
+    return Affine(float(scale), zero_point)
+
+
+def _sum(graph: Graph, results: Mapping[str, str], block: str) -> str | None:
+    """What the addition gives that reads the last convolution of ``block``."""
+    last = [result for name, result in results.items() if name.startswith(f"{block}.")]
+    readers = graph.values[last[-1]].consumers() if last else ()
+    sums = [node.outputs[0].name for node in readers if node.op_type == "Add"]
+    return sums[0] if len(sums) == 1 else None
