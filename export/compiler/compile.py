@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.resources
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,14 @@ from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target, find
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.link import program
-from shiftedge.export.compiler.link.library import KERNELS, TABLE, link, link_runner
+from shiftedge.export.compiler.link.library import (
+    KERNELS,
+    TABLE,
+    link,
+    link_runner,
+    runner_table,
+    soname,
+)
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
 from shiftedge.export.compiler.verify import proof
@@ -150,8 +156,12 @@ def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]
     return step, program.layout(step)
 
 
-def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, to: Path) -> None:
-    """Generate the kernels' code and link ``to``, a libmodel.so."""
+def build_library(
+    step: Step, places: Layout, spec: ModelSpec, target: Target, to: Path, model: str = ""
+) -> None:
+    """Generate the kernels' code and link ``to``, a libmodel.so.
+
+    ``model`` is the digest that tells models apart in one process; left out, one of the table."""
     require("tvm")
     from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 
@@ -159,8 +169,9 @@ def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, t
         code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
         code.write(folder / KERNELS)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        (folder / TABLE).write_text(program.source(step, places, spec, target.features))
-        link(folder, to, target)
+        table = program.source(step, places, spec, target.features)
+        (folder / TABLE).write_text(table)
+        link(folder, to, target, model or hashlib.sha256(table.encode()).hexdigest())
 
 
 def _make(
@@ -182,10 +193,13 @@ def _make(
                 source.precision: maker.build(source, plan[source.precision]) for source in sources
             }
             variants = [_listed(each) for wanted in plan.values() for each in wanted]
-            (folder / "LICENSE").write_text(package.LICENSE_TEXT)
-            (folder / "README.md").write_text(package.readme(first, target.name, variants))
-            header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
-            (folder / "shiftedge.h").write_text(header.read_text())
+            tests = {key: build.selftest for key, build in builds.items() if build.selftest}
+            table = runner_table(variants, package.entries(folder), tests)
+            for each in (each for wanted in plan.values() for each in wanted):
+                runner = folder / "bin" / each.variant / "shiftedge-run"
+                runner.parent.mkdir(parents=True)
+                link_runner(runner, each, table)
+            package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,
                 variants=tuple(variants),
@@ -215,15 +229,15 @@ class _Maker:
         Of several variants the last, for the weakest processor, stands in the manifest.
         """
         test, shown, spec = None, None, source.compiled_spec
+        digest = hashlib.sha256(source.data).hexdigest()
+        model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
         for variant in variants:
             step, places = prepare(source.data, source.spec, variant)
             self._advance(1)
             library = self._folder / _library(variant)
             library.parent.mkdir(parents=True)
-            build_library(step, places, spec, variant, library)
-            runner = self._folder / "bin" / variant.variant / "shiftedge-run"
-            runner.parent.mkdir(parents=True)
-            link_runner(runner, variant)
+            build_library(step, places, spec, variant, library, model)
+            (library.parent / soname(model)).symlink_to(library.name)
             self._advance(1)
             numerics = proof.UNVERIFIED
             if self._verify:
@@ -237,7 +251,7 @@ class _Maker:
             spec=spec,
             numerics=numerics,
             memory=_memory(places),
-            source_sha256=hashlib.sha256(source.data).hexdigest(),
+            source_sha256=digest,
             kernels=tuple(explain.rows(step, variant)),
             selftest=test,
         )
@@ -274,7 +288,7 @@ def _recall(key: str, folder: Path) -> bool:
     if found is None:
         return False
     try:
-        shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+        shutil.copytree(found.folder, folder, symlinks=True, dirs_exist_ok=True)
         Bundle.open(folder)
     except (OSError, ShiftedgeError):  # another process has thrown it out meanwhile
         for path in folder.iterdir():
@@ -288,7 +302,7 @@ def _remember(key: str, bundle: Path) -> None:
     try:
         with package.new_folder(cache.cache_folder() / key) as folder:
             unsigned = shutil.ignore_patterns(SIGNATURE_NAME)
-            shutil.copytree(bundle, folder, dirs_exist_ok=True, ignore=unsigned)
+            shutil.copytree(bundle, folder, symlinks=True, dirs_exist_ok=True, ignore=unsigned)
         cache.forget_oldest()
     except (OutputError, OSError):
         pass

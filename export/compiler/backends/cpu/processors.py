@@ -1,8 +1,8 @@
 """What LLVM and our own check of a CPU know by name, so that a misspelt target is refused.
 
 LLVM generates code for a plain processor where it does not know one's name, with a line on standard
-error, and the bundle would be said to be for the one that was named. A feature that ``cpu.c`` does
-not know would be one that no processor has.
+error, and the bundle would be said to be for the one that was named. A feature that
+``cpu_features.c`` does not know would be one that no processor has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shiftedge.runtime.process.extras import require
 __all__ = ["check_processor", "known_features", "nearest"]
 
 _SECTIONS = {"x86": "x86_64", "aarch64": "aarch64", "32-bit ARM": "armv7l"}
-"""What cpu.c calls an architecture -> how a target does."""
+"""What cpu_features.c calls an architecture -> how a target does."""
 
 
 def check_processor(target: Target) -> None:
@@ -69,7 +69,7 @@ def _processors(triple: str) -> tuple[str, ...]:
 @functools.cache
 def _features() -> dict[str, tuple[str, ...]]:
     """From the table that is compiled into every library."""
-    file = importlib.resources.files("shiftedge.runtime.native") / "cpu.c"
+    file = importlib.resources.files("shiftedge.runtime.native") / "cpu/cpu_features.c"
     _, *parts = re.split(r'^#define ARCHITECTURE "(.*)"$', file.read_text(), flags=re.MULTILINE)
     sections = zip(parts[::2], parts[1::2], strict=True)
     return {
