@@ -1,34 +1,20 @@
-/* What model.c builds at open and step.c runs. */
-#ifndef SHIFTEDGE_MODEL_H
-#define SHIFTEDGE_MODEL_H
+/* What open.c builds and step.c runs. */
+#ifndef SHIFTEDGE_CPU_H
+#define SHIFTEDGE_CPU_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
-#include "error.h"
+#include "kernels.h"
 #include "pool.h"
 #include "program.h"
-#include "shiftedge.h"
 
-#pragma GCC visibility push(hidden)
-
-/* What a thread of the pool reports when its kernel failed. */
-typedef struct shiftedge_failure {
-    int32_t code; /* 0: it did not */
-    char text[SHIFTEDGE_KERNEL_TEXT_BYTES];
-} shiftedge_failure;
-
-struct shiftedge_model {
+typedef struct shiftedge_cpu {
     const shiftedge_program *program;
-    pid_t process; /* that opened it */
+    const shiftedge_cpu_plan *plan;
     int32_t threads;
     pool *pool; /* NULL with one thread */
-
-    /* One step at a time: workspace and threads are the model's. */
-    pthread_mutex_t turn;
 
     /* One allocation, cut into parts at multiples of 64 bytes. */
     unsigned char *memory;
@@ -48,26 +34,21 @@ struct shiftedge_model {
     _Atomic uintptr_t frame;
     pool_item *items; /* one a kernel; NULL with one thread */
 
-    double *profile; /* of the caller, one number a kernel; or NULL */
+    double *profile; /* of the step that runs: see executor.h */
 
-    /* 1 + the index of the kernel that failed in this step, 0 if none has. */
+    /* 1 + the index of the kernel that failed in this step, 0 if none has, and what each of its
+     * chunks returned. */
     _Atomic uint32_t failed;
-    shiftedge_failure failures[SHIFTEDGE_THREADS_MOST];
-};
+    int32_t returned[POOL_CHUNKS_MOST];
+} shiftedge_cpu;
 
 /* All kernels of run `run`, as thread `index` of the pool does its part of them. */
-void shiftedge_run_kernels(void *model, int32_t index, uint32_t run);
+void shiftedge_run_kernels(void *cpu, int32_t index, uint32_t run);
 
-/* Bytes of a frame with packed rows. */
-static inline size_t shiftedge_frame_bytes(const shiftedge_program *program) {
-    return (size_t)program->frame_height * (size_t)program->frame_width * 3;
-}
-
-static inline size_t shiftedge_round_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+/* shiftedge_executor.step. */
+int shiftedge_cpu_step(void *cpu, const shiftedge_frame *frame, shiftedge_staged *staged);
 
 /* What threads write side by side lies two cache lines apart (see pool.c). */
 #define SHIFTEDGE_APART 128
-
-#pragma GCC visibility pop
 
 #endif

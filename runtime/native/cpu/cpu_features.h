@@ -1,10 +1,8 @@
 /* Whether this CPU has what the kernels' instructions need. */
-#ifndef SHIFTEDGE_CPU_H
-#define SHIFTEDGE_CPU_H
+#ifndef SHIFTEDGE_CPU_FEATURES_H
+#define SHIFTEDGE_CPU_FEATURES_H
 
 #include <stdbool.h>
-
-#pragma GCC visibility push(hidden)
 
 /* Whether this CPU, under this kernel, has a feature that the environment's SHIFTEDGE_CPU_WITHOUT
  * does not take away. `name` is one of those of
@@ -16,7 +14,5 @@ bool shiftedge_cpu_has(const char *name, bool *known);
  * a name that is not known on this architecture, SHIFTEDGE_ERROR_ARGUMENT for one in the
  * environment. */
 int shiftedge_check_cpu(const char *features);
-
-#pragma GCC visibility pop
 
 #endif

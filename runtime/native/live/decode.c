@@ -7,11 +7,11 @@
 /* Camera clocks tick in microseconds. */
 #define CLOCK_SLACK_S 1e-6
 
-bool decode_open(decoder *decoder, const spec *spec, failure *failure) {
+bool decode_open(decoder *decoder, const shiftedge_spec *spec) {
     size_t classes = (size_t)spec->classes;
     double *memory = malloc(2 * classes * sizeof *memory);
     if (memory == NULL) {
-        return fail(failure, "There is no memory left for the decoder.");
+        return false;
     }
     *decoder = (struct decoder){
         .spec = spec,
@@ -65,7 +65,7 @@ static void smooth(decoder *decoder, double time_s) {
 }
 
 static void end_gestures(decoder *decoder, double time_s) {
-    const decoder_settings *settings = &decoder->spec->decoder;
+    const shiftedge_decoder_settings *settings = &decoder->spec->decoder;
     if (decoder->reported >= 0 && decoder->smoothed[decoder->reported] < settings->exit) {
         decoder->reported = -1;
         decoder->armed_from_s = time_s + settings->rearm_s;
@@ -94,7 +94,7 @@ static void enter(decoder *decoder, double time_s) {
     }
 }
 
-static bool report(decoder *decoder, double time_s, gesture_event *event) {
+static bool report(decoder *decoder, double time_s, shiftedge_event *event) {
     int index = decoder->candidate;
     if (index < 0) {
         return false;
@@ -105,11 +105,17 @@ static bool report(decoder *decoder, double time_s, gesture_event *event) {
     }
     decoder->candidate = -1;
     decoder->reported = index;
-    *event = (gesture_event){time_s, index, fmin(decoder->peak, 1.0)};
+    *event = (shiftedge_event){
+        .time_s = time_s,
+        .start_s = decoder->start_s,
+        .confidence = fmin(decoder->peak, 1.0),
+        .index = index,
+        .label = decoder->spec->labels[index],
+    };
     return true;
 }
 
-bool decode_update(decoder *decoder, const float *logits, double time_s, gesture_event *event) {
+bool decode_update(decoder *decoder, const float *logits, double time_s, shiftedge_event *event) {
     softmax(logits, decoder->spec->classes, decoder->probabilities);
     smooth(decoder, time_s);
     decoder->time_s = time_s;

@@ -13,6 +13,8 @@ void clock_open(frame_clock *clock, double rate_hz, double max_gap_s) {
     };
 }
 
+void clock_reset(frame_clock *clock) { clock->running = false; }
+
 /* The median of the last intervals; 0 before the second frame. */
 static double period_s(const frame_clock *clock) {
     double ordered[CLOCK_MEMORY_FRAMES];
@@ -30,7 +32,7 @@ static double period_s(const frame_clock *clock) {
     return clock->count % 2 != 0 ? ordered[middle] : 0.5 * (ordered[middle - 1] + ordered[middle]);
 }
 
-static tick begin(frame_clock *clock, double time_s, reset_reason reset) {
+static tick begin(frame_clock *clock, double time_s, shiftedge_reset reset) {
     clock->running = true;
     clock->start_s = clock->last_s = time_s;
     clock->claimed = 1;
@@ -39,14 +41,14 @@ static tick begin(frame_clock *clock, double time_s, reset_reason reset) {
 
 tick clock_tick(frame_clock *clock, double time_s) {
     if (!clock->running) {
-        return begin(clock, time_s, RESET_NONE);
+        return begin(clock, time_s, SHIFTEDGE_RESET_NONE);
     }
     double interval_s = time_s - clock->last_s;
     if (interval_s < 0.0) {
-        return begin(clock, time_s, RESET_CLOCK);
+        return begin(clock, time_s, SHIFTEDGE_RESET_CLOCK);
     }
     if (interval_s > clock->max_gap_s + TOLERANCE_S) {
-        return begin(clock, time_s, RESET_GAP);
+        return begin(clock, time_s, SHIFTEDGE_RESET_GAP);
     }
     clock->last_s = time_s;
     if (interval_s > 0.0) { /* two frames with one time are a burst, and say nothing of the rate */
@@ -58,5 +60,5 @@ tick clock_tick(frame_clock *clock, double time_s) {
     int64_t due = (int64_t)floor(reach_s * clock->rate_hz) + 1;
     int64_t steps = due > clock->claimed ? due - clock->claimed : 0;
     clock->claimed += steps;
-    return (tick){steps < clock->max_steps ? steps : clock->max_steps, RESET_NONE};
+    return (tick){steps < clock->max_steps ? steps : clock->max_steps, SHIFTEDGE_RESET_NONE};
 }

@@ -74,8 +74,7 @@ static void plan(fit *fit, int short_side) {
     fit->columns = fit->used.columns / fit->factor;
 }
 
-bool fit_open(fit *fit, const video *video, int height, int width, int short_side,
-              failure *failure) {
+bool fit_open(fit *fit, const video *video, int height, int width, int short_side) {
     *fit = (struct fit){.video = *video, .height = height, .width = width};
     plan(fit, short_side);
     size_t rows = (size_t)height, columns = (size_t)width, line = 3 * columns;
@@ -86,14 +85,13 @@ bool fit_open(fit *fit, const video *video, int height, int width, int short_sid
     fit->sums = malloc(3 * (size_t)fit->columns * sizeof *fit->sums);
     fit->lines[0] = malloc(line * sizeof *fit->lines[0]);
     fit->lines[1] = malloc(line * sizeof *fit->lines[1]);
-    fit->bgr = malloc(video->format == VIDEO_BGR24 ? 1 : used);
+    fit->bgr = malloc(video->format == SHIFTEDGE_BGR24 ? 1 : used);
     fit->boxes = malloc(fit->factor > 1 ? boxes : 1);
     fit->frame = malloc(rows * line);
     if (fit->down == NULL || fit->across == NULL || fit->sums == NULL || fit->lines[0] == NULL ||
         fit->lines[1] == NULL || fit->bgr == NULL || fit->boxes == NULL || fit->frame == NULL) {
         fit_close(fit);
-        return fail(failure, "There is no memory left for scaling frames of %dx%d.", video->width,
-                    video->height);
+        return false;
     }
     fill_taps(fit->down, fit->rows, height, false);
     fill_taps(fit->across, fit->columns, width, true);
@@ -169,11 +167,11 @@ const uint8_t *fit_frame(fit *fit, const uint8_t *frame) {
     const region *used = &fit->used;
     const uint8_t *image = fit->bgr;
     size_t stride = 3 * (size_t)used->columns, row = 3 * (size_t)fit->width;
-    if (fit->video.format == VIDEO_BGR24) {
+    if (fit->video.format == SHIFTEDGE_BGR24) {
         stride = video_stride(&fit->video);
         image = frame + (size_t)used->top * stride + 3 * (size_t)used->left;
     } else {
-        video_to_bgr(&fit->video, frame, *used, fit->bgr);
+        colour_to_bgr(&fit->video, frame, *used, fit->bgr);
     }
     if (fit->factor > 1) {
         average(fit, image, stride, fit->boxes);

@@ -1,8 +1,8 @@
-/* Scene cuts: shiftedge/runtime/cuts.py, where each number is explained. Sums are in double here
+/* Scene cuts: shiftedge/runtime/live/cuts.py, where each number is explained. Sums are in double here
  * and in float there, so a frame could be told apart only where it lies within some 1e-6 of a
  * threshold. */
-#ifndef RUNNER_CUTS_H
-#define RUNNER_CUTS_H
+#ifndef SHIFTEDGE_CUTS_H
+#define SHIFTEDGE_CUTS_H
 
 #include <stdbool.h>
 #include <stdint.h>

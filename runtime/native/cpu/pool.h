@@ -34,8 +34,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#pragma GCC visibility push(hidden)
-
 /* How long a thread spins for the next run before it sleeps, microseconds. Covers the pause
  * between steps that follow one another at once; of a camera's 80 ms it is 0.06%. */
 #define POOL_SPIN_RUN_US 50
@@ -94,7 +92,5 @@ void pool_abandon(pool *self);
 static inline int32_t pool_split(int32_t units, int32_t index, int32_t parts) {
     return (int32_t)(((int64_t)units * index + parts - 1) / parts);
 }
-
-#pragma GCC visibility pop
 
 #endif

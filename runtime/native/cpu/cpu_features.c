@@ -1,6 +1,6 @@
 /* Names are those of /proc/cpuinfo, but the file is not read: a program may run where /proc is not
  * mounted. x86 is asked itself, ARM's kernel passes the answer to each process. What the environment
- * takes away from it (runtime/cpu.py says why) is read whenever a model is opened.
+ * takes away from it (runtime/process/cpu.py says why) is read whenever a model is opened.
  *
  * This file, like all of this folder, is compiled for the architecture's baseline. Compiled for the
  * kernels' CPU, the check itself could be what the wrong CPU dies of. */

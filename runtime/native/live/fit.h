@@ -3,14 +3,14 @@
  * other processors may be off by one grey level, and so may numpy's form, used without OpenCV).
  *
  * Everything that depends on sizes alone is worked out once; a frame allocates nothing. */
-#ifndef RUNNER_FIT_H
-#define RUNNER_FIT_H
+#ifndef SHIFTEDGE_FIT_H
+#define SHIFTEDGE_FIT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "failure.h"
+#include "colour.h"
 #include "video.h"
 
 /* Which two places of an axis each output reads, and their shares of 2048. */
@@ -28,7 +28,7 @@ typedef struct fit {
     fit_tap *down, *across;
     uint32_t *sums;   /* of one row of boxes */
     int32_t *lines[2]; /* two rows, resized across */
-    uint8_t *bgr;     /* the used region, where the camera's format is not bgr24 */
+    uint8_t *bgr;     /* the used region, where the camera's format is not BGR24 */
     uint8_t *boxes;
     uint8_t *frame; /* the result: height rows of 3 * width bytes */
 } fit;
@@ -38,8 +38,7 @@ typedef struct fit {
 region fit_crop(int image_height, int image_width, int height, int width, int short_side);
 
 /* For all frames of one video; on failure (no memory) there is nothing to close. */
-bool fit_open(fit *fit, const video *video, int height, int width, int short_side,
-              failure *failure);
+bool fit_open(fit *fit, const video *video, int height, int width, int short_side);
 
 /* The model frame for a camera frame of video_frame_bytes(); valid until the next call. */
 const uint8_t *fit_frame(fit *fit, const uint8_t *frame);

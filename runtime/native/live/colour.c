@@ -1,43 +1,6 @@
-#include "video.h"
+#include "colour.h"
 
-#include <string.h>
-
-static const struct {
-    const char *name;
-    int pixel_bytes; /* 0: of planes */
-} formats[] = {
-    [VIDEO_BGR24] = {"bgr24", 3}, [VIDEO_RGB24] = {"rgb24", 3},     [VIDEO_BGRX] = {"bgrx", 4},
-    [VIDEO_RGBX] = {"rgbx", 4},   [VIDEO_GRAY] = {"gray", 1},       [VIDEO_YUV420P] = {"yuv420p", 0},
-    [VIDEO_NV12] = {"nv12", 0},
-};
-
-bool video_format_named(const char *name, video_format *format) {
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        if (strcmp(name, formats[i].name) == 0) {
-            *format = (video_format)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *video_format_name(video_format format) { return formats[format].name; }
-
-bool video_halved(video_format format) { return formats[format].pixel_bytes == 0; }
-
-size_t video_row_bytes(const video *video) {
-    int pixel_bytes = formats[video->format].pixel_bytes;
-    return (size_t)video->width * (size_t)(pixel_bytes == 0 ? 1 : pixel_bytes);
-}
-
-size_t video_stride(const video *video) {
-    return video->stride > 0 ? (size_t)video->stride : video_row_bytes(video);
-}
-
-size_t video_frame_bytes(const video *video) {
-    size_t first = video_stride(video) * (size_t)video->height;
-    return video_halved(video->format) ? first + first / 2 : first;
-}
+#include <stdbool.h>
 
 static uint8_t held(int32_t value) {
     /* Without branches, which noise would make the processor mispredict: below 0 the sign's bits
@@ -46,7 +9,8 @@ static uint8_t held(int32_t value) {
     return (uint8_t)(value | ((255 - value) >> 31));
 }
 
-/* Of limited range. BT.601's factors times 2^20, as in OpenCV: 1.164383, 2.017232, -0.391762, -0.812968, 1.596027 */
+/* Of limited range. BT.601's factors times 2^20, as in OpenCV: 1.164383, 2.017232, -0.391762,
+ * -0.812968, 1.596027. */
 enum { LUMA = 1220542, BLUE_U = 2116026, GREEN_U = -409993, GREEN_V = -852492, RED_V = 1673527 };
 
 /* What a colour adds to each channel; shared by the pixels of a square. */
@@ -90,7 +54,7 @@ static void full_pixel(uint8_t luma, colour colour, uint8_t *bgr) {
 
 static void yuv_to_bgr(const video *video, const uint8_t *frame, region region, uint8_t *bgr) {
     size_t width = video_stride(video), height = (size_t)video->height;
-    bool planar = video->format == VIDEO_YUV420P;
+    bool planar = video->format == SHIFTEDGE_YUV420P;
     const uint8_t *u = frame + width * height;
     const uint8_t *v = planar ? u + width / 2 * (height / 2) : u + 1;
     size_t row = planar ? width / 2 : width, step = planar ? 1 : 2;
@@ -109,13 +73,13 @@ static void yuv_to_bgr(const video *video, const uint8_t *frame, region region, 
     }
 }
 
-void video_to_bgr(const video *video, const uint8_t *frame, region region, uint8_t *bgr) {
-    size_t bytes = (size_t)formats[video->format].pixel_bytes;
+void colour_to_bgr(const video *video, const uint8_t *frame, region region, uint8_t *bgr) {
+    size_t bytes = video_pixel_bytes(video->format);
     if (bytes == 0) {
         yuv_to_bgr(video, frame, region, bgr);
         return;
     }
-    bool reversed = video->format == VIDEO_RGB24 || video->format == VIDEO_RGBX;
+    bool reversed = video->format == SHIFTEDGE_RGB24 || video->format == SHIFTEDGE_RGBX;
     size_t blue = reversed ? 2 : 0, green = bytes == 1 ? 0 : 1;
     size_t red = bytes == 1 || reversed ? 0 : 2;
     for (int y = 0; y < region.rows; y++) {
