@@ -50,9 +50,7 @@ _LINKER_FLAGS = (
 )
 
 
-def link(
-    folder: Path, output: Path, target: Target, objects: Sequence[str], model: str
-) -> None:
+def link(folder: Path, output: Path, target: Target, objects: Sequence[str], model: str) -> None:
     """Link ``output`` from the kernels, the generated table and the native runtime.
 
     Args:
