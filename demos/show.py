@@ -141,8 +141,7 @@ class _Run:
     def follow(self, limit_s: float | None) -> str:
         """Take frames until there is a reason to end; returns it."""
         recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
-        for observed in self.session:
-            frame, result = observed.frame, observed.result
+        for frame, result in self.session:
             if self.frames == 0:
                 self.first_s = frame.time_s
             self.frames += 1

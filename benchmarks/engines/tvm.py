@@ -25,7 +25,6 @@ class TvmContender(Peer):
     packages = ("apache-tvm", "apache-tvm-ffi")
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         os.environ["TVM_NUM_THREADS"] = str(threads)  # read when TVM starts its threads
         onnx, tvm = require("onnx"), require("tvm")
         relax, importer = require("tvm.relax"), require("tvm.relax.frontend.onnx")
@@ -51,12 +50,10 @@ class TvmContender(Peer):
         return self._inputs[0]
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """See :meth:`Peer.array`."""
         found: NDArray[Any] = tensor.numpy()
         return found
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         self._out, *self._states = self._run(self._input, *self._states)
 
 

@@ -17,7 +17,7 @@ from shiftedge.demos.sinks.paint import Image
 from shiftedge.demos.sinks.screen import ScreenLostError
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.process.signals import close_at_exit
+from shiftedge.runtime.process.signals import Closing, close_at_exit
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
@@ -45,10 +45,6 @@ class Picture:
     """The sink that draws: into a film, and into a window as far as it keeps up.
 
     Args:
-        model: whose labels and thoughts are shown.
-        truth: shown above the curves, where it is known.
-        film: where the film goes; None for no film.
-        rate_hz: frames per second of the film.
         screen: the window, None for none.
         on_note: told in a sentence when the window is lost and the film goes on.
 
@@ -97,7 +93,7 @@ class Picture:
             self._presenter.close()
 
 
-class Presenter:
+class Presenter(Closing):
     """Draws and films in a thread of its own, so that recognition does not wait for the encoder.
 
     The film plays at the speed of the source: a picture is held as long as it took until the next
@@ -106,8 +102,6 @@ class Presenter:
 
     Args:
         overlay: draws the frames; from here on only this object's thread uses it.
-        film: where the film goes; None for no film.
-        rate_hz: frames per second of the film.
         image_bytes: size of a camera frame, which decides how many may wait.
 
     Raises:

@@ -75,7 +75,7 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
     for package in ("shiftedge.export.compiler", "shiftedge.runtime.native"):
         root = Path(str(importlib.resources.files(package)))
         for path in sorted(root.rglob("*")):
-            if path.suffix in (".py", ".c", ".h", ".map"):
+            if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0")
                 digest.update(path.read_bytes())
     for module in _WRITERS:

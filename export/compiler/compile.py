@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.resources
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,13 @@ from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.link import program
-from shiftedge.export.compiler.link.library import TABLE, link, link_runner
+from shiftedge.export.compiler.link.library import (
+    TABLE,
+    link,
+    link_runner,
+    runner_table,
+    soname,
+)
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
@@ -147,14 +152,18 @@ def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step,
 
 
 def build_library(
-    step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant, to: Path
+    step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant, to: Path, model: str = ""
 ) -> None:
-    """Generate the kernels' code and link ``to``, a libmodel.so."""
+    """Generate the kernels' code and link ``to``, a libmodel.so.
+
+    ``model`` is the digest that tells models apart in one process; left out, one of the table."""
     with work_folder() as folder:
         objects = backend_of(variant.device).emit(step.kernels, variant, folder)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        (folder / TABLE).write_text(program.source(step, places, spec, variant.features))
-        link(folder, to, variant.target, objects)
+        table = program.source(step, places, spec, variant.features)
+        (folder / TABLE).write_text(table)
+        digest = model or hashlib.sha256(table.encode()).hexdigest()
+        link(folder, to, variant.target, objects, digest)
 
 
 def _make(
@@ -180,10 +189,13 @@ def _make(
                 for precision, wanted in plan.items()
                 for each in wanted
             ]
-            (folder / "LICENSE").write_text(package.LICENSE_TEXT)
-            (folder / "README.md").write_text(package.readme(first, target.name, variants))
-            header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
-            (folder / "shiftedge.h").write_text(header.read_text())
+            tests = {key: build.selftest for key, build in builds.items() if build.selftest}
+            table = runner_table(variants, package.entries(folder), tests)
+            for each in (each for wanted in plan.values() for each in wanted):
+                runner = folder / "bin" / each.name / "shiftedge-run"
+                runner.parent.mkdir(parents=True)
+                link_runner(runner, each.target, table)
+            package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,
                 variants=tuple(variants),
@@ -213,14 +225,15 @@ def _build(
     Of several variants the last, for the weakest processor, stands in the manifest.
     """
     test, shown, spec = None, None, source.compiled_spec
+    digest = hashlib.sha256(source.data).hexdigest()
+    model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
     for variant in variants:
         step, places = prepare(source.data, source.spec, variant)
         advance(1)
-        library, runner = folder / _library(variant), folder / "bin" / variant.name
+        library = folder / _library(variant)
         library.parent.mkdir(parents=True)
-        build_library(step, places, spec, variant, library)
-        runner.mkdir(parents=True)
-        link_runner(runner / "shiftedge-run", variant.target)
+        build_library(step, places, spec, variant, library, model)
+        (library.parent / soname(model)).symlink_to(library.name)
         advance(1)
         numerics = proof.UNVERIFIED
         if verify:
@@ -239,7 +252,7 @@ def _build(
             "workspace_bytes": places.workspace.size_bytes,
             "scratch_bytes": places.scratch_bytes,
         },
-        source_sha256=hashlib.sha256(source.data).hexdigest(),
+        source_sha256=digest,
         kernels=tuple(backend_of(variant.device).explain(step, variant)),
         selftest=test,
     )
@@ -256,7 +269,7 @@ def _recall(key: str, folder: Path) -> bool:
     if found is None:
         return False
     try:
-        shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+        shutil.copytree(found.folder, folder, symlinks=True, dirs_exist_ok=True)
         Bundle.open(folder)
     except (OSError, ShiftedgeError):  # another process has thrown it out meanwhile
         for path in folder.iterdir():
@@ -270,7 +283,7 @@ def _remember(key: str, bundle: Path) -> None:
     try:
         with package.new_folder(cache.cache_folder() / key) as folder:
             unsigned = shutil.ignore_patterns(SIGNATURE_NAME)
-            shutil.copytree(bundle, folder, dirs_exist_ok=True, ignore=unsigned)
+            shutil.copytree(bundle, folder, symlinks=True, dirs_exist_ok=True, ignore=unsigned)
         cache.forget_oldest()
     except (OutputError, OSError):
         pass

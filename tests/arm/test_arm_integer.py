@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 from arm_kit import steps
 from qdq_kit import quantized, with_equal_std
 
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
@@ -52,7 +52,7 @@ class Built(NamedTuple):
 
 def build(file: Path, folder: Path, board: str = "rpi5") -> Built:
     [target] = variants_of(find_target(board), "int8")
-    if why := emulate.missing(target.architecture):
+    if why := qemu.missing(target.architecture):
         pytest.skip(why)
     data, spec = read_model(file)
     spec = with_equal_std(spec)
@@ -78,10 +78,10 @@ def test_the_step_is_the_reference_bit_for_bit(
     """Moving frames: every code of every state, and the same bytes from 1, 2 and 3 threads."""
     built = build(exported("mobilenet-0.5@112x112"), tmp_path, board)
     assert dot in built.target.dots
-    machine, counts = emulate.machine_of(built.target.architecture), tmp_path / "counts"
+    machine, counts = qemu.machine_of(built.target.architecture), tmp_path / "counts"
     files = {threads: tmp_path / str(threads) for threads in (1, 2, 3)}
     for threads, file in files.items():
-        emulate.stream(
+        qemu.stream(
             built.library, built.images, built.spec.classes, machine, built.target.device.cpu,
             threads=threads, output=file, counts=counts if threads == 1 else None,
         )  # fmt: skip
@@ -108,8 +108,8 @@ def large(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def test_how_many_instructions_a_step_takes(large: Built, tmp_path: Path) -> None:
-    machine, counts = emulate.machine_of(large.target.architecture), tmp_path / "counts"
-    emulate.stream(
+    machine, counts = qemu.machine_of(large.target.architecture), tmp_path / "counts"
+    qemu.stream(
         large.library, large.images[:2], large.spec.classes, machine, large.target.device.cpu,
         counts=counts,
     )  # fmt: skip

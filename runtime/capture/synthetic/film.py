@@ -42,10 +42,6 @@ class Film:
     """One person, one room, one camera, for ``seconds``.
 
     Args:
-        seed: the same seed gives the same film at the same size and rate.
-        seconds: length.
-        rate_hz: frames per second.
-        height, width: pixels.
         gestures: whether the person does anything but sit there, talk and look about.
         clean: good light and a good camera, as suits a demonstration; otherwise anything that
             training clips show may happen here too.
@@ -169,13 +165,6 @@ def render_clip(
     width: int = 128,
 ) -> Clip:
     """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
-
-    Args:
-        rng: the same state gives the same clip.
-        label: one of LABELS.
-        frames: number of frames T.
-        rate_hz: frames per second.
-        height, width: pixels.
 
     Raises:
         KeyError: an unknown label.

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from shiftedge.runtime.capture import LiveSource, Retry, VideoFile, open_source, open_url
-from shiftedge.runtime.capture.network import without_password
+from shiftedge.runtime.capture import Retry, open_source
+from shiftedge.runtime.capture.live import LiveSource
+from shiftedge.runtime.capture.network import open_url, without_password
+from shiftedge.runtime.capture.video import VideoFile
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()

@@ -29,7 +29,7 @@ FRAME_MAP = "frame as numbers"
 """The normalised frame as a map of its own, where something else than a first convolution reads
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
 _BUFFERS_MOST = 24
-"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of program.h."""
+"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of cpu/kernels.h."""
 
 
 @dataclass
