@@ -1,19 +1,19 @@
-"""Rewrites of a graph read from a quantised file: which values are codes, which steps are skipped.
+"""Rewrites of a graph read from a quantised file: what is uint8, which roundings are skipped.
 
 A quantised file writes every rounding out, as Quantise and Dequantise between float operators. In
 this order:
 
 1. **After the mean** everything is float32: vectors cost nothing, and roundings of them much.
-2. **The frame** is not rounded to codes where convolutions alone read it: they have its bytes.
+2. **The frame** is not rounded to uint8 where convolutions alone read it: they have its bytes.
 3. **Between a convolution and the sum or activation that runs in its kernel** nothing is rounded.
-   Other engines need codes there to count in integers; here the sum is made before the rounding.
-   Of a sum of two convolutions that is the one that runs last; the other is stored, as codes.
-4. A **Quantise** becomes part of the kernel that makes its input, where that counts in integers
-   and nothing else reads the input. A **Dequantise** becomes part of the operators that read codes.
+   Other engines need uint8 there to compute in int8; here the sum is made before the rounding.
+   Of a sum of two convolutions that is the one that runs last; the other is stored, as uint8.
+4. A **Quantise** becomes part of the kernel that makes its input, where that is an int8 one
+   and nothing else reads the input. A **Dequantise** becomes part of the operators that read uint8.
 5. Whatever is left, beside layers kept in float32, stands for itself in the graph; convolutions
-   that do not count in integers after all lose their codes, not their weights.
+   that are not int8 after all lose their int8 weights, and keep the float32 ones.
 
-A graph without codes comes out as it went in.
+A graph of float32 alone comes out as it went in.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from shiftedge.export.compiler.graph.graph import (
 __all__ = ["fold_quantization"]
 
 _MOST_TERMS = (2**31 - 1) // (255 * 128)
-"""Of one sum of products of a uint8 and an int8 code: more may leave int32."""
+"""Of one sum of products of a uint8 and an int8 number: more may leave int32."""
 
 
 def fold_quantization(graph: Graph, *, bytes_fit: bool) -> Graph:
@@ -103,7 +103,7 @@ class _Folder:
         self._set(replace(each, inputs=tuple(map(follow, each.inputs))) for each in operators)
 
     def _drop(self, rounding: Iterable[Quantize]) -> None:
-        """Let readers of what these codes stand for read what the codes were made of."""
+        """Let readers of what these stand for read what was rounded."""
         names = {}
         gone: set[int] = set()
         for quantise in rounding:
@@ -115,7 +115,7 @@ class _Folder:
             self._rename((each for each in self._operators if id(each) not in gone), names)
 
     def _droppable(self, quantise: Operator | None) -> bool:
-        """Whether codes are there for their numbers alone: no shift, no state, no pool."""
+        """Whether it is there for its numbers alone: no shift, no state, no pool."""
         return isinstance(quantise, Quantize) and all(
             isinstance(reader, Dequantize) for reader in self._readers.get(quantise.out, [])
         )
@@ -130,12 +130,12 @@ class _Folder:
         return None if reader is None else (quantise, reader)
 
     def _quantized_of(self, value: str) -> str | None:
-        """The codes that ``value`` is the numbers of."""
+        """The uint8 value that ``value`` is the numbers of."""
         maker = self._made.get(value)
         return maker.inputs[0] if isinstance(maker, Dequantize) else None
 
     def _in_int8(self, operator: Operator | None) -> bool:
-        """Whether it is a convolution whose kernel counts in integers."""
+        """Whether it is a convolution whose kernel is an int8 one."""
         if not isinstance(operator, Conv) or operator.quantized_weight is None:
             return False
         source = operator.inputs[0]
@@ -227,7 +227,7 @@ class _Folder:
                 self._rename(kept, {quantise.out: source})
             elif maker is not None and self._count[value] == 1 and self._can_store(maker, quantise):
                 stored = replace(maker, out=quantise.out)
-                if isinstance(maker, Pool):  # moves codes as they are
+                if isinstance(maker, Pool):  # moves them as they are
                     stored = replace(stored, inputs=(self._quantized_of(maker.inputs[0]) or "",))
                 self._set(
                     stored if each is maker else each
@@ -255,7 +255,7 @@ class _Folder:
         )
 
     def _sums_in_kernel(self, add: Add) -> bool:
-        """Whether it runs in the kernel of a convolution that counts, with codes added."""
+        """Whether it runs in the kernel of an int8 convolution, and adds uint8."""
         for value, other in (add.inputs, add.inputs[::-1]):
             source = other if other in self.quantization else self._quantized_of(other)
             conv = self._made.get(value)
@@ -266,7 +266,7 @@ class _Folder:
         return False
 
     def read_quantized(self) -> None:
-        """Operators that read codes read those; the others keep their Dequantise."""
+        """Operators that read uint8 read that; the others keep their Dequantise."""
         changed = []
         for operator in self._operators:
             takes = (

@@ -23,8 +23,8 @@ from shiftedge.export.compiler.graph.activations import (
     Activation,
     Form,
     Of,
-    Product,
     Scaled,
+    Times,
     X,
 )
 from shiftedge.export.compiler.graph.graph import (
@@ -107,7 +107,7 @@ def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[s
     elif isinstance(form, Scaled):
         if operator is not None and _is_scale(operator, form.by, form.plus):
             yield from _matches(form.x, operator.inputs[0], made)
-    elif isinstance(form, Product) and isinstance(operator, Mul):
+    elif isinstance(form, Times) and isinstance(operator, Mul):
         for one, other in (operator.inputs, operator.inputs[::-1]):
             found = set(_matches(form.one, one, made))
             yield from (x for x in _matches(form.other, other, made) if x in found)
@@ -125,7 +125,7 @@ def _fold_scale(operator: Operator, uses: Uses) -> Operator | None:
     weight_scale = None
     if isinstance(before, Conv) and before.weight_scale is not None:
         if (scale <= 0).any():
-            return None  # a step is above 0, and its codes do not change
+            return None  # a scale is above 0, and int8 weights do not change
         weight_scale = (before.weight_scale * scale).astype(np.float32)
     columns = scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
     with np.errstate(over="ignore"):
