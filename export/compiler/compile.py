@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,17 +188,16 @@ def _make(
     first = sources[0].compiled_spec
     with show(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
         try:
-            maker = _Maker(folder, verify, advance)
             builds = {
-                source.precision: maker.build(source, plan[source.precision]) for source in sources
+                source.precision: _build(source, plan[source.precision], folder, verify, advance)
+                for source in sources
             }
-            variants = [_listed(each) for wanted in plan.values() for each in wanted]
+            targets = [each for wanted in plan.values() for each in wanted]
+            variants = [_listed(each) for each in targets]
             tests = {key: build.selftest for key, build in builds.items() if build.selftest}
             table = runner_table(variants, package.entries(folder), tests)
-            for each in (each for wanted in plan.values() for each in wanted):
-                runner = folder / "bin" / each.variant / "shiftedge-run"
-                runner.parent.mkdir(parents=True)
-                link_runner(runner, each, table)
+            for each in targets:
+                link_runner(folder / "bin" / each.variant / "shiftedge-run", each, table)
             package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,
@@ -217,69 +216,55 @@ def _make(
         advance(1)
 
 
-class _Maker:
-    """Makes libraries and programs in a bundle's folder."""
+def _build(
+    source: Source,
+    variants: Sequence[Target],
+    folder: Path,
+    verify: bool,
+    advance: Callable[[int], object],
+) -> Build:
+    """Make the libraries of all variants of one file, verified; what the manifest says of them.
 
-    def __init__(self, folder: Path, verify: bool, advance: Callable[[int], object]) -> None:
-        self._folder, self._verify, self._advance = folder, verify, advance
-
-    def build(self, source: Source, variants: Sequence[Target]) -> Build:
-        """All variants of one file, verified; what the manifest says of them.
-
-        Of several variants the last, for the weakest processor, stands in the manifest.
-        """
-        test, shown, spec = None, None, source.compiled_spec
-        digest = hashlib.sha256(source.data).hexdigest()
-        model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
-        for variant in variants:
-            step, places = prepare(source.data, source.spec, variant)
-            self._advance(1)
-            library = self._folder / _library(variant)
-            library.parent.mkdir(parents=True)
-            build_library(step, places, spec, variant, library, model)
-            (library.parent / soname(model)).symlink_to(library.name)
-            self._advance(1)
-            numerics = proof.UNVERIFIED
-            if self._verify:
-                shown = shown or proof.proof_of(source, step)
-                test = test or shown.self_test()
-                numerics = proof.verified(
-                    shown, test, spec, variant, step, places, library, build_library
-                )
-            self._advance(1)
-        return Build(
-            spec=spec,
-            numerics=numerics,
-            memory=_memory(places),
-            source_sha256=digest,
-            kernels=tuple(explain.rows(step, variant)),
-            selftest=test,
-        )
-
-
-def _memory(places: Layout) -> Mapping[str, int]:
-    return {
-        "weights_bytes": places.weights_bytes,
-        "state_bytes": places.state_bytes,
-        "workspace_bytes": places.workspace.size_bytes,
-        "scratch_bytes": places.scratch_bytes,
-    }
-
-
-def _library(variant: Target) -> str:
-    """Of a variant, in the bundle."""
-    return f"lib/{variant.variant}/libmodel.so"
+    Of several variants the last, for the weakest processor, stands in the manifest.
+    """
+    test, shown, spec = None, None, source.compiled_spec
+    digest = hashlib.sha256(source.data).hexdigest()
+    model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
+    for variant in variants:
+        step, places = prepare(source.data, source.spec, variant)
+        advance(1)
+        library = folder / _listed(variant).library
+        library.parent.mkdir(parents=True)
+        build_library(step, places, spec, variant, library, model)
+        (library.parent / soname(model)).symlink_to(library.name)
+        advance(1)
+        numerics = proof.UNVERIFIED
+        if verify:
+            shown = shown or proof.proof_of(source, step)
+            test = test or shown.self_test()
+            numerics = proof.verified(
+                shown, test, spec, variant, step, places, library, build_library
+            )
+        advance(1)
+    return Build(
+        spec=spec,
+        numerics=numerics,
+        memory={
+            "weights_bytes": places.weights_bytes,
+            "state_bytes": places.state_bytes,
+            "workspace_bytes": places.workspace.size_bytes,
+            "scratch_bytes": places.scratch_bytes,
+        },
+        source_sha256=digest,
+        kernels=tuple(explain.rows(step, variant)),
+        selftest=test,
+    )
 
 
 def _listed(variant: Target) -> Variant:
     """As the manifest has it."""
-    return Variant(
-        variant.variant,
-        _library(variant),
-        variant.architecture,
-        variant.features,
-        variant.precision,
-    )
+    name, library = variant.variant, f"lib/{variant.variant}/libmodel.so"
+    return Variant(name, library, variant.architecture, variant.features, variant.precision)
 
 
 def _recall(key: str, folder: Path) -> bool:
