@@ -177,7 +177,7 @@ def build_probe(folder: Path | None = None) -> Path:
     sources = [
         own / "peak.c",
         own / "peak_words.c",
-        native / "cpu" / "features.c",
+        native / "cpu" / "cpu_features.c",
         native / "error.c",
     ]
     text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))

@@ -1,11 +1,11 @@
 """ONNX file in, verified bundle out; of several precisions of a model, one bundle of them all.
 
-read_onnx   the file as a graph                         frontend, fusion
-lower       a schedule and tiles for every kernel       rules, choose, schedules
-layout      one workspace, one block of weights         program, memory
-build       machine code, linked                        tir, link
-verify      against the precision's reference           proof, check
-record      its logits for the board's self-test        proof
+read_onnx   the file as a graph                         frontend, graph
+lower       a schedule and tiles for every kernel       backends
+layout      one workspace, one block of weights         link
+build       machine code, linked                        backends, link
+verify      against the precision's reference           verify
+record      its logits for the board's self-test        verify
 write       the folder, at once                         package
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -20,15 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftedge.export.compiler import cache, package
-from shiftedge.export.compiler.backends.cpu import explain
-from shiftedge.export.compiler.backends.cpu.processors import check_processor
-from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target, find_target, variants_of
+from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.link import program
 from shiftedge.export.compiler.link.library import (
-    KERNELS,
     TABLE,
     link,
     link_runner,
@@ -37,11 +34,11 @@ from shiftedge.export.compiler.link.library import (
 )
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
+from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
-from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
@@ -108,7 +105,7 @@ def compile_model(
         sign(b"", sign_with)  # a key that cannot sign is told before the work
     chosen = find_target(target) if isinstance(target, str) else target
     if TARGETS.get(chosen.name) != chosen and chosen.name != "host":
-        check_processor(chosen)
+        check(chosen)
     key = cache.key_of([source.data for source in sources], chosen, _settings(sources, verify))
     with package.new_folder(output) as folder:
         cached = use_cache and _recall(key, folder)
@@ -149,29 +146,25 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     return folder
 
 
-def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]:
-    """The step of a serialised ONNX model for a target, and where everything in it lies."""
-    graph = read_onnx(data, spec)
-    step = lower(graph, spec, target)
+def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, Layout]:
+    """The step of a serialised ONNX model for a variant, and where everything in it lies."""
+    step = backend_of(variant.device).lower(read_onnx(data, spec), spec, variant)
     return step, program.layout(step)
 
 
 def build_library(
-    step: Step, places: Layout, spec: ModelSpec, target: Target, to: Path, model: str = ""
+    step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant, to: Path, model: str = ""
 ) -> None:
     """Generate the kernels' code and link ``to``, a libmodel.so.
 
     ``model`` is the digest that tells models apart in one process; left out, one of the table."""
-    require("tvm")
-    from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-
     with work_folder() as folder:
-        code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
-        code.write(folder / KERNELS)
+        objects = backend_of(variant.device).emit(step.kernels, variant, folder)
         (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        table = program.source(step, places, spec, target.features)
+        table = program.source(step, places, spec, variant.features)
         (folder / TABLE).write_text(table)
-        link(folder, to, target, model or hashlib.sha256(table.encode()).hexdigest())
+        digest = model or hashlib.sha256(table.encode()).hexdigest()
+        link(folder, to, variant.target, objects, digest)
 
 
 def _make(
@@ -192,12 +185,15 @@ def _make(
                 source.precision: _build(source, plan[source.precision], folder, verify, advance)
                 for source in sources
             }
-            targets = [each for wanted in plan.values() for each in wanted]
-            variants = [_listed(each) for each in targets]
+            variants = [
+                Variant(each.name, _library(each), each.architecture, each.features, precision)
+                for precision, wanted in plan.items()
+                for each in wanted
+            ]
             tests = {key: build.selftest for key, build in builds.items() if build.selftest}
             table = runner_table(variants, package.entries(folder), tests)
-            for each in targets:
-                link_runner(folder / "bin" / each.variant / "shiftedge-run", each, table)
+            for each in itertools.chain.from_iterable(plan.values()):
+                link_runner(folder / "bin" / each.name / "shiftedge-run", each.target, table)
             package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,
@@ -207,7 +203,7 @@ def _make(
                 others={key: build for key, build in builds.items() if key != first.precision},
                 **vars(builds[first.precision]),
             )
-            (folder / "manifest.json").write_text(manifest.to_json())
+            (folder / MANIFEST_NAME).write_text(manifest.to_json())
         except OSError as error:
             raise OutputError(
                 f"Cannot write the bundle: {error.strerror or error}; check the free space of "
@@ -218,12 +214,12 @@ def _make(
 
 def _build(
     source: Source,
-    variants: Sequence[Target],
+    variants: Sequence[TargetVariant],
     folder: Path,
     verify: bool,
     advance: Callable[[int], object],
 ) -> Build:
-    """Make the libraries of all variants of one file, verified; what the manifest says of them.
+    """All variants of one file, verified; what the manifest says of them.
 
     Of several variants the last, for the weakest processor, stands in the manifest.
     """
@@ -233,7 +229,7 @@ def _build(
     for variant in variants:
         step, places = prepare(source.data, source.spec, variant)
         advance(1)
-        library = folder / _listed(variant).library
+        library = folder / _library(variant)
         library.parent.mkdir(parents=True)
         build_library(step, places, spec, variant, library, model)
         (library.parent / soname(model)).symlink_to(library.name)
@@ -256,15 +252,14 @@ def _build(
             "scratch_bytes": places.scratch_bytes,
         },
         source_sha256=digest,
-        kernels=tuple(explain.rows(step, variant)),
+        kernels=tuple(backend_of(variant.device).explain(step, variant)),
         selftest=test,
     )
 
 
-def _listed(variant: Target) -> Variant:
-    """As the manifest has it."""
-    name, library = variant.variant, f"lib/{variant.variant}/libmodel.so"
-    return Variant(name, library, variant.architecture, variant.features, variant.precision)
+def _library(variant: TargetVariant) -> str:
+    """Of a variant, in the bundle."""
+    return f"lib/{variant.name}/libmodel.so"
 
 
 def _recall(key: str, folder: Path) -> bool:

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shiftedge import __version__
-from shiftedge.export.compiler.backends.cpu.targets import Target
+from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.link.zig import run_zig
 from shiftedge.runtime.manifest import FileEntry, SelfTest, Variant
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["KERNELS", "TABLE", "link", "link_runner", "runner_table", "soname"]
+__all__ = ["TABLE", "link", "link_runner", "runner_table", "soname"]
 
-KERNELS, TABLE = "kernels.o", "table.c"
-"""TVM's object file; the C file that defines ``shiftedge_program_table``."""
+TABLE = "table.c"
+"""The C file that defines ``shiftedge_program_table``."""
 _EXPORTS = "exports.map"
 _SAME_NUMBERS = "-ffp-contract=off"
 """The same numbers on every processor, and the same as Python's."""
@@ -50,15 +50,16 @@ _LINKER_FLAGS = (
 )
 
 
-def link(folder: Path, output: Path, target: Target, model: str) -> None:
-    """Link ``output`` from TVM's object, the generated table and the native runtime.
+def link(folder: Path, output: Path, target: Target, objects: Sequence[str], model: str) -> None:
+    """Link ``output`` from the kernels, the generated table and the native runtime.
 
     Args:
-        folder: a temporary one that holds :data:`KERNELS`, :data:`TABLE` and what that includes.
+        folder: a temporary one that holds ``objects``, :data:`TABLE` and what that includes.
             Zig works in it and is told plain names only, since of a path it, or its linker, takes
             some characters for something else.
         output: the shared library to write, of any name.
         target: for which machine.
+        objects: files of the kernels, from ``Backend.emit``.
         model: digest of the model. The library's SONAME and the version of its symbols are made of
             it, so that no loader takes one model for another; variants of a model share it.
 
@@ -74,7 +75,7 @@ def link(folder: Path, output: Path, target: Target, model: str) -> None:
     # The assembler looks for the weights in the folder.
     words += [f"-I{native}", "-I.", "-Wa,-I."]
     sources = sorted(path for part in (".", "cpu", "live") for path in (native / part).glob("*.c"))
-    run_zig([*words, TABLE, *map(str, sources), KERNELS, "-lm", "-o", "libmodel.so"], folder)
+    run_zig([*words, TABLE, *map(str, sources), *objects, "-lm", "-o", "libmodel.so"], folder)
     shutil.copy(folder / "libmodel.so", output)
 
 

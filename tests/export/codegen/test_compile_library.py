@@ -19,9 +19,9 @@ from compile_kit import ROOT, environment
 from elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import prepare, read_model
 from shiftedge.export.compiler.link import program
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
 
@@ -79,10 +79,10 @@ def test_it_tells_nothing_of_the_machine_that_made_it(elf: Elf) -> None:
 def test_no_address_is_made_in_a_vector(target: str, exported: Get) -> None:
     """LLVM computes the addresses of a tile's rows as one vector if it may, and takes them apart in
     the innermost loop: the bundled model's first convolution ran at a quarter of its speed."""
-    chosen = find_target(target)
+    chosen = find_variant(target)
     data, spec = read_model(exported("gestures"))
     step, _ = prepare(data, spec, chosen)
-    assembly = compile_kernels(step.kernels, chosen.llvm(), chosen.unit.lanes).assembly
+    assembly = compile_kernels(step.kernels, chosen.llvm(), chosen.unit.lanes).text("asm")
     assert assembly.count("vfmadd") > 1000
     assert not re.search(r"vpextr[dq]", assembly)
 
@@ -99,7 +99,7 @@ def sources(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Callable
         made = folder / name
         if not made.exists():
             made.mkdir()
-            target = find_target("host")
+            target = find_variant("host")
             data, spec = read_model(exported(name))
             step, places = prepare(data, spec, target)
             code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)

@@ -15,14 +15,14 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 from onnx_kit import SPEC, model, step_model
 
 from shiftedge.export.compiler.backends.cpu import builder
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.link import program
 from shiftedge.export.compiler.link.memory import ALIGNMENT
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import HEADER_BYTES
 
 NATIVE = Path(__file__).parents[3] / "runtime" / "native"
-TARGET = TARGETS["x86-64-v3"]
+TARGET = find_variant("x86-64-v3")
 ODD = ('say "hi"', "back\\slash", "??/ ??= ??'", "naïve 手势 👍", "tab\there\nline", "%s{}$")
 
 
