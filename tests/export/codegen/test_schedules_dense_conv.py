@@ -13,7 +13,9 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run, shifted
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import dense_conv, padding
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
@@ -50,7 +52,7 @@ def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
     state = normal(rng, shape.height, shape.width, shape.shift)
     residual = normal(rng, shape.out_height, shape.out_width, shape.outputs)
     arrays = {"x": x, "state": state, "residual": residual}
-    arrays |= dense_conv.pack(weight, bias, shape, tiles, UNIT)
+    arrays |= dense_conv.pack(ConvConstants(FP32, weight, bias), shape, tiles, UNIT)
     if shape.frame:
         arrays |= padding.normalisation(MEAN[::-1], STD[::-1], shape.padded.width)
     kernels = dense_conv.schedule("conv", shape, tiles, UNIT)

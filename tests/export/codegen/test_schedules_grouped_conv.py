@@ -22,7 +22,9 @@ from test_schedules_kit import (
     shifted,
 )
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import grouped_conv
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.grouped_conv import GroupedConv
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
@@ -50,7 +52,7 @@ def verify(shape: GroupedConv, cuts=(), tiles=None, unit=UNIT) -> None:
     state = normal(rng, shape.height, shape.width, shape.shift)
     residual = normal(rng, shape.out_height, shape.out_width, shape.outputs)
     arrays = {"x": x, "state": state, "residual": residual}
-    arrays |= grouped_conv.pack(weight, bias, shape, tiles, unit)
+    arrays |= grouped_conv.pack(ConvConstants(FP32, weight, bias), shape, tiles, unit)
     kernels = grouped_conv.schedule("conv", shape, tiles, unit)
     libraries = [compiled(kernel, unit) for kernel in kernels]
     results = []

@@ -24,7 +24,8 @@ SIZES = st.integers(1, 90)
 
 def cost(shape: Pointwise, target: Target, tiles: Tiles | None = None) -> Cost:
     tiles = tiles or pointwise.tiles_for(shape, target.unit)
-    return kernel_cost(pointwise.schedule("k", shape, tiles, target.unit), target)
+    [kernel] = pointwise.schedule("k", shape, tiles, target.unit)
+    return kernel_cost(kernel, target)
 
 
 def peak(target: Target) -> float:

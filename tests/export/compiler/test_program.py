@@ -14,7 +14,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import SPEC, model, step_model
 
-from shiftedge.export.compiler.backends.cpu import builder
+from shiftedge.export.compiler.backends.cpu.families import keep
 from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.link import program
@@ -44,7 +44,7 @@ def from_c(text: str) -> str:
 
 def test_the_numbers_of_program_h() -> None:
     assert constant("SHIFTEDGE_PROGRAM_ABI") == program.PROGRAM_ABI
-    assert constant("SHIFTEDGE_BUFFERS_MOST") == builder._BUFFERS_MOST
+    assert constant("SHIFTEDGE_BUFFERS_MOST") == keep._BUFFERS_MOST
     assert "sizeof(shiftedge_state_header) == 64" in (NATIVE / "program.h").read_text()
     assert HEADER_BYTES == 64
 

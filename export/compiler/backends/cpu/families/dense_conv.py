@@ -10,42 +10,46 @@ pixels times blocks of output channels, so that weights larger than the cache ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cpu.families import padding, product
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
-    Arithmetic,
-    accumulator_dtype,
-    begins,
-    dot_of,
-    ends,
-    input_dtype,
-    pack_inputs,
-    packed_bias,
-    packed_rows,
-    residual_dtype,
-    stage_buffers,
-    terms_of,
-    weight_dtype,
-)
+from shiftedge.export.compiler.backends.cpu.choose import choose
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
+from shiftedge.export.compiler.backends.cpu.families import frame, padding, product
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
+from shiftedge.export.compiler.backends.cpu.families.join import joined
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
     Tiles,
     VectorUnit,
     default_tiles,
+    in_order,
+    tilings,
 )
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.backends.cpu.targets import Target
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
+from shiftedge.export.compiler.graph.graph import Activation, Conv
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, maximum, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
 
-__all__ = ["DenseConv", "pack", "schedule", "tiles_for", "weight_rows", "window_row"]
-
-Array = NDArray[np.float32]
+__all__ = [
+    "DenseConv",
+    "candidates",
+    "lower",
+    "matches",
+    "pack",
+    "schedule",
+    "shape_of",
+    "tiles_for",
+    "weight_rows",
+    "window_row",
+]
 
 
 @dataclass(frozen=True)
@@ -69,18 +73,21 @@ class DenseConv:
     """The input is a camera frame: uint8, normalised on the way."""
     residual: bool = False
     activation: Activation = Activation.NONE
-    arithmetic: Arithmetic | None = None
-    """With codes the activation is part of its ending. Of a frame the offset depends on the place:
-    see :meth:`place_class`."""
+    arithmetic: Arithmetic = FP32
+    """In int8 the activation is part of its output stage. Of a frame the offset depends on the
+    place: see :meth:`place_class`."""
+
+    @property
+    def narrow(self) -> bool:
+        return self.arithmetic.narrow
 
     @property
     def padded(self) -> Padding:
         """The input with its border."""
         arithmetic = self.arithmetic
-        storage_offset = arithmetic.dot.storage_offset if arithmetic else 0
-        zero = arithmetic.zero if arithmetic else 0
+        storage_offset = arithmetic.instruction.storage_offset
         # A frame's numbers are multiplied as they are, where bytes are not.
-        numbers = self.frame and dot_of(arithmetic) is None
+        numbers = self.frame and arithmetic.dot is None
         return Padding(
             height=self.height,
             width=self.width,
@@ -89,10 +96,10 @@ class DenseConv:
             shift=self.shift,
             begin=self.begin,
             frame=self.frame,
-            fill=-storage_offset if self.frame else zero,
-            dtype="float32" if numbers else input_dtype(arithmetic),
+            fill=-storage_offset if self.frame else arithmetic.zero,
+            dtype="float32" if numbers else arithmetic.input_dtype,
             storage_offset=storage_offset,
-            zero=zero,
+            zero=arithmetic.zero,
         )
 
     @property
@@ -111,13 +118,13 @@ class DenseConv:
 
     @property
     def rows(self) -> int:
-        """Rows of the packed weights: products, or words, which do not cross the window's lines."""
+        """Rows of the packed weights, whose lanes do not cross the window's lines."""
         return sum(self.runs)
 
     @property
     def runs(self) -> tuple[int, ...]:
         """Of them, those of each of the window's lines."""
-        line = packed_rows(self.kernel[1] * self.inputs, 0, terms_of(self.arithmetic))
+        line = self.arithmetic.packed_rows(self.kernel[1] * self.inputs)
         return (line,) * self.kernel[0]
 
     @property
@@ -161,69 +168,127 @@ def _class(shape: DenseConv, axis: int, place: Index) -> Index:
     return minimum(place, first) + maximum(place - (places - last - 1), 0)
 
 
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    return isinstance(kernel, ConvKernel) and kernel.conv.groups == 1
+
+
+def lower(kernel: ConvKernel, context: Context) -> None:
+    conv, unit = kernel.conv, context.target.unit
+    # A pointwise one over the frame's bytes has no padding that could join the state.
+    shift, arguments = joined(context, kernel.join, conv.inputs[0], any_join=not conv.pointwise)
+    if kernel.residual is not None:
+        arguments["residual"] = source_of(context, kernel.residual)
+    shape = replace(
+        shape_of(conv, context),
+        shift=shift,
+        begin=kernel.join.begin if kernel.join else None,
+        residual=kernel.residual is not None,
+        activation=kernel.activation,
+    )
+    constants = constants_of(
+        context,
+        kernel.linear,
+        kernel.out,
+        residual=kernel.residual,
+        frame=shape if shape.frame else None,
+    )
+    shape = replace(shape, arithmetic=constants.arithmetic)
+    tiles = choose(shape, context.target, candidates, schedule)
+    name = context.name("dense_conv", shape.arithmetic, tiles)
+    arguments |= context.pack(name, pack(constants, shape, tiles, unit))
+    arguments["out"] = context.value(kernel.out)
+    arguments |= frame_arguments(shape, context)
+    family = f"convolution {shape.kernel[0]} x {shape.kernel[1]}"
+    context.call(schedule(name, shape, tiles, unit), arguments, family, kernel.name)
+
+
+def shape_of(conv: Conv, context: Context) -> DenseConv:
+    """Of a convolution, without what is done to its result."""
+    height, width, channels = context.map_of(conv.inputs[0])
+    return DenseConv(
+        height=height,
+        width=width,
+        inputs=channels,
+        outputs=int(conv.weight.shape[0]),
+        kernel=conv.kernel,
+        stride=conv.stride,
+        padding=conv.padding,
+        frame=context.reads_frame(conv),
+    )
+
+
+def frame_arguments(shape: DenseConv, context: Context) -> dict[str, Argument]:
+    """What a convolution over the camera's bytes reads; empty of another."""
+    if not shape.frame:
+        return {}
+    tables = frame.tables(shape.padded, context) if shape.padded.tables else {}
+    return {"x": Argument(Memory.FRAME), **tables}
+
+
 def tiles_for(shape: DenseConv, unit: VectorUnit) -> Tiles:
     """The default tiles, with rows that fit the image's, so that addresses are plain."""
     pixels = shape.out_height * shape.out_width
     return default_tiles(pixels, shape.rows, shape.outputs, unit, line=shape.out_width)
 
 
+def candidates(shape: DenseConv, target: Target) -> tuple[Tiles, ...]:
+    """Tiles to choose from: whole lines, or divisors of one."""
+    maps = shape.padded.size + shape.out_height * shape.out_width * shape.outputs
+    default = in_order(tiles_for(shape, target.unit), shape.depth, maps, target.core)
+    return (default, *tilings(default, shape.out_width, shape.outputs, target.unit))
+
+
 def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
     """``name_padded`` (parameters as in ``padding``) where needed, then ``name``.
 
     Parameters of the latter: padded, or x where nothing is padded; weight, bias,
-    [scale, [offset]], [residual], out. ``scale`` with codes, whose bias is int32; of a frame there
-    is an offset for each class of places.
+    [scale, [offset]], [residual], out. ``scale`` in int8, whose bias is int32; of a frame there is
+    an offset for each class of places.
     """
-    lanes, border, arithmetic = unit.lanes, shape.padded, shape.arithmetic
+    border, arithmetic = shape.padded, shape.arithmetic
     pixels = shape.out_height * shape.out_width
     source = Buffer("padded" if border.needed else "x", border.size, dtype=border.dtype)
-    size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
-    columns = -(-shape.outputs // lanes) * lanes
-    by_place = arithmetic is not None and arithmetic.quantized and shape.frame
-    bias = Buffer("bias", columns, "weight", accumulator_dtype(arithmetic))
-    scale = Buffer("scale", columns, "weight")
-    offset = Buffer("offset", columns * (shape.classes if by_place else 1), "weight")
-    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(arithmetic))
-    out = Buffer(
-        "out", pixels * shape.outputs, "output", arithmetic.out if arithmetic else "float32"
+    by_place = arithmetic.quantized and shape.frame
+    classes = shape.classes if by_place else 1
+    constants = product.buffers(
+        arithmetic, shape.outputs, shape.rows, tiles, unit.lanes, classes=classes
     )
+    size = pixels * shape.outputs
+    residual = Buffer("residual", size, dtype=arithmetic.residual_dtype)
+    out = Buffer("out", size, "output", arithmetic.output_dtype)
     at = PIXEL * shape.outputs + CHANNEL
-    added = residual.at(at) if shape.residual else None
-    in_steps = offset.at(CHANNEL)
+    offset = None
     if by_place:
         place = shape.place_class(PIXEL // shape.out_width, PIXEL % shape.out_width)
-        in_steps = offset.at(place * columns + CHANNEL)
+        offset = place * constants.bias.size + CHANNEL
     work = Product(
         pixels=pixels,
         inputs=shape.rows,
         outputs=shape.outputs,
         stretches=(_image_window(source, shape),),
-        weight=weight,
-        start=begins(arithmetic, bias.at(CHANNEL), added),
+        constants=constants,
         target=out.at(at),
+        residual=residual.at(at) if shape.residual else None,
+        offset=offset,
         activation=shape.activation,
         tiles=tiles,
-        lanes=lanes,
-        by_lane=unit.by_lane,
-        dot=dot_of(arithmetic),
-        ends=ends(arithmetic, scale.at(CHANNEL), in_steps, added),
+        unit=unit,
     )
     kernel = Kernel(
         name=name,
         buffers=(
             source,
-            *stage_buffers(arithmetic, weight, bias, scale, offset),
+            *constants.parameters,
             *((residual,) if shape.residual else ()),
             out,
         ),
         units=work.blocks * work.tile_count,
-        body=work.unit(UNIT),
+        body=work.work_unit(UNIT),
         flops=2 * pixels * shape.depth * shape.outputs,
         note=f"convolution {shape.kernel[0]} x {shape.kernel[1]}, "
         f"tiles {tiles.rows} x {tiles.columns}",
     )
-    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)
+    return padding.before(kernel, border)
 
 
 def window_row(lines: Buffer, shape: DenseConv) -> Stretch:
@@ -237,8 +302,8 @@ def _image_window(source: Buffer, shape: DenseConv) -> Stretch:
 
 
 def _window(source: Buffer, shape: DenseConv, row: Index, column: Index) -> Stretch:
-    down, k, terms = Var("down"), Var("k"), terms_of(shape.arithmetic)
-    run = packed_rows(shape.kernel[1] * shape.inputs, 0, terms)
+    down, k, terms = Var("down"), Var("k"), shape.arithmetic.terms
+    run = shape.runs[0]
     row = row * shape.stride[0]
     place = column * (shape.stride[1] * shape.inputs) + k * terms
     if shape.kernel[0] == 1:
@@ -248,40 +313,20 @@ def _window(source: Buffer, shape: DenseConv, row: Index, column: Index) -> Stre
 
 
 def weight_rows(weight: NDArray[Any], shape: DenseConv) -> NDArray[Any]:
-    """(outputs, inputs, kernel height, kernel width) to (outputs, depth), in the order of reading.
+    """(outputs, inputs, kernel height, kernel width) to (outputs, rows), in the order of reading.
 
-    For a frame the weights' inputs are R, G, B as in the model, and are turned to B, G, R. With
-    codes the weight is int8, and (outputs, rows) words are made of it.
+    For a frame the weights' inputs are R, G, B as in the model, and are turned to B, G, R.
     """
     if shape.frame:
         weight = weight[:, ::-1]
     lines = weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
-    rows: NDArray[Any] = pack_inputs(lines, 0, shape.arithmetic).reshape(shape.outputs, shape.rows)
+    rows: NDArray[Any] = shape.arithmetic.packed_inputs(lines).reshape(shape.outputs, shape.rows)
     return rows
 
 
 def pack(
-    weight: NDArray[Any],
-    bias: NDArray[Any],
-    shape: DenseConv,
-    tiles: Tiles,
-    unit: VectorUnit,
-    scale: Array | None = None,
-    offset: Array | None = None,
+    constants: ConvConstants, shape: DenseConv, tiles: Tiles, unit: VectorUnit
 ) -> dict[str, NDArray[Any]]:
-    """Weight (outputs, inputs, kernel height, kernel width) and bias as the kernel reads them.
-
-    For a frame the weights' inputs are R, G, B, as in the model. With codes the bias is int32
-    and there is a ``scale``, (outputs,), and where the bias does not hold it an ``offset``, of a
-    frame (row classes, column classes, outputs).
-    """
-    rows = weight_rows(weight, shape)
-    dot = dot_of(shape.arithmetic)
-    packed = {
-        "weight": product.pack_weights(rows, tiles, unit.lanes, dot, shape.runs),
-        "bias": product.pack_bias(packed_bias(bias, weight, shape.arithmetic), unit.lanes),
-    }
-    for name, values in (("scale", scale), ("offset", offset)):
-        if values is not None:
-            packed[name] = product.pack_bias(values, unit.lanes)
-    return packed
+    """The constants as the kernel reads them, by name of its parameters."""
+    rows = weight_rows(constants.weight, shape)
+    return product.pack(constants, rows, tiles, unit.lanes, shape.runs)

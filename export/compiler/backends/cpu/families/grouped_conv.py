@@ -36,33 +36,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
 from shiftedge.export.compiler.backends.cpu.families import padding, product
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
-    Arithmetic,
-    begins,
-    dot_of,
-    ends,
-    pack_inputs,
-    packed_bias,
-    packed_rows,
-    residual_dtype,
-    stage_buffers,
-    terms_of,
-    weight_dtype,
-)
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
+from shiftedge.export.compiler.backends.cpu.families.join import joined
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles, VectorUnit, default_tiles
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
 
-__all__ = ["GroupedConv", "pack", "schedule", "tiles_for"]
+__all__ = ["GroupedConv", "lower", "matches", "pack", "schedule", "tiles_for"]
 
-Array = NDArray[np.float32]
 _WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
 _FEWEST_LANES = 4
 _FEW_PACKED = 12
@@ -87,37 +78,26 @@ class GroupedConv:
     """Channels that come from the state; 0 for no shift."""
     residual: bool = False
     activation: Activation = Activation.NONE
-    arithmetic: Arithmetic | None = None
-    """With codes the activation is part of its ending; its ``zero`` is a code."""
+    arithmetic: Arithmetic = FP32
+    """In int8 the activation is part of its output stage."""
 
     @property
     def padded(self) -> Padding:
-        """The input with its border: of codes as whole numbers, or words by group."""
+        """The input with its border: packed by group, or of bf16 unpacked."""
         arithmetic = self.arithmetic
         plain = Padding(self.height, self.width, self.inputs, self.padding, self.shift)
-        if arithmetic is None:
+        if not arithmetic.narrow:
             return plain
-        storage_offset, zero, dtype = (
-            arithmetic.dot.storage_offset,
-            arithmetic.zero,
-            arithmetic.dot.dtype,
-        )
+        zero, dtype = arithmetic.zero, arithmetic.input_dtype
         if arithmetic.packed:
             groups = self.groups if self.apart else 1
             return replace(plain, fill=zero, dtype=dtype, zero=zero, groups=groups)
-        return replace(
-            plain,
-            fill=zero + storage_offset,
-            dtype=dtype,
-            storage_offset=storage_offset,
-            zero=zero,
-            unpacked=True,
-        )
+        return replace(plain, fill=zero, dtype=dtype, zero=zero, unpacked=True)
 
     @property
     def apart(self) -> bool:
-        """Whether each group's channels lie by themselves, so that words hold several taps."""
-        return dot_of(self.arithmetic) is not None and self.groups > 1 and self.kernel[1] > 1
+        """Whether each group's channels lie by themselves, so that lanes hold several taps."""
+        return self.arithmetic.dot is not None and self.groups > 1 and self.kernel[1] > 1
 
     @property
     def out_height(self) -> int:
@@ -145,17 +125,50 @@ class GroupedConv:
 
     @property
     def rows(self) -> int:
-        """Rows of the packed weights of a group: products, or words."""
+        """Rows of the packed weights of a group: products, or packed lanes."""
         return sum(self.runs)
 
     @property
     def runs(self) -> tuple[int, ...]:
         """Of them, those of each innermost loop."""
-        if dot_of(self.arithmetic) is None:
+        if self.arithmetic.dot is None:
             return (self.group_inputs,) * (self.kernel[0] * self.kernel[1])
-        # Words hold no taps of two lines of the window, which are ``kernel[1] == 1`` or apart.
+        # Lanes hold no taps of two lines of the window, which are ``kernel[1] == 1`` or apart.
         line = self.kernel[1] * self.group_inputs
-        return (packed_rows(line, 0, terms_of(self.arithmetic)),) * self.kernel[0]
+        return (self.arithmetic.packed_rows(line),) * self.kernel[0]
+
+
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    return isinstance(kernel, ConvKernel) and kernel.conv.groups > 1
+
+
+def lower(kernel: ConvKernel, context: Context) -> None:
+    conv, unit = kernel.conv, context.target.unit
+    shift, arguments = joined(context, kernel.join, conv.inputs[0])
+    if kernel.residual is not None:
+        arguments["residual"] = source_of(context, kernel.residual)
+    constants = constants_of(context, kernel.linear, kernel.out, residual=kernel.residual)
+    height, width, channels = context.map_of(conv.inputs[0])
+    shape = GroupedConv(
+        height=height,
+        width=width,
+        inputs=channels,
+        outputs=int(conv.weight.shape[0]),
+        groups=conv.groups,
+        kernel=conv.kernel,
+        stride=conv.stride,
+        padding=conv.padding,
+        shift=shift,
+        residual=kernel.residual is not None,
+        activation=kernel.activation,
+        arithmetic=constants.arithmetic,
+    )
+    tiles = tiles_for(shape, unit)
+    name = context.name("grouped_conv", shape.arithmetic, tiles)
+    arguments |= context.pack(name, pack(constants, shape, tiles, unit))
+    arguments["out"] = context.value(kernel.out)
+    family = f"grouped convolution {shape.kernel[0]} x {shape.kernel[1]}"
+    context.call(schedule(name, shape, tiles, unit), arguments, family, kernel.name)
 
 
 def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
@@ -165,7 +178,7 @@ def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
     are read once. Otherwise all groups for one tile of pixels: every cache line of features is
     then used while it is near.
     """
-    packed = dot_of(shape.arithmetic) is not None
+    packed = shape.arithmetic.dot is not None
     narrow = replace(
         unit.for_dot() if packed else replace(unit, dot=None), lanes=_lanes(shape, unit)
     )
@@ -180,32 +193,25 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
     """``name_padded`` (x, [state], padded) where needed, then ``name``.
 
     Parameters of the latter: padded, or x where nothing is padded; weight, bias,
-    [scale, [offset]], [residual], out. ``scale`` with codes, whose bias is in whole numbers, int32
-    where words are multiplied.
+    [scale, [offset]], [residual], out. ``scale`` in int8, whose bias is int32.
     ``tiles.columns`` is a multiple of a group's lanes, which may be fewer than the unit's. Folded
     tiles are refused.
     """
     _check(name, shape)
     if tiles.folded:
         raise ValueError(f"{name}: grouped convolutions take no folded tiles")
-    lanes, border = _lanes(shape, unit), shape.padded
+    unit = replace(unit, lanes=_lanes(shape, unit))
+    border, arithmetic = shape.padded, shape.arithmetic
     tiles = replace(tiles, prefetch=False)
     pixels, outputs = shape.out_height * shape.out_width, shape.group_outputs
-    arithmetic, dot = shape.arithmetic, dot_of(shape.arithmetic)
-    made = "float32" if dot is None else border.dtype
+    made = "float32" if arithmetic.dot is None else border.dtype
     source = Buffer("padded" if border.needed else "x", border.size, dtype=made)
-    size = product.packed_size(outputs, shape.groups * shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
-    bias_pitch = -(-outputs // lanes) * lanes
-    sums = "float32" if dot is None else dot.accumulator_dtype
-    bias = Buffer("bias", shape.groups * bias_pitch, "weight", sums)
-    scale, offset = (
-        Buffer(each, shape.groups * bias_pitch, "weight") for each in ("scale", "offset")
-    )
-    residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(arithmetic))
-    out = Buffer(
-        "out", pixels * shape.outputs, "output", arithmetic.out if arithmetic else "float32"
-    )
+    bias_pitch = -(-outputs // unit.lanes) * unit.lanes
+    weights = product.packed_size(outputs, shape.groups * shape.rows, tiles, unit.lanes)
+    constants = arithmetic.buffers(weights, shape.groups * bias_pitch)
+    size = pixels * shape.outputs
+    residual = Buffer("residual", size, dtype=arithmetic.residual_dtype)
+    out = Buffer("out", size, "output", arithmetic.output_dtype)
     blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
     group: Index
     if tiles.blocks_outer:
@@ -215,28 +221,24 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         block, group = UNIT % blocks, UNIT // blocks % shape.groups
         tile = UNIT // (blocks * shape.groups)
     at = PIXEL * shape.outputs + (group * outputs + CHANNEL)
-    channel = group * bias_pitch + CHANNEL
-    added = residual.at(at) if shape.residual else None
     work = Product(
         pixels=pixels,
         inputs=shape.groups * shape.rows,  # the rows of all groups; a unit reads one group's
         outputs=outputs,
         stretches=(_window(source, shape, group, unit),),
-        weight=weight,
-        start=begins(arithmetic, bias.at(channel), added),
-        ends=ends(arithmetic, scale.at(channel), offset.at(channel), added),
+        constants=constants,
+        channel=group * bias_pitch + CHANNEL,
         target=out.at(at),
+        residual=residual.at(at) if shape.residual else None,
         activation=shape.activation,
         tiles=tiles,
-        lanes=lanes,
-        by_lane=unit.by_lane,
-        dot=dot,
+        unit=unit,
     )
     kernel = Kernel(
         name=name,
         buffers=(
             source,
-            *stage_buffers(arithmetic, weight, bias, scale, offset),
+            *constants.parameters,
             *((residual,) if shape.residual else ()),
             out,
         ),
@@ -246,41 +248,31 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
         note=f"grouped convolution {shape.kernel[0]} x {shape.kernel[1]}, "
         f"{shape.groups} groups, tiles {tiles.rows} x {tiles.columns}",
     )
-    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)
+    return padding.before(kernel, border)
 
 
 def pack(
-    weight: NDArray[Any],
-    bias: NDArray[Any],
-    shape: GroupedConv,
-    tiles: Tiles,
-    unit: VectorUnit,
-    scale: Array | None = None,
-    offset: Array | None = None,
+    constants: ConvConstants, shape: GroupedConv, tiles: Tiles, unit: VectorUnit
 ) -> dict[str, NDArray[Any]]:
-    """Weight (outputs, group inputs, kernel height, kernel width) and bias as the kernel reads it.
+    """The constants as the kernel reads them, by name of its parameters.
 
     Weights as [block of a group's outputs][group][row][column][input][output of the block], of
-    which words take neighbouring columns and inputs; each group's bias padded to whole vectors.
-    With codes the weight is int8, the bias in whole numbers, and there are ``scale`` and, where
-    the bias does not hold it, ``offset``, (outputs,).
+    which packed lanes take neighbouring columns and inputs; each group's bias padded to whole
+    vectors.
     """
     _check("pack", shape)
-    lanes, dot = _lanes(shape, unit), dot_of(shape.arithmetic)
-    if dot is None:
-        weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-    else:
-        bias = packed_bias(bias, weight, shape.arithmetic)
-    lines = weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
-    inputs = pack_inputs(lines, 0, shape.arithmetic)
+    lanes = _lanes(shape, unit)
+    lines = constants.weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
+    inputs = shape.arithmetic.packed_inputs(lines)
     rows = inputs.reshape(shape.groups, shape.group_outputs, shape.rows).transpose(1, 0, 2)
     rows = rows.reshape(shape.group_outputs, shape.groups * shape.rows)
-    packed = {"weight": product.pack_weights(rows, tiles, lanes, dot, shape.runs * shape.groups)}
-    for name, values in (("bias", bias), ("scale", scale), ("offset", offset)):
-        if values is not None:
-            by_group = values.reshape(shape.groups, shape.group_outputs)
-            packed[name] = product.pack_bias(by_group, lanes)
-    return packed
+    runs = shape.runs * shape.groups
+
+    def by_group(values: NDArray[Any]) -> NDArray[Any]:
+        return product.pack_bias(values.reshape(shape.groups, shape.group_outputs), lanes)
+
+    weight = product.pack_weights(rows, tiles, lanes, shape.arithmetic.dot, runs)
+    return {"weight": weight, **constants.packed(by_group)}
 
 
 def _window(source: Buffer, shape: GroupedConv, group: Index, unit: VectorUnit) -> Stretch:
@@ -289,12 +281,12 @@ def _window(source: Buffer, shape: GroupedConv, group: Index, unit: VectorUnit) 
     row = PIXEL // shape.out_width * shape.stride[0] + down
     column = PIXEL % shape.out_width * shape.stride[1]
     line, first = shape.padded.line, group * shape.rows
-    if dot_of(shape.arithmetic) is None:
+    if shape.arithmetic.dot is None:
         place = row * line + (column + right) * shape.inputs + (group * shape.group_inputs + k)
         weight_row = first + ((down * shape.kernel[1] + right) * shape.group_inputs + k)
         steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]))
         return Stretch((*steps, Step(k, shape.group_inputs)), source.at(place), weight_row)
-    run, lane = shape.runs[0], k * terms_of(shape.arithmetic)
+    run, lane = shape.runs[0], k * shape.arithmetic.terms
     lines, each = _unrolled(shape, unit)
     if shape.apart:
         place = group * (shape.padded.rows * line) + column * shape.group_inputs
@@ -305,8 +297,8 @@ def _window(source: Buffer, shape: GroupedConv, group: Index, unit: VectorUnit) 
 
 
 def _unrolled(shape: GroupedConv, unit: VectorUnit) -> tuple[bool, bool]:
-    """Whether a window's lines, and the words of one, are unrolled: short loops end before they
-    are predicted. By lane a line's words are one step; sums of pairs then need more registers than
+    """Whether a window's lines, and the packed lanes of one, are unrolled: short loops end before
+    they are predicted. By lane a line's are one step; sums of pairs then need more registers than
     there are (A72, groups of 4: 1.13 times the instructions)."""
     few = shape.runs[0] <= _FEW_PACKED
     if unit.by_lane:
@@ -317,9 +309,9 @@ def _unrolled(shape: GroupedConv, unit: VectorUnit) -> tuple[bool, bool]:
 def _lanes(shape: GroupedConv, unit: VectorUnit) -> int:
     """Lanes of the narrowest vector that a group's outputs fill more than half; at most all.
 
-    Of sums of words at least 4: dot products have no narrower vectors.
+    Of packed values at least 4: dot products have no narrower vectors.
     """
-    lanes = 1 if dot_of(shape.arithmetic) is None else _FEWEST_LANES
+    lanes = 1 if shape.arithmetic.dot is None else _FEWEST_LANES
     while lanes < min(unit.lanes, shape.group_outputs):
         lanes *= 2
     return lanes
