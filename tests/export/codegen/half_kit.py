@@ -29,7 +29,7 @@ from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of, rounded
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
-UNIT = VectorUnit(lanes=8, registers=16, dot=VDPBF16PS)
+UNIT = VectorUnit("avx2", lanes=8, registers=16, dot=VDPBF16PS)
 """Half of AVX-512's vectors, which compile in a quarter of the time."""
 TARGET = replace(TARGETS["x86-64-v3"], unit=UNIT, precision="bf16")
 STEP = 2.0**-7

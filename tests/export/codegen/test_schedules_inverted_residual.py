@@ -16,7 +16,7 @@ from test_schedules_kit import X86_64_V3, activate, compiled, every_unit, host_u
 from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import inverted_residual, padding
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (
     BlockShape,
     BlockTiles,
@@ -189,7 +189,7 @@ def test_tiles_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(("size", "hidden"), [(16, 32), (21, 7)])
 def test_the_first_convolution_in_the_place_of_the_expand(size, hidden):
-    stem = DenseConv(size, size, 3, hidden, (3, 3), (2, 2), (1, 1, 1, 1), frame=True)
+    stem = ConvShape(size, size, 3, hidden, (3, 3), (2, 2), (1, 1, 1, 1), frame=True)
     height = stem.out_height
     shape = BlockShape(height, height, 3, hidden, 16, stem=stem)
     tiles = inverted_residual.tiles_for(shape, UNIT)

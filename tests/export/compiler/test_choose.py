@@ -17,12 +17,12 @@ from shiftedge.export.compiler.backends.cpu import choose as choosing
 from shiftedge.export.compiler.backends.cpu import explain
 from shiftedge.export.compiler.backends.cpu.choose import choose
 from shiftedge.export.compiler.backends.cpu.families import (
-    dense_conv,
+    conv,
     inverted_residual,
     pointwise,
     tail,
 )
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual import BlockShape
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import NEON, Tiles
@@ -73,11 +73,9 @@ def test_pointwise(target: Target, pixels: int, inputs: int, outputs: int, shift
 @given(st.integers(4, 20), st.sampled_from([3, 8, 24, 33]), st.sampled_from([8, 24, 40]))
 @few
 def test_dense_conv(target: Target, side: int, inputs: int, outputs: int) -> None:
-    shape = DenseConv(side, side + 1, inputs, outputs, (3, 3), (2, 1), (1, 1, 1, 1))
-    tiles = choose(shape, target, dense_conv.candidates, dense_conv.schedule)
-    assert all(
-        fits(kernel, target) for kernel in dense_conv.schedule("k", shape, tiles, target.unit)
-    )
+    shape = ConvShape(side, side + 1, inputs, outputs, (3, 3), (2, 1), (1, 1, 1, 1))
+    tiles = choose(shape, target, conv.candidates, conv.schedule)
+    assert all(fits(kernel, target) for kernel in conv.schedule("k", shape, tiles, target.unit))
 
 
 @on_every_unit

@@ -54,8 +54,11 @@ def choose(shape: S, target: Target, candidates: Candidates[S, T], schedule: Sch
 def _chosen(shape: Any, target: Target, candidates: Any, schedule: Any) -> Any:
     if shape.narrow:
         target = _for_dot(target)
+    tilings = candidates(shape, target)
+    if len(tilings) == 1:
+        return tilings[0]
     best: tuple[float, Any] | None = None
-    for tiles in candidates(shape, target):
+    for tiles in tilings:
         cycles = sum(
             kernel_cost(kernel, target).cycles * _waiting(kernel.units, target.cores)
             for kernel in schedule("k", shape, tiles, target.unit)

@@ -20,7 +20,7 @@ from shiftedge.runtime.errors import CompileError
 
 if TYPE_CHECKING:
     from shiftedge.export.compiler.backends.cpu.context import Context
-    from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+    from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 
 __all__ = ["ConvConstants", "constants_of", "float_arithmetic", "in_pairs"]
 
@@ -65,7 +65,7 @@ def constants_of(
     out: str,
     *,
     residual: str | None = None,
-    frame: DenseConv | None = None,
+    frame: ConvShape | None = None,
     unpacked: bool = False,
     unpacked_source: bool = False,
 ) -> ConvConstants:
@@ -77,7 +77,7 @@ def constants_of(
         out: the value that its kernel makes.
         residual: the map that is added.
         frame: shape of the first convolution over the camera's bytes, whose offsets are by classes
-            of places, see :meth:`DenseConv.place_class`.
+            of places, see :meth:`ConvShape.place_class`.
         unpacked: keep the result unpacked, see ``Arithmetic``.
         unpacked_source: the input is kept so.
 

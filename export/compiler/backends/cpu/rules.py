@@ -12,12 +12,11 @@ from typing import Any, Protocol
 
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families import (
+    conv,
     dense,
-    dense_conv,
     depthwise,
     elementwise,
     frame,
-    grouped_conv,
     inverted_residual,
     join,
     keep,
@@ -56,9 +55,8 @@ FAMILIES: tuple[Family, ...] = (
     tail,
     separate,
     pointwise,
-    dense_conv,
     depthwise,
-    grouped_conv,
+    conv,
     dense,
     frame,
     elementwise,

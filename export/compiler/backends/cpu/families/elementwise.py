@@ -3,7 +3,7 @@
 ``y`` of a sum or product is a map of x's shape, or for ``by_channel`` one number a channel (a
 squeeze-and-excite gate). Work units are runs of ``RUN`` vectors, or pixels for ``by_channel``.
 
-:class:`Stepwise` goes between numbers and codes, and sums codes.
+:class:`Rescale` goes between numbers and quantised values, and sums the latter.
 """
 
 from __future__ import annotations

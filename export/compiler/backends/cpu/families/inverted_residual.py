@@ -39,10 +39,10 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import (
     float_arithmetic,
     in_pairs,
 )
-from shiftedge.export.compiler.backends.cpu.families import dense_conv, padding, product
+from shiftedge.export.compiler.backends.cpu.families import conv, padding, product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import (
-    DenseConv,
+from shiftedge.export.compiler.backends.cpu.families.conv import (
+    ConvShape,
     frame_arguments,
     weight_rows,
     window_row,
@@ -141,7 +141,7 @@ class BlockShape:
     """Odd; padded with kernel // 2 zeros at each side."""
     expand: bool = True
     """False: the depthwise reads the input; hidden must equal inputs."""
-    stem: DenseConv | None = None
+    stem: ConvShape | None = None
     """The network's first convolution in the place of the expand: its outputs are this block's
     hidden channels, its output's size this block's, its inputs these inputs."""
     shift: int = 0
@@ -256,7 +256,7 @@ def lower(kernel: InvertedResidual, context: Context) -> None:
     head = kernel.stem or kernel.expand
     first = (head or depthwise).conv
     shift, arguments = joined(context, kernel.join, first.inputs[0])
-    stem = None if kernel.stem is None else dense_conv.shape_of(kernel.stem.conv, context)
+    stem = None if kernel.stem is None else conv.shape_of(kernel.stem.conv, context)
     stages = _constants(kernel, head, stem, context)
     arithmetic = {name: each.arithmetic for name, each in stages.items()}
     if stem is not None:
@@ -291,7 +291,7 @@ def lower(kernel: InvertedResidual, context: Context) -> None:
 
 
 def _constants(
-    kernel: InvertedResidual, head: Linear | None, stem: DenseConv | None, context: Context
+    kernel: InvertedResidual, head: Linear | None, stem: ConvShape | None, context: Context
 ) -> dict[str, ConvConstants]:
     """Of each convolution, by name of its stage."""
     depthwise, project = kernel.depthwise, kernel.project
@@ -641,7 +641,7 @@ class _Block:
             return (copy(self.block),)
         return (If(block.below(full), (copy(self.block),), (copy(rest),)),)
 
-    def _stem_lines(self, stem: DenseConv, row: Index) -> tuple[Statement, ...]:
+    def _stem_lines(self, stem: ConvShape, row: Index) -> tuple[Statement, ...]:
         """Makes the padded lines of the input that row ``row`` of the stem reads."""
         down = Var("line")
         number = row * stem.stride[0] + down

@@ -59,15 +59,16 @@ class VectorUnit:
     by_lane: bool = False
     """A multiply-add can take its number from a lane of a vector."""
     dot: Dot | None = None
-    """How it multiplies words; None where that is no quicker than multiply-adds of float32."""
+    """How it multiplies packed values; None where that is no quicker than multiply-adds of
+    float32."""
 
     def for_dot(self) -> VectorUnit:
-        """The unit for the tiles of kernels that count in integers.
+        """The unit for the tiles of kernels that multiply packed values.
 
-        With words from lanes a tile that fills the registers makes LLVM keep sums on the stack
-        (A76: 7 x 12, beside which a step's weights and words leave no register); two more are then
-        left free. Sums of pairs take two registers more on their way, and a broadcast's order one.
-        Where products are added by an instruction of their own they need a register on
+        With packed values from lanes a tile that fills the registers makes LLVM keep sums on the
+        stack (A76: 7 x 12, beside which a step's weights and values leave no register); two more
+        are then left free. Sums of pairs take two registers more on their way, and a broadcast's
+        order one. Where products are added by an instruction of their own they need a register on
         the way: on AVX2 (Zen 3, of 160 GOP/s that its instructions reach without loads) 6 x 16
         makes 142, 4 x 24 makes 90 to 120.
         """
@@ -90,12 +91,12 @@ _PMADDWD_512 = replace(PMADDWD, slots=1)
 Intel vpmaddwd goes to p05 and vpaddd to p05, on Zen 4 each takes two of four units for half of it.
 """
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8", unpacked_dtype="int32")
-"""AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once. A depthwise stage
-gathers words from codes that have 32 bits each: three dots a 3 x 3 window instead of nine
+"""AVX-512 VNNI: unsigned values times signed weights, added to 32 bits at once. A depthwise stage
+gathers lanes from values that have 32 bits each: three dots a 3 x 3 window instead of nine
 multiply-adds."""
 SDOT = Dot("sdot", terms=4, dtype="int8", storage_offset=128, unpacked_dtype="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
-a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
+a multiply-add of float32, on half the bytes, and values need no rounding to be kept for it."""
 SMLAL = Dot(
     "smlal",
     terms=4,
@@ -194,7 +195,7 @@ def default_tiles(
     candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
     square = 3 if unit.by_lane else 2
     if unit.dot is not None and unit.dot.pairs:
-        square = 4  # turns of a pixel's codes serve more channels, and blocks are whole registers
+        square = 4  # turns of a pixel's values serve more channels, and blocks are whole registers
     across = min(candidates, key=lambda n: (-vectors % n, abs(n - square)))
     most = (_WIDE_ROWS if wide else _NARROW_ROWS)[across]
     rows = min(pixels, most, most_rows(unit, across))
