@@ -34,19 +34,21 @@ _DOMAINS = ("", "ai.onnx")
 """ONNX's own operators; others of the same name may do something else."""
 
 
-def read_onnx(model: bytes, spec: ModelSpec) -> Graph:
+def read_onnx(model: bytes, spec: ModelSpec, *, fold: bool = True) -> Graph:
     """Read an ONNX file that follows the contract.
 
     Args:
         model: the serialised file.
         spec: of the model, as its metadata says.
+        fold: leave out the roundings of a quantised file that no kernel makes; False keeps each as
+            it stands there, for readers that compute what the file says.
 
     Raises:
         CompileError: an operator has no translation here, a shape is dynamic, or the states do not
             fit the spec; the message names the node, and says whether ONNX Runtime runs the file.
     """
     try:
-        return _read(model, spec)
+        return _read(model, spec, fold)
     except CompileError as error:
         if not str(error).endswith(f"{ADVICE}.") or _runs(model, spec):
             raise
@@ -62,7 +64,7 @@ def _runs(model: bytes, spec: ModelSpec) -> bool:
         return False
 
 
-def _read(model: bytes, spec: ModelSpec) -> Graph:
+def _read(model: bytes, spec: ModelSpec, fold: bool) -> Graph:
     onnx = require("onnx")
     file = load(onnx, model, spec)
     reader = Reader(onnx, file, spec)
@@ -79,8 +81,17 @@ def _read(model: bytes, spec: ModelSpec) -> Graph:
     states = tuple(reader.shapes[f"state_{index}"] for index in range(len(spec.states)))
     operators = [*reader.operators, *(_keep(reader, index) for index in range(len(states)))]
     check_rules(onnx, file.document)
+    simplified = simplify(operators, logits)
+    if not fold:
+        return Graph(
+            tuple(simplified),
+            reader.shapes,
+            states,
+            logits=logits,
+            quantization=reader.quantization,
+        )
     folded = fold_quantization(
-        simplify(operators, logits),
+        simplified,
         logits,
         reader.quantization,
         frame="frame",

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from shiftedge.export.compiler.backends.cpu.cost import kernel_cost
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 
 __all__ = ["choose"]
@@ -33,11 +33,13 @@ class _Shape(Hashable, Protocol):
 
 S = TypeVar("S", bound=_Shape)
 T = TypeVar("T")
-Candidates = Callable[[S, Target], Sequence[T]]
+Candidates = Callable[[S, CpuVariant], Sequence[T]]
 Schedule = Callable[[str, S, T, VectorUnit], tuple[Kernel, ...]]
 
 
-def choose(shape: S, target: Target, candidates: Candidates[S, T], schedule: Schedule[S, T]) -> T:
+def choose(
+    shape: S, target: CpuVariant, candidates: Candidates[S, T], schedule: Schedule[S, T]
+) -> T:
     """The tiles of a kernel.
 
     Args:
@@ -51,7 +53,7 @@ def choose(shape: S, target: Target, candidates: Candidates[S, T], schedule: Sch
 
 
 @lru_cache(maxsize=2048)
-def _chosen(shape: Any, target: Target, candidates: Any, schedule: Any) -> Any:
+def _chosen(shape: Any, target: CpuVariant, candidates: Any, schedule: Any) -> Any:
     if shape.narrow:
         target = _for_dot(target)
     tilings = candidates(shape, target)
@@ -71,14 +73,14 @@ def _chosen(shape: Any, target: Target, candidates: Any, schedule: Any) -> Any:
     return best[1]
 
 
-def _for_dot(target: Target) -> Target:
+def _for_dot(target: CpuVariant) -> CpuVariant:
     """The target as kernels of packed values see it."""
     # Server processors and Zen 5 make two dot products of 512 bits a cycle, others one: tiles that
     # load little enough for two are as good for one.
     core = target.core
     if target.unit.lanes > 8:
         core = replace(core, fmas=max(core.fmas, 2))
-    return replace(target, unit=target.unit.for_dot(), core=core)
+    return target.using(unit=target.unit.for_dot(), core=core)
 
 
 def _waiting(units: int, cores: int) -> float:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic, precision_of
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import FusedKernel
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
@@ -34,7 +34,7 @@ class Context:
 
     graph: Graph
     spec: ModelSpec
-    target: Target
+    target: CpuVariant
     lower: Callable[[FusedKernel, Context], None]
     """Lowers a kernel by the family that takes it: for families that make several of one."""
     calls: list[Call] = field(default_factory=list)
@@ -127,8 +127,8 @@ class Context:
         """
         if self.target.unit.dot is None:
             raise CompileError(
-                f"The model is quantised, and on {self.target.cpu} integers are no quicker than "
-                "float32: compile the float32 model for this target."
+                f"The model is quantised, and on {self.target.device.cpu} integers are no quicker "
+                "than float32: compile the float32 model for this target."
             )
         return self.target.unit.dot
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import (
     conv,
     dense,
@@ -25,7 +26,6 @@ from shiftedge.export.compiler.backends.cpu.families import (
     separate,
     tail,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
@@ -66,7 +66,7 @@ FAMILIES: tuple[Family, ...] = (
 """In the order in which they are asked."""
 
 
-def lower(graph: Graph, spec: ModelSpec, target: Target) -> Step:
+def lower(graph: Graph, spec: ModelSpec, target: CpuVariant) -> Step:
     """Choose a schedule, tiles and buffers for every kernel of ``graph``.
 
     Raises:

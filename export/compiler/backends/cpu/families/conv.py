@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cpu.choose import choose
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import frame, padding, product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.join import joined
@@ -57,7 +58,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     in_order,
     tilings,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation, Conv
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
@@ -302,7 +302,7 @@ def tiles_for(shape: ConvShape, unit: VectorUnit) -> Tiles:
     return replace(tiles, blocks_outer=outer, prefetch=False)
 
 
-def candidates(shape: ConvShape, target: Target) -> tuple[Tiles, ...]:
+def candidates(shape: ConvShape, target: CpuVariant) -> tuple[Tiles, ...]:
     """Tiles to choose from: whole lines, or divisors of one; in groups the default alone."""
     default = tiles_for(shape, target.unit)
     if shape.groups > 1:

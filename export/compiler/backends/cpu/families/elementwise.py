@@ -223,7 +223,7 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
         buffers=(x, *((y,) if paired else ()), out),
         units=units,
         body=body,
-        note=f"elementwise {shape.operation.value}, {shape.activation.value}",
+        note=f"elementwise {shape.operation.value}, {shape.activation.name.lower()}",
     )
 
 

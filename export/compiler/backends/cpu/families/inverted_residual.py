@@ -39,6 +39,7 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import (
     float_arithmetic,
     in_pairs,
 )
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import conv, padding, product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.conv import (
@@ -66,7 +67,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     tilings,
     window_pixels,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidual, Linear
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
@@ -344,7 +344,7 @@ def tiles_for(shape: BlockShape, unit: VectorUnit) -> BlockTiles:
     return BlockTiles(band, expand, window, project)
 
 
-def candidates(shape: BlockShape, target: Target) -> list[BlockTiles]:
+def candidates(shape: BlockShape, target: CpuVariant) -> list[BlockTiles]:
     """Tiles to choose from."""
     unit = target.unit
     default = tiles_for(shape, unit)

@@ -23,7 +23,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Copy, Kerne
 __all__ = ["along", "lower", "schedule", "source_of"]
 
 _BUFFERS_MOST = 24
-"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of program.h."""
+"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of cpu/kernels.h."""
 
 
 def lower(state: KeepState, context: Context) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cpu.choose import choose
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.join import joined
@@ -32,7 +33,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     in_order,
     tilings,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
@@ -111,7 +111,7 @@ def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     return default_tiles(shape.pixels, shape.rows, shape.outputs, unit, even=even)
 
 
-def candidates(shape: Pointwise, target: Target) -> tuple[Tiles, ...]:
+def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
     """Tiles to choose from."""
     maps = shape.pixels * (shape.inputs + shape.outputs * (2 if shape.residual else 1))
     default = in_order(tiles_for(shape, target.unit), shape.inputs, maps, target.core)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from shiftedge.export.compiler.backends.cpu.choose import choose
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.conv_constants import constants_of
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import dense, pointwise, product
 from shiftedge.export.compiler.backends.cpu.families.join import joined
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise, stretches
@@ -25,7 +26,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     default_tiles,
     tilings,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import FusedKernel, Tail
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
@@ -89,7 +89,7 @@ def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     return replace(tiles, blocks_outer=True)
 
 
-def candidates(shape: Pointwise, target: Target) -> tuple[Tiles, ...]:
+def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
     """Tiles to choose from."""
     default = tiles_for(shape, target.unit)
     return (default, *tilings(default, shape.pixels, shape.outputs, target.unit))
