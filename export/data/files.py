@@ -17,6 +17,7 @@ from shiftedge.runtime.errors import DataError
 __all__ = [
     "VIDEO_SUFFIXES",
     "Clip",
+    "Layout",
     "clips_in",
     "entries",
     "has_pictures",
@@ -45,6 +46,21 @@ class Clip:
     path: Path
     frames: int | None = None
     """Of a folder of pictures: only so many, from the first on, as lists say; None: all."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Labelled clips of a data set."""
+
+    learn: tuple[Clip, ...]
+    check: tuple[Clip, ...] | None
+    """None where the data is not split."""
+    labels: tuple[str, ...]
+    """Of both, in the order of their names or of the file that lists them."""
+    missing: tuple[Path, ...] = ()
+    """Clips that a list names and that are not there."""
+    notes: tuple[str, ...] = ()
+    """A sentence for whatever a reader of the results should know."""
 
 
 class _First(FrameSource):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.data.rendered import film_for
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
@@ -95,18 +96,8 @@ def proof_images(clips: Clips, spec: ModelSpec, frames: int) -> Iterator[Images]
     if kind == "moving":
         yield from map(MovingScene(SEED, height=height, width=width).frame_at, range(frames))
         return
-    from shiftedge.runtime.capture.synthetic import Film
-
     seconds = frames / spec.frame_rate_hz + 1.0
-    film = Film(
-        SEED,
-        seconds=seconds,
-        rate_hz=spec.frame_rate_hz,
-        height=height,
-        width=width,
-        gestures=kind != "still",
-    )
-    yield from islice(film, frames)
+    yield from islice(film_for(spec, SEED, seconds, gestures=kind != "still"), frames)
 
 
 def stream_both(

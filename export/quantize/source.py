@@ -16,6 +16,7 @@ from shiftedge.export.data.files import Clip, clips_in, has_pictures, open_clip,
 from shiftedge.export.data.layouts import find_data
 from shiftedge.export.data.lists import LIST_SUFFIXES
 from shiftedge.export.data.reader import Fit, Images, fitted, on_ticks
+from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
@@ -152,16 +153,12 @@ def checked(clips: Clips) -> Clips:
 
 
 def _rendered(spec: ModelSpec, frames: int, advance: Callable[[int], None]) -> Iterator[Images]:
-    from shiftedge.export.training.clips import synthetic_clips
-
     rendered = synthetic_clips(
         math.ceil(frames / CLIP_FRAMES),
+        spec,
         seed=SEED,
         split="calibration",
         frames=CLIP_FRAMES,
-        rate_hz=spec.frame_rate_hz,
-        height=spec.height,
-        width=spec.width,
         advance=lambda count: advance(CLIP_FRAMES * count),
     )
     yield from (np.array(clip) for clip in rendered.frames)

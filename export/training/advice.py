@@ -11,10 +11,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.data.silent import looks_silent, plain_name
-from shiftedge.export.training.clips import ClipSet
+from shiftedge.export.training.augment import mirror_table
 from shiftedge.export.training.loop import Settings
-from shiftedge.export.training.mirror import mirror_table
 from shiftedge.export.training.score import ClipScore
 from shiftedge.runtime.spec import ModelSpec
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from shiftedge.export.training.score import EventScore, call_clip, decode
-from shiftedge.runtime.capture.synthetic.acts import TrueEvent
+from shiftedge.export.data.score import EventScore, call_clip, decode
+from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
 __all__ = ["Calibration", "Streamed", "apply", "calibrate"]

@@ -83,12 +83,9 @@ class Restarted(FrameSource):
     """Frames of what is opened again when it is lost; the time goes on while it is away.
 
     Args:
-        name: for messages.
         subject: the same at the beginning of a sentence.
-        retry: how long to try again.
         on_event: told in a sentence when it is lost, at growing intervals that it is still tried
             again, and when it is back.
-        clock: monotonic seconds.
         wait: waits for that many seconds, True if the source was closed meanwhile.
 
     Raises:
@@ -183,8 +180,6 @@ class LiveSource(Restarted):
         name: for messages, such as ``camera /dev/video0``.
         connect: opens the device, or raises SourceError (:class:`FinalSourceError` where another
             attempt is useless).
-        rate_hz: nominal frames per second, None if unknown.
-        retry, on_event, clock, wait: see :class:`Restarted`.
     """
 
     def __init__(

@@ -245,7 +245,7 @@ def test_work_of_a_bundle_is_its_variants(tmp_path, spec: ModelSpec, monkeypatch
     """What multiplies is the variant's that runs, whatever else the CPU has and whichever variant
     the rows were written for."""
     rows = (
-        {"name": "a", "operations": {"words": 600, "float32": 100}},
+        {"name": "a", "operations": {"packed": 600, "float32": 100}},
         {"name": "b", "operations": {"float32": 7}},
         {"name": "c"},
     )

@@ -12,8 +12,8 @@ import pytest
 from playback import Frames, PlaySource, film_of
 
 from shiftedge.demos import show as show_module
-from shiftedge.demos.screen import Screen
 from shiftedge.demos.show import show
+from shiftedge.demos.sinks.screen import Screen
 from shiftedge.runtime.capture import TimedFrame
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.errors import FrameError, OutputError, SourceError, SourceLostError

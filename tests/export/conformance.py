@@ -123,7 +123,7 @@ for name, (inputs, outputs, zero, shift) in POINTWISE.items():
             convolution, inputs, outputs, (1, 1), (1, 1), NOT, zero, shift, 1, end, (5, 7)
         )
         units = FLOATS if end[0] is Activation.SWISH else ALL
-        CASES[f"pointwise, {name}, {end[0].value}"] = Case(build, units, seed=number)
+        CASES[f"pointwise, {name}, {end[0].name}"] = Case(build, units, seed=number)
 
 DENSE = {  # inputs, outputs, kernel, stride, padding, zero point, channels shifted
     "3 x 3": (16, 24, (3, 3), (1, 1), EVEN, 128, 0),
@@ -136,7 +136,7 @@ DENSE = {  # inputs, outputs, kernel, stride, padding, zero point, channels shif
 for name, shape in DENSE.items():
     for number, end in enumerate(((RELU, Q(0.03, 0), True), (NONE, Q(0.04, 90), False))):
         build = partial(convolution, *shape, 1, end, (7, 6))
-        CASES[f"dense, {name}, {end[0].value}"] = Case(build, seed=number)
+        CASES[f"dense, {name}, {end[0].name}"] = Case(build, seed=number)
 
 DEPTHWISE = {  # channels, kernel, stride, padding, zero point of the input, channels shifted
     "plain": (24, (3, 3), (1, 1), EVEN, 0, 0),
@@ -162,7 +162,7 @@ for place, (name, (channels, *shape)) in enumerate(DEPTHWISE.items()):
             build = partial(convolution, channels, channels, *shape, channels, end, (7, 9))
             units = (*FLOATS, *STORED)
             made = Case(build, units, family="depthwise", seed=number)
-            CASES[f"depthwise, {name}, {end[0].value}"] = made
+            CASES[f"depthwise, {name}, {end[0].name}"] = made
 
 GROUPED = {  # inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted
     "pairs": (12, 12, 6, (3, 3), (1, 1), EVEN, 128, 0),
@@ -311,8 +311,8 @@ def past_24_bits(channels: int, kernel: Pair, groups: int, layers: Layers) -> No
     layers.given[x][...] |= 0xE0
     y = layers.conv(x, channels, kernel, stride=(2, 1), groups=groups)
     conv = layers.operators[-1]
-    conv.codes[...] = np.abs(conv.codes) | 96
-    conv.weight[...] = conv.codes * conv.steps[:, None, None, None]
+    conv.quantized_weight[...] = np.abs(conv.quantized_weight) | 96
+    conv.weight[...] = conv.quantized_weight * conv.weight_scale[:, None, None, None]
     layers.ended(y)
 
 
@@ -429,7 +429,7 @@ def gates(kind: Activation, layers: Layers) -> None:
 
 
 for kind in (Activation.HARD_SIGMOID, Activation.SIGMOID):
-    CASES[f"gates, {kind.value}"] = Case(partial(gates, kind), FLOATS)
+    CASES[f"gates, {kind.name}"] = Case(partial(gates, kind), FLOATS)
 
 
 def rounding(shape: Shape, zero: int, layers: Layers) -> None:

@@ -18,7 +18,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     VectorUnit,
 )
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.graph.graph import (
     Activate,
     Activation,
@@ -33,6 +32,7 @@ from shiftedge.export.compiler.graph.graph import (
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
 from shiftedge.export.compiler.numerics.precision import BF16, FP32, INT8, Precision
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.spec import ModelSpec
 
 SPEC = ModelSpec("t", ("a", "b", "c", "d"), 6, 5, 5, (), 2)
@@ -49,12 +49,12 @@ class Unit:
     precision: Precision = INT8
 
     def step(self, graph: Graph, spec: ModelSpec = SPEC) -> Step:
-        target = replace(TARGETS["x86-64-v3"], unit=self.unit, precision=self.precision.name)
-        return lower(graph, spec, target)
+        variant = find_variant("x86-64-v3").using(unit=self.unit)
+        return lower(graph, spec, replace(variant, precision=self.precision.name))
 
     @property
     def above(self) -> int:
-        return self.unit.dot.above if self.precision.quantized and self.unit.dot else 0
+        return self.unit.dot.storage_offset if self.precision.quantized and self.unit.dot else 0
 
 
 UNITS = {
@@ -148,7 +148,7 @@ class Layers:
             steps = self.rng.uniform(0.5, 1.5, outputs) / (127 * scale * depth**0.5)
             steps = steps.astype(np.float32)
             weight = weights.astype(np.float32) * steps[:, None, None, None]
-            made = replace(made, weight=weight, codes=weights, steps=steps)
+            made = replace(made, weight=weight, quantized_weight=weights, weight_scale=steps)
         height, width, _ = self.shapes[x]
         top, left, bottom, right = padding
         rows = (height + top + bottom - kernel[0]) // stride[0] + 1

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.calls import Step as Calls
 from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
@@ -51,7 +51,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Statement,
     Tile,
 )
-from shiftedge.export.compiler.numerics.activations import ACTIVATIONS, activated
+from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.bf16 import numbers_of, rounded
 from shiftedge.export.compiler.numerics.fma import fma32
 
@@ -297,7 +297,9 @@ class _Machine:
         self, tile: Tile, env: Env, calls: Array, columns: Array, folded: int | None
     ) -> Array:
         """Sums (lanes, rows, columns) of some columns; of those ``folded``, of one of two terms."""
-        kind = np.dtype(self._float if tile.sums == "float32" else tile.sums)
+        kind = np.dtype(
+            self._float if tile.accumulator_dtype == "float32" else tile.accumulator_dtype
+        )
         none: float = 0
         if any(segment.largest for segment in tile.segments):
             none = LOWEST if kind.kind == "f" else np.iinfo(kind).min
@@ -411,18 +413,18 @@ class _Machine:
             y = fma32(steps, np.float32(ends.added.factor), y)
         stage = ends.stage
         y = activated(stage.activation, y)
-        if stage.steps is not None:
-            y = y * stage.steps
+        if stage.scale is not None:
+            y = y * stage.scale
         if not stage.rounded:
             held: Array = y.clip(np.float32(stage.low), np.float32(stage.high))
             return held
         whole: Array = np.rint(y.clip(stage.low - stage.zero, stage.high - stage.zero))
         with np.errstate(invalid="ignore"):  # NaN of what is not there, and is not used
-            quantized: Array = whole.astype(np.int64) + (stage.zero - ends.above)
+            quantized: Array = whole.astype(np.int64) + (stage.zero - ends.storage_offset)
         return quantized
 
     def _activated(self, kind: Activation, value: Array) -> Array:
-        return ACTIVATIONS[kind](value) if self._exact else activated(kind, value)
+        return kind.value.definition(value) if self._exact else activated(kind, value)
 
     # Numbers and memory.
 
@@ -511,7 +513,7 @@ class _Slots:
             return cls._pairs(dot, terms, steps, columns)
         if dot:
             slot = np.arange(dot.terms * terms)
-            if dot.sums == "float32":
+            if dot.accumulator_dtype == "float32":
                 slot = slot.reshape(terms, -1)[:, ::-1].reshape(-1)
             word, element = each(slot // dot.terms), each(slot % dot.terms)
             word_of, offset = (0, each(slot)) if segment.by_lane else (word, element)

@@ -1,77 +1,70 @@
-"""Activations in numpy: as they are defined, and in float32 as kernels compute them."""
+"""Activations of float32 in numpy, as kernels compute them: bit for bit where ``exact``.
+
+Elsewhere LLVM adds some products in one rounding and some not, which moves the last bits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.numerics.fma import fma32
 
-__all__ = [
-    "ACTIVATIONS",
-    "EXP_BIAS",
-    "EXP_POLYNOMIAL",
-    "EXP_RANGE",
-    "LN2_HIGH",
-    "LN2_LOW",
-    "LOG2_E",
-    "MANTISSA_BITS",
-    "activated",
-]
+__all__ = ["activated"]
 
 Array = NDArray[np.float32]
 
-ACTIVATIONS: dict[Activation, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    Activation.NONE: lambda x: x,
-    Activation.RELU: lambda x: np.maximum(x, 0.0),
-    Activation.RELU6: lambda x: np.clip(x, 0.0, 6.0),
-    Activation.HARD_SIGMOID: lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-    Activation.HARD_SWISH: lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-    Activation.SIGMOID: lambda x: 1.0 / (1.0 + np.exp(-x)),
-    Activation.SWISH: lambda x: x / (1.0 + np.exp(-x)),
-}
-"""Each as its definition says."""
-
-# exp by range reduction x = n ln 2 + r; the polynomial in r is that of Cephes' expf, error 2e-7.
-LOG2_E = 1.44269504088896341
-LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
-EXP_POLYNOMIAL = (
+# exp as the code generators make it, see ``backends.cpu.llvm.math``.
+_LOG2_E = 1.44269504088896341
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_POLYNOMIAL = (
     1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
     5.0000001201e-1, 1.0, 1.0,
 )  # fmt: skip
-EXP_RANGE = (-87.0, 88.0)
-"""Of x, so that 2^n stays a normal number."""
-MANTISSA_BITS, EXP_BIAS = 23, 127
-"""Of IEEE 754 binary32."""
+_LOWEST, _HIGHEST = -87.0, 88.0
+_MANTISSA_BITS, _BIAS = 23, 127
 
 
 def activated(kind: Activation, y: Array) -> Array:
-    """``kind`` of float32 numbers, bit for bit as kernels compute it."""
-    zero, one = np.float32(0), np.float32(1)
-    if kind in (Activation.HARD_SIGMOID, Activation.HARD_SWISH):
-        gate = fma32(y, np.float32(1 / 6), np.float32(0.5)).clip(zero, one)
-        gated: Array = y * gate
-        return gate if kind is Activation.HARD_SIGMOID else gated
-    if kind in (Activation.SIGMOID, Activation.SWISH):
-        gate = one / (one + _exp((zero - y).clip(*map(np.float32, EXP_RANGE))))
-        gated = y * gate
-        return gate if kind is Activation.SIGMOID else gated
-    if kind is Activation.NONE:
-        return y
-    held: Array = y.clip(zero, np.float32(6 if kind is Activation.RELU6 else np.inf))
-    return held
+    """``kind`` of float32 numbers."""
+    row = kind.value
+    if row.expression is not None:
+        made: Array = row.expression(_Vectors(), y)
+        return made
+    low, high = row.bounds or (-np.inf, np.inf)
+    return y if low == -np.inf and high == np.inf else _Vectors().clamp(y, low, high)
 
 
-def _exp(x: Array) -> Array:
-    """exp within ``EXP_RANGE``."""
-    biased = fma32(x, np.float32(LOG2_E), np.float32(EXP_BIAS + 0.5)).astype(np.int32)
-    power = biased.astype(np.float32) - np.float32(EXP_BIAS)
-    rest = fma32(-power, np.float32(LN2_LOW), fma32(-power, np.float32(LN2_HIGH), x))
-    result: Array = np.full_like(x, EXP_POLYNOMIAL[0])
-    for coefficient in EXP_POLYNOMIAL[1:]:
-        result = fma32(result, rest, np.float32(coefficient))
-    return result * (biased << MANTISSA_BITS).view(np.float32)
+class _Vectors:
+    """``graph.activations.Vectors`` of numpy."""
+
+    def number(self, value: float) -> Any:
+        return np.float32(value)
+
+    def multiply_add(self, x: Array, factor: Array, plus: Array) -> Array:
+        return fma32(x, factor, plus)
+
+    def largest(self, x: Array, y: Array) -> Array:
+        larger: Array = np.maximum(x, y)
+        return larger
+
+    def clamp(self, x: Array, low: float, high: float) -> Array:
+        held: Array = x.clip(np.float32(low), np.float32(high))
+        return held
+
+    def with_sign(self, size: Array, x: Array) -> Array:
+        signed: Array = np.copysign(size, x)
+        return signed
+
+    def exp(self, x: Array) -> Array:
+        x = self.clamp(x, _LOWEST, _HIGHEST)
+        biased = fma32(x, np.float32(_LOG2_E), np.float32(_BIAS + 0.5)).astype(np.int32)
+        power = np.float32(_BIAS) - biased.astype(np.float32)
+        rest = fma32(power, np.float32(_LN2_LOW), fma32(power, np.float32(_LN2_HIGH), x))
+        result: Array = np.full_like(x, _POLYNOMIAL[0])
+        for coefficient in _POLYNOMIAL[1:]:
+            result = fma32(result, rest, np.float32(coefficient))
+        return result * (biased << _MANTISSA_BITS).view(np.float32)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.agreement import Outputs, Report, compare, named_outputs
-from shiftedge.export.compiler.graph.graph import Activation, Conv, Graph, Quantize
+from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
@@ -38,6 +38,7 @@ __all__ = [
     "check_kernels",
     "check_self_test",
     "evaluated_outputs",
+    "exact_activations",
     "interpreted_outputs",
     "native_outputs",
     "quantized_tolerance",
@@ -145,9 +146,14 @@ def quantized_tolerance(graph: Graph) -> float:
     """What may be accepted of quantised values: 0, unless a sum of float32 is rounded to them, or
     an activation that no two processors compute alike."""
     rounded = any(isinstance(operator, Quantize) for operator in graph.operators)
-    inexact = (Activation.SIGMOID, Activation.SWISH)
-    curved = any(getattr(operator, "kind", None) in inexact for operator in graph.operators)
-    return FLIPPED if rounded or curved else 0.0
+    return FLIPPED if rounded or not exact_activations(graph) else 0.0
+
+
+def exact_activations(graph: Graph) -> bool:
+    """Whether every processor computes its activations alike."""
+    return all(
+        operator.kind.value.exact for operator in graph.operators if isinstance(operator, Activate)
+    )
 
 
 def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:

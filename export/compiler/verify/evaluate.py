@@ -40,7 +40,7 @@ from shiftedge.export.compiler.graph.graph import (
     Quantize,
     is_vector,
 )
-from shiftedge.export.compiler.numerics.activations import ACTIVATIONS, activated
+from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
 from shiftedge.export.compiler.numerics.precision import Precision
 from shiftedge.export.compiler.numerics.requantize import (
@@ -135,7 +135,7 @@ class Evaluator:
         for operator in kernel.operators:
             if operator.out in done:
                 continue
-            if isinstance(operator, Conv) and operator.codes is not None:
+            if isinstance(operator, Conv) and operator.quantized_weight is not None:
                 chain = [each.out for each in _chain(kernel, operator)]
                 values[chain[-1]] = self._requantized(*linears[operator.out], image, values)
                 done.update(chain)
@@ -226,7 +226,7 @@ def run_operator(
     if isinstance(operator, Conv):
         return _conv(operator, x, weight(operator))
     if isinstance(operator, Activate):
-        return ACTIVATIONS[operator.kind](x)
+        return operator.kind.value.definition(x)
     if isinstance(operator, Add):
         return x + inputs[1]
     if isinstance(operator, Mul):
@@ -247,11 +247,13 @@ def run_operator(
 def integer_sums(conv: Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int32]:
     """Exact sums of quantised values times weights, (rows, columns, outputs); padded elements are
     ``fill``."""
-    if conv.codes is None:
+    if conv.quantized_weight is None:
         raise ValueError(f"{conv.name} has no quantised weights")
     # In the narrower type in which all sums are exact.
-    kind = np.float32 if conv.codes[0].size * 255 * 128 < 2**24 else np.float64
-    return _products(conv, x.astype(kind), conv.codes.astype(kind), fill).astype(np.int32)
+    kind = np.float32 if conv.quantized_weight[0].size * 255 * 128 < 2**24 else np.float64
+    return _products(conv, x.astype(kind), conv.quantized_weight.astype(kind), fill).astype(
+        np.int32
+    )
 
 
 def dequantized(values: Value, quantization: Quantization) -> Array:
@@ -283,8 +285,8 @@ def _chain(kernel: Kernel, conv: Conv) -> tuple[Operator, ...]:
 
 def _finished(y: Array, stage: OutputStage) -> Value:
     y = activated(stage.activation, y)
-    if stage.steps is not None:
-        y = y * stage.steps
+    if stage.scale is not None:
+        y = y * stage.scale
     if not stage.rounded:
         held: Array = y.clip(np.float32(stage.low), np.float32(stage.high))
         return held

@@ -11,7 +11,6 @@ rounding loses.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
+from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
-from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, runs_here
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.fusion import InvertedResidual, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
@@ -36,11 +35,13 @@ from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
+from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
 from shiftedge.export.compiler.verify.agreement import (
     check,
     check_kernels,
     check_self_test,
     evaluated_outputs,
+    exact_activations,
     interpreted_outputs,
     quantized_tolerance,
 )
@@ -75,7 +76,7 @@ FAITHFUL_FRAMES = 3
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
 
-Linker = Callable[[Step, Layout, ModelSpec, Target, Path], None]
+Linker = Callable[[Step, Layout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
@@ -195,13 +196,14 @@ class QuantizedProof(Proof):
 
 
 class RoundedProof(Proof):
-    """The kernels interpreted: states bit for bit where plain arithmetic makes the sums.
+    """The kernels interpreted: states bit for bit where plain arithmetic makes the sums, and no
+    activation has an exponential.
 
-    Where the processor's own instruction does, one rounding that goes another way moves others,
-    layer by layer and frame by frame. How far that goes is taken from the model itself: at most as
-    far as rounding takes it from float32, tensor by tensor, since those are the roundings there
-    are; half as far again as that is accepted. Such a bound is wider than what a wrong bit of the
-    weights does, so the plain lowering is held against the interpreter on every machine.
+    Where the processor's own instruction makes them, one rounding that goes another way moves
+    others, layer by layer and frame by frame. How far that goes is taken from the model itself: at
+    most as far as rounding takes it from float32, tensor by tensor, since those are the roundings
+    there are; half as far again as that is accepted. Such a bound is wider than what a wrong bit of
+    the weights does, so the plain lowering is held against the interpreter on every machine.
     """
 
     needs_plain = True
@@ -209,6 +211,7 @@ class RoundedProof(Proof):
     def __init__(self, source: Source, step: Step) -> None:
         super().__init__(source, step)
         graph = read_onnx(source.data, source.spec)
+        self._exact = exact_activations(graph)
         images = self._images[:FAITHFUL_FRAMES]
         check_kernels(graph, source.spec, step, images, multiplied(graph, step, self._precision))
         floats = self._onnx_outputs(self._images)
@@ -219,7 +222,7 @@ class RoundedProof(Proof):
         return list(interpreted_outputs(self._step, images))
 
     def _accepted(self, *, plain: bool) -> dict[str, float]:
-        if plain:  # but the mean and the classifier, which are float32
+        if plain and self._exact:  # but the mean and the classifier, which are float32
             return {name: TOLERANCE if name == "logits" else 0.0 for name in self._lost}
         least = self._precision.step
         return {name: min(1.5 * max(lost, least), ABSURD) for name, lost in self._lost.items()}
@@ -227,7 +230,11 @@ class RoundedProof(Proof):
     def _words(
         self, ours: Sequence[Outputs], accepted: Mapping[str, float], *, plain: bool
     ) -> dict[str, Any]:
-        states = "bit for bit" if plain else f"within roundings of {self._precision.name}"
+        states = (
+            "bit for bit"
+            if plain and self._exact
+            else f"within roundings of {self._precision.name}"
+        )
         lost = {"tensor": "logits", "relative_error": self._lost["logits"]}
         return {"accepted": dict(accepted), "states": states, "onnxruntime": lost}
 
@@ -256,7 +263,7 @@ def verified(
     proof: Proof,
     test: SelfTest,
     spec: ModelSpec,
-    target: Target,
+    variant: TargetVariant,
     step: Step,
     places: Layout,
     library: Path,
@@ -272,7 +279,7 @@ def verified(
         proof: of the model.
         test: that the manifest will hold.
         spec: of the model.
-        target: the variant.
+        variant: that it is.
         step: that was compiled for it.
         places: where everything in the step lies.
         library: of the variant.
@@ -283,13 +290,13 @@ def verified(
         CompileError: no target fits this machine, and it cannot run the variant.
     """
     own: dict[str, Any] | None = None
-    if runs_here(target):
+    if runs_here(variant):
         own = proof.of(step, places, library, plain=False)
         check_self_test(library, spec, test)
         if not proof.needs_plain:
             return {**own, "verified": True, "code": TARGETS_OWN}
     with work_folder() as folder:
-        stand_in = _stand_in(target)
+        stand_in = backend_of(variant.device).stand_in(variant, find_variant("host"))
         other = folder / "libmodel.so"
         build(step, places, spec, stand_in, other)
         document = proof.of(step, places, other, plain=True)
@@ -299,28 +306,8 @@ def verified(
     return {
         **document,
         "verified": True,
-        "code": f"the same kernels generated for {stand_in.cpu}",
+        "code": f"the same kernels generated for {stand_in.device.name}",
     }
-
-
-def _stand_in(target: Target) -> Target:
-    """This machine's instructions with the target's vectors, caches and cores.
-
-    Rules see only the latter, so they make the same kernels, weights and memory plan: what is left
-    unverified is the code generator's back end for the target.
-
-    Raises:
-        CompileError: no target fits this machine.
-    """
-    host = find_target("host")
-    return replace(
-        host,
-        name=target.name,
-        unit=target.unit,
-        core=target.core,
-        cores=target.cores,
-        precision=target.precision,
-    )
 
 
 def _document(report: Report) -> dict[str, Any]:

@@ -11,22 +11,43 @@ import ctypes
 import itertools
 import mmap
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from layers_kit import Made, Unit, read, stored
+from layers_kit import UNITS, Made, Unit, read, stored
 
+from shiftedge.export.agreement import (
+    Outputs,
+    compare,
+    moving_images,
+    normalised,
+    onnx_outputs,
+)
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
-from shiftedge.export.compiler.backends.cpu.targets import find_target
-from shiftedge.export.compiler.graph.graph import Graph
+from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.graph import Activate, Activation, Graph
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Buffer
 from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of
+from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
+from shiftedge.export.compiler.targets import find_variant
+from shiftedge.export.compiler.verify.agreement import (
+    check,
+    check_kernels,
+    interpreted_outputs,
+    quantized_tolerance,
+)
+from shiftedge.export.compiler.verify.evaluate import Evaluator
+from shiftedge.export.compiler.verify.proof import multiplied
+from shiftedge.runtime.spec import ModelSpec
 
 X86_64_V3 = {"kind": "llvm", "mcpu": "x86-64-v3"}
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -35,7 +56,7 @@ _PROT_NONE = 0
 
 def host_unit() -> VectorUnit:
     """The vector unit of this machine."""
-    return find_target("host").unit
+    return find_variant("host").unit
 
 
 def every_unit() -> list[VectorUnit]:
@@ -75,7 +96,7 @@ class Compiled:
     def __init__(self, graph: Graph, unit: Unit, step: Step) -> None:
         self.graph, self.unit, self.step = graph, unit, step
         own = unit.unit is AVX2 and host_unit().lanes >= AVX2.lanes
-        target = X86_64_V3 if own else tir_run.host_target()
+        target = X86_64_V3 if own else find_variant("host").llvm()
         dots = ("pmaddwd",) if own else ()
         code = tir.compile_kernels(step.kernels, target, unit.unit.lanes, dots)
         self._library = tir_run.Library(code)
@@ -159,3 +180,68 @@ def _garbage(buffer: Buffer) -> np.ndarray:
     dtype = np.dtype(buffer.dtype)
     value = np.nan if dtype.kind == "f" else np.iinfo(dtype).max - 3
     return np.full(buffer.size, value, dtype)
+
+
+FRAMES = 3
+LOGITS = 2e-5
+"""Of a difference, relative to the largest: what float32 kernels behind quantised ones may do."""
+
+
+def agree(data: bytes, spec: ModelSpec, precision: str, library: Path) -> Step:
+    """A step built for this machine: with 1 to 3 threads what the interpreter computes, bit for
+    bit, and that what the graph says."""
+    variant = find_variant("host")
+    if precision == "bf16":
+        variant = replace(variant.using(unit=UNITS["vdpbf16ps"].unit), precision="bf16")
+    graph = read_onnx(data, spec)
+    step, places = prepare(data, spec, variant)
+    build_library(step, places, spec, variant, library)
+    images = moving_images(spec, FRAMES)
+    expected = list(interpreted_outputs(step, images))
+    kinds = [each.kind for each in graph.operators if isinstance(each, Activate)]
+    curved = any(not kind.value.exact and kind not in FUSED for kind in kinds)
+    accepted = dict.fromkeys(expected[0], 0.02 if curved else 0.0)
+    report, _ = check(
+        library, images, expected, step, places, reference="interpreted", accepted=accepted
+    )
+    assert report.passed, report.table()
+    if precision == "int8":
+        _agree_with_the_graph(graph, spec, images, expected)
+        return step
+    check_kernels(graph, spec, step, images, multiplied(graph, step, PRECISIONS[precision]))
+    if precision == "fp32":
+        theirs = list(onnx_outputs(data, spec, normalised(images, spec)))
+        rows = compare("ONNX Runtime / interpreted", theirs, expected, tolerance=1e-4)
+        assert all(row.passed for row in rows), rows
+    return step
+
+
+FUSED = (Activation.SIGMOID, Activation.SWISH)
+"""With an exponential, and still to the bit what LLVM makes of it on every processor so far."""
+
+
+def _agree_with_the_graph(
+    graph: Graph, spec: ModelSpec, images: np.ndarray, expected: Sequence[Outputs]
+) -> None:
+    """Quantised values are the evaluated graph's but where a number of float32 lies in the middle
+    between two steps."""
+    evaluator, exact = Evaluator(graph, spec, INT8), quantized_tolerance(graph) == 0
+    most, bound = (0, LOGITS) if exact else (1, 0.02)
+    for ours, image in zip(expected, images, strict=True):
+        made = evaluator.step(image)
+        wrong = total = 0
+        for number, theirs in enumerate(made.states):
+            state = ours[f"next_state_{number}"][0].transpose(1, 2, 0)
+            if theirs.dtype == np.uint8:
+                difference = np.abs(state - theirs.astype(np.int64))
+                assert difference.max(initial=0) <= most, f"state {number}"
+                wrong, total = wrong + np.count_nonzero(difference), total + difference.size
+            else:
+                near(state, theirs, bound)
+        assert wrong <= 0.01 * total
+        near(ours["logits"][0], made.logits, bound)
+
+
+def near(ours: np.ndarray, theirs: np.ndarray, bound: float) -> None:
+    atol = bound * max(1.0, float(np.abs(theirs).max()))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)

@@ -3,7 +3,6 @@ for bit, whatever the number of threads; and the interpreter against the evaluat
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,24 +17,19 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 from compile_kit import GESTURES
 from conformance import STORED
 from layers_kit import UNITS, Made, interpreted
-from library_kit import Compiled
+from library_kit import Compiled, agree, near
 from random_networks import FRAMES, coded, random_floats, random_network
 from step_networks import NETWORKS
 
-from shiftedge.export.agreement import compare, moving_images, normalised, onnx_outputs
-from shiftedge.export.compiler.backends.cpu.targets import find_target
-from shiftedge.export.compiler.compile import build_library, prepare, read_model
+from shiftedge.export.agreement import moving_images
+from shiftedge.export.compiler.compile import read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
-from shiftedge.export.compiler.graph.graph import Conv, Graph
+from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
-from shiftedge.export.compiler.verify.agreement import check, check_kernels, interpreted_outputs
 from shiftedge.export.compiler.verify.evaluate import Evaluator
-from shiftedge.export.compiler.verify.proof import multiplied
 from shiftedge.runtime.spec import ModelSpec
 
 LARGE = ("gestures", "mobilenet-0.35@64x48", "previous-0.5@128x96", "own@64x48")
-LOGITS = 2e-5
-"""Of a difference, relative to the largest: what float32 kernels behind quantised ones may do."""
 
 
 @cache
@@ -63,54 +57,7 @@ CASES = (
 
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_a_library(name: str, precision: str, tmp_path: Path) -> None:
-    data, spec = network(name, precision)
-    target = find_target("host")
-    if precision == "bf16":
-        target = replace(target, unit=UNITS["vdpbf16ps"].unit, precision="bf16")
-    step, places = prepare(data, spec, target)
-    images, library = moving_images(spec, FRAMES), tmp_path / "libmodel.so"
-    build_library(step, places, spec, target, library)
-    expected = list(interpreted_outputs(step, images))
-    exact = dict.fromkeys(expected[0], 0.0)
-    report, _ = check(
-        library, images, expected, step, places, reference="interpreted", accepted=exact
-    )
-    assert report.passed, report.table()
-    graph = read_onnx(data, spec)
-    if precision == "int8":
-        assert_of_the_graph(graph, spec, images, expected)
-        return
-    check_kernels(graph, spec, step, images, multiplied(graph, step, PRECISIONS[precision]))
-    if precision == "fp32":
-        theirs = list(onnx_outputs(data, spec, normalised(images, spec)))
-        rows = compare("ONNX Runtime / interpreted", theirs, expected, tolerance=1e-4)
-        assert all(row.passed for row in rows), rows
-
-
-def assert_of_the_graph(graph: Graph, spec: ModelSpec, images: np.ndarray, expected: list) -> None:
-    """Quantised values are the evaluated graph's but where a number of float32 lies in the middle
-    between two steps."""
-    evaluator = Evaluator(graph, spec, INT8)
-    inexact = any(name not in graph.quantization for name in graph.shapes if "state_" in name)
-    inexact = inexact or any(isinstance(op, Conv) and op.codes is None for op in graph.operators)
-    for ours, image in zip(expected, images, strict=True):
-        made = evaluator.step(image)
-        wrong = total = 0
-        for number, theirs in enumerate(made.states):
-            state = ours[f"next_state_{number}"][0].transpose(1, 2, 0)
-            if theirs.dtype == np.uint8:
-                difference = np.abs(state - theirs.astype(np.int64))
-                assert difference.max(initial=0) <= inexact, f"state {number}"
-                wrong, total = wrong + np.count_nonzero(difference), total + difference.size
-            else:
-                near(state, theirs, inexact)
-        assert wrong <= 0.01 * total
-        near(ours["logits"][0], made.logits, inexact)
-
-
-def near(ours: np.ndarray, theirs: np.ndarray, inexact: bool) -> None:
-    bound = (0.02 if inexact else LOGITS) * max(1.0, np.abs(theirs).max())
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=bound)
+    agree(*network(name, precision), precision, tmp_path / "libmodel.so")
 
 
 @pytest.mark.parametrize("unit", STORED)
@@ -128,7 +75,7 @@ def test_for_another_processor(name: str, unit: str) -> None:
         for index, state in want.states.items():
             if state.dtype == np.uint8:
                 assert np.abs(state - made.states[index].astype(np.int64)).max() <= 1
-        near(want.logits, made.logits, inexact=True)
+        near(want.logits, made.logits, 0.02)
 
 
 def same(got: Made, want: Made) -> None:
