@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftedge.demos.sinks import Moment
 from shiftedge.demos.sinks.overlay import Overlay
 from shiftedge.demos.sinks.paint import Image
-from shiftedge.demos.sinks.screen import ScreenLostError
+from shiftedge.demos.sinks.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.signals import Closing, close_at_exit
@@ -29,16 +29,6 @@ LONGEST_HOLD_S = 2.0
 """A longer pause of the camera is cut to this in the film."""
 LONGEST_LAG_S = 0.5
 """Frames by which the film would fall further behind what it shows are left out."""
-
-
-class Shown(Protocol):
-    """What is needed of a window; see :class:`shiftedge.demos.sinks.screen.Screen`."""
-
-    def show(self, canvas: Image, /) -> bool:
-        """False once the user wants to end; :class:`ScreenLostError` when it is gone."""
-
-    def close(self) -> None:
-        """Give the window back."""
 
 
 class Picture(Closing):
@@ -64,7 +54,7 @@ class Picture(Closing):
         *,
         film: Path | None,
         rate_hz: float,
-        screen: Shown | None = None,
+        screen: Screen | None = None,
         on_note: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._model, self._truth = model, truth
