@@ -50,14 +50,13 @@ class Settings:
     """A turn of a slow engine ends then, with the units that it has taken."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rounds <= self.frames:
-            raise ShiftedgeError(
-                f"{self.rounds} rounds of {self.frames} frames; expected at least one frame each."
-            )
-        if not 1 <= self.starts <= self.rounds:
-            raise ShiftedgeError(
-                f"{self.starts} starts in {self.rounds} rounds; expected at least one round each."
-            )
+        for more, less, what in (
+            (self.frames, self.rounds, f"{self.rounds} rounds of {self.frames} frames"),
+            (self.rounds, self.starts, f"{self.starts} starts in {self.rounds} rounds"),
+        ):
+            if not 1 <= less <= more:
+                each = what.split()[-1].removesuffix("s")
+                raise ShiftedgeError(f"{what}; expected at least one {each} each.")
 
     def round_frames(self) -> list[int]:
         """Timed units of each round, as equal as they can be."""

@@ -18,7 +18,7 @@ from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
 from shiftedge.export.models.streaming import StreamingModel
-from shiftedge.export.quantize.carried import write_ranges
+from shiftedge.export.quantize.calibration import write_ranges
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, OutputError, SpecError

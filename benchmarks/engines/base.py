@@ -184,24 +184,20 @@ class Peer(Contender):
         self._normalise = Preprocessor(spec).normalise
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
         self.frame, self._spare = self._spare, self.frame
         self._normalise(image, self.frame)
         self._input = self.tensor(self.frame)
 
     def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
         return np.asarray(self.array(self._out), np.float32).reshape(-1)
 
     def states(self) -> Sequence[Array] | None:
-        """See :meth:`Contender.states`."""
         return [
             state.numbers(self.array(found))
             for state, found in zip(self.spec.states, self._states, strict=True)
         ]
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         self._out = self.tensor(np.zeros((1, self.spec.classes), np.float32))
         self._states = [self.tensor(state.fresh()) for state in self.spec.states]
 
@@ -240,16 +236,13 @@ class Bound(Peer):
         self._source = 0
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
         self._normalise(image, self.frame)
 
     def states(self) -> Sequence[Array] | None:
-        """See :meth:`Contender.states`."""
         current = self.sets[self._source]
         return [spec.numbers(at) for spec, at in zip(self.spec.states, current, strict=True)]
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         for spec, state in zip(self.spec.states, self.sets[self._source], strict=True):
             state.fill(spec.zero_point)
 
@@ -263,7 +256,6 @@ class NullContender(Peer):
     normalises = True
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         self.version, self.settings = __version__, {"threads": threads}
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
@@ -277,7 +269,6 @@ class NullContender(Peer):
         return
 
     def another(self) -> NullContender:
-        """See :meth:`Contender.another`."""
         return self
 
 

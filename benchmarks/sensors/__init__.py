@@ -8,10 +8,15 @@ psutil is not asked: it leaves out what it cannot read without saying why, and t
 that a virtual machine has in /proc/cpuinfo for a clock.
 """
 
-from shiftedge.benchmarks.sensors.describe import describe
 from shiftedge.benchmarks.sensors.energy import Energy, EnergyMeter
 from shiftedge.benchmarks.sensors.files import NO_SENSOR
-from shiftedge.benchmarks.sensors.gauges import Gauge, Sensors, find_sensors, throttled_between
+from shiftedge.benchmarks.sensors.gauges import (
+    Gauge,
+    Sensors,
+    describe,
+    find_sensors,
+    throttled_between,
+)
 
 __all__ = [
     "NO_SENSOR",

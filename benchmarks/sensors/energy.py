@@ -2,41 +2,32 @@
 
 **INA3221**, at the input of Jetson boards. https://docs.kernel.org/hwmon/ina3221.html:
 ``in[123]_label``, ``in[123]_input`` bus voltage in mV, ``curr[123]_input`` in mA. NVIDIA Jetson
-Linux Developer Guide, "Platform Power and Performance", "Software-Based Power Consumption
-Modeling": the same files below /sys/bus/i2c/drivers/ina3221/<address>/hwmon/hwmon<n>, and which
-rails a board has. Up to JetPack 4.6 (L4T 32): /sys/bus/i2c/drivers/ina3221x/<address>/iio:device<n>
-with ``rail_name_<n>`` and ``in_power<n>_input`` in mW; `"Power Management for Jetson Nano"
-<https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-3261/>`_. Only a rail that feeds the whole
-module is used. Boards without one, as AGX Orin, have several rails, some of which feed others;
-adding them up would be a guess, so there the reason names them. The chip averages over milliseconds
-and is read ten times a second: power that comes and goes with each frame is right on average over a
-second or more, not within one frame.
+Linux Developer Guide, "Software-Based Power Consumption Modeling": which rails a board has. Up to
+JetPack 4.6: ``rail_name_<n>`` and ``in_power<n>_input`` in mW ("Power Management for Jetson Nano",
+https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-3261/). Only a rail that feeds the whole
+module is used: boards without one, as AGX Orin, have several, some of which feed others, and adding
+them up would be a guess. The chip averages over milliseconds and is read ten times a second, so
+power that comes and goes with each frame is right over a second or more, not within one frame.
 
 **PMIC** of the Raspberry Pi 5, by ``vcgencmd pmic_read_adc``. Recorded answers, as on
 https://www.jeffgeerling.com/blog/2023/everything-ive-learned-about-raspberry-pi-5 and in
-https://github.com/jfikar/RPi5-power: lines such as ``3V3_SYS_A current(1)=0.06245952A`` and
-``3V3_SYS_V volt(9)=3.30632200V``; the two lines of a rail are told to belong together by their
-names, not by the numbers in brackets. Boards before the 5 answer "Command not registered". The
-power is the sum of volts times amperes over the rails that have both. It leaves out what is drawn
-from the 5 V input (EXT5V, of which only the voltage is measured) without passing the PMIC, such as
-USB devices, the fan and HATs, and what the PMIC itself loses; jfikar, comparing with a power meter
-at the plug, found 0.59 W plus 1.15 times that sum. Each reading starts a process, so there are but
-two a second: of turns shorter than some seconds the figure is rough.
+https://github.com/jfikar/RPi5-power; the two lines of a rail belong together by their names, not by
+the numbers in brackets. The power is the sum of volts times amperes over the rails that have both.
+It leaves out what is drawn from the 5 V input without passing the PMIC, such as USB devices, the
+fan and HATs, and what the PMIC itself loses; jfikar, with a power meter at the plug, found 0.59 W
+plus 1.15 times that sum. Each reading starts a process, so there are but two a second.
 
-**RAPL** counters of x86 through powercap. Documentation/ABI/testing/sysfs-class-powercap and
+**RAPL** counters of x86. Documentation/ABI/testing/sysfs-class-powercap and
 https://docs.kernel.org/power/powercap/powercap.html: a zone ``intel-rapl:N`` (AMD's too) has
-``name`` ("package-0", "psys"), ``energy_uj``, microjoules, which begins anew after
-``max_energy_range_uj``. Since November 2020 (CVE-2020-8694, Linux 5.10) energy_uj is for root
-alone. Zones below a package (``intel-rapl:0:1``, "core", "dram") are parts of it or of something
-else and are not added; ``intel-rapl-mmio:0`` is the same package once more. The joules are those of
-all packages: cores, caches, memory controller and built-in graphics, but neither memory chips nor
-anything else of the machine.
+``name`` ("package-0", "psys"), ``energy_uj``, which begins anew after ``max_energy_range_uj`` and
+is for root alone since November 2020 (CVE-2020-8694, Linux 5.10). Zones below a package are parts
+of it or of something else and are not added; ``intel-rapl-mmio:0`` is the same package once more.
+The joules are those of cores, caches, memory controller and built-in graphics of all packages.
 
-A thread of this process, which lives only from start to stop, reads the sensor and sleeps. What it
-costs the run is one reading each time, on whatever core is free or not: 20 us for each file
-(measured on an x86-64 server; an INA3221 makes it wait for its I2C bus besides), for vcgencmd a
-process. The first and the last reading are taken by start and stop themselves, outside of what is
-timed.
+A thread of this process, which lives only from start to stop, reads the sensor and sleeps: 20 us
+for each file (measured on an x86-64 server; an INA3221 makes it wait for its I2C bus besides), for
+vcgencmd a process. The first and the last reading are taken by start and stop themselves, outside
+of what is timed.
 """
 
 from __future__ import annotations
@@ -118,20 +109,11 @@ class Accumulator(ABC):
 
     @abstractmethod
     def poll(self) -> None:
-        """Read the sensor.
-
-        Raises:
-            SensorError: it gave nothing; the count is over.
-        """
+        """Read the sensor; raises SensorError where it gave nothing, and the count is over."""
 
 
 class PowerIntegral(Accumulator):
-    """Energy from readings of power, by the trapezoidal rule.
-
-    Args:
-        watts: reads the power.
-        clock: seconds.
-    """
+    """Energy from readings of power, by the trapezoidal rule."""
 
     def __init__(self, watts: Watts, clock: Callable[[], float] = time.monotonic) -> None:
         self._watts = watts
@@ -149,13 +131,7 @@ class PowerIntegral(Accumulator):
 
 
 class RaplCounter(Accumulator):
-    """The joules of some zones.
-
-    Args:
-        files: where they are.
-        zones: folders of the zones.
-        clock: seconds.
-    """
+    """The joules of some zones, given by their folders."""
 
     def __init__(
         self, files: Files, zones: Sequence[str], clock: Callable[[], float] = time.monotonic

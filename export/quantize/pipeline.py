@@ -11,7 +11,7 @@ import numpy as np
 
 from shiftedge.export.agreement import compare, moving_images
 from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
-from shiftedge.export.quantize.carried import read_ranges
+from shiftedge.export.quantize.calibration import affine_of, gather, read_ranges
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import Graph, parse
@@ -20,9 +20,8 @@ from shiftedge.export.quantize.ranges import Choice
 from shiftedge.export.quantize.rank import FRAMES as RANK_FRAMES
 from shiftedge.export.quantize.rank import keep_until, rank_layers
 from shiftedge.export.quantize.report import Report
-from shiftedge.export.quantize.rewrite import quantised_spec, rewrite
+from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
-from shiftedge.export.quantize.statistics import affine_of, gather
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
@@ -114,7 +113,7 @@ def quantize(
     work = _Work(
         graph, spec, gather(graph, make_plan(graph), spec, clips, bar, held=read_ranges(graph))
     )
-    reference = Stepper(graph.model.SerializeToString(), spec)
+    reference = Stepper(graph.serialised(), spec)
     longest = max(settings.lengths)
 
     stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
@@ -200,7 +199,7 @@ class _Work:
     def model(self, kept: Sequence[str]) -> tuple[bytes, ModelSpec]:
         """Serialised, and its spec."""
         plan, affine = make_plan(self._graph, kept), affine_of(self.choices)
-        spec = quantised_spec(self._graph, plan, affine, self._spec)
+        spec = quantized_spec(self._graph, plan, affine, self._spec)
         return rewrite(self._graph, plan, affine, self._spec), spec
 
     def build(self, kept: Sequence[str]) -> Stepper:
@@ -217,7 +216,7 @@ def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
     if changed != spec:
         images = moving_images(spec, FOLD_FRAMES)
         original = Stepper(content, spec)
-        other = Stepper(folded.model.SerializeToString(), changed)
+        other = Stepper(folded.serialised(), changed)
         rows = compare(
             "the model / one std for all colours",
             [{"logits": logits} for logits in original.logits(images)],

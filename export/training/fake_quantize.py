@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
+from shiftedge.export.quantize.calibration import every_pixel
 from shiftedge.export.quantize.fold import one_std
 from shiftedge.export.quantize.ranges import LEVELS, Affine, Histogram, choose_range
 from shiftedge.export.quantize.rewrite import BIAS_MOST, SCALE_LEAST
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.statistics import every_pixel
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import ProgressFactory, progress
@@ -123,7 +123,7 @@ def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tens
 def rounded(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:
     """A layer's weight and bias as int8 and int32 hold them; gradients pass straight through.
 
-    The numbers are those of ``shiftedge.export.quantize.rewrite.quantised_weights``, which the file
+    The numbers are those of ``shiftedge.export.quantize.rewrite.quantized_weights``, which the file
     holds. Scales are constants to the gradient.
 
     Args:

@@ -2,9 +2,9 @@
 
 ``SHIFTEDGE_CPU_WITHOUT="avx512f avx512_vnni"`` makes a processor look poorer to everything here: to
 the choice of a bundle's variant, to the compiler and to the benchmarks, and, since child processes
-inherit it, to ``libmodel.so`` and ``shiftedge-run``, which read it in ``native/cpu.c``. So one
-machine shows what another one would do. It adds nothing, and other libraries (numpy, ONNX Runtime,
-torch) choose their own code as always.
+inherit it, to ``libmodel.so`` and ``shiftedge-run`` (``native/cpu/cpu_features.c``). So one machine
+shows what another one would do. It adds nothing, and other libraries (numpy, ONNX Runtime, torch)
+choose their own code as always.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "aarch64": _ARM64,
     "armv7l": _ARM32,
 }
-"""By architecture, the features that :data:`WITHOUT` may name: those that native/cpu.c knows."""
+"""By architecture, the features that :data:`WITHOUT` may name: those of cpu_features.c."""
 
 
 def machine_name() -> str:

@@ -16,12 +16,12 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 
 from integer_kit import SPEC, Layers, expected
 
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
 from shiftedge.export.compiler.graph.graph import Activation, Quantization
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
+from shiftedge.export.compiler.targets import TARGETS, variants_of
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.
@@ -77,7 +77,7 @@ def program(step: Step, given: Mapping[Argument, bytes], made: Sequence[str]) ->
 @pytest.mark.parametrize("board", ["rpi5", "rpi4"])
 def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     [target] = variants_of(TARGETS[board], "int8")
-    if why := emulate.missing(target.architecture):
+    if why := qemu.missing(target.architecture):
         pytest.skip(why)
     layers, made = layers_of_all()
     graph, dot = layers.graph(), target.unit.dot
@@ -100,11 +100,11 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     code = tir.compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
     code.write(tmp_path / "kernels.o")
     (tmp_path / "main.c").write_text(program(step, given, made))
-    machine = emulate.machine_of(target.architecture)
+    machine = qemu.machine_of(target.architecture)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", machine.zig, "-O1"]
     files = [tmp_path / "main.c", tmp_path / "kernels.o", "-o", tmp_path / "main"]
     subprocess.run([*compiler, *files], check=True)
-    cpu = emulate.emulated_cpu(machine.emulator, target.cpu)
+    cpu = qemu.emulated_cpu(machine.emulator, target.device.cpu)
     line = [machine.emulator, "-cpu", cpu, "-L", machine.root, tmp_path / "main"]
     ran = subprocess.run(line, input=b"".join(given.values()), capture_output=True, check=True)
     ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.storage_offset

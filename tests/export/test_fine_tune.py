@@ -29,14 +29,13 @@ from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
-from shiftedge.export.quantize.carried import KEY, read_ranges, write_ranges
+from shiftedge.export.quantize.calibration import KEY, affine_of, gather, read_ranges, write_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.ranges import Affine
-from shiftedge.export.quantize.rewrite import quantised_spec, quantised_weights, rewrite
+from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.statistics import affine_of, gather
 from shiftedge.export.quantize.stream import Stepper
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, SCORES
@@ -158,7 +157,7 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
         assert affine.scale == pytest.approx(choices[group].scale), group
         assert affine.zero_point == choices[group].zero_point, group
 
-    file = rewrite(folded, plan, choices, changed), quantised_spec(folded, plan, choices, changed)
+    file = rewrite(folded, plan, choices, changed), quantized_spec(folded, plan, choices, changed)
     optimised, plain = Stepper(*file), Stepper(*file)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -193,7 +192,7 @@ def test_weights_and_biases_are_those_of_the_file() -> None:
     weight[3] *= 1e-30
     weight[4] *= 1e5
     bias[5] *= 1e7
-    codes, scale, steps = quantised_weights(weight, bias, 0.02)
+    codes, scale, steps = quantized_weights(weight, bias, 0.02)
     assert steps is not None
     found, offset = rounded(torch.from_numpy(weight), torch.from_numpy(bias), 0.02)
     column = scale.reshape(-1, 1, 1, 1)

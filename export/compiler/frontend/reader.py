@@ -204,6 +204,15 @@ class Reader:
             raise self.refuse(node, f"has {name} = {value!r}; expected a number", AGAIN)
         return float(value)
 
+    def given(self, node: Any, name: str, default: float | str) -> float | str:
+        """An attribute of the default's type."""
+        if isinstance(default, float):
+            return self.number(node, name, default)
+        value = self.attributes(node).get(name, default.encode())
+        if not isinstance(value, bytes):
+            raise self.refuse(node, f"has {name} = {value!r}; expected text", AGAIN)
+        return value.decode(errors="replace")
+
     def integers(
         self, node: Any, name: str, default: Sequence[int] | None, least: int
     ) -> tuple[int, ...]:

@@ -21,12 +21,13 @@ said in :mod:`shiftedge.export.compiler.numerics.requantize`. In a graph that th
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shiftedge.export.compiler.graph.activations import Activation
 
 __all__ = [
     "Activate",
@@ -59,18 +60,6 @@ Int8Array = NDArray[np.int8]
 def is_vector(shape: Shape) -> bool:
     """Whether a value is numbers by channel, as a mean leaves them: 1 x 1 is, as (channels,) is."""
     return shape[:-1] in ((), (1, 1))
-
-
-class Activation(enum.Enum):
-    """Pointwise functions that a kernel may apply to its result."""
-
-    NONE = "none"
-    RELU = "relu"
-    RELU6 = "relu6"
-    HARD_SWISH = "hard_swish"
-    HARD_SIGMOID = "hard_sigmoid"
-    SWISH = "swish"
-    SIGMOID = "sigmoid"
 
 
 @dataclass(frozen=True)

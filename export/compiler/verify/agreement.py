@@ -27,7 +27,7 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.graph.graph import Activation, Graph, Quantize
+from shiftedge.export.compiler.graph.graph import Activate, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.link.program import Layout
@@ -174,8 +174,10 @@ def int8_tolerance(graph: Graph) -> float:
     """What :func:`check_int8` may accept of codes: 0, unless a sum of float32 is rounded to
     them, or an activation that no two processors compute alike."""
     rounded = any(isinstance(operator, Quantize) for operator in graph.operators)
-    inexact = (Activation.SIGMOID, Activation.SWISH)
-    curved = any(getattr(operator, "kind", None) in inexact for operator in graph.operators)
+    curved = any(
+        isinstance(operator, Activate) and not operator.kind.value.exact
+        for operator in graph.operators
+    )
     return FLIPPED if rounded or curved else 0.0
 
 

@@ -48,7 +48,7 @@ from shiftedge.export.compiler.numerics.requantize import (
     requantize_sum,
     stage_of,
 )
-from shiftedge.export.compiler.verify.reference import ACTIVATIONS, run_operator
+from shiftedge.export.compiler.verify.reference import run_operator
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
@@ -346,7 +346,8 @@ def activated(kind: Activation, y: Array) -> Array:
         gate = fma32(y, np.float32(1 / 6), np.float32(0.5)).clip(0.0, 1.0).astype(np.float32)
         product: Array = y * gate
         return gate if kind is Activation.HARD_SIGMOID else product
-    return ACTIVATIONS[kind](y.astype(np.float64)).astype(np.float32)
+    result: Array = kind.value.definition(y.astype(np.float64)).astype(np.float32)
+    return result
 
 
 def _as_map(value: Stored) -> Stored:

@@ -42,21 +42,22 @@ from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
     operations,
     operations_a_cycle,
 )
-from shiftedge.export.compiler.backends.cpu.targets import (  # noqa: E402
-    TARGETS,
-    find_target,
-    precisions_of,
-    variants_of,
-)
 from shiftedge.export.compiler.compile import prepare  # noqa: E402
 from shiftedge.export.compiler.graph.graph import Activation  # noqa: E402
 from shiftedge.export.compiler.numerics.requantize import OutputStage  # noqa: E402
+from shiftedge.export.compiler.targets import (  # noqa: E402
+    TARGETS,
+    find_target,
+    find_variant,
+    precisions_of,
+    variants_of,
+)
 from shiftedge.export.models import insert_shift  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 
 ENDING = OutputStage(Activation.NONE, None, True, 0, 0.0, 255.0, False)
 VARIANTS = [
-    pytest.param(variant, id=f"{name}-{variant.variant}")
+    pytest.param(variant, id=f"{name}-{variant.name}")
     for name, target in TARGETS.items()
     for precision in precisions_of(target)
     for variant in variants_of(target, precision)
@@ -121,7 +122,7 @@ def test_a_blocks_depthwise_is_counted_apart(dot, target, precision, single) -> 
 
 
 def test_kernels_of_one_part() -> None:
-    unit = find_target("x86-64-v3").unit
+    unit = find_variant("x86-64-v3").unit
     (kernel,) = depthwise.schedule("k", Window(6, 6, 8, (3, 3), (1, 1), (0, 0, 0, 0)), unit)[-1:]
     assert operations(kernel) == {"float32": kernel.flops}
     assert operations(elementwise.schedule("k", Elementwise(9, 5), unit)) == {}

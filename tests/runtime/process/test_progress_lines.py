@@ -282,7 +282,7 @@ def test_work_goes_on_without_a_listener(
 @pytest.mark.parametrize(
     "place",
     [
-        "shiftedge.benchmarks.emulate_report:document",
+        "shiftedge.benchmarks.emulation.report:document",
         "shiftedge.export.commands:_export",
         "shiftedge.export.commands:_fetch",
         "shiftedge.export.commands:_train",

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
+from tvm.target.codegen import llvm_get_cpu_archlist
 
 from shiftedge.export.compiler.backends.cpu.llvm import bf16 as tir_bf16
 from shiftedge.export.compiler.backends.cpu.llvm import epilogue as tir_ends
@@ -64,7 +65,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     pieces,
 )
 
-__all__ = ["Code", "compile_kernels", "lower"]
+__all__ = ["Code", "compile_kernels", "lower", "processors"]
 
 _UNROLLED_RUNS = 4
 """Longer runs of whole vectors than this become a loop."""
@@ -76,7 +77,7 @@ class Code:
     """Compiled kernels: one object file."""
 
     module: Any
-    """TVM's module; ``inspect_source("asm")`` shows the assembly."""
+    """TVM's."""
 
     def write(self, path: Path) -> None:
         """Writes the object file; OSError if that fails.
@@ -90,10 +91,9 @@ class Code:
             self.module.write_to_file(f"/proc/self/fd/{memory.fileno()}", "o")
             path.write_bytes(memory.read())
 
-    @property
-    def assembly(self) -> str:
-        """The assembly of all kernels."""
-        return str(self.module.inspect_source("asm"))
+    def text(self, kind: str) -> str:
+        """Of all kernels: "ll" is LLVM's language, "asm" the assembly."""
+        return str(self.module.inspect_source(kind))
 
 
 def compile_kernels(
@@ -112,6 +112,14 @@ def compile_kernels(
         {name: function.with_attr("target", resolved) for name, function in functions.items()}
     )
     return Code(tvm.get_global_func("target.build.llvm")(module, resolved))
+
+
+@functools.cache
+def processors(triple: str) -> tuple[str, ...]:
+    """The processors that LLVM knows by name. For any other it generates code for a plain one, with
+    a line on standard error, and a bundle would be said to be for the one that was named."""
+    target = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+    return tuple(map(str, llvm_get_cpu_archlist(target)))
 
 
 def lower(kernel: Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
