@@ -22,7 +22,7 @@ from shiftedge.export.quantize.ranges import (
     mean_squared,
 )
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import ModelError, NumericsError
 from shiftedge.runtime.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.rendered import film_for
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.progress import ProgressFactory, progress

@@ -22,7 +22,7 @@ from shiftedge.export.quantize.rank import keep_until, rank_layers
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.files import atomic_path

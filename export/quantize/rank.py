@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.progress import ProgressFactory, progress
 

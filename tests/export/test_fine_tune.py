@@ -36,7 +36,7 @@ from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, SCORES
 from shiftedge.export.training.fake_quantize import (

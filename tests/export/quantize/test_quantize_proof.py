@@ -19,7 +19,7 @@ import shiftedge
 from shiftedge.export.quantize import Settings, quantize, quantize_model
 from shiftedge.export.quantize.drift import BLOCKS, stream_both, student, trend
 from shiftedge.export.quantize.rank import LayerError, keep_until
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError, VerificationError
 from shiftedge.runtime.spec import ModelSpec
