@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import warnings
@@ -18,8 +19,7 @@ from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
 from shiftedge.export.models.streaming import StreamingModel
-from shiftedge.export.quantize.calibration import write_ranges
-from shiftedge.export.quantize.ranges import Affine
+from shiftedge.export.quantize.calibration import RANGES_KEY
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, OutputError, SpecError
 from shiftedge.runtime.extras import require
@@ -194,7 +194,7 @@ def to_onnx(
     del document.metadata_props[:]
     document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     if ranges:
-        write_ranges(document, {name: Affine(*pair) for name, pair in ranges.items()})
+        document.metadata_props.add(key=RANGES_KEY, value=json.dumps(dict(ranges)))
     try:
         onnx.checker.check_model(document, full_check=True)
         serialised: bytes = document.SerializeToString(deterministic=True)

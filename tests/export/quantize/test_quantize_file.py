@@ -29,8 +29,7 @@ from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 def prepared(path: Path) -> tuple[Any, ModelSpec]:
     graph = parse(path.read_bytes(), str(path))
-    text = next(e.value for e in graph.model.metadata_props if e.key == METADATA_KEY)
-    return equal_std(graph, ModelSpec.from_json(text))
+    return equal_std(graph, ModelSpec.from_json(graph.model.metadata_props[METADATA_KEY]))
 
 
 def quantized(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
