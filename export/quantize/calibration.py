@@ -29,11 +29,12 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["RANGES_KEY", "affine_of", "every_pixel", "gather", "read_ranges"]
 
 RANGES_KEY = "shiftedge.ranges"
-"""Of the metadata: a JSON object of module name -> [scale, zero point], from a fine-tune for int8. A
-network that learned in certain ranges does best with those; ranges found again fit its float values,
-which the fine-tune let grow past what int8 can hold. The names are those of torch's modules: of a
-convolution (its output, after the activation that follows) or of a block (the sum of its
-residual)."""
+"""Of the metadata: a JSON object of module name -> [scale, zero point], from a fine-tune for int8.
+
+A network that learned in certain ranges does best with those; ranges found again fit its float
+values, which the fine-tune let grow past what int8 can hold. The names are those of torch's
+modules: of a convolution (its output, after the activation that follows) or of a block (the sum of
+its residual)."""
 PREFIX = "net."
 """Of the modules' names in an exported file."""
 
