@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shiftedge.benchmarks.figures import Ratio, unpaired_ratio
+from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
+from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = ["Change", "Comparison", "check_comparable", "compare", "read_baseline"]
+__all__ = ["Change", "Comparison", "check_comparable", "compare"]
 
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""
@@ -59,14 +58,18 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """For people."""
-        lines = [f"{'against the earlier run':<32} {'then ms':>9} {'now ms':>9}  ratio"]
-        for change in self.changes:
-            name = f"{change.engine}, threads {change.threads}, {change.workload}"
-            ratio = change.ratio
-            lines.append(
-                f"{name:<32} {change.then_ms:>9.3f} {change.now_ms:>9.3f}  {ratio.value:.3f} "
-                f"[{ratio.low:.3f}, {ratio.high:.3f}]  {change.verdict}"
+        rows = [
+            (
+                f"{change.engine}, threads {change.threads}, {change.workload}",
+                f"{change.then_ms:.3f}",
+                f"{change.now_ms:.3f}",
+                f"{change.ratio.value:.3f} [{change.ratio.low:.3f}, {change.ratio.high:.3f}]",
+                change.verdict,
             )
+            for change in self.changes
+        ]
+        headings = ("against the earlier run", "then ms", "now ms", "ratio", "")
+        lines = Table(headings, rows, "lrrll").lines()
         lines += [f"{name}: measured then, not now" for name in self.missing]
         if self.peak is not None and abs(self.peak - 1.0) > 0.02:
             lines.append(
@@ -95,30 +98,6 @@ class Comparison:
                 for change in self.changes
             ],
         }
-
-
-def read_baseline(path: Path) -> dict[str, Any]:
-    """An earlier run's JSON.
-
-    Raises:
-        ShiftedgeError: no such file, or not what ``--json`` writes.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ShiftedgeError(f"{path} cannot be read: {error}.") from error
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    keys = {"schema": int, "machine": dict, "model": dict, "results": list, "protocol": dict}
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(key), kind) for key, kind in keys.items()
-    ):
-        raise ShiftedgeError(
-            f"{path} is no report of `shiftedge bench --json`; name a file that it wrote."
-        )
-    return found
 
 
 def check_comparable(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
@@ -158,15 +137,19 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> Comparison:
         ShiftedgeError: rows of the earlier one are not what this version writes.
     """
     try:
-        before = _measured(then)
-        after = _measured(now)
+        before, after = _measured(then), _measured(now)
         changes = tuple(
-            _change(key, after[key], before[key], now, then) for key in after if key in before
+            Change(
+                *key[:3],
+                float(before[key]["step_ms"]["p50"]),
+                float(row["step_ms"]["p50"]),
+                unpaired_ratio(_grouped(row, now), _grouped(before[key], then)),
+            )
+            for key, row in after.items()
+            if key in before
         )
-        new_peak, old_peak = (
-            (report.get("roofline") or {}).get("peak_gflops") for report in (now, then)
-        )
-        peak = float(new_peak / old_peak) if new_peak and old_peak else None
+        new, old = ((report.get("roofline") or {}).get("peak_gflops") for report in (now, then))
+        peak = float(new / old) if new and old else None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ShiftedgeError(
             f"The earlier run's rows cannot be read ({type(error).__name__}: {error}); name a file "
@@ -176,10 +159,7 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> Comparison:
     return Comparison(changes, missing, peak)
 
 
-Key = tuple[str, int, str, str]
-
-
-def _measured(report: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
+def _measured(report: Mapping[str, Any]) -> dict[tuple[str, int, str, str], Mapping[str, Any]]:
     return {
         (row["engine"], row["threads"], row["workload"], row["precision"]): row
         for row in report["results"]
@@ -187,22 +167,10 @@ def _measured(report: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
     }
 
 
-def _change(
-    key: Key,
-    row: Mapping[str, Any],
-    old: Mapping[str, Any],
-    now: Mapping[str, Any],
-    then: Mapping[str, Any],
-) -> Change:
-    ratio = unpaired_ratio(_grouped(row, now), _grouped(old, then))
-    return Change(*key[:3], float(old["step_ms"]["p50"]), float(row["step_ms"]["p50"]), ratio)
-
-
 def _grouped(row: Mapping[str, Any], report: Mapping[str, Any]) -> Sequence[Sequence[float]]:
     """Medians of the rounds, by process start."""
     groups: dict[int, list[float]] = {}
-    starts = report["protocol"]["round_starts"]
-    for index, times in enumerate(row["rounds_us"]):
+    for start, times in zip(report["protocol"]["round_starts"], row["rounds_us"], strict=False):
         if times:
-            groups.setdefault(starts[index], []).append(float(np.median(times)))
+            groups.setdefault(start, []).append(float(np.median(times)))
     return list(groups.values())

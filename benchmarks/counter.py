@@ -1,8 +1,8 @@
 """Progress that costs the measurement nothing: written between turns only.
 
-The bar of :mod:`shiftedge.runtime.progress` redraws itself ten times a second from a thread of its
-own, which on a small board would be in every figure. At a terminal this is a line that is written
-over; elsewhere a line every ten seconds, from no thread either.
+The bar of :mod:`shiftedge.runtime.process.progress` redraws itself ten times a second from a thread
+of its own, which on a small board would be in every figure. At a terminal this is a line that is
+written over; elsewhere a line every ten seconds, from no thread either.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from shiftedge.runtime.progress import LINES, Advance
+from shiftedge.runtime.process.progress import LINES, Advance
 
 __all__ = ["counter", "stages"]
 
 
 @contextlib.contextmanager
 def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """As :func:`shiftedge.runtime.progress.progress`, on stderr."""
+    """As :func:`shiftedge.runtime.process.progress.progress`, on stderr."""
     stderr = sys.stderr
     if stderr is None or not stderr.isatty():
         with LINES.item(description, total, unit, quiet=True) as say:

@@ -22,8 +22,7 @@ from typing import Any
 
 import shiftedge
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.progress import LINES
-from shiftedge.runtime.progress_lines import EVERY_S
+from shiftedge.runtime.process.progress import EVERY_S, LINES
 
 __all__ = ["Worker", "WorkerError"]
 

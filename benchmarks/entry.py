@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = ["Candidate", "Entry", "Settings", "rivals"]
+__all__ = ["Candidate", "Entry", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,13 @@ class Settings:
     """A turn of a slow engine ends then, with the units that it has taken."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rounds <= self.frames:
-            raise ShiftedgeError(
-                f"{self.rounds} rounds of {self.frames} frames; expected at least one frame each."
-            )
-        if not 1 <= self.starts <= self.rounds:
-            raise ShiftedgeError(
-                f"{self.starts} starts in {self.rounds} rounds; expected at least one round each."
-            )
+        for more, less, what in (
+            (self.frames, self.rounds, f"{self.rounds} rounds of {self.frames} frames"),
+            (self.rounds, self.starts, f"{self.starts} starts in {self.rounds} rounds"),
+        ):
+            if not 1 <= less <= more:
+                each = what.split()[-1].removesuffix("s")
+                raise ShiftedgeError(f"{what}; expected at least one {each} each.")
 
     def round_frames(self) -> list[int]:
         """Timed units of each round, as equal as they can be."""
@@ -135,13 +133,3 @@ class Entry:
     def times(self) -> list[int]:
         """Of all rounds, nanoseconds."""
         return [time for times in self.rounds_ns for time in times]
-
-
-def rivals(entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
-    """Those that were measured doing the same with as many threads."""
-    return [
-        other
-        for other in entries
-        if other.status == "ok"
-        and (other.threads, other.workload) == (entry.threads, entry.workload)
-    ]

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftedge.benchmarks.lenient import mapping, number
+from shiftedge.benchmarks.tables import Table, number
 from shiftedge.benchmarks.work import by_instruction
 
-__all__ = ["kernel_rows", "kernel_table", "summary"]
+__all__ = ["COLUMNS", "kernel_rows", "kernel_table", "summary"]
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
 """Families of kernels that are a product over single pixels, where words are all they multiply."""
+COLUMNS = (
+    ("us", "ms", ".1f", 1e3), ("share", "share", ".1%", 1.0), ("MFLOP", "flops", ".2f", 1e-6),
+    ("GFLOP/s", "gflops", ".1f", 1.0), ("KB", "bytes", ".0f", 1e-3), ("GB/s", "gb_s", ".1f", 1.0),
+    ("of peak", "of_peak", ".0%", 1.0), ("of roofline", "of_roofline", ".2f", 1.0),
+)  # fmt: skip
+"""Of the table: heading, key of a row, form, scale."""
 
 
 def kernel_rows(
@@ -32,22 +38,20 @@ def kernel_rows(
     A kernel's roofline is the longer of the time that its operations take, each part at the peak of
     its own instruction and one after another, and the time that its bytes take; ``of_roofline`` is
     the measured time over it, ``of_peak`` the operations' time over the measured one. Rows without
-    ``operations``, of a bundle of an earlier version, have neither.
+    ``operations`` have neither.
     """
     known = {row["name"]: row for row in kernels}
     total = sum(seconds.values())
-    peaks = limits.get("peaks_gops") or {}
+    peaks, l2 = limits.get("peaks_gops") or {}, limits.get("l2_gb_s")
     rows = []
     for name, taken in seconds.items():
         row = known.get(name, {})
         flops, size, parts = row.get("flops"), row.get("bytes"), row.get("operations")
         work = None if parts is None else by_instruction(parts, names or {})
-        bounds = {
-            "arithmetic": _arithmetic(work, peaks),
-            "memory": _seconds(size, limits.get("l2_gb_s")),
-        }
+        peak_s = _arithmetic(work, peaks)
+        bounds = {"arithmetic": peak_s, "memory": size / l2 / 1e9 if size and l2 else None}
         told = {kind: bound for kind, bound in bounds.items() if bound}
-        if bounds["arithmetic"] is None:
+        if peak_s is None:
             told = {}  # what takes no account of its operations would flatter it
         bound = max(told, key=lambda kind: told[kind]) if told else None
         rows.append(
@@ -58,12 +62,12 @@ def kernel_rows(
                 "share": taken / total if total else None,
                 "flops": flops,
                 "operations": work,
-                "words_alone": parts is not None and set(parts) == {"words"},
+                "words_alone": parts is not None and set(parts) == {"packed"},
                 "bytes": size,
                 "gflops": flops / taken / 1e9 if flops and taken else None,
                 "gb_s": size / taken / 1e9 if size and taken else None,
-                "peak_ms": 1e3 * bounds["arithmetic"] if bounds["arithmetic"] else None,
-                "of_peak": bounds["arithmetic"] / taken if bounds["arithmetic"] and taken else None,
+                "peak_ms": 1e3 * peak_s if peak_s else None,
+                "of_peak": peak_s / taken if peak_s and taken else None,
                 "roofline_ms": 1e3 * told[bound] if bound else None,
                 "of_roofline": taken / told[bound] if bound else None,
                 "bound": bound,
@@ -79,10 +83,6 @@ def _arithmetic(work: Mapping[str, int] | None, peaks: Mapping[str, float]) -> f
     return sum(count / peaks[name] / 1e9 for name, count in work.items())
 
 
-def _seconds(amount: float | None, giga_a_second: float | None) -> float | None:
-    return amount / giga_a_second / 1e9 if amount is not None and giga_a_second else None
-
-
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence on the pointwise kernels alone, and one on all, where the peaks are known.
 
@@ -92,58 +92,45 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         rows: from :func:`kernel_rows`, or what was read from a report's JSON.
     """
-    timed = [row for row in rows if number(row.get("ms"))]
+    timed = [row for row in rows if row["ms"]]
+    alone = [
+        row
+        for row in timed
+        if row["words_alone"] and row["family"] in POINTWISE and row["peak_ms"] is not None
+    ]
     lines = []
-    alone = [row for row in timed if _is_pointwise(row)]
     if alone:
-        names = dict.fromkeys(name for row in alone for name in mapping(row.get("operations")))
+        share = sum(row["ms"] for row in alone) / sum(row["ms"] for row in timed)
         lines.append(
-            f"Pointwise kernels: {_share(alone):.0%} of the {' and '.join(names)} peak "
-            f"({len(alone)} of {len(rows)} kernels, {_sum(alone, 'ms') / _sum(timed, 'ms'):.0%} of "
-            "the time)."
+            f"Pointwise kernels: {_share(alone):.0%} of the {' and '.join(_names(alone))} peak "
+            f"({len(alone)} of {len(rows)} kernels, {share:.0%} of the time)."
         )
-    counted = [row for row in timed if mapping(row.get("operations"))]
-    if counted and all(number(row.get("peak_ms")) for row in counted):
-        names = dict.fromkeys(name for row in counted for name in mapping(row.get("operations")))
+    counted = [row for row in timed if row["operations"]]
+    if counted and all(row["peak_ms"] for row in counted):
+        names = _names(counted)
         own = ", each for its own operations" if len(names) > 1 else ""
         lines.append(f"All kernels: {_share(timed):.0%} of the peak of {' and '.join(names)}{own}.")
     return lines
 
 
-def _is_pointwise(row: Mapping[str, Any]) -> bool:
-    words = row.get("words_alone") is True and row.get("family") in POINTWISE
-    return words and number(row.get("peak_ms")) is not None
-
-
-def _sum(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    return sum(number(row.get(key)) or 0.0 for row in rows)
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row["operations"]))
 
 
 def _share(rows: Sequence[Mapping[str, Any]]) -> float:
-    return _sum(rows, "peak_ms") / _sum(rows, "ms")
+    return float(sum(row["peak_ms"] or 0.0 for row in rows) / sum(row["ms"] for row in rows))
 
 
-def kernel_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of text."""
-    lines = [
-        f"{'kernel':<32} {'us':>8} {'share':>6} {'MFLOP':>8} {'GFLOP/s':>8} {'KB':>8} {'GB/s':>6} "
-        f"{'of peak':>7} {'of roofline':>11}  {'bound':<10}  peak of"
-    ]
-    for row in rows:
-        cells = (
-            f"{row['name']:<32} {1e3 * row['ms']:>8.1f}",
-            _cell(row["share"], 6, ".1%"),
-            _cell(row["flops"] and row["flops"] / 1e6, 8, ".2f"),
-            _cell(row["gflops"], 8, ".1f"),
-            _cell(row["bytes"] and row["bytes"] / 1e3, 8, ".0f"),
-            _cell(row["gb_s"], 6, ".1f"),
-            _cell(row["of_peak"], 7, ".0%"),
-            _cell(row["of_roofline"], 11, ".2f"),
+def kernel_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """For people."""
+    cells = [
+        (
+            row["name"],
+            *(number(row[key], form, scale) for _, key, form, scale in COLUMNS),
+            row["bound"] or "",
+            " + ".join(row["operations"] or ()),
         )
-        named = " + ".join(row["operations"] or ())
-        lines.append(f"{' '.join(cells)}  {row['bound'] or '':<10}  {named}".rstrip())
-    return lines
-
-
-def _cell(value: float | None, width: int, form: str) -> str:
-    return ("" if value is None else format(value, form)).rjust(width)
+        for row in rows
+    ]
+    headings = ("kernel", *(heading for heading, *_ in COLUMNS), "bound", "peak of")
+    return Table(headings, cells, "l" + "r" * len(COLUMNS) + "l")

@@ -1,9 +1,12 @@
-"""A finished run as a document: JSON, schema 1."""
+"""A finished run as a document, JSON of schema 1: what was measured, and who is quicker than whom,
+where that can be told at all."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +15,28 @@ import numpy as np
 from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP_MOST, Bench
 from shiftedge.benchmarks.entry import Entry
-from shiftedge.benchmarks.figures import percentiles_ms
 from shiftedge.benchmarks.kernels import kernel_rows
+from shiftedge.benchmarks.ratios import paired_ratio, percentiles_ms
 from shiftedge.benchmarks.sensors import describe, throttled_between
-from shiftedge.benchmarks.verdict import (
-    against_best_peer,
-    frame_rounds,
-    step_rounds,
-    verdicts,
-)
+from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = ["SCHEMA", "describe_file", "document"]
+__all__ = ["SCHEMA", "check_report", "describe_file", "document", "read_report"]
 
 SCHEMA = 1
 """Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
 know."""
+KEYS = {"schema": int, "machine": dict, "model": dict, "results": list, "protocol": dict}
+
+Rounds = Callable[[Entry], Sequence[Sequence[int]]]
+"""Which times of an entry: those of the step alone, or from the uint8 frame on."""
+
+
+def _step(entry: Entry) -> Sequence[Sequence[int]]:
+    return entry.rounds_ns
+
+
+def _frame(entry: Entry) -> Sequence[Sequence[int]]:
+    return entry.frame_rounds_ns
 
 
 def document(bench: Bench) -> dict[str, Any]:
@@ -35,24 +45,30 @@ def document(bench: Bench) -> dict[str, Any]:
     Args:
         bench: after its run, interrupted or not.
     """
-    limits = None
+    limits, settings = None, bench.settings
     if bench.roofline is not None:
         limits = bench.roofline.to_dict(bench.work.works, _precision(bench), bench.work.reason)
+    samples = bench.samples
     return {
         "schema": SCHEMA,
         "machine": bench.machine,
         "model": _model(bench),
         "roofline": limits,
         "results": [_result(entry, bench) for entry in bench.entries],
-        "verdicts": verdicts(bench.entries, bench.round_starts),
+        "verdicts": _verdicts(bench),
         "kernels": _kernels(bench, limits),
         "soak": None if bench.soak is None else bench.soak.to_dict(),
-        "sensors": _sensors(bench),
+        "sensors": {
+            "samples": samples,
+            "throttled": throttled_between(samples[0], samples[-1]) if len(samples) > 1 else None,
+            "sources": bench.sensors.sources(),
+            "line": describe(samples[0], samples[-1]) if samples else None,
+        },
         "comparison": None,
         "protocol": {
-            "frames": bench.settings.frames,
-            "rounds": bench.settings.rounds,
-            "starts": bench.settings.starts,
+            "frames": settings.frames,
+            "rounds": settings.rounds,
+            "starts": settings.starts,
             "round_starts": bench.round_starts,
             "source": bench.source or "rendered scene",
             "source_frames": bench.source_frames,
@@ -70,6 +86,45 @@ def document(bench: Bench) -> dict[str, Any]:
     }
 
 
+def check_report(found: Any, name: str) -> dict[str, Any]:
+    """A document, if it is one.
+
+    Raises:
+        ShiftedgeError: it is not what ``--json`` writes.
+    """
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(key), kind) for key, kind in KEYS.items()
+    ):
+        raise ShiftedgeError(
+            f"{name} is no report of `shiftedge bench --json`; name a file that it wrote."
+        )
+    return found
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """An earlier run's JSON.
+
+    Raises:
+        ShiftedgeError: no such file, or not what ``--json`` writes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShiftedgeError(f"{path} cannot be read: {error}.") from error
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    return check_report(found, str(path))
+
+
+def describe_file(onnx: Path | None) -> dict[str, str | None]:
+    """``file`` and ``sha256`` of a model, None of no model."""
+    if onnx is None:
+        return {"file": None, "sha256": None}
+    return {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
+
+
 def _normalising(entries: Sequence[Entry]) -> list[str]:
     timed = [entry for entry in entries if entry.status == "ok" and entry.workload == "step"]
     inside = {entry.candidate.engine for entry in timed if entry.ready["normalises"]}
@@ -81,23 +136,6 @@ def _normalising(entries: Sequence[Entry]) -> list[str]:
         f"{' and '.join(sorted(outside))} gets the float frame ready-made. With frame: from the "
         "uint8 frame on, for all."
     ]
-
-
-def _sensors(bench: Bench) -> dict[str, Any]:
-    found, sources = bench.samples, bench.sensors.sources()
-    return {
-        "samples": found,
-        "throttled": throttled_between(found[0], found[-1]) if len(found) > 1 else None,
-        "sources": sources,
-        "line": describe(found[0], found[-1]) if found else None,
-    }
-
-
-def _energy(entry: Entry) -> float | None:
-    """Joules of a frame, of all that the meter sees; None without a meter."""
-    frames = entry.energy_units * entry.ready.get("frames_each", 1)
-    known = entry.energy_reason is None and entry.energy_j > 0 and frames > 0
-    return entry.energy_j / frames if known else None
 
 
 def _kernels(bench: Bench, limits: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -118,56 +156,45 @@ def _kernels(bench: Bench, limits: dict[str, Any] | None) -> dict[str, Any] | No
     }
 
 
-def _bytes_on_disk(path: Path | None) -> int | None:
-    if path is None:
-        return None
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def describe_file(onnx: Path | None) -> dict[str, str | None]:
-    """``file`` and ``sha256`` of a model, None of no model."""
-    if onnx is None:
-        return {"file": None, "sha256": None}
-    return {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
-
-
 def _precision(bench: Bench) -> str:
     """Of the model's file, or of the bundle where that is all there is."""
     return "fp32" if bench.spec is None else bench.spec.precision
 
 
 def _model(bench: Bench) -> dict[str, Any]:
-    bundle = bench.bundle
+    bundle, spec, size = bench.bundle, bench.spec, None
+    if bundle is not None:
+        files = bundle.rglob("*") if bundle.is_dir() else [bundle]
+        size = sum(
+            file.stat().st_size for file in files if file.is_file() and not file.is_symlink()
+        )
     found: dict[str, Any] = {
         "name": None,
         **describe_file(bench.onnx),
         "bundle": None if bundle is None else bundle.name,
-        "bundle_bytes": _bytes_on_disk(bundle),
+        "bundle_bytes": size,
         "flops": bench.work.flops(_precision(bench)),
     }
-    if bench.spec is not None:
-        found |= {
-            "name": bench.spec.name,
-            "height": bench.spec.height,
-            "width": bench.spec.width,
-            "classes": bench.spec.classes,
-            "states": len(bench.spec.states),
-            "state_bytes": bench.spec.state_bytes,
-        }
+    if spec is not None:
+        keys = ("name", "height", "width", "classes", "state_bytes")
+        found |= {key: getattr(spec, key) for key in keys} | {"states": len(spec.states)}
     return found
 
 
 def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
-    ready, found, starts = entry.ready, entry.agreement, bench.round_starts
+    ready, found = entry.ready, entry.agreement
     measured = entry.status == "ok"
     times = entry.times() if measured else []
     step_ms = percentiles_ms(times) if times else None
+    frame_ns = [time for times in entry.frame_rounds_ns for time in times] if measured else []
     frames_each = ready.get("frames_each", 1)
     limit_ms = None
     if bench.roofline is not None and entry.workload == "step":
         work = bench.work.works.get(str(ready.get("precision")))
         limit_ms = bench.roofline.step_ms(entry.threads, work)
+    # Of all that the meter sees.
+    energy_frames = entry.energy_units * frames_each
+    energetic = measured and entry.energy_reason is None and entry.energy_j > 0 < energy_frames
     return {
         "engine": entry.candidate.engine,
         "version": ready.get("version"),
@@ -181,42 +208,97 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
         "step_ms": step_ms,
         "frames_per_second": 1e3 * frames_each / step_ms["p50"] if step_ms else None,
         "round_p50_ms": [percentiles_ms(times)["p50"] for times in entry.rounds_ns if times],
-        "against_best_peer": against_best_peer(entry, bench.entries, step_rounds, starts),
-        "frame_ms": _percentiles(entry.frame_rounds_ns) if measured else None,
-        "frame_against_best_peer": against_best_peer(entry, bench.entries, frame_rounds, starts),
+        "against_best_peer": _against_best_peer(entry, bench, _step),
+        "frame_ms": percentiles_ms(frame_ns) if frame_ns else None,
+        "frame_against_best_peer": _against_best_peer(entry, bench, _frame),
         "rounds_us": [np.round(np.asarray(times) / 1e3, 2).tolist() for times in entry.rounds_ns]
         if measured
         else [],
         "of_roofline": step_ms["p50"] / limit_ms if step_ms and limit_ms else None,
         "rss_mb": entry.rss_mb,
         "base_rss_mb": ready.get("base_rss_mb"),
-        "load_ms": _median(entry.load_ms),
-        "first_prediction_ms": _median(entry.first_ms),
+        "load_ms": float(np.median(entry.load_ms)) if entry.load_ms else None,
+        "first_prediction_ms": float(np.median(entry.first_ms)) if entry.first_ms else None,
         "starts": len(entry.load_ms),
         "engine_bytes": ready.get("engine_bytes"),
         "timer_ns": ready.get("timer_ns"),
         "warm_up": entry.warm_up or None,
-        "energy_j_per_frame": _energy(entry) if measured else None,
+        "energy_j_per_frame": entry.energy_j / energy_frames if energetic else None,
         "energy_reason": entry.energy_reason,
         "max_abs_error": None if found is None else found.max_abs_error,
         "agreement": None
         if found is None
-        else {
-            "worst_relative": found.worst_relative,
-            "worst_tensor": found.worst_tensor,
-            "states_compared": found.states_compared,
-            "tolerance": found.tolerance,
-        },
+        else {key: value for key, value in asdict(found).items() if key != "max_abs_error"},
         "normalises": ready.get("normalises"),
         "settings": ready.get("settings"),
         "idle_cpu_share": entry.idle_cpu_ms / entry.idle_wall_ms if entry.idle_wall_ms else None,
     }
 
 
-def _percentiles(rounds: Sequence[Sequence[int]]) -> dict[str, float] | None:
-    times = [time for times in rounds for time in times]
-    return percentiles_ms(times) if times else None
+# Who is quicker
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return float(np.median(values)) if values else None
+def _rivals(entry: Entry, bench: Bench) -> list[Entry]:
+    """Those that were measured doing the same with as many threads in the same precision, since
+    fewer bits are another computation; itself among them."""
+    same = (entry.threads, entry.workload, entry.ready["precision"])
+    return [
+        other
+        for other in bench.entries
+        if other.status == "ok"
+        and other.ready["checked"]
+        and (other.threads, other.workload, other.ready["precision"]) == same
+    ]
+
+
+def _p50(entry: Entry, rounds: Rounds) -> float:
+    return percentiles_ms([time for times in rounds(entry) for time in times])["p50"]
+
+
+def _against_best_peer(entry: Entry, bench: Bench, rounds: Rounds) -> dict[str, Any] | None:
+    """The ratio to the peer of the smallest median that did the same, as plain JSON types; 1 for
+    that peer itself, None where there is no peer."""
+    if entry.status != "ok" or not entry.ready["checked"]:
+        return None
+    peers = [other for other in _rivals(entry, bench) if other.candidate.peer]
+    if not peers:
+        return None
+    best = min(peers, key=lambda other: _p50(other, rounds))
+    ratio = paired_ratio(rounds(entry), rounds(best), starts=bench.round_starts)
+    return {"peer": best.candidate.engine, **ratio.to_dict()}
+
+
+def _verdicts(bench: Bench) -> list[dict[str, Any]]:
+    """The quicker of the two quickest from the uint8 frame on, or None and a sentence where the
+    interval of their ratio spans 1; for each workload, thread count and precision of two engines or
+    more."""
+    found: list[dict[str, Any]] = []
+    groups = {
+        (entry.threads, entry.workload, entry.ready["precision"]): entry
+        for entry in bench.entries
+        if entry.status == "ok"
+    }
+    for (threads, workload, precision), one in groups.items():
+        timed = sorted(_rivals(one, bench), key=lambda entry: _p50(entry, _frame))
+        if len(timed) < 2:
+            continue
+        first, second = timed[:2]
+        ratio = paired_ratio(_frame(first), _frame(second), starts=bench.round_starts)
+        names = (first.candidate.engine, second.candidate.engine)
+        interval = f"{ratio.value:.3f} of its time, {ratio.low:.3f} to {ratio.high:.3f}"
+        if ratio.spans_one:
+            sentence = f"No winner: {names[0]} and {names[1]} cannot be told apart ({interval})."
+        else:
+            sentence = f"{names[0]} is quicker than {names[1]}: {interval}."
+        found.append(
+            {
+                "threads": threads,
+                "workload": workload,
+                "precision": precision,
+                "winner": None if ratio.spans_one else names[0],
+                "engines": list(names),
+                **ratio.to_dict(),
+                "sentence": sentence,
+            }
+        )
+    return found

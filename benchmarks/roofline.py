@@ -24,10 +24,9 @@ from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
 from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
-from shiftedge.runtime.cpu import CPUINFO, cpu_features, taken_away
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
 __all__ = ["Roofline", "Work", "build_probe"]
 
@@ -175,7 +174,12 @@ def build_probe(folder: Path | None = None) -> Path:
     own = Path(str(importlib.resources.files("shiftedge.benchmarks")))
     # The CPU is asked what it has by the code that a compiled model asks it with.
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    sources = [own / "peak.c", own / "peak_words.c", native / "cpu.c", native / "error.c"]
+    sources = [
+        own / "peak.c",
+        own / "peak_words.c",
+        native / "cpu" / "cpu_features.c",
+        native / "error.c",
+    ]
     text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))
     # The same home may serve several machines, and the code is for one kind of CPU.
     flags = _flags()

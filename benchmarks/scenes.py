@@ -42,11 +42,9 @@ class Rendered:
         self._camera = MovingScene(seed, height=CAMERA_SIZE[0], width=CAMERA_SIZE[1])
 
     def frame_at(self, index: int) -> Image:
-        """See :class:`Scene`."""
         return self._model.frame_at(index)
 
     def camera_at(self, index: int) -> Image:
-        """See :class:`Scene`."""
         return self._camera.frame_at(index)
 
 
@@ -64,11 +62,9 @@ class Recorded:
         return last - abs(index % (2 * last) - last) if last else 0
 
     def frame_at(self, index: int) -> Image:
-        """See :class:`Scene`."""
         return self._model[self._place(index)]
 
     def camera_at(self, index: int) -> Image:
-        """See :class:`Scene`."""
         return np.array(self._camera[self._place(index)])
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.figures import Ratio, unpaired_ratio
+from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.sensors import throttled_between
-from shiftedge.benchmarks.verdict import ratio_dict
-from shiftedge.runtime.progress import Advance
+from shiftedge.runtime.process.progress import Advance
 
 __all__ = ["Soak"]
 
@@ -98,7 +97,7 @@ class Soak:
             "seconds": [round(value, 3) for value in self.seconds],
             "p50_ms": self.p50_ms,
             "p99_ms": self.p99_ms,
-            "drift": None if drift is None else ratio_dict(drift),
+            "drift": None if drift is None else drift.to_dict(),
             "cpu_mhz": [(sample.get("cpu_mhz") or {}).get("mean") for sample in self.samples],
             "temperature_c": [sample.get("temperature_c") for sample in self.samples],
             "throttled": [sample.get("throttled") for sample in self.samples],

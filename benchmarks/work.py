@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.cpu import cpu_features
 from shiftedge.runtime.errors import BundleError, ShiftedgeError
+from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["StepWork", "by_instruction", "step_work"]
@@ -72,7 +72,7 @@ def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[s
         names: of each part's instruction.
     """
     work: dict[str, int] = {}
-    for part in sorted(parts, key=lambda part: part != "words"):
+    for part in sorted(parts, key=lambda part: part != "packed"):
         name = names.get(part, part)
         work[name] = work.get(name, 0) + parts[part]
     return work
@@ -98,15 +98,15 @@ def _of_bundle(bundle: Path, found: StepWork) -> None:
 
 
 def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
-    from shiftedge.export.compiler.backends.cpu.instructions import FLOAT32, WORDS, instructions
+    from shiftedge.export.compiler.backends.cpu.instructions import FLOAT32, PACKED, instructions
     from shiftedge.export.compiler.frontend.read import read_onnx
 
     graph = read_onnx(onnx.read_bytes(), spec)
     names = instructions(spec.precision, cpu_features())
     words = graph.packed_flops()
-    parts = {WORDS: words, FLOAT32: graph.flops() - words}
+    parts = {PACKED: words, FLOAT32: graph.flops() - words}
     found.instructions.setdefault(spec.precision, names)
-    if words and WORDS not in names:
+    if words and PACKED not in names:
         found.reason = f"This CPU has no instruction for {spec.precision} that we use."
     else:
         known = {part: count for part, count in parts.items() if count}

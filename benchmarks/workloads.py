@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Contender
 from shiftedge.benchmarks.scenes import Scene
-from shiftedge.runtime.decode import GestureDecoder
+from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.preprocess import Preprocessor
 
 __all__ = ["CLIP_FRAMES", "WORKLOADS", "Times", "Work", "workload"]

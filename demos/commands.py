@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftedge.runtime.capture.arguments import add_source_options
+from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen
 from shiftedge.runtime.words import json_text, plain, say, shown
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.decode import GestureEvent
-
-__all__ = ["add_commands"]
+    from shiftedge.runtime.live.decode import GestureEvent
 
 DEFAULT_SOURCE = "synthetic:gestures"
 DEFAULT_FILM = Path("out") / "demo.mp4"
@@ -76,7 +74,7 @@ def _seconds(text: str) -> float:
 
 def _demo(options: argparse.Namespace) -> int:
     from shiftedge.demos.show import show
-    from shiftedge.runtime.files import output_folder
+    from shiftedge.runtime.process.files import output_folder
 
     for_people = sys.stderr if options.json else sys.stdout
     film = _film(options)

@@ -13,8 +13,8 @@ from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.files import cache_folder
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.files import cache_folder
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
@@ -221,7 +221,7 @@ def _size(text: str) -> tuple[int, int]:
 
 @working("exporting")
 def _export(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         require(package)
@@ -335,7 +335,7 @@ def _add_train(commands: Any) -> None:
 @working("training")
 def _train(options: argparse.Namespace) -> int:
     from shiftedge.runtime.errors import DataError
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     if options.quantize and (options.size is not None or options.width is not None):
         raise DataError(

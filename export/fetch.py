@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 
 from shiftedge.export.catalogue import CatalogueEntry
 from shiftedge.runtime.errors import DownloadError, OutputError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import Advance, ProgressFactory
-from shiftedge.runtime.progress import progress as progress_bar
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import Advance, ProgressFactory
+from shiftedge.runtime.process.progress import progress as progress_bar
 
 __all__ = ["fetch", "git_blob_id", "web_opener"]
 

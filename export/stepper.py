@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.cpu import chosen_threads
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.threads import chosen_threads
 
 __all__ = ["Stepper"]
 

@@ -22,9 +22,9 @@ from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.export.quantize.calibration import RANGES_KEY
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, OutputError, SpecError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import atomic_path
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import atomic_path
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 from shiftedge.runtime.words import shown
 

@@ -11,7 +11,10 @@ Nothing in the folder is believed before it was checked: the manifest's every fi
 path cannot leave the folder, and each file is as long, and has the SHA-256, that the manifest says.
 That finds what a copy, a disk or a half-finished update did to it. It is no signature: whoever can
 change the folder can change the manifest too, and a library runs with the program's own rights, so
-take bundles only from where you would take programs.
+take bundles only from where you would take programs, or ask for a signature: Ed25519 over the
+manifest, which holds the checksum of every file. Keys are PEM files, as ``openssl genpkey
+-algorithm ed25519`` and ``openssl pkey -pubout`` write them. The signature is the file
+``manifest.json.sig``, 64 bytes, deterministic (RFC 8032).
 
 What each field of the manifest means is in docs/formats.md.
 """
@@ -23,32 +26,18 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from shiftedge.runtime.cpu import cpu_features, machine_name
 from shiftedge.runtime.errors import BundleError
-from shiftedge.runtime.files import sha256_of
 from shiftedge.runtime.manifest import (
     MANIFEST_NAME,
-    MANIFEST_SCHEMA,
-    Build,
-    FileEntry,
     Manifest,
-    SelfTest,
     Variant,
 )
-from shiftedge.runtime.signing import SIGNATURE_BYTES, SIGNATURE_NAME, check_signature
-
-__all__ = [
-    "MANIFEST_NAME",
-    "MANIFEST_SCHEMA",
-    "Build",
-    "Bundle",
-    "FileEntry",
-    "Manifest",
-    "SelfTest",
-    "Variant",
-]
+from shiftedge.runtime.process.cpu import cpu_features, machine_name
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import sha256_of
+from shiftedge.runtime.words import shown
 
 MANIFEST_BYTES_MOST = 4 << 20
 """A manifest of 100 kernels and 200 labels has some 30 KB."""
@@ -75,7 +64,6 @@ class Bundle:
         Files that it does not list are left alone.
 
         Args:
-            folder: of the bundle.
             trusted_keys: PEM files of public keys, one of which must have signed the manifest, or
                 one such file; None asks for no signature.
 
@@ -95,7 +83,12 @@ class Bundle:
             except BundleError as error:
                 raise BundleError(f"{folder}: {error}") from error
         try:
-            manifest = Manifest.from_json(_text(folder, data))
+            manifest = Manifest.from_json(data.decode())
+        except UnicodeDecodeError as error:
+            raise BundleError(
+                f"{folder / MANIFEST_NAME} holds text that is not UTF-8, so it is damaged: "
+                f"{COPY_AGAIN}."
+            ) from error
         except BundleError as error:
             raise BundleError(f"{folder}: {error}") from error
         bundle = cls(folder, manifest)
@@ -104,10 +97,7 @@ class Bundle:
         return bundle
 
     def verify(self, name: str) -> Path:
-        """Check one file against the manifest: inside the folder, its size, its SHA-256.
-
-        Args:
-            name: one of ``manifest.files``.
+        """Check one of ``manifest.files``: inside the folder, its size, its SHA-256.
 
         Returns:
             Where it lies, with every symbolic link resolved.
@@ -146,9 +136,6 @@ class Bundle:
         """The first variant, in the manifest's order, that a CPU can run.
 
         Args:
-            machine: the CPU's architecture; None is :func:`~shiftedge.runtime.cpu.machine_name`.
-            features: what the CPU can do; None is
-                :func:`~shiftedge.runtime.cpu.cpu_features`.
             precision: only variants of this one; None takes any.
 
         Raises:
@@ -200,8 +187,7 @@ def _read_manifest(folder: Path) -> bytes:
             f"{folder} holds no {MANIFEST_NAME}, so it is no compiled bundle; name a folder that "
             "`shiftedge compile` made, or an .onnx file."
         )
-    with _told(path), _open_file(_inside(folder, path)) as file:
-        data = file.read(MANIFEST_BYTES_MOST + 1)
+    data = _read(folder, path, MANIFEST_BYTES_MOST)
     if len(data) > MANIFEST_BYTES_MOST:
         raise BundleError(
             f"{path} has more than {MANIFEST_BYTES_MOST:,} bytes, so it is no manifest: "
@@ -210,22 +196,15 @@ def _read_manifest(folder: Path) -> bytes:
     return data
 
 
-def _text(folder: Path, data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise BundleError(
-            f"{folder / MANIFEST_NAME} holds text that is not UTF-8, so it is damaged: "
-            f"{COPY_AGAIN}."
-        ) from error
-
-
 def _read_signature(folder: Path) -> bytes | None:
     path = folder / SIGNATURE_NAME
-    if not os.path.lexists(path):
-        return None
+    return _read(folder, path, SIGNATURE_BYTES) if os.path.lexists(path) else None
+
+
+def _read(folder: Path, path: Path, most: int) -> bytes:
+    """A small file of the folder; a byte more than ``most`` where it is larger."""
     with _told(path), _open_file(_inside(folder, path)) as file:
-        return file.read(SIGNATURE_BYTES + 1)
+        return file.read(most + 1)
 
 
 def _inside(folder: Path, path: Path) -> Path:
@@ -259,7 +238,94 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError("it is no ordinary file")
-        file = os.fdopen(handle, "rb", closefd=False)
-        yield file
+        yield os.fdopen(handle, "rb", closefd=False)
     finally:
         os.close(handle)
+
+
+SIGNATURE_NAME = "manifest.json.sig"
+"""Of the file beside the manifest."""
+SIGNATURE_BYTES = 64
+_KEY_BYTES_MOST = 1 << 16
+
+
+def check_signature(
+    manifest: bytes,
+    signature: bytes | None,
+    trusted_keys: str | Path | Sequence[str | Path],
+) -> None:
+    """Refuse a manifest that none of the keys has signed.
+
+    Raises:
+        BundleError: no signature, or by no trusted key; or a key that cannot be read.
+        MissingExtraError: the package cryptography is not installed.
+    """
+    crypto = require("cryptography.exceptions")
+    keys = [_key(path, "public") for path in _key_paths(trusted_keys)]
+    if signature is None:
+        raise BundleError(
+            f"The bundle is not signed (it has no {SIGNATURE_NAME}), and only bundles signed by a "
+            "trusted key may be loaded: sign it with `shiftedge compile --sign KEY`."
+        )
+    for key in keys:
+        try:
+            key.verify(signature, manifest)
+        except crypto.InvalidSignature:
+            continue
+        return
+    raise BundleError(
+        f"The bundle's signature is by none of the {len(keys)} trusted keys, or its manifest was "
+        "changed after it was signed: get it again from who made it."
+    )
+
+
+def sign(manifest: bytes, key: str | Path) -> bytes:
+    """The signature of a manifest by a PEM file of an Ed25519 private key without a password.
+
+    Raises:
+        BundleError: the key cannot be read, or is another kind.
+        MissingExtraError: the package cryptography is not installed.
+    """
+    signature: bytes = _key(Path(key), "private").sign(manifest)
+    return signature
+
+
+def _key_paths(given: object) -> list[Path]:
+    """Of one file or several. A text is one: its letters are no files."""
+    several = [given] if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(several, (list, tuple, set, frozenset)) or not all(
+        isinstance(path, (str, os.PathLike)) for path in several
+    ):
+        raise BundleError(
+            f"trusted_keys is {shown(given)}; expected the path of a public key's PEM file, or a "
+            "list of such paths."
+        )
+    return [Path(path) for path in several]
+
+
+_WRITES = {"private": "openssl genpkey -algorithm ed25519", "public": "openssl pkey -pubout"}
+"""What writes such a key."""
+
+
+def _key(path: Path, kind: Literal["private", "public"]) -> Any:
+    pem = require("cryptography.hazmat.primitives.serialization")
+    ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519")
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_KEY_BYTES_MOST)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"The key {path} cannot be read: {reason}.") from error
+    cause: Exception | None = None
+    try:
+        if kind == "private":
+            key, wanted = pem.load_pem_private_key(data, password=None), ed25519.Ed25519PrivateKey
+        else:
+            key, wanted = pem.load_pem_public_key(data), ed25519.Ed25519PublicKey
+        if isinstance(key, wanted):
+            return key
+    except (ValueError, TypeError) as error:
+        cause = error
+    raise BundleError(
+        f"{path} is no {kind} Ed25519 key in PEM; expected what `{_WRITES[kind]}` writes."
+    ) from cause

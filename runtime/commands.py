@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftedge.runtime.capture.arguments import add_source_options
-from shiftedge.runtime.signals import ending, exit_status
-from shiftedge.runtime.streams import need_stdout
+from shiftedge.runtime.capture.options import add_source_options
+from shiftedge.runtime.process.signals import ending, exit_status
+from shiftedge.runtime.process.streams import need_stdout
 from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
-
-__all__ = ["add_commands", "add_model_options", "load_chosen", "positive"]
 
 RUN_EXAMPLES = r"""examples:
   shiftedge run                                      the bundled model on a rendered person
@@ -141,20 +139,19 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.session import Session
+    from shiftedge.runtime.live.session import Session
 
     need_stdout()
     session, status = None, 0
     try:
         model = load_chosen(options)
         session = Session(model, options.source, on_note=_note, retry=options.retry)
-        for observed in session:
-            result = observed.result
+        for frame, result in session:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())
                 shares = np.exp(result.logits - result.logits[best])
                 label = model.labels[best]
-                _line(observed.frame.time_s, label, float(1 / shares.sum()), step=True)
+                _line(frame.time_s, label, float(1 / shares.sum()), step=True)
             if result.event is not None:
                 event = result.event
                 _line(event.time_s, event.label, event.confidence)

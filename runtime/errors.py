@@ -30,28 +30,6 @@ from __future__ import annotations
 
 from shiftedge.runtime.words import plain
 
-__all__ = [
-    "BundleError",
-    "CheckpointError",
-    "CompileError",
-    "DataError",
-    "DeployError",
-    "DownloadError",
-    "FrameError",
-    "MissingExtraError",
-    "ModelError",
-    "NumericsError",
-    "OutputError",
-    "SettingError",
-    "ShiftedgeError",
-    "SnapshotError",
-    "SourceError",
-    "SourceLostError",
-    "SpecError",
-    "TwoWayCheckpointError",
-    "VerificationError",
-]
-
 
 class ShiftedgeError(Exception):
     """Base of all errors raised on purpose by shiftedge.

@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from shiftedge.runtime.bundle import Build, Bundle, SelfTest
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError
+from shiftedge.runtime.manifest import Build, SelfTest
 from shiftedge.runtime.spec import ModelSpec
 from shiftedge.runtime.words import plain
-
-__all__ = ["bundle_text", "spec_text"]
 
 CELL_MOST = 200
 """Characters of a name or a value."""

@@ -10,24 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from shiftedge.runtime.errors import BundleError
-from shiftedge.runtime.spec import ModelSpec
-
-__all__ = [
-    "MANIFEST_NAME",
-    "MANIFEST_SCHEMA",
-    "MEMORY_KEYS",
-    "Build",
-    "FileEntry",
-    "Manifest",
-    "SelfTest",
-    "Variant",
-]
+from shiftedge.runtime.spec import ModelSpec, is_number, is_whole, requirement
+from shiftedge.runtime.words import is_text, shown
 
 MANIFEST_NAME = "manifest.json"
 """File name of the manifest in a bundle."""
@@ -65,6 +54,8 @@ FLOAT_MOST = 3.5e38
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 COMPILE_AGAIN = "copy or compile the bundle again"
+
+need = requirement(BundleError, "The bundle's manifest", f": {COMPILE_AGAIN}.")
 
 
 @dataclass(frozen=True)
@@ -228,25 +219,24 @@ class Manifest:
                 f"The bundle's manifest is a {type(document).__name__}; expected a JSON object: "
                 f"{COMPILE_AGAIN}."
             )
-        schema = document.get("schema")
-        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-            _refuse("schema", schema, "a number from 1")
+        schema: Any = document.get("schema")
+        need(is_whole(schema, 1, math.inf), "schema", schema, "a number from 1")
         if schema > MANIFEST_SCHEMA:
             raise BundleError(
-                f"The bundle's manifest has schema {reprlib.repr(schema)}, and this shiftedge "
-                f"reads up to {MANIFEST_SCHEMA}: upgrade shiftedge, or compile the bundle with "
-                "this version."
+                f"The bundle's manifest has schema {shown(schema)}, and this shiftedge reads up to "
+                f"{MANIFEST_SCHEMA}: upgrade shiftedge, or compile the bundle with this version."
             )
         _check_plain(document)
-        _need_keys(document, [key for key in cls.__dataclass_fields__ if key not in _OPTIONAL])
-        files = _need(document, "files", dict, "an object of files")
+        _need_keys(document, cls)
+        variants, files = document["variants"], document["files"]
+        need(isinstance(variants, list), "variants", variants, "a list")
+        need(isinstance(files, dict), "files", files, "an object of files")
         # Schema 1 has no such key, so there it is one of the unknown, which are ignored.
-        others = {}
-        if schema > 1 and "others" in document:
-            others = _need(document, "others", dict, "an object of builds by precision")
+        others = document.get("others", {}) if schema > 1 else {}
+        need(isinstance(others, dict), "others", others, "an object of builds by precision")
         return cls(
             target=document["target"],
-            variants=tuple(map(_variant, _need(document, "variants", list, "a list"))),
+            variants=tuple(map(_variant, variants)),
             files={path: _file(path, entry) for path, entry in files.items()},
             tools=document["tools"],
             others={precision: _build(entry) for precision, entry in others.items()},
@@ -263,7 +253,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {reprlib.repr(twice)} stands there twice")
+        raise ValueError(f"the key {shown(twice)} stands there twice")
     return result
 
 
@@ -271,21 +261,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _refuse(what: str, value: object, expected: str) -> NoReturn:
-    raise BundleError(
-        f"The bundle's manifest has {what} = {reprlib.repr(value)}; expected {expected}: "
-        f"{COMPILE_AGAIN}."
-    )
-
-
-def _need(document: Mapping[str, Any], key: str, kind: type, expected: str) -> Any:
-    value = document[key]
-    if not isinstance(value, kind):
-        _refuse(key, value, expected)
-    return value
-
-
-def _need_keys(document: Mapping[str, Any], keys: Sequence[str]) -> None:
+def _need_keys(document: Mapping[str, Any], kind: type[Build | Manifest]) -> None:
+    keys = [key for key in kind.__dataclass_fields__ if key not in _OPTIONAL]
     absent = [key for key in keys if key not in document]
     if absent:
         raise BundleError(
@@ -294,23 +271,23 @@ def _need_keys(document: Mapping[str, Any], keys: Sequence[str]) -> None:
         )
 
 
-def _build(entry: object) -> Build:
-    if not isinstance(entry, Mapping):
-        _refuse("a build of others", entry, "an object")
-    _need_keys(entry, [key for key in Build.__dataclass_fields__ if key not in _OPTIONAL])
+def _build(entry: Any) -> Build:
+    need(isinstance(entry, Mapping), "a build of others", entry, "an object")
+    _need_keys(entry, Build)
+    need(isinstance(entry["kernels"], list), "kernels", entry["kernels"], "a list")
     return Build(
         spec=ModelSpec.from_dict(entry["spec"]),
         numerics=entry["numerics"],
         memory=entry["memory"],
         source_sha256=entry["source_sha256"],
-        kernels=tuple(_need(entry, "kernels", list, "a list")),
+        kernels=tuple(entry["kernels"]),
         selftest=_self_test(entry["selftest"]) if "selftest" in entry else None,
     )
 
 
-def _variant(entry: object) -> Variant:
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("features"), list):
-        _refuse("a variant", entry, "name, library, architecture and a list of features")
+def _variant(entry: Any) -> Variant:
+    good = isinstance(entry, Mapping) and isinstance(entry.get("features"), list)
+    need(good, "a variant", entry, "name, library, architecture and a list of features")
     return Variant(
         name=entry.get("name", ""),
         library=entry.get("library", ""),
@@ -320,37 +297,24 @@ def _variant(entry: object) -> Variant:
     )
 
 
-def _file(path: str, entry: object) -> FileEntry:
-    if not isinstance(entry, Mapping):
-        _refuse(f"files[{reprlib.repr(path)}]", entry, "sha256 and bytes")
+def _file(path: str, entry: Any) -> FileEntry:
+    need(isinstance(entry, Mapping), f"files[{shown(path)}]", entry, "sha256 and bytes")
     return FileEntry(sha256=entry.get("sha256", ""), bytes=entry.get("bytes", -1))
 
 
-def _self_test(entry: object) -> SelfTest:
+def _self_test(entry: Any) -> SelfTest:
     rows = entry.get("logits") if isinstance(entry, Mapping) else None
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        _refuse("selftest", entry, "clip, tolerance and a list of lists of logits")
-    assert isinstance(entry, Mapping)
+    good = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    need(good, "selftest", entry, "clip, tolerance and a list of lists of logits")
     return SelfTest(
         clip=entry.get("clip", ""),
         tolerance=entry.get("tolerance", 0),
-        logits=tuple(map(tuple, rows)),
+        logits=tuple(map(tuple, rows or ())),
     )
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _is_bytes(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= BYTES_MOST
-
-
-def _is_number(value: object, most: float) -> bool:
-    """A number of that magnitude at most; NaN is none."""
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
-    )
 
 
 def _is_path(value: object) -> bool:
@@ -361,87 +325,72 @@ def _is_path(value: object) -> bool:
     return all(_matches(PATH_PART, part) and part not in (".", "..") for part in parts)
 
 
-Need = Callable[[bool, str, object, str], None]
-"""Refuses where its first argument is false: what, which value, what was expected."""
-_A_WORD = "a short name of letters, digits, '_', '.', '+' and '-'"
+def _is_bytes(value: object) -> bool:
+    return is_whole(value, 0, BYTES_MOST)
+
+
+def _need_word(what: str, value: object) -> None:
+    expected = "a short name of letters, digits, '_', '.', '+' and '-'"
+    need(_matches(WORD, value), what, value, expected)
+
+
+def _need_mapping(what: str, value: object, holds: Callable[[Any], bool], entries: str) -> None:
+    good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    good = good and isinstance(value, Mapping) and all(holds(each) for each in value.values())
+    need(good, what, value, f"an object of {entries}")
 
 
 def _check(manifest: Manifest) -> None:
     """Raise BundleError for the first field that is out of range; say which, and what it may be."""
-
-    def need(holds: bool, what: str, value: object, expected: str) -> None:
-        if not holds:
-            _refuse(what, value, expected)
-
     spec = manifest.spec
     need(isinstance(spec, ModelSpec), "spec", spec, "a ModelSpec")
-    need(_matches(WORD, manifest.target), "target", manifest.target, _A_WORD)
-    _need_mapping(
-        need, "files", manifest.files, lambda entry: isinstance(entry, FileEntry), "files"
-    )
+    _need_word("target", manifest.target)
+    _need_mapping("files", manifest.files, lambda each: isinstance(each, FileEntry), "files")
     for path, entry in manifest.files.items():
         expected = "a path inside the bundle, of plain names and forward slashes"
         need(_is_path(path) and path != MANIFEST_NAME, "a file", path, expected)
         need(_matches(SHA256, entry.sha256), f"sha256 of {path}", entry.sha256, "64 hex digits")
         need(_is_bytes(entry.bytes), f"bytes of {path}", entry.bytes, "a size up to 2 GiB")
-    _need_mapping(need, "tools", manifest.tools, lambda value: isinstance(value, str), "versions")
-    _need_mapping(need, "others", manifest.others, lambda value: isinstance(value, Build), "builds")
+    _need_mapping("tools", manifest.tools, lambda each: isinstance(each, str), "versions")
+    _need_mapping("others", manifest.others, lambda each: isinstance(each, Build), "builds")
     once = spec.precision not in manifest.others
-    need(
-        once, "others", sorted(manifest.others), f"builds of other precisions than {spec.precision}"
-    )
+    expected = f"builds of other precisions than {spec.precision}"
+    need(once, "others", sorted(manifest.others), expected)
     for precision, build in manifest.builds.items():
         of = "" if build.spec is spec else f" of {precision}"
-        _check_build(build, of, need)
+        _check_build(build, of)
         need(build.spec.precision == precision, f"spec{of}", build.spec.precision, precision)
         keys = ", ".join(build.spec.differs_from(spec))
         need(not keys, f"a spec{of} that differs in", keys, "one network in several precisions")
-    _check_variants(manifest, need)
+    _check_variants(manifest)
     _check_plain(manifest.to_dict())
 
 
-def _check_variants(manifest: Manifest, need: Need) -> None:
+def _check_variants(manifest: Manifest) -> None:
     names = [variant.name for variant in manifest.variants]
     need(len(names) > 0, "variants", names, "at least one")
     for variant in manifest.variants:
-        need(_matches(WORD, variant.name), "a variant's name", variant.name, _A_WORD)
-        what = f"variant {variant.name}"
-        for key in ("library", "architecture"):
-            value = getattr(variant, key)
-            need(isinstance(value, str), f"{key} of {what}", value, "text")
-        need(
-            variant.library in manifest.files,
-            f"library of {what}",
-            variant.library,
-            "the path of one of its files",
-        )
-        known = _matches(WORD, variant.architecture)
-        need(known, f"architecture of {what}", variant.architecture, _A_WORD)
+        _need_word("a variant's name", variant.name)
+        of = f"of variant {variant.name}"
+        library, precision = variant.library, variant.precision
+        known = isinstance(library, str) and library in manifest.files
+        need(known, f"library {of}", library, "the path of one of its files")
+        _need_word(f"architecture {of}", variant.architecture)
         good = all(_matches(WORD, feature) for feature in variant.features)
-        need(good, f"features of {what}", variant.features, "names as in /proc/cpuinfo")
-        precision = variant.precision
+        need(good, f"features {of}", variant.features, "names as in /proc/cpuinfo")
         known = isinstance(precision, str) and precision in manifest.builds
-        need(known, f"precision of {what}", precision, " or ".join(manifest.builds))
+        need(known, f"precision {of}", precision, " or ".join(manifest.builds))
     need(len(set(names)) == len(names), "variants", names, "each name once")
     order = list(dict.fromkeys(variant.precision for variant in manifest.variants))
     need(order[0] == manifest.spec.precision, "a first variant of", order[0], "the first build's")
     need(len(order) == len(manifest.builds), "variants of", order, "one for each build")
 
 
-def _need_mapping(
-    need: Need, what: str, value: object, holds: Callable[[Any], bool], entries: str
-) -> None:
-    good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-    good = good and isinstance(value, Mapping) and all(holds(each) for each in value.values())
-    need(good, what, value, f"an object of {entries}")
-
-
-def _check_build(build: Build, of: str, need: Need) -> None:
+def _check_build(build: Build, of: str) -> None:
     """``of`` says which, behind a field's name."""
     need(isinstance(build.spec, ModelSpec), f"spec{of}", build.spec, "a ModelSpec")
-    _need_mapping(need, f"numerics{of}", build.numerics, lambda value: True, "values")
-    sizes = "sizes in bytes, up to 2 GiB"
-    _need_mapping(need, f"memory{of}", build.memory, _is_bytes, sizes)
+    _need_mapping(f"numerics{of}", build.numerics, lambda value: True, "values")
+    _need_mapping(f"memory{of}", build.memory, _is_bytes, "sizes in bytes, up to 2 GiB")
     absent = [key for key in MEMORY_KEYS if key not in build.memory]
     need(not absent, f"memory{of}", dict(build.memory), f"{', '.join(MEMORY_KEYS)} in it")
     source = build.source_sha256
@@ -450,35 +399,30 @@ def _check_build(build: Build, of: str, need: Need) -> None:
         need(isinstance(row, Mapping), f"a kernel{of}", row, "an object")
     test = build.selftest
     if test is not None:
-        need(_matches(WORD, test.clip), f"clip of selftest{of}", test.clip, _A_WORD)
-        good = _is_number(test.tolerance, 1) and test.tolerance > 0
+        _need_word(f"clip of selftest{of}", test.clip)
+        good = is_number(test.tolerance, 0, 1) and test.tolerance > 0
         need(good, f"tolerance of selftest{of}", test.tolerance, "a number from 0 to 1")
-        count = len(test.logits)
-        good = 1 <= count <= SELF_TEST_FRAMES_MOST
+        good = 1 <= (count := len(test.logits)) <= SELF_TEST_FRAMES_MOST
         need(good, f"frames of selftest{of}", count, f"from 1 to {SELF_TEST_FRAMES_MOST}")
         for numbers in test.logits:
             good = len(numbers) == build.spec.classes
-            good = good and all(_is_number(value, FLOAT_MOST) for value in numbers)
+            good = good and all(is_number(value, -FLOAT_MOST, FLOAT_MOST) for value in numbers)
             need(good, f"logits of selftest{of}", numbers, "a finite number for each label")
 
 
 def _check_plain(document: object) -> None:
     """Only what JSON, a terminal and a later reader take: of the parts that are for people too."""
     rest: list[tuple[object, int]] = [(document, 0)]
+    bounds = f"{ENTRIES_MOST} entries, {DEPTH_MOST} levels deep, at most"
     while rest:
         value, depth = rest.pop()
         if isinstance(value, (Mapping, list, tuple)):
-            if depth >= DEPTH_MOST or len(value) > ENTRIES_MOST:
-                _refuse(
-                    "a part", value, f"{ENTRIES_MOST} entries, {DEPTH_MOST} levels deep, at most"
-                )
+            need(depth < DEPTH_MOST and len(value) <= ENTRIES_MOST, "a part", value, bounds)
             inner = [*value, *value.values()] if isinstance(value, Mapping) else value
             rest.extend((each, depth + 1) for each in inner)
-        elif isinstance(value, str):
-            # Halves of a character, which no file can hold.
-            if any("\ud800" <= letter <= "\udfff" for letter in value):
-                _refuse("a text", value, "whole characters")
-        elif isinstance(value, float) and not math.isfinite(value):
-            _refuse("a number", value, "a finite one")
-        elif value is not None and not isinstance(value, (bool, int, float)):
-            _refuse("a value", value, "what JSON can hold")
+        elif isinstance(value, str):  # halves of a character, which no file can hold
+            need(is_text(value), "a text", value, "whole characters")
+        elif isinstance(value, float):
+            need(math.isfinite(value), "a number", value, "a finite one")
+        else:
+            need(value is None or isinstance(value, int), "a value", value, "what JSON can hold")

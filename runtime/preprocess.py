@@ -40,8 +40,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import FrameError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Preprocessor", "check_frame", "crop_box"]
-
 _EXPECTED = "expected uint8 of shape (height, width, 3), BGR"
 
 
@@ -93,10 +91,6 @@ def crop_box(
     """The centred region of an image that becomes the model frame (steps 1 and 2 above).
 
     Args:
-        image_height: rows of the camera's image, in pixels.
-        image_width: columns of the camera's image.
-        height: rows of the model frame.
-        width: columns of the model frame.
         short_side: what the image's short side is scaled to before the cut.
 
     Returns:

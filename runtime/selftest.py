@@ -27,8 +27,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLIP", "FRAMES", "self_test_clip"]
-
 CLIP = "drift-1"
 """Name of the formula above, as a manifest has it."""
 

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.errors import SpecError
+from shiftedge.runtime.errors import ShiftedgeError, SpecError
 from shiftedge.runtime.words import plain, shown
-
-__all__ = ["METADATA_KEY", "PRECISIONS", "SCHEMA", "DecoderSettings", "ModelSpec", "StateSpec"]
 
 SCHEMA = 2
 """Newest version of the JSON form that is read here. Raised when a reader that does not know a key
@@ -86,7 +84,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class DecoderSettings:
-    """How logits over time become events; see :class:`shiftedge.runtime.decode.GestureDecoder`.
+    """How logits over time become events; see ``live.decode.GestureDecoder``.
 
     Probabilities are in 0..1, times in seconds.
     """
@@ -134,7 +132,7 @@ class ModelSpec:
     """One of :data:`PRECISIONS`."""
 
     def __post_init__(self) -> None:
-        for key in ("labels", "silent_labels", "states", "mean", "std"):
+        for key in _TUPLES:
             value = getattr(self, key)
             if isinstance(value, list):  # as good, but specs are compared and hashed
                 object.__setattr__(self, key, tuple(value))
@@ -207,8 +205,8 @@ class ModelSpec:
             raise SpecError(
                 f"The model's spec is a {type(document).__name__}; expected a JSON object."
             )
-        schema = document.get("schema")
-        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        schema: Any = document.get("schema")
+        if not is_whole(schema, 1, math.inf):
             raise SpecError(
                 f"The model's spec has schema {shown(schema)}; expected a number from 1."
             )
@@ -261,110 +259,105 @@ def _decoder(entry: object) -> DecoderSettings:
     return DecoderSettings(**{key: entry[key] for key in entry if key in known})
 
 
-def _number(value: object, low: float, high: float) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and low <= value <= high  # NaN is not; and an int may be too large for a float
-    )
+Need = Callable[[bool, str, object, str], None]
+"""Refuses where its first argument is false: what, which value, what was expected."""
 
 
-def _whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and _number(value, low, high)
+def requirement(error: type[ShiftedgeError], document: str, end: str = ".") -> Need:
+    """How a reader of ``document`` refuses: with ``error``, in a sentence that ends so."""
+
+    def need(holds: bool, what: str, value: object, expected: str) -> None:
+        if not holds:
+            raise error(f"{document} has {what} = {shown(value)}; expected {expected}{end}")
+
+    return need
 
 
-def _one_of(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+def is_number(value: object, low: float, high: float) -> bool:
+    """A number in that range; NaN is in none, and a whole one may be too large for a float."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
-def _check_state(state: StateSpec, need: Callable[[bool, str, object, str], None]) -> None:
+def is_whole(value: object, low: float, high: float) -> bool:
+    """A whole number in that range."""
+    return isinstance(value, int) and is_number(value, low, high)
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
+_TUPLES = ("labels", "silent_labels", "states", "mean", "std")
+_PIXELS = (1, 8192, "a whole number of pixels from 1 to 8192")
+_WHOLE = {
+    "height": _PIXELS,
+    "width": _PIXELS,
+    "resize_short_side": _PIXELS,
+    "receptive_field": (1, 100_000, "a whole number of frames from 1"),
+}
+_PROBABILITY = (0.0, 1.0, "a probability from 0 to 1")
+_SECONDS = (0.0, 3600.0, "seconds from 0 to 3600")
+_DECODER = {
+    "enter": _PROBABILITY,
+    "exit": _PROBABILITY,
+    "smoothing_s": _SECONDS,
+    "min_duration_s": _SECONDS,
+    "rearm_s": _SECONDS,
+}
+need = requirement(SpecError, "The model's spec")
+
+
+def _check_state(state: StateSpec) -> None:
     """What the elements are, and what they stand for."""
     what = f"state {plain(state.name, 60)} of"
-    known = isinstance(state.dtype, str) and state.dtype in _ELEMENTS
-    need(known, f"{what} dtype", state.dtype, _one_of(tuple(_ELEMENTS)))
-    if state.dtype != "uint8":
-        need(state.scale == 1.0, f"{what} scale", state.scale, f"1 for {state.dtype}")
-        need(state.zero_point == 0, f"{what} zero_point", state.zero_point, f"0 for {state.dtype}")
-    good = _number(state.scale, 1e-30, 1e30)
-    need(good, f"{what} scale", state.scale, "a number above 0")
-    whole = _whole(state.zero_point, 0, 255)
-    need(whole, f"{what} zero_point", state.zero_point, "a whole number from 0 to 255")
+    shape, dtype, scale, zero = state.shape, state.dtype, state.scale, state.zero_point
+    good = isinstance(shape, tuple) and len(shape) >= 1
+    good = good and all(is_whole(side, 1, 1 << 24) for side in shape)
+    need(good, f"{what} shape", shape, "positive whole numbers")
+    need(isinstance(dtype, str) and dtype in _ELEMENTS, f"{what} dtype", dtype, _one_of(_ELEMENTS))
+    if dtype != "uint8":
+        need(scale == 1.0, f"{what} scale", scale, f"1 for {dtype}")
+        need(zero == 0, f"{what} zero_point", zero, f"0 for {dtype}")
+    need(is_number(scale, 1e-30, 1e30), f"{what} scale", scale, "a number above 0")
+    good = is_whole(zero, 0, 255)
+    need(good, f"{what} zero_point", zero, "a whole number from 0 to 255")
 
 
 def _check(spec: ModelSpec) -> None:
     """Raise SpecError for the first field that is out of range; say which, and what it may be."""
-
-    def need(holds: bool, what: str, value: object, expected: str) -> None:
-        if not holds:
-            raise SpecError(f"The model's spec has {what} = {shown(value)}; expected {expected}.")
-
     need(isinstance(spec.name, str) and bool(spec.name), "name", spec.name, "some text")
-    for key in ("labels", "silent_labels", "states", "mean", "std"):
+    for key in _TUPLES:
         values = getattr(spec, key)
         need(isinstance(values, tuple), key, values, "a tuple")  # a text would be its letters
-    need(isinstance(spec.decoder, DecoderSettings), "decoder", spec.decoder, "a DecoderSettings")
-    labels = spec.labels
-    need(
-        len(labels) > 0 and all(isinstance(label, str) and label for label in labels),
-        "labels",
-        labels,
-        "a list of names",
-    )
+    decoder, labels = spec.decoder, spec.labels
+    need(isinstance(decoder, DecoderSettings), "decoder", decoder, "a DecoderSettings")
+    good = len(labels) > 0 and all(isinstance(label, str) and label for label in labels)
+    need(good, "labels", labels, "a list of names")
     need(len(set(labels)) == len(labels), "labels", labels, "each name once")
     strange = [label for label in spec.silent_labels if label not in labels]
     need(not strange, "silent_labels", strange, "names that are among the labels")
-    for side in ("height", "width", "resize_short_side"):
-        value = getattr(spec, side)
-        need(_whole(value, 1, 8192), side, value, "a whole number of pixels from 1 to 8192")
-    kinds = all(isinstance(state, StateSpec) for state in spec.states)
-    need(kinds, "states", spec.states, "a StateSpec for each")
+    for key, (least, most, expected) in _WHOLE.items():
+        need(is_whole(getattr(spec, key), least, most), key, getattr(spec, key), expected)
+    good = all(isinstance(state, StateSpec) for state in spec.states)
+    need(good, "states", spec.states, "a StateSpec for each")
     names = [state.name for state in spec.states]
-    need(
-        all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names),
-        "states",
-        names,
-        "a different name for each",
-    )
+    good = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
+    need(good, "states", names, "a different name for each")
     for state in spec.states:
-        good = isinstance(state.shape, tuple) and len(state.shape) >= 1
-        good = good and all(_whole(side, 1, 1 << 24) for side in state.shape)
-        need(good, f"state {plain(state.name, 60)} of shape", state.shape, "positive whole numbers")
-        _check_state(state, need)
-    need(
-        isinstance(spec.precision, str) and spec.precision in PRECISIONS,
-        "precision",
-        spec.precision,
-        _one_of(PRECISIONS),
-    )
-    need(
-        _whole(spec.receptive_field, 1, 100_000),
-        "receptive_field",
-        spec.receptive_field,
-        "a whole number of frames from 1",
-    )
-    need(
-        _number(spec.frame_rate_hz, 0.01, 1000.0),
-        "frame_rate_hz",
-        spec.frame_rate_hz,
-        "a rate from 0.01 to 1000",
-    )
-    need(
-        _number(spec.max_gap_s, 0.0, 1e6) and spec.max_gap_s * spec.frame_rate_hz >= 1.0,
-        "max_gap_s",
-        spec.max_gap_s,
-        "a time of at least one frame",
-    )
-    for key in ("mean", "std"):
+        _check_state(state)
+    precision, rate_hz, gap_s = spec.precision, spec.frame_rate_hz, spec.max_gap_s
+    good = isinstance(precision, str) and precision in PRECISIONS
+    need(good, "precision", precision, _one_of(PRECISIONS))
+    need(is_number(rate_hz, 0.01, 1000.0), "frame_rate_hz", rate_hz, "a rate from 0.01 to 1000")
+    good = is_number(gap_s, 0.0, 1e6) and gap_s * rate_hz >= 1.0
+    need(good, "max_gap_s", gap_s, "a time of at least one frame")
+    for key, low, above in (("mean", -1e6, ""), ("std", 1e-6, " above 0")):
         values = getattr(spec, key)
-        low = 1e-6 if key == "std" else -1e6
-        good = len(values) == 3 and all(_number(value, low, 1e6) for value in values)
-        need(good, key, values, "three numbers (R, G, B)" + (" above 0" if key == "std" else ""))
-    decoder = spec.decoder
-    for key in ("enter", "exit"):
+        good = len(values) == 3 and all(is_number(value, low, 1e6) for value in values)
+        need(good, key, values, f"three numbers (R, G, B){above}")
+    for key, (low, high, expected) in _DECODER.items():
         value = getattr(decoder, key)
-        need(_number(value, 0.0, 1.0), f"decoder.{key}", value, "a probability from 0 to 1")
+        need(is_number(value, low, high), f"decoder.{key}", value, expected)
     need(decoder.exit > 0, "decoder.exit", decoder.exit, "above 0, or no gesture would ever end")
     need(decoder.exit <= decoder.enter, "decoder.exit", decoder.exit, "at most decoder.enter")
-    for key in ("smoothing_s", "min_duration_s", "rearm_s"):
-        value = getattr(decoder, key)
-        need(_number(value, 0.0, 3600.0), f"decoder.{key}", value, "seconds from 0 to 3600")

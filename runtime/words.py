@@ -13,8 +13,6 @@ import reprlib
 import sys
 from typing import IO, Any
 
-__all__ = ["escaped", "json_text", "plain", "say", "shown"]
-
 LONGEST_VALUE = 200
 """Characters of a value in a sentence."""
 LONGEST_SENTENCE = 1500
@@ -31,14 +29,21 @@ def plain(value: object, most: int = LONGEST_SENTENCE, *, lines: bool = False) -
     """A value as text for people: controls as ?, and the middle left out of what is too long.
 
     Args:
-        value: whatever it is.
-        most: characters.
         lines: keep line feeds.
     """
     text = str(value)
     if len(text) > most:  # before the rest, which would take its time with a file's worth of text
         text = _shortened(text, most)
     return (_CONTROL_BUT_LINES if lines else _CONTROL).sub("?", text)
+
+
+def is_text(words: str) -> bool:
+    """Whether UTF-8 can encode ``words``: not what Python makes of bytes that are no text."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: object) -> str:

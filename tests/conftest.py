@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 # machine is. Read when shiftedge is imported.
 os.environ["SHIFTEDGE_PROGRESS_S"] = "0"
 
-from shiftedge.runtime.cpu import WITHOUT
-from shiftedge.runtime.engines.fake import FakeEngine
+from fake_engine import FakeEngine
+
 from shiftedge.runtime.model import Model
+from shiftedge.runtime.process.cpu import WITHOUT
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 Frames = list[NDArray[np.uint8]]
 
-# A shell starts what is to run in the background with Ctrl-C ignored, which programs that tests
-# start would inherit.
+# A shell starts what is to run in the background with Ctrl-C ignored, nohup starts it with SIGHUP
+# ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,7 @@
 """The kinds of host that the tests can be run as: ``pytest --host avx2`` on a machine with more.
 
-A mask takes features away from this machine's processor (``shiftedge.runtime.cpu.WITHOUT``), for
-the tests and for every program that they start, so that nobody needs four machines to see that a
+A mask takes features away from this machine's processor (``runtime.process.cpu.WITHOUT``), for the
+tests and for every program that they start, so that nobody needs four machines to see that a
 change is green on all. What an x86-64 processor without AVX2 or an ARM board would say is tested
 with features made up for it.
 
@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import pytest
 
-from shiftedge.runtime.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
+from shiftedge.runtime.process.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
 
 __all__ = ["HOSTS", "Ran", "environment", "leave_out", "only_where", "possible", "problem"]
 

@@ -16,15 +16,15 @@ import hosts
 import pytest
 from generating import CACHES
 
-from shiftedge.runtime.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
+from shiftedge.runtime.process.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
 
 HERE = Path(__file__).parent
 GROUPS: Mapping[str, Sequence[str]] = {
     "alone": ("export/codegen",),  # torch and TVM each bring an LLVM
     "others": (
         "runtime/native/test_native_cpu.py",
-        "runtime/test_cpu.py",
-        "runtime/test_engine_onnxruntime.py",
+        "runtime/process/test_cpu.py",
+        "runtime/engines/test_engine_onnxruntime.py",
         "benchmarks/test_bench_roofline.py",
     ),
 }

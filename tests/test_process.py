@@ -108,7 +108,7 @@ def test_names_that_are_no_utf_8_and_control_codes(many_scripts: Path) -> None:
 
 STREAMS = """\
 import os, sys
-from shiftedge.runtime.streams import own_streams
+from shiftedge.runtime.process.streams import own_streams
 with own_streams():
     opened = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
     print(opened, sys.stdin.read() == "")
@@ -237,7 +237,7 @@ def test_a_thread_in_a_device_does_not_meet_the_end_of_python() -> None:
 
 LEFT_OPEN = """\
 import itertools, sys, threading
-from shiftedge.demos.ahead import ReadAhead
+from shiftedge.runtime.capture.reader import ReadAhead
 from shiftedge.runtime.capture import LatestFrame, open_source
 
 source = open_source(sys.argv[1])

@@ -1,4 +1,4 @@
-"""What README.md shows works as it stands."""
+"""What README.md and the pages of docs/ show works as it stands."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def blocks(language: str, text: str = README) -> list[str]:
 def test_the_plain_onnxruntime_script(tiny_onnx, monkeypatch, tmp_path):
     """15 lines that know nothing of this package give what our stream gives, frame by frame."""
     pytest.importorskip("onnxruntime", reason="the onnx extra (onnxruntime) is not installed")
-    script = next(block for block in blocks("python") if "import numpy as np, onnxruntime" in block)
+    page = DOCS[Path("docs/own-models.md")]
+    (script,) = (each for each in blocks("python", page) if "np, onnxruntime" in each)
     assert "shiftedge" not in script
     assert len([line for line in script.splitlines() if line.strip()]) <= 15
     (tmp_path / "my.onnx").write_bytes(tiny_onnx.read_bytes())
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(script, "README.md", "exec"), names)  # noqa: S102 - the README is our own
+    exec(compile(script, "own-models.md", "exec"), names)  # noqa: S102 - the page is our own
     step = names["step"]
     assert callable(step)
     stream = shiftedge.load("my.onnx").stream()
@@ -109,7 +110,7 @@ def test_paragraphs_are_short():
 def test_pipe_sources_are_understood():
     from shiftedge.runtime.capture.pipe import parse_pipe
 
-    pipes = [re.search(r"'pipe:(.*)'", command) for command in commands()]
+    pipes = [re.search(r"'pipe:(.*)'", command) for command in (*commands(), *of_docs())]
     found = [match[1] for match in pipes if match]
     assert len(found) >= 2
     for text in found:

@@ -1,64 +1,105 @@
 """What is compared: the compiled model and its peers, each behind one small protocol.
 
-A worker process imports only the engine that it runs, so a registry entry is text,
+A worker process imports only the engine that it runs, so a row's factory is text,
 ``module:Class``, and an engine that is not installed costs nothing but its row.
 """
 
-__all__ = ["ENGINES", "HARNESS", "INT8_ENGINES", "MODULES", "NOT_INT8", "OURS", "REFERENCE"]
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+__all__ = ["ENGINES", "HARNESS", "REFERENCE", "Engine", "by_default"]
+
+_HERE = "shiftedge.benchmarks.engines"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One that can be named on the command line."""
+
+    factory: str
+    """``module:Class`` of its :class:`~shiftedge.benchmarks.engines.base.Contender`."""
+    modules: tuple[str, ...] = ()
+    """The packages that it imports, by which a run without ``--engines`` leaves out what is not
+    installed. None for those whose own row says why they cannot run."""
+    not_int8: str | None = None
+    """Why it does not multiply the quantised values of a file as integers; None where it does."""
+    slow: bool = False
+    """To convert or to compile, up to minutes; TVM's step is slow as well. Run where named."""
+    ours: bool = False
+    """Runs a compiled bundle, and is no peer."""
+
 
 ENGINES = {
-    "native": "shiftedge.benchmarks.engines.native:NativeContender",
-    "native-bf16": "shiftedge.benchmarks.engines.native_bf16:NativeHalfContender",
-    "onnxruntime": "shiftedge.benchmarks.engines.onnxruntime:OnnxRuntimeContender",
-    "openvino": "shiftedge.benchmarks.engines.openvino:OpenVinoContender",
-    "openvino-default": "shiftedge.benchmarks.engines.openvino_default:OpenVinoDefaultContender",
-    "executorch": "shiftedge.benchmarks.engines.executorch:ExecuTorchContender",
-    "ncnn": "shiftedge.benchmarks.engines.ncnn:NcnnContender",
-    "mnn": "shiftedge.benchmarks.engines.mnn:MnnContender",
-    "litert": "shiftedge.benchmarks.engines.litert:LiteRtContender",
-    "torch": "shiftedge.benchmarks.engines.torch:TorchContender",
-    "torch-compile": "shiftedge.benchmarks.engines.torch_compile:TorchCompileContender",
-    "tvm": "shiftedge.benchmarks.engines.tvm:TvmContender",
+    "native": Engine(f"{_HERE}.native:NativeContender", ours=True),
+    "native-bf16": Engine(f"{_HERE}.native:NativeBf16Contender", ours=True),
+    "onnxruntime": Engine(f"{_HERE}.onnxruntime:OnnxRuntimeContender", ("onnxruntime",)),
+    "openvino": Engine(f"{_HERE}.openvino:OpenVinoContender", ("openvino",)),
+    "openvino-default": Engine(f"{_HERE}.openvino:OpenVinoDefaultContender", ("openvino",)),
+    "executorch": Engine(
+        f"{_HERE}.executorch:ExecuTorchContender", ("executorch", "onnx", "torch")
+    ),
+    "ncnn": Engine(
+        f"{_HERE}.ncnn:NcnnContender",
+        ("ncnn", "onnx", "pnnx"),
+        "its converter pnnx does not know QuantizeLinear and DequantizeLinear, and ncnn's own int8 "
+        "has no zero points, which the file's quantised values have",
+    ),
+    "mnn": Engine(
+        f"{_HERE}.mnn:MnnContender",
+        ("MNN",),
+        "its converter makes float32 weights of the file's int8 ones, and its module then fails at "
+        "the shapes of QuantizeLinear",
+    ),
+    "litert": Engine(
+        f"{_HERE}.litert:LiteRtContender",
+        ("ai_edge_litert", "litert_torch", "onnx", "torch"),
+        slow=True,
+    ),
+    "torch": Engine(
+        f"{_HERE}.torch:TorchContender",
+        ("onnx", "torch"),
+        "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its int8 "
+        "row",
+    ),
+    "torch-compile": Engine(f"{_HERE}.torch:TorchCompileContender", ("onnx", "torch"), slow=True),
+    "tvm": Engine(
+        f"{_HERE}.tvm:TvmContender",
+        ("onnx", "tvm"),
+        "its pipeline keeps float32 convolutions between the roundings",
+        slow=True,
+    ),
 }
-"""Name on the command line -> the :class:`~shiftedge.benchmarks.engines.base.Contender`."""
+"""By name on the command line."""
 
-OURS = ("native", "native-bf16")
-"""Those that run a compiled bundle, and are no peers."""
+HARNESS = {"null": Engine(f"{_HERE}.base:NullContender")}
+"""Engines about the benchmark itself, run where they are asked for by name."""
 
-INT8_ENGINES = (
-    *("native", "onnxruntime", "openvino", "openvino-default", "executorch", "litert"),
-    "torch-compile",
-)
-"""Those that multiply the codes of a quantised file as integers."""
-
-NOT_INT8 = {
-    "ncnn": "its converter pnnx does not know QuantizeLinear and DequantizeLinear, and ncnn's own "
-    "int8 has no zero points, which the file's codes have",
-    "mnn": "its converter makes float32 weights of the file's codes, and its module then fails at "
-    "the shapes of QuantizeLinear",
-    "torch": "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its "
-    "int8 row",
-    "tvm": "its pipeline keeps float32 convolutions between the roundings",
-}
-"""Those that do not, and why."""
-
-MODULES = {
-    "onnxruntime": ("onnxruntime",),
-    "openvino": ("openvino",),
-    "openvino-default": ("openvino",),
-    "executorch": ("executorch", "onnx", "torch"),
-    "ncnn": ("ncnn", "onnx", "pnnx"),
-    "mnn": ("MNN",),
-    "litert": ("ai_edge_litert", "litert_torch", "onnx", "torch"),
-    "torch": ("onnx", "torch"),
-    "torch-compile": ("onnx", "torch"),
-    "tvm": ("onnx", "tvm"),
-}
-"""Peer -> the packages that it imports, by which a run without ``--engines`` leaves out what is not
-installed."""
-
-REFERENCE = "shiftedge.benchmarks.engines.onnxruntime:ReferenceContender"
+REFERENCE = f"{_HERE}.onnxruntime:ReferenceContender"
 """What all others must agree with before they are timed."""
 
-HARNESS = {"null": "shiftedge.benchmarks.engines.null:NullContender"}
-"""Engines about the benchmark itself, run where they are asked for by name."""
+_ALWAYS = ("native", "onnxruntime")
+"""A row of their own says why where they cannot run."""
+
+
+def by_default() -> tuple[list[str], list[str]]:
+    """The engines that are installed and load in seconds, and sentences about those left out.
+
+    Of ours only ``native``: what else a bundle holds, the bundle says.
+    """
+    peers = [name for name, engine in ENGINES.items() if name not in _ALWAYS and not engine.ours]
+    absent = [name for name in peers if not _installed(name)]
+    slow = [name for name in peers if ENGINES[name].slow and name not in absent]
+    sentences = []
+    if absent:
+        names = ", ".join(absent)
+        sentences.append(f"Not installed: {names} (pip install 'shiftedge[bench,peers]').")
+    if slow:
+        names = ", ".join(slow)
+        sentences.append(f"Left out, since they load slowly: {names}; name them with --engines.")
+    return [*_ALWAYS, *(name for name in peers if name not in (*absent, *slow))], sentences
+
+
+def _installed(engine: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in ENGINES[engine].modules)

@@ -1,4 +1,4 @@
-"""The seam between the benchmark and whatever it times.
+"""The seam between the benchmark and whatever it times, and what the peers have in common.
 
 Only :meth:`Contender.step` is timed. What a camera program would have done before it (the frame in
 memory), and what it would do after (looking at the logits), lies outside, alike for all.
@@ -7,18 +7,34 @@ memory), and what it would do after (looking at the logits), lies outside, alike
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge import __version__
 from shiftedge.export.agreement import TOLERANCE
-from shiftedge.runtime.errors import ModelError
+from shiftedge.runtime.errors import MissingExtraError, ModelError, ShiftedgeError
+from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["HALF_TOLERANCE", "INT8_TOLERANCE", "Array", "Contender", "StateBuffers"]
+__all__ = [
+    "BF16_TOLERANCE",
+    "INT8_TOLERANCE",
+    "Array",
+    "Bound",
+    "Contender",
+    "NullContender",
+    "Peer",
+    "converted",
+    "last_line",
+]
 
 INT8_TOLERANCE = 0.2
 """Of int8 models, relative to a tensor's largest value. Engines add in other orders; a sum that
@@ -26,7 +42,7 @@ rounds the other way is a whole step off, and the steps of fifty layers and the 
 up: ONNX Runtime with and without its optimisations differs by 0.04 in the logits and 0.13 in a
 state of an untrained MobileNetV2 over 32 frames. Another function is off by about 1."""
 
-HALF_TOLERANCE = 5e-2
+BF16_TOLERANCE = 5e-2
 """Of what computes in bfloat16. A product rounded to it is off by up to 0.4%; over fifty layers and
 the frames whose states are fed back that grows some tenfold. More is another function."""
 
@@ -107,37 +123,209 @@ class Contender(abc.ABC):
         raise ModelError("This engine does not tell the times of its kernels.")
 
 
-class StateBuffers:
-    """Two sets of states that swap roles: a step reads one and writes the other; nothing is copied.
+class Peer(Contender):
+    """A contender that takes the frame normalised and float32, and whose states are its library's
+    own tensors: a step takes those that the last one gave.
 
-    Args:
-        spec: whose states to hold.
+    A subclass brings :meth:`load` and :meth:`step`, and says how numpy's arrays become its
+    library's tensors and the other way round.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self._specs = spec.states
-        self.sets: tuple[list[NDArray[Any]], list[NDArray[Any]]] = (_fresh(spec), _fresh(spec))
-        self.source = 0
-        """Index of the set that the next step reads."""
+    title: str
+    """Of the engine, for messages."""
+    frame: Array
+    """(1, 3, height, width). There are two that take turns, since a model may hand the frame itself
+    on as a state that the next step reads."""
+    _input: Any
+    """The frame as a step takes it."""
+    _states: list[Any]
+    """What the next step takes."""
+    _out: Any
+    """The logits."""
 
-    def swap(self) -> None:
-        """After a step: what was written is what the next step reads."""
-        self.source = 1 - self.source
+    def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
+        self.set_up(spec)
+        try:
+            self.load(path, threads)
+        except ShiftedgeError:
+            raise
+        except Exception as error:  # the errors of most of these libraries have no common base
+            raise self.refused(path, error) from error
+        self._input = self.tensor(self.frame)
+        self.reset()
 
-    @property
-    def current(self) -> list[NDArray[Any]]:
-        """The states after the last step, of the spec's dtypes."""
-        return self.sets[self.source]
+    def load(self, path: Path, threads: int) -> None:
+        """Convert, compile, set the threads: all that a program does once. Sets ``version`` and
+        ``settings``; whatever it raises becomes one sentence."""
+        raise NotImplementedError
 
-    def numbers(self) -> list[Array]:
-        """What the states after the last step stand for."""
-        return [spec.numbers(state) for spec, state in zip(self._specs, self.current, strict=True)]
+    def tensor(self, values: NDArray[Any]) -> Any:
+        """An array in the library's form; it may share the array's memory."""
+        return values
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        """The reverse."""
+        return np.asarray(tensor)
+
+    def set_up(self, spec: ModelSpec | None) -> None:
+        """Keep the spec and what it says of precision, make the frame.
+
+        Raises:
+            ModelError: nobody knows the spec.
+        """
+        if spec is None:
+            raise ModelError(f"{self.title} needs the model's spec, which nothing here could read.")
+        self.spec = spec
+        self.precision = spec.precision
+        if spec.precision == "int8":
+            self.tolerance = INT8_TOLERANCE
+        shape = (1, 3, spec.height, spec.width)
+        self.frame, self._spare = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._normalise = Preprocessor(spec).normalise
+
+    def prepare(self, image: NDArray[np.uint8]) -> None:
+        self.frame, self._spare = self._spare, self.frame
+        self._normalise(image, self.frame)
+        self._input = self.tensor(self.frame)
+
+    def logits(self) -> Array:
+        return np.asarray(self.array(self._out), np.float32).reshape(-1)
+
+    def states(self) -> Sequence[Array] | None:
+        return [
+            state.numbers(self.array(found))
+            for state, found in zip(self.spec.states, self._states, strict=True)
+        ]
 
     def reset(self) -> None:
-        """Empty the set that the next step reads."""
-        for spec, state in zip(self._specs, self.current, strict=True):
+        self._out = self.tensor(np.zeros((1, self.spec.classes), np.float32))
+        self._states = [self.tensor(state.fresh()) for state in self.spec.states]
+
+    def refused(self, path: Path, error: BaseException | str) -> ModelError:
+        """The error that says so in one sentence."""
+        return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
+
+    def check_integers(self, path: Path, found: int, wanted: int) -> None:
+        """Raise where a quantised file is not computed as it says.
+
+        Args:
+            path: of the file.
+            found: convolutions that the engine multiplies as integers.
+            wanted: convolutions of the file with quantised weights.
+
+        Raises:
+            ModelError: others run in float32 of quantised numbers, which is neither precision.
+        """
+        if found < wanted:
+            raise self.refused(
+                path, f"it computes {wanted - found} of {wanted} quantised convolutions in float32"
+            )
+
+
+class Bound(Peer):
+    """A peer that is bound to arrays once: two sets of states that swap roles, of which a step
+    reads one and writes the other. Nothing is copied.
+
+    :attr:`sets` are the states, ``_source`` is the index of the set that the next step reads.
+    """
+
+    def bind(self) -> None:
+        """Make the buffers of one stream."""
+        self._out = np.zeros((1, self.spec.classes), np.float32)
+        self.sets = tuple([state.fresh() for state in self.spec.states] for _ in range(2))
+        self._source = 0
+
+    def prepare(self, image: NDArray[np.uint8]) -> None:
+        self._normalise(image, self.frame)
+
+    def states(self) -> Sequence[Array] | None:
+        current = self.sets[self._source]
+        return [spec.numbers(at) for spec, at in zip(self.spec.states, current, strict=True)]
+
+    def reset(self) -> None:
+        for spec, state in zip(self.spec.states, self.sets[self._source], strict=True):
             state.fill(spec.zero_point)
 
 
-def _fresh(spec: ModelSpec) -> list[NDArray[Any]]:
-    return [state.fresh() for state in spec.states]
+class NullContender(Peer):
+    """An engine that does nothing: what is left of its time is the harness's own. Its logits are
+    zeros, so nothing is compared."""
+
+    title = "The null engine"
+    checked = False
+    normalises = True
+
+    def load(self, path: Path, threads: int) -> None:
+        self.version, self.settings = __version__, {"threads": threads}
+
+    def prepare(self, image: NDArray[np.uint8]) -> None:
+        """See :meth:`Contender.prepare`: nothing."""
+
+    def step(self) -> None:
+        """See :meth:`Contender.step`: nothing."""
+
+    def states(self) -> None:
+        """There are none."""
+        return
+
+    def another(self) -> NullContender:
+        return self
+
+
+def last_line(error: BaseException | str) -> str:
+    """What a library said in the end, at most 200 characters of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[-1] if lines else type(error).__name__
+    return said.rstrip(".")[:200]
+
+
+def converted(
+    model: Path,
+    engine: str,
+    packages: tuple[str, ...],
+    convert: Callable[[Path], None],
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """A conversion of ``model``, made once and kept in the cache folder.
+
+    Args:
+        model: the .onnx file.
+        engine: in whose form; a folder of the cache.
+        packages: distributions whose versions the result depends on.
+        convert: writes the result's files into the empty folder that it is given.
+        settings: that the result depends on, too.
+
+    Returns:
+        The folder with the files that ``convert`` wrote.
+
+    Raises:
+        MissingExtraError: one of ``packages`` is not installed.
+        OutputError: the cache folder cannot be written to.
+    """
+    versions = {package: _version(package) for package in packages}
+    with model.open("rb") as file:
+        content = sha256_of(file).hex()
+    key = json.dumps([content, versions, dict(settings or {})], sort_keys=True)
+    parent = output_folder(cache_folder() / "peers" / engine)
+    folder = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if folder.is_dir():
+        return folder
+    with work_folder(parent) as made:
+        convert(made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker, with the same
+                raise
+    return folder
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        extra = "litert" if package == "litert-torch" else "peers"
+        raise MissingExtraError(
+            f"This needs the package {package}, which is not installed: "
+            f"run  pip install 'shiftedge[{extra}]'"
+        ) from error

@@ -7,29 +7,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array
-from shiftedge.benchmarks.engines.onnx_to_torch import to_torch
-from shiftedge.benchmarks.engines.onnx_to_torch_codes import (
+from shiftedge.benchmarks.engines.base import Peer, converted
+from shiftedge.benchmarks.engines.to_torch import (
     quantised_convolutions,
-    sign_codes,
     signed,
+    to_torch,
     unsigned,
 )
-from shiftedge.benchmarks.engines.peer import Peer, converted
-from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["ExecuTorchContender"]
 
 PROGRAM = "model.pte"
 LOWERED = "lowered.json"
-"""What XNNPACK got of the model: graphs ("parts"), convolutions with codes in them ("integer"), and
-how many the file has ("quantised")."""
-FORM = 2
+"""What XNNPACK got of the model: graphs ("parts"), convolutions of quantised values in them
+("integer"), and how many the file has ("quantised")."""
+FORM = 3
 """Of what is made here: another number, and nothing that an older version made is taken."""
 
 
@@ -37,71 +33,45 @@ class ExecuTorchContender(Peer):
     """The program is made once and kept in the cache.
 
     New states are copies that ExecuTorch makes of its planned memory, some 60 KB for MobileNetV2:
-    without, the next step would overwrite what it reads. Those of a quantised file are int8 codes.
+    without, the next step would overwrite what it reads. Those of a quantised file are int8.
     """
 
     title = "ExecuTorch"
     packages = ("executorch", "torch")
 
-    def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
+    def load(self, path: Path, threads: int) -> None:
         require("executorch")
         torch = self._torch = require("torch")
-        spec = self.set_up(spec)
         self.version = importlib.metadata.version("executorch")
         torch.set_num_threads(threads)
-        try:
-            folder = converted(
-                *(path, "executorch", self.packages, lambda to: _lower(path, spec, to)),
-                {"form": FORM},
-            )
-            lowered = json.loads((folder / LOWERED).read_text())
-            self.check_integers(path, lowered["integer"], lowered["quantised"])
-            bindings = require("executorch.extension.pybindings.portable_lib")
-            bindings._unsafe_reset_threadpool(threads)
-            self._program = bindings._load_program(str(folder / PROGRAM))
-            self._method = self._program.load_method("forward")
-        except ShiftedgeError:
-            raise
-        except Exception as error:  # neither torch's nor ExecuTorch's errors have a common base
-            raise self.refused(path, error) from error
+        folder = converted(
+            *(path, "executorch", self.packages, lambda to: _lower(path, self.spec, to)),
+            {"form": FORM},
+        )
+        lowered = json.loads((folder / LOWERED).read_text())
+        self.check_integers(path, lowered["integer"], lowered["quantised"])
+        bindings = require("executorch.extension.pybindings.portable_lib")
+        bindings._unsafe_reset_threadpool(threads)
+        self._program = bindings._load_program(str(folder / PROGRAM))
+        self._method = self._program.load_method("forward")
         self.settings = {
             "threads": int(bindings._threadpool_get_thread_count()),
             "backend": "XNNPACK",
             "parts": lowered["parts"],
             "integer_convolutions": lowered["integer"],
         }
-        self._input = torch.from_numpy(self.frame)
-        self.reset()
 
-    def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
-        super().prepare(image)
-        self._input = self._torch.from_numpy(self.frame)
+    def tensor(self, values: NDArray[Any]) -> Any:
+        return self._torch.from_numpy(signed(values))
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        return unsigned(tensor.numpy())
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         method = self._method
         method.set_inputs((self._input, *self._states))
         method.execute()
         self._out, *self._states = method.get_outputs(clone_outputs=True)
-
-    def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
-        found: Array = self._out.numpy().reshape(-1)
-        return found
-
-    def states(self) -> list[Array]:
-        """See :meth:`Contender.states`."""
-        return [
-            state.numbers(unsigned(found.numpy()))
-            for state, found in zip(self.spec.states, self._states, strict=True)
-        ]
-
-    def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
-        torch = self._torch
-        self._out = torch.zeros(1, self.spec.classes)
-        self._states = [torch.from_numpy(signed(state.fresh())) for state in self.spec.states]
 
 
 def _lower(path: Path, spec: ModelSpec, folder: Path) -> None:
@@ -110,7 +80,7 @@ def _lower(path: Path, spec: ModelSpec, folder: Path) -> None:
     with torch.no_grad():
         frame = torch.zeros(1, 3, spec.height, spec.width)
         states = (torch.from_numpy(signed(state.fresh())) for state in spec.states)
-        module = sign_codes(to_torch(path, spec), spec)
+        module = to_torch(path, spec, "signed")
         program = torch.export.export(module, (frame, *states))
     edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
     parts = _parts(edge.exported_program().graph_module)
@@ -130,9 +100,9 @@ def _parts(module: Any) -> list[Any]:
 
 
 def _is_integer(node: Any) -> bool:
-    """A convolution that XNNPACK computes with codes: the partitioner has joined the calls around
-    it, for input, weights and result. One of quantised weights whose calls stand for themselves
-    runs in float32."""
+    """A convolution that XNNPACK computes with integers: the partitioner has joined the calls
+    around it, for input, weights and result. One of quantised weights whose calls stand for
+    themselves runs in float32."""
     joined = require("executorch.backends.xnnpack.utils.quant_utils").is_tagged_as_implicit_q_dq
     if node.op != "call_function" or "convolution" not in str(node.target):
         return False

@@ -10,26 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array
-from shiftedge.benchmarks.engines.onnx_to_torch import to_torch
-from shiftedge.benchmarks.engines.onnx_to_torch_codes import (
-    float_ends,
+from shiftedge.benchmarks.engines.base import Array, Peer, converted
+from shiftedge.benchmarks.engines.to_torch import (
     quantised_convolutions,
-    sign_codes,
     signed,
+    to_torch,
     unsigned,
 )
-from shiftedge.benchmarks.engines.peer import Peer, converted
-from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["LiteRtContender"]
 
 FILE = "model.tflite"
 CONVERTED = "converted.json"
-"""Of a quantised file: convolutions with codes in what was made of it ("integer"), and how many the
-file has ("quantised")."""
+"""Convolutions of quantised values in what was made of a file ("integer"), and how many the file
+has ("quantised")."""
 SIGNATURE = "serving_default"
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -38,59 +34,44 @@ class LiteRtContender(Peer):
     """The interpreter owns all tensors, so a step copies the states, some 60 KB for MobileNetV2,
     from its outputs to its inputs.
 
-    Of a quantised file the converter makes a program whose inputs and outputs are int8 codes, the
-    frame among them: it is rounded to codes where it is normalised, which is not timed.
+    Of a quantised file the converter makes a program whose inputs and outputs are int8, the frame
+    among them: it is rounded where it is normalised, which is not timed.
     """
 
     title = "LiteRT"
     packages = ("ai-edge-litert",)
 
-    def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
+    def load(self, path: Path, threads: int) -> None:
         interpreter = require("ai_edge_litert.interpreter")
-        spec = self.set_up(spec)
         self.version = importlib.metadata.version("ai-edge-litert")
         self.settings = {"threads": threads, "delegate": "XNNPACK"}
-        try:
-            folder = converted(
-                path, "litert", ("litert-torch", "torch"), lambda to: _convert(path, spec, to)
-            )
-            if self.precision == "int8":
-                found = json.loads((folder / CONVERTED).read_text())
-                self.check_integers(path, found["integer"], found["quantised"])
-                self.settings["integer_convolutions"] = found["integer"]
-            self._run = interpreter.Interpreter(str(folder / FILE), num_threads=threads)
-            self._run.allocate_tensors()
-            runner = self._run.get_signature_runner(SIGNATURE)
-            takes, gives = runner.get_input_details(), runner.get_output_details()
-        except ShiftedgeError:
-            raise
-        except Exception as error:  # neither torch's nor LiteRT's errors have a common base
-            raise self.refused(path, error) from error
+        folder = converted(
+            path, "litert", ("litert-torch", "torch"), lambda to: _convert(path, self.spec, to)
+        )
+        if self.precision == "int8":
+            found = json.loads((folder / CONVERTED).read_text())
+            self.check_integers(path, found["integer"], found["quantised"])
+            self.settings["integer_convolutions"] = found["integer"]
+        self._run = interpreter.Interpreter(str(folder / FILE), num_threads=threads)
+        self._run.allocate_tensors()
+        runner = self._run.get_signature_runner(SIGNATURE)
+        takes, gives = runner.get_input_details(), runner.get_output_details()
         # Numbered by the converter in the order of the module's arguments and results.
-        numbers = range(1 + len(spec.states))
+        numbers = range(1 + len(self.spec.states))
         self._inputs = [takes[f"args_{number}"]["index"] for number in numbers]
         self._outputs = [gives[f"output_{number}"]["index"] for number in numbers]
-        self._codes = takes["args_0"]["dtype"] is np.int8
-        """Whether the frame is codes of this scale and zero point."""
+        self._rounded = takes["args_0"]["dtype"] is np.int8
+        """Whether the frame is rounded by this scale and zero point."""
         self._scale, self._zero_point = takes["args_0"]["quantization"]
-        self._input: NDArray[Any] = self._entered()
-        self.reset()
 
-    def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises, and rounds to codes what takes them."""
-        super().prepare(image)
-        self._input = self._entered()
-
-    def _entered(self) -> NDArray[Any]:
-        """The frame as the program takes it."""
-        if not self._codes:
-            return self.frame
-        steps = np.rint(self.frame / np.float32(self._scale)) + np.float32(self._zero_point)
-        codes: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
-        return codes
+    def tensor(self, values: NDArray[Any]) -> Any:
+        """See :meth:`Peer.tensor`: rounds a frame where the program takes it so."""
+        if values is not self.frame or not self._rounded:
+            return signed(values)
+        steps = np.rint(values / np.float32(self._scale)) + np.float32(self._zero_point)
+        return np.clip(steps, -128, 127).astype(np.int8)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         run = self._run
         run.set_tensor(self._inputs[0], self._input)
         run.invoke()
@@ -98,19 +79,16 @@ class LiteRtContender(Peer):
             run.set_tensor(target, run.tensor(source)())
 
     def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
         found: Array = self._run.get_tensor(self._outputs[0]).reshape(-1)
         return found
 
     def states(self) -> list[Array]:
-        """See :meth:`Contender.states`."""
         return [
             state.numbers(unsigned(self._run.get_tensor(index)))
             for state, index in zip(self.spec.states, self._outputs[1:], strict=True)
         ]
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         for index, state in zip(self._inputs[1:], self.spec.states, strict=True):
             self._run.set_tensor(index, signed(state.fresh()))
 
@@ -119,7 +97,7 @@ def _convert(path: Path, spec: ModelSpec, folder: Path) -> None:
     torch, litert = require("torch"), require("litert_torch")
     shapes = [(1, 3, spec.height, spec.width), *(state.shape for state in spec.states)]
     examples = tuple(torch.zeros(shape) for shape in shapes)
-    module = float_ends(sign_codes(to_torch(path, spec), spec), spec)
+    module = to_torch(path, spec, "float-ends")
     if spec.precision != "int8":
         litert.convert(module, examples).export(str(folder / FILE))
         return
@@ -141,7 +119,7 @@ def _static() -> Any:
 
 
 def _integers(file: Path) -> int:
-    """The convolutions of a program whose input is codes."""
+    """The convolutions of a program whose input is int8."""
     interpreter = require("ai_edge_litert.interpreter")
     plain = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     run = interpreter.Interpreter(str(file), experimental_op_resolver_type=plain)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender
+from shiftedge.benchmarks.engines.base import BF16_TOLERANCE, INT8_TOLERANCE, Array, Contender
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.model import load
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["NativeContender"]
+__all__ = ["NativeBf16Contender", "NativeContender"]
 
 
 class NativeContender(Contender):
@@ -23,7 +23,7 @@ class NativeContender(Contender):
 
     Of a bundle of several precisions the variant of the model's own is taken, so that it meets
     what runs the same file. Of int8 its agreement with the reference is as loose as a peer's, since
-    the reference rounds where we do not; that its codes are right, compiling has shown."""
+    the reference rounds where we do not; that its values are right, compiling has shown."""
 
     wanted: str | None = None
     """The precision of the variant, where it is not the model's own."""
@@ -49,11 +49,9 @@ class NativeContender(Contender):
         np.copyto(self._image, image)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         self._logits = self._session.step(self._image)
 
     def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
         return self._logits
 
     def states(self) -> None:
@@ -61,7 +59,6 @@ class NativeContender(Contender):
         return
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         self._session.reset()
 
     def another(self) -> NativeContender:
@@ -70,7 +67,6 @@ class NativeContender(Contender):
         return type(self)(self._path, self.settings["threads"], self.spec)
 
     def kernel_seconds(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
-        """See :meth:`Contender.kernel_seconds`."""
         if not isinstance(self._engine, NativeEngine):
             return super().kernel_seconds(images)
         found = []
@@ -80,6 +76,14 @@ class NativeContender(Contender):
                 found.append(seconds.copy())
         medians = np.median(found[len(found) // 2 :], axis=0)
         return dict(zip(self._engine.kernels, medians.tolist(), strict=True))
+
+
+class NativeBf16Contender(NativeContender):
+    """Of a bundle that holds bfloat16, beside the float32 variant in the same run; its row meets
+    peers in bfloat16 only."""
+
+    wanted = "bf16"
+    tolerance = BF16_TOLERANCE
 
 
 def _open(path: Path, threads: int, precision: str | None) -> Engine:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array
-from shiftedge.benchmarks.engines.peer import Peer, converted, last_line
+from shiftedge.benchmarks.engines.base import Peer, converted, last_line
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["NcnnContender"]
 
@@ -38,12 +36,10 @@ class NcnnContender(Peer):
     title = "ncnn"
     packages = ("ncnn",)
 
-    def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
+    def load(self, path: Path, threads: int) -> None:
         ncnn = self._ncnn = require("ncnn")
-        pnnx = require("pnnx")
-        spec = self.set_up(spec)
+        program = Path(require("pnnx").EXEC_PATH)
         self.version = ncnn.__version__
-        program = Path(pnnx.EXEC_PATH)
         folder = converted(
             path, "ncnn", ("pnnx",), lambda to: _convert(program, path, to), {"fp16": 0}
         )
@@ -57,21 +53,23 @@ class NcnnContender(Peer):
             raise self.refused(path, "it cannot load what pnnx made of it")
         # pnnx numbers what it finds. ncnn has no batch: the axis of size 1 goes.
         self._same = {int(k): v for k, v in json.loads((folder / SAME).read_text()).items()}
-        self._inputs = [f"in{index}" for index in range(1 + len(spec.states))]
-        self._outputs = [f"out{index}" for index in range(1 + len(spec.states) - len(self._same))]
+        count = 1 + len(self.spec.states)
+        self._inputs = [f"in{index}" for index in range(count)]
+        self._outputs = [f"out{index}" for index in range(count - len(self._same))]
         if set(net.input_names()) != set(self._inputs):
             raise self.refused(path, f"pnnx made the inputs {', '.join(net.input_names())} of it")
         self.settings = {"threads": int(net.opt.num_threads), **FLOAT32}
-        self._input = ncnn.Mat(self.frame[0])
-        self.reset()
 
-    def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
-        super().prepare(image)
-        self._input = self._ncnn.Mat(self.frame[0])
+    def tensor(self, values: NDArray[Any]) -> Any:
+        """See :meth:`Peer.tensor`: a matrix does not keep what it looks at, so all but the frame,
+        which stays, is copied."""
+        matrix = self._ncnn.Mat(values[0])
+        return matrix if values is self.frame else matrix.clone()
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        return np.array(tensor, np.float32)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         extractor = self._net.create_extractor()
         for name, value in zip(self._inputs, (self._input, *self._states), strict=True):
             extractor.input(name, value)
@@ -80,23 +78,6 @@ class NcnnContender(Peer):
         for index, source in self._same.items():
             states.insert(index, self._input if source < 0 else self._states[source])
         self._states = states
-
-    def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
-        return np.array(self._out, np.float32).reshape(-1)
-
-    def states(self) -> list[Array]:
-        """See :meth:`Contender.states`."""
-        return [np.array(state, np.float32) for state in self._states]
-
-    def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
-        self._out = self._zeros((self.spec.classes,))
-        self._states = [self._zeros(state.shape[1:]) for state in self.spec.states]
-
-    def _zeros(self, shape: tuple[int, ...]) -> Any:
-        values = np.zeros(shape, np.float32)  # by name: a matrix does not keep what it looks at
-        return self._ncnn.Mat(values).clone()
 
 
 def _convert(program: Path, model: Path, folder: Path) -> None:

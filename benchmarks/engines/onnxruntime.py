@@ -7,28 +7,27 @@ back, a peer is quicker with threads that spin.
 from __future__ import annotations
 
 import contextlib
-import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import INT8_TOLERANCE, Array, Contender, StateBuffers
+from shiftedge.benchmarks.engines.base import Array, Bound, Peer
 from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims
 from shiftedge.runtime.errors import ModelError, SpecError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.names import utf8_path
-from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["OnnxRuntimeContender", "ReferenceContender"]
 
 
-class OnnxRuntimeContender(Contender):
+class OnnxRuntimeContender(Bound):
     """Threads that spin, every graph optimisation, and I/O binding over two sets of states: the
     timed step is one call that copies nothing."""
 
+    title = "ONNX Runtime"
     packages = ("onnxruntime",)
 
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
@@ -42,22 +41,24 @@ class OnnxRuntimeContender(Contender):
         ask_for_exact_int8(options)
         self._session = _open(ort, path, options)
         self.version = ort.__version__
-        self.spec = _spec_of(self._session, path)
-        self.precision = self.spec.precision
-        if self.precision == "int8":
-            self.tolerance = INT8_TOLERANCE
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
-        self._bind()
+        self._bind(_spec_of(self._session, path))
 
-    def _bind(self) -> None:
+    @classmethod
+    def of(cls, session: Any, spec: ModelSpec) -> OnnxRuntimeContender:
+        """One stream of a session that is open already."""
+        made = cls.__new__(cls)
+        made._session = session
+        made._bind(spec)
+        return made
+
+    def _bind(self, spec: ModelSpec) -> None:
         """Buffers of one stream."""
         ort = require("onnxruntime")
-        self._normalise = Preprocessor(self.spec).normalise
-        self._frame = np.zeros((1, 3, self.spec.height, self.spec.width), np.float32)
-        self._out = np.zeros((1, self.spec.classes), np.float32)
-        self._buffers = StateBuffers(self.spec)
-        values = [[_value(ort, state) for state in states] for states in self._buffers.sets]
-        frame, out = _value(ort, self._frame), _value(ort, self._out)
+        self.set_up(spec)
+        self.bind()
+        values = [[_value(ort, state) for state in states] for states in self.sets]
+        frame, out = _value(ort, self.frame), _value(ort, self._out)
         self._bindings = []
         for source in range(2):
             binding = self._session.io_binding()
@@ -68,35 +69,21 @@ class OnnxRuntimeContender(Contender):
                 binding.bind_ortvalue_output(f"next_state_{i}", new)
             self._bindings.append(binding)
 
-    def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
-        self._normalise(image, self._frame)
-
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
-        self._session.run_with_iobinding(self._bindings[self._buffers.source])
-        self._buffers.swap()
+        self._session.run_with_iobinding(self._bindings[self._source])
+        self._source = 1 - self._source
 
-    def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
-        return self._out.reshape(-1)
-
-    def states(self) -> list[Array]:
-        """See :meth:`Contender.states`."""
-        return self._buffers.numbers()
-
-    def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
-        self._buffers.reset()
+    def step_on(self, frame: Array) -> None:
+        """A step of a frame that is normalised already."""
+        np.copyto(self.frame, frame)
+        self.step()
 
     def another(self) -> OnnxRuntimeContender:
         """See :meth:`Contender.another`: one session, whose runs need no turns."""
-        other = copy.copy(self)
-        other._bind()
-        return other
+        return type(self).of(self._session, self.spec)
 
 
-class ReferenceContender(Contender):
+class ReferenceContender(Peer):
     """A session without graph optimisations, its states passed as plain arrays: the same arithmetic
     as the file says, by another way than any peer's."""
 
@@ -110,39 +97,32 @@ class ReferenceContender(Contender):
             check_claims(path.read_bytes(), path)  # the reference is the first to load a file
         self._session = _open(ort, path, options)
         self.version = ort.__version__
-        self.spec = _spec_of(self._session, path)
-        self.precision = self.spec.precision
         self.settings = {"threads": threads, "spinning": False, "optimisation": "none"}
-        self._normalise = Preprocessor(self.spec).normalise
-        self._frame = np.zeros((1, 3, self.spec.height, self.spec.width), np.float32)
+        self._begin(_spec_of(self._session, path))
+
+    @classmethod
+    def of(cls, session: Any, spec: ModelSpec) -> ReferenceContender:
+        """One stream of a session that is open already."""
+        made = cls.__new__(cls)
+        made._session = session
+        made._begin(spec)
+        return made
+
+    def _begin(self, spec: ModelSpec) -> None:
+        self.set_up(spec)
         self._names = [f"state_{i}" for i in range(len(self.spec.states))]
         self._outputs = ["logits", *(f"next_{name}" for name in self._names)]
-        self._logits = np.zeros((1, self.spec.classes), np.float32)
-        self._states: list[NDArray[Any]] = []
+        self._input = self.frame
         self.reset()
 
-    def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
-        self._normalise(image, self._frame)
-
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
-        feed = {"frame": self._frame, **dict(zip(self._names, self._states, strict=True))}
-        self._logits, *self._states = self._session.run(self._outputs, feed)
+        feed = {"frame": self._input, **dict(zip(self._names, self._states, strict=True))}
+        self._out, *self._states = self._session.run(self._outputs, feed)
 
-    def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
-        return self._logits.reshape(-1)
-
-    def states(self) -> list[Array]:
-        """See :meth:`Contender.states`."""
-        return [
-            spec.numbers(state) for spec, state in zip(self.spec.states, self._states, strict=True)
-        ]
-
-    def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
-        self._states = [state.fresh() for state in self.spec.states]
+    def step_on(self, frame: Array) -> None:
+        """A step of a frame that is normalised already."""
+        self._input = frame
+        self.step()
 
 
 def _open(ort: Any, path: Path, options: Any) -> Any:

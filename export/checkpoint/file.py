@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from shiftedge.runtime.errors import CheckpointError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["read_file"]
 

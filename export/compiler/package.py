@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import importlib.resources
 import os
 import shutil
 import stat
@@ -13,14 +14,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shiftedge.runtime.bundle import MANIFEST_NAME, FileEntry, Variant
+from shiftedge import __version__
 from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.manifest import MANIFEST_NAME, FileEntry, Variant
+from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
-__all__ = ["LICENSE_TEXT", "entries", "new_folder", "readme"]
+__all__ = ["entries", "new_folder", "write_texts"]
 
-LICENSE_TEXT = """\
+_LICENSE = """\
 The code in this bundle that comes from shiftedge (the step loop, the threads, the kernels it
 generated) is licensed under the Apache License, Version 2.0:
 https://www.apache.org/licenses/LICENSE-2.0
@@ -35,7 +37,27 @@ or in Python `shiftedge.load("this folder", precision="fp32")`.
 """
 
 
-def readme(spec: ModelSpec, target: str, variants: Sequence[Variant]) -> str:
+def write_texts(folder: Path, spec: ModelSpec, target: str, variants: Sequence[Variant]) -> None:
+    """What a bundle holds beside libraries and programs: a page for people, the licence, and for C
+    the headers and how pkg-config and CMake find the libraries."""
+    native = importlib.resources.files("shiftedge.runtime.native")
+    texts = {"LICENSE": _LICENSE, "README.md": _readme(spec, target, variants)}
+    for name in ("shiftedge.h", "live.h"):
+        texts[f"include/shiftedge/{name}"] = (native / name).read_text()
+    config = (native / "package" / "shiftedge-model.pc").read_text()
+    for each in variants:
+        config_of = config.replace("@VARIANT@", each.name).replace("@VERSION@", __version__)
+        texts[f"lib/{each.name}/pkgconfig/shiftedge-model.pc"] = config_of
+    name = "shiftedge-model-config.cmake"
+    config = (native / "package" / name).read_text().replace("@DEFAULT@", variants[-1].name)
+    config = config.replace("@VARIANTS@", ", ".join(each.name for each in variants))
+    texts[f"lib/cmake/shiftedge-model/{name}"] = config
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def _readme(spec: ModelSpec, target: str, variants: Sequence[Variant]) -> str:
     """A page for who finds the folder on a board."""
     libraries = "\n".join(
         f"- `{variant.library}`, {variant.precision}, for {variant.architecture} with "
@@ -61,7 +83,10 @@ compiled, and times a step.
 
 From Python: `shiftedge.load("this folder").stream().step(frame)`; needs the package
 shiftedge and numpy.
-From C: the interface is `shiftedge.h`, which stands beside this page.
+From C and C++: `include/shiftedge/shiftedge.h` (a frame in, logits out) and `live.h` beside it (a
+camera's frames in, events out). To link a program with a variant: `find_package(shiftedge-model)`
+with this folder in CMAKE_PREFIX_PATH, or pkg-config with PKG_CONFIG_PATH=`lib/<variant>/pkgconfig`.
+The program asks for the library by its SONAME, `libmodel-<digest>.so`, a link beside it.
 
 `manifest.json` holds the model's spec, the SHA-256 of every file, the memory that a model takes,
 and how far the compiled step is from the ONNX file it was made from.
@@ -69,10 +94,10 @@ and how far the compiled step is from the ONNX file it was made from.
 
 
 def entries(folder: Path) -> dict[str, FileEntry]:
-    """Every file of a folder by its path, for the manifest."""
+    """Every file of a folder by its path, for the manifest; links within it are not listed."""
     result = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
             name = path.relative_to(folder).as_posix()
             result[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

@@ -15,7 +15,7 @@ from pathlib import Path
 from shiftedge.runtime.engines.onnx_claims import check_spec, check_weights
 from shiftedge.runtime.engines.onnxruntime import check_claims
 from shiftedge.runtime.errors import CompileError, MissingExtraError, ModelError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 __all__ = ["CHOICES", "Source", "read_model", "read_sources"]

@@ -18,7 +18,7 @@ from shiftedge.export.data.files import Clip, open_clip, path_bytes
 from shiftedge.export.data.reader import middle_frames
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.progress import Advance
+from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [

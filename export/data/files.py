@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from shiftedge.runtime.capture import FrameSource, ImageFolder, TimedFrame, open_video
-from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.base import EventHandler, log_event
 from shiftedge.runtime.capture.folder import IMAGE_SUFFIXES, natural_key
 from shiftedge.runtime.errors import DataError
 

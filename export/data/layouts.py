@@ -25,7 +25,7 @@ from shiftedge.export.data.listed import (
 )
 from shiftedge.export.data.lists import Role, role_of
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.names import expanded
+from shiftedge.runtime.process.files import expanded
 
 __all__ = ["find_data"]
 

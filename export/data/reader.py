@@ -1,7 +1,7 @@
 """A clip's frames at a model's rate and size, by the time stamps of the recording.
 
 The model's ticks stand ``1 / rate`` apart from the first frame on, as in
-:mod:`shiftedge.runtime.clock`, and each takes the frame nearest to it. Unlike a live stream, a
+:mod:`shiftedge.runtime.live.clock`, and each takes the frame nearest to it. Unlike a live stream, a
 recording shows when its next frame comes, so a frame that is held (a pause of a screen recording,
 a long delay in a GIF) stays until half a usual period before the next one::
 
@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture import FrameSource, TimedFrame
-from shiftedge.runtime.clock import TOLERANCE_S, FrameClock
 from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.live.clock import TOLERANCE_S, FrameClock
 
 __all__ = ["Fit", "Images", "fitted", "middle_frames", "on_ticks"]
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftedge.export.data.clip_set import Advance, ClipSet, reserve
-from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE, OTHER
+from shiftedge.runtime.capture.synthetic import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
-from shiftedge.runtime.files import atomic_path
+from shiftedge.runtime.process.files import atomic_path, work_folder
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import Film
@@ -94,7 +93,7 @@ def _kept(
 ) -> ClipSet:
     """The clips as they lie in files of that stem, rendered if they do not."""
     from shiftedge.runtime.capture.synthetic import render_clip
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     count, frames, height, width, _ = shape
     pictures, truths = Path(f"{stem}.frames.npy"), Path(f"{stem}.labels.npz")

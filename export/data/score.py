@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
-from shiftedge.runtime.decode import GestureDecoder, GestureEvent
-from shiftedge.runtime.score import score
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
+from shiftedge.runtime.live.score import score
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["EventScore", "call_clip", "decode"]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from shiftedge.export.deploy.connection import Connection, last_words
 from shiftedge.export.deploy.destination import Destination
-from shiftedge.runtime.bundle import Bundle, Variant
-from shiftedge.runtime.cpu import architecture_of, features_of
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError, DeployError
+from shiftedge.runtime.manifest import Variant
+from shiftedge.runtime.process.cpu import architecture_of, features_of
 
 __all__ = ["Board", "fits", "look"]
 

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]

@@ -19,8 +19,8 @@ from types import TracebackType
 
 from shiftedge.export.deploy.destination import Destination
 from shiftedge.runtime.errors import DeployError
-from shiftedge.runtime.progress import ProgressFactory
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.files import work_folder
+from shiftedge.runtime.process.progress import ProgressFactory
 
 __all__ = ["Answer", "Connection", "last_words"]
 

@@ -23,12 +23,11 @@ from typing import Any
 from shiftedge.export.deploy.board import Board, fits, look
 from shiftedge.export.deploy.connection import Connection, last_words
 from shiftedge.export.deploy.destination import Destination, parse_destination
-from shiftedge.runtime.bundle import MANIFEST_NAME, Bundle, Variant
+from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle
 from shiftedge.runtime.errors import DeployError, OutputError
-from shiftedge.runtime.files import sha256_of
-from shiftedge.runtime.progress import ProgressFactory, progress, working
-from shiftedge.runtime.signing import SIGNATURE_NAME
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.manifest import MANIFEST_NAME, Variant
+from shiftedge.runtime.process.files import sha256_of, work_folder
+from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 
 __all__ = ["Deployed", "deploy"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from shiftedge.export.data.rendered import film_for, synthetic_clips
 from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.stepper import Stepper
-from shiftedge.runtime.capture.synthetic.labels import LABELS
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.capture.synthetic import LABELS
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "event_scores", "rendered"]

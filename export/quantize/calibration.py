@@ -23,7 +23,7 @@ from shiftedge.export.quantize.ranges import (
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import ModelError, NumericsError
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["RANGES_KEY", "affine_of", "every_pixel", "gather", "read_ranges"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
 __all__ = ["add_commands"]
@@ -75,12 +75,12 @@ def _points(text: str) -> float:
 
 @working("quantising")
 def _quantize(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.extras import require
+    from shiftedge.runtime.process.extras import require
 
     for package in ("onnx", "onnxruntime"):
         require(package)
     from shiftedge.export.quantize import Settings, quantize
-    from shiftedge.runtime.files import atomic_path
+    from shiftedge.runtime.process.files import atomic_path
 
     settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
     model = options.model or _bundled()

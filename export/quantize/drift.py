@@ -23,7 +23,7 @@ from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["LENGTHS", "Drift", "Trend", "proof_images", "stream_both", "trend"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shiftedge.export.quantize.graph import COPIES, Graph, constant, uses
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["equal_std", "one_std"]

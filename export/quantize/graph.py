@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 __all__ = ["COPIES", "Graph", "Layer", "constant", "parse", "uses"]
 

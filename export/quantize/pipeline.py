@@ -25,8 +25,8 @@ from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.files import atomic_path
-from shiftedge.runtime.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.files import atomic_path
+from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 
 __all__ = ["FRAMES", "Kept", "LayerError", "keep_until", "rank_layers"]
 

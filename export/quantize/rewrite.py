@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from shiftedge.export.quantize.graph import Graph, Layer, uses
 from shiftedge.export.quantize.plan import Plan
 from shiftedge.export.quantize.ranges import Affine
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["quantized_spec", "quantized_weights", "rewrite"]

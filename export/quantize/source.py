@@ -19,9 +19,9 @@ from shiftedge.export.data.reader import Fit, Images, fitted, on_ticks
 from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
-from shiftedge.runtime.names import expanded
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.files import expanded
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "checked", "read_clips"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import plain_name
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 

@@ -11,7 +11,7 @@ from shiftedge.export.data.clip_set import ClipSet, load_clips, problems, some, 
 from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.export.training.job import CLIP_FRAMES, SYNTHETIC, Job
 from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
-from shiftedge.runtime.capture.synthetic.labels import LABELS
+from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.spec import ModelSpec
 

@@ -30,7 +30,7 @@ from shiftedge.export.quantize.rewrite import BIAS_MOST, SCALE_LEAST
 from shiftedge.export.quantize.source import Clips
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["FRAME", "FakeQuantized", "Int8", "Observer", "places", "rounded", "stream_ranges"]

@@ -32,8 +32,8 @@ from shiftedge.export.training.job import Job
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.session import Session
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import working
 
 __all__ = ["fine_tune", "gentle"]
 

@@ -12,8 +12,8 @@ from shiftedge.export.checkpoint import Checkpoint, load_checkpoint
 from shiftedge.export.training.keep import Say, log
 from shiftedge.export.training.loop import Settings
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.progress import ProgressFactory, progress
-from shiftedge.runtime.threads import chosen_threads
+from shiftedge.runtime.process.cpu import chosen_threads
+from shiftedge.runtime.process.progress import ProgressFactory, progress
 
 __all__ = ["CLIP_FRAMES", "SYNTHETIC", "Job"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from shiftedge.export.data.clip_set import reserve
 from shiftedge.runtime.errors import OutputError
-from shiftedge.runtime.files import atomic_path, cache_folder
+from shiftedge.runtime.process.files import atomic_path, cache_folder
 
 __all__ = ["CHECKPOINT", "SCORES", "Keeper", "Say", "log"]
 

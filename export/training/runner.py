@@ -25,8 +25,8 @@ from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.score import logits_of_clips, stream_film
 from shiftedge.export.training.session import Session
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.files import output_folder
-from shiftedge.runtime.progress import working
+from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Shape", "train"]

@@ -16,7 +16,7 @@ from shiftedge.export.training.job import Job
 from shiftedge.export.training.keep import Keeper
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.score import ClipScore, score_clips, score_films
-from shiftedge.runtime.files import output_folder
+from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Session", "stored"]

@@ -11,12 +11,9 @@ import struct
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shiftedge.runtime.capture.events import EventHandler, log_event
+from shiftedge.runtime.capture.base import EventHandler, log_event, opencv
 from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, LiveSource, Retry
-from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.errors import SourceError
-
-__all__ = ["camera_device", "camera_users", "check_camera", "connect_camera", "open_camera"]
 
 # linux/videodev2.h
 VIDIOC_QUERYCAP = 0x80685600

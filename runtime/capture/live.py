@@ -1,25 +1,29 @@
-"""A device that gives frames by itself, may stop at any time, and is then tried again."""
+"""What gives frames by itself, may stop at any time, and is then tried again."""
 
 from __future__ import annotations
 
+import abc
 import itertools
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame
-from shiftedge.runtime.capture.events import EventHandler, Sparing, log_event
-from shiftedge.runtime.capture.handle import Handle
-from shiftedge.runtime.capture.opencv import as_bgr
+from shiftedge.runtime.capture.base import (
+    EventHandler,
+    FrameSource,
+    Handle,
+    Sparing,
+    TimedFrame,
+    as_bgr,
+    log_event,
+)
 from shiftedge.runtime.errors import SourceError, SourceLostError
-
-__all__ = ["CaptureDevice", "FinalSourceError", "LiveSource", "Retry", "try_again"]
 
 T = TypeVar("T")
 
@@ -75,22 +79,18 @@ class Retry:
         return cls(limit_s=limit_s, first_limit_s=limit_s, service=True)
 
 
-class LiveSource(FrameSource):
-    """Frames of a live device, with the monotonic time at which each was grabbed.
+class Restarted(FrameSource):
+    """Frames of what is opened again when it is lost; the time goes on while it is away.
 
     Args:
-        name: for messages, such as ``camera /dev/video0``.
-        connect: opens the device, or raises SourceError (:class:`FinalSourceError` where another
-            attempt is useless).
-        rate_hz: nominal frames per second, None if unknown.
-        retry: how long to try again.
-        on_event: told in a sentence when the device is lost, at growing intervals that it is still
-            tried again, and when it is back.
-        clock: monotonic seconds.
+        subject: the same at the beginning of a sentence.
+        on_event: told in a sentence when it is lost, at growing intervals that it is still tried
+            again, and when it is back.
         wait: waits for that many seconds, True if the source was closed meanwhile.
 
     Raises:
-        SourceError: the device could not be opened, or gave no first frame.
+        SourceError: it could not be opened, or gave no first frame, within
+            ``retry.first_limit_s``.
     """
 
     live = True
@@ -98,23 +98,20 @@ class LiveSource(FrameSource):
     def __init__(
         self,
         name: str,
-        connect: Callable[[], CaptureDevice],
-        *,
-        rate_hz: float | None = None,
-        retry: Retry | None = None,
-        on_event: EventHandler = log_event,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], bool] | None = None,
+        subject: str,
+        retry: Retry | None,
+        on_event: EventHandler,
+        clock: Callable[[], float],
+        wait: Callable[[float], object] | None,
     ) -> None:
         self.name = name
-        self.rate_hz = rate_hz
-        self._open_device = connect
+        self._subject = subject
         self._retry = retry or Retry()
         self._news = Sparing(on_event, clock)
         self._clock = clock
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
-        self._handle: Handle[CaptureDevice] | None = None
+        self._given = 0
         try:
             self._connect()
         except FinalSourceError:
@@ -122,67 +119,45 @@ class LiveSource(FrameSource):
         except SourceError as error:
             self._reconnect(error, self._retry.first_limit_s)
 
-    def __iter__(self) -> Iterator[TimedFrame]:
-        """Frames until the source is closed; the time goes on while the device is away.
+    @abc.abstractmethod
+    def _connect(self) -> None:
+        """Open it and see that it gives a frame.
 
         Raises:
-            SourceLostError: the device stopped and did not come back within ``retry.limit_s``.
+            SourceError: it does not; :class:`FinalSourceError` where another attempt is useless.
+        """
+
+    @abc.abstractmethod
+    def _take(self) -> tuple[NDArray[np.uint8], float]:
+        """The next image and the time by the clock; SourceError once there is none."""
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Frames until the source is closed.
+
+        Raises:
+            SourceLostError: it stopped and did not come back within ``retry.limit_s``.
         """
         start_s: float | None = None
-        index = 0
         while not self._closing.is_set():
-            taken = self._take()
-            if taken is None:
-                lost = SourceError(f"The {self.name} gives no more frames.")
+            try:
+                image, time_s = self._take()
+            except SourceError as lost:
                 try:
                     self._reconnect(lost, self._retry.limit_s)
                 except SourceError as error:
                     raise SourceLostError(
-                        f"The {self.name} stopped after {index} frames and did not come back. "
-                        f"{error}"
+                        f"{self._subject} stopped after {self._given} frames and did not come "
+                        f"back. {error}"
                     ) from error
                 continue
-            image, time_s = taken
             start_s = time_s if start_s is None else start_s
-            yield TimedFrame(image, time_s - start_s, index)
-            index += 1
-
-    def close(self) -> None:
-        self._closing.set()
-        if self._handle is not None:
-            self._handle.close()
-
-    def _connect(self) -> Literal[True]:
-        """Open the device and take one frame: some drivers say that they are busy only then."""
-        device = self._open_device()
-        self._handle = Handle(device, lambda opened: opened.release())
-        if self._closing.is_set():
-            self._handle.close()
-        elif self._take() is None:
-            raise SourceError(f"The {self.name} was opened but gives no frame.")
-        return True
-
-    def _take(self) -> tuple[NDArray[np.uint8], float] | None:
-        """The next frame that can be decoded and its time; None once the device fails."""
-        handle = self._handle
-        if handle is None:
-            return None
-        taken = None
-        with handle.use() as device:
-            for _ in range(MOST_DAMAGED):
-                if device is None or not device.grab():
-                    break
-                time_s = self._clock()
-                good, image = device.retrieve()
-                if good and image is not None:
-                    taken = as_bgr(image, f"The {self.name}"), time_s
-                    break
-        if taken is None:
-            handle.close()
-        return taken
+            self._given += 1
+            yield TimedFrame(image, time_s - start_s, self._given - 1)
 
     def _reconnect(self, error: SourceError, limit_s: float) -> None:
         """Try again with growing pauses; returns when it worked or when the source was closed."""
+        if self._closing.is_set():
+            return
         self.away = True
         try_again(
             self._connect,
@@ -195,7 +170,66 @@ class LiveSource(FrameSource):
         )
         self.away = False
         if not self._closing.is_set():
-            self._news.over(f"The {self.name} gives frames again.")
+            self._news.over(f"{self._subject} gives frames again.")
+
+
+class LiveSource(Restarted):
+    """Frames of a live device, with the monotonic time at which each was grabbed.
+
+    Args:
+        name: for messages, such as ``camera /dev/video0``.
+        connect: opens the device, or raises SourceError (:class:`FinalSourceError` where another
+            attempt is useless).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], CaptureDevice],
+        *,
+        rate_hz: float | None = None,
+        retry: Retry | None = None,
+        on_event: EventHandler = log_event,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
+        self.rate_hz = rate_hz
+        self._open_device = connect
+        self._handle: Handle[CaptureDevice] | None = None
+        super().__init__(name, f"The {name}", retry, on_event, clock, wait)
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._handle is not None:
+            self._handle.close()
+
+    def _connect(self) -> None:
+        """Some drivers say only at the first frame that they are busy."""
+        device = self._open_device()
+        self._handle = Handle(device, lambda opened: opened.release())
+        if self._closing.is_set():
+            self._handle.close()
+        elif self._grab(self._handle) is None:
+            raise SourceError(f"{self._subject} was opened but gives no frame.")
+
+    def _take(self) -> tuple[NDArray[np.uint8], float]:
+        taken = None if self._handle is None else self._grab(self._handle)
+        if taken is None:
+            raise SourceError(f"{self._subject} gives no more frames.")
+        return taken
+
+    def _grab(self, handle: Handle[CaptureDevice]) -> tuple[NDArray[np.uint8], float] | None:
+        """The next frame that can be decoded and its time; None once the device fails."""
+        with handle.use() as device:
+            for _ in range(MOST_DAMAGED):
+                if device is None or not device.grab():
+                    break
+                time_s = self._clock()
+                good, image = device.retrieve()
+                if good and image is not None:
+                    return as_bgr(image, self._subject), time_s
+        handle.close()
+        return None
 
 
 def try_again(

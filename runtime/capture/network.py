@@ -7,8 +7,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from shiftedge.runtime.capture.base import FrameSource
-from shiftedge.runtime.capture.events import EventHandler, Sparing, log_event
+from shiftedge.runtime.capture.base import EventHandler, FrameSource, Sparing, log_event, opencv
 from shiftedge.runtime.capture.live import (
     CaptureDevice,
     FinalSourceError,
@@ -16,12 +15,9 @@ from shiftedge.runtime.capture.live import (
     Retry,
     try_again,
 )
-from shiftedge.runtime.capture.opencv import opencv
 from shiftedge.runtime.capture.video import VideoFile, nominal_rate
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.names import is_text
-
-__all__ = ["SCHEMES", "connect_url", "open_url", "without_password"]
+from shiftedge.runtime.words import is_text
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
 """What FFmpeg may be asked for. Its other protocols read local files or run filters."""

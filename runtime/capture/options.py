@@ -1,24 +1,15 @@
-"""Options in the text of a source: ``name=value``, checked, with a sentence for every mistake."""
+"""Options that choose a source: on the command line, and as ``name=value`` in a source's text."""
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.errors import SourceError
-
-__all__ = [
-    "flag",
-    "four_letters",
-    "full_range",
-    "parse_options",
-    "rate",
-    "seconds",
-    "size",
-    "whole_number",
-]
 
 LARGEST_SIDE_PX = 16384
 LARGEST_RATE_HZ = 1000.0
@@ -28,8 +19,6 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?)(?:[/:]([0-9]{1,7}))?")
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _FOURCC = re.compile(r"[A-Za-z0-9]{4}")
-_RANGES = {"full": True, "pc": True, "limited": False, "tv": False}
-_YES_NO = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
 
 
 def size(text: str) -> tuple[int, int]:
@@ -70,25 +59,29 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def flag(text: str) -> bool:
-    """``"yes"`` or ``"no"``."""
-    if text.lower() not in _YES_NO:
-        raise ValueError("yes or no")
-    return _YES_NO[text.lower()]
-
-
-def full_range(text: str) -> bool:
-    """``"full"`` or ``"limited"``: whether YUV goes from 0 to 255; also FFmpeg's ``pc``, ``tv``."""
-    if text.lower() not in _RANGES:
-        raise ValueError("full or limited")
-    return _RANGES[text.lower()]
-
-
 def four_letters(text: str) -> str:
     """``"MJPG"``: a pixel format of V4L2."""
     if _FOURCC.fullmatch(text) is None:
         raise ValueError("a pixel format of four letters such as MJPG or YUYV")
     return text.upper()
+
+
+def one_of(expected: str, words: Mapping[str, Any]) -> Callable[[str], Any]:
+    """A reader of one of a few words, in any case; ``expected`` says which to a user."""
+
+    def read(text: str) -> Any:
+        if text.lower() not in words:
+            raise ValueError(expected)
+        return words[text.lower()]
+
+    return read
+
+
+flag = one_of(
+    "yes or no", {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
+)
+full_range = one_of("full or limited", {"full": True, "pc": True, "limited": False, "tv": False})
+"""Whether YUV goes from 0 to 255; pc and tv are FFmpeg's words."""
 
 
 def parse_options(
@@ -116,3 +109,40 @@ def parse_options(
         except ValueError as error:
             raise SourceError(f"{pair.strip()!r} in {where!r}: expected {error}.") from error
     return found
+
+
+def add_source_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--source``, and ``--live`` and ``--retry``, which both make ``options.retry``."""
+    parser.add_argument(
+        "--source",
+        default=default,
+        help="a camera number, a video file, a folder of images, synthetic:KIND, "
+        "pipe:COMMAND or a URL (default: %(default)s)",
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--live",
+        dest="retry",
+        action="store_const",
+        const=Retry.for_service(),
+        help="for a service: whenever the camera, stream or pipe: command is lost, ends or is not "
+        "there yet, try again for ever",
+    )
+    again.add_argument(
+        "--retry",
+        dest="retry",
+        type=_retry,
+        metavar="SECONDS",
+        help="the same, but give up after so many seconds without a frame; or 'forever' (default: "
+        "a lost camera or stream is tried again for 30 s, a command is not run again)",
+    )
+
+
+def _retry(text: str) -> Retry:
+    try:
+        limit_s = math.inf if text.lower() == "forever" else float(text)
+        return Retry.for_service(limit_s)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of seconds from 0 nor 'forever'"
+        ) from None

@@ -26,14 +26,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from shiftedge.runtime.capture import y4m
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.capture.base import EventHandler, FrameSource, TimedFrame, log_event
 from shiftedge.runtime.capture.command import CommandOutput, CommandStalledError
-from shiftedge.runtime.capture.events import EventHandler, log_event
-from shiftedge.runtime.capture.fitting import what_fits
+from shiftedge.runtime.capture.live import Restarted, Retry
 from shiftedge.runtime.capture.options import (
     flag,
     full_range,
@@ -42,10 +43,19 @@ from shiftedge.runtime.capture.options import (
     size,
     whole_number,
 )
-from shiftedge.runtime.capture.rawvideo import FORMATS, HALVED, ByteReader, RawVideo, to_bgr
+from shiftedge.runtime.capture.rawvideo import (
+    FORMATS,
+    HALVED,
+    Y4M_FRAME,
+    Y4M_LONGEST_HEADER,
+    Y4M_MAGIC,
+    ByteReader,
+    RawVideo,
+    parse_y4m_header,
+    to_bgr,
+    what_fits,
+)
 from shiftedge.runtime.errors import SourceError, SourceLostError
-
-__all__ = ["PipeCommand", "PipeSource", "parse_pipe"]
 
 DEFAULT_RATE_HZ = 30.0
 LARGEST_STRIDE_BYTES = 1 << 17
@@ -133,11 +143,9 @@ class PipeSource(FrameSource):
     """Frames that a shell command writes to its standard output.
 
     Args:
-        pipe: the command and what it writes.
         output: of that command, where it runs already; closed with this source.
         stall_s: longest time without a whole frame, in seconds.
         on_event: told when the last frame of YUV4MPEG2 was cut short.
-        clock: monotonic seconds.
 
     Raises:
         SourceError: the command could not be started, failed, stalled, or wrote something else
@@ -244,9 +252,9 @@ class PipeSource(FrameSource):
     def _read_header(self) -> RawVideo:
         self._output.expect_within(self._stall_s)
         try:
-            start = bytes(self._reader.exactly(len(y4m.MAGIC)))
-            if start != y4m.MAGIC:
-                if not self._closing.is_set() and len(start) < len(y4m.MAGIC):
+            start = bytes(self._reader.exactly(len(Y4M_MAGIC)))
+            if start != Y4M_MAGIC:
+                if not self._closing.is_set() and len(start) < len(Y4M_MAGIC):
                     self._check_exit()
                 what = f"began with {start!r}" if start else "wrote nothing"
                 raise SourceError(
@@ -260,14 +268,13 @@ class PipeSource(FrameSource):
 
     def _begin(self, start: bytes) -> RawVideo:
         """Read the rest of a stream's header."""
-        line = start + self._reader.line(y4m.LONGEST_HEADER)
-        header = y4m.parse_header(line, f"The output of {self.name}")
+        line = start + self._reader.line(Y4M_LONGEST_HEADER)
+        video, rate_hz = parse_y4m_header(line, f"The output of {self.name}")
         if self._pipe.rate_hz is None:
             self._start_first = self._recorded_s(self._frames), self._frames
-            self.rate_hz = header.rate_hz
+            self.rate_hz = rate_hz
         given = self._pipe.full_range
-        full = header.full_range if given is None else given
-        return RawVideo(header.width, header.height, header.format, full)
+        return video if given is None else replace(video, full_range=given)
 
     def _read_frame_header(self) -> bool:
         """Skip the line before each frame of YUV4MPEG2; False at the end.
@@ -276,21 +283,21 @@ class PipeSource(FrameSource):
         or its camera has changed its size.
         """
         while True:
-            start = bytes(self._reader.exactly(len(y4m.FRAME)))
-            if len(start) < len(y4m.FRAME):
+            start = bytes(self._reader.exactly(len(Y4M_FRAME)))
+            if len(start) < len(Y4M_FRAME):
                 return False
-            if not y4m.MAGIC.startswith(start):
+            if not Y4M_MAGIC.startswith(start):
                 break
-            start += bytes(self._reader.exactly(len(y4m.MAGIC) - len(start)))
-            if start != y4m.MAGIC:
+            start += bytes(self._reader.exactly(len(Y4M_MAGIC) - len(start)))
+            if start != Y4M_MAGIC:
                 break
             self._video = self._begin(start)
-        if start != y4m.FRAME:
+        if start != Y4M_FRAME:
             raise SourceError(
                 f"The output of {self.name} is damaged after {self._frames} frames: expected "
                 f"FRAME, got {start!r}. Does the command print messages to its standard output?"
             )
-        self._reader.line(y4m.LONGEST_HEADER)
+        self._reader.line(Y4M_LONGEST_HEADER)
         return True
 
     def _check_exit(self) -> None:
@@ -328,3 +335,63 @@ def _format(text: str) -> str:
     if text not in FORMATS:
         raise ValueError(f"one of {', '.join(FORMATS)}")
     return text
+
+
+class RestartedPipe(Restarted):
+    """Frames of a command that is to give them for ever: run again when it ends, fails or stalls.
+
+    Raises:
+        SourceError: it gave no frame within ``retry.first_limit_s``.
+    """
+
+    def __init__(
+        self,
+        pipe: PipeCommand,
+        retry: Retry,
+        *,
+        stall_s: float = 10.0,
+        on_event: EventHandler = log_event,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
+        self.rate_hz = None
+        self._pipe = pipe
+        self._stall_s = stall_s
+        self._report = on_event
+        self._changing = threading.Lock()
+        self._output: CommandOutput | None = None
+        self._frames: Iterator[TimedFrame] = iter(())
+        super().__init__(pipe.name, f"The command of {pipe.name}", retry, on_event, clock, wait)
+
+    def close(self) -> None:
+        self._closing.set()
+        with self._changing:
+            output = self._output
+        if output is not None:
+            output.close()
+
+    def _connect(self) -> None:
+        """Run the command and wait for its first frame, within reach of :meth:`close`."""
+        output = CommandOutput(self._pipe.command)
+        with self._changing:
+            self._output = output
+        if self._closing.is_set():
+            output.close()
+        source = PipeSource(
+            self._pipe,
+            output=output,
+            stall_s=self._stall_s,
+            on_event=self._report,
+            clock=self._clock,
+        )
+        self._frames, self.rate_hz = iter(source), source.rate_hz
+
+    def _take(self) -> tuple[NDArray[np.uint8], float]:
+        try:
+            return next(self._frames).image, self._clock()
+        except (StopIteration, SourceError) as error:
+            if self._output is not None:
+                self._output.close()
+            if isinstance(error, SourceError):
+                raise
+            raise SourceError(f"{self._subject} ended after {self._given} frames.") from None

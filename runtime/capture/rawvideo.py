@@ -1,26 +1,21 @@
-"""Raw video: pixel formats, and frames out of a stream of bytes that comes in any pieces."""
+"""Raw video: pixel formats, the headers of YUV4MPEG2, and what a number of bytes may be frames of.
+
+Raw frames have no header, so a wrong size gives garbage; but then the stream is hardly ever a whole
+number of frames, and which size, format or row would make it one can be worked out
+(:func:`what_fits`; the same words come from runtime/native/runner/fitting.c).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.opencv import opencv
-from shiftedge.runtime.errors import MissingExtraError
-
-__all__ = [
-    "FORMATS",
-    "HALVED",
-    "PIXEL_BYTES",
-    "ByteReader",
-    "RawVideo",
-    "full_yuv_to_bgr",
-    "to_bgr",
-    "yuv_to_bgr",
-]
+from shiftedge.runtime.capture.base import opencv
+from shiftedge.runtime.errors import MissingExtraError, SourceError
 
 FORMATS = ("bgr24", "rgb24", "bgrx", "rgbx", "gray", "yuv420p", "nv12")
 """Pixel formats by FFmpeg's names, save bgrx and rgbx (four bytes, the last one ignored): FFmpeg's
@@ -193,3 +188,126 @@ class ByteReader:
                 break
             found += byte
         return bytes(found)
+
+
+Y4M_MAGIC = b"YUV4MPEG2"
+Y4M_FRAME = b"FRAME"
+Y4M_LONGEST_HEADER = 4096
+"""Bytes; real headers have under 100. A longer line is no header."""
+LARGEST_SIDE_PX = 16384
+
+_Y4M_FORMATS = {
+    "420": "yuv420p",
+    "420jpeg": "yuv420p",
+    "420mpeg2": "yuv420p",
+    "420paldv": "yuv420p",
+    "mono": "gray",
+}
+
+
+def parse_y4m_header(line: bytes, name: str) -> tuple[RawVideo, float | None]:
+    """Parse the first line of a stream, without its line feed: the video and its frames a second,
+    None where the stream says that it does not know (F0:0).
+
+    See the manual page yuv4mpeg(5) of mjpegtools: ``YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg
+    XCOLORRANGE=FULL``.
+
+    Raises:
+        SourceError: not such a line, or a video that is not supported; ``name`` is whose it is.
+    """
+    magic, *fields = line.decode("ascii", "replace").split(" ")
+    if magic.encode() != Y4M_MAGIC:
+        raise SourceError(f"{name} does not begin with {Y4M_MAGIC.decode()}.")
+    values = {field[0]: field[1:] for field in fields if field and field[0] != "X"}
+    extras = dict(
+        field[1:].upper().split("=", 1) for field in fields if field[:1] == "X" and "=" in field
+    )
+    width, height = _side(values.get("W", "")), _side(values.get("H", ""))
+    if not width or not height:
+        raise SourceError(
+            f"{name} says its size as W{values.get('W', '')} H{values.get('H', '')}; "
+            f"expected pixels from 1 to {LARGEST_SIDE_PX}."
+        )
+    # Before C there was XYSCSS, and both may stand there.
+    chroma = values.get("C") or extras.get("YSCSS", "420").lower()
+    if chroma not in _Y4M_FORMATS:
+        raise SourceError(
+            f"{name} is YUV4MPEG2 of the kind C{chroma}; expected one of "
+            f"{', '.join('C' + kind for kind in _Y4M_FORMATS)}: tell the command to write yuv420p "
+            "(ffmpeg: -pix_fmt yuv420p)."
+        )
+    # FFmpeg's extension, as from an MJPEG camera
+    full_range = extras.get("COLORRANGE") == "FULL"
+    rate_hz = _rate(values.get("F", "0:0"), name)
+    return RawVideo(width, height, _Y4M_FORMATS[chroma], full_range), rate_hz
+
+
+def _side(text: str) -> int:
+    """Pixels; 0 for what is no size."""
+    value = int(text) if re.fullmatch("[0-9]{1,5}", text) else 0
+    return value if value <= LARGEST_SIDE_PX else 0
+
+
+def _rate(text: str, name: str) -> float | None:
+    ratio = re.fullmatch("([0-9]{1,10}):([0-9]{1,10})", text)
+    if ratio is None:
+        raise SourceError(f"{name} says its rate as F{text}; expected a ratio such as F30:1.")
+    above, below = int(ratio[1]), int(ratio[2])
+    return above / below if above and below else None
+
+
+SIZES = (
+    *((640, 480), (1280, 720), (1920, 1080), (320, 240), (640, 360), (848, 480), (800, 600)),
+    *((960, 540), (1024, 768), (1280, 960), (1296, 972), (1640, 1232), (3840, 2160), (1280, 800)),
+    *((424, 240), (480, 270), (320, 180), (800, 448), (1024, 576), (1536, 864), (1600, 1200)),
+    *((2304, 1296), (2592, 1944), (352, 288), (176, 144), (160, 120)),
+)
+"""Of cameras, the usual ones first: those of V4L2 drivers and of the Raspberry Pi's modules."""
+ROW_ALIGNMENTS = (4, 8, 16, 32, 64, 128, 256)
+"""Bytes to whose multiples programs pad rows: GStreamer 4, rpicam-vid 64, Jetsons 256."""
+HEIGHT_ALIGNMENTS = (8, 16)
+"""Rows to whose multiples codecs pad pictures: 1080 becomes 1088."""
+MOST_NAMED = 3
+
+
+def what_fits(video: RawVideo, total: int) -> str:
+    """Say that ``total`` bytes are no whole number of frames of ``video``, and of what they are.
+
+    Such as "100 bytes in all are no whole number of frames of 4x2 bgr24 (24 bytes each): check
+    size, format and padding of rows. 25 frames of 4x1 gray would fit."
+    """
+    found: list[str] = []
+    for other in _others(video):
+        count, rest = divmod(total, other.frame_bytes)
+        text = f"{count} frame{'s' * (count != 1)} of {other}"
+        if count and not rest and text not in found:
+            found.append(text)
+        if len(found) == MOST_NAMED:
+            break
+    fits = f"{' or '.join(found)} would fit" if found else "Nothing that is usual fits"
+    return (
+        f"{total} bytes in all are no whole number of frames of {video} ({video.frame_bytes} bytes "
+        f"each): check size, format and padding of rows. {fits}."
+    )
+
+
+def _others(video: RawVideo) -> Iterator[RawVideo]:
+    """What it may be instead, the likeliest first."""
+    plain = replace(video, stride=0)
+    if video.stride:
+        yield plain
+    for alignment in ROW_ALIGNMENTS:
+        stride = -(-plain.row_bytes // alignment) * alignment
+        if stride not in (plain.row_bytes, video.stride):
+            yield replace(video, stride=stride)
+    for alignment in HEIGHT_ALIGNMENTS:
+        yield replace(video, height=-(-video.height // alignment) * alignment)
+    for form in FORMATS:
+        if form != video.format and not _odd(video.width, video.height, form):
+            yield replace(plain, format=form)
+    for width, height in (*SIZES, *((height, width) for width, height in SIZES)):
+        yield replace(plain, width=width, height=height)
+
+
+def _odd(width: int, height: int, form: str) -> bool:
+    return form in HALVED and bool(width % 2 or height % 2)

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame
+from shiftedge.runtime.capture.base import (
+    EventHandler,
+    FrameSource,
+    Handle,
+    TimedFrame,
+    as_bgr,
+    log_event,
+    opencv,
+)
 from shiftedge.runtime.capture.container import (
     CODECS,
     DECODED,
@@ -18,13 +26,8 @@ from shiftedge.runtime.capture.container import (
     fourcc_text,
     read_container,
 )
-from shiftedge.runtime.capture.events import EventHandler, log_event
-from shiftedge.runtime.capture.handle import Handle
-from shiftedge.runtime.capture.opencv import as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
-from shiftedge.runtime.names import utf8_path
-
-__all__ = ["RecordingTimes", "VideoFile", "nominal_rate", "open_video"]
+from shiftedge.runtime.process.files import utf8_path
 
 DEFAULT_RATE_HZ = 25.0
 """Assumed where the container gives no rate; FFmpeg assumes the same."""
@@ -101,8 +104,6 @@ class VideoFile(FrameSource):
 
     Args:
         capture: an opened ``cv2.VideoCapture`` or its like; closed with this source.
-        name: for messages.
-        container: what the file says of itself, where there is a file.
         rate_hz: frames per second of a stream without a container, whose times are then
             index / rate; None takes what FFmpeg says.
         measured_hz: the rate by the stamps of some frames, for a container whose nominal rate is
@@ -265,9 +266,7 @@ def open_video(
     """Open a video file (any format that OpenCV's FFmpeg reads, GIF included).
 
     Args:
-        path: whatever bytes its name has.
         rate_hz: frames per second of a raw stream (``.h264``), which has no times.
-        rate_hint, on_event: see :class:`VideoFile`.
 
     Raises:
         SourceError: the file cannot be read, is empty, or is not a video; of one whose codec this

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Engine", "Session"]
-
 
 class Session(abc.ABC):
     """The states of one stream, and the step that moves them on. Used by one thread at a time."""

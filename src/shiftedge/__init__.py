@@ -28,27 +28,19 @@ if (
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     # The process is the command, of which nothing has begun: until it takes its signals itself
-    # (runtime/signals.py), Ctrl-C ends it as it is, without the traceback of an import.
+    # (runtime/process/signals.py), Ctrl-C ends it as it is, without the traceback of an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # First of all: packages read these switches when they are imported, child processes inherit them.
-from shiftedge.runtime.telemetry import switch_off
+from shiftedge.runtime.process.telemetry import switch_off
 
 switch_off()
 
-from shiftedge.runtime import (  # noqa: E402
-    DecoderSettings,
-    GestureDecoder,
-    GestureEvent,
-    LiveStream,
-    Model,
-    ModelSpec,
-    Result,
-    ShiftedgeError,
-    StateSpec,
-    Stream,
-    load,
-)
+from shiftedge.runtime.errors import ShiftedgeError  # noqa: E402
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent  # noqa: E402
+from shiftedge.runtime.live.stream import LiveStream, Result  # noqa: E402
+from shiftedge.runtime.model import Model, Stream, load  # noqa: E402
+from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec  # noqa: E402
 
 __version__ = "0.1.0"
 

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.signals import exit_status, interrupted, interrupts
-from shiftedge.runtime.streams import ReaderGoneError, own_streams
+from shiftedge.runtime.process.signals import exit_status, interrupted, interrupts
+from shiftedge.runtime.process.streams import ReaderGoneError, own_streams
 from shiftedge.runtime.words import plain, say
 
 EPILOG = """\
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: None takes the process's own, and the process is ours then: its standard streams
-            and its signals too, see :mod:`~shiftedge.runtime.streams` and
-            :mod:`~shiftedge.runtime.signals`.
+            and its signals too, see :mod:`~shiftedge.runtime.process.streams` and
+            :mod:`~shiftedge.runtime.process.signals`.
     """
     if arguments is not None:
         return _answer(arguments)

@@ -16,12 +16,12 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 
 from integer_kit import SPEC, Layers, expected
 
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
 from shiftedge.export.compiler.graph.graph import Activation, Quantization
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
+from shiftedge.export.compiler.targets import TARGETS, variants_of
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.
@@ -44,7 +44,7 @@ def layers_of_all() -> tuple[Layers, list[str]]:
         x = layers.codes((*MAP, inputs), zero)
         x = layers.shift(x, shift) if shift else x
         y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
-        layers.operators[-1].codes.reshape(-1)[0] = least
+        layers.operators[-1].quantized_weight.reshape(-1)[0] = least
         other = layers.codes(layers.shapes[y], 140)
         made.append(layers.ended(y, Activation.RELU, Quantization(0.03, 0), other))
     return layers, made
@@ -77,7 +77,7 @@ def program(step: Step, given: Mapping[Argument, bytes], made: Sequence[str]) ->
 @pytest.mark.parametrize("board", ["rpi5", "rpi4"])
 def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     [target] = variants_of(TARGETS[board], "int8")
-    if why := emulate.missing(target.architecture):
+    if why := qemu.missing(target.architecture):
         pytest.skip(why)
     layers, made = layers_of_all()
     graph, dot = layers.graph(), target.unit.dot
@@ -93,21 +93,21 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
         for name, constant in step.constants.items()
     }
     for name, codes in layers.given.items():
-        given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.above)
+        given[Argument(Memory.WORKSPACE, name)] = stored(codes, dot.storage_offset)
     for number, state in enumerate(layers.states):
         lacking = graph.quantization[f"state_{number}"].zero_point
         given[Argument(Memory.STATE, str(number))] = stored(state, lacking)
     code = tir.compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
     code.write(tmp_path / "kernels.o")
     (tmp_path / "main.c").write_text(program(step, given, made))
-    machine = emulate.machine_of(target.architecture)
+    machine = qemu.machine_of(target.architecture)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", machine.zig, "-O1"]
     files = [tmp_path / "main.c", tmp_path / "kernels.o", "-o", tmp_path / "main"]
     subprocess.run([*compiler, *files], check=True)
-    cpu = emulate.emulated_cpu(machine.emulator, target.cpu)
+    cpu = qemu.emulated_cpu(machine.emulator, target.device.cpu)
     line = [machine.emulator, "-cpu", cpu, "-L", machine.root, tmp_path / "main"]
     ran = subprocess.run(line, input=b"".join(given.values()), capture_output=True, check=True)
-    ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.above
+    ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.storage_offset
     want = expected(graph, layers.given, layers.states)
     theirs = np.concatenate([want.values[name].reshape(-1) for name in made])
     np.testing.assert_array_equal(ours, theirs)

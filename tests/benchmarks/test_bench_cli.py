@@ -15,8 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shiftedge.benchmarks import commands
-from shiftedge.benchmarks.engines import installed
+from shiftedge.benchmarks import commands, engines
 from shiftedge.runtime.errors import ModelError, OutputError
 
 pytest.importorskip("onnxruntime")
@@ -54,7 +53,7 @@ def test_json_alone_on_stdout(tiny_onnx, capsys):
 
 def test_the_bundled_model_on_all_engines(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(commands, "_compile", lambda onnx: (None, "There is no compiler."))
-    monkeypatch.setattr(installed, "_installed", lambda engine: engine in QUICK)
+    monkeypatch.setattr(engines, "_installed", lambda engine: engine in QUICK)
     file = tmp_path / "out.json"
     assert bench("--frames", 6, "--rounds", 2, "--threads", "1,2", "--json", file) == 0
     table = capsys.readouterr().out
@@ -246,8 +245,8 @@ def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "shiftedge.runtime.bundle.Bundle.open", lambda folder: SimpleNamespace(manifest=manifest)
     )
-    engines = ["native", "native-bf16", "onnxruntime"]
-    found, _ = commands._candidates(engines, tiny_onnx, tmp_path)
+    names = ["native", "native-bf16", "onnxruntime"]
+    found, _ = commands._candidates(names, tiny_onnx, tmp_path)
     assert [(each.engine, each.path, each.peer) for each in found] == [
         ("native", tmp_path, False),
         ("native-bf16", tmp_path, False),
@@ -257,10 +256,11 @@ def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
 
 
 def test_bf16_is_loaded_in_bf16(tiny_onnx, tmp_path, monkeypatch):
+    from fake_engine import FakeEngine
+
     from shiftedge.benchmarks.bench import spec_by_onnx
     from shiftedge.benchmarks.engines import native
-    from shiftedge.benchmarks.engines.native_bf16 import NativeHalfContender
-    from shiftedge.runtime.engines.fake import FakeEngine
+    from shiftedge.benchmarks.engines.native import NativeBf16Contender
 
     spec = spec_by_onnx(tiny_onnx)
     asked = []
@@ -270,7 +270,7 @@ def test_bf16_is_loaded_in_bf16(tiny_onnx, tmp_path, monkeypatch):
         return SimpleNamespace(engine=FakeEngine(replace(spec, precision=precision)))
 
     monkeypatch.setattr(native, "load", load)
-    contender = NativeHalfContender(tmp_path, 1, spec)
+    contender = NativeBf16Contender(tmp_path, 1, spec)
     assert asked == ["bf16"]
     assert contender.precision == "bf16"
     assert contender.tolerance > native.NativeContender.tolerance

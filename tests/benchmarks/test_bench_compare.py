@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.benchmarks import bench as bench_module
-from shiftedge.benchmarks.compare import check_comparable, compare, read_baseline
+from shiftedge.benchmarks.compare import check_comparable, compare
 from shiftedge.benchmarks.crew import Worker
 from shiftedge.benchmarks.entry import Settings
 from shiftedge.benchmarks.kernels import kernel_rows, kernel_table, summary
-from shiftedge.benchmarks.report import document
+from shiftedge.benchmarks.report import document, read_report
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Sensors, find_sensors
-from shiftedge.benchmarks.sensors.base import Gauge
+from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Gauge, Sensors, find_sensors
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
 from shiftedge.benchmarks.work import StepWork
@@ -60,8 +59,8 @@ def test_a_winner_and_its_interval(report):
     assert "is quicker than Slower10" in verdict["sentence"]
     assert [row["starts"] for row in report["results"]] == [5, 5]
     assert report["protocol"]["round_starts"] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    title, _, notes = table(report)
-    assert "5 times" in title
+    shown, notes = table(report)
+    assert "5 times" in shown.title
     assert verdict["sentence"] in notes
     text = markdown(report)
     assert text.count("| Slower10 |") == 1
@@ -82,7 +81,7 @@ def test_precisions_are_not_held_against_each_other(make_bench):
     for row in rows.values():
         ratio = row["against_best_peer"]
         assert ratio is None or rows[ratio["peer"]]["precision"] == row["precision"]
-    _, _, notes = table(found)
+    _, notes = table(found)
     assert any(note.startswith("int8, threads 1, step: Good is quicker") for note in notes)
     assert rows["Good"]["of_roofline"] is None, "the peak is that of float32"
     bench.entries[3].ready["precision"] = "bf16"
@@ -114,22 +113,11 @@ def test_a_leak_ends_its_engine_alone(make_bench, monkeypatch):
     assert good["status"] == "ok"
 
 
-class Fixed(Gauge):
-    """Reads the same each time."""
-
-    source = "a test"
-
-    def __init__(self, value):
-        self.value = value
-
-    def read(self):
-        return self.value
-
-
 class Meter(EnergyMeter):
     """Half a joule each time."""
 
-    name, scope = "meter", "the whole board"
+    def __init__(self):
+        super().__init__("meter", "the whole board")
 
     def start(self):
         pass
@@ -141,8 +129,9 @@ class Meter(EnergyMeter):
 def test_energy_and_sensors_are_in_the_report(make_bench, monkeypatch):
     bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     sample = {"throttled": [], "throttle_events": {}, "temperature_c": 50.0, "reasons": {}}
-    bench.sensors = Sensors({key: Fixed(value) for key, value in sample.items()}, Meter())
-    bench._meter = Meter()
+    bench.sensors = Sensors(
+        {key: Gauge("a test", lambda value=value: value) for key, value in sample.items()}, Meter()
+    )
     monkeypatch.setattr(bench_module, "ENERGY_S", 0.05)
     bench.run()
     found = document(bench)
@@ -152,7 +141,7 @@ def test_energy_and_sensors_are_in_the_report(make_bench, monkeypatch):
     assert row["energy_j_per_frame"] == pytest.approx(0.5 / entry.energy_units)
     assert len(found["sensors"]["samples"]) == 3
     assert found["sensors"]["sources"]["energy"] == "meter: the whole board"
-    text = "\n".join(table(found)[2])
+    text = "\n".join(table(found)[1])
     assert "50" in text
     assert "meter: the whole board" in text
     assert json.dumps(found, allow_nan=False)
@@ -165,13 +154,12 @@ def no_program(words):
 def test_no_sensor_is_said_and_never_0(make_bench, tmp_path):
     bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     bench.sensors = find_sensors(tmp_path, run=no_program)
-    bench._meter = bench.sensors.energy_meter()
     bench.run()
     found = document(bench)
     (row,) = found["results"]
     assert row["energy_j_per_frame"] is None
     assert "no sensor" in row["energy_reason"]
-    assert "no sensor" in table(found)[1][0]
+    assert "no sensor" in table(found)[0].rows[0]
 
 
 def test_what_is_not_checked_is_no_peer(make_bench):
@@ -211,20 +199,20 @@ def test_kernels_against_the_roofline():
     assert second["bound"] == "memory"
     assert second["of_roofline"] == pytest.approx(1.25)
     assert first["share"] + second["share"] == pytest.approx(1.0)
-    text = kernel_table([first, second])
+    text = kernel_table([first, second]).lines()
     assert text[1].endswith("  arithmetic  float32")
     assert len({line.index("of peak") for line in text[:1]}) == 1
 
 
 CODES = [
     {"name": "block", "family": "inverted residual", "bytes": 10**4, "flops": 5_000_000,
-     "operations": {"words": 4_000_000, "float32": 1_000_000}},
+     "operations": {"packed": 4_000_000, "float32": 1_000_000}},
     {"name": "project", "family": "inverted residual", "bytes": 10**4, "flops": 8_000_000,
-     "operations": {"words": 8_000_000}},
+     "operations": {"packed": 8_000_000}},
     {"name": "tail", "family": "tail", "bytes": 10**4, "flops": 4_000_000,
-     "operations": {"words": 4_000_000}},
+     "operations": {"packed": 4_000_000}},
     {"name": "wide", "family": "convolution", "bytes": 10**4, "flops": 4_000_000,
-     "operations": {"words": 4_000_000}},
+     "operations": {"packed": 4_000_000}},
     {"name": "pool", "family": "pool", "bytes": 10**6, "flops": 0, "operations": {}},
 ]  # fmt: skip
 CODE_SECONDS = {"block": 40e-6, "project": 25e-6, "tail": 15e-6, "wide": 10e-6, "pool": 10e-6}
@@ -232,7 +220,7 @@ CODE_LIMITS = {"peaks_gops": {"float32": 100.0, "vpdpbusd": 400.0}, "l2_gb_s": 2
 
 
 def test_kernels_of_codes_against_their_own_peaks():
-    names = {"float32": "float32", "words": "vpdpbusd"}
+    names = {"float32": "float32", "packed": "vpdpbusd"}
     rows = kernel_rows(CODES, CODE_SECONDS, CODE_LIMITS, names)
     found = {row["name"]: row for row in rows}
     # 10 us of words and 10 of single numbers in 40 us; 20 in 25, 10 in 15, 10 in 10.
@@ -245,7 +233,7 @@ def test_kernels_of_codes_against_their_own_peaks():
         "Pointwise kernels: 75% of the vpdpbusd peak (2 of 5 kernels, 40% of the time).",
         "All kernels: 60% of the peak of vpdpbusd and float32, each for its own operations.",
     ]
-    lines = kernel_table(rows)
+    lines = kernel_table(rows).lines()
     assert lines[1].endswith("  vpdpbusd + float32")
     assert lines[2].split()[-4:] == ["80%", "1.25", "arithmetic", "vpdpbusd"]
     assert summary(json.loads(json.dumps(rows))) == summary(rows)
@@ -253,7 +241,7 @@ def test_kernels_of_codes_against_their_own_peaks():
 
 def test_kernels_without_a_peak_have_no_share():
     """The CPU's peak was refused, or the bundle is of a version that does not tell operations."""
-    names = {"float32": "float32", "words": "sdot"}
+    names = {"float32": "float32", "packed": "sdot"}
     rows = kernel_rows(CODES, CODE_SECONDS, CODE_LIMITS, names)
     assert [row["of_peak"] for row in rows] == [None] * 5
     assert [row["bound"] for row in rows] == [None] * 4 + ["memory"]
@@ -273,7 +261,7 @@ def test_kernels_that_nothing_is_known_of():
     (row,) = kernel_rows([], {"k": 0.0}, {"peaks_gops": {}})
     assert row["bound"] is None
     assert row["of_roofline"] is None
-    assert "k " in kernel_table([row])[1]
+    assert kernel_table([row]).lines()[1].strip().startswith("k ")
     assert summary([row]) == []
 
 
@@ -289,10 +277,10 @@ def test_a_quantised_step_against_the_peak_of_its_instruction(make_bench, monkey
     slower, good = found["results"]
     assert slower["of_roofline"] == pytest.approx(slower["step_ms"]["p50"] / 1.0)
     assert good["of_roofline"] == pytest.approx(good["step_ms"]["p50"] / 0.5)
-    _, _, notes = table(found)
+    _, notes = table(found)
     assert any("100.0 GFLOP/s of float32, vpdpbusd 400.0 GOP/s" in note for note in notes)
     bench.roofline.refused["sdot"] = "This CPU has no asimddp, which sdot needs."
-    _, _, notes = table(document(bench))
+    _, notes = table(document(bench))
     assert "Roofline: This CPU has no asimddp, which sdot needs." in notes
 
 
@@ -301,8 +289,8 @@ def test_each_precision_has_a_profile(make_bench):
     filled(bench, Slower=2.0, Good=1.0)
     bench.kernel_seconds = {(1, "fp32"): {"first": 2e-5}, (1, "bf16"): {"first": 1e-5}}
     bench.work = StepWork(
-        kernels={"fp32": KERNELS, "bf16": [{**KERNELS[0], "operations": {"words": 2_000_000}}]},
-        instructions={"bf16": {"words": "vdpbf16ps", "float32": "float32"}},
+        kernels={"fp32": KERNELS, "bf16": [{**KERNELS[0], "operations": {"packed": 2_000_000}}]},
+        instructions={"bf16": {"packed": "vdpbf16ps", "float32": "float32"}},
     )
     bench.roofline = Roofline([1])
     bench.roofline._peaks[1] = {"float32": 200.0, "vdpbf16ps": 400.0}
@@ -457,9 +445,9 @@ def test_a_baseline_that_is_none(tmp_path, text):
     file = tmp_path / "old.json"
     file.write_text(text)
     with pytest.raises(ShiftedgeError, match="no report"):
-        read_baseline(file)
+        read_report(file)
     with pytest.raises(ShiftedgeError, match="cannot be read"):
-        read_baseline(tmp_path / "nothing.json")
+        read_report(tmp_path / "nothing.json")
 
 
 values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.just([]))

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 
 from shiftedge.benchmarks.agreement import read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
-from shiftedge.runtime.engines.fake import FakeEngine
-from shiftedge.runtime.progress_lines import Lines
+from shiftedge.runtime.process.progress import Lines
 
 TURN = {"do": "turn", "begin": 0, "lead_in": 2, "frames": 5}
 
@@ -82,7 +82,7 @@ def test_a_long_answer_is_told_meanwhile(start, monkeypatch):
     lines = Beats(iter(range(0, 1_000_000, 10)).__next__, said.append)
     monkeypatch.setattr("shiftedge.benchmarks.crew.LINES", lines)
     monkeypatch.setattr("shiftedge.benchmarks.crew.EVERY_S", 0.01)
-    monkeypatch.setattr("shiftedge.runtime.progress_lines.EVERY_S", 10.0)
+    monkeypatch.setattr("shiftedge.runtime.process.progress.EVERY_S", 10.0)
     with lines.item("preparing", 3, "engines", quiet=True), start("Good") as worker:
         worker.ready()
     assert len(beats) >= 2  # Python alone takes longer to start

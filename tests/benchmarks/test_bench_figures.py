@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.benchmarks.agreement import compare, read_outputs, same_model
-from shiftedge.benchmarks.figures import paired_ratio, percentiles_ms, unpaired_ratio
+from shiftedge.benchmarks.ratios import paired_ratio, percentiles_ms, unpaired_ratio
 from shiftedge.runtime.errors import VerificationError
 
 times = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)

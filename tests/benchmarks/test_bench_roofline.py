@@ -14,10 +14,9 @@ from shiftedge.benchmarks.machine import cache_sizes, cpu_name, machine
 from shiftedge.benchmarks.roofline import Roofline, build_probe
 from shiftedge.benchmarks.work import step_work
 from shiftedge.runtime import bundle as bundles
-from shiftedge.runtime.bundle import FileEntry, Manifest, Variant
-from shiftedge.runtime.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features, machine_name
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.manifest import MEMORY_KEYS
+from shiftedge.runtime.manifest import MEMORY_KEYS, FileEntry, Manifest, Variant
+from shiftedge.runtime.process.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features, machine_name
 from shiftedge.runtime.spec import ModelSpec
 
 
@@ -246,7 +245,7 @@ def test_work_of_a_bundle_is_its_variants(tmp_path, spec: ModelSpec, monkeypatch
     """What multiplies is the variant's that runs, whatever else the CPU has and whichever variant
     the rows were written for."""
     rows = (
-        {"name": "a", "operations": {"words": 600, "float32": 100}},
+        {"name": "a", "operations": {"packed": 600, "float32": 100}},
         {"name": "b", "operations": {"float32": 7}},
         {"name": "c"},
     )

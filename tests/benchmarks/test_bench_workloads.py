@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from shiftedge.benchmarks import cores, worker
+from shiftedge.benchmarks import machine as cores
+from shiftedge.benchmarks import worker
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.engines import HARNESS
 from shiftedge.benchmarks.scenes import RECORDED_MOST, Recorded, Rendered, open_scene, record
@@ -99,16 +100,16 @@ class Stepwise(Step):
 
 def test_warm_up_ends_when_times_are_steady():
     falling = [1000 - 20 * i for i in range(30)]
-    found = worker._warm_up(Stepwise(falling + [400] * 400), 200, 10.0)
+    found = worker.warm_up(Stepwise(falling + [400] * 400), 200, 10.0)
     assert found["steady"]
     assert 50 <= found["units"] <= 70
 
 
 def test_warm_up_ends_at_its_limit():
     restless = [1000, 2000] * 5 + [1000] * 10 + [3000] * 10
-    found = worker._warm_up(Stepwise(restless * 20), 100, 10.0)
+    found = worker.warm_up(Stepwise(restless * 20), 100, 10.0)
     assert (found["units"], found["steady"], found["unit_s"]) == (100, False, 1.5e-6)
-    found = worker._warm_up(Stepwise([1] * 20), 200, 0.0)
+    found = worker.warm_up(Stepwise([1] * 20), 200, 0.0)
     assert (found["units"], found["steady"]) == (1, False)
 
 
@@ -123,7 +124,9 @@ def test_a_slow_turn_ends_early(spec_file):
 
 def test_the_harness_costs_less_than_two_microseconds(spec_file, spec):
     """The issue's own line: nothing but the harness is in the null engine's time."""
-    with Worker(HARNESS["null"], spec_file, 1, spec=spec.to_json(), timeout_s=20.0) as process:
+    with Worker(
+        HARNESS["null"].factory, spec_file, 1, spec=spec.to_json(), timeout_s=20.0
+    ) as process:
         ready = process.ready()
         assert not ready["checked"]
         times = process.ask({**TURN, "frames": 300})["step_ns"]

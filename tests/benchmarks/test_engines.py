@@ -14,17 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from shiftedge.benchmarks import engines
 from shiftedge.benchmarks.agreement import Agreement, compare, read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.engines import (
-    ENGINES,
-    INT8_ENGINES,
-    MODULES,
-    NOT_INT8,
-    OURS,
-    REFERENCE,
-    installed,
-)
+from shiftedge.benchmarks.engines import ENGINES, REFERENCE
 from shiftedge.benchmarks.machine import installed_bytes
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
@@ -46,7 +39,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def needs(engine: str) -> None:
-    missing = [name for name in MODULES[engine] if importlib.util.find_spec(name) is None]
+    missing = [name for name in ENGINES[engine].modules if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{engine} takes {', '.join(missing)}: pip install 'shiftedge[peers]'")
     if engine == "torch-compile" and shutil.which(os.environ.get("CXX", "g++")) is None:
@@ -83,7 +76,7 @@ def expected_of(model: Path) -> dict[str, NDArray[np.float32]]:
 
 def agreement(engine: str, model: Path, tmp_path: Path, threads: int = 1) -> Agreement:
     expected = expected_of(model)
-    ready, found = outputs(ENGINES[engine], model, tmp_path / "found", threads)
+    ready, found = outputs(ENGINES[engine].factory, model, tmp_path / "found", threads)
     assert ready["has_states"]
     assert ready["settings"]["threads"] == threads
     assert ready["version"]
@@ -94,7 +87,8 @@ def agreement(engine: str, model: Path, tmp_path: Path, threads: int = 1) -> Agr
     return worst
 
 
-PEERS = [engine for engine in ENGINES if engine not in OURS]
+PEERS = [name for name, engine in ENGINES.items() if not engine.ours]
+INT8 = [name for name in PEERS if ENGINES[name].not_int8 is None]
 
 
 @pytest.mark.parametrize("engine", PEERS)
@@ -109,13 +103,13 @@ def test_the_bundled_model(engine, tmp_path):
     agreement(engine, BUNDLED, tmp_path)
 
 
-@pytest.mark.parametrize("engine", [engine for engine in INT8_ENGINES if engine != "native"])
+@pytest.mark.parametrize("engine", INT8)
 def test_an_int8_model(engine, int8, tmp_path):
     """With two threads, so that they are shown as well."""
     needs(engine)
     assert {state.dtype for state in spec_of(int8).states} == {"uint8"}
     expected = expected_of(int8)
-    ready, found = outputs(ENGINES[engine], int8, tmp_path / "found", threads=2)
+    ready, found = outputs(ENGINES[engine].factory, int8, tmp_path / "found", threads=2)
     worst = compare(found, expected)
     print(f"{engine}: {worst.worst_relative:.2g} in {worst.worst_tensor}, {ready['settings']}")
     assert worst.states_compared
@@ -123,14 +117,9 @@ def test_an_int8_model(engine, int8, tmp_path):
     assert ready["precision"] == "int8"
     assert ready["settings"]["threads"] == 2
     assert (found["next_state_0"] < 0).any() or (found["next_state_0"] > 1).any()  # numbers
-    if "torch" in MODULES[engine]:
+    if "torch" in ENGINES[engine].modules:
         kinds = [node.op_type for node in onnx.load(str(int8)).graph.node]
         assert ready["settings"]["integer_convolutions"] == kinds.count("Conv")
-
-
-def test_every_engine_is_told_whether_it_has_int8():
-    assert {*INT8_ENGINES, *NOT_INT8, "native-bf16"} == set(ENGINES)
-    assert not set(INT8_ENGINES) & set(NOT_INT8)
 
 
 @pytest.mark.parametrize("engine", ["torch", "tvm", "executorch", "mnn", "ncnn"])
@@ -140,7 +129,7 @@ def test_two_threads(engine, tiny_onnx, tmp_path):
 
 
 def row(engine: str, model: Path, spec: ModelSpec) -> WorkerError:
-    factory = ENGINES[engine]
+    factory = ENGINES[engine].factory
     worker = Worker(factory, model, 1, spec=spec.to_json(), timeout_s=TIMEOUT_S)
     with worker, pytest.raises(WorkerError) as caught:
         worker.ready()
@@ -150,7 +139,7 @@ def row(engine: str, model: Path, spec: ModelSpec) -> WorkerError:
 @pytest.mark.parametrize("engine", PEERS)
 def test_what_is_not_installed(engine, tiny_onnx, spec, tmp_path, monkeypatch):
     """A folder before all others, whose packages are not to be found."""
-    for name in MODULES[engine][:1]:
+    for name in ENGINES[engine].modules[:1]:
         absent = f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n"
         (tmp_path / f"{name}.py").write_text(absent)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
@@ -168,7 +157,7 @@ def test_an_operator_that_nobody_knows(engine, make_onnx, spec):
     error = row(engine, make_onnx(change=change), spec)
     assert error.status == "failed"
     assert "\n" not in str(error)
-    if "torch" in MODULES[engine]:
+    if "torch" in ENGINES[engine].modules:
         assert "Sparkle" in str(error)
 
 
@@ -182,16 +171,16 @@ def test_torch_compile_without_a_compiler(tiny_onnx, spec, monkeypatch):
 
 def test_a_conversion_is_kept(tiny_onnx, tmp_path, cache):
     needs("ncnn")
-    outputs(ENGINES["ncnn"], tiny_onnx, tmp_path / "first")
+    outputs(ENGINES["ncnn"].factory, tiny_onnx, tmp_path / "first")
     (made,) = (cache / "shiftedge" / "peers" / "ncnn").iterdir()
     times = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
-    outputs(ENGINES["ncnn"], tiny_onnx, tmp_path / "second")
+    outputs(ENGINES["ncnn"].factory, tiny_onnx, tmp_path / "second")
     assert {file.name: file.stat().st_mtime_ns for file in made.iterdir()} == times
 
 
 def test_what_runs_by_default(monkeypatch):
-    monkeypatch.setattr(installed, "_installed", lambda engine: engine in ("mnn", "tvm"))
-    names, sentences = installed.by_default()
+    monkeypatch.setattr(engines, "_installed", lambda engine: engine in ("mnn", "tvm"))
+    names, sentences = engines.by_default()
     assert names == ["native", "onnxruntime", "mnn"]
     absent, slow = sentences
     assert absent.startswith("Not installed: openvino, openvino-default, executorch, ncnn, litert")
@@ -201,4 +190,4 @@ def test_what_runs_by_default(monkeypatch):
 
 
 def test_every_peer_is_told_what_it_imports():
-    assert set(MODULES) == set(PEERS)
+    assert all(ENGINES[name].modules for name in PEERS)

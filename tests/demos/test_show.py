@@ -12,12 +12,12 @@ import pytest
 from playback import Frames, PlaySource, film_of
 
 from shiftedge.demos import show as show_module
-from shiftedge.demos.screen import Screen
 from shiftedge.demos.show import show
+from shiftedge.demos.sinks.screen import Screen
 from shiftedge.runtime.capture import TimedFrame
 from shiftedge.runtime.capture.synthetic import TrueEvent
-from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.errors import FrameError, OutputError, SourceError, SourceLostError
+from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.model import Model
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")

@@ -19,7 +19,7 @@ import pytest
 from shiftedge.export.catalogue import CATALOGUE, JESTER_LABELS, CatalogueEntry, find
 from shiftedge.export.fetch import fetch, git_blob_id, web_opener
 from shiftedge.runtime.errors import DownloadError, OutputError
-from shiftedge.runtime.progress import Advance
+from shiftedge.runtime.process.progress import Advance
 
 SIZE = 300_000
 GENUINE = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(SIZE // 32))

@@ -18,9 +18,9 @@ from shiftedge.export.models.build import build
 from shiftedge.export.networks import from_name
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.session import stored
-from shiftedge.runtime.decode import GestureDecoder
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.inspection import spec_text
+from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.spec import ModelSpec
 
 NET = {"architecture": "mobilenet_v2", "classes": 3, "width": 0.25}

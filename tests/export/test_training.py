@@ -32,9 +32,9 @@ from shiftedge.export.training.loop import fit
 from shiftedge.export.training.score import score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
-from shiftedge.runtime.decode import GestureEvent
 from shiftedge.runtime.errors import DataError, NumericsError
-from shiftedge.runtime.score import LATE_S, score
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.live.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = frame_spec(32, 32, 6.0)

@@ -6,8 +6,8 @@ import pytest
 
 import shiftedge
 from shiftedge.runtime.capture import open_source
-from shiftedge.runtime.score import score
-from shiftedge.runtime.session import Session
+from shiftedge.runtime.live.score import score
+from shiftedge.runtime.live.session import Session
 
 pytest.importorskip("onnxruntime", reason="the onnx extra (onnxruntime) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv-python) is not installed")
@@ -22,7 +22,7 @@ def model() -> shiftedge.Model:
 
 def watch(model: shiftedge.Model, text: str) -> tuple[list[shiftedge.GestureEvent], Session]:
     with Session(model, text) as session:
-        events = [one.result.event for one in session if one.result.event is not None]
+        events = [result.event for _, result in session if result.event is not None]
     return events, session
 
 

@@ -11,8 +11,8 @@ pytest.importorskip("cryptography", reason="the signing extra (cryptography) is 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from shiftedge.runtime.bundle import SIGNATURE_BYTES, check_signature, sign
 from shiftedge.runtime.errors import BundleError
-from shiftedge.runtime.signing import SIGNATURE_BYTES, check_signature, sign
 
 PEM = serialization.Encoding.PEM
 PRIVATE, PUBLIC = serialization.PrivateFormat.PKCS8, serialization.PublicFormat.SubjectPublicKeyInfo

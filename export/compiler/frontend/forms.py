@@ -31,8 +31,8 @@ __all__ = [
 def same(reader: Reader, node: Any) -> None:
     if reader.is_constant(node, 0):
         reader.constants[node.output[0]] = reader.constants[node.input[0]]
-        if node.input[0] in reader.coded:
-            reader.coded[node.output[0]] = reader.coded[node.input[0]]
+        if node.input[0] in reader.quantized_weights:
+            reader.quantized_weights[node.output[0]] = reader.quantized_weights[node.input[0]]
     else:
         reader.values[node.output[0]] = reader.value(node, 0)
 
@@ -76,7 +76,7 @@ def constant_node(reader: Reader, node: Any) -> None:
 
 
 def flatten(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node, coded=True)
+    x = reader.tensor(node, quantized=True)
     axis = reader.integer(node, "axis", 1)
     if axis not in (0, 1, 1 - len((0, *x.shape))):
         raise reader.refuse(node, f"has axis {axis}; expected 1")
@@ -84,7 +84,7 @@ def flatten(reader: Reader, node: Any) -> None:
 
 
 def reshape(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node, coded=True)
+    x = reader.tensor(node, quantized=True)
     wanted = reader.whole_numbers(node, 1)
     before = (1, x.shape[-1], *x.shape[:-1])
     if not reader.integer(node, "allowzero", 0):
@@ -100,7 +100,7 @@ def reshape(reader: Reader, node: Any) -> None:
 
 
 def squeeze(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node, coded=True)
+    x = reader.tensor(node, quantized=True)
     before = (1, x.shape[-1], *x.shape[:-1])
     axes = _axes(reader, node, [axis for axis, size in enumerate(before) if size == 1])
     dropped = {axis % len(before) for axis in axes}
@@ -111,7 +111,7 @@ def squeeze(reader: Reader, node: Any) -> None:
 
 
 def unsqueeze(reader: Reader, node: Any) -> None:
-    x = reader.tensor(node, coded=True)
+    x = reader.tensor(node, quantized=True)
     axes = _axes(reader, node, [])
     sizes = [1, x.shape[-1], *x.shape[:-1]]
     rank = len(sizes) + len(axes)
@@ -146,7 +146,7 @@ def _set_form(reader: Reader, node: Any, x: Value, sizes: tuple[int, ...]) -> No
 
 
 def slice_channels(reader: Reader, node: Any) -> None:
-    x = reader.map(node, coded=True)
+    x = reader.map(node, quantized=True)
     starts, ends = reader.whole_numbers(node, 1), reader.whole_numbers(node, 2)
     axes = reader.whole_numbers(node, 3, np.arange(len(starts)))
     steps = reader.whole_numbers(node, 4, np.ones(len(starts), np.int64))
@@ -159,7 +159,7 @@ def slice_channels(reader: Reader, node: Any) -> None:
 
 
 def split(reader: Reader, node: Any) -> None:
-    x = reader.map(node, coded=True)
+    x = reader.map(node, quantized=True)
     channels, parts = x.shape[2], len(node.output)
     if reader.integer(node, "axis", 0) % 4 != 1:
         raise reader.refuse(node, "splits another axis than channels")
@@ -190,8 +190,8 @@ def concat(reader: Reader, node: Any) -> None:
         )
     if state.shape[:2] != shape[:2]:
         raise reader.refuse(node, f"joins maps of {state.shape} and {shape}", AGAIN)
-    codes = reader.codes.get(state.name)
-    if codes != reader.codes.get(features.name) or features.name in reader.signed:
+    quantization = reader.quantization.get(state.name)
+    if quantization != reader.quantization.get(features.name) or features.name in reader.signed:
         raise reader.refuse(
             node,
             "joins a state and features of different scales or types; expected the same codes, so "
@@ -205,5 +205,5 @@ def concat(reader: Reader, node: Any) -> None:
         begin,
     )
     reader.add(node, join, (*shape[:2], state.shape[2] + end - begin))
-    if codes is not None:
-        reader.codes[join.out] = codes
+    if quantization is not None:
+        reader.quantization[join.out] = quantization

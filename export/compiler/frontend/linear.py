@@ -54,15 +54,16 @@ def conv(reader: Reader, node: Any) -> None:
 
 def _codes(reader: Reader, node: Any, outputs: int) -> tuple[Int8Array | None, Array | None]:
     """Of the weights, and the step of each output channel, where they were read from int8."""
-    coded = reader.coded.get(node.input[1])
-    if coded is None:
+    quantized = reader.quantized_weights.get(node.input[1])
+    if quantized is None:
         return None, None
-    if coded.axis not in (None, 0):
+    if quantized.axis not in (None, 0):
         raise reader.refuse(
             node,
-            f"has weights quantised along axis {coded.axis}; expected one scale an output channel",
+            f"has weights quantised along axis {quantized.axis}; expected one scale an output "
+            "channel",
         )
-    return coded.codes, np.broadcast_to(coded.steps, (outputs,)).copy()
+    return quantized.values, np.broadcast_to(quantized.scale, (outputs,)).copy()
 
 
 def _check_dilations(reader: Reader, node: Any) -> None:
@@ -82,7 +83,7 @@ def _padding(reader: Reader, node: Any) -> _Padding:
 
 def pool(largest: bool) -> Callable[[Reader, Any], None]:
     def read(reader: Reader, node: Any) -> None:
-        x = reader.map(node, coded=largest)
+        x = reader.map(node, quantized=largest)
         height, width = reader.integers(node, "kernel_shape", None, 1)
         down, right = reader.integers(node, "strides", (1, 1), 1)
         padding = _padding(reader, node)
@@ -117,8 +118,8 @@ def pool(largest: bool) -> Callable[[Reader, Any], None]:
 
 def _copy_quantized(reader: Reader, x: Value, out: str) -> None:
     """The largest of codes is the code of the largest."""
-    if x.name in reader.codes:
-        reader.codes[out] = reader.codes[x.name]
+    if x.name in reader.quantization:
+        reader.quantization[out] = reader.quantization[x.name]
         if x.name in reader.signed:
             reader.signed.add(out)
 
@@ -138,7 +139,7 @@ def _rounded_up(
 
 def global_pool(largest: bool) -> Callable[[Reader, Any], None]:
     def read(reader: Reader, node: Any) -> None:
-        x = reader.map(node, coded=largest)
+        x = reader.map(node, quantized=largest)
         shape, name = (1, 1, x.shape[2]), reader.name_of(node)
         if largest:
             size = (x.shape[0], x.shape[1])

@@ -25,12 +25,28 @@ __all__ = ["READERS"]
 NodeReader = Callable[[Reader, Any], None]
 
 
-def _activation(kind: Activation) -> NodeReader:
+def _activation(*kinds: Activation) -> NodeReader:
+    """One of several, by the operator's attributes."""
+
     def read(reader: Reader, node: Any) -> None:
+        kind = next((each for each in kinds if _fits(each, reader, node)), None)
+        if kind is None:
+            row = kinds[0].value
+            given = {key: reader.given(node, key, pair[0]) for key, pair in row.attributes.items()}
+            raise reader.refuse(node, row.others.format(**given))
         x = reader.tensor(node)
         reader.add(node, Activate(node.name, (x.name,), reader.name_of(node), kind), x.shape)
 
     return read
+
+
+def _fits(kind: Activation, reader: Reader, node: Any) -> bool:
+    for key, (default, wanted) in kind.value.attributes.items():
+        given = reader.given(node, key, default)
+        near = isinstance(given, float) and abs(given - float(wanted)) <= 1e-6
+        if given != wanted and not near:
+            return False
+    return True
 
 
 def _clip(reader: Reader, node: Any) -> None:
@@ -42,18 +58,12 @@ def _clip(reader: Reader, node: Any) -> None:
             raise reader.refuse(node, f"has {bound.shape} {bound.dtype} as its {key}", AGAIN)
         bounds.append(float(bound.reshape(-1)[0]))
     low, high = bounds
-    kinds = {(0.0, 6.0): Activation.RELU6, (0.0, math.inf): Activation.RELU}
-    kind = kinds.get((low, high))
-    if kind is None and not (low == 0.0 and high >= float(np.finfo(np.float32).max)):
+    if high >= float(np.finfo(np.float32).max):
+        high = math.inf
+    found = [kind for kind in Activation if kind.value.bounds == (low, high) and low == 0.0]
+    if not found:
         raise reader.refuse(node, f"clips to {low:g}..{high:g}; known are 0..6 and 0 upwards")
-    _activation(kind or Activation.RELU)(reader, node)
-
-
-def _hard_sigmoid(reader: Reader, node: Any) -> None:
-    alpha, beta = reader.number(node, "alpha", 0.2), reader.number(node, "beta", 0.5)
-    if abs(alpha - 1 / 6) > 1e-6 or abs(beta - 0.5) > 1e-6:
-        raise reader.refuse(node, f"has slope {alpha:g} and offset {beta:g}; known are 1/6 and 0.5")
-    _activation(Activation.HARD_SIGMOID)(reader, node)
+    _activation(*found)(reader, node)
 
 
 def _batch_norm(reader: Reader, node: Any) -> None:
@@ -139,7 +149,13 @@ def _constant_side(reader: Reader, node: Any) -> tuple[Value, NDArray[np.float64
     return x, values.reshape(-1).astype(np.float64)
 
 
+_ACTIVATIONS = {
+    name: _activation(*(kind for kind in Activation if kind.value.operator == name))
+    for name in {kind.value.operator for kind in Activation} - {""}
+}
+
 READERS: dict[str, NodeReader] = {
+    **_ACTIVATIONS,
     "Add": _sum,
     "AveragePool": linear.pool(False),
     "BatchNormalization": _batch_norm,
@@ -155,8 +171,6 @@ READERS: dict[str, NodeReader] = {
     "Gemm": linear.dense,
     "GlobalAveragePool": linear.global_pool(False),
     "GlobalMaxPool": linear.global_pool(True),
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _activation(Activation.HARD_SWISH),
     "Identity": forms.same,
     "MatMul": linear.dense,
     "MaxPool": linear.pool(True),
@@ -164,9 +178,7 @@ READERS: dict[str, NodeReader] = {
     "Pad": linear.pad,
     "QuantizeLinear": quantization.quantize,
     "ReduceMean": linear.reduce_mean,
-    "Relu": _activation(Activation.RELU),
     "Reshape": forms.reshape,
-    "Sigmoid": _activation(Activation.SIGMOID),
     "Slice": forms.slice_channels,
     "Split": forms.split,
     "Squeeze": forms.squeeze,

@@ -61,7 +61,7 @@ def load(onnx: Any, model: bytes, spec: ModelSpec) -> OnnxFile:
     constants = _constants(onnx, graph)
     inputs: dict[str, tuple[int, ...]] = {"frame": (1, 3, spec.height, spec.width)}
     outputs: dict[str, tuple[int, ...]] = {"logits": (1, spec.classes)}
-    coded = set()
+    quantized = set()
     for index, state in enumerate(spec.states):
         if len(state.shape) != 4 or state.shape[0] != 1:
             raise CompileError(
@@ -70,10 +70,10 @@ def load(onnx: Any, model: bytes, spec: ModelSpec) -> OnnxFile:
             )
         inputs[f"state_{index}"] = outputs[f"next_state_{index}"] = state.shape
         if state.dtype == "uint8":
-            coded |= {f"state_{index}", f"next_state_{index}"}
+            quantized |= {f"state_{index}", f"next_state_{index}"}
     given = [entry for entry in graph.input if entry.name not in constants]
-    _check_all(onnx, given, inputs, coded, "input")
-    _check_all(onnx, graph.output, outputs, coded, "output")
+    _check_all(onnx, given, inputs, quantized, "input")
+    _check_all(onnx, graph.output, outputs, quantized, "output")
     unknown = [entry.name for entry in given if entry.name not in inputs]
     if unknown:
         raise CompileError(
@@ -124,7 +124,7 @@ def _check_all(
     onnx: Any,
     entries: Iterable[Any],
     wanted: Mapping[str, tuple[int, ...]],
-    coded: Collection[str],
+    quantized: Collection[str],
     what: str,
 ) -> None:
     """Names, element types and shapes of the graph's inputs or outputs; ``coded`` are uint8."""
@@ -136,7 +136,7 @@ def _check_all(
                 f"says; {AGAIN}."
             )
         kind = found[name].elem_type
-        right = "uint8" if name in coded else "float"
+        right = "uint8" if name in quantized else "float"
         if kind != onnx.TensorProto.DataType.Value(right.upper()):
             known = kind in onnx.TensorProto.DataType.values()
             label = onnx.TensorProto.DataType.Name(kind).lower() if known else str(kind)

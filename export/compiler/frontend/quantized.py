@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.frontend.onnx_file import AGAIN
-from shiftedge.export.compiler.frontend.reader import CodedWeights, Reader
+from shiftedge.export.compiler.frontend.reader import QuantizedWeights, Reader
 from shiftedge.export.compiler.graph.graph import Dequantize, Quantization, Quantize
 
 __all__ = ["dequantize", "quantize"]
@@ -35,17 +35,19 @@ def quantize(reader: Reader, node: Any) -> None:
     zero = _zero_point(reader, node, _output_type(reader, node))
     if reader.is_constant(node, 0):
         values = reader.weights(node, 0)
-        steps, zeros = (_along(reader, node, values, each) for each in (scale, zero))
+        scales, zeros = (_along(reader, node, values, each) for each in (scale, zero))
         limits = np.iinfo(zero.dtype)
         with np.errstate(over="ignore"):
-            rounded = np.rint(values / steps) + zeros
+            rounded = np.rint(values / scales) + zeros
         reader.constants[node.output[0]] = rounded.clip(limits.min, limits.max).astype(zero.dtype)
         return
     x = reader.tensor(node, flat=True)
-    codes = _of_features(reader, node, scale, zero)
+    quantization = _of_features(reader, node, scale, zero)
     name = reader.name_of(node)
-    reader.add(node, Quantize(node.name, (x.name,), name, codes), reader.shapes[x.name], x.shape)
-    reader.codes[name] = codes
+    reader.add(
+        node, Quantize(node.name, (x.name,), name, quantization), reader.shapes[x.name], x.shape
+    )
+    reader.quantization[name] = quantization
     if zero.dtype == np.int8:
         reader.signed.add(name)
 
@@ -55,20 +57,20 @@ def dequantize(reader: Reader, node: Any) -> None:
     if reader.is_constant(node, 0):
         _constant(reader, node, scale)
         return
-    x = reader.tensor(node, flat=True, coded=True)
-    known = reader.codes.get(x.name)
+    x = reader.tensor(node, flat=True, quantized=True)
+    known = reader.quantization.get(x.name)
     if known is None:
         raise reader.refuse(node, f"reads {node.input[0]!r}, which is float; expected codes", AGAIN)
     kind = np.dtype(np.int8 if x.name in reader.signed else np.uint8)
-    codes = _of_features(reader, node, scale, _zero_point(reader, node, kind))
-    if codes != known:
+    quantization = _of_features(reader, node, scale, _zero_point(reader, node, kind))
+    if quantization != known:
         raise reader.refuse(
             node,
-            f"has scale {codes.scale:g} and zero point {codes.zero_point} for codes of scale "
-            f"{known.scale:g} and zero point {known.zero_point}; expected the same",
+            f"has scale {quantization.scale:g} and zero point {quantization.zero_point} for codes "
+            f"of scale {known.scale:g} and zero point {known.zero_point}; expected the same",
         )
     name = reader.name_of(node)
-    made = Dequantize(node.name, (x.name,), name, codes)
+    made = Dequantize(node.name, (x.name,), name, quantization)
     reader.add(node, made, reader.shapes[x.name], x.shape)
 
 
@@ -89,9 +91,9 @@ def _constant(reader: Reader, node: Any, scale: NDArray[np.float32]) -> None:
         )
     zero = _zero_point(reader, node, given.dtype)
     around = given.astype(np.int32) - _along(reader, node, given, zero).astype(np.int32)
-    steps = _along(reader, node, given, scale)
+    scales = _along(reader, node, given, scale)
     with np.errstate(over="ignore"):
-        reader.constants[out] = around.astype(np.float32) * steps
+        reader.constants[out] = around.astype(np.float32) * scales
     if around.size == 0 or around.min() < -128 or around.max() > 127:
         raise reader.refuse(
             node,
@@ -99,7 +101,9 @@ def _constant(reader: Reader, node: Any, scale: NDArray[np.float32]) -> None:
             "does; expected int8 weights of zero point 0",
         )
     axis = None if scale.size == 1 else _axis(reader, node, given.ndim)
-    reader.coded[out] = CodedWeights(around.astype(np.int8), scale.reshape(-1), axis)
+    reader.quantized_weights[out] = QuantizedWeights(
+        around.astype(np.int8), scale.reshape(-1), axis
+    )
 
 
 def _output_type(reader: Reader, node: Any) -> np.dtype[Any]:

@@ -55,7 +55,7 @@ class Folded:
 def fold_quantization(
     operators: Sequence[Operator],
     logits: str,
-    codes: Mapping[str, Quantization],
+    quantization: Mapping[str, Quantization],
     *,
     frame: str,
     bytes_fit: bool,
@@ -70,9 +70,9 @@ def fold_quantization(
         bytes_fit: whether a kernel can count with the frame's bytes: they stand for the frame's
             numbers by one scale, so the spec's ``std`` is the same for all colours.
     """
-    folder = _Folder(operators, logits, codes, frame, bytes_fit)
+    folder = _Folder(operators, logits, quantization, frame, bytes_fit)
     if folder.quantization or any(
-        isinstance(each, Conv) and each.codes is not None for each in operators
+        isinstance(each, Conv) and each.quantized_weight is not None for each in operators
     ):
         folder.merge_equal()
         folder.drop_after_mean()
@@ -89,13 +89,13 @@ class _Folder:
         self,
         operators: Iterable[Operator],
         logits: str,
-        codes: Mapping[str, Quantization],
+        quantization: Mapping[str, Quantization],
         frame: str,
         bytes_fit: bool,
     ) -> None:
         self._operators = list(operators)
         self._logits = logits
-        self.quantization = dict(codes)
+        self.quantization = dict(quantization)
         self._frame, self._bytes_fit = frame, bytes_fit
         self._index()
 
@@ -104,8 +104,8 @@ class _Folder:
         present = {operator.out for operator in operators}
         present.update(name for operator in operators for name in operator.inputs)
         stored = {
-            name: codes
-            for name, codes in self.quantization.items()
+            name: quantization
+            for name, quantization in self.quantization.items()
             if name in present or name.startswith("state_")
         }
         return Folded(operators, self._logits, stored)
@@ -168,21 +168,21 @@ class _Folder:
         reader = None if dequantize is None else self._only_reader(dequantize.out)
         return None if reader is None else (quantise, reader)
 
-    def _codes_of(self, value: str) -> str | None:
+    def _quantized_of(self, value: str) -> str | None:
         """The codes that ``value`` is the numbers of."""
         maker = self._made.get(value)
         return maker.inputs[0] if isinstance(maker, Dequantize) else None
 
-    def _counts(self, operator: Operator | None) -> bool:
+    def _in_int8(self, operator: Operator | None) -> bool:
         """Whether it is a convolution whose kernel counts in integers."""
-        if not isinstance(operator, Conv) or operator.codes is None:
+        if not isinstance(operator, Conv) or operator.quantized_weight is None:
             return False
         source = operator.inputs[0]
-        if operator.codes[0].size > _MOST_TERMS:
+        if operator.quantized_weight[0].size > _MOST_TERMS:
             return False
         if source == self._frame:
             return self._bytes_fit and operator.groups == 1
-        return source in self.quantization or self._codes_of(source) is not None
+        return source in self.quantization or self._quantized_of(source) is not None
 
     # 1 to 3: roundings that no kernel makes.
 
@@ -228,7 +228,7 @@ class _Folder:
 
     def drop_before_activations(self) -> None:
         for operator in list(self._operators):
-            found = self._rounded_once(operator.out) if self._counts(operator) else None
+            found = self._rounded_once(operator.out) if self._in_int8(operator) else None
             if found is not None and isinstance(found[1], Activate):
                 self._drop([found[0]])
 
@@ -239,13 +239,13 @@ class _Folder:
             add = self._made[operator.out]  # as the sums before have left it
             sides = []
             for value, other in (add.inputs, add.inputs[::-1]):
-                source = self._codes_of(value)
+                source = self._quantized_of(value)
                 quantise = None if source is None else self._made.get(source)
-                if not isinstance(quantise, Quantize) or self._codes_of(other) is None:
+                if not isinstance(quantise, Quantize) or self._quantized_of(other) is None:
                     continue
                 conv = self._made.get(quantise.inputs[0])
                 found = self._rounded_once(quantise.inputs[0])
-                if conv is not None and self._counts(conv) and found == (quantise, add):
+                if conv is not None and self._in_int8(conv) and found == (quantise, add):
                     sides.append((self._place[conv.out], quantise))
             if sides and add.inputs[0] != add.inputs[1]:
                 last = max(sides, key=lambda side: side[0])[1]
@@ -261,14 +261,14 @@ class _Folder:
                 continue
             value = quantise.inputs[0]
             maker = self._made.get(value)
-            source = self._codes_of(value)
+            source = self._quantized_of(value)
             if source is not None and self.quantization[source] == quantise.quantization:
                 self._operators.remove(quantise)
                 self._rename({quantise.out: source})
             elif maker is not None and self._uses[value] == 1 and self._can_store(maker, quantise):
                 stored = replace(maker, out=quantise.out)
                 if isinstance(maker, Pool):  # moves codes as they are
-                    stored = replace(stored, inputs=(self._codes_of(maker.inputs[0]) or "",))
+                    stored = replace(stored, inputs=(self._quantized_of(maker.inputs[0]) or "",))
                 self._operators = [
                     stored if each is maker else each
                     for each in self._operators
@@ -281,26 +281,26 @@ class _Folder:
             before = self._made.get(maker.inputs[0])
             alone = self._uses[maker.inputs[0]] == 1
             return alone and (
-                self._counts(before) or (isinstance(before, Add) and self._sums_in_kernel(before))
+                self._in_int8(before) or (isinstance(before, Add) and self._sums_in_kernel(before))
             )
         if isinstance(maker, Add):
-            return self._sums_in_kernel(maker) or self._sums_codes(maker)
+            return self._sums_in_kernel(maker) or self._sums_quantized(maker)
         if isinstance(maker, Pool) and maker.largest:
-            source = self._codes_of(maker.inputs[0])
+            source = self._quantized_of(maker.inputs[0])
             return source is not None and self.quantization[source] == quantise.quantization
-        return self._counts(maker)
+        return self._in_int8(maker)
 
-    def _sums_codes(self, add: Add) -> bool:
+    def _sums_quantized(self, add: Add) -> bool:
         return all(
-            name in self.quantization or self._codes_of(name) is not None for name in add.inputs
+            name in self.quantization or self._quantized_of(name) is not None for name in add.inputs
         )
 
     def _sums_in_kernel(self, add: Add) -> bool:
         """Whether it runs in the kernel of a convolution that counts, with codes added."""
         for value, other in (add.inputs, add.inputs[::-1]):
-            source = other if other in self.quantization else self._codes_of(other)
+            source = other if other in self.quantization else self._quantized_of(other)
             conv = self._made.get(value)
-            if source is None or conv is None or not self._counts(conv):
+            if source is None or conv is None or not self._in_int8(conv):
                 continue
             if self._uses[value] == 1 and self._place.get(source, -1) < self._place[value]:
                 return True
@@ -311,19 +311,19 @@ class _Folder:
         changed = []
         for operator in self._operators:
             takes = (
-                self._counts(operator)
+                self._in_int8(operator)
                 or isinstance(operator, Mean)
                 or (
                     isinstance(operator, Add)
-                    and (self._sums_in_kernel(operator) or self._sums_codes(operator))
+                    and (self._sums_in_kernel(operator) or self._sums_quantized(operator))
                 )
             )
             current = operator
             if takes:
-                inputs = tuple(self._codes_of(name) or name for name in operator.inputs)
+                inputs = tuple(self._quantized_of(name) or name for name in operator.inputs)
                 current = replace(operator, inputs=inputs)
-            elif isinstance(operator, Conv) and operator.codes is not None:
-                current = replace(operator, codes=None, steps=None)
+            elif isinstance(operator, Conv) and operator.quantized_weight is not None:
+                current = replace(operator, quantized_weight=None, weight_scale=None)
             changed.append(current)
         self._operators = changed
         self._index()

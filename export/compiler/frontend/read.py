@@ -25,7 +25,7 @@ from shiftedge.export.compiler.frontend.rewrites import simplify
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Graph, KeepState
 from shiftedge.runtime.engines.onnxruntime import refusal
 from shiftedge.runtime.errors import CompileError, MissingExtraError
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["read_onnx"]
@@ -34,19 +34,21 @@ _DOMAINS = ("", "ai.onnx")
 """ONNX's own operators; others of the same name may do something else."""
 
 
-def read_onnx(model: bytes, spec: ModelSpec) -> Graph:
+def read_onnx(model: bytes, spec: ModelSpec, *, fold: bool = True) -> Graph:
     """Read an ONNX file that follows the contract.
 
     Args:
         model: the serialised file.
         spec: of the model, as its metadata says.
+        fold: leave out the roundings of a quantised file that no kernel makes; False keeps each as
+            it stands there, for readers that compute what the file says.
 
     Raises:
         CompileError: an operator has no translation here, a shape is dynamic, or the states do not
             fit the spec; the message names the node, and says whether ONNX Runtime runs the file.
     """
     try:
-        return _read(model, spec)
+        return _read(model, spec, fold)
     except CompileError as error:
         if not str(error).endswith(f"{ADVICE}.") or _runs(model, spec):
             raise
@@ -62,7 +64,7 @@ def _runs(model: bytes, spec: ModelSpec) -> bool:
         return False
 
 
-def _read(model: bytes, spec: ModelSpec) -> Graph:
+def _read(model: bytes, spec: ModelSpec, fold: bool) -> Graph:
     onnx = require("onnx")
     file = load(onnx, model, spec)
     reader = Reader(onnx, file, spec)
@@ -79,10 +81,19 @@ def _read(model: bytes, spec: ModelSpec) -> Graph:
     states = tuple(reader.shapes[f"state_{index}"] for index in range(len(spec.states)))
     operators = [*reader.operators, *(_keep(reader, index) for index in range(len(states)))]
     check_rules(onnx, file.document)
+    simplified = simplify(operators, logits)
+    if not fold:
+        return Graph(
+            tuple(simplified),
+            reader.shapes,
+            states,
+            logits=logits,
+            quantization=reader.quantization,
+        )
     folded = fold_quantization(
-        simplify(operators, logits),
+        simplified,
         logits,
-        reader.codes,
+        reader.quantization,
         frame="frame",
         bytes_fit=len(set(spec.std)) == 1,
     )
@@ -100,7 +111,7 @@ def _logits(reader: Reader, spec: ModelSpec) -> str:
     if "logits" in reader.constants:
         raise CompileError(f"The logits are a constant; expected them to be computed; {ADVICE}.")
     value = reader.values["logits"]
-    if value.name in reader.codes:
+    if value.name in reader.quantization:
         raise CompileError(f"The logits are codes; expected float32 numbers; {ADVICE}.")
     if value.channels is not None or value.shape != (spec.classes,):
         raise CompileError(
@@ -134,7 +145,7 @@ def _keep(reader: Reader, index: int) -> KeepState:
             f"{name} has shape {shape} (height, width, channels); expected {wanted}, as the state "
             f"has; {ADVICE}."
         )
-    if reader.codes.get(f"state_{index}") != reader.codes.get(value.name):
+    if reader.quantization.get(f"state_{index}") != reader.quantization.get(value.name):
         raise CompileError(
             f"{name} and state_{index} stand for different numbers (scale, zero point or type); "
             f"expected those of the model's spec for both; {AGAIN}."

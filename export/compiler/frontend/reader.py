@@ -20,7 +20,7 @@ from shiftedge.export.compiler.graph.graph import Conv, Int8Array, Operator, Qua
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CodedWeights", "Reader", "Value"]
+__all__ = ["QuantizedWeights", "Reader", "Value"]
 
 Array = NDArray[np.float32]
 _RESERVED = re.compile(r"frame|(state|kept)_\d+")
@@ -42,15 +42,15 @@ class Value:
 
 
 @dataclass(frozen=True, eq=False)
-class CodedWeights:
+class QuantizedWeights:
     """What a constant stands for, where it was read from int8."""
 
-    codes: Int8Array
+    values: Int8Array
     """Of the constant's shape, zero point 0."""
-    steps: Array
+    scale: Array
     """(1,), or one for each index along ``axis``."""
     axis: int | None
-    """None where there is one step for all."""
+    """None where there is one scale for all."""
 
 
 class Reader:
@@ -66,7 +66,7 @@ class Reader:
             self.shapes[f"state_{index}"] = (state.shape[2], state.shape[3], state.shape[1])
         self.values = {name: Value(name, shape) for name, shape in self.shapes.items()}
         """By ONNX name."""
-        self.codes = {
+        self.quantization = {
             f"state_{index}": Quantization(float(np.float32(state.scale)), state.zero_point)
             for index, state in enumerate(spec.states)
             if state.dtype == "uint8"
@@ -74,7 +74,7 @@ class Reader:
         """Values of the graph that are uint8 codes."""
         self.signed: set[str] = set()
         """Those that ONNX has as int8, 128 steps lower."""
-        self.coded: dict[str, CodedWeights] = {}
+        self.quantized_weights: dict[str, QuantizedWeights] = {}
         """Constants that were read from int8, by ONNX name."""
 
     def refuse(self, node: Any, what: str, advice: str = ADVICE) -> CompileError:
@@ -99,14 +99,14 @@ class Reader:
         return self.values[name]
 
     def tensor(
-        self, node: Any, index: int = 0, *, flat: bool = False, coded: bool = False
+        self, node: Any, index: int = 0, *, flat: bool = False, quantized: bool = False
     ) -> Value:
         """An input that is computed, whole.
 
         ``flat``: it may be a larger map, flattened. ``coded``: it may be uint8 codes.
         """
         value = self.value(node, index)
-        if not coded and value.name in self.codes:
+        if not quantized and value.name in self.quantization:
             raise self.refuse(
                 node,
                 f"computes with the codes {node.input[index]!r}; expected a DequantizeLinear "
@@ -126,9 +126,9 @@ class Reader:
             )
         return value
 
-    def map(self, node: Any, index: int = 0, *, coded: bool = False) -> Value:
+    def map(self, node: Any, index: int = 0, *, quantized: bool = False) -> Value:
         """An input that is computed, with height and width. ``coded``: it may be uint8 codes."""
-        value = self.tensor(node, index, coded=coded)
+        value = self.tensor(node, index, quantized=quantized)
         if len(value.shape) != 3:
             raise self.refuse(
                 node, f"reads a vector of {value.shape[0]}; expected (1, channels, height, width)"
@@ -203,6 +203,15 @@ class Reader:
         if not isinstance(value, (int, float)) or not np.isfinite(value):
             raise self.refuse(node, f"has {name} = {value!r}; expected a number", AGAIN)
         return float(value)
+
+    def given(self, node: Any, name: str, default: float | str) -> float | str:
+        """An attribute of the default's type."""
+        if isinstance(default, float):
+            return self.number(node, name, default)
+        value = self.attributes(node).get(name, default.encode())
+        if not isinstance(value, bytes):
+            raise self.refuse(node, f"has {name} = {value!r}; expected text", AGAIN)
+        return value.decode(errors="replace")
 
     def integers(
         self, node: Any, name: str, default: Sequence[int] | None, least: int

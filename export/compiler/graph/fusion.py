@@ -14,8 +14,8 @@ has):
 4. Everything else is a kernel of its own.
 
 An operator joins the kernel before it only when nothing else reads the value between the two.
-Convolutions run together only if all of them count in integers or none does, and the values
-between two that do are codes, rounded as they would be in memory.
+Convolutions run together only if all of them are int8 or none is, and the values between two that
+are int8 are quantised, rounded as they would be in memory.
 Next states are no part of a kernel: they are read from a map that exists anyway, and the memory
 plan decides when.
 """
@@ -175,17 +175,17 @@ class _Fuser:
     def _linear(self, conv: Conv) -> tuple[Linear, list[Operator]]:
         """A convolution with the activation that alone reads it, and the operators of both."""
         after = self._only_reader(conv.out)
-        codes = self._graph.quantization
+        quantization = self._graph.quantization
         if isinstance(after, Activate):
-            return Linear(conv, after.kind, codes.get(after.out)), [conv, after]
-        return Linear(conv, quantization=codes.get(conv.out)), [conv]
+            return Linear(conv, after.kind, quantization.get(after.out)), [conv, after]
+        return Linear(conv, quantization=quantization.get(conv.out)), [conv]
 
     def _together(self, first: Linear, after: Conv | Mean) -> bool:
-        """Whether both count in integers, with codes between, or neither does."""
+        """Whether both are int8, with quantised values between, or neither is."""
         between = first.quantization is not None
-        if isinstance(after, Conv) and (after.codes is not None) != between:
+        if isinstance(after, Conv) and (after.quantized_weight is not None) != between:
             return False
-        return (first.conv.codes is not None) == between
+        return (first.conv.quantized_weight is not None) == between
 
     def _residual(self, value: str) -> tuple[Add, str] | None:
         """The sum that alone reads ``value``, and what it adds."""
@@ -194,8 +194,8 @@ class _Fuser:
             return None
         other = after.inputs[after.inputs[0] == value]
         conv = self._graph.operators[self._place[value]]
-        counts = isinstance(conv, Conv) and conv.codes is not None
-        if counts != (other in self._graph.quantization):
+        quantized = isinstance(conv, Conv) and conv.quantized_weight is not None
+        if quantized != (other in self._graph.quantization):
             return None
         # Where both sides come from a convolution, the sum belongs to the one that runs last.
         return (after, other) if self._place.get(other, -1) < self._place[value] else None
@@ -236,15 +236,15 @@ class _Fuser:
             chain.append(residual[0])
             activation = self._only_reader(chain[-1].out)
             if isinstance(activation, Activate) and activation.out in self._graph.quantization:
-                return None  # codes are made by the kernel that makes the numbers: family 3
-        codes = self._graph.quantization.get(chain[-1].out)
+                return None  # what makes the numbers quantises them too: family 3
+        quantization = self._graph.quantization.get(chain[-1].out)
         return InvertedResidual(
             tuple(chain),
             join=join,
             stem=stem,
             expand=expand,
             depthwise=depthwise,
-            project=Linear(project, quantization=codes),
+            project=Linear(project, quantization=quantization),
             residual=None if residual is None else residual[1],
         )
 

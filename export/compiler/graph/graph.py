@@ -5,28 +5,29 @@ Batch is 1 throughout and left out. A feature map is (height, width, channels), 
 in single assignment: each value has one producer, and operators stand in an order in which they
 can run.
 
-A value is float32, or, where ``Graph.quantised`` names it, stored as uint8 codes. What an operator
-means is the same for both: it computes with the numbers that the codes stand for, and a result
-that is quantised is rounded to the nearest code. What integer kernels do exactly, bit for bit, is
+A value is float32, or, where ``Graph.quantization`` names it, quantised: stored as uint8. What an
+operator means is the same for both: it computes with the numbers that those stand for, and a result
+that is quantised is rounded to the nearest. What int8 kernels do exactly, bit for bit, is
 said in :mod:`shiftedge.export.compiler.numerics.requantize`. In a graph that the frontend made
 
-- a convolution has ``codes`` if and only if its kernel counts in integers: its input is quantised,
-  or is the frame, whose bytes it reads as the camera gives them;
+- a convolution has a ``quantized_weight`` if and only if its kernel is int8: its input is
+  quantised, or is the frame, whose bytes it reads as the camera gives them;
 - a quantised value is made by such a convolution, with the activation and the sum that run in its
-  kernel, by a sum of two quantised values, by :class:`Quantize`, or by an operator that moves codes
-  as they are (:class:`Join`, largest :class:`Pool`); or it is a state;
+  kernel, by a sum of two quantised values, by :class:`Quantize`, or by an operator that moves
+  values as they are (:class:`Join`, largest :class:`Pool`); or it is a state;
 - a quantised value is read by those, by :class:`Mean`, :class:`KeepState` and
   :class:`Dequantize`. Every other operator is of float32 alone.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shiftedge.export.compiler.graph.activations import Activation
 
 __all__ = [
     "Activate",
@@ -61,26 +62,14 @@ def is_vector(shape: Shape) -> bool:
     return shape[:-1] in ((), (1, 1))
 
 
-class Activation(enum.Enum):
-    """Pointwise functions that a kernel may apply to its result."""
-
-    NONE = "none"
-    RELU = "relu"
-    RELU6 = "relu6"
-    HARD_SWISH = "hard_swish"
-    HARD_SIGMOID = "hard_sigmoid"
-    SWISH = "swish"
-    SIGMOID = "sigmoid"
-
-
 @dataclass(frozen=True)
 class Quantization:
-    """How uint8 codes stand for numbers: the code q for ``scale * (q - zero_point)``."""
+    """How uint8 values stand for numbers: q for ``scale * (q - zero_point)``."""
 
     scale: float
     """A float32 number above 0."""
     zero_point: int
-    """The code of 0, from 0 to 255."""
+    """What stands for 0, from 0 to 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,18 +87,18 @@ class Conv(Operator):
     """2-D convolution, grouped where ``groups`` > 1."""
 
     weight: Array
-    """(out channels, in channels / groups, kernel height, kernel width). Where there are
-    ``codes``, what those stand for."""
+    """(out channels, in channels / groups, kernel height, kernel width). Where there is a
+    ``quantized_weight``, what that stands for."""
     bias: Array
-    """(out channels,); in the numbers that codes stand for."""
+    """(out channels,); in the numbers that quantised values stand for."""
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     """Rows above, columns left, rows below, columns right; zeros."""
     groups: int
-    codes: Int8Array | None = None
-    """The weights as int8, of the weight's shape, zero point 0: an integer kernel reads them."""
-    steps: Array | None = None
-    """(out channels,): what one step of ``codes`` stands for. Present if ``codes`` are."""
+    quantized_weight: Int8Array | None = None
+    """The weights as int8, of the weight's shape, zero point 0: an int8 kernel reads them."""
+    weight_scale: Array | None = None
+    """(out channels,): what 1 of ``quantized_weight`` stands for. Present if that is."""
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -198,9 +187,10 @@ class KeepState(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Quantize(Operator):
-    """float32 to uint8 codes: to the nearest, halves to even, held to 0..255.
+    """float32 to uint8: to the nearest, halves to even, held to 0..255.
 
-    ``quantised`` is also what ``Graph.quantised`` says of ``out``. Of the frame it reads the bytes.
+    ``quantization`` is also what ``Graph.quantization`` says of ``out``. Of the frame it reads the
+    bytes.
     """
 
     quantization: Quantization
@@ -208,7 +198,7 @@ class Quantize(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Dequantize(Operator):
-    """uint8 codes to the float32 numbers they stand for, by ``quantised``."""
+    """uint8 to the float32 numbers that it stands for."""
 
     quantization: Quantization
 
@@ -224,7 +214,7 @@ class Graph:
     frame: str = "frame"
     logits: str = "logits"
     quantization: dict[str, Quantization] = field(default_factory=dict)
-    """Of every value that is stored as uint8 codes, states included; others are float32."""
+    """Of every value that is stored as uint8, states included; others are float32."""
 
     def uses(self) -> Counter[str]:
         """How many operators read each value; the logits count as read once more."""
@@ -244,10 +234,15 @@ class Graph:
         return total
 
     def packed_flops(self) -> int:
-        """Of them, those that multiply codes in words: of all convolutions but depthwise ones."""
+        """Of them, those that multiply packed values: of all int8 convolutions but depthwise
+        ones."""
         total = 0
         for operator in self.operators:
-            if isinstance(operator, Conv) and operator.codes is not None and not operator.depthwise:
+            if (
+                isinstance(operator, Conv)
+                and operator.quantized_weight is not None
+                and not operator.depthwise
+            ):
                 rows, columns, _ = self.shapes[operator.out]
                 total += 2 * rows * columns * operator.weight.size
         return total
@@ -256,8 +251,8 @@ class Graph:
         """Bytes of all weights, biases and steps as they are stored."""
         total = 0
         for operator in self.operators:
-            if isinstance(operator, Conv) and operator.codes is not None:
-                total += operator.codes.nbytes + 2 * operator.bias.nbytes
+            if isinstance(operator, Conv) and operator.quantized_weight is not None:
+                total += operator.quantized_weight.nbytes + 2 * operator.bias.nbytes
             elif isinstance(operator, (Conv, Dense)):
                 total += operator.weight.nbytes + operator.bias.nbytes
         return total

@@ -16,7 +16,7 @@ __all__ = ["Argument", "Call", "Memory", "Step"]
 
 
 class Memory(enum.Enum):
-    """Where an argument lies; the names of ``runtime/native/program.h``."""
+    """Where an argument lies; the names of ``runtime/native/cpu/kernels.h``."""
 
     FRAME = "FRAME"
     WEIGHTS = "WEIGHTS"
@@ -56,11 +56,11 @@ class Step:
 
     calls: tuple[Call, ...]
     constants: Mapping[str, NDArray[Any]]
-    """Packed weights and biases, by name: float32, or int32 words of codes."""
+    """Packed weights and biases, by name: float32, or integers of one or several weights."""
     states: tuple[tuple[int, ...], ...]
     """(height, width, channels) of each."""
     quantization: tuple[Quantization | None, ...]
-    """Of each state; None where it holds no codes."""
+    """Of each state; None where it is not quantised."""
     stored: tuple[str, ...]
     """Type of each state's elements."""
     classes: int

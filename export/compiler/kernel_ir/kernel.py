@@ -12,9 +12,9 @@ A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lan
         accumulator[row, column] += source[row] * weight[column]     or source[row, column]
     target[row, column] = activation(accumulator[row, column])
 
-Where a kernel counts in integers, source and weight are words of several codes, accumulators are
-int32, and the tile ends with :class:`Epilogue`. Of bfloat16 (:data:`BF16`) words hold two numbers,
-and accumulators are float32, as is what the tile begins and ends with.
+In int8, source and weight are packed, several quantised values in a 32-bit lane, accumulators are
+int32, and the tile ends with an :class:`Epilogue`. Of bfloat16 (:data:`BF16`) two are packed, and
+accumulators are float32, as is what the tile begins and ends with.
 
 Addresses are expressions over the loops around, and over an accumulator's ``ROW`` and ``COLUMN``:
 a tile is unrolled completely, its segments are loops.
@@ -76,45 +76,48 @@ LOWEST = -3.4028234663852886e38
 
 BF16 = "uint16"
 """Type of a buffer of bfloat16 numbers, as their bits. What reads one computes with float32, and
-what is written to one is rounded to the nearest, halves to even; words and copies take the bits."""
+what is written to one is rounded to the nearest, halves to even; packed loads and copies take the
+bits."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """How a processor multiplies codes: several in each 32-bit lane, their products summed."""
+    """How a processor multiplies packed values: several in each 32-bit lane, their products
+    summed."""
 
     kind: str
     """The instruction; the same sums are made without it where the processor lacks it."""
     terms: int
-    """Codes in a word, which are multiplied with as many weights."""
+    """Values packed in a lane, which are multiplied with as many weights."""
     dtype: str
-    """In which codes are stored, in maps and states."""
-    above: int = 0
-    """What is subtracted from a code to store it: 128 where bytes are signed."""
-    sums: str = "int32"
-    """Type of the sums."""
-    whole: str = "float32"
-    """In which codes are kept, as they are, for a stage that treats channels apart."""
+    """In which values are stored, in maps and states."""
+    storage_offset: int = 0
+    """Subtracted from a uint8 value to store it: 128 where bytes are signed."""
+    accumulator_dtype: str = "int32"
+    """Type of the sums of products."""
+    unpacked_dtype: str = "float32"
+    """In which a stage that treats channels apart keeps values: one a lane, without the offset."""
     pairs: bool = False
-    """NEON without a dot product: sums by pairs of codes, weights as in ``families.pairs``."""
+    """NEON without a dot product: sums by pairs of values, weights as in ``families.pairs``."""
     slots: float = 1.0
     """What a step takes of the units that multiply, in multiply-adds of float32."""
     instructions: int = 1
     """Of a step, for each vector of sums."""
 
     @property
-    def words(self) -> str:
-        """Type of as many weights as a word has codes: of bfloat16 as wide, otherwise of 8 bits."""
+    def packed_dtype(self) -> str:
+        """Type of as many weights as a lane has values: of bfloat16 as wide, otherwise of 8
+        bits."""
         return "int32" if self.dtype == BF16 else f"int{8 * self.terms}"
 
 
 @dataclass(frozen=True)
 class Added:
-    """How a residual's codes are added: (code + plus) * factor."""
+    """How a quantised residual is added: (value + plus) * factor."""
 
     factor: float = 0.0
     plus: int = 0
-    """Of codes as they are stored, which makes them steps above 0."""
+    """Of values as they are stored, which makes them steps above their zero point."""
 
 
 NOT_ADDED = Added()
@@ -122,7 +125,7 @@ NOT_ADDED = Added()
 
 @dataclass(frozen=True)
 class Epilogue:
-    """The end of a tile of integers: from sums to codes, or to numbers.
+    """The end of a tile of int8: from accumulators to quantised values, or to numbers.
 
     y = sum * scale, or fma(sum, scale, offset) with an offset; with a residual, that is added
     times its factor; then ``stage``, see :mod:`shiftedge.export.compiler.numerics.requantize`.
@@ -134,11 +137,11 @@ class Epilogue:
     """Over ROW and COLUMN."""
     stage: OutputStage
     residual: Access | None = None
-    """Over ROW and COLUMN; codes."""
+    """Over ROW and COLUMN; quantised."""
     added: Added = NOT_ADDED
     """How the residual is."""
-    above: int = 0
-    """Of the target's codes, see :class:`Dot`."""
+    storage_offset: int = 0
+    """Of the target, see :class:`Dot`."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """Of all elements; of codes and 16 more: a vector may begin at the last word."""
+        """Of all elements; of narrow ones and 16 more: a vector may begin at the last lane."""
         itemsize = np.dtype(self.dtype).itemsize
         return self.size * itemsize + (16 if itemsize < 4 else 0)
 
@@ -206,8 +209,8 @@ class Copy:
     """Copies ``count`` elements, converted to the target's type.
 
     With ``scale`` and ``shift``, which hold ``count`` numbers each, x becomes x * scale + shift.
-    ``plus`` is added to codes, and wraps; ``before`` is added before the conversion, and wraps in
-    the source's type.
+    ``plus`` is added to integers, and wraps; ``before`` is added before the conversion, and wraps
+    in the source's type.
     """
 
     source: Access
@@ -247,8 +250,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Gather:
-    """Words of neighbouring codes of 32 bits: a row of the tile takes ``taps``, TERM 0 and so on of
-    its source, the next row's begin ``stride`` further. They fill words from the last on."""
+    """Lanes packed from neighbours of 32 bits each: a row of the tile takes ``taps``, TERM 0 and so
+    on of its source, the next row's begin ``stride`` further. They fill lanes from the last on."""
 
     taps: int
     stride: int
@@ -263,8 +266,9 @@ class Segment:
     source: Access
     """Over ROW and the steps; over COLUMN too where each channel has its own source."""
     weight: Access | None
-    """Over COLUMN and the steps; None sums (or takes the largest of) the source itself. Codes are
-    summed as int32, their largest is a code; times a weight they are what that is, or int32."""
+    """Over COLUMN and the steps; None sums (or takes the largest of) the source itself. Integers
+    are summed as int32, their largest is of their type; times a weight they are what that is, or
+    int32."""
     by_column: bool = False
     """The source differs from column to column (depthwise, pooling); otherwise it is one number
     for all columns (a matrix product)."""
@@ -280,14 +284,14 @@ class Segment:
     largest: bool = False
     """Keep the larger of accumulator and source, rather than their sum."""
     dot: Dot | None = None
-    """A step takes a word of the source's codes, and of each column's weights."""
+    """A step takes a packed lane of the source, and one of each column's weights."""
     reverse: int = 0
     """So many columns at a time are read in the other order: a camera's B, G, R as R, G, B."""
     plus: int = 0
-    """Added to each code of the source: what a state's codes lack, where it wraps; without a dot,
-    to the code as int32."""
+    """Added to each packed value of the source, where it wraps: the zero point that a state's lack;
+    without a dot, to the value as int32."""
     gather: Gather | None = None
-    """With a dot and by column: words are put together; a row has ``terms``, weights at TERM."""
+    """With a dot and by column: lanes are put together; a row has ``terms``, weights at TERM."""
 
 
 @dataclass(frozen=True)
@@ -310,11 +314,11 @@ class Tile:
     """How it ends, instead of ``activation`` and ``scale``; ``start`` is then int32 if sums are."""
 
     @property
-    def sums(self) -> str:
+    def accumulator_dtype(self) -> str:
         """Type of the accumulators; see ``Segment``."""
         for segment in self.segments:
             if segment.dot:
-                return segment.dot.sums
+                return segment.dot.accumulator_dtype
             source = segment.source.buffer.dtype
             weight = segment.weight.buffer.dtype if segment.weight else source
             if not {source, weight} & {"float32", BF16}:
@@ -352,7 +356,8 @@ class Kernel:
     flops: int = 0
     """Of all units, without what overlapping bands repeat."""
     single_flops: int = 0
-    """Of ``flops``, where some tiles multiply words: those of tiles that multiply single ones."""
+    """Of ``flops``, where some tiles multiply packed values: those of tiles that multiply single
+    ones."""
     note: str = ""
     """One line for people: family and tiles."""
     offsets: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -490,8 +495,8 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
             yield f"{deeper}times {ends.scale}" + (f" plus {ends.offset}" if ends.offset else "")
             if ends.residual:
                 yield f"{deeper}plus ({ends.residual} + {ends.added.plus}) * {ends.added.factor}"
-            steps = "rounded to " if ends.stage.rounded else ""
-            yield f"{deeper}store {statement.target} = {steps}{ends.stage.low}..{ends.stage.high}"
+            rounded = "rounded to " if ends.stage.rounded else ""
+            yield f"{deeper}store {statement.target} = {rounded}{ends.stage.low}..{ends.stage.high}"
             return
-        function = statement.activation.value
+        function = statement.activation.name.lower()
         yield f"{deeper}store {statement.target} = {function}(sum)"

@@ -21,9 +21,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shiftedge.runtime.errors import CompileError, OutputError
-from shiftedge.runtime.extras import require
-from shiftedge.runtime.files import cache_folder, output_folder
-from shiftedge.runtime.temporary import work_folder
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
 __all__ = ["ZIG_CC", "run_zig", "zig_environment"]
 

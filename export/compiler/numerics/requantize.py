@@ -72,8 +72,6 @@ __all__ = [
 
 _FEW, _MANY = 1 << 23, 1 << 30
 """What sums begin at is less: of those in float32, and of those in int32."""
-_CLAMPED = (Activation.NONE, Activation.RELU, Activation.RELU6)
-"""Activations that are clamps, in steps as in numbers."""
 Exact = NDArray[np.float64]
 
 
@@ -83,7 +81,7 @@ class OutputStage:
 
     activation: Activation
     """Of y as a number; ``NONE`` where the clamp is all of it."""
-    steps: np.float32 | None
+    scale: np.float32 | None
     """Then y is multiplied with it: from numbers to steps; None where y is in steps already."""
     rounded: bool
     """Then y is rounded to the nearest, halves to even: a uint8 code. Otherwise y is float32."""
@@ -173,12 +171,12 @@ def requantize(
     Raises:
         CompileError: a constant leaves float32.
     """
-    codes, steps = _codes(conv)
+    weight, steps = _quantized_weight(conv)
     product = source.scale * steps
-    sums = codes.sum((1, 2, 3), dtype=np.int64)
+    sums = weight.sum((1, 2, 3), dtype=np.int64)
     start = np.rint(conv.bias.astype(np.float64) / product) - source.zero_point * sums
     scale, more, stage = _constants(conv, product, out, activation, residual)
-    reach = _largest_sums(codes) + np.abs(start)
+    reach = _largest_sums(weight) + np.abs(start)
     stage = _within(stage, reach * scale, more)
     limit = _FEW if conv.groups > 1 and exact_in_float32(conv) else _MANY
     if np.abs(start).max() < limit:
@@ -190,9 +188,9 @@ def requantize(
 def exact_in_float32(conv: Conv) -> bool:
     """Whether sums of codes times weights are whole numbers that float32 holds, in any order, and
     beginning at anything of 23 bits."""
-    if conv.codes is None:
+    if conv.quantized_weight is None:
         return True
-    return int(_largest_sums(conv.codes).max()) < _FEW
+    return int(_largest_sums(conv.quantized_weight).max()) < _FEW
 
 
 def requantize_frame(
@@ -220,18 +218,18 @@ def requantize_frame(
     Raises:
         CompileError: a constant leaves float32.
     """
-    codes, steps = _codes(conv)
+    weight, steps = _quantized_weight(conv)
     top, left, bottom, right = conv.padding
     rows = classes_of(height, conv.kernel[0], conv.stride[0], top, bottom)
     columns = classes_of(width, conv.kernel[1], conv.stride[1], left, right)
-    means = np.einsum("oikl,i->okl", codes.astype(np.float64), np.asarray(mean, np.float64))
+    means = np.einsum("oikl,i->okl", weight.astype(np.float64), np.asarray(mean, np.float64))
     inside = np.einsum(
         "rk,okl,cl->rco", rows.inside.astype(np.float64), means, columns.inside.astype(np.float64)
     )
     numbers = conv.bias.astype(np.float64) - steps / std * inside
     scale, more, stage = _constants(conv, steps / (255.0 * std), out, activation, residual)
     offset = _float32(conv.name, numbers / _step(out, stage))
-    reach = _largest_sums(codes) * scale
+    reach = _largest_sums(weight) * scale
     stage = _within(stage, reach + np.abs(offset).max((0, 1)), more)
     return FrameRequantization(scale, offset, rows, columns, more, stage)
 
@@ -324,10 +322,10 @@ def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstant
     return MeanConstants(count * source.zero_point, scale)
 
 
-def _codes(conv: Conv) -> tuple[NDArray[np.int8], Exact]:
-    if conv.codes is None or conv.steps is None:
+def _quantized_weight(conv: Conv) -> tuple[NDArray[np.int8], Exact]:
+    if conv.quantized_weight is None or conv.weight_scale is None:
         raise ValueError(f"{conv.name} does not count in integers")
-    return conv.codes, conv.steps.astype(np.float64)
+    return conv.quantized_weight, conv.weight_scale.astype(np.float64)
 
 
 def _constants(
@@ -347,19 +345,19 @@ def _constants(
 
 def _step(out: Quantization | None, stage: OutputStage) -> float:
     """What a y of 1 stands for before ``stage``: a step of the result, or the number 1."""
-    return 1.0 if out is None or stage.steps is not None else out.scale
+    return 1.0 if out is None or stage.scale is not None else out.scale
 
 
-def _largest_sums(codes: NDArray[np.int8]) -> NDArray[np.int64]:
+def _largest_sums(weight: NDArray[np.int8]) -> NDArray[np.int64]:
     """How large sums of codes times these weights can be, (outputs,)."""
-    sums: NDArray[np.int64] = 255 * np.abs(codes.astype(np.int64)).sum((1, 2, 3))
+    sums: NDArray[np.int64] = 255 * np.abs(weight.astype(np.int64)).sum((1, 2, 3))
     return sums
 
 
 def _within(stage: OutputStage, reach: Exact, residual: np.float32 | None) -> OutputStage:
     """The ending where y, without a residual, is at most ``reach`` away from 0."""
     farthest = float(reach.max()) + (0.0 if residual is None else 255.0 * float(residual))
-    steps = 1.0 if stage.steps is None else float(stage.steps)
+    steps = 1.0 if stage.scale is None else float(stage.scale)
     return replace(stage, far=farthest * max(steps, 1.0) >= _MANY)
 
 
@@ -369,19 +367,15 @@ def stage_of(out: Quantization | None, activation: Activation = Activation.NONE)
     Raises:
         CompileError: a scale leaves float32.
     """
+    bounds = activation.value.bounds
+    kind = activation if bounds is None else Activation.NONE
     if out is None:
-        low = 0.0 if activation in (Activation.RELU, Activation.RELU6) else -np.inf
-        high = 6.0 if activation is Activation.RELU6 else np.inf
-        kind = Activation.NONE if activation in _CLAMPED else activation
-        return OutputStage(kind, None, False, 0, low, high)
-    zero, low, high = out.zero_point, 0.0, 255.0
-    if activation not in _CLAMPED:
-        return OutputStage(activation, quantize_constant(out), True, zero, low, high)
-    if activation is not Activation.NONE:
-        low = float(zero)
-    if activation is Activation.RELU6:
-        high = min(high, float(np.rint(6.0 / out.scale)) + zero)
-    return OutputStage(Activation.NONE, None, True, zero, low, high)
+        return OutputStage(kind, None, False, 0, *(bounds or (-np.inf, np.inf)))
+    zero = out.zero_point
+    if bounds is None:
+        return OutputStage(kind, quantize_constant(out), True, zero, 0.0, 255.0)
+    low, high = (float(np.rint(each / out.scale)) + zero for each in bounds)
+    return OutputStage(kind, None, True, zero, max(low, 0.0), min(high, 255.0))
 
 
 def _float32(name: str, values: Exact | np.float64) -> Array:

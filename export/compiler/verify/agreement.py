@@ -27,26 +27,26 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.graph.graph import Activation, Graph, Quantize
+from shiftedge.export.compiler.graph.graph import Activate, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.numerics.bf16 import numbers_of
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.export.compiler.verify.integer import Int8Reference
-from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
     "HEADER_BYTES",
+    "bf16_outputs",
     "check",
     "check_bf16",
     "check_int8",
     "check_self_test",
-    "half_outputs",
     "int8_tolerance",
     "integer_outputs",
     "native_outputs",
@@ -124,10 +124,10 @@ def check_int8(
     """
     forms = "integers in numpy / compiled"
     ours = _on_all_threads(library, images, step, places)
-    codes = {f"next_state_{i}" for i, codes in enumerate(step.quantization) if codes is not None}
+    quantized = {f"next_state_{i}" for i, each in enumerate(step.quantization) if each is not None}
     loose = max(tolerance, TOLERANCE)
-    rows = compare(forms, _only(expected, codes), _only(ours, codes), tolerance=tolerance)
-    rest = set(expected[0]) - codes
+    rows = compare(forms, _only(expected, quantized), _only(ours, quantized), tolerance=tolerance)
+    rest = set(expected[0]) - quantized
     rows += compare(forms, _only(expected, rest), _only(ours, rest), tolerance=loose)
     return Report(len(images), loose, tuple(rows)), ours
 
@@ -146,7 +146,7 @@ def check_bf16(
     Args:
         library: libmodel.so.
         images: uint8 (frames, height, width, 3), BGR, of the model's size.
-        expected: of :func:`half_outputs`.
+        expected: of :func:`bf16_outputs`.
         step: that was compiled.
         places: where the states lie in the block.
         accepted: of each tensor, relative to its largest value.
@@ -163,7 +163,7 @@ def check_bf16(
     return Report(len(images), max(accepted.values()), tuple(rows))
 
 
-def half_outputs(reference: Bf16Reference, images: NDArray[np.uint8]) -> Iterator[Outputs]:
+def bf16_outputs(reference: Bf16Reference, images: NDArray[np.uint8]) -> Iterator[Outputs]:
     """Logits and states frame by frame from numpy's bfloat16, of a fresh reference."""
     for image in images:
         logits = reference.step(image)
@@ -174,8 +174,10 @@ def int8_tolerance(graph: Graph) -> float:
     """What :func:`check_int8` may accept of codes: 0, unless a sum of float32 is rounded to
     them, or an activation that no two processors compute alike."""
     rounded = any(isinstance(operator, Quantize) for operator in graph.operators)
-    inexact = (Activation.SIGMOID, Activation.SWISH)
-    curved = any(getattr(operator, "kind", None) in inexact for operator in graph.operators)
+    curved = any(
+        isinstance(operator, Activate) and not operator.kind.value.exact
+        for operator in graph.operators
+    )
     return FLIPPED if rounded or curved else 0.0
 
 
@@ -256,7 +258,7 @@ def _only(outputs: Sequence[Outputs], names: set[str]) -> list[Outputs]:
 def _state(
     block: NDArray[np.uint8], number: int, step: Step, places: Layout
 ) -> NDArray[np.float32]:
-    buffer, codes, offset = (
+    buffer, quantization, offset = (
         step.state_buffer(number),
         step.quantization[number],
         places.states[number],
@@ -265,9 +267,9 @@ def _state(
     values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])
     if values.dtype == BF16:
         values = numbers_of(values)
-    elif codes is not None:
+    elif quantization is not None:
         # Whatever the type, it holds the code less the code of 0, cut to its width.
-        values = (values.astype(np.int32) + codes.zero_point) & 255
+        values = (values.astype(np.int32) + quantization.zero_point) & 255
     return _map(values)
 
 

@@ -28,7 +28,6 @@ from shiftedge.export.compiler.backends.cpu.families.padding import normalisatio
 from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Kernel, fuse
 from shiftedge.export.compiler.graph.graph import (
     Activate,
-    Activation,
     Add,
     Array,
     Conv,
@@ -71,7 +70,7 @@ class Bf16Reference:
 
     def _exact(self, operator: Operator) -> bool:
         if isinstance(operator, Activate):
-            return operator.kind not in (Activation.SIGMOID, Activation.SWISH)
+            return operator.kind.value.exact
         if isinstance(operator, Conv):
             return not is_vector(self._graph.shapes[operator.inputs[0]])
         if isinstance(operator, Mean):

@@ -48,7 +48,7 @@ from shiftedge.export.compiler.numerics.requantize import (
     requantize_sum,
     stage_of,
 )
-from shiftedge.export.compiler.verify.reference import ACTIVATIONS, run_operator
+from shiftedge.export.compiler.verify.reference import run_operator
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
@@ -134,19 +134,19 @@ def fresh_states(graph: Graph) -> list[Stored]:
     """States before the first frame: zeros, and the codes of 0."""
     states: list[Stored] = []
     for index, shape in enumerate(graph.states):
-        codes = graph.quantization.get(f"state_{index}")
+        quantization = graph.quantization.get(f"state_{index}")
         states.append(
             np.zeros(shape, np.float32)
-            if codes is None
-            else np.full(shape, codes.zero_point, np.uint8)
+            if quantization is None
+            else np.full(shape, quantization.zero_point, np.uint8)
         )
     return states
 
 
-def dequantized(values: Stored, codes: Quantization) -> Array:
+def dequantized(values: Stored, quantization: Quantization) -> Array:
     """The float32 numbers that codes stand for."""
-    numbers: Array = (values.astype(np.float32) - np.float32(codes.zero_point)) * np.float32(
-        codes.scale
+    numbers: Array = (values.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(
+        quantization.scale
     )
     return numbers
 
@@ -228,7 +228,7 @@ class _Run:
     def _linear(self, kernel: Kernel, linear: Linear, residual: str | None = None) -> None:
         """A convolution, [a sum,] an activation: under the name of the last of them."""
         conv = linear.conv
-        if conv.codes is None:
+        if conv.quantized_weight is None:
             self._of_floats(kernel, conv)
             return
         added = None if residual is None else self._graph.quantization[residual]
@@ -282,18 +282,20 @@ def integer_sums(conv: Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int3
     Tap by tap as products of matrices, in the narrower type in which all sums are exact: whole
     numbers below 2^24 are in float32, below 2^53 in float64.
     """
-    if conv.codes is None:
+    if conv.quantized_weight is None:
         raise ValueError(f"{conv.name} does not count in integers")
     top, left, bottom, right = conv.padding
     padded = np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=fill)
     (down, across), (high, wide) = conv.stride, conv.kernel
     rows = (padded.shape[0] - high) // down + 1
     columns = (padded.shape[1] - wide) // across + 1
-    outputs, share = conv.codes.shape[:2]
-    kind = np.float32 if conv.codes[0].size * 255 * 128 < 2**24 else np.float64
+    outputs, share = conv.quantized_weight.shape[:2]
+    kind = np.float32 if conv.quantized_weight[0].size * 255 * 128 < 2**24 else np.float64
     groups = conv.groups
     acc = np.zeros((rows, columns, groups, outputs // groups), kind)
-    weight = conv.codes.astype(kind).reshape(groups, outputs // groups, share, high, wide)
+    weight = conv.quantized_weight.astype(kind).reshape(
+        groups, outputs // groups, share, high, wide
+    )
     for row in range(high):
         for column in range(wide):
             taps = padded[
@@ -322,19 +324,19 @@ def _chain(kernel: Kernel, conv: Conv) -> tuple[Operator, ...]:
 def _finished_y(y: Array, stage: OutputStage) -> Stored:
     if stage.activation is not Activation.NONE:
         y = activated(stage.activation, y)
-    if stage.steps is not None:
-        y = y * stage.steps
+    if stage.scale is not None:
+        y = y * stage.scale
     if not stage.rounded:
         held: Array = y.clip(np.float32(stage.low), np.float32(stage.high))
         return held
     whole = np.rint(y) + np.float32(stage.zero)  # halves to even; what is far away stays so
-    codes: NDArray[np.uint8] = whole.clip(stage.low, stage.high).astype(np.uint8)
-    return codes
+    quantized: NDArray[np.uint8] = whole.clip(stage.low, stage.high).astype(np.uint8)
+    return quantized
 
 
-def _above_zero(codes: Stored, quantization: Quantization) -> Array:
+def _above_zero(values: Stored, quantization: Quantization) -> Array:
     """Steps above the zero point, as float32."""
-    steps: Array = codes.astype(np.float32) - np.float32(quantization.zero_point)
+    steps: Array = values.astype(np.float32) - np.float32(quantization.zero_point)
     return steps
 
 
@@ -344,7 +346,8 @@ def activated(kind: Activation, y: Array) -> Array:
         gate = fma32(y, np.float32(1 / 6), np.float32(0.5)).clip(0.0, 1.0).astype(np.float32)
         product: Array = y * gate
         return gate if kind is Activation.HARD_SIGMOID else product
-    return ACTIVATIONS[kind](y.astype(np.float64)).astype(np.float32)
+    result: Array = kind.value.definition(y.astype(np.float64)).astype(np.float32)
+    return result
 
 
 def _as_map(value: Stored) -> Stored:

@@ -9,7 +9,6 @@ reference is numpy's, which rounds where we do, and ONNX Runtime says what the r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,26 +23,27 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, runs_here
+from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.link.program import Layout
 from shiftedge.export.compiler.sources import Source
+from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
 from shiftedge.export.compiler.verify.agreement import (
+    bf16_outputs,
     check,
     check_bf16,
     check_int8,
     check_self_test,
-    half_outputs,
     int8_tolerance,
     integer_outputs,
 )
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
-from shiftedge.runtime.bundle import SelfTest
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.manifest import SelfTest
+from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
-from shiftedge.runtime.temporary import work_folder
 
 __all__ = ["UNVERIFIED", "Bf16Proof", "FloatProof", "IntegerProof", "Proof", "proof_of", "verified"]
 
@@ -69,7 +69,7 @@ BF16_STEP = 2.0**-8
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
 
-Linker = Callable[[Step, Layout, ModelSpec, Target, Path], None]
+Linker = Callable[[Step, Layout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
@@ -197,7 +197,7 @@ class Bf16Proof:
         self._spec, self._step = spec, step
         self._graph = read_onnx(data, spec)
         self._images = moving_images(spec, BF16_FRAMES)
-        self._expected = list(half_outputs(self._reference(), self._images))
+        self._expected = list(bf16_outputs(self._reference(), self._images))
         floats = list(onnx_outputs(data, spec, normalised(self._images, spec)))
         rows = compare("float32 / bf16 in numpy", floats, self._expected, tolerance=ABSURD)
         self._lost = {row.tensor: row.worst / max(row.scale, 1e-6) for row in rows}
@@ -209,7 +209,7 @@ class Bf16Proof:
     def self_test(self) -> SelfTest:
         """See :meth:`Proof.self_test`."""
         images = self_test_clip(self._spec.height, self._spec.width)
-        outputs = list(half_outputs(self._reference(), images))
+        outputs = list(bf16_outputs(self._reference(), images))
         return _recorded("bf16 in numpy", outputs, self._loose["logits"])
 
     def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def verified(
     proof: Proof,
     test: SelfTest,
     spec: ModelSpec,
-    target: Target,
+    variant: TargetVariant,
     step: Step,
     places: Layout,
     library: Path,
@@ -247,7 +247,7 @@ def verified(
         proof: of the model.
         test: that the manifest will hold.
         spec: of the model.
-        target: the variant.
+        variant: that it is.
         step: that was compiled for it.
         places: where everything in the step lies.
         library: of the variant.
@@ -258,13 +258,13 @@ def verified(
         CompileError: no target fits this machine, and it cannot run the variant.
     """
     own: dict[str, Any] | None = None
-    if runs_here(target):
+    if runs_here(variant):
         own = proof.of(step, places, library, plain=False)
         check_self_test(library, spec, test)
         if not proof.needs_plain:
             return {**own, "verified": True, "code": TARGETS_OWN}
     with work_folder() as folder:
-        stand_in = _stand_in(target)
+        stand_in = backend_of(variant.device).stand_in(variant, find_variant("host"))
         other = folder / "libmodel.so"
         build(step, places, spec, stand_in, other)
         document = proof.of(step, places, other, plain=True)
@@ -274,28 +274,8 @@ def verified(
     return {
         **document,
         "verified": True,
-        "code": f"the same kernels generated for {stand_in.cpu}",
+        "code": f"the same kernels generated for {stand_in.device.name}",
     }
-
-
-def _stand_in(target: Target) -> Target:
-    """This machine's instructions with the target's vectors, caches and cores.
-
-    Rules see only the latter, so they make the same kernels, weights and memory plan: what is left
-    unverified is the code generator's back end for the target.
-
-    Raises:
-        CompileError: no target fits this machine.
-    """
-    host = find_target("host")
-    return replace(
-        host,
-        name=target.name,
-        unit=target.unit,
-        core=target.core,
-        cores=target.cores,
-        precision=target.precision,
-    )
 
 
 def _document(report: Report) -> dict[str, Any]:

@@ -5,14 +5,13 @@ It settles who is right when a kernel and ONNX Runtime disagree, and checks the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph.graph import (
     Activate,
-    Activation,
     Add,
     Conv,
     Dense,
@@ -25,20 +24,9 @@ from shiftedge.export.compiler.graph.graph import (
     Pool,
 )
 
-__all__ = ["ACTIVATIONS", "run_operator", "run_step"]
+__all__ = ["run_operator", "run_step"]
 
 Array = NDArray[np.float64]
-
-ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
-    Activation.NONE: lambda x: x,
-    Activation.RELU: lambda x: np.maximum(x, 0.0),
-    Activation.RELU6: lambda x: np.clip(x, 0.0, 6.0),
-    Activation.HARD_SIGMOID: lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-    Activation.HARD_SWISH: lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-    Activation.SIGMOID: lambda x: 1.0 / (1.0 + np.exp(-x)),
-    Activation.SWISH: lambda x: x / (1.0 + np.exp(-x)),
-}
-"""Each activation as its definition says."""
 
 
 def run_step(
@@ -74,7 +62,7 @@ def run_operator(operator: Operator, values: Mapping[str, Array]) -> Array:
     if isinstance(operator, Conv):
         return _conv(operator, x)
     if isinstance(operator, Activate):
-        return ACTIVATIONS[operator.kind](x)
+        return operator.kind.value.definition(x)
     if isinstance(operator, Add):
         return x + inputs[1]
     if isinstance(operator, Mul):

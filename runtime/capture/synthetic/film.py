@@ -1,25 +1,36 @@
 """A long session of one person before a webcam, with the truth of what happens when.
 
 A film is a function of its seed: any frame may be asked for at any time, in any order, and comes
-out the same. Frames are painted as they are asked for.
+out the same. Frames are painted as they are asked for. A clip is a few labelled seconds, for
+training and for tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.hand import Floats
-from shiftedge.runtime.capture.synthetic.labels import OPPOSITE, OTHER, SWIPES
-from shiftedge.runtime.capture.synthetic.lens import Lens, draw_lens
-from shiftedge.runtime.capture.synthetic.motion import Key
-from shiftedge.runtime.capture.synthetic.room import Image
+from shiftedge.runtime.capture.synthetic import (
+    LABELS,
+    NO_GESTURE,
+    OPPOSITE,
+    OTHER,
+    SWIPES,
+)
+from shiftedge.runtime.capture.synthetic.acts import resting_hand
+from shiftedge.runtime.capture.synthetic.motion import (
+    Floats,
+    Key,
+    Lens,
+    draw_lens,
+    uniform,
+)
+from shiftedge.runtime.capture.synthetic.paint import Image
 from shiftedge.runtime.capture.synthetic.scene import Scene
 from shiftedge.runtime.capture.synthetic.timeline import Timeline, TrueEvent, visible_act
-from shiftedge.runtime.capture.synthetic.tracks import resting_hand, uniform
-
-__all__ = ["Film"]
 
 _CHAINED = 0.15
 """Share of swipes after which the hand is held and swipes the other way."""
@@ -31,10 +42,6 @@ class Film:
     """One person, one room, one camera, for ``seconds``.
 
     Args:
-        seed: the same seed gives the same film at the same size and rate.
-        seconds: length.
-        rate_hz: frames per second.
-        height, width: pixels.
         gestures: whether the person does anything but sit there, talk and look about.
         clean: good light and a good camera, as suits a demonstration; otherwise anything that
             training clips show may happen here too.
@@ -73,10 +80,6 @@ class Film:
     def __len__(self) -> int:
         """Number of frames."""
         return max(1, round(self.seconds * self.rate_hz))
-
-    def time_of(self, index: int) -> float:
-        """Seconds since the first frame."""
-        return index / self.rate_hz
 
     def frame_at(self, index: int) -> Image:
         """The frame ``index``, uint8 (height, width, 3) BGR; in order is fastest.
@@ -128,3 +131,54 @@ def _play(
                 return
             time = timeline.add(back, time, left=left, chained=True)
         time += uniform(rng, 0.6, 2.4) if rng.random() < 0.85 else uniform(rng, 2.4, 5.0)
+
+
+_EMPTY_ROOMS = 0.08
+"""Share of "No gesture" clips in which nobody is there."""
+_JITTER = 0.12
+"""Frames come early or late by up to this share of a period, as from real webcams."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A few seconds of one person, with what is true of them."""
+
+    frames: NDArray[np.uint8]
+    """uint8 (T, H, W, 3), BGR."""
+    label: str
+    """What the clip shows, one of LABELS."""
+    frame_labels: NDArray[np.int8]
+    """int8 (T,): index into LABELS of what a decoder should say at each frame, -1 where either
+    answer is right. A gesture's index runs from 60% of its stroke to 0.4 s after its end."""
+    hands: NDArray[np.float32]
+    """float32 (T, 2, 2): x and y of the middle of the right and the left hand, as shares of the
+    image's width and height; outside 0..1 where a hand is out of sight, NaN if nobody is there."""
+
+
+def render_clip(
+    rng: np.random.Generator,
+    label: str,
+    *,
+    frames: int = 24,
+    rate_hz: float = 12.0,
+    height: int = 96,
+    width: int = 128,
+) -> Clip:
+    """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
+
+    Raises:
+        KeyError: an unknown label.
+    """
+    rests = (resting_hand(rng), resting_hand(rng))
+    seconds = frames / rate_hz
+    lens = draw_lens(rng, height, width, clean=False)
+    timeline, start = Timeline.around(rng, label, rests, lens, seconds)
+    empty = label == NO_GESTURE and rng.random() < _EMPTY_ROOMS
+    scene = Scene(rng, timeline, lens, height, width, empty=bool(empty))
+    times: Floats = start + (np.arange(frames) + rng.uniform(0.0, _JITTER, frames)) / rate_hz
+    pictures, hands = scene.frames_and_hands(times, 0)
+    shares = (hands / np.array([width, height])).astype(np.float32)
+    truth = timeline.labels_at(times)
+    if empty:
+        truth[:] = LABELS.index(NO_GESTURE)
+    return Clip(np.stack(pictures), label, truth, shares)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MovingScene", "moving_scene"]
-
 _OBJECTS = 6
 _CELLS = 12
 """Patches of the texture along the longer side of a picture."""
@@ -29,10 +27,6 @@ class MovingScene:
     Cheap and busy rather than lifelike: every part of the image changes now and then, the values
     use the whole range, and the sensor is noisy, so that a model fed with it has no dead channels
     by accident.
-
-    Args:
-        seed: the same seed and size give the same bytes.
-        height, width: pixels, at least 8.
 
     Raises:
         ValueError: a size is too small.

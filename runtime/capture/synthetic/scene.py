@@ -5,28 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Build, arm_shapes
-from shiftedge.runtime.capture.synthetic.camera import Camera
-from shiftedge.runtime.capture.synthetic.hand import Floats
-from shiftedge.runtime.capture.synthetic.lens import Lens
-from shiftedge.runtime.capture.synthetic.motion import body_at
-from shiftedge.runtime.capture.synthetic.person import (
+from shiftedge.runtime.capture.synthetic.motion import (
+    ArmShapes,
+    Build,
+    Floats,
+    Lens,
+    arm_shapes,
+    body_at,
+    uniform,
+)
+from shiftedge.runtime.capture.synthetic.paint import (
     LAYERS_LARGE,
     LAYERS_SMALL,
     ArmPaint,
+    Image,
     Looks,
+    bgr,
+    colour,
+    draw_room,
     head_sprite,
     trunk_sprite,
 )
-from shiftedge.runtime.capture.synthetic.room import Image, colour, draw_room
 from shiftedge.runtime.capture.synthetic.timeline import Timeline
-from shiftedge.runtime.capture.synthetic.tracks import uniform
-from shiftedge.runtime.extras import require
+from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 
-__all__ = ["Scene"]
 
 _MOMENTS_SMALL, _MOMENTS_LARGE = 3, 7
 """Moments within one exposure at which arms are computed, for motion blur."""
@@ -67,12 +73,7 @@ class Scene:
     """Paints frames of a timeline.
 
     Args:
-        rng: draws everybody and everything.
-        timeline: what happens.
-        lens: where the camera stands.
-        height, width: of the frames, pixels.
         clean: good light and a good camera, for films that people look at.
-        empty: a room with nobody in it.
     """
 
     def __init__(
@@ -186,9 +187,8 @@ class Scene:
         bottom = float(scene.shape[0])
         left, right = x - half, x + half
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-        b, g, r = (float(v) for v in fill)
         fixed = np.rint(corners * 16).astype(np.int32)
-        cv2.fillConvexPoly(scene, fixed, (b, g, r), cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(scene, fixed, bgr(fill), cv2.LINE_AA, 4)
 
     def _in_frame(self, arm: ArmShapes, index: int) -> bool:
         height, width = self._size
@@ -248,16 +248,15 @@ class Scene:
 
         def oval(u: float, v: float, a: float, b: float, fill: Floats, width: int = -1) -> None:
             axes = (max(4, round(a * k * 16)), max(4, round(b * k * 16)))
-            tone = (float(fill[0]), float(fill[1]), float(fill[2]))
-            cv2.ellipse(scene, at(u, v), axes, degrees, 0, 360, tone, width, cv2.LINE_AA, 4)
+            cv2.ellipse(scene, at(u, v), axes, degrees, 0, 360, bgr(fill), width, cv2.LINE_AA, 4)
 
         dark = np.minimum(looks.hair * 0.8, looks.skin * 0.5)
         line = max(1, round(0.028 * k))
         blink = (time_s % self._idle.blink_s) < 0.12
         eye_line = looks.skin * 0.55
         for u in (-0.155, 0.155):
-            brow = (float(dark[0]), float(dark[1]), float(dark[2]))
-            cv2.line(scene, at(u - 0.075, -0.10), at(u + 0.075, -0.105), brow, line, cv2.LINE_AA, 4)
+            ends = at(u - 0.075, -0.10), at(u + 0.075, -0.105)
+            cv2.line(scene, *ends, bgr(dark), line, cv2.LINE_AA, 4)
             if blink:
                 oval(u, 0.0, 0.06, 0.008, eye_line)
             else:
@@ -273,3 +272,123 @@ class Scene:
             open_mouth += 0.022 * max(0.0, float(wave))
         oval(0.0, 0.27, 0.105, 0.014 + open_mouth, looks.skin * np.array([0.62, 0.58, 0.80]))
         oval(0.0, 0.27, 0.085, open_mouth * 0.6, looks.skin * 0.3)
+
+
+_SPARE_PX = 48
+"""The noise bank is larger than a frame by this much, so that each frame sees another part."""
+
+
+class Camera:
+    """One webcam in one room: fixed for a clip or a film.
+
+    Args:
+        clean: a good camera in good light, for films that people look at.
+        codec: whether frames may go through JPEG (slow at large sizes).
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, height: int, width: int, *, clean: bool, codec: bool
+    ) -> None:
+        self._size = (width, height)
+        self._seed = int(rng.integers(1 << 31))
+        self._light = self._light_field(rng, height, width, clean)
+        self._curve = self._tone_curve(rng, clean)
+        self._noise = self._noise_bank(rng, height, width, clean)
+        self._jpeg = int(uniform(rng, 25, 92)) if codec and rng.random() < 0.5 else 0
+        # Films of 256 colours and strong codecs leave a fixed pattern on what does not move.
+        self._dither = uniform(rng, 6.0, 28.0) if not clean and rng.random() < 0.18 else 0.0
+        pattern = np.random.default_rng(self._seed).random((height, width, 1))
+        self._threshold = np.repeat(pattern - 0.5, 3, axis=2).astype(np.float32)
+        self._grey = bool(not clean and rng.random() < 0.03)
+        soft = rng.random()
+        self._blur = uniform(rng, 0.4, 0.9) * height / 96.0 if not clean and soft < 0.35 else 0.0
+        self._flicker = uniform(rng, 0.0, 0.02) if not clean and rng.random() < 0.4 else 0.0
+        shaky = not clean and rng.random() < 0.12
+        self._shake = uniform(rng, 0.0, 0.006) * height if shaky else 0.0
+        roll = rng.normal(0.0, 0.035) if not clean else 0.0
+        self._roll = roll if rng.random() < 0.5 else 0.0
+        self._step = uniform(rng, -0.5, 0.6) if not clean and rng.random() < 0.06 else 0.0
+        self._step_s = uniform(rng, 0.0, 2.5)
+
+    @staticmethod
+    def _light_field(
+        rng: np.random.Generator, height: int, width: int, clean: bool
+    ) -> NDArray[np.float32]:
+        y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+        angle = uniform(rng, 0.0, 2.0 * np.pi)
+        slope = uniform(rng, 0.0, 0.12 if clean else 0.3)
+        field = 1.0 + slope * (x * np.cos(angle) + y * np.sin(angle))
+        field -= uniform(rng, 0.0, 0.12) * (x * x + y * y)
+        strength = uniform(rng, 0.0, 0.04 if clean else 0.12)
+        patches = rng.normal(0.0, strength, (3, 4)).astype(np.float32)
+        field += cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
+        balance = 1.0 + rng.normal(0.0, 0.02 if clean else 0.06, 3)
+        gain = uniform(rng, 0.95, 1.1) if clean else uniform(rng, 0.75, 1.25)
+        if not clean and rng.random() < 0.15:
+            gain = uniform(rng, 0.35, 0.75)
+        result: NDArray[np.float32] = (field[..., None] * (balance * gain)).astype(np.float32)
+        return result
+
+    @staticmethod
+    def _tone_curve(rng: np.random.Generator, clean: bool) -> Image:
+        x = np.arange(256) / 255.0
+        spread = 0.06 if clean else 0.22
+        contrast = 1.0 + (uniform(rng, -0.2, 0.35) if not clean else 0.05)
+        curve = np.clip((x - 0.5) * contrast + 0.5, 0.0, 1.0) ** np.exp(rng.normal(0.0, spread))
+        lift = 0.0 if clean else uniform(rng, -12.0, 22.0)
+        table: Image = np.clip(curve * 255.0 + lift, 0.0, 255.0).astype(np.uint8)
+        return table
+
+    @staticmethod
+    def _noise_bank(
+        rng: np.random.Generator, height: int, width: int, clean: bool
+    ) -> NDArray[np.int8]:
+        level = abs(rng.normal(0.0, 3.2)) if rng.random() < 0.9 else uniform(rng, 5.0, 13.0)
+        if clean:
+            level = uniform(rng, 0.8, 1.8)
+        elif rng.random() < 0.2:
+            level = 0.0  # codecs freeze what does not move
+        shape = (height + _SPARE_PX, width + _SPARE_PX)
+        colour = rng.standard_normal((*shape, 3), np.float32)
+        grey = rng.standard_normal((*shape, 1), np.float32)
+        grain = np.rint(level * (0.55 * colour + 0.75 * grey))
+        result: NDArray[np.int8] = np.clip(grain, -120, 120).astype(np.int8)
+        return result
+
+    def shoot(self, scene: Image, index: int, time_s: float) -> Image:
+        """The frame that the camera gives of ``scene``; depends on nothing but the arguments."""
+        draw = np.random.default_rng((self._seed, index))
+        width, height = self._size
+        if self._roll or self._shake:
+            scene = self._aim(scene, draw)
+        if self._blur:
+            scene = cv2.GaussianBlur(scene, (0, 0), self._blur)
+        gain = 1.0 + self._flicker * float(draw.standard_normal())
+        if self._step:
+            # Somebody switches a lamp on, or the exposure adapts.
+            gain *= 1.0 + self._step / (1.0 + np.exp(-8.0 * (time_s - self._step_s)))
+        frame = cv2.multiply(scene, self._light, scale=gain, dtype=cv2.CV_8U)
+        frame = cv2.LUT(frame, self._curve)
+        y, x = draw.integers(0, _SPARE_PX, 2)
+        noise = self._noise[y : y + height, x : x + width]
+        frame = cv2.add(frame, noise, dtype=cv2.CV_8U)
+        if self._grey:
+            frame = np.repeat(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
+        if self._dither:
+            steps = np.rint(frame / np.float32(self._dither) + self._threshold)
+            frame = np.clip(steps * self._dither, 0, 255).astype(np.uint8)
+        if self._jpeg:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._jpeg]
+            frame = cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR)
+        result: Image = frame
+        return result
+
+    def _aim(self, scene: Image, draw: np.random.Generator) -> Image:
+        width, height = self._size
+        jitter = draw.normal(0.0, 1.0, 2) * self._shake
+        zoom = 1.0 + 1.2 * abs(self._roll) + 2.0 * self._shake / height
+        degrees = float(np.degrees(self._roll))
+        matrix = cv2.getRotationMatrix2D((width / 2.0, height / 2.0), degrees, zoom)
+        matrix[:, 2] += jitter
+        turned: Image = cv2.warpAffine(scene, matrix, self._size, borderMode=cv2.BORDER_REPLICATE)
+        return turned

@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic import others as _others  # registers its tracks
-from shiftedge.runtime.capture.synthetic.hand import Floats
-from shiftedge.runtime.capture.synthetic.labels import (
+from shiftedge.runtime.capture.synthetic import (
     IGNORED,
     LABELS,
     MIRRORED,
@@ -19,13 +17,17 @@ from shiftedge.runtime.capture.synthetic.labels import (
     OTHER,
     SWIPES,
 )
-from shiftedge.runtime.capture.synthetic.lens import Lens, in_view
-from shiftedge.runtime.capture.synthetic.motion import Act, BodyKey, Key, Wobble
-from shiftedge.runtime.capture.synthetic.tracks import act_out, uniform
-
-__all__ = ["DECIDED", "REPORT_S", "Timeline", "TrueEvent", "held_hand", "visible_act"]
-
-assert _others.OTHER_ACTORS
+from shiftedge.runtime.capture.synthetic.acts import act_out
+from shiftedge.runtime.capture.synthetic.motion import (
+    Act,
+    BodyKey,
+    Floats,
+    Key,
+    Lens,
+    Wobble,
+    in_view,
+    uniform,
+)
 
 DECIDED = 0.6
 """Share of a stroke after which it can be told from other movements."""
@@ -45,10 +47,6 @@ class TrueEvent:
     label: str
     start_s: float
     end_s: float
-
-
-def _shift(key: Key, offset_s: float) -> Key:
-    return key.at(key.time_s + offset_s)
 
 
 class Timeline:
@@ -83,7 +81,7 @@ class Timeline:
         for side, keys in enumerate(hands):
             if not keys:
                 continue
-            moved = [_shift(key, start_s) for key in keys]
+            moved = [key.at(key.time_s + start_s) for key in keys]
             before = self._keys[side][-1]
             first = replace(before.at(start_s), bulge=None, moving=False)
             if not chained or before.time_s < start_s:

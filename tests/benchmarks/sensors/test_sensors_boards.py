@@ -29,7 +29,7 @@ from recorded_boards import (
 )
 
 import shiftedge.benchmarks.sensors as package
-from shiftedge.benchmarks.sensors import NoSensor, find_sensors
+from shiftedge.benchmarks.sensors import Energy, find_sensors
 
 KEYS = {
     "cpu_mhz",
@@ -68,30 +68,21 @@ def test_a_board_tells_what_it_has_and_says_what_it_has_not(lay, name):
 def test_the_energy_meter_of_a_board(lay, name):
     board = BOARDS[name]
     sensors = lay(board).find()
-    meter = sensors.energy_meter()
+    meter = sensors.meter
     assert sensors.sources()["energy"] == board.meter
     meter.start()
     time.sleep(0.02)
     energy = meter.stop()
     if board.meter is None:
-        assert isinstance(meter, NoSensor)
         assert meter.reason
-        assert energy.to_dict() == {
-            "joules": None,
-            "seconds": 0.0,
-            "watts": None,
-            "reason": meter.reason,
-        }
-        assert energy.joules_per_frame(10) is None
+        assert energy == Energy(None, 0.0, meter.reason)
     elif board.watts is not None:
         assert energy.reason is None
-        assert energy.watts == pytest.approx(board.watts, rel=0.2)
-        assert energy.joules_per_frame(10) == energy.joules / 10
-        assert energy.joules_per_frame(0) is None
+        assert energy.joules / energy.seconds == pytest.approx(board.watts, rel=0.2)
 
 
 def test_rails_that_do_not_feed_the_whole_board_are_not_added_up(lay):
-    meter = lay(AGX_ORIN).find().energy_meter()
+    meter = lay(AGX_ORIN).find().meter
     assert meter.reason == (
         "no sensor of the whole board, only of VDD_CPU_CV, VDD_GPU_SOC, VIN_SYS_5V0"
     )
@@ -99,7 +90,7 @@ def test_rails_that_do_not_feed_the_whole_board_are_not_added_up(lay):
 
 def test_this_machine_raises_nothing():
     sensors = find_sensors()
-    before, meter = sensors.sample(), sensors.energy_meter()
+    before, meter = sensors.sample(), sensors.meter
     meter.start()
     energy = meter.stop()
     after = sensors.sample()
@@ -107,7 +98,7 @@ def test_this_machine_raises_nothing():
         json.dumps(sample)
         assert {key for key in KEYS if sample[key] is None} == set(sample["reasons"])
     assert (energy.joules is None) == (energy.reason is not None)
-    assert package.describe(before, after, energy_reason=energy.reason)
+    assert package.describe(before, after)
 
 
 # Permission
@@ -116,8 +107,7 @@ def test_this_machine_raises_nothing():
 def test_rapl_is_for_root_alone(lay):
     laid = lay(INTEL_LAPTOP)
     laid.denied.add(f"{RAPL}/energy_uj")
-    meter = laid.find().energy_meter()
-    assert isinstance(meter, NoSensor)
+    meter = laid.find().meter
     assert meter.reason.startswith("no permission to read RAPL's energy_uj")
     assert "run as root" in meter.reason
     assert "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in meter.reason
@@ -234,7 +224,7 @@ def test_a_counter_that_says_nonsense(lay):
 def test_a_malformed_rail(lay, name):
     laid = lay(JETSON_NANO)
     laid.write(f"{NANO_INA}/{name}", "")
-    meter = laid.find().energy_meter()
+    meter = laid.find().meter
     assert meter.reason == f"/{NANO_INA}/{name} is empty"
 
 
@@ -243,8 +233,8 @@ def test_a_fault_of_ours_costs_no_measurement(lay, monkeypatch):
         raise ZeroDivisionError("ours")
 
     laid = lay(AMD_DESKTOP)
-    monkeypatch.setattr("shiftedge.benchmarks.sensors.thermal._zones", broken)
-    monkeypatch.setattr("shiftedge.benchmarks.sensors.ina3221._from_hwmon", broken)
+    monkeypatch.setattr("shiftedge.benchmarks.sensors.gauges._zones", broken)
+    monkeypatch.setattr("shiftedge.benchmarks.sensors.energy._from_hwmon", broken)
     sample = laid.find().sample()
     assert sample["reasons"]["temperature_c"] == (
         "reading the sensor failed (ZeroDivisionError: ours)"
@@ -262,7 +252,7 @@ def test_vcgencmd_that_hangs_is_asked_once(lay):
     reason = "vcgencmd get_throttled gave no answer within 2 s; not asked again"
     for _ in range(3):
         assert sensors.sample()["reasons"]["throttled"] == reason
-    assert sensors.energy_meter().reason == reason
+    assert sensors.meter.reason == reason
     assert laid.asked == ["get_throttled"]
 
 
@@ -303,14 +293,14 @@ def test_without_vcgencmd_the_flags_are_those_of_sysfs(lay, name):
 def test_a_pmic_whose_answer_is_cut_short(lay):
     laid = lay(PI_5)
     laid.answers["pmic_read_adc"] = PMIC[: PMIC.index("VDD_CORE_V")]
-    assert laid.find().energy_meter().reason == (
+    assert laid.find().meter.reason == (
         "pmic_read_adc tells no voltage of 0V8_AON, 3V3_ADC, 3V3_DAC, HDMI, VDD_CORE"
     )
 
 
 def test_a_virtual_machine_without_anything(lay):
     sensors = lay(VIRTUAL_MACHINE).find()
-    assert sensors.energy_meter().reason == "no sensor"
+    assert sensors.meter.reason == "no sensor"
     assert set(sensors.sources().values()) == {None}
 
 

@@ -12,20 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_boards import INTEL_LAPTOP, ORIN_INA, ORIN_NANO, PI_5, PMIC, RAPL
 
-from shiftedge.benchmarks.sensors import programs, sampling
-from shiftedge.benchmarks.sensors.base import (
-    Energy,
+from shiftedge.benchmarks.sensors import energy as energy_module
+from shiftedge.benchmarks.sensors import files as files_module
+from shiftedge.benchmarks.sensors.energy import (
+    EnergyMeter,
+    PowerIntegral,
+    RaplCounter,
+    counted,
+    parse_pmic,
+)
+from shiftedge.benchmarks.sensors.files import (
+    Files,
     MissingSensorError,
     SensorError,
+    Vcgencmd,
     attempt,
     readable,
+    run_program,
 )
-from shiftedge.benchmarks.sensors.files import Files
-from shiftedge.benchmarks.sensors.pmic import parse_pmic
-from shiftedge.benchmarks.sensors.powercap import RaplCounter, counted
-from shiftedge.benchmarks.sensors.programs import Vcgencmd, run_program
-from shiftedge.benchmarks.sensors.sampling import PowerIntegral, SampledMeter
-from shiftedge.benchmarks.sensors.throttling import BITS, parse_throttled
+from shiftedge.benchmarks.sensors.gauges import BITS, parse_throttled
 
 # Parsers
 
@@ -136,7 +141,7 @@ def test_rapl_that_says_nonsense(rapl):
 def test_rapl_of_two_packages(lay):
     laid = lay(INTEL_LAPTOP)
     laid.write("sys/class/powercap/intel-rapl:1/name", "package-1\n")
-    meter = laid.find().energy_meter()
+    meter = laid.find().meter
     assert meter.scope == "2 CPU packages"
     meter.start()
     laid.write(f"{RAPL}/energy_uj", "15300000\n")
@@ -145,7 +150,7 @@ def test_rapl_of_two_packages(lay):
 
 
 def test_rapl_that_stands_still_is_not_zero(lay):
-    meter = lay(INTEL_LAPTOP).find().energy_meter()
+    meter = lay(INTEL_LAPTOP).find().meter
     meter.start()
     assert meter.stop().reason == "the sensor counted no energy"
 
@@ -174,8 +179,8 @@ def test_the_integral_of_power(readings):
     assert integral.joules == pytest.approx(expected)
 
 
-def meter_of(watts, period_s=0.005) -> SampledMeter:
-    return SampledMeter("fake", "nothing", period_s, lambda: PowerIntegral(watts))
+def meter_of(watts, period_s=0.005) -> EnergyMeter:
+    return EnergyMeter("fake", "nothing", period_s, lambda: PowerIntegral(watts))
 
 
 def threads() -> list[threading.Thread]:
@@ -191,7 +196,7 @@ def test_the_thread_lives_from_start_to_stop():
         time.sleep(0.03)
         energy = meter.stop()
         assert not threads()
-        assert energy.watts == pytest.approx(4.0, rel=0.05)
+        assert energy.joules / energy.seconds == pytest.approx(4.0, rel=0.05)
         assert energy.seconds >= 0.03
 
 
@@ -225,13 +230,12 @@ def test_stop_without_start():
 
 def test_a_sensor_that_vanishes_in_a_turn(lay):
     laid = lay(ORIN_NANO)
-    meter = laid.find().energy_meter()
+    meter = laid.find().meter
     meter.start()
     laid.remove(f"{ORIN_INA}/curr1_input")
     energy = meter.stop()
     assert energy.joules is None
     assert energy.reason == f"/{ORIN_INA}/curr1_input is gone"
-    assert energy.watts is None
     laid.write(f"{ORIN_INA}/curr1_input", "1856\n")
     meter.start()
     time.sleep(0.001)
@@ -255,7 +259,7 @@ def test_a_sensor_that_vanishes_and_comes_back_within_a_turn():
 
 def test_vcgencmd_that_hangs_in_a_turn(lay):
     laid = lay(PI_5)
-    meter = laid.find().energy_meter()
+    meter = laid.find().meter
     meter.start()
     laid.answers["pmic_read_adc"] = subprocess.TimeoutExpired(["vcgencmd"], 2.0)
     assert meter.stop().reason == (
@@ -264,7 +268,7 @@ def test_vcgencmd_that_hangs_in_a_turn(lay):
 
 
 def test_a_reading_that_never_ends(monkeypatch):
-    monkeypatch.setattr(sampling, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(energy_module, "PATIENCE_S", 0.05)
     hanging, release = threading.Event(), threading.Event()
 
     def watts():
@@ -297,7 +301,7 @@ def test_a_sensor_that_is_gone_when_it_starts():
     def gone():
         raise MissingSensorError
 
-    meter = SampledMeter("fake", "nothing", 1.0, gone)
+    meter = EnergyMeter("fake", "nothing", 1.0, gone)
     meter.start()
     assert meter.stop().reason == "no sensor"
 
@@ -309,8 +313,7 @@ def test_energy_that_was_not_measured_is_not_zero(watts):
     assert meter.stop().joules is None
 
 
-def test_energy_without_time():
-    assert Energy(1.0, 0.0).watts is None
+def test_nothing_to_read():
     with pytest.raises(MissingSensorError, match="no sensor"):
         readable([])
 
@@ -330,7 +333,7 @@ def test_a_program_that_fails():
 
 
 def test_a_program_that_hangs_is_killed(monkeypatch):
-    monkeypatch.setattr(programs, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(files_module, "TIMEOUT_S", 0.2)
     begin_s = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
         run_program([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.cpu import WITHOUT
+from shiftedge.runtime.process.cpu import WITHOUT
 
 __all__ = ["PROCESSORS", "Cpu", "environment", "missing"]
 

@@ -21,17 +21,17 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import VDPBF16PS, Vec
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.graph.graph import Conv, Graph, Shape
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of, rounded
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
 UNIT = VectorUnit(lanes=8, registers=16, dot=VDPBF16PS)
 """Half of AVX-512's vectors, which compile in a quarter of the time."""
-TARGET = replace(TARGETS["x86-64-v3"], unit=UNIT, precision="bf16")
+TARGET = replace(find_variant("x86-64-v3").using(unit=UNIT), precision="bf16")
 STEP = 2.0**-7
 """Of a bfloat16 number, to the next one: at most this part of itself."""
 
@@ -75,7 +75,7 @@ class Halved(Compiled):
     def __init__(self, graph: Graph, spec: ModelSpec = SPEC) -> None:
         self.graph, self.spec, self.dot = graph, spec, VDPBF16PS
         self.step = lower(graph, spec, TARGET)
-        code = tir.compile_kernels(self.step.kernels, tir_run.host_target(), UNIT.lanes)
+        code = tir.compile_kernels(self.step.kernels, find_variant("host").llvm(), UNIT.lanes)
         self._library = tir_run.Library(code)
 
     def _stored(self, name: str, value: np.ndarray, *, state: bool = False) -> np.ndarray:

@@ -30,7 +30,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.graph.fusion import fuse
 from shiftedge.export.compiler.graph.graph import (
     Activate,
@@ -45,6 +44,7 @@ from shiftedge.export.compiler.graph.graph import (
 )
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.kernel import Buffer
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.integer import fresh_states, run_kernel
 from shiftedge.runtime.spec import ModelSpec
 
@@ -62,7 +62,7 @@ STORED = tuple(kind for kind in UNITS if kind != "smlal")
 """Those that store codes differently, for kernels without products of matrices."""
 SPEC = ModelSpec("t", ("a", "b", "c", "d"), 6, 5, 5, (), 2)
 """Of graphs that read no frame."""
-_TARGET = TARGETS["x86-64-v3"]
+_TARGET = find_variant("x86-64-v3")
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Compiled:
     def __init__(self, graph: Graph, unit: VectorUnit, spec: ModelSpec = SPEC) -> None:
         assert unit.dot is not None
         self.graph, self.spec, self.dot = graph, spec, unit.dot
-        self.step: Step = lower(graph, spec, replace(_TARGET, unit=unit))
+        self.step: Step = lower(graph, spec, _TARGET.using(unit=unit))
         own = unit is AVX2 and host_unit().lanes >= AVX2.lanes
-        target = X86_64_V3 if own else tir_run.host_target()
+        target = X86_64_V3 if own else find_variant("host").llvm()
         dots = ("pmaddwd",) if own else ()
         code = tir.compile_kernels(self.step.kernels, target, unit.lanes, dots)
         self._library = tir_run.Library(code)
@@ -146,7 +146,7 @@ class Compiled:
         codes = self.graph.quantization.get(name)
         if codes is None:
             return np.ascontiguousarray(value, np.float32).reshape(-1)
-        less = codes.zero_point if state else self.dot.above
+        less = codes.zero_point if state else self.dot.storage_offset
         return (value.astype(np.int64) - less).astype(self.dot.dtype).reshape(-1)
 
     def _codes(self, stored: np.ndarray, more: int) -> np.ndarray:
@@ -174,7 +174,9 @@ class Compiled:
                 shape = self.graph.shapes[argument.name]
                 found = block.array[: int(np.prod(shape))].reshape(shape)
                 coded = argument.name in self.graph.quantization
-                values[argument.name] = self._codes(found, self.dot.above) if coded else found
+                values[argument.name] = (
+                    self._codes(found, self.dot.storage_offset) if coded else found
+                )
         return Made(values, states, logits)
 
 

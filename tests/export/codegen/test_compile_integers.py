@@ -20,12 +20,12 @@ from integer_networks import FRAMES, coded, random_network
 from onnx_kit import HEIGHT, SPEC, WIDTH
 
 from shiftedge.export.agreement import moving_images
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import HEADER_BYTES, states_of
 from shiftedge.export.compiler.verify.integer import Int8Reference
 from shiftedge.runtime.engines.native import NativeEngine
@@ -53,7 +53,7 @@ def agree(data: bytes, spec: ModelSpec, *, steps: int = 0) -> Step:
     ``steps`` is by how many a code may differ, where activations that are no clamps lie on the way.
     """
     graph = read_onnx(data, spec)
-    target = find_target("host")
+    target = find_variant("host")
     step, places = prepare(data, spec, target)
     images = moving_images(spec, FRAMES)
     with tempfile.TemporaryDirectory() as folder:

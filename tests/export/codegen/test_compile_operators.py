@@ -14,9 +14,9 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import CLASSES, HEIGHT, WIDTH, Builder, step_model
 
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.kernel_ir.calls import Memory, Step
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.engines.native import NativeEngine
 
@@ -27,7 +27,7 @@ ODD = ('say "hi"', "back\\slash ??/", "naïve 手势 👍", "tab\there")
 def compiled(folder: Path, body: Callable[[Builder], str], *states: tuple[int, ...]) -> Step:
     """The step, once it was built and agrees with ONNX Runtime for every number of threads."""
     data, spec = step_model(body, *states, labels=ODD)
-    target = find_target("host")
+    target = find_variant("host")
     step, places = prepare(data, spec, target)
     library = folder / "libmodel.so"
     build_library(step, places, spec, target, library)

@@ -26,15 +26,17 @@ from qdq_kit import quantized, with_equal_std
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.backends.cpu.targets import (
+from shiftedge.export.compiler.backends.cpu import devices
+from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,
+    find_variant,
     precisions_of,
     runs_here,
     variants_of,
 )
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
-from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.verify import agreement as check
 from shiftedge.export.compiler.verify import proof
 from shiftedge.export.compiler.verify.integer import Int8Reference
@@ -257,8 +259,7 @@ def test_variants_of_targets() -> None:
         found = []
         for each in variants_of(TARGETS[name], "int8"):
             assert each.precision == "int8"
-            assert not each.others
-            found.append((each.variant, each.unit.dot.kind if each.unit.dot else None))
+            found.append((each.name, each.unit.dot.kind if each.unit.dot else None))
         return found
 
     assert of("x86-64-v3") == [
@@ -287,7 +288,8 @@ def test_variants_of_targets() -> None:
         with pytest.raises(CompileError, match="compile the float32 model for it"):
             variants_of(TARGETS[name], "int8")
     for target in TARGETS.values():
-        assert variants_of(target, "fp32") == target.variants
+        variants = variants_of(target, "fp32")
+        assert tuple(each.device for each in variants) == target.devices
 
 
 @pytest.mark.hosts
@@ -295,25 +297,23 @@ def test_the_hosts_variant_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     (variant,) = variants_of(find_target("host"), "int8")
     assert runs_here(variant)
     host = replace(TARGETS["x86-64-v4"], name="host")
-    from shiftedge.export.compiler.backends.cpu import targets
-
-    monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
+    monkeypatch.setattr(devices, "machine_name", lambda: "x86_64")
     for more, expected in (
         (("avx512_vnni", "avx512_vbmi2"), "x86-64-v4-avx512vnni-int8"),
         (("avx512_vnni",), "x86-64-v4-int8"),
         ((), "x86-64-v4-int8"),
     ):
-        features = frozenset((*host.features, *more))
-        monkeypatch.setattr(targets, "cpu_features", lambda features=features: features)
+        features = frozenset((*host.devices[0].features, *more))
+        monkeypatch.setattr(devices, "cpu_features", lambda features=features: features)
         (variant,) = variants_of(host, "int8")
-        assert variant.variant == expected
+        assert variant.name == expected
 
 
 def test_wide_vectors_of_a_stand_in() -> None:
     """16 lanes of pmaddwd are no instruction of AVX2."""
-    narrow, wide = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
+    narrow, wide = find_variant("x86-64-v3"), find_variant("x86-64-v4")
     assert narrow.dots == wide.dots == ("pmaddwd",)
-    assert replace(narrow, unit=wide.unit).dots == ()
+    assert narrow.using(unit=wide.unit).dots == ()
 
 
 def test_list_targets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,12 +114,12 @@ def test_sums_past_24_bits(groups: int, unit: str) -> None:
     layers.given[x][...] |= 0xE0
     y = layers.conv(x, channels, window, stride=(2, 1), groups=groups)
     conv = layers.operators[-1]
-    conv.codes[...] = np.abs(conv.codes) | 96
-    conv.weight[...] = conv.codes * conv.steps[:, None, None, None]
+    conv.quantized_weight[...] = np.abs(conv.quantized_weight) | 96
+    conv.weight[...] = conv.quantized_weight * conv.weight_scale[:, None, None, None]
     layers.ended(y, NONE, None)
     compiled = check(layers, unit)
     assert all(each.startswith("grouped") for each in compiled.families[-1:])
-    assert compiled.step.kernels[-1].buffers[1].dtype == compiled.dot.words
+    assert compiled.step.kernels[-1].buffers[1].dtype == compiled.dot.packed_dtype
 
 
 # Channels, kernel, stride, padding.

@@ -16,8 +16,8 @@ from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
 from random_network import RandomNetwork
 
 from shiftedge.export.agreement import compare, normalised, onnx_outputs
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import native_outputs
 
 FRAMES = 5
@@ -86,7 +86,7 @@ def test_a_random_network(seed):
         return network.dense()
 
     data = model(features=features)
-    target = find_target("host")
+    target = find_variant("host")
     step, places = prepare(data, SPEC, target)
     shape = (FRAMES, HEIGHT, WIDTH, 3)
     images = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)

@@ -13,7 +13,6 @@ pytest.importorskip("tvm")
 from test_schedules_kit import activate, check, compiled, host_unit, normal, run
 
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
@@ -33,6 +32,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
     pieces,
 )
+from shiftedge.export.compiler.targets import find_variant
 
 UNIT_OF_HOST = host_unit()
 
@@ -43,7 +43,7 @@ def pointless(activation: Activation, size: int = 5) -> Kernel:
     tile = Tile(
         grid(1, size, 8), size, (x.at(COLUMN),), (), out.at(ROW * size + COLUMN), activation
     )
-    return Kernel(f"apply_{activation.value}", (x, out), 1, (tile,))
+    return Kernel(f"apply_{activation.name}", (x, out), 1, (tile,))
 
 
 @pytest.mark.parametrize("activation", Activation)
@@ -58,7 +58,7 @@ def test_activations(activation):
 
 
 def test_an_object_is_plain_c_without_any_symbol_of_tvm(tmp_path):
-    code = tir.compile_kernels([pointless(Activation.SWISH)], tir_run.host_target(), 8)
+    code = tir.compile_kernels([pointless(Activation.SWISH)], find_variant("host").llvm(), 8)
     code.write(tmp_path / "k.o")
     command = [sys.executable, "-m", "ziglang", "ld.lld", "-shared", "--no-undefined"]
     linked = [*command, "-o", str(tmp_path / "k.so"), str(tmp_path / "k.o")]
@@ -69,7 +69,7 @@ def test_an_object_is_plain_c_without_any_symbol_of_tvm(tmp_path):
 def test_two_kernels_of_one_name_are_refused():
     kernel = pointless(Activation.RELU)
     with pytest.raises(ValueError, match="one name"):
-        tir.compile_kernels([kernel, kernel], tir_run.host_target(), 8)
+        tir.compile_kernels([kernel, kernel], find_variant("host").llvm(), 8)
 
 
 def test_a_buffer_of_the_wrong_size_is_refused():

@@ -42,21 +42,22 @@ from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
     operations,
     operations_a_cycle,
 )
-from shiftedge.export.compiler.backends.cpu.targets import (  # noqa: E402
-    TARGETS,
-    find_target,
-    precisions_of,
-    variants_of,
-)
 from shiftedge.export.compiler.compile import prepare  # noqa: E402
 from shiftedge.export.compiler.graph.graph import Activation  # noqa: E402
 from shiftedge.export.compiler.numerics.requantize import OutputStage  # noqa: E402
+from shiftedge.export.compiler.targets import (  # noqa: E402
+    TARGETS,
+    find_target,
+    find_variant,
+    precisions_of,
+    variants_of,
+)
 from shiftedge.export.models import insert_shift  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 
 ENDING = OutputStage(Activation.NONE, None, True, 0, 0.0, 255.0, False)
 VARIANTS = [
-    pytest.param(variant, id=f"{name}-{variant.variant}")
+    pytest.param(variant, id=f"{name}-{variant.name}")
     for name, target in TARGETS.items()
     for precision in precisions_of(target)
     for variant in variants_of(target, precision)
@@ -75,11 +76,11 @@ def test_a_variants_words_are_multiplied_as_its_unit_says(variant) -> None:
         "vpmaddwd-512": "pmaddwd", "vpmaddwd": "pmaddwd",
         "vdpbf16ps": "vdpbf16ps", "sdot": "sdot", "smlal-pairs": "smlal",
     }  # fmt: skip
-    assert kinds[found["words"]] == variant.unit.dot.kind
-    assert found["words"].endswith("-512") == (
+    assert kinds[found["packed"]] == variant.unit.dot.kind
+    assert found["packed"].endswith("-512") == (
         variant.unit.dot.kind == "pmaddwd" and variant.unit.lanes == 16
     )
-    assert ("int16" in found) == (variant.unit.dot.whole == "int16")
+    assert ("int16" in found) == (variant.unit.dot.unpacked_dtype == "int16")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -87,13 +88,13 @@ def test_words_are_quicker_than_single_numbers(variant) -> None:
     rates = operations_a_cycle(variant.unit, variant.core.fmas)
     assert rates["float32"] == 2 * variant.unit.lanes * variant.core.fmas
     if variant.precision != "fp32":
-        assert rates["words"] > rates["float32"]
+        assert rates["packed"] > rates["float32"]
 
 
 def block(dot, unit):
     """The kernels of a small block whose stages count as ``dot`` does."""
     stage = None if dot is VDPBF16PS else ENDING
-    stages = [Arithmetic(dot, 0, stage, whole=whole) for whole in (True, False, False)]
+    stages = [Arithmetic(dot, 0, stage, unpacked=whole) for whole in (True, False, False)]
     shape = InvertedResidual(8, 8, 16, 64, 16, arithmetic=BlockArithmetic(*stages))
     tiles = inverted_residual.tiles_for(shape, unit)
     return shape, inverted_residual.schedule("k", shape, tiles, unit)
@@ -116,19 +117,19 @@ def test_a_blocks_depthwise_is_counted_apart(dot, target, precision, single) -> 
     assert shape.single_flops == taps
     parts = [operations(kernel) for kernel in kernels]
     assert sum(sum(each.values()) for each in parts) == shape.flops
-    assert parts[0] == {"words": 2 * 64 * 16 * 64, single: taps}
-    assert parts[1] == {"words": 2 * 64 * 64 * 16}
+    assert parts[0] == {"packed": 2 * 64 * 16 * 64, single: taps}
+    assert parts[1] == {"packed": 2 * 64 * 64 * 16}
 
 
 def test_kernels_of_one_part() -> None:
-    unit = find_target("x86-64-v3").unit
+    unit = find_variant("x86-64-v3").unit
     (kernel,) = depthwise.schedule("k", Window(6, 6, 8, (3, 3), (1, 1), (0, 0, 0, 0)), unit)[-1:]
     assert operations(kernel) == {"float32": kernel.flops}
     assert operations(elementwise.schedule("k", Elementwise(9, 5), unit)) == {}
     words = Pointwise(9, 8, 8, arithmetic=Arithmetic(VPDPBUSD, 0, ENDING))
     (vnni,) = {variants_of(find_target("x86-64-v4"), "int8")[0].unit}
     kernel = pointwise.schedule("k", words, Tiles(3, 16), vnni)
-    assert operations(kernel) == {"words": 2 * 9 * 8 * 8}
+    assert operations(kernel) == {"packed": 2 * 9 * 8 * 8}
 
 
 def test_more_instructions_than_a_core_takes_cost_cycles() -> None:

@@ -124,7 +124,7 @@ def test_roundings_that_are_skipped_explain_every_difference(float_file, name):
     for kernel in fuse(graph)[0]:
         for conv in (each for each in kernel.operators if isinstance(each, Conv)):
             following = kernel.operators[kernel.operators.index(conv) + 1 :]
-            if conv.inputs == (graph.frame,) and conv.codes is not None:
+            if conv.inputs == (graph.frame,) and conv.quantized_weight is not None:
                 gain = np.abs(conv.weight).sum((1, 2, 3)).max()
                 out = graph.quantization[following[0].out].scale
                 slack[following[0].out] = 0.5 * gain * scales["frame_scale"] / out
@@ -212,7 +212,7 @@ def test_kernels_form_as_on_floats(float_file, name):
         if isinstance(kernel, InvertedResidual):
             parts = [part for part in (kernel.stem, kernel.expand) if part is not None]
             for part in (*parts, kernel.depthwise, kernel.project):
-                assert part.conv.codes is not None
+                assert part.conv.quantized_weight is not None
                 assert part.quantization is not None
             assert kernel.project.quantization == graph.quantization[kernel.out]
         elif isinstance(kernel, ConvKernel):
@@ -242,10 +242,14 @@ def test_convolutions_have_codes_and_what_they_stand_for(float_file):
     ours = [each for each in graph.operators if isinstance(each, Conv)]
     theirs = [each for each in plain.operators if isinstance(each, Conv)]
     for conv, original in zip(ours, theirs, strict=True):
-        assert conv.codes.dtype == np.int8
-        assert conv.steps.shape == (len(conv.codes),)
-        np.testing.assert_array_equal(conv.weight, conv.codes * conv.steps[:, None, None, None])
-        assert (np.abs(conv.weight - original.weight).max((1, 2, 3)) <= 0.51 * conv.steps).all()
+        assert conv.quantized_weight.dtype == np.int8
+        assert conv.weight_scale.shape == (len(conv.quantized_weight),)
+        np.testing.assert_array_equal(
+            conv.weight, conv.quantized_weight * conv.weight_scale[:, None, None, None]
+        )
+        assert (
+            np.abs(conv.weight - original.weight).max((1, 2, 3)) <= 0.51 * conv.weight_scale
+        ).all()
     assert graph.flops() == plain.flops()
     assert graph.weight_bytes() < 0.35 * plain.weight_bytes()
 
@@ -259,8 +263,8 @@ def check_promises(graph):
         coded = [name in graph.quantization for name in operator.inputs]
         if isinstance(operator, Conv):
             reads_bytes = operator.inputs == (graph.frame,)
-            assert (operator.codes is not None) >= coded[0]
-            assert (operator.codes is None) >= (not coded[0] and not reads_bytes)
+            assert (operator.quantized_weight is not None) >= coded[0]
+            assert (operator.quantized_weight is None) >= (not coded[0] and not reads_bytes)
         elif isinstance(operator, (Join, KeepState)):
             kept_or_joined = isinstance(operator, KeepState) or operator.out in graph.quantization
             assert not any(coded) or (all(coded) and kept_or_joined)
@@ -275,16 +279,18 @@ def check_promises(graph):
             maker = made[maker.inputs[0]]
             assert within[name] is within[maker.out]
         if isinstance(maker, Conv):
-            assert maker.codes is not None
+            assert maker.quantized_weight is not None
         elif isinstance(maker, (Join, Pool)):
             assert graph.quantization[maker.inputs[-1]] == codes
         else:
             assert maker is None or isinstance(maker, (Add, Quantize))
     for kernel in kernels:
         convs = [operator for operator in kernel.operators if isinstance(operator, Conv)]
-        assert len({conv.codes is None for conv in convs}) <= 1
+        assert len({conv.quantized_weight is None for conv in convs}) <= 1
         if getattr(kernel, "residual", None) is not None:
-            assert (kernel.residual in graph.quantization) == (convs[-1].codes is not None)
+            assert (kernel.residual in graph.quantization) == (
+                convs[-1].quantized_weight is not None
+            )
     for one in kept:
         state = graph.quantization.get(f"state_{one.state}")
         assert state == graph.quantization.get(one.inputs[0])
@@ -310,7 +316,9 @@ def test_a_layer_kept_in_float_has_its_codes_changed_around_it(float_file):
     model, spec, images, frames = coded(float_file, "mobilenet_v2", kept=[kept])
     graph = read_onnx(model, spec)
     convs = [each for each in graph.operators if isinstance(each, Conv)]
-    assert [conv.codes is None for conv in convs] == [place == kept for place in range(len(convs))]
+    assert [conv.quantized_weight is None for conv in convs] == [
+        place == kept for place in range(len(convs))
+    ]
     storage = [each for each in graph.operators if isinstance(each, (Quantize, Dequantize))]
     assert [type(each) for each in storage] == [Quantize]
     kinds = [type(kernel) for kernel in fuse(graph)[0]]
@@ -346,7 +354,7 @@ def test_colours_of_different_std_leave_the_first_convolution_in_float(float_fil
     graph = read_onnx(model, spec)
     first, second = fuse(graph)[0][:2]
     assert isinstance(first, ConvKernel)
-    assert first.conv.codes is None
+    assert first.conv.quantized_weight is None
     assert isinstance(second.operators[0], Quantize)
     for value, ours, theirs, _ in layer_by_layer(model, spec, images, frames):
         if value == first.out:

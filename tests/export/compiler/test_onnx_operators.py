@@ -80,6 +80,10 @@ def plus_three(b: Builder, x: str) -> str:
     return relu6(b, b.op("Add", x, b.const(3.0)))
 
 
+def one_more_than_erf(b: Builder, x: str) -> str:
+    return b.op("Add", b.op("Erf", b.op("Div", x, b.const(np.sqrt(2)))), b.const(1.0))
+
+
 ACTIVATIONS = {
     "relu6 as clip": (lambda b, x: relu6(b, x), Activation.RELU6),
     "relu as clip": (lambda b, x: b.op("Clip", x, b.const(0.0)), Activation.RELU),
@@ -104,13 +108,26 @@ ACTIVATIONS = {
         lambda b, x: b.op("Mul", x, b.op("HardSigmoid", x, alpha=1 / 6)), Activation.HARD_SWISH
     ),
     "swish": (lambda b, x: b.op("Mul", b.op("Sigmoid", x), x), Activation.SWISH),
+    "tanh": (lambda b, x: b.op("Tanh", x), Activation.TANH),
+    "erf": (lambda b, x: b.op("Erf", x), Activation.ERF),
+    "gelu": (lambda b, x: b.op("Gelu", x), Activation.GELU),
+    "gelu by tanh": (lambda b, x: b.op("Gelu", x, approximate="tanh"), Activation.GELU_BY_TANH),
+    "gelu, halved last": (
+        lambda b, x: b.op("Mul", b.const(0.5), b.op("Mul", x, one_more_than_erf(b, x))),
+        Activation.GELU,
+    ),
+    "gelu, halved first": (
+        lambda b, x: b.op("Mul", b.op("Mul", x, b.const(0.5)), one_more_than_erf(b, x)),
+        Activation.GELU,
+    ),
+    "mish": (lambda b, x: b.op("Mish", x), Activation.MISH),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_activations_are_named(case):
     make, kind = ACTIVATIONS[case]
-    graph = agree(model(make))
+    graph = agree(model(make, opset=20))  # the first with Gelu
     assert kinds(graph.operators) == ["Conv", "Activate", *ENDING]
     assert isinstance(graph.operators[1], Activate)
     assert graph.operators[1].kind is kind

@@ -208,8 +208,8 @@ def test_weights_of_other_tools(weight):
 
     model = stateless(body)
     conv = [each for each in read_onnx(model, STATELESS).operators if isinstance(each, Conv)][1]
-    assert conv.codes.dtype == np.int8
-    assert conv.steps.shape == (8,)
+    assert conv.quantized_weight.dtype == np.int8
+    assert conv.weight_scale.shape == (8,)
     agree(model, STATELESS)
 
 
@@ -223,7 +223,9 @@ def test_weights_that_are_rounded_in_the_file():
         return b.rounded(b.coded_conv(x, weight=weight), 0.05, 128)
 
     model = stateless(body)
-    assert all(each.codes is not None for each in read_onnx(model, STATELESS).operators[:2])
+    assert all(
+        each.quantized_weight is not None for each in read_onnx(model, STATELESS).operators[:2]
+    )
     agree(model, STATELESS)
 
 
@@ -232,8 +234,8 @@ def test_weights_alone_in_int8_are_float_weights():
     model = document(b, head(b, b.coded_conv(b.coded_conv("frame", 8, 3), 8, 8)), STATELESS)
     graph = read_onnx(model, STATELESS)
     first, second = (each for each in graph.operators if isinstance(each, Conv))
-    assert first.codes is not None, "the frame's bytes are codes"
-    assert second.codes is second.steps is None
+    assert first.quantized_weight is not None, "the frame's bytes are codes"
+    assert second.quantized_weight is second.weight_scale is None
     assert not graph.quantization
     agree(model, STATELESS, most=1e-5)
 
@@ -355,7 +357,7 @@ def test_files_of_onnx_runtimes_own_quantiser(tmp_path):
     graph = read_onnx(model, STATELESS)
     convs = [each for each in graph.operators if isinstance(each, Conv)]
     assert len(convs) == 4
-    assert all(each.codes is not None for each in convs)
+    assert all(each.quantized_weight is not None for each in convs)
     assert not {Quantize, Dequantize} & set(kinds(graph))
     reference, stream = Int8Reference(graph, STATELESS), Stream(model, STATELESS)
     exact = Stream(float_model, STATELESS)

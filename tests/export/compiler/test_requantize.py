@@ -92,7 +92,7 @@ def test_a_bias_that_sums_cannot_hold_is_an_offset():
 def test_a_file_s_whole_biases_are_taken_exactly():
     steps = np.float32(0.013)
     bias = np.array([float(np.float32(0.5) * steps) * 12345], np.float32)
-    conv = replace(one_by_one(bias=bias), steps=np.array([steps]))
+    conv = replace(one_by_one(bias=bias), weight_scale=np.array([steps]))
     assert requantize(conv, Quantization(0.5, 3), Quantization(0.1, 0)).start.tolist() == [
         12345 - 3 * 64
     ]  # fmt: skip
@@ -169,7 +169,7 @@ def test_other_activations_are_of_numbers():
     assert constants.start == -3 * 64
     assert constants.residual == 0.125
     assert constants.stage.activation is Activation.HARD_SWISH
-    assert (constants.stage.steps, constants.stage.zero) == (4.0, 7)
+    assert (constants.stage.scale, constants.stage.zero) == (4.0, 7)
 
 
 @given(CODES, CODES, CODES)

@@ -9,11 +9,11 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 from onnx_kit import HEIGHT, SPEC, WIDTH, Builder, model, step_model
 
 from shiftedge.export.compiler.backends.cpu import builder
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
+from shiftedge.export.compiler.targets import find_variant
 
-TARGET = TARGETS["x86-64-v3"]
+TARGET = find_variant("x86-64-v3")
 STATE = (1, 2, HEIGHT, WIDTH)
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from shiftedge.export.data.reader import fitted, middle_frames, on_ticks
 from shiftedge.runtime.capture import FrameSource, TimedFrame
-from shiftedge.runtime.clock import FrameClock
 from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.live.clock import FrameClock
 from shiftedge.runtime.preprocess import Preprocessor
 
 

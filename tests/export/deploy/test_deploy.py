@@ -19,8 +19,7 @@ from deploy_kit import (
     write_bundle,
 )
 
-from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.signing import SIGNATURE_NAME
+from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle
 
 ROOT = Path(__file__).parents[3]
 

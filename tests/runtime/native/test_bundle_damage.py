@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.engines import private_code
+from shiftedge.runtime.engines import native as private_code
 from shiftedge.runtime.errors import BundleError, ModelError, SpecError
 from shiftedge.runtime.model import load
 

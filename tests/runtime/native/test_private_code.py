@@ -18,9 +18,8 @@ from fake_library import Reference
 from numpy.typing import NDArray
 
 from shiftedge.runtime.bundle import Bundle
-from shiftedge.runtime.engines import private_code
-from shiftedge.runtime.engines.native import NativeEngine
-from shiftedge.runtime.engines.private_code import load_private
+from shiftedge.runtime.engines import native as private_code
+from shiftedge.runtime.engines.native import NativeEngine, load_private
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.model import load
 

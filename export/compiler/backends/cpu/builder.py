@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import keep, padding
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Dot, Kernel
@@ -29,7 +29,7 @@ FRAME_MAP = "frame as numbers"
 """The normalised frame as a map of its own, where something else than a first convolution reads
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
 _BUFFERS_MOST = 24
-"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of program.h."""
+"""Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of cpu/kernels.h."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Builder:
 
     graph: Graph
     spec: ModelSpec
-    target: Target
+    target: CpuVariant
     calls: list[Call] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     number: int = 0
@@ -147,8 +147,8 @@ class Builder:
         """
         if self.target.unit.dot is None:
             raise CompileError(
-                f"The model is quantised, and on {self.target.cpu} integers are no quicker than "
-                "float32: compile the float32 model for this target."
+                f"The model is quantised, and on {self.target.device.cpu} integers are no quicker "
+                "than float32: compile the float32 model for this target."
             )
         return self.target.unit.dot
 
@@ -166,7 +166,7 @@ class Builder:
     def zero_of(self, name: str) -> int:
         """The code of 0 as it is stored; 0 for numbers."""
         quantization = self.graph.quantization.get(name)
-        return 0 if quantization is None else quantization.zero_point - self.dot().above
+        return 0 if quantization is None else quantization.zero_point - self.dot().storage_offset
 
     def map_of(self, name: str) -> tuple[int, int, int]:
         """Height, width, channels; a vector is 1 x 1."""

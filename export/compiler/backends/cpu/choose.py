@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from shiftedge.export.compiler.backends.cpu.cost import kernel_cost
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import dense_conv as dense_rule
 from shiftedge.export.compiler.backends.cpu.families import inverted_residual as block_rule
 from shiftedge.export.compiler.backends.cpu.families import pointwise as point_rule
@@ -31,7 +32,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     most_rows,
     window_pixels,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 
 __all__ = ["dense_conv", "inverted_residual", "pointwise", "tail"]
@@ -42,9 +42,9 @@ _SIGNIFICANT = 0.002
 
 
 @lru_cache(maxsize=512)
-def pointwise(shape: Pointwise, target: Target) -> Tiles:
+def pointwise(shape: Pointwise, target: CpuVariant) -> Tiles:
     """Tiles of a pointwise convolution or a dense layer."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = point_rule.tiles_for(shape, target.unit)
     maps = shape.pixels * (shape.inputs + shape.outputs * (2 if shape.residual else 1))
     default = _ordered(default, shape.inputs, maps, target)
@@ -55,9 +55,9 @@ def pointwise(shape: Pointwise, target: Target) -> Tiles:
 
 
 @lru_cache(maxsize=512)
-def dense_conv(shape: DenseConv, target: Target) -> Tiles:
+def dense_conv(shape: DenseConv, target: CpuVariant) -> Tiles:
     """Tiles of a convolution with a window; whole lines or divisors of one."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = dense_rule.tiles_for(shape, target.unit)
     pixels = shape.out_height * shape.out_width
     maps = shape.padded.size + pixels * shape.outputs
@@ -71,9 +71,9 @@ def dense_conv(shape: DenseConv, target: Target) -> Tiles:
 
 
 @lru_cache(maxsize=512)
-def tail(shape: Pointwise, target: Target) -> Tiles:
+def tail(shape: Pointwise, target: CpuVariant) -> Tiles:
     """Tiles of the tail."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = tail_rule.tiles_for(shape, target.unit)
     candidates = (default, *_tilings(default, shape.pixels, shape.outputs, target))
     return _cheapest(
@@ -82,9 +82,9 @@ def tail(shape: Pointwise, target: Target) -> Tiles:
 
 
 @lru_cache(maxsize=512)
-def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
+def inverted_residual(shape: InvertedResidual, target: CpuVariant) -> BlockTiles:
     """Tiles of a block: the expansion's with the band, then the project's."""
-    target = _for_int8(target, counts=shape.arithmetic is not None)
+    target = _for_dot(target, counts=shape.arithmetic is not None)
     default = block_rule.tiles_for(shape, target.unit)
 
     def kernels(tiles: BlockTiles) -> tuple[Kernel, ...]:
@@ -95,7 +95,7 @@ def inverted_residual(shape: InvertedResidual, target: Target) -> BlockTiles:
     return _cheapest(kept or every, kernels, target)
 
 
-def _for_int8(target: Target, *, counts: bool) -> Target:
+def _for_dot(target: CpuVariant, *, counts: bool) -> CpuVariant:
     """The target as kernels that count in integers see it."""
     if not counts:
         return target
@@ -104,10 +104,10 @@ def _for_int8(target: Target, *, counts: bool) -> Target:
     core = target.core
     if target.unit.lanes > 8:
         core = replace(core, fmas=max(core.fmas, 2))
-    return replace(target, unit=target.unit.arithmetic(), core=core)
+    return target.using(unit=target.unit.for_dot(), core=core)
 
 
-def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: Target) -> bool:
+def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: CpuVariant) -> bool:
     """Whether LLVM puts a sum on the stack: seen on NEON where a tile that fills the registers is
     part of an image's line, whose places in the bordered image then take registers too."""
     unit, rows = target.unit, tiles.expand.rows
@@ -117,7 +117,9 @@ def _crowded(tiles: BlockTiles, shape: InvertedResidual, target: Target) -> bool
     return unit.by_lane and not tiles.band and full and rows < shape.width
 
 
-def _blocks(default: BlockTiles, shape: InvertedResidual, target: Target) -> Iterator[BlockTiles]:
+def _blocks(
+    default: BlockTiles, shape: InvertedResidual, target: CpuVariant
+) -> Iterator[BlockTiles]:
     line = shape.width if default.band else shape.height * shape.width
     bands = {default.band}
     if default.band:
@@ -133,7 +135,7 @@ def _blocks(default: BlockTiles, shape: InvertedResidual, target: Target) -> Ite
                 )
 
 
-def _ordered(tiles: Tiles, inputs: int, maps: int, target: Target) -> Tiles:
+def _ordered(tiles: Tiles, inputs: int, maps: int, target: CpuVariant) -> Tiles:
     """All pixels for one block of channels first, where blocks in turn would not stay in a cache.
 
     Measured on 3 x 3 x 64 over 56 x 56 (Zen 4): two blocks in turn 66% of the peak, one after the
@@ -145,7 +147,7 @@ def _ordered(tiles: Tiles, inputs: int, maps: int, target: Target) -> Tiles:
     return replace(tiles, blocks_outer=outer)
 
 
-def _tilings(default: Tiles, line: int, outputs: int, target: Target) -> Iterator[Tiles]:
+def _tilings(default: Tiles, line: int, outputs: int, target: CpuVariant) -> Iterator[Tiles]:
     """Tiles of 1 to 4 vectors across and as many rows as registers allow, by three ways to end."""
     unit = target.unit
     vectors = -(-outputs // unit.lanes)
@@ -171,7 +173,7 @@ def _waiting(units: int, cores: int) -> float:
 
 
 def _cheapest(
-    candidates: Iterable[T], kernels: Callable[[T], tuple[Kernel, ...]], target: Target
+    candidates: Iterable[T], kernels: Callable[[T], tuple[Kernel, ...]], target: CpuVariant
 ) -> T:
     """The first of the cheapest."""
     best: tuple[float, T] | None = None

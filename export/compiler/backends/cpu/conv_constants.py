@@ -36,7 +36,7 @@ class ConvConstants:
 
 def weights_of(conv: Conv) -> NDArray[np.int8] | Array:
     """What its kernel reads: codes where there are any."""
-    return conv.weight if conv.codes is None else conv.codes
+    return conv.weight if conv.quantized_weight is None else conv.quantized_weight
 
 
 def in_pairs(conv: Conv, graph: Graph) -> bool:
@@ -58,8 +58,8 @@ def count(
     dot: Dot,
     *,
     residual: Quantization | None = None,
-    whole: bool = False,
-    whole_source: bool = False,
+    unpacked: bool = False,
+    unpacked_source: bool = False,
 ) -> ConvConstants:
     """Of a convolution over codes.
 
@@ -76,9 +76,14 @@ def count(
     """
     made = requantize(linear.conv, source, linear.quantization, linear.activation, residual)
     dot = _exact(dot, linear.conv)
-    zero = source.zero_point - (0 if whole_source else dot.above)
+    zero = source.zero_point - (0 if unpacked_source else dot.storage_offset)
     arithmetic = Arithmetic(
-        dot, zero, made.stage, _added(made.residual, residual, dot), whole, made.offset is not None
+        dot,
+        zero,
+        made.stage,
+        _added(made.residual, residual, dot),
+        unpacked,
+        made.offset is not None,
     )
     return ConvConstants(arithmetic, made.start, made.scale, made.offset)
 
@@ -91,7 +96,7 @@ def frame_constants(
     dot: Dot,
     *,
     residual: Quantization | None = None,
-    whole: bool = False,
+    unpacked: bool = False,
 ) -> ConvConstants:
     """Of the first convolution, over the camera's bytes: the offset is (classes of rows, classes of
     columns, outputs), classes as in :meth:`DenseConv.place_class`.
@@ -122,18 +127,18 @@ def frame_constants(
     rows, columns = shape.places
     offset = made.offset[made.rows.of[list(rows)]][:, made.columns.of[list(columns)]]
     added = _added(made.residual, residual, dot)
-    arithmetic = Arithmetic(dot, -dot.above, made.stage, added, whole, True)
+    arithmetic = Arithmetic(dot, -dot.storage_offset, made.stage, added, unpacked, True)
     start = np.zeros(len(made.scale), np.int32)
     return ConvConstants(arithmetic, start, made.scale, np.ascontiguousarray(offset))
 
 
 def _exact(dot: Dot, conv: Conv) -> Dot:
     """What sums a convolution's products: twice -128 times -128 is more than 16 bits hold."""
-    lowest = conv.codes is not None and int(conv.codes.min()) == -128
+    lowest = conv.quantized_weight is not None and int(conv.quantized_weight.min()) == -128
     return SMULL if dot == SMLAL and lowest else dot
 
 
 def _added(factor: np.float32 | None, residual: Quantization | None, dot: Dot) -> Added | None:
     if factor is None or residual is None:
         return None
-    return Added(float(factor), dot.above - residual.zero_point)
+    return Added(float(factor), dot.storage_offset - residual.zero_point)

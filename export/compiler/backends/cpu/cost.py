@@ -25,8 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftedge.export.compiler.backends.cpu.targets import Target
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
@@ -46,17 +45,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 
 __all__ = ["Cost", "kernel_cost"]
 
-_ACTIVATION_OPERATIONS = {
-    Activation.NONE: 0,
-    Activation.RELU: 1,
-    Activation.RELU6: 2,
-    Activation.HARD_SIGMOID: 3,
-    Activation.HARD_SWISH: 4,
-    Activation.SWISH: 18,
-    Activation.SIGMOID: 17,
-}
-"""Vector operations, after ``llvm.math``."""
-_CODES_OPERATIONS = 6
+_REQUANTIZE_OPERATIONS = 6
 """Of a vector of sums: to float32, times its scale, to whole numbers, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
@@ -92,7 +81,7 @@ class Cost:
         return "arithmetic" if self.arithmetic > 4 * self.edges else "edges"
 
 
-def kernel_cost(kernel: Kernel, target: Target) -> Cost:
+def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
     """Predict a kernel on one core of a target."""
     walk = _Walk(kernel, target)
     arithmetic, edges = walk.units()
@@ -108,7 +97,7 @@ def kernel_cost(kernel: Kernel, target: Target) -> Cost:
 class _Walk:
     """Adds up one kernel. Values are pairs: arithmetic, edges."""
 
-    def __init__(self, kernel: Kernel, target: Target) -> None:
+    def __init__(self, kernel: Kernel, target: CpuVariant) -> None:
         self._kernel = kernel
         self._core = target.core
         self._lanes = target.unit.lanes
@@ -171,10 +160,10 @@ class _Walk:
         vectors = self._vectors(tile)
         arithmetic = sum(self._segment(tile, segment) for segment in tile.segments)
         core = self._core
-        operations = vectors * _ACTIVATION_OPERATIONS[tile.activation] / 2
+        operations = vectors * tile.activation.value.operations / 2
         if tile.epilogue:
             more = (1 if tile.epilogue.offset else 0) + (3 if tile.epilogue.residual else 0)
-            operations += vectors * (_CODES_OPERATIONS + more) / 2
+            operations += vectors * (_REQUANTIZE_OPERATIONS + more) / 2
         moves = vectors * (len(tile.start) + 1) / core.loads
         # Half of it hides behind the arithmetic of the tiles before and after.
         return arithmetic, (operations + moves) / 2 + _TILE_CYCLES

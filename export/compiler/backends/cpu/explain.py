@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftedge.export.compiler.backends.cpu.cost import kernel_cost
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.instructions import (
     FLOAT32,
     instructions,
     operations,
     operations_a_cycle,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.kernel_ir.calls import Step
 
 __all__ = ["rows", "table"]
 
 
-def rows(step: Step, target: Target) -> list[dict[str, Any]]:
+def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """One row a kernel, in order, as plain JSON types; cycles are of one core.
 
     ``operations`` are by what is multiplied, see ``instructions``; ``peak`` names what multiplies
@@ -51,7 +51,7 @@ def rows(step: Step, target: Target) -> list[dict[str, Any]]:
     return result
 
 
-def _peak_cycles(parts: Mapping[str, int], target: Target) -> float:
+def _peak_cycles(parts: Mapping[str, int], target: CpuVariant) -> float:
     """Of one core that makes nothing but multiply-adds."""
     rates = operations_a_cycle(target.unit, target.core.fmas)
     return sum(count / rates[part] for part, count in parts.items())
@@ -59,7 +59,7 @@ def _peak_cycles(parts: Mapping[str, int], target: Target) -> float:
 
 def table(
     found: Sequence[dict[str, Any]],
-    target: Target,
+    target: CpuVariant,
     seconds: Sequence[float] | None = None,
     peak_flops: float | None = None,
 ) -> str:

@@ -4,7 +4,7 @@ A kernel may multiply words of narrow elements and, between them, single numbers
 of codes, whose channels do not sum, takes them as whole numbers of float32 or of 16 bits. Each part
 is held against the peak of its own instruction. Parts are named by what is multiplied:
 
-words     several elements of a lane at once, as the vector unit's ``Dot`` does
+packed    several elements of a lane at once, as the vector unit's ``Dot`` does
 float32   numbers one by one
 int16     codes one by one, as whole numbers of 16 bits (NEON)
 gathered  words of a depthwise stage, in which a byte or more is of no use (AVX-512 VNNI)
@@ -21,18 +21,18 @@ __all__ = [
     "FLOAT32",
     "GATHERED",
     "INT16",
-    "WORDS",
+    "PACKED",
     "instructions",
     "operations",
     "operations_a_cycle",
 ]
 
-WORDS = "words"
+PACKED = "packed"
 FLOAT32 = "float32"
 INT16 = "int16"
 GATHERED = "gathered"
 
-_WORDS = {
+_PACKED = {
     "int8": (
         ("avx512_vnni", "vpdpbusd"),
         ("avx512bw", "vpmaddwd-512"),
@@ -59,13 +59,13 @@ def instructions(precision: str, features: Collection[str]) -> dict[str, str]:
         ``float32`` for itself, and the others' instructions where the precision has them.
     """
     found = {FLOAT32: FLOAT32}
-    for feature, instruction in _WORDS[precision]:
+    for feature, instruction in _PACKED[precision]:
         if feature in features:
-            found[WORDS] = instruction
+            found[PACKED] = instruction
             break
     if precision == "int8" and "asimd" in features:
         found[INT16] = "smlal"
-    if found.get(WORDS) == "vpdpbusd":
+    if found.get(PACKED) == "vpdpbusd":
         found[GATHERED] = "vpdpbusd"
     return found
 
@@ -80,19 +80,19 @@ def operations(kernel: Kernel) -> dict[str, int]:
         for segment in tile.segments
         if segment.weight is not None
     }
-    singles = sorted(parts - {WORDS})
-    if WORDS not in parts or not singles:
+    singles = sorted(parts - {PACKED})
+    if PACKED not in parts or not singles:
         (part,) = parts
         return {part: kernel.flops}
     if len(singles) > 1 or not 0 < kernel.single_flops < kernel.flops:
         raise ValueError(f"{kernel.name}: single_flops does not say what each part multiplies")
-    return {WORDS: kernel.flops - kernel.single_flops, singles[0]: kernel.single_flops}
+    return {PACKED: kernel.flops - kernel.single_flops, singles[0]: kernel.single_flops}
 
 
 def _part(tile: Tile, segment: Segment) -> str:
     if segment.dot is not None:
-        return GATHERED if segment.gather else WORDS
-    return FLOAT32 if tile.sums == "float32" else INT16
+        return GATHERED if segment.gather else PACKED
+    return FLOAT32 if tile.accumulator_dtype == "float32" else INT16
 
 
 def operations_a_cycle(unit: VectorUnit, fmas: float) -> Mapping[str, float]:
@@ -105,5 +105,5 @@ def operations_a_cycle(unit: VectorUnit, fmas: float) -> Mapping[str, float]:
     single = 2 * unit.lanes * fmas
     found = {FLOAT32: single, INT16: single}
     if unit.dot is not None:
-        found[WORDS] = found[GATHERED] = single * unit.dot.terms / unit.dot.slots
+        found[PACKED] = found[GATHERED] = single * unit.dot.terms / unit.dot.slots
     return found

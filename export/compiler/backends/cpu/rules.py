@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.rules_blocks import Blocks
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Kernel, Tail, fuse
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
@@ -19,7 +19,7 @@ from shiftedge.runtime.spec import ModelSpec
 __all__ = ["lower"]
 
 
-def lower(graph: Graph, spec: ModelSpec, target: Target) -> Step:
+def lower(graph: Graph, spec: ModelSpec, target: CpuVariant) -> Step:
     """Choose a schedule, tiles and buffers for every kernel of ``graph``.
 
     Raises:

@@ -115,25 +115,25 @@ class Blocks(Convolutions):
         depthwise, project = kernel.depthwise, kernel.project
         if self.target.precision == "bf16":
             return self._bf16_block(kernel), {}
-        if depthwise.conv.codes is None or depthwise.quantization is None:
+        if depthwise.conv.quantized_weight is None or depthwise.quantization is None:
             return None, {}
-        codes, dot = self.graph.quantization, self.dot()
+        quantization, dot = self.graph.quantization, self.dot()
         head = kernel.stem or kernel.expand
         constants: dict[str, NDArray[Any]] = {}
         expand, source = None, None
         if head is None:
-            source = codes[depthwise.conv.inputs[0]]
+            source = quantization[depthwise.conv.inputs[0]]
         elif stem is not None and stem.frame:
-            expand = self.frame_constants(head, stem, whole=True)
+            expand = self.frame_constants(head, stem, unpacked=True)
         else:
-            expand = count(head, codes[head.conv.inputs[0]], dot, whole=True)
+            expand = count(head, quantization[head.conv.inputs[0]], dot, unpacked=True)
         if head is not None:
             source = head.quantization
         if source is None:
             raise ValueError(f"{kernel.name}: a depthwise convolution of codes without codes")
-        residual = None if kernel.residual is None else codes[kernel.residual]
+        residual = None if kernel.residual is None else quantization[kernel.residual]
         stages = {
-            "depthwise": count(depthwise, source, dot, whole_source=True),
+            "depthwise": count(depthwise, source, dot, unpacked_source=True),
             "project": count(project, depthwise.quantization, dot, residual=residual),
         }
         if expand is not None:
@@ -154,15 +154,15 @@ class Blocks(Convolutions):
     def _bf16_block(self, kernel: InvertedResidual) -> BlockArithmetic | None:
         """The same of maps of bfloat16; what the project reads is kept so, whatever its size."""
         head = kernel.stem or kernel.expand
-        first = self.bf16_arithmetic((head or kernel.depthwise).conv, kernel.out, whole=True)
+        first = self.bf16_arithmetic((head or kernel.depthwise).conv, kernel.out, unpacked=True)
         if first is None:
             return None
-        whole = self.dtype_of(kernel.out) == "float32"
-        words = in_pairs(kernel.project.conv, self.graph)
+        unpacked = self.dtype_of(kernel.out) == "float32"
+        packed = in_pairs(kernel.project.conv, self.graph)
         return BlockArithmetic(
             None if head is None else first,
-            replace(first, whole=False, words=False),
-            replace(first, whole=whole, words=words),
+            replace(first, unpacked=False, packed=False),
+            replace(first, unpacked=unpacked, packed=packed),
         )
 
     def _apart(self, kernel: InvertedResidual) -> None:
@@ -171,13 +171,17 @@ class Blocks(Convolutions):
         for part in (kernel.stem or kernel.expand, kernel.depthwise):
             if part is not None:
                 own = tuple(each for each in kernel.operators if self._belongs(each, part.conv))
-                codes = part.quantization
-                self.convolution(ConvKernel(own, join, part.conv, None, part.activation, codes))
+                quantization = part.quantization
+                self.convolution(
+                    ConvKernel(own, join, part.conv, None, part.activation, quantization)
+                )
                 join = None
         project = kernel.project
-        conv, codes = project.conv, project.quantization
+        conv, quantization = project.conv, project.quantization
         last = tuple(each for each in kernel.operators if each is conv or isinstance(each, Add))
-        self.convolution(ConvKernel(last, None, conv, kernel.residual, Activation.NONE, codes))
+        self.convolution(
+            ConvKernel(last, None, conv, kernel.residual, Activation.NONE, quantization)
+        )
 
     @staticmethod
     def _belongs(operator: Operator, conv: Conv) -> bool:
@@ -190,21 +194,23 @@ class Blocks(Convolutions):
         """[Shift and] pointwise, mean, dense."""
         conv, dense = kernel.pointwise.conv, kernel.dense
         height, width, _ = self.map_of(conv.out)
-        codes = kernel.pointwise.quantization
-        if codes is not None and (codes.zero_point or 255 * height * width >= 1 << 24):
+        quantization = kernel.pointwise.quantization
+        if quantization is not None and (
+            quantization.zero_point or 255 * height * width >= 1 << 24
+        ):
             self._tail_apart(kernel)
             return
         shift, _, inputs = self.shift(kernel.join, conv.inputs[0])
         unit = self.target.unit
         counted, factor = (
-            ConvConstants(self.bf16_arithmetic(conv, conv.out, whole=True), conv.bias),
+            ConvConstants(self.bf16_arithmetic(conv, conv.out, unpacked=True), conv.bias),
             None,
         )
-        if conv.codes is not None and codes is not None:
+        if conv.quantized_weight is not None and quantization is not None:
             (average,) = (each for each in kernel.operators if isinstance(each, Mean))
-            constants = mean_constants(average, codes, height * width)
-            source_codes = self.graph.quantization[conv.inputs[0]]
-            counted = count(kernel.pointwise, source_codes, self.dot(), whole=True)
+            constants = mean_constants(average, quantization, height * width)
+            source = self.graph.quantization[conv.inputs[0]]
+            counted = count(kernel.pointwise, source, self.dot(), unpacked=True)
             factor = float(constants.scale)
         shape = pointwise.Pointwise(
             height * width,

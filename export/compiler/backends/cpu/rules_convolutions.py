@@ -57,7 +57,7 @@ class Convolutions(Maps):
         height, width, channels = self.map_of(conv.inputs[0])
         frame = self.reads_frame(conv)
         if conv.pointwise and not frame:
-            counted = self.count(kernel)
+            constants = self.count(kernel)
             point = pointwise.Pointwise(
                 height * width,
                 channels,
@@ -65,12 +65,12 @@ class Convolutions(Maps):
                 shift,
                 has_residual,
                 kind,
-                counted.arithmetic,
+                constants.arithmetic,
             )
             tiles = choose.pointwise(point, self.target)
             name = self.name("pointwise")
             scheduled: tuple[Scheduled, ...] = (pointwise.schedule(name, point, tiles, unit),)
-            packed = self.pack_pointwise(conv, counted, tiles, shift)
+            packed = self.pack_pointwise(conv, constants, tiles, shift)
         elif conv.groups == 1:
             dense = replace(
                 self.dense_shape(conv, shift, frame=frame),
@@ -78,13 +78,19 @@ class Convolutions(Maps):
                 residual=has_residual,
                 activation=kind,
             )
-            counted = self.count(kernel, dense if frame else None)
-            dense = replace(dense, arithmetic=counted.arithmetic)
+            constants = self.count(kernel, dense if frame else None)
+            dense = replace(dense, arithmetic=constants.arithmetic)
             tiles = choose.dense_conv(dense, self.target)
             name = self.name("convolution")
             scheduled = dense_conv.schedule(name, dense, tiles, unit)
             packed = dense_conv.pack(
-                weights_of(conv), counted.start, dense, tiles, unit, counted.scale, counted.offset
+                weights_of(conv),
+                constants.start,
+                dense,
+                tiles,
+                unit,
+                constants.scale,
+                constants.offset,
             )
             if frame:
                 arguments["x"] = Argument(Memory.FRAME)
@@ -93,12 +99,14 @@ class Convolutions(Maps):
         elif conv.depthwise and exact_in_float32(conv):
             window = self.window_of(conv.inputs[0], conv.kernel)
             window = replace(window, stride=conv.stride, padding=conv.padding, shift=shift)
-            counted = self.count(kernel, whole=True)
+            constants = self.count(kernel, unpacked=True)
             name = self.name("depthwise")
             scheduled = depthwise.schedule(
-                name, window, unit, kind, has_residual, counted.arithmetic
+                name, window, unit, kind, has_residual, constants.arithmetic
             )
-            packed = depthwise.pack(weights_of(conv), counted.start, counted.scale, counted.offset)
+            packed = depthwise.pack(
+                weights_of(conv), constants.start, constants.scale, constants.offset
+            )
         else:
             name, scheduled, packed = self._grouped(kernel, shift)
         arguments.update(self.pack(name, packed))
@@ -106,36 +114,36 @@ class Convolutions(Maps):
         self.call_all(scheduled, arguments, family, kernel.name)
 
     def pack_pointwise(
-        self, conv: Conv, counted: ConvConstants, tiles: Tiles, shift: int
+        self, conv: Conv, constants: ConvConstants, tiles: Tiles, shift: int
     ) -> dict[str, NDArray[Any]]:
         """Constants of a pointwise convolution as ``pointwise`` and ``tail`` read them."""
         return pointwise.pack(
             weights_of(conv)[:, :, 0, 0],
-            counted.start,
+            constants.start,
             tiles,
             self.target.unit,
             shift=shift,
-            arithmetic=counted.arithmetic,
-            scale=counted.scale,
-            offset=counted.offset,
+            arithmetic=constants.arithmetic,
+            scale=constants.scale,
+            offset=constants.offset,
         )
 
     def count(
-        self, kernel: ConvKernel, frame: DenseConv | None = None, *, whole: bool = False
+        self, kernel: ConvKernel, frame: DenseConv | None = None, *, unpacked: bool = False
     ) -> ConvConstants:
         """How a convolution counts; ``whole``: its kernel takes codes as whole numbers."""
         conv = kernel.conv
-        if conv.codes is None:
+        if conv.quantized_weight is None:
             return ConvConstants(self.bf16_arithmetic(conv, kernel.out), conv.bias)
         linear = Linear(conv, kernel.activation, kernel.quantization)
-        codes = self.graph.quantization
-        residual = None if kernel.residual is None else codes[kernel.residual]
+        quantization = self.graph.quantization
+        residual = None if kernel.residual is None else quantization[kernel.residual]
         if frame is not None:
             return self.frame_constants(linear, frame, residual=residual)
-        source = codes[conv.inputs[0]]
-        return count(linear, source, self.dot(), residual=residual, whole_source=whole)
+        source = quantization[conv.inputs[0]]
+        return count(linear, source, self.dot(), residual=residual, unpacked_source=unpacked)
 
-    def bf16_arithmetic(self, conv: Conv, out: str, *, whole: bool = False) -> Arithmetic | None:
+    def bf16_arithmetic(self, conv: Conv, out: str, *, unpacked: bool = False) -> Arithmetic | None:
         """How a convolution over maps of bfloat16 counts; None of float32.
 
         Args:
@@ -156,14 +164,14 @@ class Convolutions(Maps):
                     "the model in fp32."
                 )
             return None
-        words = in_pairs(conv, self.graph)
-        return Arithmetic(self.dot(), 0, None, whole=whole or not made, words=words)
+        packed = in_pairs(conv, self.graph)
+        return Arithmetic(self.dot(), 0, None, unpacked=unpacked or not made, packed=packed)
 
     def reads_frame(self, conv: Conv) -> bool:
         """Whether its kernel reads the camera's bytes: one that counts does even where the frame
         is a map of numbers too."""
         frame = conv.inputs[0] == self.graph.frame
-        return frame and (conv.codes is not None or not self.has_frame_map())
+        return frame and (conv.quantized_weight is not None or not self.has_frame_map())
 
     def frame_constants(
         self,
@@ -171,7 +179,7 @@ class Convolutions(Maps):
         shape: DenseConv,
         *,
         residual: Quantization | None = None,
-        whole: bool = False,
+        unpacked: bool = False,
     ) -> ConvConstants:
         """The same for the first convolution; ``whole``: its result is kept as whole numbers."""
         std = self.spec.std
@@ -181,7 +189,7 @@ class Convolutions(Maps):
                 "convolution counts in integers; quantise the model with `shiftedge quantize`."
             )
         return frame_constants(
-            linear, shape, self.spec.mean, std[0], self.dot(), residual=residual, whole=whole
+            linear, shape, self.spec.mean, std[0], self.dot(), residual=residual, unpacked=unpacked
         )
 
     def _grouped(
@@ -189,7 +197,7 @@ class Convolutions(Maps):
     ) -> tuple[str, tuple[Scheduled, ...], dict[str, NDArray[Any]]]:
         conv, unit = kernel.conv, self.target.unit
         height, width, channels = self.map_of(conv.inputs[0])
-        counted = self.count(kernel)
+        constants = self.count(kernel)
         shape = grouped_conv.GroupedConv(
             height=height,
             width=width,
@@ -202,13 +210,13 @@ class Convolutions(Maps):
             shift=shift,
             residual=kernel.residual is not None,
             activation=kernel.activation,
-            arithmetic=counted.arithmetic,
+            arithmetic=constants.arithmetic,
         )
         tiles = grouped_conv.tiles_for(shape, unit)
         name = self.name("grouped")
         scheduled = grouped_conv.schedule(name, shape, tiles, unit)
         packed = grouped_conv.pack(
-            weights_of(conv), counted.start, shape, tiles, unit, counted.scale, counted.offset
+            weights_of(conv), constants.start, shape, tiles, unit, constants.scale, constants.offset
         )
         return name, scheduled, packed
 

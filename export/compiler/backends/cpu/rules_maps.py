@@ -22,7 +22,7 @@ from shiftedge.export.compiler.backends.cpu.families import (
 from shiftedge.export.compiler.backends.cpu.families.elementwise import (
     Elementwise,
     Operation,
-    Stepwise,
+    Rescale,
 )
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.window import Window
@@ -77,14 +77,14 @@ class Maps(Builder):
     def window_of(self, name: str, kernel: tuple[int, int]) -> Window:
         """A window over a value, of stride 1 and without padding."""
         height, width, channels = self.map_of(name)
-        coded = name in self.graph.quantization
+        quantized = name in self.graph.quantization
         return Window(
             height,
             width,
             channels,
             kernel,
             dtype=self.dtype_of(name),
-            above=self.dot().above if coded else 0,
+            storage_offset=self.dot().storage_offset if quantized else 0,
             zero=self.zero_of(name),
         )
 
@@ -193,19 +193,19 @@ class Maps(Builder):
         shape = Elementwise(height * width, channels, Operation.ADD, dtype=dtype)
         x, y = operator.inputs
         if x in self.graph.quantization:
-            shape = replace(shape, steps=self._quantized_sum(operator))
+            shape = replace(shape, rescale=self._quantized_sum(operator))
         self._elementwise(shape, {"x": x, "y": y}, operator.out, operator.name)
 
-    def _quantized_sum(self, operator: Add) -> Stepwise:
-        codes, dot = self.graph.quantization, self.dot()
-        x, y = (codes[name] for name in operator.inputs)
-        sums = requantize_sum(operator, x, y, codes.get(operator.out))
-        return Stepwise(
+    def _quantized_sum(self, operator: Add) -> Rescale:
+        quantization, dot = self.graph.quantization, self.dot()
+        x, y = (quantization[name] for name in operator.inputs)
+        sums = requantize_sum(operator, x, y, quantization.get(operator.out))
+        return Rescale(
             sums.stage,
             float(sums.first),
-            Added(float(sums.second), dot.above - y.zero_point),
-            plus=dot.above - x.zero_point,
-            above=dot.above,
+            Added(float(sums.second), dot.storage_offset - y.zero_point),
+            plus=dot.storage_offset - x.zero_point,
+            storage_offset=dot.storage_offset,
             source=dot.dtype,
             made=self.dtype_of(operator.out),
         )
@@ -214,16 +214,16 @@ class Maps(Builder):
         height, width, channels = self.map_of(operator.out)
         scale, dot = float(quantize_constant(operator.quantization)), self.dot()
         stage = stage_of(operator.quantization)
-        steps = Stepwise(stage, scale, above=dot.above, made=dot.dtype)
-        shape = Elementwise(height * width, channels, steps=steps)
+        rescale = Rescale(stage, scale, storage_offset=dot.storage_offset, made=dot.dtype)
+        shape = Elementwise(height * width, channels, rescale=rescale)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
     def _dequantize(self, operator: Dequantize) -> None:
         height, width, channels = self.map_of(operator.out)
-        dot, codes = self.dot(), operator.quantization
-        plus = dot.above - codes.zero_point
-        steps = Stepwise(None, codes.scale, plus=plus, source=dot.dtype)
-        shape = Elementwise(height * width, channels, steps=steps)
+        dot, quantization = self.dot(), operator.quantization
+        plus = dot.storage_offset - quantization.zero_point
+        rescale = Rescale(None, quantization.scale, plus=plus, source=dot.dtype)
+        shape = Elementwise(height * width, channels, rescale=rescale)
         self._elementwise(shape, {"x": operator.inputs[0]}, operator.out, operator.name)
 
     def _quantize_frame(self, operator: Quantize) -> None:
@@ -266,7 +266,7 @@ class Maps(Builder):
             return
         name = self.name("mean")
         made = mean_constants(operator, self.graph.quantization[x], height * width)
-        zero = made.zeros // (height * width) - shape.above
+        zero = made.zeros // (height * width) - shape.storage_offset
         factor = float(made.scale)
         scheduled = pool.quantized_mean(name, shape, self.target.unit, zero, factor)
         arguments = {"x": self.source(x), "out": self.value(operator.out)}

@@ -33,6 +33,7 @@ from shiftedge.export.compiler.numerics.requantize import OutputStage
 __all__ = [
     "Added",
     "Arithmetic",
+    "accumulator_dtype",
     "begins",
     "dot_of",
     "ends",
@@ -43,10 +44,9 @@ __all__ = [
     "packed_runs",
     "residual_dtype",
     "stage_buffers",
-    "sums_dtype",
     "terms_of",
+    "unpacked_dtype",
     "weight_dtype",
-    "whole_dtype",
 ]
 
 
@@ -62,16 +62,16 @@ class Arithmetic:
     """None of bfloat16, whose sums begin and end as those of float32 do."""
     added: Added | None = None
     """How a residual is added."""
-    whole: bool = False
+    unpacked: bool = False
     """The result's codes are kept whole, see ``Dot``, for a stage that treats channels apart; of
     bfloat16, the result is not rounded."""
     offset: bool = False
     """There is an offset, in steps of the result."""
-    words: bool = True
+    packed: bool = True
     """Elements are multiplied in words; otherwise one by one, as float32."""
 
     @property
-    def codes(self) -> bool:
+    def quantized(self) -> bool:
         """Whether it counts in integers, from sums to codes by a scale and an offset."""
         return self.stage is not None
 
@@ -80,7 +80,7 @@ class Arithmetic:
         """Type of what is made."""
         if self.stage is not None and not self.stage.rounded:
             return "float32"
-        return self.dot.whole if self.whole else self.dot.dtype
+        return self.dot.unpacked_dtype if self.unpacked else self.dot.dtype
 
 
 def terms_of(arithmetic: Arithmetic | None) -> int:
@@ -91,7 +91,7 @@ def terms_of(arithmetic: Arithmetic | None) -> int:
 
 def dot_of(arithmetic: Arithmetic | None) -> Dot | None:
     """How words are multiplied; None where elements are, one by one."""
-    return arithmetic.dot if arithmetic is not None and arithmetic.words else None
+    return arithmetic.dot if arithmetic is not None and arithmetic.packed else None
 
 
 def input_dtype(arithmetic: Arithmetic | None) -> str:
@@ -102,12 +102,12 @@ def input_dtype(arithmetic: Arithmetic | None) -> str:
 def weight_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the packed weights: words, or numbers."""
     dot = dot_of(arithmetic)
-    return "float32" if dot is None else dot.words
+    return "float32" if dot is None else dot.packed_dtype
 
 
-def sums_dtype(arithmetic: Arithmetic | None) -> str:
+def accumulator_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the sums of products of words, and of what they begin at."""
-    return "float32" if arithmetic is None else arithmetic.dot.sums
+    return "float32" if arithmetic is None else arithmetic.dot.accumulator_dtype
 
 
 def residual_dtype(arithmetic: Arithmetic | None) -> str:
@@ -116,14 +116,14 @@ def residual_dtype(arithmetic: Arithmetic | None) -> str:
         "float32"
         if arithmetic is None
         else arithmetic.dot.dtype
-        if arithmetic.codes
+        if arithmetic.quantized
         else arithmetic.out
     )
 
 
-def whole_dtype(arithmetic: Arithmetic | None) -> str:
+def unpacked_dtype(arithmetic: Arithmetic | None) -> str:
     """Type of the elements of an input whose codes are kept whole, and of the weights for it."""
-    return "float32" if arithmetic is None else arithmetic.dot.whole
+    return "float32" if arithmetic is None else arithmetic.dot.unpacked_dtype
 
 
 def ends(
@@ -138,7 +138,7 @@ def ends(
         arithmetic.stage,
         residual,
         arithmetic.added or NOT_ADDED,
-        0 if arithmetic.whole else arithmetic.dot.above,
+        0 if arithmetic.unpacked else arithmetic.dot.storage_offset,
     )
 
 
@@ -146,7 +146,7 @@ def begins(
     arithmetic: Arithmetic | None, bias: Access, residual: Access | None = None
 ) -> tuple[Access, ...]:
     """First values of a tile; a residual's codes are added at its end."""
-    counts = arithmetic is not None and arithmetic.codes
+    counts = arithmetic is not None and arithmetic.quantized
     return (bias,) if counts or residual is None else (bias, residual)
 
 
@@ -154,7 +154,7 @@ def stage_buffers(
     arithmetic: Arithmetic | None, weight: Buffer, bias: Buffer, scale: Buffer, offset: Buffer
 ) -> tuple[Buffer, ...]:
     """Constants of a convolution, those that it has, in the order of the parameters."""
-    if arithmetic is None or not arithmetic.codes:
+    if arithmetic is None or not arithmetic.quantized:
         return weight, bias
     return weight, bias, scale, *((offset,) if arithmetic.offset else ())
 
@@ -166,9 +166,11 @@ def packed_bias(
 
     ``weight``: int8, (outputs, ...). Without codes the bias as it is.
     """
-    if arithmetic is None or not arithmetic.codes:
+    if arithmetic is None or not arithmetic.quantized:
         return bias
-    lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1) * arithmetic.dot.above
+    lacking = (
+        weight.reshape(len(weight), -1).astype(np.int64).sum(1) * arithmetic.dot.storage_offset
+    )
     total: NDArray[np.int32] = (bias + lacking).astype(np.int32)
     return total
 
@@ -198,5 +200,5 @@ def pack_inputs(weight: NDArray[Any], shift: int, arithmetic: Arithmetic | None)
     own = weight[:, begin:].copy()
     own[:, : shift - begin] = 0
     own = np.pad(own, ((0, 0), (0, -own.shape[1] % terms)))
-    codes = np.ascontiguousarray(np.concatenate([state, own], axis=1))
-    return codes.view(dot.words)
+    quantized = np.ascontiguousarray(np.concatenate([state, own], axis=1))
+    return quantized.view(dot.packed_dtype)

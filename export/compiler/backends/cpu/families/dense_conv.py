@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cpu.families import padding, product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
     Arithmetic,
+    accumulator_dtype,
     begins,
     dot_of,
     ends,
@@ -28,7 +29,6 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
     packed_rows,
     residual_dtype,
     stage_buffers,
-    sums_dtype,
     terms_of,
     weight_dtype,
 )
@@ -77,7 +77,7 @@ class DenseConv:
     def padded(self) -> Padding:
         """The input with its border."""
         arithmetic = self.arithmetic
-        above = arithmetic.dot.above if arithmetic else 0
+        storage_offset = arithmetic.dot.storage_offset if arithmetic else 0
         zero = arithmetic.zero if arithmetic else 0
         # A frame's numbers are multiplied as they are, where bytes are not.
         numbers = self.frame and dot_of(arithmetic) is None
@@ -89,9 +89,9 @@ class DenseConv:
             shift=self.shift,
             begin=self.begin,
             frame=self.frame,
-            fill=-above if self.frame else zero,
+            fill=-storage_offset if self.frame else zero,
             dtype="float32" if numbers else input_dtype(arithmetic),
-            above=above,
+            storage_offset=storage_offset,
             zero=zero,
         )
 
@@ -180,8 +180,8 @@ def schedule(name: str, shape: DenseConv, tiles: Tiles, unit: VectorUnit) -> tup
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     columns = -(-shape.outputs // lanes) * lanes
-    by_place = arithmetic is not None and arithmetic.codes and shape.frame
-    bias = Buffer("bias", columns, "weight", sums_dtype(arithmetic))
+    by_place = arithmetic is not None and arithmetic.quantized and shape.frame
+    bias = Buffer("bias", columns, "weight", accumulator_dtype(arithmetic))
     scale = Buffer("scale", columns, "weight")
     offset = Buffer("offset", columns * (shape.classes if by_place else 1), "weight")
     residual = Buffer("residual", pixels * shape.outputs, dtype=residual_dtype(arithmetic))

@@ -46,7 +46,7 @@ def schedule(
         activation=activation,
         arithmetic=arithmetic,
         fill=0.0 if arithmetic is None else float(arithmetic.zero),
-        plus=shape.above,
+        plus=shape.storage_offset,
         note=f"depthwise {shape.kernel[0]} x {shape.kernel[1]}",
     )
 

@@ -33,7 +33,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 )
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
-__all__ = ["RUN", "Elementwise", "Operation", "Stepwise", "schedule"]
+__all__ = ["RUN", "Elementwise", "Operation", "Rescale", "schedule"]
 
 RUN = 64
 """Vectors of a work unit, large enough to outweigh handing it to a thread."""
@@ -48,7 +48,7 @@ class Operation(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Stepwise:
+class Rescale:
     """What is done to x, or to x and y, where codes are read or made.
 
     Of x: y = (x + plus) * scale, then ``stage``; of a sum fma(code of y, factor, y) between.
@@ -61,7 +61,7 @@ class Stepwise:
     """How y's codes are added."""
     plus: int = 0
     """Added to x's codes as they are stored."""
-    above: int = 0
+    storage_offset: int = 0
     """Of the result's codes, see ``Dot``."""
     source: str = "float32"
     """Type of x, and of y."""
@@ -78,7 +78,7 @@ class Elementwise:
     operation: Operation = Operation.NOTHING
     by_channel: bool = False
     activation: Activation = Activation.NONE
-    steps: Stepwise | None = None
+    rescale: Rescale | None = None
     """With codes, of a sum or of x alone."""
     dtype: str = "float32"
     """Type of x, of a map y and of the result, where there are no ``steps``."""
@@ -88,18 +88,18 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
     """The kernel: parameters x, [y], out."""
     size, lanes = shape.pixels * shape.channels, unit.lanes
     paired = shape.operation is not Operation.NOTHING
-    steps = shape.steps or Stepwise(None, 1.0, source=shape.dtype, made=shape.dtype)
-    kind = "float32" if shape.by_channel else steps.source
-    x, out = Buffer("x", size, dtype=steps.source), Buffer("out", size, "output", steps.made)
+    rescale = shape.rescale or Rescale(None, 1.0, source=shape.dtype, made=shape.dtype)
+    kind = "float32" if shape.by_channel else rescale.source
+    x, out = Buffer("x", size, dtype=rescale.source), Buffer("out", size, "output", rescale.made)
     y = Buffer("y", shape.channels if shape.by_channel else size, dtype=kind)
 
     def tile(start: Index, first: Index, length: int) -> Statement:
         """``length`` elements, ``first`` after ``start``; at most one vector."""
         here = start + first + COLUMN
         other = y.at((first if shape.by_channel else start + first) + COLUMN)
-        if shape.steps:
-            return _stepwise(
-                shape.steps, x.at(here), other if paired else None, out.at(here), length
+        if shape.rescale:
+            return _rescaled(
+                shape.rescale, x.at(here), other if paired else None, out.at(here), length
             )
         values = [x.at(here), *([other] if shape.operation is Operation.ADD else [])]
         product = Segment((), x.at(here), other, by_column=True)
@@ -143,16 +143,18 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
     )
 
 
-def _stepwise(steps: Stepwise, x: Access, y: Access | None, out: Access, length: int) -> Statement:
-    codes = None
-    if steps.stage is not None:
-        codes = Epilogue(steps.scale, None, steps.stage, y, steps.added, steps.above)
+def _rescaled(rescale: Rescale, x: Access, y: Access | None, out: Access, length: int) -> Statement:
+    epilogue = None
+    if rescale.stage is not None:
+        epilogue = Epilogue(
+            rescale.scale, None, rescale.stage, y, rescale.added, rescale.storage_offset
+        )
     return Tile(
         vectors=grid(1, length, length),
         columns=length,
         start=(),
-        segments=(Segment((), x, None, by_column=True, plus=steps.plus),),
+        segments=(Segment((), x, None, by_column=True, plus=rescale.plus),),
         target=out,
-        scale=steps.scale,
-        epilogue=codes,
+        scale=rescale.scale,
+        epilogue=epilogue,
     )

@@ -65,7 +65,7 @@ __all__ = ["GroupedConv", "pack", "schedule", "tiles_for"]
 Array = NDArray[np.float32]
 _WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
 _FEWEST_LANES = 4
-_FEW_WORDS = 12
+_FEW_PACKED = 12
 """Of a window's line, to unroll: 8 channels in pairs."""
 
 
@@ -97,11 +97,22 @@ class GroupedConv:
         plain = Padding(self.height, self.width, self.inputs, self.padding, self.shift)
         if arithmetic is None:
             return plain
-        above, zero, dtype = arithmetic.dot.above, arithmetic.zero, arithmetic.dot.dtype
-        if arithmetic.words:
+        storage_offset, zero, dtype = (
+            arithmetic.dot.storage_offset,
+            arithmetic.zero,
+            arithmetic.dot.dtype,
+        )
+        if arithmetic.packed:
             groups = self.groups if self.apart else 1
             return replace(plain, fill=zero, dtype=dtype, zero=zero, groups=groups)
-        return replace(plain, fill=zero + above, dtype=dtype, above=above, zero=zero, whole=True)
+        return replace(
+            plain,
+            fill=zero + storage_offset,
+            dtype=dtype,
+            storage_offset=storage_offset,
+            zero=zero,
+            unpacked=True,
+        )
 
     @property
     def apart(self) -> bool:
@@ -154,9 +165,9 @@ def tiles_for(shape: GroupedConv, unit: VectorUnit) -> Tiles:
     are read once. Otherwise all groups for one tile of pixels: every cache line of features is
     then used while it is near.
     """
-    words = dot_of(shape.arithmetic) is not None
+    packed = dot_of(shape.arithmetic) is not None
     narrow = replace(
-        unit.arithmetic() if words else replace(unit, dot=None), lanes=_lanes(shape, unit)
+        unit.for_dot() if packed else replace(unit, dot=None), lanes=_lanes(shape, unit)
     )
     pixels = shape.out_height * shape.out_width
     tiles = default_tiles(pixels, shape.rows, shape.group_outputs, narrow, line=shape.out_width)
@@ -186,7 +197,7 @@ def schedule(name: str, shape: GroupedConv, tiles: Tiles, unit: VectorUnit) -> t
     size = product.packed_size(outputs, shape.groups * shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     bias_pitch = -(-outputs // lanes) * lanes
-    sums = "float32" if dot is None else dot.sums
+    sums = "float32" if dot is None else dot.accumulator_dtype
     bias = Buffer("bias", shape.groups * bias_pitch, "weight", sums)
     scale, offset = (
         Buffer(each, shape.groups * bias_pitch, "weight") for each in ("scale", "offset")
@@ -261,8 +272,8 @@ def pack(
     else:
         bias = packed_bias(bias, weight, shape.arithmetic)
     lines = weight.transpose(0, 2, 3, 1).reshape(shape.outputs * shape.kernel[0], -1)
-    words = pack_inputs(lines, 0, shape.arithmetic)
-    rows = words.reshape(shape.groups, shape.group_outputs, shape.rows).transpose(1, 0, 2)
+    inputs = pack_inputs(lines, 0, shape.arithmetic)
+    rows = inputs.reshape(shape.groups, shape.group_outputs, shape.rows).transpose(1, 0, 2)
     rows = rows.reshape(shape.group_outputs, shape.groups * shape.rows)
     packed = {"weight": product.pack_weights(rows, tiles, lanes, dot, shape.runs * shape.groups)}
     for name, values in (("bias", bias), ("scale", scale), ("offset", offset)):
@@ -283,21 +294,21 @@ def _window(source: Buffer, shape: GroupedConv, group: Index, unit: VectorUnit) 
         weight_row = first + ((down * shape.kernel[1] + right) * shape.group_inputs + k)
         steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]))
         return Stretch((*steps, Step(k, shape.group_inputs)), source.at(place), weight_row)
-    run, word = shape.runs[0], k * terms_of(shape.arithmetic)
+    run, lane = shape.runs[0], k * terms_of(shape.arithmetic)
     lines, each = _unrolled(shape, unit)
     if shape.apart:
         place = group * (shape.padded.rows * line) + column * shape.group_inputs
     else:
         place = column * shape.inputs + group * shape.group_inputs
     steps = (Step(down, shape.kernel[0], lines), Step(k, run, each))
-    return Stretch(steps, source.at(row * line + place + word), first + (down * run + k))
+    return Stretch(steps, source.at(row * line + place + lane), first + (down * run + k))
 
 
 def _unrolled(shape: GroupedConv, unit: VectorUnit) -> tuple[bool, bool]:
     """Whether a window's lines, and the words of one, are unrolled: short loops end before they
     are predicted. By lane a line's words are one step; sums of pairs then need more registers than
     there are (A72, groups of 4: 1.13 times the instructions)."""
-    few = shape.runs[0] <= _FEW_WORDS
+    few = shape.runs[0] <= _FEW_PACKED
     if unit.by_lane:
         return few and not (unit.dot is not None and unit.dot.pairs), False
     return False, few

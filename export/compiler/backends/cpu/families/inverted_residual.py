@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.families import padding, product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    accumulator_dtype,
     begins,
     dot_of,
     ends,
     input_dtype,
     residual_dtype,
     stage_buffers,
-    sums_dtype,
     terms_of,
+    unpacked_dtype,
     weight_dtype,
-    whole_dtype,
 )
 from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv, window_row
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual_shape import (
@@ -137,37 +137,39 @@ class _Block:
         self.line = (shape.width + 2 * shape.pad) * self.block
         self.arithmetic = arithmetic = shape.arithmetic
         self.dtype = input_dtype(arithmetic.project if arithmetic else None)
-        self.codes = arithmetic is not None and arithmetic.codes
-        sums = sums_dtype(arithmetic.project if arithmetic else None)
+        self.quantized = arithmetic is not None and arithmetic.quantized
+        sums = accumulator_dtype(arithmetic.project if arithmetic else None)
         self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
         kind = shape.stem.padded.dtype if shape.stem else self.dtype
         self.lines = Buffer("lines", lines, "scratch", kind)
         size = shape.expand_rows * padded
-        words = weight_dtype(arithmetic.expand if arithmetic else None)
-        self.expand_weight = Buffer("expand_weight", size, "weight", words)
+        packed_dtype = weight_dtype(arithmetic.expand if arithmetic else None)
+        self.expand_weight = Buffer("expand_weight", size, "weight", packed_dtype)
         self.expand_bias = Buffer("expand_bias", padded, "weight", sums)
         self.expand_scale = Buffer("expand_scale", padded, "weight")
-        classes = shape.stem.classes if shape.stem and self.codes else 1
+        classes = shape.stem.classes if shape.stem and self.quantized else 1
         self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
         # Codes that are kept whole take weights of their own type, and sums of whole numbers.
-        self.whole = whole_dtype(arithmetic.depthwise if arithmetic else None)
+        self.unpacked_dtype = unpacked_dtype(arithmetic.depthwise if arithmetic else None)
         self.gather = shape.gather
         if self.gather:
-            taps = shape.kernel * shape.words
-        self.depthwise_weight = Buffer("depthwise_weight", taps * padded, "weight", self.whole)
-        kind = "float32" if self.whole == "float32" else "int32"
+            taps = shape.kernel * shape.packed_taps
+        self.depthwise_weight = Buffer(
+            "depthwise_weight", taps * padded, "weight", self.unpacked_dtype
+        )
+        kind = "float32" if self.unpacked_dtype == "float32" else "int32"
         self.depthwise_bias = Buffer("depthwise_bias", padded, "weight", kind)
         self.depthwise_scale, self.depthwise_offset = (
             Buffer(f"depthwise_{each}", padded, "weight") for each in ("scale", "offset")
         )
         # 16 bits a channel: twice as many are loaded at once.
-        wide = unit.lanes * (4 // np.dtype(self.whole).itemsize)
+        wide = unit.lanes * (4 // np.dtype(self.unpacked_dtype).itemsize)
         self.columns = wide if self.block % wide == 0 else unit.lanes
         size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
-        words = weight_dtype(arithmetic.project if arithmetic else None)
-        self.project_weight = Buffer("project_weight", size, "weight", words)
+        packed_dtype = weight_dtype(arithmetic.project if arithmetic else None)
+        self.project_weight = Buffer("project_weight", size, "weight", packed_dtype)
         kind = residual_dtype(arithmetic.project if arithmetic else None)
         self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=kind)
         bias_size = -(-shape.outputs // self.lanes) * self.lanes
@@ -226,7 +228,9 @@ class _Block:
 
     def _banded(self) -> Kernel:
         shape, stride, kernel = self.shape, self.shape.stride, self.shape.kernel
-        expanded = Buffer("expanded", self.blocks * self.ring * self.line, "scratch", self.whole)
+        expanded = Buffer(
+            "expanded", self.blocks * self.ring * self.line, "scratch", self.unpacked_dtype
+        )
         size = self.blocks * self.band_pixels * self.block
         hidden = Buffer("hidden", size, "scratch", self.dtype)
         block, row = Var("hidden block"), Var("padded row")
@@ -291,7 +295,7 @@ class _Block:
             sources, offset = self._pointwise(row * shape.width), CHANNEL + Const(0)
             if shape.stem:
                 sources = (window_row(self.lines, shape.stem),)
-                if self.codes:
+                if self.quantized:
                     padded = self.blocks * self.block
                     offset = shape.stem.place_class(row, PIXEL) * padded + CHANNEL
             return self._expand(expanded, place, shape.width, sources, offset).block(block)
@@ -299,8 +303,8 @@ class _Block:
         def copy(count: int) -> Statement:
             source = self.x.at((row * shape.width + column) * shape.inputs + block * self.block)
             target = expanded.at(start + (column + shape.pad) * self.block)
-            above = self.arithmetic.depthwise.dot.above if self.arithmetic else 0
-            return _loop(column, shape.width, Copy(source, target, count, plus=above))
+            storage_offset = self.arithmetic.depthwise.dot.storage_offset if self.arithmetic else 0
+            return _loop(column, shape.width, Copy(source, target, count, plus=storage_offset))
 
         full, rest = divmod(shape.hidden, self.block)
         if not rest:
@@ -319,7 +323,7 @@ class _Block:
     def _phased(self) -> tuple[Kernel, Kernel]:
         shape = self.shape
         rows = shape.height + 2 * shape.pad
-        expanded = Buffer("expanded", rows * self.line, "scratch", self.whole)
+        expanded = Buffer("expanded", rows * self.line, "scratch", self.unpacked_dtype)
         size = self.blocks * self.out_pixels * self.block
         written = Buffer("hidden", size, "output", self.dtype)
         read = Buffer("hidden", size, dtype=self.dtype)
@@ -408,7 +412,7 @@ class _Block:
             line = row % self.ring if self.tiles.band else row
             channel = vector * lanes + COLUMN
             # Taps, or words of them.
-            across = shape.words if self.gather else shape.kernel
+            across = shape.packed_taps if self.gather else shape.kernel
             along = TERM if self.gather else right
             source = own + line * self.line + (pixel * shape.stride + along) * size + channel
             weight = ((block * shape.kernel + down) * across + along) * size + channel

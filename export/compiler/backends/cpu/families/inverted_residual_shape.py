@@ -34,7 +34,7 @@ __all__ = ["BlockArithmetic", "BlockTiles", "InvertedResidual", "pack", "tiles_f
 Array = NDArray[np.float32]
 
 
-_WORD = 4
+_GATHERED = 4
 """Codes in a word that is gathered: bytes of 32 bits."""
 
 
@@ -55,9 +55,9 @@ class BlockArithmetic:
     project: Arithmetic
 
     @property
-    def codes(self) -> bool:
+    def quantized(self) -> bool:
         """Whether it counts in integers."""
-        return self.depthwise.codes
+        return self.depthwise.quantized
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,14 @@ class InvertedResidual:
     @property
     def gather(self) -> Gather | None:
         """How the depthwise puts words together, where it counts in words."""
-        if self.arithmetic is None or self.arithmetic.depthwise.dot.whole != "int32":
+        if self.arithmetic is None or self.arithmetic.depthwise.dot.unpacked_dtype != "int32":
             return None
         return Gather(self.kernel, self.stride)
 
     @property
-    def words(self) -> int:
+    def packed_taps(self) -> int:
         """Then those of a row of its window."""
-        return -(-self.kernel // _WORD)
+        return -(-self.kernel // _GATHERED)
 
     @property
     def project_rows(self) -> int:
@@ -222,13 +222,13 @@ def pack(
     packed["project_weight"] = product.pack_weights(
         project, tiles.project, lanes, dot_of(counts), runs
     )
-    if arithmetic and arithmetic.codes:
-        whole = arithmetic.depthwise.dot.whole
+    if arithmetic and arithmetic.quantized:
+        dtype = arithmetic.depthwise.dot.unpacked_dtype
         if shape.gather:
             packed["depthwise_weight"] = _gathered(depthwise, shape, block)
         else:
-            packed["depthwise_weight"] = packed["depthwise_weight"].astype(whole)
-        if whole != "float32":
+            packed["depthwise_weight"] = packed["depthwise_weight"].astype(dtype)
+        if dtype != "float32":
             packed["depthwise_bias"] = np.pad(weights["depthwise_bias"], (0, more))
         for name in ("project_scale", "project_offset"):
             if name in weights:
@@ -256,8 +256,8 @@ def pack(
 def _gathered(weight: NDArray[Any], shape: InvertedResidual, block: int) -> NDArray[Any]:
     """(channels, taps), int8, as [block][row of the window][word][channel]; see ``Gather``."""
     rows = weight.reshape(-1, shape.kernel, shape.kernel)
-    more = _WORD * shape.words - shape.kernel
+    more = _GATHERED * shape.packed_taps - shape.kernel
     codes = np.ascontiguousarray(np.pad(rows, ((0, 0), (0, 0), (more, 0))))
-    words = codes.view(np.int32).reshape(-1, block, shape.kernel * shape.words)
-    packed: NDArray[Any] = words.transpose(0, 2, 1).ravel()
+    packed_taps = codes.view(np.int32).reshape(-1, block, shape.kernel * shape.packed_taps)
+    packed: NDArray[Any] = packed_taps.transpose(0, 2, 1).ravel()
     return packed

@@ -55,11 +55,11 @@ class Padding:
     """First channel of the map that is taken; by default ``shift``, those before are replaced."""
     dtype: str = "float32"
     """Of the padded map, and of a map that is no frame. A frame's bytes are codes as they are."""
-    above: int = 0
+    storage_offset: int = 0
     """What is subtracted from a frame's bytes, and was from a map's codes, see ``Dot``."""
     zero: int = 0
     """What a state's codes lack."""
-    whole: bool = False
+    unpacked: bool = False
     """The padded map holds codes as whole numbers of float32, of 0 to 255."""
     groups: int = 1
     """The padded map is so many, each of its share of the channels."""
@@ -97,7 +97,7 @@ class Padding:
     @property
     def needed(self) -> bool:
         """Whether the map could not be read as it is."""
-        changed = self.shift > 0 or self.frame or self.whole or self.groups > 1
+        changed = self.shift > 0 or self.frame or self.unpacked or self.groups > 1
         return any(self.border) or changed
 
 
@@ -105,9 +105,9 @@ def schedule(name: str, shape: Padding) -> Kernel:
     """The kernel: parameters x, [state], [scale, offset], padded."""
     if shape.frame and shape.shift:
         raise ValueError(f"{name}: a camera frame has no state's channels")
-    if shape.groups > 1 and (shape.frame or shape.whole):
+    if shape.groups > 1 and (shape.frame or shape.unpacked):
         raise ValueError(f"{name}: only codes, or numbers, are taken apart into groups as they are")
-    padded = Buffer("padded", shape.size, "output", "float32" if shape.whole else shape.dtype)
+    padded = Buffer("padded", shape.size, "output", "float32" if shape.unpacked else shape.dtype)
     return Kernel(
         name=name,
         buffers=(*inputs(shape), padded),
@@ -218,12 +218,12 @@ def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[
     if not shift:
         scale, offset = (table.at(0) for table in others) if others else (None, None)
         place = target.at(start)
-        plus = -shape.above if shape.frame and not shape.tables else 0
-        plus = shape.above if shape.whole else plus
+        plus = -shape.storage_offset if shape.frame and not shape.tables else 0
+        plus = shape.storage_offset if shape.unpacked else plus
         return (Copy(x.at(pixel * channels), place, width * channels, scale, offset, plus),)
     column = Var("column of image")
     place_of = start + column * channels
-    plus = shape.above if shape.whole else 0
+    plus = shape.storage_offset if shape.unpacked else 0
     state = others[0].at((pixel + column) * shift)
     parts: tuple[Statement, ...] = (
         Copy(state, target.at(place_of), shift, plus=plus, before=shape.zero),

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WORDS", "arranged"]
+__all__ = ["LANES", "arranged"]
 
-WORDS = 4
+LANES = 4
 """Of a register, each of two pairs of codes; as many outputs share one."""
 
 
@@ -40,11 +40,11 @@ def arranged(block: NDArray[np.int32], runs: Sequence[int]) -> NDArray[np.int32]
         ValueError: the runs are not those of the block.
     """
     inputs, outputs = block.shape
-    if sum(runs) != inputs or outputs % WORDS:
+    if sum(runs) != inputs or outputs % LANES:
         raise ValueError(f"{inputs} words of {outputs} outputs are not runs of {list(runs)}")
     made, first = [], 0
     for run in runs:
-        whole = run - run % WORDS
+        whole = run - run % LANES
         if whole:
             made.append(_turned(block[first : first + whole]))
         if whole < run:
@@ -53,33 +53,33 @@ def arranged(block: NDArray[np.int32], runs: Sequence[int]) -> NDArray[np.int32]
     return np.concatenate(made)
 
 
-def _turned(words: NDArray[np.int32]) -> NDArray[np.int32]:
+def _turned(packed: NDArray[np.int32]) -> NDArray[np.int32]:
     """Words for whole registers of codes."""
-    pairs = _pairs(words)
+    pairs = _pairs(packed)
     # [register][pair of it][vector of outputs][output of it]
-    found = pairs.reshape(-1, 2 * WORDS, *pairs.shape[2:])
-    lanes = np.arange(2 * WORDS)
-    turns = [found[:, (lanes + turn) % (2 * WORDS), :, lanes % WORDS] for turn in range(WORDS)]
+    found = pairs.reshape(-1, 2 * LANES, *pairs.shape[2:])
+    lanes = np.arange(2 * LANES)
+    turns = [found[:, (lanes + turn) % (2 * LANES), :, lanes % LANES] for turn in range(LANES)]
     # Two lists of indices put their own axis first: [lane][register][vector].
-    return _words(np.stack(turns).transpose(2, 0, 3, 1), words.shape)
+    return _packed(np.stack(turns).transpose(2, 0, 3, 1), packed.shape)
 
 
-def _spread(words: NDArray[np.int32]) -> NDArray[np.int32]:
+def _spread(packed: NDArray[np.int32]) -> NDArray[np.int32]:
     """Words that are a register of codes each."""
     # [word][half][vector][output], and halves go inside the vectors.
-    return _words(_pairs(words).transpose(0, 2, 1, 3), words.shape)
+    return _packed(_pairs(packed).transpose(0, 2, 1, 3), packed.shape)
 
 
-def _pairs(words: NDArray[np.int32]) -> NDArray[np.int16]:
+def _pairs(packed: NDArray[np.int32]) -> NDArray[np.int16]:
     """(inputs, outputs) as [word][pair of it][vector of 4 outputs][output of it]."""
     pairs_of_bytes = (
-        np.ascontiguousarray(words, "<i4").view("<i2").reshape(len(words), -1, WORDS, 2)
+        np.ascontiguousarray(packed, "<i4").view("<i2").reshape(len(packed), -1, LANES, 2)
     )
     pairs: NDArray[np.int16] = pairs_of_bytes.transpose(0, 3, 1, 2)
     return pairs
 
 
-def _words(pairs: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int32]:
+def _packed(pairs: NDArray[np.int16], shape: tuple[int, ...]) -> NDArray[np.int32]:
     flat = np.ascontiguousarray(pairs, "<i2").reshape(-1)
-    words: NDArray[np.int32] = flat.view("<i4").astype(np.int32).reshape(shape)
-    return words
+    packed: NDArray[np.int32] = flat.view("<i4").astype(np.int32).reshape(shape)
+    return packed

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cpu.families import product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
     Arithmetic,
+    accumulator_dtype,
     begins,
     dot_of,
     ends,
@@ -31,7 +32,6 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
     packed_runs,
     residual_dtype,
     stage_buffers,
-    sums_dtype,
     terms_of,
     weight_dtype,
 )
@@ -89,7 +89,7 @@ def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Ker
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     columns = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", columns, "weight", sums_dtype(arithmetic))
+    bias = Buffer("bias", columns, "weight", accumulator_dtype(arithmetic))
     scale, offset = (Buffer(each, columns, "weight") for each in ("scale", "offset"))
     residual = Buffer("residual", shape.pixels * shape.outputs, dtype=residual_dtype(arithmetic))
     out_dtype = arithmetic.out if arithmetic else "float32"
@@ -164,10 +164,10 @@ def pack(
     With codes the weight is int8, the bias int32, and there are ``scale`` and, where the bias does
     not hold it, ``offset``, (outputs,).
     """
-    words = pack_inputs(weight, shift, arithmetic)
+    inputs = pack_inputs(weight, shift, arithmetic)
     runs = packed_runs(weight.shape[1], shift, terms_of(arithmetic))
     packed = {
-        "weight": product.pack_weights(words, tiles, unit.lanes, dot_of(arithmetic), runs),
+        "weight": product.pack_weights(inputs, tiles, unit.lanes, dot_of(arithmetic), runs),
         "bias": product.pack_bias(packed_bias(bias, weight, arithmetic), unit.lanes),
     }
     for name, values in (("scale", scale), ("offset", offset)):

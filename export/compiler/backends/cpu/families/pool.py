@@ -58,7 +58,7 @@ def schedule(
         )
     note = f"pool {shape.kernel[0]} x {shape.kernel[1]}"
     if largest:
-        fill = LOWEST if shape.dtype in ("float32", BF16) else float(-shape.above)
+        fill = LOWEST if shape.dtype in ("float32", BF16) else float(-shape.storage_offset)
         made, note = made or shape.dtype, f"largest {note}"
         return window.schedule(name, shape, unit, largest=True, fill=fill, made=made, note=note)
     made = made or "float32"

@@ -115,7 +115,7 @@ class Product:
         if (
             self.dot is not None
             and self.dot.pairs
-            and not (self.by_lane and self.lanes == pairs.WORDS)
+            and not (self.by_lane and self.lanes == pairs.LANES)
         ):
             raise ValueError("sums of pairs take a register of words at once")
         if tiles.folded and not even(self.stretches):
@@ -233,8 +233,8 @@ class Product:
         whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
         result = [self._segment(whole, block, tile, columns, here, _LANES_BY)]
         if rest and self.dot is not None:
-            words = quads * _LANES_BY
-            result.append(self._few_packed(stretch, block, tile, columns, here, words))
+            packed = quads * _LANES_BY
+            result.append(self._few_packed(stretch, block, tile, columns, here, packed))
         elif rest:
             left = _with_inner(stretch, inner.variable, rest, inner.variable + quads * _LANES_BY)
             result.append(self._segment(left, block, tile, columns, here, 1))
@@ -289,14 +289,14 @@ class Product:
     ) -> Segment:
         inner = stretch.steps[-1]
         two = Var("two")
-        bf16_arithmetic = _with_inner(stretch, two, inner.extent // 2, two * 2 + TERM)
-        first = bf16_arithmetic.row.replace({TERM: 0})
+        halved = _with_inner(stretch, two, inner.extent // 2, two * 2 + TERM)
+        first = halved.row.replace({TERM: 0})
         # Both terms' whole vectors, then the half vectors of both in turn.
         whole = columns - self.lanes // 2
         size = self.inputs * self.tiles.columns
         place = block * size + first * columns + TERM * whole + COLUMN
-        source = _replace(bf16_arithmetic.source, here)
-        return Segment(bf16_arithmetic.steps, source, self.weight.at(place), terms=2)
+        source = _replace(halved.source, here)
+        return Segment(halved.steps, source, self.weight.at(place), terms=2)
 
 
 def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> Stretch:
@@ -323,11 +323,11 @@ def blocked_stretches(
     full, rest = divmod(inputs, block)
     stretches = []
     if full:
-        words = block // terms
-        steps = (Step(outer, full), Step(k, words)) if full > 1 else (Step(k, words),)
+        packed = block // terms
+        steps = (Step(outer, full), Step(k, packed)) if full > 1 else (Step(k, packed),)
         number: IndexLike = outer if full > 1 else 0
         place = source.at((number * index(pixels) + PIXEL) * block + k * terms)
-        stretches.append(Stretch(steps, place, number * index(words) + k))
+        stretches.append(Stretch(steps, place, number * index(packed) + k))
     if rest:
         place = source.at((PIXEL + full * pixels) * block + k * terms)
         stretches.append(Stretch((Step(k, -(-rest // terms)),), place, k + full * block // terms))
@@ -392,8 +392,8 @@ def _width(columns: int, tiles: Tiles, lanes: int) -> int:
 def _fold(block: NDArray[Any], whole: int) -> NDArray[Any]:
     """(inputs, columns) as [two inputs][their whole columns; the others, the two in turn]."""
     even, odd = block[0::2], block[1::2]
-    bf16_arithmetic = np.stack([even[:, whole:], odd[:, whole:]], axis=2).reshape(len(even), -1)
-    return np.concatenate([even[:, :whole], odd[:, :whole], bf16_arithmetic], axis=1)
+    halved = np.stack([even[:, whole:], odd[:, whole:]], axis=2).reshape(len(even), -1)
+    return np.concatenate([even[:, :whole], odd[:, :whole], halved], axis=1)
 
 
 def even(parts: Sequence[Stretch]) -> bool:
@@ -405,12 +405,15 @@ def even(parts: Sequence[Stretch]) -> bool:
     )
 
 
-def _ends(codes: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
-    scale = _replace(codes.scale, values) if isinstance(codes.scale, Access) else codes.scale
-    offset, residual = (
-        None if each is None else _replace(each, values) for each in (codes.offset, codes.residual)
+def _ends(epilogue: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
+    scale = (
+        _replace(epilogue.scale, values) if isinstance(epilogue.scale, Access) else epilogue.scale
     )
-    return replace(codes, scale=scale, offset=offset, residual=residual)
+    offset, residual = (
+        None if each is None else _replace(each, values)
+        for each in (epilogue.offset, epilogue.residual)
+    )
+    return replace(epilogue, scale=scale, offset=offset, residual=residual)
 
 
 def _replace(access: Access, values: dict[Var, IndexLike]) -> Access:

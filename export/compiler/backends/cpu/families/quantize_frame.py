@@ -54,7 +54,9 @@ def schedule(
             start=(),
             segments=(Segment((), x.at(at), None, by_column=True, reverse=_COLOURS),),
             target=out.at(at),
-            epilogue=Epilogue(scale.at(COLUMN), offset.at(COLUMN), stage, above=dot.above),
+            epilogue=Epilogue(
+                scale.at(COLUMN), offset.at(COLUMN), stage, storage_offset=dot.storage_offset
+            ),
         )
 
     number = Var("tile")

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 from shiftedge.export.compiler.backends.cpu.families import product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
+    accumulator_dtype,
     begins,
     dot_of,
     ends,
     input_dtype,
     stage_buffers,
-    sums_dtype,
     weight_dtype,
 )
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise, stretches
@@ -73,7 +73,7 @@ def schedule(
     size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
     weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
     padded = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", padded, "weight", sums_dtype(arithmetic))
+    bias = Buffer("bias", padded, "weight", accumulator_dtype(arithmetic))
     scale, offset = (Buffer(each, padded, "weight") for each in ("scale", "offset"))
     out = Buffer("out", shape.outputs, "output")
     kept = arithmetic.out if arithmetic else "float32"

@@ -43,7 +43,7 @@ class VectorUnit:
     dot: Dot | None = None
     """How it multiplies words; None where that is no quicker than multiply-adds of float32."""
 
-    def arithmetic(self) -> VectorUnit:
+    def for_dot(self) -> VectorUnit:
         """The unit for the tiles of kernels that count in integers.
 
         With words from lanes a tile that fills the registers makes LLVM keep sums on the stack
@@ -71,27 +71,34 @@ _PMADDWD_512 = replace(PMADDWD, slots=1)
 """One multiply-add of 512 bits a cycle, which ``targets`` reckons with, leaves room for a pair: on
 Intel vpmaddwd goes to p05 and vpaddd to p05, on Zen 4 each takes two of four units for half of it.
 """
-VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8", whole="int32")
+VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8", unpacked_dtype="int32")
 """AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once. A depthwise stage
 gathers words from codes that have 32 bits each: three dots a 3 x 3 window instead of nine
 multiply-adds."""
-SDOT = Dot("sdot", terms=4, dtype="int8", above=128, whole="int16")
+SDOT = Dot("sdot", terms=4, dtype="int8", storage_offset=128, unpacked_dtype="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
 a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
 SMLAL = Dot(
-    "smlal", terms=4, dtype="int8", above=128, whole="int16", pairs=True, slots=2, instructions=3
+    "smlal",
+    terms=4,
+    dtype="int8",
+    storage_offset=128,
+    unpacked_dtype="int16",
+    pairs=True,
+    slots=2,
+    instructions=3,
 )
 """Armv8.0, which has no dot product: two products of bytes are summed in 16 bits, which hold them
 as long as no weight is -128; then pairs of these in 32."""
 SMULL = replace(SMLAL, kind="smull")
 """The same for any weights: each product is summed in 32 bits."""
-VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, sums="float32")
+VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, accumulator_dtype="float32")
 """AVX512_BF16: pairs of bfloat16, added to float32."""
 AVX512 = VectorUnit(lanes=16, registers=32, dot=_PMADDWD_512)
 AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
 AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
 AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
-AVX2_VNNI = VectorUnit(lanes=8, registers=16, dot=replace(VPDPBUSD, whole="float32"))
+AVX2_VNNI = VectorUnit(lanes=8, registers=16, dot=replace(VPDPBUSD, unpacked_dtype="float32"))
 """AVX-VNNI: processors without AVX-512, which have no shift over two registers either."""
 NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
 NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)

@@ -67,12 +67,12 @@ class Window:
     """Channels that come from the state; 0 for no shift."""
     dtype: str = "float32"
     """Of the map, and of the state; codes as they are stored."""
-    above: int = 0
+    storage_offset: int = 0
     """What was subtracted from codes to store them, see ``Dot``."""
     zero: int = 0
     """What a state's codes lack."""
 
-    def border(self, fill: float, *, whole: bool = False) -> Padding:
+    def border(self, fill: float, *, unpacked: bool = False) -> Padding:
         """The input with its border of ``fill``; ``whole``: as numbers, if it has a border."""
         bordered = any(self.padding) or self.shift > 0
         return Padding(
@@ -83,9 +83,9 @@ class Window:
             self.shift,
             fill=fill,
             dtype=self.dtype,
-            above=self.above,
+            storage_offset=self.storage_offset,
             zero=self.zero,
-            whole=whole and bordered,
+            unpacked=unpacked and bordered,
         )
 
     @property
@@ -134,11 +134,11 @@ def schedule(
     ``arithmetic`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
     code. ``made`` is the type of a result that is not counted.
     """
-    border = shape.border(fill, whole=weighted and arithmetic is not None)
+    border = shape.border(fill, unpacked=weighted and arithmetic is not None)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
     if largest and shape.dtype != BF16:
         lanes *= 4 // np.dtype(shape.dtype).itemsize
-    dtype = "float32" if border.whole else shape.dtype
+    dtype = "float32" if border.unpacked else shape.dtype
     source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
     weight = Buffer("weight", shape.taps * channels, "weight")
     factor = Buffer("scale", channels, "weight")

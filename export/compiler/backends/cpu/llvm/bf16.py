@@ -24,7 +24,7 @@ __all__ = ["importing", "multiply_add", "narrowed", "widened"]
 
 _DOT_LANES = 16
 _ROUNDING_LANES = (8, 16)
-_HALF = 16  # bits
+_BITS = 16  # bits
 
 _FUNCTION = """
 declare {result} @llvm.x86.avx512bf16.{instruction}({taken})
@@ -35,45 +35,45 @@ define linkonce_odr hidden {given} @{name}({parameters}) alwaysinline {{
 
 
 def _dot_function(lanes: int) -> str:
-    numbers, words, bf16_words = (
+    floats, packed, bf16_pairs = (
         f"<{lanes} x float>",
         f"<{lanes} x i32>",
         f"<{2 * lanes} x bfloat>",
     )
     call = f"dpbf16ps.{32 * lanes}"
     body = (
-        f"  %x = bitcast {words} %codes to {bf16_words}\n"
-        f"  %w = bitcast {words} %weights to {bf16_words}\n"
-        f"  %r = call {numbers} @llvm.x86.avx512bf16.{call}"
-        f"({numbers} %total, {bf16_words} %w, {bf16_words} %x)\n"
-        f"  ret {numbers} %r"
+        f"  %x = bitcast {packed} %source to {bf16_pairs}\n"
+        f"  %w = bitcast {packed} %weights to {bf16_pairs}\n"
+        f"  %r = call {floats} @llvm.x86.avx512bf16.{call}"
+        f"({floats} %total, {bf16_pairs} %w, {bf16_pairs} %x)\n"
+        f"  ret {floats} %r"
     )
     return _FUNCTION.format(
-        result=numbers,
+        result=floats,
         instruction=call,
-        taken=f"{numbers}, {bf16_words}, {bf16_words}",
-        given=numbers,
+        taken=f"{floats}, {bf16_pairs}, {bf16_pairs}",
+        given=floats,
         name=_dot_name(lanes),
-        parameters=f"{numbers} %total, {words} %codes, {words} %weights",
+        parameters=f"{floats} %total, {packed} %source, {packed} %weights",
         body=body,
     )
 
 
 def _round_function(lanes: int) -> str:
-    numbers, bf16_words, bits = f"<{lanes} x float>", f"<{lanes} x bfloat>", f"<{lanes} x i16>"
+    floats, bf16_pairs, bits = f"<{lanes} x float>", f"<{lanes} x bfloat>", f"<{lanes} x i16>"
     call = f"cvtneps2bf16.{32 * lanes}"
     body = (
-        f"  %r = call {bf16_words} @llvm.x86.avx512bf16.{call}({numbers} %x)\n"
-        f"  %b = bitcast {bf16_words} %r to {bits}\n"
+        f"  %r = call {bf16_pairs} @llvm.x86.avx512bf16.{call}({floats} %x)\n"
+        f"  %b = bitcast {bf16_pairs} %r to {bits}\n"
         f"  ret {bits} %b"
     )
     return _FUNCTION.format(
-        result=bf16_words,
+        result=bf16_pairs,
         instruction=call,
-        taken=numbers,
+        taken=floats,
         given=bits,
         name=_round_name(lanes),
-        parameters=f"{numbers} %x",
+        parameters=f"{floats} %x",
         body=body,
     )
 
@@ -92,7 +92,7 @@ def importing(body: Any) -> Any:
     return tirx.AttrStmt(number(0), "pragma_import_llvm", StringImm("".join(functions)), body)
 
 
-def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, *, own: bool) -> Any:
+def multiply_add(total: Any, source: Any, weights: Any, lanes: int, *, own: bool) -> Any:
     """float32 ``total`` plus, lane by lane, the two products of a word's numbers and weights.
 
     Args:
@@ -104,16 +104,16 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, *, own: bool)
     """
     if own and lanes == _DOT_LANES:
         result = vector_type("float32", lanes)
-        return tirx.call_pure_extern(result, _dot_name(lanes), total, codes, weights)
+        return tirx.call_pure_extern(result, _dot_name(lanes), total, source, weights)
     for half in (_upper, _lower):
-        total = total + half(codes, lanes) * half(weights, lanes)
+        total = total + half(source, lanes) * half(weights, lanes)
     return total
 
 
 def widened(bits: Any, lanes: int) -> Any:
     """uint16 ``bits`` as the float32 numbers that they stand for."""
     wide = tirx.Cast(vector_type("uint32", lanes), bits)
-    return _float32(wide << _unsigned(_HALF, lanes), lanes)
+    return _float32(wide << _unsigned(_BITS, lanes), lanes)
 
 
 def narrowed(value: Any, lanes: int, *, own: bool) -> Any:
@@ -122,18 +122,18 @@ def narrowed(value: Any, lanes: int, *, own: bool) -> Any:
         result = vector_type("uint16", lanes)
         return tirx.call_pure_extern(result, _round_name(lanes), value)
     bits = tirx.reinterpret(vector_type("uint32", lanes), value)
-    odd = (bits >> _unsigned(_HALF, lanes)) & _unsigned(1, lanes)
-    bits = (bits + odd + _unsigned(0x7FFF, lanes)) >> _unsigned(_HALF, lanes)
+    odd = (bits >> _unsigned(_BITS, lanes)) & _unsigned(1, lanes)
+    bits = (bits + odd + _unsigned(0x7FFF, lanes)) >> _unsigned(_BITS, lanes)
     return tirx.Cast(vector_type("uint16", lanes), bits)
 
 
-def _lower(words: Any, lanes: int) -> Any:
-    wide = tirx.reinterpret(vector_type("uint32", lanes), words)
-    return _float32(wide << _unsigned(_HALF, lanes), lanes)
+def _lower(packed: Any, lanes: int) -> Any:
+    wide = tirx.reinterpret(vector_type("uint32", lanes), packed)
+    return _float32(wide << _unsigned(_BITS, lanes), lanes)
 
 
-def _upper(words: Any, lanes: int) -> Any:
-    wide = tirx.reinterpret(vector_type("uint32", lanes), words)
+def _upper(packed: Any, lanes: int) -> Any:
+    wide = tirx.reinterpret(vector_type("uint32", lanes), packed)
     return _float32(wide & _unsigned(0xFFFF0000, lanes), lanes)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm import tirx
 
-from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_codes
+from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_int8
 from shiftedge.export.compiler.backends.cpu.llvm import nodes
 from shiftedge.export.compiler.kernel_ir.kernel import Access, Epilogue, Part, Tile, pieces
 
@@ -36,7 +36,9 @@ def valid(part: Part, columns: int, most: int = 1 << 30) -> list[tuple[int, int]
     return pieces(max(0, min(part.width, columns - part.column)), min(part.lanes, most))
 
 
-def ended(codes: Epilogue, sums: Any, dtype: str, lanes: int, load: Callable[[Access], Any]) -> Any:
+def ended(
+    epilogue: Epilogue, sums: Any, dtype: str, lanes: int, load: Callable[[Access], Any]
+) -> Any:
     """``sums`` of ``dtype`` up to where they are rounded: scale, offset, residual, activation.
 
     ``load`` reads as many elements of a place.
@@ -44,23 +46,25 @@ def ended(codes: Epilogue, sums: Any, dtype: str, lanes: int, load: Callable[[Ac
     floats = nodes.vector_type("float32", lanes)
     value = tirx.Cast(floats, sums) if dtype == "int32" else sums
     scale = (
-        tir_codes.const(codes.scale, lanes) if isinstance(codes.scale, float) else load(codes.scale)
+        tir_int8.const(epilogue.scale, lanes)
+        if isinstance(epilogue.scale, float)
+        else load(epilogue.scale)
     )
-    if codes.offset is None:
+    if epilogue.offset is None:
         value = value * scale
     else:
-        value = tir_codes.fma(value, scale, load(codes.offset), lanes)
-    if codes.residual:
-        steps = tirx.Cast(nodes.vector_type("int32", lanes), load(codes.residual))
-        if codes.added.plus:
-            steps = steps + nodes.splat(nodes.number(codes.added.plus), lanes)
-        factor = tir_codes.const(codes.added.factor, lanes)
-        value = tir_codes.fma(tirx.Cast(floats, steps), factor, value, lanes)
-    return tir_codes.ended(value, codes.stage, lanes)
+        value = tir_int8.fma(value, scale, load(epilogue.offset), lanes)
+    if epilogue.residual:
+        steps = tirx.Cast(nodes.vector_type("int32", lanes), load(epilogue.residual))
+        if epilogue.added.plus:
+            steps = steps + nodes.splat(nodes.number(epilogue.added.plus), lanes)
+        factor = tir_int8.const(epilogue.added.factor, lanes)
+        value = tir_int8.fma(tirx.Cast(floats, steps), factor, value, lanes)
+    return tir_int8.ended(value, epilogue.stage, lanes)
 
 
 def finished(
-    tile: Tile, codes: Epilogue, found: Iterable[Piece], dots: Collection[str]
+    tile: Tile, epilogue: Epilogue, found: Iterable[Piece], dots: Collection[str]
 ) -> Iterator[Piece]:
     """Pieces as they are stored, of those that :func:`ended` made.
 
@@ -70,25 +74,29 @@ def finished(
         found: its pieces, row by row.
         dots: kinds of dot product that the processor has, which tell how it narrows.
     """
-    left, kind, dtype = list(found), _narrows(tile, codes, dots), tile.target.buffer.dtype
+    left, kind, dtype = list(found), _narrows(tile, epilogue, dots), tile.target.buffer.dtype
     while left:
         first, count = left[0], 0
         if kind:
-            count = tir_codes.packable(kind, dtype, first.lanes, _neighbours(left))
+            count = tir_int8.packable(kind, dtype, first.lanes, _neighbours(left))
         if count:
             values = [each.value for each in left[:count]]
-            value = tir_codes.pack(values, codes.stage, dtype, codes.above, kind, first.lanes)
+            value = tir_int8.pack(
+                values, epilogue.stage, dtype, epilogue.storage_offset, kind, first.lanes
+            )
         else:
             count = 1
-            value = tir_codes.stored(first.value, codes.stage, dtype, codes.above, first.lanes)
+            value = tir_int8.stored(
+                first.value, epilogue.stage, dtype, epilogue.storage_offset, first.lanes
+            )
         yield Piece(value, first.row, first.column, count * first.lanes)
         del left[:count]
 
 
-def _narrows(tile: Tile, codes: Epilogue, dots: Collection[str]) -> str:
+def _narrows(tile: Tile, epilogue: Epilogue, dots: Collection[str]) -> str:
     """The kind of dot product whose processor narrows a tile's numbers; empty if none does."""
-    kinds = [each for each in tir_codes.PACKED.get(tile.target.buffer.dtype, ()) if each in dots]
-    return kinds[0] if kinds and codes.stage.rounded and not codes.stage.far else ""
+    kinds = [each for each in tir_int8.PACKED.get(tile.target.buffer.dtype, ()) if each in dots]
+    return kinds[0] if kinds and epilogue.stage.rounded and not epilogue.stage.far else ""
 
 
 def _neighbours(found: Sequence[Piece]) -> int:

@@ -22,7 +22,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import COLUMN, ROW, TERM, Gather
 
 __all__ = ["step"]
 
-_CODE_BITS = 8
+_ELEMENT_BITS = 8
 
 
 def step(
@@ -55,29 +55,29 @@ def step(
         lanes = of_row[0][0]
         vector = nodes.vector_type("int32", lanes)
         shift = "llvm.fshr.i32" if lanes == 1 else f"llvm.fshr.v{lanes}i32"
-        bits = nodes.splat(nodes.number(_CODE_BITS), lanes)
+        bits = nodes.splat(nodes.number(_ELEMENT_BITS), lanes)
         register = tirx.decl_buffer((lanes,), "int32", "word")
         result.append(tirx.AllocBuffer(register))
-        word: Any = nodes.splat(nodes.number(0), lanes)
+        packed: Any = nodes.splat(nodes.number(0), lanes)
         ends = _ends(gather, segment.terms, dot.terms, len(of_row))
         for place in range(max(ends) + 1):
-            code = load(segment.source, {**here, TERM: place}, lanes)
-            word = tirx.call_llvm_pure_intrin(vector, shift, code, word, bits)
-            result.append(nodes.put(register, 0, lanes, word))
-            word = nodes.get(register, 0, lanes)
+            element = load(segment.source, {**here, TERM: place}, lanes)
+            packed = tirx.call_llvm_pure_intrin(vector, shift, element, packed, bits)
+            result.append(nodes.put(register, 0, lanes, packed))
+            packed = nodes.get(register, 0, lanes)
             for row, term in ends.get(place, ()):
                 weights = load(segment.weight, {**here, TERM: term}, lanes)
                 total = of_row[row][1]
-                new = multiply_add(nodes.get(total, 0, lanes), word, weights, lanes, dot)
+                new = multiply_add(nodes.get(total, 0, lanes), packed, weights, lanes, dot)
                 result.append(nodes.put(total, 0, lanes, new))
     return result
 
 
-def _ends(gather: Gather, words: int, size: int, rows: int) -> dict[int, list[tuple[int, int]]]:
+def _ends(gather: Gather, packed: int, size: int, rows: int) -> dict[int, list[tuple[int, int]]]:
     """The code that ends a word -> the rows that want the word, and which of theirs it is."""
     ends: dict[int, list[tuple[int, int]]] = {}
     for row in range(rows):
-        for number in range(words):
-            last = gather.taps - 1 - size * (words - 1 - number)
+        for number in range(packed):
+            last = gather.taps - 1 - size * (packed - 1 - number)
             ends.setdefault(row * gather.stride + last, []).append((row, number))
     return ends

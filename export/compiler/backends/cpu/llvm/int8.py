@@ -43,18 +43,18 @@ _INTRINSICS = {
 }
 
 
-def plus(words: Any, lanes: int, dot: Dot, number: int) -> Any:
+def plus(packed: Any, lanes: int, dot: Dot, number: int) -> Any:
     """``words``, int32, with ``number`` added to each of their codes."""
     if not number:
-        return words
+        return packed
     narrow = _narrow(dot)
     count = dot.terms * lanes
     added = splat(literal(narrow, number), count)
-    total = tirx.reinterpret(f"{narrow}x{count}", words) + added
+    total = tirx.reinterpret(f"{narrow}x{count}", packed) + added
     return tirx.reinterpret(vector_type("int32", lanes), total)
 
 
-def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, own: bool) -> Any:
+def multiply_add(total: Any, values: Any, weights: Any, lanes: int, dot: Dot, *, own: bool) -> Any:
     """int32 ``total`` plus, lane by lane, the products of a word's codes and weights.
 
     Args:
@@ -66,16 +66,16 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
         own: the processor has the instruction.
     """
     if dot.pairs:
-        return tir_pairs.multiply_add(total, codes, weights, dot, own=own)
+        return tir_pairs.multiply_add(total, values, weights, dot, own=own)
     name = _INTRINSICS.get((dot.kind, lanes)) if own else None
     count = dot.terms * lanes
     if name is None:
-        return total + _plainly(codes, weights, lanes, dot)
+        return total + _plainly(values, weights, lanes, dot)
     narrow = f"{_narrow(dot)}x{count}"
     weights = tirx.reinterpret(f"int8x{count}", weights)
     if dot.terms == 2:
         weights = tirx.Cast(narrow, weights)
-    operands = [tirx.reinterpret(narrow, codes), weights]
+    operands = [tirx.reinterpret(narrow, values), weights]
     result = vector_type("int32", lanes)
     if dot.kind == "sdot":
         operands.reverse()  # both are signed, and LLVM takes a lane of the last alone
@@ -84,12 +84,12 @@ def multiply_add(total: Any, codes: Any, weights: Any, lanes: int, dot: Dot, *, 
     return tirx.call_llvm_pure_intrin(result, name, total, *operands)
 
 
-def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
+def _plainly(values: Any, weights: Any, lanes: int, dot: Dot) -> Any:
     """Elements are taken out of whole vectors by shifts: LLVM takes many times as long over code
     that takes every second or fourth lane of longer vectors."""
     weights = tirx.reinterpret(vector_type(f"int{8 * dot.terms}", lanes), weights)
     products = [
-        _element(codes, term, 32, dot.dtype, lanes)
+        _element(values, term, 32, dot.dtype, lanes)
         * tirx.Cast(
             vector_type("int32", lanes), _element(weights, term, 8 * dot.terms, "int8", lanes)
         )
@@ -101,7 +101,7 @@ def _plainly(codes: Any, weights: Any, lanes: int, dot: Dot) -> Any:
     return total
 
 
-def _element(words: Any, place: int, bits: int, dtype: str, lanes: int) -> Any:
+def _element(packed: Any, place: int, bits: int, dtype: str, lanes: int) -> Any:
     """The element ``place``, from the lowest bits on, of each word of so many bits, as one."""
     size = int(dtype[-2:].lstrip("t"))
 
@@ -109,17 +109,17 @@ def _element(words: Any, place: int, bits: int, dtype: str, lanes: int) -> Any:
         return splat(literal(f"int{bits}", count), lanes)
 
     if dtype.startswith("u"):
-        return (words >> by(size * place)) & by((1 << size) - 1)
+        return (packed >> by(size * place)) & by((1 << size) - 1)
     # Up to the sign, and back with it.
-    return (words << by(bits - size * (place + 1))) >> by(bits - size)
+    return (packed << by(bits - size * (place + 1))) >> by(bits - size)
 
 
 def ended(value: Any, stage: OutputStage, lanes: int) -> Any:
     """float32 ``value`` up to where it is rounded, or to its end where it is not."""
     if stage.activation is not Activation.NONE:
         value = tir_math.activation(stage.activation, value, lanes)
-    if stage.steps is not None:
-        value = value * const(float(stage.steps), lanes)
+    if stage.scale is not None:
+        value = value * const(float(stage.scale), lanes)
     return value if stage.rounded else _held(value, stage.low, stage.high, lanes)
 
 
@@ -135,7 +135,7 @@ def _held(value: Any, low: float, high: float, lanes: int) -> Any:
 _INFINITE = 3.4028234663852886e38
 
 
-def stored(value: Any, stage: OutputStage, dtype: str, above: int, lanes: int) -> Any:
+def stored(value: Any, stage: OutputStage, dtype: str, storage_offset: int, lanes: int) -> Any:
     """What is left of the ending after :func:`ended`, as the target's type keeps it."""
     if not stage.rounded:
         return value
@@ -146,12 +146,12 @@ def stored(value: Any, stage: OutputStage, dtype: str, above: int, lanes: int) -
         whole = whole + const(float(stage.zero), lanes) if stage.zero else whole
         return whole if dtype == "float32" else tirx.Cast(vector_type(dtype, lanes), whole)
     # What is added with _ROUND is even, so that halves go the same way as without it.
-    odd = (stage.zero - above) % 2
-    shifted = value + const(_ROUND + stage.zero - above - odd, lanes)
-    codes = tirx.Cast(
+    odd = (stage.zero - storage_offset) % 2
+    shifted = value + const(_ROUND + stage.zero - storage_offset - odd, lanes)
+    values = tirx.Cast(
         vector_type(dtype, lanes), tirx.reinterpret(vector_type("int32", lanes), shifted)
     )
-    return codes + splat(literal(dtype, odd), lanes) if odd else codes
+    return values + splat(literal(dtype, odd), lanes) if odd else values
 
 
 _NEON = ("sdot", "smlal", "smull")
@@ -174,7 +174,12 @@ def packable(kind: str, dtype: str, lanes: int, count: int) -> int:
 
 
 def pack(
-    values: Sequence[Any], stage: OutputStage, dtype: str, above: int, kind: str, width: int
+    values: Sequence[Any],
+    stage: OutputStage,
+    dtype: str,
+    storage_offset: int,
+    kind: str,
+    width: int,
 ) -> Any:
     """The codes of several vectors, by instructions that hold what they narrow.
 
@@ -186,41 +191,41 @@ def pack(
         kind: of the ``Dot``.
         width: lanes of each of the values.
     """
-    added = stage.zero - above
-    low, high = stage.low - above, stage.high - above
+    added = stage.zero - storage_offset
+    low, high = stage.low - storage_offset, stage.high - storage_offset
     if width == 16:
         return _avx512(values[0], dtype, added, int(low), int(high))
     lanes = width * min(len(values), 2)
     if kind in _NEON and dtype == "int16" and added == low == 0:
-        half = tirx.reinterpret(f"uint16x{lanes}", _halves_neon(values, signed=False)[0])
-        held = tirx.min(half, splat(literal("uint16", int(high)), lanes))
+        int16 = tirx.reinterpret(f"uint16x{lanes}", _int16_neon(values, signed=False)[0])
+        held = tirx.min(int16, splat(literal("uint16", int(high)), lanes))
         return tirx.reinterpret(f"int16x{lanes}", held)
     held = _HELD.get(dtype) if kind not in _NEON or lanes == 8 else None
-    bf16_arithmetic = [
+    bounded = [
         _bounded(each, lanes, added, low, high, held)
-        for each in (_halves_neon(values) if kind in _NEON else _halves_avx2(values))
+        for each in (_int16_neon(values) if kind in _NEON else _int16_avx2(values))
     ]
     if dtype == "int16":
-        return bf16_arithmetic[0]
+        return bounded[0]
     if dtype == "uint8":
-        return _bytes_avx2(bf16_arithmetic[0], lanes)
+        return _bytes_avx2(bounded[0], lanes)
     if len(values) == 1:
-        return tirx.Cast("int8x4", bf16_arithmetic[0])
-    quarters = [_call("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", each) for each in bf16_arithmetic]
+        return tirx.Cast("int8x4", bounded[0])
+    quarters = [_call("int8x8", "llvm.aarch64.neon.sqxtn.v8i8", each) for each in bounded]
     return _concatenated(quarters, 8)
 
 
-def _halves_neon(values: Sequence[Any], *, signed: bool = True) -> list[Any]:
+def _int16_neon(values: Sequence[Any], *, signed: bool = True) -> list[Any]:
     """int16 of float32, in pairs where there are some; unsigned ones hold what is negative to 0."""
-    to_whole, to_half = ("fcvtns", "sqxtn") if signed else ("fcvtnu", "uqxtn")
+    to_whole, to_int16 = ("fcvtns", "sqxtn") if signed else ("fcvtnu", "uqxtn")
     whole = [_call("int32x4", f"llvm.aarch64.neon.{to_whole}.v4i32.v4f32", x) for x in values]
-    half = [_call("int16x4", f"llvm.aarch64.neon.{to_half}.v4i16", each) for each in whole]
-    if len(half) == 1:
-        return half
-    return [_concatenated(half[first : first + 2], 4) for first in range(0, len(half), 2)]
+    int16 = [_call("int16x4", f"llvm.aarch64.neon.{to_int16}.v4i16", each) for each in whole]
+    if len(int16) == 1:
+        return int16
+    return [_concatenated(int16[first : first + 2], 4) for first in range(0, len(int16), 2)]
 
 
-def _halves_avx2(values: Sequence[Any]) -> list[Any]:
+def _int16_avx2(values: Sequence[Any]) -> list[Any]:
     """The same; the instruction takes both vectors' first halves, then their second ones."""
     whole = [_call("int32x8", "llvm.x86.avx.cvt.ps2dq.256", each) for each in values]
     if len(whole) == 1:
@@ -257,27 +262,27 @@ _BYTE = 255
 
 
 def _bounded(
-    half: Any, lanes: int, added: int, low: float, high: float, held: tuple[int, int] | None
+    int16: Any, lanes: int, added: int, low: float, high: float, held: tuple[int, int] | None
 ) -> Any:
     """int16 plus ``added``, held to its bounds, but for those that narrowing ``held`` it to."""
     if added:
         name = f"llvm.sadd.sat.v{lanes}i16"
-        half = _call(f"int16x{lanes}", name, half, splat(literal("int16", added), lanes))
+        int16 = _call(f"int16x{lanes}", name, int16, splat(literal("int16", added), lanes))
     if held is None or low > held[0]:
-        half = tirx.max(half, splat(literal("int16", int(low)), lanes))
+        int16 = tirx.max(int16, splat(literal("int16", int(low)), lanes))
     if held is None or high < held[1]:
-        half = tirx.min(half, splat(literal("int16", int(high)), lanes))
-    return half
+        int16 = tirx.min(int16, splat(literal("int16", int(high)), lanes))
+    return int16
 
 
 _HELD = {"int8": (-128, _BYTE - 128), "uint8": (0, _BYTE)}
 """What narrowing 16 bits holds numbers to."""
 
 
-def _bytes_avx2(half: Any, lanes: int) -> Any:
+def _bytes_avx2(int16: Any, lanes: int) -> Any:
     """uint8 of 8 or 16 int16."""
     low, high = (
-        tirx.Shuffle([half], [tirx.IntImm("int32", lane) for lane in range(first, first + 8)])
+        tirx.Shuffle([int16], [tirx.IntImm("int32", lane) for lane in range(first, first + 8)])
         for first in (0, lanes - 8)
     )
     both = tirx.reinterpret("uint8x16", _call("int8x16", "llvm.x86.sse2.packuswb.128", low, high))

@@ -31,11 +31,12 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
+from tvm.target.codegen import llvm_get_cpu_archlist
 
 from shiftedge.export.compiler.backends.cpu.llvm import bf16 as tir_bf16
 from shiftedge.export.compiler.backends.cpu.llvm import epilogue as tir_ends
 from shiftedge.export.compiler.backends.cpu.llvm import gather as tir_gather
-from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_codes
+from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_int8
 from shiftedge.export.compiler.backends.cpu.llvm import math as tir_math
 from shiftedge.export.compiler.backends.cpu.llvm import nodes
 from shiftedge.export.compiler.backends.cpu.llvm import pairs as tir_pairs
@@ -64,7 +65,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     pieces,
 )
 
-__all__ = ["Code", "compile_kernels", "lower"]
+__all__ = ["Code", "compile_kernels", "lower", "processors"]
 
 _UNROLLED_RUNS = 4
 """Longer runs of whole vectors than this become a loop."""
@@ -76,7 +77,7 @@ class Code:
     """Compiled kernels: one object file."""
 
     module: Any
-    """TVM's module; ``inspect_source("asm")`` shows the assembly."""
+    """TVM's."""
 
     def write(self, path: Path) -> None:
         """Writes the object file; OSError if that fails.
@@ -90,10 +91,9 @@ class Code:
             self.module.write_to_file(f"/proc/self/fd/{memory.fileno()}", "o")
             path.write_bytes(memory.read())
 
-    @property
-    def assembly(self) -> str:
-        """The assembly of all kernels."""
-        return str(self.module.inspect_source("asm"))
+    def text(self, kind: str) -> str:
+        """Of all kernels: "ll" is LLVM's language, "asm" the assembly."""
+        return str(self.module.inspect_source(kind))
 
 
 def compile_kernels(
@@ -112,6 +112,14 @@ def compile_kernels(
         {name: function.with_attr("target", resolved) for name, function in functions.items()}
     )
     return Code(tvm.get_global_func("target.build.llvm")(module, resolved))
+
+
+@functools.cache
+def processors(triple: str) -> tuple[str, ...]:
+    """The processors that LLVM knows by name. For any other it generates code for a plain one, with
+    a line on standard error, and a bundle would be said to be for the one that was named."""
+    target = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+    return tuple(map(str, llvm_get_cpu_archlist(target)))
 
 
 def lower(kernel: Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
@@ -140,8 +148,8 @@ class _Lowering:
             for dtype in sorted({each.dtype for each in kernel.scratch} - {"float32"})
         }
         self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
-        bf16_arithmetic = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
-        self.own_bf16 = bf16_arithmetic and "vdpbf16ps" in dots
+        has_bf16 = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
+        self.own_bf16 = has_bf16 and "vdpbf16ps" in dots
         """Whether the processor's own instructions for bfloat16 are used."""
 
     def function(self) -> Any:
@@ -237,7 +245,7 @@ class _Lowering:
 
     def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
         registers = [
-            tirx.decl_buffer((part.lanes,), tile.sums, f"sum{number}")
+            tirx.decl_buffer((part.lanes,), tile.accumulator_dtype, f"sum{number}")
             for number, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
@@ -344,11 +352,11 @@ class _Lowering:
         if dot.dtype == BF16:
             return tir_bf16.multiply_add(old, source, weights, lanes, own=self.own_bf16)
         own = dot.kind in self.dots
-        return tir_codes.multiply_add(old, source, weights, lanes, dot, own=own)
+        return tir_int8.multiply_add(old, source, weights, lanes, dot, own=own)
 
     def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
         if segment.dot:
-            return self._word(segment, segment.dot, part, here)
+            return self._packed(segment, segment.dot, part, here)
         if segment.by_column:
             return self._by_column(segment, part, here)
         if segment.by_lane:
@@ -377,34 +385,34 @@ class _Lowering:
             return tirx.Cast(nodes.vector_type("float32", part.lanes), value)
         return value
 
-    def _word(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
+    def _packed(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
         """A word of the source's codes in every lane."""
         if not segment.by_lane:
-            codes = self._load_raw(segment.source, here, dot.terms)
-            word = nodes.splat(tirx.reinterpret("int32", codes), part.lanes)
+            values = self._load_raw(segment.source, here, dot.terms)
+            packed = nodes.splat(tirx.reinterpret("int32", values), part.lanes)
         else:
             # A whole register, whatever of it is used: what lies behind is readable.
-            codes = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
-            words = tirx.reinterpret(nodes.vector_type("int32", part.lanes), codes)
+            values = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
+            packed = tirx.reinterpret(nodes.vector_type("int32", part.lanes), values)
             if dot.pairs:
-                words = tir_codes.plus(words, part.lanes, dot, segment.plus)
-                return tir_pairs.factors(words, here[TERM], segment.terms)
+                packed = tir_int8.plus(packed, part.lanes, dot, segment.plus)
+                return tir_pairs.factors(packed, here[TERM], segment.terms)
             # One shuffle, no number on its way, or LLVM loads it by itself.
-            word = tirx.Shuffle([words], [nodes.number(here[TERM])] * part.lanes)
-        return tir_codes.plus(word, part.lanes, dot, segment.plus)
+            packed = tirx.Shuffle([packed], [nodes.number(here[TERM])] * part.lanes)
+        return tir_int8.plus(packed, part.lanes, dot, segment.plus)
 
     def _finished_y(
         self, tile: Tile, registers: list[Any], env: dict[Var, Any]
     ) -> Iterator[tir_ends.Piece]:
         """The valid columns of a tile of codes, up to where they are rounded."""
-        codes = tile.epilogue
-        if codes is None:
+        epilogue = tile.epilogue
+        if epilogue is None:
             return
         for register, part in zip(registers, tile.vectors, strict=True):
             here = {**env, ROW: part.row, COLUMN: part.column}
             for first, length in tir_ends.valid(part, tile.columns, self.lanes):
                 value = tir_ends.ended(
-                    codes,
+                    epilogue,
                     nodes.get(register, first, length),
                     str(register.dtype),
                     length,

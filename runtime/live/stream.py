@@ -1,0 +1,167 @@
+"""A camera's frames with their times in, predictions and events out.
+
+Puts the parts together in the one right order: check, clock, fit, cut, step, decode. After a reset
+(a long pause, a clock that went back, a scene cut) the decoder is emptied too, and the logits of
+the warm-up reach it at once: models are trained on clips that begin from empty states, so their
+first predictions are honest ones, merely less certain, and the decoder's threshold deals with
+that. Waiting for the receptive field would make every start deaf for seconds.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.live.clock import FrameClock, StampWatch
+from shiftedge.runtime.live.cuts import CutDetector
+from shiftedge.runtime.model import Model, Stream, checked_model
+from shiftedge.runtime.preprocess import check_frame
+from shiftedge.runtime.words import shown
+
+if TYPE_CHECKING:
+    from shiftedge.runtime.live.decode import GestureEvent
+
+
+class Decoder(Protocol):
+    """What :class:`LiveStream` needs of a decoder, such as ``GestureDecoder``."""
+
+    def update(self, logits: NDArray[np.float32], time_s: float, /) -> GestureEvent | None:
+        """Take logits of shape (classes,) at a time in seconds; an event when one is complete."""
+
+    def reset(self) -> None:
+        """Forget everything, as at a start."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one camera frame led to."""
+
+    logits: NDArray[np.float32] | None
+    """float32, shape (classes,), of the last step; None when the frame was skipped."""
+    event: GestureEvent | None
+    """What the decoder reported at this frame."""
+    steps: int
+    """Model steps taken: 0 the frame was skipped, more than 1 it was repeated."""
+    step_s: float
+    """Seconds inside the model, all steps together."""
+    fit_s: float
+    """Seconds for scaling the frame and looking for a cut."""
+    reset: str | None
+    """None, or why the states were emptied before this frame: "gap", "clock" or "cut"."""
+
+
+class LiveStream:
+    """One camera's stream with its clock, cut detector and decoder. One thread at a time.
+
+    Args:
+        model: gives the stream, the frame rate and the longest gap.
+        decoder: takes the logits; None is a ``GestureDecoder`` of the model's spec.
+        detect_cuts: False trusts the source to show one scene only.
+        timer: seconds for ``step_s`` and ``fit_s``; replaced in tests.
+        on_note: told once, in a sentence, when the frames' times cannot be seconds: milliseconds,
+            frame numbers, or a time that stands still. None warns by Python's ``warnings``.
+
+    Raises:
+        ModelError: ``model`` is none.
+        TypeError: ``decoder``, ``timer`` or ``on_note`` cannot do what is asked of it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        decoder: Decoder | None = None,
+        *,
+        detect_cuts: bool = True,
+        timer: Callable[[], float] = time.perf_counter,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        checked_model(model)
+        if decoder is None:
+            from shiftedge.runtime.live.decode import GestureDecoder
+
+            decoder = GestureDecoder(model.spec)
+        elif isinstance(decoder, type) or not all(
+            hasattr(decoder, name) for name in ("update", "reset")
+        ):
+            raise TypeError(
+                f"The decoder is {shown(decoder)}; expected an object with update(logits, time_s) "
+                "and reset(), such as GestureDecoder(model.spec)."
+            )
+        for name, called in (("timer", timer), ("on_note", on_note)):
+            if called is not None and not callable(called):
+                raise TypeError(f"{name} is {shown(called)}; expected a function.")
+        self._stream = model.stream()
+        self._decoder = decoder
+        self._fit = model.preprocessor.fit
+        self._clock = FrameClock(model.spec.frame_rate_hz, model.spec.max_gap_s)
+        self._cuts = CutDetector() if detect_cuts else None
+        self._timer = timer
+        self._stamps = StampWatch(model.spec.max_gap_s)
+        self._note = on_note
+
+    @property
+    def stream(self) -> Stream:
+        """The stream underneath, for its frame count and warm-up."""
+        return self._stream
+
+    def reset(self) -> None:
+        """Start anew: empty states, decoder, clock and cut detector."""
+        self._clock.reset()
+        self._empty()
+
+    def feed(self, image: NDArray[np.uint8], time_s: float) -> Result:
+        """Take the camera's next frame, whatever its rate.
+
+        Args:
+            image: uint8, shape (any height, any width, 3), BGR.
+            time_s: when it was taken, in seconds of any steady clock.
+
+        Warns:
+            UserWarning: once, when the times cannot be seconds (see ``on_note``).
+
+        Raises:
+            FrameError: the image or its time is unusable; nothing has changed.
+            ModelError, NumericsError: from the step; everything but the clock starts anew.
+        """
+        check_frame(image)
+        tick = self._clock.tick(time_s)
+        doubt = self._stamps.look(float(time_s))
+        if doubt is not None and self._note is not None:
+            self._note(doubt)
+        elif doubt is not None:
+            warnings.warn(doubt, stacklevel=2)
+        reset, steps = tick.reset, tick.steps
+        if reset is not None:
+            self._empty()
+        if steps == 0:
+            return Result(None, None, 0, 0.0, 0.0, reset)
+        begin_s = self._timer()
+        fitted = self._fit(image)
+        if self._cuts is not None and self._cuts.update(fitted):
+            self._stream.reset()
+            self._decoder.reset()
+            # The other ticks of this frame lie in the time of the scene before.
+            reset, steps = "cut", 1
+        middle_s = self._timer()
+        try:
+            for _ in range(steps):
+                logits = self._stream.step(fitted)
+        except ShiftedgeError:
+            self._empty()
+            raise
+        end_s = self._timer()
+        event = self._decoder.update(logits, time_s)
+        return Result(logits, event, steps, end_s - middle_s, middle_s - begin_s, reset)
+
+    def _empty(self) -> None:
+        self._stream.reset()
+        self._decoder.reset()
+        if self._cuts is not None:
+            self._cuts.reset()
