@@ -16,21 +16,6 @@ from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "FRAMES",
-    "OWN_FORMS",
-    "TOLERANCE",
-    "Comparison",
-    "Outputs",
-    "Report",
-    "compare",
-    "moving_frames",
-    "moving_images",
-    "named_outputs",
-    "normalised",
-    "onnx_outputs",
-]
-
 FRAMES = 32
 """Three times the receptive field of MobileNetV2 TSM: an error in a state has time to grow."""
 

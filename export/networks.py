@@ -19,8 +19,6 @@ from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["TRAINED", "from_name", "read_labels", "spec_of"]
-
 DEFAULT_SIZE = 224
 """Pixels a side, as in the paper."""
 

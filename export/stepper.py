@@ -15,8 +15,6 @@ from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Stepper"]
-
 
 class Stepper:
     """One stream through one model.

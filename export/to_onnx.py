@@ -28,8 +28,6 @@ from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 from shiftedge.runtime.words import shown
 
-__all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
-
 OPSET = 18
 """ONNX operator set; ONNX Runtime reads it since 1.14 (2023)."""
 

@@ -29,8 +29,6 @@ from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["clip_outputs", "online_outputs", "verify_onnx"]
-
 Array = NDArray[np.float32]
 
 

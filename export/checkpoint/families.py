@@ -38,8 +38,6 @@ from torch import Tensor
 from shiftedge.export.models.mobilenet_v2 import STAGES
 from shiftedge.runtime.errors import CheckpointError
 
-__all__ = ["ONLINE", "Named", "find_weights", "translated"]
-
 _DEPTH_MOST = 6
 """Levels of containers that are searched."""
 _ELSEWHERE = re.compile(

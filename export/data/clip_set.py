@@ -21,17 +21,6 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "IGNORED",
-    "Advance",
-    "ClipSet",
-    "load_clips",
-    "problems",
-    "reserve",
-    "some",
-    "split_clips",
-]
-
 IGNORED = -1
 """Frame label of frames that count neither way."""
 

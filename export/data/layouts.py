@@ -27,8 +27,6 @@ from shiftedge.export.data.lists import Role, role_of
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import expanded
 
-__all__ = ["find_data"]
-
 _LOOKED_AT = 20
 """Entries of a folder that tell what it holds."""
 

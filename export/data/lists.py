@@ -20,19 +20,6 @@ from typing import Literal
 from shiftedge.export.data.files import VIDEO_SUFFIXES
 from shiftedge.runtime.errors import DataError
 
-__all__ = [
-    "FORMS",
-    "LIST_SUFFIXES",
-    "Role",
-    "Row",
-    "parse_classes",
-    "parse_list",
-    "read_text",
-    "role_among",
-    "role_of",
-    "words_of",
-]
-
 LIST_SUFFIXES = frozenset({".csv", ".list", ".lst", ".tsv", ".txt"})
 
 FORMS = (

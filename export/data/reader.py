@@ -27,8 +27,6 @@ from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.live.clock import TOLERANCE_S, FrameClock
 
-__all__ = ["Fit", "Images", "fitted", "middle_frames", "on_ticks"]
-
 Images = NDArray[np.uint8]
 
 Fit = Callable[[Images], Images]

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftedge.export.data.clip_set import Advance, ClipSet, reserve
+from shiftedge.export.data.clip_set import ClipSet, reserve
 from shiftedge.runtime.capture.synthetic import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
+from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import Film
-
-__all__ = ["film_for", "synthetic_clips"]
 
 SHARES = {NO_GESTURE: 0.14, OTHER: 0.26}
 """Of the clips; the gestures share the rest evenly. A person before a camera mostly does not

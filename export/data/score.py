@@ -13,8 +13,6 @@ from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.live.score import score
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["EventScore", "call_clip", "decode"]
-
 
 @dataclass
 class EventScore:

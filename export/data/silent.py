@@ -15,8 +15,6 @@ from collections.abc import Sequence
 
 from shiftedge.runtime.errors import SpecError
 
-__all__ = ["looks_silent", "nearest", "plain_name", "silent_labels"]
-
 _NAMES = """
     nogesture nogestures nongesture nongestures notgesture notagesture nonegesture withoutgesture
     gestureless emptygesture othergesture othergestures unknowngesture randomgesture

@@ -13,8 +13,6 @@ from shiftedge.runtime.errors import BundleError, DeployError
 from shiftedge.runtime.manifest import Variant
 from shiftedge.runtime.process.cpu import architecture_of, features_of
 
-__all__ = ["Board", "fits", "look"]
-
 GLIBC_OLDEST = (2, 27)
 """That libmodel.so and shiftedge-run need, see docs/formats.md."""
 

@@ -22,8 +22,6 @@ from shiftedge.runtime.errors import DeployError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import ProgressFactory
 
-__all__ = ["Answer", "Connection", "last_words"]
-
 SSH_FAILED = 255
 """ssh's own exit status, whatever the script's would have been."""
 

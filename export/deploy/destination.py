@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from shiftedge.runtime.errors import DeployError
 
-__all__ = ["Destination", "parse_destination"]
-
 _FORM = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.@+-]*)@)?"
     r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<six>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\])"

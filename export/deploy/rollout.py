@@ -29,8 +29,6 @@ from shiftedge.runtime.manifest import MANIFEST_NAME, Variant
 from shiftedge.runtime.process.files import sha256_of, work_folder
 from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 
-__all__ = ["Deployed", "deploy"]
-
 BLOCK_BYTES = 4096
 """What a file takes on a disk is a multiple of it."""
 

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from shiftedge.export.models.shift import FOLD_DIV, PreviousFrame, ShiftedBlock, place_shifts
 
-__all__ = ["STAGES", "STEM_CHANNELS", "InvertedResidual", "MobileNetV2", "scaled"]
-
 # expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381.
 STAGES = (
     (1, 16, 1, 1),

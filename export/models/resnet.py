@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from shiftedge.export.models.shift import FOLD_DIV, ShiftedBlock, place_shifts
 
-__all__ = ["EXPANSION", "LAYERS", "Bottleneck", "ResNet"]
-
 LAYERS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 """Blocks of each stage: table 1 of arXiv 1512.03385."""
 EXPANSION = 4

@@ -28,18 +28,6 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "ClipForm",
-    "Form",
-    "OnlineForm",
-    "PreviousFrame",
-    "ShiftedBlock",
-    "TemporalShift",
-    "insert_shift",
-    "place_shifts",
-    "running",
-]
-
 FOLD_DIV = 8
 """One channel in eight is shifted (paper, section 3.2: the best trade of accuracy and movement)."""
 

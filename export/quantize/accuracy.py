@@ -19,8 +19,6 @@ from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "event_scores", "rendered"]
-
 CLIPS = 600
 """Rendered clips of 24 frames to score on, as many as the model card's."""
 FILMS = 10

@@ -26,8 +26,6 @@ from shiftedge.runtime.errors import ModelError, NumericsError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["RANGES_KEY", "affine_of", "every_pixel", "gather", "read_ranges"]
-
 RANGES_KEY = "shiftedge.ranges"
 """Of the metadata: a JSON object of module name -> [scale, zero point], from a fine-tune for int8.
 

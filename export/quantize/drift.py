@@ -26,8 +26,6 @@ from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["LENGTHS", "Drift", "Trend", "proof_images", "stream_both", "trend"]
-
 LENGTHS = (300, 3000)
 """Frames over which the error is reported: the first so many of one stream."""
 

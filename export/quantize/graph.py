@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["COPIES", "Graph", "Layer", "constant", "parse", "uses"]
-
 COPIES = ("Slice", "Concat", "Identity", "Split")
 
 # fmt: off

@@ -29,8 +29,6 @@ from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]
-
 MAX_ACCURACY_DROP = 0.5
 """Points."""
 

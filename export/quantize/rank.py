@@ -17,8 +17,6 @@ from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 
-__all__ = ["FRAMES", "Kept", "LayerError", "keep_until", "rank_layers"]
-
 FRAMES = 48
 """Of a stream, for each layer: four receptive fields of the bundled model."""
 

@@ -28,8 +28,6 @@ from shiftedge.export.quantize.ranges import Affine
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["quantized_spec", "quantized_weights", "rewrite"]
-
 BIAS_MOST = 2.0**30
 """Largest magnitude of a bias in its int32 steps: leaves room for the sum of products."""
 

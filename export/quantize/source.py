@@ -24,8 +24,6 @@ from shiftedge.runtime.process.files import expanded
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "checked", "read_clips"]
-
 FRAMES = 480
 """Taken for calibration unless told otherwise: 20 rendered clips of 24 frames. Measured on the
 bundled model: 240 frames and 960 give scales within a few percent of these."""

@@ -24,8 +24,6 @@ from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["Calibration", "Streamed", "apply", "calibrate"]
-
 SMOOTHING_S = (0.05, 0.1, 0.15)
 ENTER = (0.6, 0.65, 0.7, 0.75, 0.8)
 EXIT = (0.3, 0.5)

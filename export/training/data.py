@@ -15,8 +15,6 @@ from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Named", "name_data", "read_data"]
-
 
 @dataclass(frozen=True)
 class Named:

@@ -33,8 +33,6 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FRAME", "FakeQuantized", "Int8", "Observer", "places", "rounded", "stream_ranges"]
-
 FRAME = "frame"
 STEM = "features.0.0"
 WEIGHT_MOST = 127

@@ -35,8 +35,6 @@ from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
 
-__all__ = ["fine_tune", "gentle"]
-
 CLIPS = 1_200
 """Rendered, to learn from."""
 _CALIBRATION = 17

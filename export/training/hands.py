@@ -17,8 +17,6 @@ from torch.nn import functional as F
 
 from shiftedge.export.models import MobileNetV2
 
-__all__ = ["HandLesson"]
-
 _LAYERS = (6, 13)
 """Of ``MobileNetV2.features``: the last at an eighth of the size, and the last at a sixteenth."""
 _SPREAD = 0.09

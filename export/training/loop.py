@@ -24,8 +24,6 @@ from shiftedge.export.training.hands import HandLesson
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["Epoch", "Settings", "clip_logits", "fit", "keep_freed_memory"]
-
 
 @dataclass(frozen=True)
 class Settings:

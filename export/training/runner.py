@@ -29,8 +29,6 @@ from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Shape", "train"]
-
 CLIPS = 10_000
 """Rendered, to learn from."""
 PAPER_SIZE = 224

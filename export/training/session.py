@@ -19,8 +19,6 @@ from shiftedge.export.training.score import ClipScore, score_clips, score_films
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Session", "stored"]
-
 _LINE_EVERY_S = 10.0
 _UNSEEN_SEED = 1_000_003
 """Films for the scores start at this seed plus a thousand times the training's own."""
