@@ -6,8 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from shiftedge.export.deploy.connection import Connection, last_words
-from shiftedge.export.deploy.destination import Destination
+from shiftedge.export.deploy.connection import Connection, Destination, last_words
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError, DeployError
 from shiftedge.runtime.manifest import Variant
