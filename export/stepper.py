@@ -42,7 +42,7 @@ class Stepper:
             )
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"ONNX Runtime does not load the model ({error}).") from error
-        self.spec = spec
+        self.model, self.spec = model, spec
         self._normalise = Preprocessor(spec).normalise
         self._frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
         self._names = [f"state_{index}" for index in range(len(spec.states))]

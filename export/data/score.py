@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,3 +129,13 @@ def decode(logits: NDArray[np.float32], spec: ModelSpec) -> list[GestureEvent]:
         if event is not None:
             events.append(event)
     return events
+
+
+def change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
+    """How what one model calls right differs from another's over the same clips: how many it lost
+    and won, and the standard error of the change."""
+    return {
+        "lost": int((before & ~after).sum()),
+        "won": int((after & ~before).sum()),
+        "standard_error": float(np.std(after.astype(float) - before) / len(before) ** 0.5),
+    }

@@ -91,11 +91,6 @@ def gather(
     return choices
 
 
-def affine_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
-    """Scale and zero point of each group."""
-    return {group: choice.affine for group, choice in choices.items()}
-
-
 def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
     """The range of the frame is known: what pixels of 0 and 255 become. A brighter day than any in
     the clips must not saturate."""

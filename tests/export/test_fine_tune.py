@@ -29,7 +29,7 @@ from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
-from shiftedge.export.quantize.calibration import RANGES_KEY, affine_of, gather, read_ranges
+from shiftedge.export.quantize.calibration import RANGES_KEY, gather, read_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
@@ -146,7 +146,8 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
     exported = parse(SHIPPED.read_bytes(), "bundled")
     folded, changed = equal_std(exported, spec)
     plan = make_plan(folded)
-    choices = affine_of(gather(folded, plan, changed, clips, no_bar))
+    found = gather(folded, plan, changed, clips, no_bar)
+    choices = {group: choice.affine for group, choice in found.items()}
     assert tuple(ranges) == places(net)
     assert len(ranges) == len(plan.groups), "a place for each group of tensors that hold codes"
     assert ranges[FRAME] == choices[folded.group("frame")]

@@ -17,7 +17,7 @@ from quantize_kit import HEIGHT, MAP, WIDTH, clips, images, small, spec, write
 
 import shiftedge
 from shiftedge.export.agreement import normalised, onnx_outputs
-from shiftedge.export.quantize.calibration import affine_of, gather
+from shiftedge.export.quantize.calibration import gather
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
@@ -34,7 +34,8 @@ def prepared(path: Path) -> tuple[Any, ModelSpec]:
 
 def quantized(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
     graph, description = prepared(path)
-    affine = affine_of(gather(graph, make_plan(graph), description, clips()))
+    found = gather(graph, make_plan(graph), description, clips())
+    affine = {group: choice.affine for group, choice in found.items()}
     plan = make_plan(graph, kept)
     out = path.with_name(f"{path.stem}-int8.onnx")
     out.write_bytes(rewrite(graph, plan, affine, description))
