@@ -21,7 +21,6 @@ class Stepper:
 
     Args:
         model: serialised ONNX model of the contract.
-        spec: of that model.
         also: further tensors to give after each step; the model must have them as outputs.
 
     Raises:

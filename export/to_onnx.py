@@ -59,10 +59,6 @@ def describe(
 
     Args:
         net: maps (N, 3, H, W) to (N, classes), with shifts inside.
-        name: for people.
-        labels: one for each class.
-        height: of the model's frame, pixels.
-        width: of the model's frame, pixels.
         resize_short_side: see ModelSpec; left out, 256/224 of the shorter side, as in the paper.
         silent_labels: those of ``labels`` that never become an event, () for none; left out, those
             whose names are usual for it, such as "No gesture", "none" or "background".
@@ -215,10 +211,8 @@ def export_model(
 
     Args:
         net: maps (N, 3, H, W) to (N, classes), with shifts inside; any torch module.
-        spec: as :func:`describe` makes it.
         path: of the ONNX file. Nothing is written, and a file already there is left as it was,
             unless every comparison holds.
-        frames: length of the verification stream.
         tolerance: largest accepted error, relative to the largest value of each tensor.
         ranges: of the checkpoint, for `shiftedge quantize`; see ``Checkpoint.ranges``.
 

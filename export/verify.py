@@ -79,13 +79,6 @@ def verify_onnx(
 ) -> Report:
     """Run the clip form, the online form and the ONNX file over the same moving scene.
 
-    Args:
-        model: in evaluation mode.
-        onnx_model: the serialised ONNX model.
-        spec: of the model.
-        frames: length of the stream.
-        tolerance: see :data:`TOLERANCE`.
-
     Raises:
         ModelError: the network does not run over a clip, or the file not in ONNX Runtime.
         VerificationError: an output is absent, misshapen or not finite. A difference past the

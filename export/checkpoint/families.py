@@ -91,7 +91,6 @@ def find_weights(path: Path, document: Any, name: str | None = None) -> tuple[We
     one do (timm, ultralytics); in mmengine's files ``state_dict`` has it already.
 
     Args:
-        path: of the file, for messages.
         document: what :func:`~shiftedge.export.checkpoint.file.read_file` gives.
         name: take the set of this name.
 

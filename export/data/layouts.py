@@ -35,7 +35,6 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
     """Every labelled clip of DATA.
 
     Args:
-        data: a folder, or a list of clips.
         classes: names of the classes that a list gives by number; left out: a file beside the list
             whose name says so (category.txt, jester-v1-labels.csv, classInd.txt, ...).
 

@@ -123,10 +123,6 @@ def read_text(path: Path) -> str:
 def parse_list(text: str, name: str) -> list[Row]:
     """The clips of a list; blank lines and lines that begin with # are passed over.
 
-    Args:
-        text: of the file.
-        name: of the file, for messages.
-
     Raises:
         DataError: a line names no clip or no label, or the columns are not understood.
     """

@@ -91,8 +91,6 @@ def middle_frames(
 
     Args:
         opener: opens the clip, each time at its beginning.
-        rate_hz: of the model.
-        fit: of the model's :class:`Preprocessor`.
         most: frames wanted; a shorter clip gives all that it has.
 
     Returns:

@@ -53,13 +53,8 @@ def synthetic_clips(
     generator, hence no person, room or movement.
 
     Args:
-        count: number of clips.
-        spec: of the model: size and rate.
-        seed: any whole number from 0.
         split: "train" or "validation", or any other name.
-        frames: of each clip.
         cache: folder in which the clips are kept for the next time; None: a temporary file.
-        advance: told about progress.
 
     Raises:
         DataError: ``count`` is less than 1.

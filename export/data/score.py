@@ -100,7 +100,6 @@ def call_clip(logits: NDArray[np.float32], spec: ModelSpec) -> int:
 
     Args:
         logits: (T, classes), at the spec's frame rate.
-        spec: gives the labels and the decoder's settings.
     """
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))

@@ -130,12 +130,6 @@ def look(connection: Connection) -> Board:
 def fits(board: Board, bundle: Bundle, where: Destination, size: int) -> Variant:
     """The variant of a bundle that the board can run, once the bundle can stand there too.
 
-    Args:
-        board: from :func:`look`.
-        bundle: opened.
-        where: it is to stand.
-        size: bytes of the bundle.
-
     Raises:
         DeployError: it cannot; the message says why.
     """

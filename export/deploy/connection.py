@@ -146,7 +146,6 @@ class Connection:
     """A connection to a board, as a context.
 
     Args:
-        destination: whereto.
         port: None is ssh's choice.
         identity: file of a private key; None is ssh's choice.
         options: "Name=value" as in ssh_config, which count before what is set here, but for the
@@ -210,10 +209,7 @@ class Connection:
         """Copy files and folders into a folder of the board.
 
         Args:
-            paths: absolute, of this machine.
             folder: there, of the characters that a destination may have.
-            size: bytes of all the files.
-            show: shows progress.
 
         Raises:
             DeployError: scp failed.

@@ -99,7 +99,6 @@ def deploy(
     """Put a bundle on a board.
 
     Args:
-        bundle: the folder.
         destination: "[USER@]HOST:PATH"; a bundle that stands there is replaced.
         port, identity: of ssh; None is what its configuration says.
         ssh_options: "Name=value" as in ssh_config.
@@ -107,7 +106,6 @@ def deploy(
         threads: of the self-test; None is the runner's choice.
         self_test: run it; without, the bundle is put in place once its checksums are right.
         trusted_keys: PEM files of public keys, one of which must have signed the bundle.
-        show: shows the copy's progress.
         tell: gets a line for people as soon as it is known.
 
     Raises:

@@ -95,7 +95,6 @@ def event_scores(
     Args:
         steppers: models of the same frames and labels.
         films: of each kind, :data:`FILM_S` long.
-        bar: shows how far it has come.
     """
     totals = [EventScore() for _ in steppers]
     spec = steppers[0].spec

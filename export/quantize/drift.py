@@ -110,12 +110,9 @@ def stream_both(
     """Step both through ``images`` and report on the first so many frames, for each length.
 
     Args:
-        reference: the float model.
         other: the quantised one; states of the same shapes.
         images: at least ``frames`` of them, uint8 (H, W, 3), BGR.
-        frames: to step.
         lengths: at most ``frames`` each.
-        bar: shows how far it has come.
 
     Raises:
         NumericsError: a value is not finite.
@@ -164,9 +161,7 @@ def trend(
     """A line through the errors of one tensor.
 
     Args:
-        tensor: its name.
         errors: of each frame, at least ``2 * BLOCKS``.
-        scale, worst: see :class:`Trend`.
         tensors: how many are judged together.
     """
     blocks = np.array([block.mean() for block in np.array_split(errors, BLOCKS)])

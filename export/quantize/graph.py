@@ -170,10 +170,6 @@ class Graph:
 def parse(model: bytes, what: str) -> Graph:
     """The graph of a float model.
 
-    Args:
-        model: serialised.
-        what: the file, for messages.
-
     Raises:
         ModelError: not an ONNX model, quantised already, or without a convolution to quantise.
     """

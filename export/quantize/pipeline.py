@@ -72,9 +72,7 @@ def quantize(
 
     Args:
         path: an ONNX file that ``shiftedge export`` wrote.
-        calibration: a source, see :func:`shiftedge.export.quantize.source.read_clips`, or clips.
         settings: how much is read and proved.
-        bar: shows how far it has come.
 
     Raises:
         ModelError: not a float model of the contract.

@@ -40,11 +40,6 @@ def quantized_weights(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32] | None]:
     """Weights of one layer in int8.
 
-    Args:
-        weight: (O, I, ...).
-        bias: (O,) or None.
-        input_scale: of the layer's input.
-
     Returns:
         int8 weights; float32 (O,), the scale of each output channel; int32 bias in steps of
         ``input_scale * scale``. A scale is the largest weight over 127, raised where the bias would
@@ -82,14 +77,7 @@ def quantized_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec:
 
 
 def rewrite(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> bytes:
-    """Serialise the quantised model.
-
-    Args:
-        graph: of the float model.
-        plan: of this graph.
-        affine: of each group of the plan.
-        spec: of the float model.
-    """
+    """Serialise the quantised model."""
     writer = _Writer(Graph(graph.model.clone()), affine)
     layers = {layer.name for layer in plan.layers}
     for layer in writer.graph.layers:

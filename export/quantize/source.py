@@ -70,9 +70,7 @@ def read_clips(
         source: a folder or list of clips as :func:`shiftedge.export.data.find_data` knows them, a
             folder of clips without labels, a folder of pictures, ``synthetic:`` for rendered clips,
             or any other source of frames, which is one clip.
-        spec: of the model: size and rate.
         frames: to stop at; from :data:`FRAMES_LEAST`.
-        bar: shows how far it has come.
 
     Raises:
         DataError: no clips, too few frames, most clips unreadable, or frames that are all alike.

@@ -38,9 +38,6 @@ def before(
     """Sentences about the clips of a user's own.
 
     Args:
-        learn, check: the two sides.
-        spec: of the model to train.
-        settings: of the training.
         fresh: whether it begins with random weights.
     """
     names = learn.names

@@ -67,7 +67,6 @@ def make_batch(
     """Cut, vary and normalise some clips.
 
     Args:
-        clips: the set.
         chosen: int64 (N,), which clips.
         rng: draws the variations; None: none, and the clips are taken from their first frame.
         frames: number of frames T of each clip in the batch, at most the set's.

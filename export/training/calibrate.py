@@ -64,10 +64,7 @@ def calibrate(
     """Choose settings that serve both the events in ``films`` and the ``clips``.
 
     Args:
-        spec: of the model, before calibration.
-        films: streamed from empty states.
         clips: logits (frames, classes) of single clips.
-        labels: true index of each clip.
     """
     bias = np.zeros(spec.classes, np.float32)
     eligible = [i for i, name in enumerate(spec.labels) if name not in spec.silent_labels]

@@ -62,8 +62,6 @@ def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Clip
 
     Args:
         job: how they are read or rendered.
-        named: the data.
-        spec: of the model: frame, rate and silent labels.
         clips: how many to render to learn from; of a user's own, all are read.
 
     Raises:

@@ -123,11 +123,6 @@ def rounded(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, T
 
     The numbers are those of ``shiftedge.export.quantize.rewrite.quantized_weights``, which the file
     holds. Scales are constants to the gradient.
-
-    Args:
-        weight: float32 (O, I / groups, H, W).
-        bias: float32 (O,).
-        input_scale: of what the layer reads.
     """
     with torch.no_grad():
         wide = weight.abs().amax(dim=(1, 2, 3)).double() / WEIGHT_MOST
@@ -205,7 +200,6 @@ class FakeQuantized(nn.Module):
 
     Args:
         net: with its shifts; the forms of :mod:`shiftedge.export.models` run it.
-        arithmetic: of its int8 file.
     """
 
     def __init__(self, net: MobileNetV2, arithmetic: Arithmetic) -> None:
@@ -233,9 +227,6 @@ def stream_ranges(
 
     Args:
         net: in float; put into evaluation mode.
-        spec: its frame, mean and std.
-        clips: of the spec's size.
-        bar: shows progress.
 
     Raises:
         NumericsError: a tensor takes a value that is not finite.

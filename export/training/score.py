@@ -113,14 +113,9 @@ def score_films(
     """Stream rendered films of unseen people through the online form and decode them.
 
     Args:
-        net: the network.
-        spec: its size, rate, labels and decoder settings.
         seed: of the first film; the others follow.
-        films: number of films.
-        seconds: of each.
         gestures: False for people who only sit there.
         clean: good light and a good camera; otherwise the worst that training clips show.
-        advance: told about each film.
     """
     total = EventScore()
     for number in range(films):

@@ -43,12 +43,9 @@ class Session:
     """What a training and a fine-tune do alike.
 
     Args:
-        job: what is asked for.
-        settings: of the loop.
         net: to train, a network of ``description``.
         description: see :func:`shiftedge.export.models.build.build`.
         spec: of the network; may be replaced until the checkpoint is kept for the last time.
-        named: the data.
         clips: to render, where the data is rendered.
         ranges: that the checkpoint is to hold, filled later; None: it holds none.
 
