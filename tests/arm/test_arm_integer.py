@@ -24,7 +24,7 @@ from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.targets import find_target, find_variant, variants_of
 from shiftedge.export.compiler.verify.agreement import states_of
 from shiftedge.export.compiler.verify.integer import Int8Reference

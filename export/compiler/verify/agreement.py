@@ -30,7 +30,7 @@ from shiftedge.export.agreement import (
 from shiftedge.export.compiler.graph.graph import Activate, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.numerics.bf16 import numbers_of
 from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.export.compiler.verify.integer import Int8Reference

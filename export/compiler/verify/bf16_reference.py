@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cpu.builder import FRAME_MAP
+from shiftedge.export.compiler.backends.cpu.context import FRAME_MAP
 from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.backends.cpu.families.padding import normalisation
-from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Kernel, fuse
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel, InvertedResidual, fuse
 from shiftedge.export.compiler.graph.graph import (
     Activate,
     Add,
@@ -112,7 +112,7 @@ class Bf16Reference:
     def _narrowed(self, name: str, value: Array) -> Array:
         return rounded(value) if name in self._rounded else value
 
-    def _made(self, operator: Operator, kernel: Kernel, values: Mapping[str, Array]) -> Array:
+    def _made(self, operator: Operator, kernel: FusedKernel, values: Mapping[str, Array]) -> Array:
         if isinstance(operator, Conv):
             return self._conv(operator, kernel, values)
         if isinstance(operator, Activate):
@@ -124,7 +124,7 @@ class Bf16Reference:
         made: Array = run_operator(operator, exact).astype(np.float32)
         return made
 
-    def _conv(self, conv: Conv, kernel: Kernel, values: Mapping[str, Array]) -> Array:
+    def _conv(self, conv: Conv, kernel: FusedKernel, values: Mapping[str, Array]) -> Array:
         (source,) = conv.inputs
         x, weight = values[source].reshape(-1, *values[source].shape[-2:]), conv.weight
         if values[source].ndim == 1:
@@ -149,7 +149,7 @@ class Bf16Reference:
             order = _in_pairs(conv.kernel[1] * weight.shape[1], self._state_of(conv, kernel))
         return _together(conv, weight, x, start, order)
 
-    def _state_of(self, conv: Conv, kernel: Kernel) -> int:
+    def _state_of(self, conv: Conv, kernel: FusedKernel) -> int:
         """Channels that a product reads from the state itself, before those of the map."""
         join = getattr(kernel, "join", None)
         if join is None or conv.inputs != (join.out,) or not conv.pointwise:
@@ -179,7 +179,7 @@ def rounded_values(graph: Graph, step: Step) -> frozenset[str]:
     return frozenset(names)
 
 
-def _last_conv(kernel: Kernel) -> Conv | None:
+def _last_conv(kernel: FusedKernel) -> Conv | None:
     """Whose sums begin with a residual, if there is one."""
     if isinstance(kernel, InvertedResidual):
         return kernel.project.conv

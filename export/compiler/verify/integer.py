@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from shiftedge.export.agreement import normalised
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
+    FusedKernel,
     InvertedResidual,
-    Kernel,
     Linear,
     Tail,
     fuse,
@@ -114,7 +114,7 @@ class Int8Reference:
 def run_kernel(
     graph: Graph,
     spec: ModelSpec,
-    kernel: Kernel,
+    kernel: FusedKernel,
     image: NDArray[np.uint8],
     values: MutableMapping[str, Stored],
 ) -> None:
@@ -163,7 +163,7 @@ class _Run:
     ) -> None:
         self._graph, self._spec, self._pixels, self._values = graph, spec, pixels, values
 
-    def kernel(self, kernel: Kernel) -> None:
+    def kernel(self, kernel: FusedKernel) -> None:
         """Compute what a kernel makes, and the values inside it."""
         if isinstance(kernel, InvertedResidual):
             self._joined(kernel.join)
@@ -225,7 +225,7 @@ class _Run:
         y = x * quantize_constant(quantise.quantization)
         return _finished_y(y, stage_of(quantise.quantization))
 
-    def _linear(self, kernel: Kernel, linear: Linear, residual: str | None = None) -> None:
+    def _linear(self, kernel: FusedKernel, linear: Linear, residual: str | None = None) -> None:
         """A convolution, [a sum,] an activation: under the name of the last of them."""
         conv = linear.conv
         if conv.quantized_weight is None:
@@ -264,7 +264,7 @@ class _Run:
             y = fma32(_above_zero(_as_map(self._values[residual]), added), more, y)
         self._values[last.out] = _finished_y(y, stage)
 
-    def _of_floats(self, kernel: Kernel, conv: Conv) -> None:
+    def _of_floats(self, kernel: FusedKernel, conv: Conv) -> None:
         chain = _chain(kernel, conv)
         exact: dict[str, NDArray[np.float64]] = {
             name: value.astype(np.float64)
@@ -311,7 +311,7 @@ def integer_sums(conv: Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int3
     return acc.reshape(rows, columns, outputs).astype(np.int32)
 
 
-def _chain(kernel: Kernel, conv: Conv) -> tuple[Operator, ...]:
+def _chain(kernel: FusedKernel, conv: Conv) -> tuple[Operator, ...]:
     """A convolution and what follows in its kernel up to the next, a mean, or the end."""
     start = kernel.operators.index(conv)
     rest = kernel.operators[start + 1 :]

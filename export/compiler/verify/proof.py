@@ -26,7 +26,7 @@ from shiftedge.export.agreement import (
 from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
 from shiftedge.export.compiler.verify.agreement import (

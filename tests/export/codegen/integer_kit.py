@@ -50,7 +50,7 @@ from shiftedge.runtime.spec import ModelSpec
 
 UNITS: Mapping[str, VectorUnit] = {
     "pmaddwd": AVX2,
-    "vpdpbusd": VectorUnit(lanes=8, registers=16, dot=VPDPBUSD),
+    "vpdpbusd": VectorUnit("avx2", lanes=8, registers=16, dot=VPDPBUSD),
     "sdot": NEON_DOT,
     "smlal": NEON_PAIRS,
 }

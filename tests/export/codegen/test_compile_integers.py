@@ -24,7 +24,7 @@ from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import HEADER_BYTES, states_of
 from shiftedge.export.compiler.verify.integer import Int8Reference
