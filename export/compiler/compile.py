@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -200,10 +201,8 @@ def _make(
             ]
             tests = {key: build.selftest for key, build in builds.items() if build.selftest}
             table = runner_table(variants, package.entries(folder), tests)
-            for each in (each for wanted in plan.values() for each in wanted):
-                runner = folder / "bin" / each.name / "shiftedge-run"
-                runner.parent.mkdir(parents=True)
-                link_runner(runner, each.target, table)
+            for each in itertools.chain.from_iterable(plan.values()):
+                link_runner(folder / "bin" / each.name / "shiftedge-run", each.target, table)
             package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,

@@ -108,6 +108,7 @@ def link_runner(output: Path, target: Target, bundle: str) -> None:
     with work_folder() as folder:
         (folder / TABLE).write_text(bundle)
         run_zig([*words, *map(str, sources), "-ldl", "-lm", "-o", "shiftedge-run"], folder)
+        output.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "shiftedge-run", output)
 
 

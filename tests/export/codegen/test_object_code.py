@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from compile_kit import GESTURES
-from integer_networks import coded, random_network
+from random_networks import coded, random_network
 from step_networks import NETWORKS, Network
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels

@@ -14,7 +14,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import SPEC, model, step_model
 
-from shiftedge.export.compiler.backends.cpu import builder
+from shiftedge.export.compiler.backends.cpu.families import keep
 from shiftedge.export.compiler.c_text import quoted
 from shiftedge.export.compiler.compile import prepare, table_of
 from shiftedge.export.compiler.kernel_ir.layout import weights
@@ -39,7 +39,7 @@ def from_c(text: str) -> str:
 
 def test_the_numbers_of_the_headers() -> None:
     text = (NATIVE / "cpu" / "kernels.h").read_text()
-    assert f"#define SHIFTEDGE_BUFFERS_MOST {builder._BUFFERS_MOST}\n" in text
+    assert f"#define SHIFTEDGE_BUFFERS_MOST {keep._BUFFERS_MOST}\n" in text
     assert "sizeof(shiftedge_state_header) == 64" in (NATIVE / "program.h").read_text()
     assert HEADER_BYTES == 64
 
