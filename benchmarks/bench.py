@@ -27,10 +27,10 @@ from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import chosen_cores, installed_bytes, machine, pinned
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.scenes import record
 from shiftedge.benchmarks.sensors import find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
+from shiftedge.benchmarks.workloads import record
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.signals import exit_status
