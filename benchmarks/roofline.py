@@ -169,7 +169,12 @@ def build_probe(folder: Path | None = None) -> Path:
     own = Path(str(importlib.resources.files("shiftedge.benchmarks")))
     # The CPU is asked what it has by the code that a compiled model asks it with.
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    sources = [own / "peak.c", own / "peak_words.c", native / "cpu.c", native / "error.c"]
+    sources = [
+        own / "peak.c",
+        own / "peak_words.c",
+        native / "cpu" / "cpu_features.c",
+        native / "error.c",
+    ]
     text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))
     # The same home may serve several machines, and the code is for one kind of CPU.
     flags = _flags()

@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftedge.demos.report import Report
-from shiftedge.demos.screen import Screen, ScreenLostError
+from shiftedge.demos.sinks import Moment, Sink
+from shiftedge.demos.sinks.picture import Picture
+from shiftedge.demos.sinks.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture import Retry, open_source
 from shiftedge.runtime.capture.reader import ReadAhead
 from shiftedge.runtime.errors import ShiftedgeError, SourceError
 from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.live.score import score
-from shiftedge.runtime.live.session import Observed, Session
+from shiftedge.runtime.live.session import Session
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.signals import ending, exit_status, interrupts
 
 if TYPE_CHECKING:
-    from shiftedge.demos.paint import Image
-    from shiftedge.demos.presenter import Presenter
     from shiftedge.runtime.capture.synthetic import TrueEvent
 
 FILM_RATE_HZ = 30.0
@@ -39,16 +39,6 @@ Watcher = Callable[[GestureEvent, float], object]
 """Told of an event when it happens, with the time of a model step of late, in seconds."""
 
 
-class Shown(Protocol):
-    """What the loop needs of a window; see :class:`shiftedge.demos.screen.Screen`."""
-
-    def show(self, canvas: Image, /) -> bool:
-        """False once the user wants to end; :class:`ScreenLostError` when it is gone."""
-
-    def close(self) -> None:
-        """Give the window back."""
-
-
 def show(
     model: Model,
     source_text: str,
@@ -59,7 +49,6 @@ def show(
     on_note: Callable[[str], None] = lambda sentence: None,
     realtime: bool = True,
     limit_s: float | None = None,
-    open_screen: Callable[[], Shown] | None = None,
     retry: Retry | None = None,
 ) -> Report:
     """Show a source until it ends, and say what was seen.
@@ -76,7 +65,6 @@ def show(
         on_note: told in a sentence when the source has trouble or the states are emptied.
         realtime: False takes every frame of a recording, as fast as the model can.
         limit_s: end after so many seconds of the source's clock.
-        open_screen: opens the window; None is :class:`shiftedge.demos.screen.Screen`.
         retry: how long a source that is lost is tried again; see :class:`Retry`.
 
     Raises:
@@ -89,15 +77,24 @@ def show(
         stack.enter_context(interrupts())
         screen = None
         if window:
-            screen = stack.enter_context(contextlib.closing((open_screen or Screen)()))
-        _warm_up(model)
+            screen = stack.enter_context(Screen())
+        # The first step of a model plans and allocates, and a camera would not wait.
+        model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
         source = open_source(source_text, on_event=on_note, retry=retry)
-        truth = tuple(getattr(source, "truth", ()))
+        truth: tuple[TrueEvent, ...] = tuple(getattr(source, "truth", ()))
         if not source.live:
             source = ReadAhead(source)
         decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
         session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
-        run = _Run(session, decoder, film, truth, screen, on_event or _ignore, on_note)
+        sinks: list[Sink] = []
+        if film is not None or screen is not None:
+            rate_hz = session.source.rate_hz or FILM_RATE_HZ
+            sinks.append(
+                Picture(model, truth, film=film, rate_hz=rate_hz, screen=screen, on_note=on_note)
+            )
+        run = _Run(session, decoder, sinks, on_event)
+        if not truth:
+            run.events = deque(maxlen=EVENTS_MOST)
         error: ShiftedgeError | None = None
         status = 0
         try:
@@ -114,7 +111,7 @@ def show(
         return Report(
             source=source_text,
             model=model.spec.name,
-            engine=_engine(model),
+            engine=f"{model.engine.name} {model.engine.version}",
             seconds=run.last_s - run.first_s,
             numbers=session.summary(),
             events=tuple(run.events),
@@ -126,117 +123,50 @@ def show(
         )
 
 
+@dataclass
 class _Run:
     """Follows a session and hands on what is to be seen."""
 
-    def __init__(
-        self,
-        session: Session,
-        decoder: GestureDecoder,
-        film: Path | None,
-        truth: tuple[TrueEvent, ...],
-        screen: Shown | None,
-        on_event: Watcher,
-        on_note: Callable[[str], None],
-    ) -> None:
-        self.events: deque[GestureEvent] = deque(maxlen=None if truth else EVENTS_MOST)
-        self.frames = 0
-        self.first_s = 0.0
-        self.last_s = 0.0
-        self._session = session
-        self._film = film
-        self._truth = truth
-        self._screen = screen
-        self._on_event = on_event
-        self._on_note = on_note
-        self._presenter: Presenter | None = None
-        self._recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
-        self._decoder = decoder
+    session: Session
+    decoder: GestureDecoder
+    sinks: list[Sink]
+    on_event: Watcher | None
+    events: deque[GestureEvent] = field(default_factory=deque)
+    frames: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
 
     def follow(self, limit_s: float | None) -> str:
         """Take frames until there is a reason to end; returns it."""
-        for observed in self._session:
-            result, time_s = observed.result, observed.frame.time_s
+        recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
+        for frame, result in self.session:
             if self.frames == 0:
-                self.first_s = time_s
+                self.first_s = frame.time_s
             self.frames += 1
-            self.last_s = time_s
+            self.last_s = frame.time_s
             if result.steps:
-                self._recent_s.append(result.step_s / result.steps)
+                recent_s.append(result.step_s / result.steps)
+            step_s = float(np.median(recent_s)) if recent_s else 0.0
             if result.event is not None:
                 self.events.append(result.event)
-                self._on_event(result.event, self._step_s())
-            if not self._present(observed):
+                if self.on_event is not None:
+                    self.on_event(result.event, step_s)
+            moment = Moment(
+                time_s=frame.time_s,
+                probabilities=self.decoder.probabilities,
+                event=result.event,
+                step_s=step_s,
+                dropped=frame.index + 1 - self.frames,
+            )
+            going = [sink.take(frame.image, moment) for sink in self.sinks]
+            if not all(going):
                 return "closed"
-            if limit_s is not None and time_s - self.first_s >= limit_s:
+            if limit_s is not None and frame.time_s - self.first_s >= limit_s:
                 return "limit"
         return "end"
 
-    def _present(self, observed: Observed) -> bool:
-        """Film and show a frame; False once the user has closed the window."""
-        if self._film is None and self._screen is None:
-            return True
-        from shiftedge.demos.overlay import Moment
-
-        frame = observed.frame
-        if self._presenter is None:
-            self._presenter = self._open_presenter(frame.image)
-        moment = Moment(
-            time_s=frame.time_s,
-            probabilities=self._decoder.probabilities,
-            event=observed.result.event,
-            step_s=self._step_s(),
-            dropped=frame.index + 1 - self.frames,
-        )
-        self._presenter.show(frame.image, moment)
-        canvas = self._presenter.latest
-        if self._screen is None or canvas is None:
-            return True
-        try:
-            return self._screen.show(canvas)
-        except ScreenLostError as lost:
-            if self._film is None:
-                raise
-            self._on_note(f"{lost} The film goes on.")
-            self._screen = None
-            return True
-
-    def _open_presenter(self, image: NDArray[np.uint8]) -> Presenter:
-        from shiftedge.demos.overlay import Overlay
-        from shiftedge.demos.presenter import Presenter
-
-        model = self._session.model
-        overlay = Overlay(
-            model.spec,
-            (image.shape[0], image.shape[1]),
-            engine=_engine(model),
-            truth=self._truth,
-        )
-        return Presenter(
-            overlay,
-            film=self._film,
-            rate_hz=self._session.source.rate_hz or FILM_RATE_HZ,
-            image_bytes=image.nbytes,
-        )
-
-    def _step_s(self) -> float:
-        """Median time of the last steps."""
-        return float(np.median(self._recent_s)) if self._recent_s else 0.0
-
     def close(self) -> None:
-        """End the film."""
-        if self._presenter is not None:
-            self._presenter.close()
-
-
-def _engine(model: Model) -> str:
-    return f"{model.engine.name} {model.engine.version}"
-
-
-def _warm_up(model: Model) -> None:
-    """Take one step: the first of a model plans and allocates, and a camera would not wait."""
-    model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
-
-
-def _ignore(event: GestureEvent, step_s: float) -> None:
-    pass
+        """End the sinks."""
+        with contextlib.ExitStack() as stack:
+            for sink in self.sinks:
+                stack.callback(sink.close)

@@ -13,12 +13,9 @@ from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
-
-__all__ = ["add_commands"]
 
 WIDTH_MOST = 8.0
 """Of MobileNetV2's channels: 64 times the work of the whole network."""
@@ -357,46 +354,49 @@ def _train(options: argparse.Namespace) -> int:
 
     for package in ("torch", "cv2"):
         require(package)
-    from shiftedge.export.training import CHECKPOINT, fine_tune, train
+    from shiftedge.export.training import CHECKPOINT, Job, fine_tune, train
 
-    output = Path(options.output)
-    common: dict[str, Any] = {
-        "say": _say,
-        "seed": options.seed,
-        "threads": chosen_threads(options.threads),
-        "start": None if options.start is None else Path(options.start),
-        "reading": _reading(options),
-        "cache": None if options.cache is None else Path(options.cache),
-        "clip_rate_hz": options.fps,
-        "mirror": options.mirror,
-        "classes": None if options.labels is None else Path(options.labels),
-    }
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
     if options.quantize:
         words.append("--quantize")
     for key in ("epochs", "clips"):
-        value = getattr(options, key)
-        if value is not None:
-            common[key] = value
-            words += [f"--{key}", str(value)]
+        if getattr(options, key) is not None:
+            words += [f"--{key}", str(getattr(options, key))]
     if options.fps is not None:
         words += ["--fps", f"{options.fps:g}"]
     for label in options.silent:
         words += ["--silent", label]
     words += [] if options.usual_silent else ["--no-silent"]
     words += [] if options.mirror else ["--no-mirror"]
-    common["command"] = shlex.join(words)
+    start, cache, classes = (
+        None if name is None else Path(name)
+        for name in (options.start, options.cache, options.labels)
+    )
+    job = Job(
+        data=options.data,
+        output=Path(options.output),
+        epochs=options.epochs,
+        clips=options.clips,
+        seed=options.seed,
+        threads=options.threads,
+        start=start,
+        reading=_reading(options),
+        cache=cache,
+        classes=classes,
+        clip_rate_hz=options.fps,
+        mirror=options.mirror,
+        command=shlex.join(words),
+        say=_say,
+    )
     if options.quantize:
-        scores = fine_tune(options.data, output, **common)
+        scores = fine_tune(job)
     else:
         scores = train(
-            options.data,
-            output,
+            job,
             size=options.size,
             multiplier=options.width,
             silent=options.silent,
             usual_silent=options.usual_silent,
-            **common,
         )
     if options.json:
         print(json.dumps(scores))
@@ -412,7 +412,7 @@ def _train(options: argparse.Namespace) -> int:
         print(
             f"still   {still['reported']} events in {still['minutes']:g} minutes of sitting still"
         )
-    _say(f"next: shiftedge export --checkpoint {output / CHECKPOINT} --output my.onnx")
+    _say(f"next: shiftedge export --checkpoint {job.output / CHECKPOINT} --output my.onnx")
     return 0
 
 

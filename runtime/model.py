@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import struct
 import threading
@@ -95,6 +94,8 @@ def load(
     if path is None:
         if engine == "native":
             raise ModelError(_not_compiled(f"the bundled model, {BUNDLED_NAME},"))
+        import importlib.resources  # takes its time, which who names a file need not wait for
+
         bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
         if not bundled.is_file():
             raise ModelError(
@@ -217,9 +218,6 @@ def checked_model(model: object) -> Model:
 class Model:
     """One loaded model. Opens any number of streams, which may step in different threads.
 
-    Args:
-        engine: what computes the step.
-
     Raises:
         ModelError: ``engine`` is none; models are loaded with :func:`load`.
     """
@@ -278,7 +276,7 @@ class Stream:
         self._session = model.engine.open_session()
         self._fit = model.preprocessor.fit
         self._frames = 0
-        self._busy = threading.Lock()
+        self._alone = _Alone()
         states = ",".join(f"{state.name}{list(state.shape)}" for state in model.spec.states)
         self._layout = zlib.crc32(f"{model.engine.name};{states}".encode())
 
@@ -318,8 +316,7 @@ class Stream:
             NumericsError: the logits are not finite; the states have been emptied, so that the
                 next frame begins anew.
         """
-        self._claim()
-        try:
+        with self._alone:
             logits = self._session.step(self._fit(frame))
             if not np.isfinite(logits).all():
                 self._empty()
@@ -330,36 +327,20 @@ class Stream:
                 )
             self._frames += 1
             return logits
-        finally:
-            self._busy.release()
 
     def reset(self) -> None:
         """Empty the states, as in a new stream."""
-        self._claim()
-        try:
+        with self._alone:
             self._empty()
-        finally:
-            self._busy.release()
 
     def snapshot(self) -> bytes:
         """The states and the frame count as one block, for :meth:`restore`, here or elsewhere."""
-        self._claim()
-        try:
-            block = self._session.save()
-            header = SNAPSHOT_HEADER.pack(
-                SNAPSHOT_MAGIC,
-                SNAPSHOT_VERSION,
-                SNAPSHOT_HEADER.size,
-                self._model.engine.digest[:16],
-                self._layout,
-                len(block),
-                self._frames,
-                zlib.crc32(block),
-                0,
-            )[:-4]
-            return header + struct.pack("<I", zlib.crc32(header)) + block
-        finally:
-            self._busy.release()
+        with self._alone:
+            block, frames = self._session.save(), self._frames
+        kind = SNAPSHOT_MAGIC, SNAPSHOT_VERSION, SNAPSHOT_HEADER.size
+        origin = self._model.engine.digest[:16], self._layout
+        header = SNAPSHOT_HEADER.pack(*kind, *origin, len(block), frames, zlib.crc32(block), 0)[:-4]
+        return header + struct.pack("<I", zlib.crc32(header)) + block
 
     def restore(self, snapshot: bytes) -> None:
         """Continue from a snapshot that the same model and engine made.
@@ -369,8 +350,7 @@ class Stream:
                 states are as before.
         """
         frames, block = self._parse(snapshot)
-        self._claim()
-        try:
+        with self._alone:
             expected = len(self._session.save())
             if len(block) != expected:
                 raise SnapshotError(
@@ -378,8 +358,6 @@ class Stream:
                 )
             self._session.load(block)
             self._frames = frames
-        finally:
-            self._busy.release()
 
     def _parse(self, snapshot: bytes) -> tuple[int, bytes]:
         if not isinstance(snapshot, (bytes, bytearray, memoryview)):
@@ -422,9 +400,19 @@ class Stream:
         self._session.reset()
         self._frames = 0
 
-    def _claim(self) -> None:
-        if not self._busy.acquire(blocking=False):
+
+class _Alone:
+    """A lock that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
             raise ShiftedgeError(
                 "This stream is in use by another thread; open one stream per thread with "
                 "model.stream()."
             )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 # machine is. Read when shiftedge is imported.
 os.environ["SHIFTEDGE_PROGRESS_S"] = "0"
 
-from shiftedge.runtime.engines.fake import FakeEngine
+from fake_engine import FakeEngine
+
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.cpu import WITHOUT
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec

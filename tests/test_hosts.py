@@ -23,8 +23,8 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "alone": ("export/codegen",),  # torch and TVM each bring an LLVM
     "others": (
         "runtime/native/test_native_cpu.py",
-        "runtime/test_cpu.py",
-        "runtime/test_engine_onnxruntime.py",
+        "runtime/process/test_cpu.py",
+        "runtime/engines/test_engine_onnxruntime.py",
         "benchmarks/test_bench_roofline.py",
     ),
 }

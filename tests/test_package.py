@@ -48,7 +48,6 @@ def test_the_version_is_the_one_in_setup_cfg():
 
 
 LONGER = {
-    "runtime/capture/synthetic/acts.py": "a catalogue of movements, read one by one",
     "runtime/capture/synthetic/motion.py": "the geometry of an arm, from key poses to outlines",
 }
 """Modules that may have more than 500 lines, and why."""

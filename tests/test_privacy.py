@@ -184,11 +184,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_switches_are_set_and_what_the_user_set_is_left() -> None:
-    names = [switch.variable for switch in SWITCHES]
-    assert len(set(names)) == len(names)
     found: dict[str, str] = {}
     switch_off(found)
-    assert found == {switch.variable: switch.value for switch in SWITCHES}
+    assert found == SWITCHES
     for given, after in (("0", "0"), ("", "1"), ("yes", "yes")):
         found = {"ORT_DISABLE_TELEMETRY": given}
         switch_off(found)

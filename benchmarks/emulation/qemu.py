@@ -267,16 +267,16 @@ def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 
     Raises:
         ShiftedgeError: this machine cannot emulate it, or it failed.
     """
-    from shiftedge.export.compiler.backends.cpu.targets import find_target
+    from shiftedge.export.compiler.targets import find_variant
 
-    chosen = find_target(target or bundle.manifest.target)
+    chosen = find_variant(target or bundle.manifest.target)
     machine = machine_of(chosen.architecture)
     spec = bundle.manifest.spec
     library = bundle.folder / bundle.variant(chosen.architecture, chosen.features).library
     scene = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
     images = np.stack(list(scene))
     with work_folder() as folder:
-        given = (library, images, spec.classes, machine, chosen.cpu)
+        given = (library, images, spec.classes, machine, chosen.device.name)
         stream(*given, steps=1 + frames, recorded=folder)
         instructions, executions = Marks(folder).between(0, frames)
         names = stream(*given, steps=2, recorded=folder, profile=True).stdout.split()

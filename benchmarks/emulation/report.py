@@ -72,23 +72,23 @@ def document(
     Raises:
         ShiftedgeError: the compiled model cannot be emulated here.
     """
-    from shiftedge.export.compiler.backends.cpu.targets import find_target
+    from shiftedge.export.compiler.targets import find_variant
 
     with work_folder() as folder:
         if bundle is not None:
             opened = Bundle.open(bundle)
-            chosen = find_target(target or opened.manifest.target)
+            chosen = find_variant(target or opened.manifest.target)
             machine = machine_of(chosen.architecture)
         elif onnx is not None and target is not None:
-            chosen = find_target(target)
+            chosen = find_variant(target)
             machine = machine_of(chosen.architecture)  # before the minutes that follow
             from shiftedge.export.compiler.compile import compile_model
 
             opened = compile_model(onnx, folder / "bundle", target=target, verify=False).bundle
         else:
             raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
-        predictor = _Predictor(Core(chosen.architecture, chosen.cpu))
-        counts = count_instructions(opened, chosen.name, frames)
+        predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
+        counts = count_instructions(opened, chosen.target.name, frames)
     prediction = predictor([counts.executions, *counts.kernel_executions])
     whole = prediction.sections[0] if prediction else None
     rows = [_row("shiftedge", counts, whole)]
@@ -97,8 +97,8 @@ def document(
     return {
         "schema": SCHEMA,
         "model": opened.manifest.spec.name,
-        "target": chosen.name,
-        "cpu": emulated_cpu(machine.emulator, chosen.cpu),
+        "target": chosen.target.name,
+        "cpu": emulated_cpu(machine.emulator, chosen.device.name),
         "emulator": machine.emulator,
         "threads": 1,
         "predicted_with": {

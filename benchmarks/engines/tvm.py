@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Peer
-from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.process.cpu import taken_away
 from shiftedge.runtime.process.extras import require
 
@@ -61,7 +61,8 @@ def _host(tvm: Any) -> dict[str, Any]:
     """A target for LLVM with all that this processor can do, or with the level that is left of it,
     since LLVM finds what the environment takes away too."""
     if taken_away():
-        return find_target("host").llvm()
+        host = find_variant("host")
+        return {"kind": "llvm", "mcpu": host.device.name, "mtriple": host.target.triple}
     find = tvm.get_global_func
     mcpu = str(find("target.llvm_get_system_cpu")())
     triple = str(find("target.llvm_get_system_triple")())

@@ -8,9 +8,9 @@ Training and quantising read clips through this package alone, and it reads them
 :mod:`shiftedge.runtime.capture`, so that a network learns from the frames that it will be shown.
 """
 
-from shiftedge.export.data.files import VIDEO_SUFFIXES, Clip
-from shiftedge.export.data.layouts import Layout, find_data
-from shiftedge.export.data.reader import fitter, middle_frames, on_ticks
+from shiftedge.export.data.files import VIDEO_SUFFIXES, Clip, Layout
+from shiftedge.export.data.layouts import find_data
+from shiftedge.export.data.reader import middle_frames, on_ticks
 from shiftedge.export.data.silent import looks_silent, silent_labels
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "Clip",
     "Layout",
     "find_data",
-    "fitter",
     "looks_silent",
     "middle_frames",
     "on_ticks",

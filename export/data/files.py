@@ -14,17 +14,6 @@ from shiftedge.runtime.capture.base import EventHandler, log_event
 from shiftedge.runtime.capture.folder import IMAGE_SUFFIXES, natural_key
 from shiftedge.runtime.errors import DataError
 
-__all__ = [
-    "VIDEO_SUFFIXES",
-    "Clip",
-    "clips_in",
-    "entries",
-    "has_pictures",
-    "is_clip",
-    "open_clip",
-    "path_bytes",
-]
-
 _VIDEOS = """
     .264 .265 .3gp .asf .avi .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mjpeg .mjpg .mkv .mov
     .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv .y4m
@@ -45,6 +34,21 @@ class Clip:
     path: Path
     frames: int | None = None
     """Of a folder of pictures: only so many, from the first on, as lists say; None: all."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Labelled clips of a data set."""
+
+    learn: tuple[Clip, ...]
+    check: tuple[Clip, ...] | None
+    """None where the data is not split."""
+    labels: tuple[str, ...]
+    """Of both, in the order of their names or of the file that lists them."""
+    missing: tuple[Path, ...] = ()
+    """Clips that a list names and that are not there."""
+    notes: tuple[str, ...] = ()
+    """A sentence for whatever a reader of the results should know."""
 
 
 class _First(FrameSource):

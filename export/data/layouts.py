@@ -11,10 +11,10 @@ A clip is a video or a folder of pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from shiftedge.export.data.files import Clip, entries, has_pictures, is_clip
+from shiftedge.export.data.files import Clip, Layout, entries, has_pictures, is_clip
 from shiftedge.export.data.listed import (
     Lists,
     label_text,
@@ -23,36 +23,18 @@ from shiftedge.export.data.listed import (
     read_lists,
     refuse_other_lists,
 )
-from shiftedge.export.data.roles import Role, role_of
+from shiftedge.export.data.lists import Role, role_of
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import expanded
 
-__all__ = ["Layout", "find_data"]
-
 _LOOKED_AT = 20
 """Entries of a folder that tell what it holds."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Clips and their labels."""
-
-    learn: tuple[Clip, ...]
-    check: tuple[Clip, ...] | None
-    """None where the data is not split."""
-    labels: tuple[str, ...]
-    """Of both, in the order of their names or of the file that lists them."""
-    missing: tuple[Path, ...] = ()
-    """Clips that a list names and that are not there."""
-    notes: tuple[str, ...] = ()
-    """A sentence for whatever a reader of the results should know."""
 
 
 def find_data(data: Path, classes: Path | None = None) -> Layout:
     """Every labelled clip of DATA.
 
     Args:
-        data: a folder, or a list of clips.
         classes: names of the classes that a list gives by number; left out: a file beside the list
             whose name says so (category.txt, jester-v1-labels.csv, classInd.txt, ...).
 
@@ -61,7 +43,7 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
     """
     data = expanded(data)
     if data.is_file():
-        return _listed(lists_of(data, classes), data)
+        return read_lists(lists_of(data, classes), data)
     if not data.is_dir():
         raise DataError(
             f"{data} is no folder; expected a folder with one folder of clips for each label, a "
@@ -78,7 +60,7 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
     notes = []
     if lists is not None and (classes is not None or lists.by_name or not _has_labels(data)):
         try:
-            return _listed(replace(lists, classes=classes or lists.classes), data)
+            return read_lists(replace(lists, classes=classes or lists.classes), data)
         except DataError as error:
             if classes is not None or not _has_labels(data):
                 raise
@@ -97,17 +79,6 @@ def _lists_below(data: Path) -> Lists | None:
     for folder in (data, *beside):
         refuse_other_lists(folder)
     return None
-
-
-def _listed(lists: Lists, data: Path) -> Layout:
-    found = read_lists(lists, data)
-    return Layout(
-        tuple(found.learn),
-        None if found.check is None else tuple(found.check),
-        found.labels,
-        tuple(found.missing),
-        tuple(found.notes),
-    )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -5,50 +5,29 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from shiftedge.export.data.files import Clip, entries, is_video
+from shiftedge.export.data.files import Clip, Layout, entries, is_video
 from shiftedge.export.data.lists import (
     FORMS,
     LIST_SUFFIXES,
+    Role,
     Row,
     parse_classes,
     parse_list,
     read_text,
+    role_among,
     words_of,
 )
-from shiftedge.export.data.roles import Role, role_among
 from shiftedge.export.data.silent import nearest
 from shiftedge.runtime.errors import DataError
 
-__all__ = [
-    "ListedClips",
-    "Lists",
-    "label_text",
-    "lists_in",
-    "lists_of",
-    "read_lists",
-    "refuse_other_lists",
-]
-
 _PROBED = 20
 """Rows that are tried in each place, to find where a list's clips lie."""
-_CLASS_WORDS = frozenset(
-    {
-        "label",
-        "labels",
-        "labelmap",
-        "class",
-        "classes",
-        "classind",
-        "classnames",
-        "category",
-        "categories",
-        "names",
-    }
-)
+_CLASS_WORDS = {"label", "labels", "labelmap", "class", "classes", "classind", "classnames",
+                "category", "categories", "names"}  # fmt: skip
 _SUFFIXES = ("", ".mp4", ".webm", ".avi", ".mkv", ".mov")
 """Put behind a name, since some lists leave it out."""
 _ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"})
@@ -74,18 +53,6 @@ class Lists:
     def by_name(self) -> bool:
         """Whether its name says that the list is to train on."""
         return _role(self.learn) == "learn"
-
-
-@dataclass
-class ListedClips:
-    """What lists say."""
-
-    learn: list[Clip] = field(default_factory=list)
-    check: list[Clip] | None = None
-    labels: tuple[str, ...] = ()
-    missing: list[Path] = field(default_factory=list)
-    """Named and not there."""
-    notes: list[str] = field(default_factory=list)
 
 
 def lists_in(folder: Path) -> Lists | None:
@@ -153,20 +120,22 @@ def lists_of(path: Path, classes: Path | None = None) -> Lists:
     return Lists(path, partner[0] if partner else None, classes)
 
 
-def read_lists(lists: Lists, data: Path) -> ListedClips:
+def read_lists(lists: Lists, data: Path) -> Layout:
     """The clips that lists name, each looked for beside its list and in DATA.
 
     Raises:
         DataError: a line is not understood, a class has no name, a clip has two labels, or not one
             of a list's clips is there.
     """
-    result = ListedClips()
+    learn: list[Clip] = []
+    check: list[Clip] = []
+    missing: list[Path] = []
+    notes: list[str] = []
     rows = [(lists.learn, row) for row in parse_list(read_text(lists.learn), str(lists.learn))]
     if lists.check is not None:
         rows += [(lists.check, row) for row in parse_list(read_text(lists.check), str(lists.check))]
     names = _classes(lists, [row for _, row in rows])
     split = lists.check is not None or any(row.role == "check" for _, row in rows)
-    result.check = [] if split else None
     seen: dict[Path, tuple[str, Role]] = {}
     twice = both = 0
     for file in dict.fromkeys(file for file, _ in rows):
@@ -177,7 +146,7 @@ def read_lists(lists: Lists, data: Path) -> ListedClips:
             label = _label(row, names, file, lists)
             path = _find(row.path, places)
             if path is None:
-                result.missing.append(places[0].root / row.path)
+                missing.append(places[0].root / row.path)
                 continue
             there += 1
             role: Role = "check" if file == lists.check or row.role == "check" else "learn"
@@ -191,43 +160,42 @@ def read_lists(lists: Lists, data: Path) -> ListedClips:
                 twice, both = twice + (known[1] == role), both + (known[1] != role)
                 if known[1] == role or role == "learn":
                     continue
-                result.learn = [clip for clip in result.learn if clip.path != path]
+                learn = [clip for clip in learn if clip.path != path]
             seen[path] = label, role
-            clip = Clip(label, path, row.frames)
-            (result.learn if role == "learn" or result.check is None else result.check).append(clip)
+            (learn if role == "learn" else check).append(Clip(label, path, row.frames))
         if mine and not there:
             raise _nowhere(file, mine)
         if places[0].dropped:
             away = "/".join(_parts(mine[0].path)[: places[0].dropped])
             slash = "/" if mine[0].path.startswith("/") else ""
-            result.notes.append(
+            notes.append(
                 f"{file} names clips in {slash}{away}, which is not here; they are read from "
                 f"{places[0].root}."
             )
-    if not result.learn:
+    if not learn:
         raise DataError(f"{lists.learn} names no clip to learn from; expected some: {FORMS}.")
-    used = {clip.label for clip in (*result.learn, *(result.check or ()))}
+    used = {clip.label for clip in (*learn, *check)}
     order = [label_text(name) or name for name in names.values()]
-    result.labels = (*(n for n in order if n in used), *sorted(used - set(order)))
+    labels = (*(n for n in order if n in used), *sorted(used - set(order)))
     unused = [name for name in order if name not in used]
     if unused:
-        result.notes.append(
+        notes.append(
             f"{len(unused)} of the {len(order)} classes have no clips and are left out, such as "
             f"{unused[0]!r}."
         )
     if names and lists.classes is None:
-        result.notes.append(
+        notes.append(
             "the classes have no names, so the labels are numbers; name them with --labels FILE, "
             "one a line."
         )
     if twice:
-        result.notes.append(f"{twice} clips are listed twice, and taken once.")
+        notes.append(f"{twice} clips are listed twice, and taken once.")
     if both:
-        result.notes.append(
+        notes.append(
             f"{both} clips are listed both to learn from and to check with; they are only checked "
             "with."
         )
-    return result
+    return Layout(tuple(learn), tuple(check) if split else None, labels, (*missing,), (*notes,))
 
 
 def _role(path: Path) -> Role | None:

@@ -1,4 +1,5 @@
-"""Lists of labelled clips as people have them: tables of many kinds, read row by row.
+"""Lists of labelled clips as people have them: tables of many kinds, read row by row; and names of
+splits.
 
 Known are ``path label`` tables with commas, semicolons or tabs between (Jester's
 ``34870;Drumming Fingers``), with or without a header; ``path frames class`` and ``path class`` with
@@ -11,15 +12,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from shiftedge.export.data.files import VIDEO_SUFFIXES
-from shiftedge.export.data.roles import Role, role_of
 from shiftedge.runtime.errors import DataError
-
-__all__ = ["FORMS", "LIST_SUFFIXES", "Row", "parse_classes", "parse_list", "read_text", "words_of"]
 
 LIST_SUFFIXES = frozenset({".csv", ".list", ".lst", ".tsv", ".txt"})
 
@@ -28,29 +27,28 @@ FORMS = (
     "class` and `path class` with spaces, classes being numbers from 0"
 )
 
-_PATH = frozenset(
-    {
-        "path",
-        "paths",
-        "file",
-        "files",
-        "filename",
-        "filepath",
-        "video",
-        "videos",
-        "clip",
-        "clips",
-        "id",
-        "name",
-    }
-)
-_LABEL = frozenset(
-    {"label", "labels", "class", "category", "gesture", "action", "target", "tag", "classname"}
-)
-_NUMBER = frozenset({"id", "idx", "index", "number", "num", "no"})
-_FRAMES = frozenset({"frames", "framecount", "numframes", "nframes", "length"})
-_SPLIT = frozenset({"split", "subset", "set", "usage", "phase", "fold", "partition"})
+# fmt: off
+_PATH = {"path", "paths", "file", "files", "filename", "filepath", "video", "videos", "clip",
+         "clips", "id", "name"}
+_LABEL = {"label", "labels", "class", "category", "gesture", "action", "target", "tag", "classname"}
+_NUMBER = {"id", "idx", "index", "number", "num", "no"}
+_FRAMES = {"frames", "framecount", "numframes", "nframes", "length"}
+_SPLIT = {"split", "subset", "set", "usage", "phase", "fold", "partition"}
 """Words in the names of columns, in lower case."""
+
+Role = Literal["learn", "check", "test"]
+"""What clips are for: to learn from, to check with, or left for a test."""
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("train", "training", "trainset", "trn", "learn"), "learn"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "dev", "eval",
+                     "evaluation", "check"), "check"),
+    **dict.fromkeys(("test", "testing", "testset", "tst"), "test"),
+}
+_FILLERS = {"set", "data", "dataset", "split", "clips", "videos", "video", "frames", "images",
+            "rawframes", "rgb"}
+"""Words beside that change nothing, as in ``train_videos``."""
+# fmt: on
 
 _THREE = re.compile(r"(.*[^\s,;])[ \t]+([0-9]{1,9})[ \t]+([0-9]{1,9})")
 _TWO = re.compile(r"(.*[^\s,;])[ \t]+([0-9]{1,9})")
@@ -73,6 +71,25 @@ class Row:
     """Pictures in the clip's folder."""
     role: Role | None = None
     """What the row is for, where the table has a column that says it."""
+
+
+def role_of(name: str) -> Role | None:
+    """What a folder of that name, or a row with that word, is for; None: it names no split.
+
+    ``train``, ``Validation`` and ``val_videos`` do; ``train whistle`` is somebody's label.
+    """
+    words = name.replace("-", "_").replace(" ", "_").lower().split("_")
+    kept = [word for word in words if word and word not in _FILLERS]
+    return _ROLES.get(kept[0]) if len(kept) == 1 else None
+
+
+def role_among(words: list[str]) -> Role | None:
+    """What a list is for whose file's name has these words, such as jester, v1, train."""
+    found = [_ROLES[word] for word in words if word in _ROLES]
+    joined = [
+        role for word in words for start, role in _ROLES.items() if word == f"{start}list"
+    ]  # UCF-101's trainlist01.txt
+    return next(iter(found + joined), None)
 
 
 def words_of(name: str) -> list[str]:
@@ -106,21 +123,18 @@ def read_text(path: Path) -> str:
 def parse_list(text: str, name: str) -> list[Row]:
     """The clips of a list; blank lines and lines that begin with # are passed over.
 
-    Args:
-        text: of the file.
-        name: of the file, for messages.
-
     Raises:
         DataError: a line names no clip or no label, or the columns are not understood.
     """
     lines = _lines(text)
     if not lines:
         raise DataError(f"{name} names no clips; expected {FORMS}.")
-    if all(_THREE.fullmatch(line) for _, line in lines):
+    threes = [(number, _THREE.fullmatch(line)) for number, line in lines]
+    if all(found for _, found in threes):
         return [
-            Row(number, path, index=int(index), frames=int(frames))
-            for number, line in lines
-            for path, frames, index in [_groups(_THREE, line)]
+            Row(number, _unquoted(found[1]), index=int(found[3]), frames=int(found[2]))
+            for number, found in threes
+            if found
         ]
     separator = _separator([line for _, line in lines])
     if separator is not None:
@@ -152,13 +166,6 @@ def _lines(text: str) -> list[tuple[int, str]]:
     rows = enumerate(re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff")), 1)
     stripped = ((number, line.strip(" \r")) for number, line in rows)
     return [(n, line) for n, line in stripped if line.strip() and not line.startswith("#")]
-
-
-def _groups(pattern: re.Pattern[str], line: str) -> tuple[str, ...]:
-    found = pattern.fullmatch(line)
-    assert found is not None
-    first, *others = found.groups()
-    return (_unquoted(first), *others)
 
 
 def _unquoted(text: str) -> str:
@@ -203,9 +210,6 @@ def _spaced(number: int, line: str, name: str) -> Row:
     raise DataError(f"Line {number} of {name} has {what}; expected {FORMS}.")
 
 
-_Reader = Callable[[list[str]], str | None]
-
-
 def _table(lines: list[tuple[int, str]], separator: str, name: str) -> list[Row]:
     rows = [(number, _cells(line, separator)) for number, line in lines]
     columns = _header(rows[0][1])
@@ -215,28 +219,21 @@ def _table(lines: list[tuple[int, str]], separator: str, name: str) -> list[Row]
             raise DataError(f"{name} has a header and no clips; expected {FORMS}.")
     else:
         columns = _guessed(rows, name)
-    made = []
-    for number, cells in rows:
-
-        def cell(kind: str, cells: list[str] = cells) -> str:
-            place = columns.get(kind)
-            return cells[place] if place is not None and place < len(cells) else ""
-
-        made.append(_row(number, cell, name))
+    made = [
+        _row(number, {k: cells[at] for k, at in columns.items() if at < len(cells)}, name)
+        for number, cells in rows
+    ]
     if not any(row.label and not _WHOLE.fullmatch(row.label) for row in made):
         # Numbers of classes, whatever the column is called.
         made = [
-            Row(row.line, row.path, None, int(row.label), row.frames, row.role)
-            if row.label
-            else row
-            for row in made
+            replace(row, label=None, index=int(row.label)) if row.label else row for row in made
         ]
     return made
 
 
-def _row(number: int, cell: Callable[[str], str], name: str) -> Row:
-    path, label, index, frames = (cell(kind) for kind in ("path", "label", "index", "frames"))
-    role = role_of(cell("split")) if cell("split") else None
+def _row(number: int, cells: Mapping[str, str], name: str) -> Row:
+    path, label, index, frames = (cells.get(k, "") for k in ("path", "label", "index", "frames"))
+    role = role_of(cells.get("split", ""))
     if not path:
         raise DataError(f"Line {number} of {name} names no clip; expected {FORMS}.")
     if not label and not _WHOLE.fullmatch(index) and role != "test":

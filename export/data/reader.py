@@ -9,7 +9,7 @@ a long delay in a GIF) stays until half a usual period before the next one::
     ticks    T   T   T   T   T   T   T   T
     shown    0   1   3   3   3   3   4   5
 
-Frames are fitted by the runtime's own :class:`Preprocessor` as they come; at any time two images
+Frames are fitted by the runtime's own preprocessor as they come; at any time two images
 of the camera's size are alive here, whatever the length of the recording.
 """
 
@@ -26,10 +26,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.live.clock import TOLERANCE_S, FrameClock
-from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["Fit", "Images", "fitted", "fitter", "middle_frames", "on_ticks"]
 
 Images = NDArray[np.uint8]
 
@@ -38,26 +34,6 @@ Fit = Callable[[Images], Images]
 
 LONGEST_USUAL_S = 1.0
 """A longer interval is a frame that was held, and says nothing of the recording's rate."""
-
-
-def fitter(height: int, width: int, short_side: int) -> Fit:
-    """What the runtime makes of a camera's frame for a model of that size, for which there need be
-    no network yet.
-
-    Args:
-        height, width: of the model's frame, pixels.
-        short_side: see ``ModelSpec.resize_short_side``.
-    """
-    frame = ModelSpec(
-        name="clips",
-        labels=("clip",),
-        height=height,
-        width=width,
-        resize_short_side=short_side,
-        states=(),
-        receptive_field=1,
-    )
-    return Preprocessor(frame).fit
 
 
 def on_ticks(frames: Iterable[TimedFrame], rate_hz: float) -> Iterator[TimedFrame]:
@@ -115,8 +91,6 @@ def middle_frames(
 
     Args:
         opener: opens the clip, each time at its beginning.
-        rate_hz: of the model.
-        fit: see :func:`fitter`.
         most: frames wanted; a shorter clip gives all that it has.
 
     Returns:

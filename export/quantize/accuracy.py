@@ -8,18 +8,16 @@ how many frames of a stream it still gives the float model's label.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.data.rendered import film_for, synthetic_clips
+from shiftedge.export.data.score import EventScore, call_clip, decode
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "event_scores", "rendered"]
 
 CLIPS = 600
 """Rendered clips of 24 frames to score on, as many as the model card's."""
@@ -62,17 +60,13 @@ class ClipAccuracy:
     def __init__(
         self, spec: ModelSpec, *, clips: int = CLIPS, bar: ProgressFactory = progress
     ) -> None:
-        from shiftedge.export.training.clips import synthetic_clips
-
         with bar("rendering clips to score on", clips, "clips") as advance:
             found = synthetic_clips(
                 clips,
+                spec,
                 seed=CLIP_SEED,
                 split="quantise",
                 frames=CLIP_FRAMES,
-                rate_hz=spec.frame_rate_hz,
-                height=spec.height,
-                width=spec.width,
                 advance=advance,
             )
         names = [found.names[label] for label in found.labels]
@@ -85,8 +79,6 @@ class ClipAccuracy:
 
     def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
         """Whether ``stepper`` is right, for each clip."""
-        from shiftedge.export.training.score import call_clip
-
         right = []
         with self._bar("scoring clips", len(self._truth), "clips") as advance:
             for index, label in self._truth.items():
@@ -95,47 +87,22 @@ class ClipAccuracy:
         return np.array(right)
 
 
-@dataclass(frozen=True)
-class EventScores:
-    """Of one model over films; see ``shiftedge.export.training.score``."""
-
-    f1: float
-    gestures: int
-    found: int
-    false: int
-
-
 def event_scores(
     steppers: Sequence[Stepper], *, films: int = FILMS, bar: ProgressFactory = progress
-) -> list[EventScores]:
+) -> list[EventScore]:
     """Events of each model in the same rendered films, one kind in good light and one in bad.
 
     Args:
         steppers: models of the same frames and labels.
         films: of each kind, :data:`FILM_S` long.
-        bar: shows how far it has come.
     """
-    from shiftedge.export.training.score import EventScore, decode
-    from shiftedge.runtime.capture.synthetic import Film
-
     totals = [EventScore() for _ in steppers]
     spec = steppers[0].spec
     with bar("scoring films", 2 * films, "films") as advance:
         for number in range(2 * films):
-            film: Any = Film(
-                FILM_SEED + number,
-                seconds=FILM_S,
-                rate_hz=spec.frame_rate_hz,
-                height=spec.height,
-                width=spec.width,
-                clean=number < films,
-            )
+            film = film_for(spec, FILM_SEED + number, FILM_S, clean=number < films)
             frames = list(film)
             for stepper, total in zip(steppers, totals, strict=True):
-                events = decode(stepper.logits(frames), stepper.spec)
-                total.add(events, film.events, FILM_S)
+                total.add(decode(stepper.logits(frames), stepper.spec), film.events, FILM_S)
             advance(1)
-    return [
-        EventScores(total.f1, total.gestures, total.right, total.reported - total.right)
-        for total in totals
-    ]
+    return totals

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftedge.export.quantize.accuracy import EventScores
+from shiftedge.export.data.score import EventScore
 from shiftedge.export.quantize.drift import Drift
 from shiftedge.export.quantize.ranges import Choice
 from shiftedge.export.quantize.rank import Kept, LayerError
-
-__all__ = ["SCHEMA", "Report"]
 
 SCHEMA = 1
 """Version of the JSON form."""
@@ -37,7 +35,7 @@ class Report:
     """``what`` it is ``over`` what, ``before`` and ``after``; how many were right before alone
     (``lost``) and after alone (``won``), and the ``standard_error`` of the change; with every layer
     in int8 ``quantised``; the accepted ``most_drop`` in points."""
-    events: tuple[EventScores, EventScores] | None
+    events: tuple[EventScore, EventScore] | None
     """Before and after, where the renderer knows the model's labels."""
     drift: tuple[Drift, ...]
     ranking: tuple[LayerError, ...]
@@ -65,8 +63,15 @@ class Report:
             for name, choice in self.tensors.items()
         }
         if self.events is not None:
-            before, after = self.events
-            document["events"] = {"before": asdict(before), "after": asdict(after)}
+            document["events"] = {
+                when: {
+                    "f1": each.f1,
+                    "gestures": each.gestures,
+                    "found": each.right,
+                    "false": each.false,
+                }
+                for when, each in zip(("before", "after"), self.events, strict=True)
+            }
         document["drift"] = [drift.to_dict() for drift in self.drift]
         return {"schema": SCHEMA, **document, "flat": self.flat}
 
@@ -93,8 +98,8 @@ class Report:
         if self.events is not None:
             before, after = self.events
             yield (
-                f"event F1    {before.f1:.4f} before ({before.found} of {before.gestures} found, "
-                f"{before.false} false), {after.f1:.4f} after ({after.found} found, "
+                f"event F1    {before.f1:.4f} before ({before.right} of {before.gestures} found, "
+                f"{before.false} false), {after.f1:.4f} after ({after.right} found, "
                 f"{after.false} false)"
             )
         yield ""

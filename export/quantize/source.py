@@ -16,14 +16,13 @@ from shiftedge.export.data.files import Clip, clips_in, has_pictures, open_clip,
 from shiftedge.export.data.layouts import find_data
 from shiftedge.export.data.lists import LIST_SUFFIXES
 from shiftedge.export.data.reader import Fit, Images, fitted, on_ticks
+from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import expanded
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "checked", "read_clips"]
 
 FRAMES = 480
 """Taken for calibration unless told otherwise: 20 rendered clips of 24 frames. Measured on the
@@ -71,9 +70,7 @@ def read_clips(
         source: a folder or list of clips as :func:`shiftedge.export.data.find_data` knows them, a
             folder of clips without labels, a folder of pictures, ``synthetic:`` for rendered clips,
             or any other source of frames, which is one clip.
-        spec: of the model: size and rate.
         frames: to stop at; from :data:`FRAMES_LEAST`.
-        bar: shows how far it has come.
 
     Raises:
         DataError: no clips, too few frames, most clips unreadable, or frames that are all alike.
@@ -152,16 +149,12 @@ def checked(clips: Clips) -> Clips:
 
 
 def _rendered(spec: ModelSpec, frames: int, advance: Callable[[int], None]) -> Iterator[Images]:
-    from shiftedge.export.training.clips import synthetic_clips
-
     rendered = synthetic_clips(
         math.ceil(frames / CLIP_FRAMES),
+        spec,
         seed=SEED,
         split="calibration",
         frames=CLIP_FRAMES,
-        rate_hz=spec.frame_rate_hz,
-        height=spec.height,
-        width=spec.width,
         advance=lambda count: advance(CLIP_FRAMES * count),
     )
     yield from (np.array(clip) for clip in rendered.frames)

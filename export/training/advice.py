@@ -11,14 +11,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.data.silent import looks_silent, plain_name
-from shiftedge.export.training.clips import ClipSet
+from shiftedge.export.training.augment import mirror_table
 from shiftedge.export.training.loop import Settings
-from shiftedge.export.training.mirror import mirror_table
 from shiftedge.export.training.score import ClipScore
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["after", "before"]
 
 FEW_CLIPS = 50
 """Of a label, to learn from: a rule of thumb. Jester has 4,400, the bundled model 1,500 of a swipe;
@@ -40,9 +38,6 @@ def before(
     """Sentences about the clips of a user's own.
 
     Args:
-        learn, check: the two sides.
-        spec: of the model to train.
-        settings: of the training.
         fresh: whether it begins with random weights.
     """
     names = learn.names

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.training.clips import IGNORED, ClipSet
+from shiftedge.export.data.clip_set import IGNORED, ClipSet
+from shiftedge.export.data.silent import plain_name
 from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
-
-__all__ = ["Batch", "make_batch"]
 
 _UNSEEN = 6
 """Frames after a cut into a clip in which a gesture's label is dropped: its stroke may lie before
 the cut. A label outlasts its stroke by 0.4 s, which is 5 frames at 12 Hz."""
 _LEAST_FRAMES = 2
 """A clip keeps its label after a cut if this many of its frames still have it."""
+
+_PAIRS = (
+    ("counterclockwise", "clockwise"),
+    ("left", "right"),
+    ("links", "rechts"),
+    ("gauche", "droite"),
+    ("izquierda", "derecha"),
+    ("esquerda", "direita"),
+    ("sinistra", "destra"),
+    ("左", "右"),
+)
+_SWAP = {**dict(_PAIRS), **{second: first for first, second in _PAIRS}}
+_DIRECTION = re.compile("|".join(_SWAP))
+_SHORT = {"l": "left", "r": "right", "cw": "clockwise", "ccw": "counterclockwise"}
+_NAMELESS = re.compile(r"(?:class|label|gesture|action|g|c)?[0-9]*")
 
 
 @dataclass(frozen=True)
@@ -51,13 +67,12 @@ def make_batch(
     """Cut, vary and normalise some clips.
 
     Args:
-        clips: the set.
         chosen: int64 (N,), which clips.
         rng: draws the variations; None: none, and the clips are taken from their first frame.
         frames: number of frames T of each clip in the batch, at most the set's.
         height, width: of the batch, pixels.
         mean, std: RGB, for pixels divided by 255.
-        mirror: see :func:`~shiftedge.export.training.mirror.mirror_table`; None: never mirror.
+        mirror: see :func:`mirror_table`; None: never mirror.
         steady: labels that hold at any moment, such as "No gesture", whatever a cut takes away.
     """
     count = len(chosen)
@@ -153,3 +168,27 @@ def _vary(
             image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
         np.multiply(image, scale * gain, out=target[t])
         target[t] -= shift - lift
+
+
+def mirror_table(names: Sequence[str]) -> NDArray[np.int64]:
+    """Index of what each label becomes in a mirrored image; -1 where its clips are not mirrored.
+
+    Training shows clips mirrored too, which is worth twice the clips, and would teach that "left"
+    and "right" are the same if the label did not go with the image. So a label with a direction in
+    its name takes that of its partner; where there is none, its clips are never mirrored, and
+    neither are those of a label whose name says nothing, such as a number.
+    """
+    spelled = [_spelled(name) for name in names]
+    place = {text: index for index, text in enumerate(spelled)}
+    partners = []
+    for text in spelled:
+        mirrored = _DIRECTION.sub(lambda found: _SWAP[found[0]], text)
+        partners.append(-1 if _NAMELESS.fullmatch(text) else place.get(mirrored, -1))
+    return np.array(partners, np.int64)
+
+
+def _spelled(name: str) -> str:
+    """A name without case and signs, its abbreviated directions written out."""
+    words = re.findall(r"[^\W_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))
+    whole = "".join(_SHORT.get(word.lower(), plain_name(word)) for word in words)
+    return re.sub("anticlockwise|counterclock(?!wise)|anticlock(?!wise)", "counterclockwise", whole)

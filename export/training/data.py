@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shiftedge.export.data import Clip, Layout, find_data
-from shiftedge.export.training.clips import ClipSet, synthetic_clips
-from shiftedge.export.training.folder import load_clips, problems, some, split_clips
-from shiftedge.export.training.keep import Say
-from shiftedge.export.training.loop import Settings
+from shiftedge.export.data.clip_set import ClipSet, load_clips, problems, some, split_clips
+from shiftedge.export.data.rendered import synthetic_clips
+from shiftedge.export.training.job import CLIP_FRAMES, SYNTHETIC, Job
 from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
-from shiftedge.runtime.process.cpu import chosen_threads
-from shiftedge.runtime.process.progress import ProgressFactory
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["CLIP_FRAMES", "SYNTHETIC", "Named", "name_data", "read_data", "settings_for"]
-
-SYNTHETIC = "synthetic:"
-"""DATA that stands for rendered clips."""
-CLIP_FRAMES = 36
-"""Frames kept of a user's clip: 3 s at 12 Hz, which is what Jester's clips last."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +29,6 @@ class Named:
     def synthetic(self) -> bool:
         """Whether the clips are rendered."""
         return self.layout is None
-
-
-def settings_for(
-    data: str, settings: Settings, *, epochs: int, seed: int, threads: int
-) -> Settings:
-    """``settings`` with what the user asks for, and with the frames that clips of ``data`` have.
-
-    Raises:
-        DataError: there is no epoch.
-    """
-    if epochs < 1:
-        raise DataError(f"{epochs} epochs were asked for; expected at least 1.")
-    frames = settings.frames if data == SYNTHETIC else CLIP_FRAMES
-    return dataclasses.replace(
-        settings, epochs=epochs, seed=seed, threads=chosen_threads(threads), frames=frames
-    )
 
 
 def name_data(
@@ -84,54 +57,27 @@ def name_data(
     return Named(data, names or layout.labels, layout)
 
 
-def read_data(
-    named: Named,
-    spec: ModelSpec,
-    *,
-    clips: int,
-    check_clips: int,
-    seed: int,
-    workers: int,
-    cache: Path | None,
-    clip_rate_hz: float | None,
-    bar: ProgressFactory,
-    say: Say,
-) -> tuple[ClipSet, ClipSet]:
+def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[ClipSet, ClipSet]:
     """Clips to learn from, and others to check with.
 
     Args:
-        named: the data.
-        spec: of the model: frame, rate and silent labels.
-        clips, check_clips: how many to render; of a user's own, all are read.
-        seed: of rendered clips.
-        workers: processes that render.
-        cache: folder that keeps rendered clips for the next time.
-        clip_rate_hz: of a user's clips that do not say theirs, such as folders of pictures; None:
-            as the runtime assumes.
-        bar: shows progress.
-        say: told about clips that are left out, and what else is to be known of the data.
+        job: how they are read or rendered.
+        clips: how many to render to learn from; of a user's own, all are read.
 
     Raises:
         DataError: the data cannot be used; most clips are unreadable, or all of a label's.
     """
-    layout = named.layout
+    layout, say = named.layout, job.say
     if layout is None:
-
-        def render(count: int, split: str) -> ClipSet:
-            with bar(f"rendering clips ({split})", count, "clips") as advance:
-                return synthetic_clips(
-                    count,
-                    seed=seed,
-                    split=split,
-                    rate_hz=spec.frame_rate_hz,
-                    height=spec.height,
-                    width=spec.width,
-                    workers=workers,
-                    cache=cache,
-                    advance=advance,
+        rendered = []
+        for count, split in ((clips, "train"), (job.check_clips, "validation")):
+            with job.bar(f"rendering clips ({split})", count, "clips") as advance:
+                rendered.append(
+                    synthetic_clips(
+                        count, spec, seed=job.seed, split=split, cache=job.cache, advance=advance
+                    )
                 )
-
-        return render(clips, "train"), render(check_clips, "validation")
+        return rendered[0], rendered[1]
     for note in layout.notes:
         say(note)
     unusable = [f"{path} does not exist." for path in layout.missing]
@@ -139,21 +85,16 @@ def read_data(
     total = len(layout.learn) + len(layout.check or ()) + len(unusable)
 
     def read(sides: Sequence[Sequence[Clip]]) -> tuple[ClipSet, ClipSet]:
-        with bar("reading clips", sum(map(len, sides)), "clips") as advance:
+        with job.bar("reading clips", sum(map(len, sides)), "clips") as advance:
             learn, check = (
                 load_clips(
                     side,
-                    named.labels,
+                    spec,
                     frames=CLIP_FRAMES,
-                    rate_hz=spec.frame_rate_hz,
-                    height=spec.height,
-                    width=spec.width,
-                    short_side=spec.resize_short_side,
-                    silent=spec.silent_labels,
-                    clip_rate_hz=clip_rate_hz,
                     unusable=unusable,
                     remarks=remarks,
-                    folder=cache,
+                    clip_rate_hz=job.clip_rate_hz,
+                    folder=job.cache,
                     advance=advance,
                 )
                 for side in sides
@@ -179,7 +120,7 @@ def read_data(
     if remarks:
         say(f"of {len(remarks)} clips: {some(remarks)}")
     pictures = [path for path in (*learn.paths, *check.paths) if path.is_dir()]
-    if pictures and clip_rate_hz is None:
+    if pictures and job.clip_rate_hz is None:
         say(
             f"{len(pictures)} clips are folders of pictures, taken for {PICTURES_HZ:g} a second; "
             "--fps gives another rate"

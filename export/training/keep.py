@@ -11,11 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shiftedge.export.training.clips import reserve
+from shiftedge.export.data.clip_set import reserve
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.process.files import atomic_path, cache_folder
-
-__all__ = ["CHECKPOINT", "SCORES", "Keeper", "Say", "log"]
 
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"

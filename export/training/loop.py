@@ -16,16 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models import MobileNetV2, StreamingModel
-from shiftedge.export.training.augment import Batch, make_batch
-from shiftedge.export.training.clips import IGNORED, ClipSet
+from shiftedge.export.training.augment import Batch, make_batch, mirror_table
 from shiftedge.export.training.hands import HandLesson
-from shiftedge.export.training.mirror import mirror_table
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
-
-__all__ = ["Epoch", "Settings", "clip_logits", "fit", "keep_freed_memory"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,6 @@ class Settings:
     """Label smoothing."""
     clip_weight: float = 0.3
     """Weight of the loss of a clip's mean logits against the loss per frame."""
-    lookalike: float = 1.0
-    """Weight of the frames of a gesture's clip that are none: the arm that rises, holds, drops.
-    Above 1, it teaches the difference of raising a hand to swipe down and swiping up."""
     sizes: tuple[tuple[float, float], ...] = ((0.67, 0.5), (0.78, 0.75), (1.0, 1.0))
     """Until which share of the epochs frames are shrunk by which factor. Small frames teach the
     same motions at a quarter of the cost; the last epochs adapt to the full size."""
@@ -55,14 +49,12 @@ class Settings:
     threads: int = 2
     mirror: bool = True
     """Whether clips may be mirrored, which swaps "Swiping Left" and "Swiping Right"; see
-    :func:`~shiftedge.export.training.mirror.mirror_table`."""
+    :func:`~shiftedge.export.training.augment.mirror_table`."""
     lesson: float = 1.0
     """Weight of the lesson about hands at the start; it falls to 0 at the end."""
     steady: tuple[str, ...] | None = None
     """Labels that hold at any moment of their clips, which are the model's silent ones; None: those
     known by their names."""
-    max_steps: int | None = None
-    """Stop after so many steps, for tests."""
 
 
 @dataclass
@@ -101,9 +93,7 @@ def clip_logits(model: StreamingModel, frames: Tensor, length: int) -> Tensor:
     return logits.reshape(len(clips), length, -1)
 
 
-def _loss(
-    logits: Tensor, batch: Batch, settings: Settings, steady: frozenset[int]
-) -> tuple[Tensor, Tensor]:
+def _loss(logits: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     """The loss, and for each frame that counts whether it is right (1.0) or not (0.0)."""
     truth = torch.from_numpy(batch.frame_labels)
     labels = torch.from_numpy(batch.labels)
@@ -112,16 +102,9 @@ def _loss(
     total = flat.new_zeros(())
     if bool(counted.any()):
         losses = F.cross_entropy(
-            flat[counted],
-            truth[counted],
-            label_smoothing=settings.smoothing,
-            reduction="none",
+            flat[counted], truth[counted], label_smoothing=settings.smoothing, reduction="none"
         )
-        none = torch.tensor([*steady, IGNORED])
-        shown = labels.repeat_interleave(logits.shape[1])
-        lookalike = torch.isin(truth, none) & ~torch.isin(shown, none)
-        weights = 1.0 + (settings.lookalike - 1.0) * lookalike[counted]
-        total = total + (losses * weights).sum() / weights.sum()
+        total = losses.sum() / len(losses)  # its own mean rounds otherwise, and seeds are promised
     known = labels != IGNORED
     if bool(known.any()):
         total = total + settings.clip_weight * F.cross_entropy(
@@ -168,7 +151,6 @@ def fit(
         net: a network over single frames with shifts inside, as the constructors in
             :mod:`shiftedge.export.models` make them.
         clips: at the size that the model will be used at.
-        settings: how.
         teacher: a network of the same frames and classes, in evaluation mode, whose probabilities
             ``net`` is to give for every frame; labels then count for the accuracy alone.
         after_epoch: called when an epoch is done, with ``net`` in the state it reached.
@@ -198,8 +180,6 @@ def fit(
                 )
             if after_epoch is not None:
                 after_epoch(history[-1])
-            if run.finished:
-                break
     return history
 
 
@@ -236,11 +216,6 @@ class _Run:
             pct_start=min(0.3, max(0.05, 300 / max(1, self._total))),
         )
 
-    @property
-    def finished(self) -> bool:
-        """Whether the settings ask for no further step."""
-        return self._settings.max_steps is not None and self._done >= self._settings.max_steps
-
     def epoch(self, number: int, after_step: Callable[[int], None] | None) -> Epoch:
         """One pass over the clips."""
         started = time.perf_counter()
@@ -268,8 +243,6 @@ class _Run:
             right, counted = right + float(hits.sum()), counted + len(hits)
             if after_step is not None:
                 after_step(len(batch.labels))
-            if self.finished:
-                break
         seconds = time.perf_counter() - started
         accuracy = right / max(counted, 1)
         return Epoch(number + 1, float(np.mean(losses)), accuracy, seconds, height, losses)
@@ -279,7 +252,7 @@ class _Run:
         # The array is NHWC: seen as NCHW it already is channels_last.
         frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
         logits = clip_logits(self._model, frames, self._length)
-        loss, hits = _loss(logits, batch, settings, self._steady)
+        loss, hits = _loss(logits, batch, settings)
         if self._teacher is not None:
             with torch.no_grad():
                 wanted = clip_logits(self._teacher, frames, self._length)

@@ -58,6 +58,34 @@ class FrameSource(Closing):
         """Give the device, file or process back. May be called twice, and from another thread."""
 
 
+class Pictures(FrameSource):
+    """A recording whose pictures are made when they are taken, ``rate_hz`` a second."""
+
+    live = False
+    rate_hz: float
+
+    def __init__(self, name: str, rate_hz: float) -> None:
+        self.name, self.rate_hz = name, rate_hz
+        self._closed = threading.Event()
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    @abc.abstractmethod
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """One of them; SourceError where it cannot be had."""
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        for index in range(len(self)):
+            if self._closed.is_set():
+                return
+            yield TimedFrame(self.picture(index), index / self.rate_hz, index)
+
+    def close(self) -> None:
+        self._closed.set()
+
+
 T = TypeVar("T")
 
 
@@ -117,12 +145,7 @@ LONGEST_SILENCE_S = 3600.0
 
 
 class Sparing:
-    """Tells of trouble at ever longer intervals, so that a camera away for a month fills no log.
-
-    Args:
-        report: told of what is to be said.
-        clock: monotonic seconds.
-    """
+    """Tells of trouble at ever longer intervals, so that a camera away for a month fills no log."""
 
     def __init__(self, report: EventHandler, clock: Callable[[], float] = time.monotonic) -> None:
         self._report = report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,13 +52,10 @@ class FilmWriter:
             )
         self._cv2 = opencv()
         self._size = size
-        self._place = atomic_path(self.path)
-        self._temporary = self._place.__enter__()
-        try:
+        with contextlib.ExitStack() as stack:
+            self._temporary = stack.enter_context(atomic_path(self.path))
             self._writer: Any = self._open(codecs, rate_hz)
-        except BaseException as error:
-            self._remove(error)
-            raise
+            self._place = stack.pop_all()  # which puts the film there, or removes it
 
     def write(self, image: NDArray[np.uint8]) -> None:
         """Append a frame, uint8 (height, width, 3) BGR; one of another size is fitted in.
@@ -86,24 +84,23 @@ class FilmWriter:
         """
         if self._writer is None:
             return
-        writer, self._writer = self._writer, None
-        writer.release()
         if not self.frames:
-            self._remove(_Discarded())
+            self.discard()
             return
-        try:
+        self._release()
+        with self._place:
             self._check()
-        except BaseException as error:
-            self._remove(error)
-            raise
-        self._place.__exit__(None, None, None)
 
     def discard(self) -> None:
         """Stop and leave no file."""
         if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            self._remove(_Discarded())
+            self._release()
+            with contextlib.suppress(_Discarded), self._place:
+                raise _Discarded
+
+    def _release(self) -> None:
+        self._writer.release()
+        self._writer = None
 
     def __enter__(self) -> FilmWriter:
         return self
@@ -170,18 +167,27 @@ class FilmWriter:
         width, height = self._size
         if image.shape[:2] == (height, width):
             return image
-        scale = min(width / image.shape[1], height / image.shape[0])
-        inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-        fitted = np.zeros((height, width, 3), np.uint8)
-        fitted[top : top + inner[1], left : left + inner[0]] = self._cv2.resize(
-            image, inner, interpolation=self._cv2.INTER_AREA
-        )
+        fitted = np.empty((height, width, 3), np.uint8)
+        letterbox(image, fitted, self._cv2.INTER_AREA)
         return fitted
 
-    def _remove(self, error: BaseException) -> None:
-        """Tell :func:`atomic_path` that the body failed, so that it removes its file."""
-        self._place.__exit__(type(error), error, error.__traceback__)
+
+def letterbox(image: NDArray[np.uint8], into: NDArray[np.uint8], interpolation: int) -> None:
+    """Scale ``image`` into another, whole and undistorted, on black where it does not fill it."""
+    cv2 = opencv()
+    height, width = image.shape[:2]
+    high, wide = into.shape[:2]
+    scale = min(high / height, wide / width)
+    # A pixel of rounding is not worth a black line.
+    inner = (
+        wide if abs(width * scale - wide) < 2 else max(1, round(width * scale)),
+        high if abs(height * scale - high) < 2 else max(1, round(height * scale)),
+    )
+    left, top = (wide - inner[0]) // 2, (high - inner[1]) // 2
+    into[:] = 0
+    into[top : top + inner[1], left : left + inner[0]] = cv2.resize(
+        image, inner, interpolation=interpolation
+    )
 
 
 class _Discarded(Exception):  # noqa: N818 - a signal to atomic_path, never seen by anybody

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import FrameSource, TimedFrame, as_bgr, opencv
+from shiftedge.runtime.capture.base import Pictures, as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
 
 IMAGE_SUFFIXES = frozenset(
@@ -30,26 +28,21 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name  # the name itself, so that 1.png and 01.png have an order
 
 
-class ImageFolder(FrameSource):
+class ImageFolder(Pictures):
     """The pictures of a folder in natural order of their names; sizes may differ.
 
     Args:
         folder: files with other suffixes than :data:`IMAGE_SUFFIXES`, and hidden ones, are passed
             over, and so is optical flow beside the frames.
-        rate_hz: frames per second that the pictures stand for.
 
     Raises:
         SourceError: the folder cannot be read or holds no picture, or the first cannot be decoded.
         MissingExtraError: OpenCV is not installed.
     """
 
-    live = False
-
     def __init__(self, folder: str | Path, rate_hz: float = DEFAULT_RATE_HZ) -> None:
-        self.name = str(folder)
-        self.rate_hz: float = rate_hz
+        super().__init__(str(folder), rate_hz)
         self._cv2 = opencv()
-        self._closed = threading.Event()
         try:
             found = [path for path in Path(folder).iterdir() if _is_picture(path)]
         except OSError as error:
@@ -60,23 +53,13 @@ class ImageFolder(FrameSource):
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}."
             )
         self._paths = sorted(_of_one_kind(found), key=lambda path: natural_key(path.name))
-        self._load(self._paths[0])
+        self.picture(0)
 
-    def __iter__(self) -> Iterator[TimedFrame]:
-        """One frame for each picture.
+    def __len__(self) -> int:
+        return len(self._paths)
 
-        Raises:
-            SourceError: a picture cannot be decoded; those before it were given.
-        """
-        for index, path in enumerate(self._paths):
-            if self._closed.is_set():
-                return
-            yield TimedFrame(self._load(path), index / self.rate_hz, index)
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def _load(self, path: Path) -> NDArray[np.uint8]:
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        path = self._paths[index]
         try:
             content = np.frombuffer(path.read_bytes(), np.uint8)
         except OSError as error:

@@ -19,8 +19,6 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?)(?:[/:]([0-9]{1,7}))?")
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _FOURCC = re.compile(r"[A-Za-z0-9]{4}")
-_RANGES = {"full": True, "pc": True, "limited": False, "tv": False}
-_YES_NO = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
 
 
 def size(text: str) -> tuple[int, int]:
@@ -61,25 +59,29 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def flag(text: str) -> bool:
-    """``"yes"`` or ``"no"``."""
-    if text.lower() not in _YES_NO:
-        raise ValueError("yes or no")
-    return _YES_NO[text.lower()]
-
-
-def full_range(text: str) -> bool:
-    """``"full"`` or ``"limited"``: whether YUV goes from 0 to 255; also FFmpeg's ``pc``, ``tv``."""
-    if text.lower() not in _RANGES:
-        raise ValueError("full or limited")
-    return _RANGES[text.lower()]
-
-
 def four_letters(text: str) -> str:
     """``"MJPG"``: a pixel format of V4L2."""
     if _FOURCC.fullmatch(text) is None:
         raise ValueError("a pixel format of four letters such as MJPG or YUYV")
     return text.upper()
+
+
+def one_of(expected: str, words: Mapping[str, Any]) -> Callable[[str], Any]:
+    """A reader of one of a few words, in any case; ``expected`` says which to a user."""
+
+    def read(text: str) -> Any:
+        if text.lower() not in words:
+            raise ValueError(expected)
+        return words[text.lower()]
+
+    return read
+
+
+flag = one_of(
+    "yes or no", {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
+)
+full_range = one_of("full or limited", {"full": True, "pc": True, "limited": False, "tv": False})
+"""Whether YUV goes from 0 to 255; pc and tv are FFmpeg's words."""
 
 
 def parse_options(

@@ -7,6 +7,7 @@ number of frames, and which size, format or row would make it one can be worked 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -204,23 +205,9 @@ _Y4M_FORMATS = {
 }
 
 
-@dataclass(frozen=True)
-class Y4MHeader:
-    """What the first line of a stream says."""
-
-    width: int
-    height: int
-    format: str
-    """Name of a pixel format of :mod:`shiftedge.runtime.capture.rawvideo`."""
-    rate_hz: float | None
-    """Frames per second; None where the stream says that it does not know (F0:0)."""
-    full_range: bool = False
-    """XCOLORRANGE=FULL: 0 to 255, as from an MJPEG camera. FFmpeg's extension; without it, 16 to
-    235."""
-
-
-def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
-    """Parse the first line of a stream, without its line feed.
+def parse_y4m_header(line: bytes, name: str) -> tuple[RawVideo, float | None]:
+    """Parse the first line of a stream, without its line feed: the video and its frames a second,
+    None where the stream says that it does not know (F0:0).
 
     See the manual page yuv4mpeg(5) of mjpegtools: ``YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg
     XCOLORRANGE=FULL``.
@@ -232,7 +219,9 @@ def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
     if magic.encode() != Y4M_MAGIC:
         raise SourceError(f"{name} does not begin with {Y4M_MAGIC.decode()}.")
     values = {field[0]: field[1:] for field in fields if field and field[0] != "X"}
-    extras = dict(field[1:].upper().split("=", 1) for field in fields if _is_extra(field))
+    extras = dict(
+        field[1:].upper().split("=", 1) for field in fields if field[:1] == "X" and "=" in field
+    )
     width, height = _side(values.get("W", "")), _side(values.get("H", ""))
     if not width or not height:
         raise SourceError(
@@ -247,29 +236,24 @@ def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
             f"{', '.join('C' + kind for kind in _Y4M_FORMATS)}: tell the command to write yuv420p "
             "(ffmpeg: -pix_fmt yuv420p)."
         )
+    # FFmpeg's extension, as from an MJPEG camera
     full_range = extras.get("COLORRANGE") == "FULL"
     rate_hz = _rate(values.get("F", "0:0"), name)
-    return Y4MHeader(width, height, _Y4M_FORMATS[chroma], rate_hz, full_range)
+    return RawVideo(width, height, _Y4M_FORMATS[chroma], full_range), rate_hz
 
 
-def _is_extra(field: str) -> bool:
-    return field.startswith("X") and "=" in field
-
-
-def _side(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()) or len(text) > 5:
-        return None
-    value = int(text)
-    return value if 0 < value <= LARGEST_SIDE_PX else None
+def _side(text: str) -> int:
+    """Pixels; 0 for what is no size."""
+    value = int(text) if re.fullmatch("[0-9]{1,5}", text) else 0
+    return value if value <= LARGEST_SIDE_PX else 0
 
 
 def _rate(text: str, name: str) -> float | None:
-    above, _, below = text.partition(":")
-    if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in (above, below)):
+    ratio = re.fullmatch("([0-9]{1,10}):([0-9]{1,10})", text)
+    if ratio is None:
         raise SourceError(f"{name} says its rate as F{text}; expected a ratio such as F30:1.")
-    if int(above) == 0 or int(below) == 0:
-        return None
-    return int(above) / int(below)
+    above, below = int(ratio[1]), int(ratio[2])
+    return above / below if above and below else None
 
 
 SIZES = (

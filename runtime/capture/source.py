@@ -38,6 +38,7 @@ Kind = Literal["camera", "path", "pipe", "synthetic", "url"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CAMERA = {"size": size, "fps": rate, "fourcc": four_letters}
+_CAMERA_ARGUMENTS = {"size": "size", "fps": "rate_hz", "fourcc": "fourcc"}
 _RATE = {"fps": rate}
 
 
@@ -121,12 +122,13 @@ def open_source(
             f"{text} is a recording, which ends: --live, --retry and Retry.for_service are for "
             "cameras, pipe: and URLs."
         )
+    every: dict[str, Any] = {"on_event": on_event}
     opener: dict[Kind, Callable[[], FrameSource]] = {
-        "camera": lambda: _open_camera(parsed, on_event, retry),
-        "path": lambda: _open_path(parsed.target, on_event),
-        "pipe": lambda: _open_pipe(parsed.target, stall_s, retry, on_event),
+        "camera": lambda: _open_camera(parsed, retry=retry, **every),
+        "path": lambda: _open_path(parsed.target, **every),
+        "pipe": lambda: _open_pipe(parsed.target, retry, stall_s=stall_s, **every),
         "synthetic": lambda: open_synthetic(parsed.target, parsed.options),
-        "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, on_event=on_event),
+        "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, **every),
     }
     try:
         return opener[parsed.kind]()
@@ -151,31 +153,22 @@ def _typed(source: object) -> str:
     raise SourceError(f"The source is {shown(source)}; expected {SOURCE_FORMS}.")
 
 
-def _open_camera(parsed: SourceText, on_event: EventHandler, retry: Retry | None) -> FrameSource:
-    options: dict[str, Any] = {"size": (640, 480), "fps": 30.0, "fourcc": None}
-    options.update(parse_options(parsed.options, _CAMERA, f"{parsed.target}?{parsed.options}"))
-    return open_camera(
-        parsed.target,
-        size=options["size"],
-        rate_hz=options["fps"],
-        fourcc=options["fourcc"],
-        retry=retry,
-        on_event=on_event,
-    )
+def _open_camera(parsed: SourceText, **how: Any) -> FrameSource:
+    options = parse_options(parsed.options, _CAMERA, f"{parsed.target}?{parsed.options}")
+    named = {_CAMERA_ARGUMENTS[name]: value for name, value in options.items()}
+    return open_camera(parsed.target, **named, **how)
 
 
-def _open_pipe(
-    text: str, stall_s: float, retry: Retry | None, on_event: EventHandler
-) -> FrameSource:
+def _open_pipe(text: str, retry: Retry | None, **how: Any) -> FrameSource:
     pipe = parse_pipe(text)
     if retry is None or not retry.service:
-        return PipeSource(pipe, stall_s=stall_s, on_event=on_event)
+        return PipeSource(pipe, **how)
     if not pipe.live:
         raise SourceError(
             f"'pipe:{text}' has live=no, so it is a recording, which ends; leave that out, or "
             "--live and --retry."
         )
-    return RestartedPipe(pipe, retry, stall_s=stall_s, on_event=on_event)
+    return RestartedPipe(pipe, retry, **how)
 
 
 def _open_path(text: str, on_event: EventHandler) -> FrameSource:

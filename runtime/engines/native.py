@@ -191,7 +191,6 @@ class NativeSession(Session):
         return logits
 
     def reset(self) -> None:
-        """See :meth:`Session.reset`."""
         self._state.fill(0)
 
     def save(self) -> bytes:
@@ -269,14 +268,8 @@ _count = itertools.count(2)
 
 
 def load_private(path: Path, sha256: str | None) -> tuple[Any, bytes]:
-    """Load a copy of a library; the same content is loaded once in a process.
-
-    Args:
-        path: an ordinary file.
-        sha256: that the copy must have, hexadecimal; None takes it as it is.
-
-    Returns:
-        The library and its SHA-256.
+    """Load a copy of a library, and its SHA-256, which may be asked for; the same content is loaded
+    once in a process.
 
     Raises:
         ModelError: the file cannot be read, has another SHA-256, or is no library for this machine;

@@ -10,13 +10,14 @@ little. ONNX Runtime makes some of them while it loads, so the sizes have to be 
   within an operator (If, Loop, Scan), a function of the file's own or a sequence of tensors makes
   stays hidden from it, and these are refused.
 
-The file's form is protobuf (onnx.proto): fields of a number and a type, messages in messages. Only
-what is needed of it is read here, since a board has no onnx package.
+The file's form is protobuf: fields of a number and a type, messages in messages. Only what is
+needed of it is read here, since a board has no onnx package.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,41 +43,57 @@ _EXPANDING = {
 }  # fmt: skip
 """Operators whose result may be larger than all that they read."""
 
-# Numbers of fields in onnx.proto.
-_GRAPH, _FUNCTION = 7, 25
-_NODE, _INITIALIZER, _OUTPUT, _SPARSE = 1, 5, 12, 15
-_READS, _MAKES, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5
-_TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_ATTRIBUTE = 5, 6, 10, 11, 22
-_DIMS, _TYPE, _NAME, _LOCATION = 1, 2, 8, 14
-_SPARSE_DIMS = 3
+_GRAPH, _OUTPUT = 7, 12
+_FORM: dict[str, dict[int, tuple[str, str]]] = {
+    "model": {_GRAPH: ("graphs", "graph"), 25: ("functions", "named")},
+    "graph": {
+        1: ("nodes", "node"),
+        5: ("weights", "tensor"),
+        _OUTPUT: ("outputs", "named"),
+        15: ("sparse", "sparse"),
+    },
+    "node": {
+        1: ("reads", "text"),
+        2: ("makes", "text"),
+        4: ("operator", "text"),
+        5: ("attributes", "attribute"),
+    },
+    "attribute": {
+        5: ("tensors", "tensor"),
+        6: ("graphs", "graph"),
+        10: ("tensors", "tensor"),
+        11: ("graphs", "graph"),
+        22: ("sparse", "sparse"),
+    },
+    "tensor": {
+        1: ("dims", "numbers"),
+        2: ("type", "numbers"),
+        8: ("name", "text"),
+        14: ("location", "numbers"),
+    },
+    "sparse": {1: ("values", "tensor"), 3: ("dims", "numbers")},
+    "named": {1: ("name", "text")},
+}
+"""What is read of onnx.proto: message -> number of a field -> our name of it, and what it holds."""
 
-
-@dataclass
-class _Node:
-    operator: str
-    reads: list[str] = field(default_factory=list)
-    makes: list[str] = field(default_factory=list)
-    holds_graph: bool = False
+Message = Mapping[str, list[Any]]
+"""Our name of a field -> its values in order."""
 
 
 @dataclass
 class _File:
     """What is read of a file."""
 
+    nodes: list[Message] = field(default_factory=list)
     weights: dict[str, int] = field(default_factory=dict)
     """Bytes of each initialiser."""
-    nodes: list[_Node] = field(default_factory=list)
     outputs: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
     """Operators that the file defines itself."""
 
 
 def check_spec(spec: ModelSpec, what: object) -> None:
-    """Refuse frames and states that no board can hold.
-
-    Args:
-        spec: of the model.
-        what: file, for the message.
+    """Refuse frames and states that no board can hold; ``what`` is whose they are, for the message.
 
     Raises:
         ModelError: they are larger than :data:`STEP_MOST_BYTES`.
@@ -86,26 +103,33 @@ def check_spec(spec: ModelSpec, what: object) -> None:
     _check(what, "the states", 2 * spec.state_bytes + frame)  # a step reads one set, writes another
 
 
-def check_weights(data: bytes, what: object) -> None:
+def check_weights(data: bytes, what: object) -> _File:
     """Refuse weights that claim more than the file holds; nothing of that size is allocated.
-
-    Args:
-        data: the file.
-        what: its name, for the message.
 
     Raises:
         ModelError: a tensor's shape does not go with its bytes, or the file is damaged.
     """
-    _read(data, what)
+    file = _File()
+    try:
+        model = _message(memoryview(data), "model")
+    except (IndexError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ModelError(
+            f"{what} cannot be loaded as an ONNX model (it is no whole protobuf message); it may "
+            "be damaged, or another kind of file: export it again."
+        ) from error
+    file.functions = {_last(function, "name", "") for function in model["functions"]}
+    for graph in model["graphs"]:
+        file.nodes += graph["nodes"]
+        file.outputs |= {_last(output, "name", "") for output in graph["outputs"]}
+        _check_graph(graph, file, what)
+    _check(what, "its weights", sum(file.weights.values()))
+    return file
 
 
-def check_shapes(ort: Any, data: bytes, what: object, folder: str) -> None:
+def check_shapes(ort: Any, data: bytes, file: _File, what: object, folder: str) -> None:
     """Refuse a step that needs more memory than a board has, and nothing of it is run.
 
     Args:
-        ort: the package onnxruntime.
-        data: the file, for which :func:`check_weights` passed.
-        what: its name, for messages.
         folder: where weights outside the file would be.
 
     Raises:
@@ -113,12 +137,12 @@ def check_shapes(ort: Any, data: bytes, what: object, folder: str) -> None:
             tensor of a size that is not known before.
         Exception: of ONNX Runtime, for a file that it cannot read.
     """
-    file = _read(data, what)
     for node in file.nodes:
-        if node.holds_graph or node.operator in file.functions:
+        holds = any(attribute["graphs"] for attribute in node["attributes"])
+        if holds or _operator(node) in file.functions:
             raise _hidden(what, node, "holds operators of its own")
-    made = [name for node in file.nodes for name in node.makes if name]
-    more = b"".join(_field(_OUTPUT, _field(1, name.encode())) for name in {*made} - file.outputs)
+    made = {name for node in file.nodes for name in node["makes"] if name}
+    more = b"".join(_field(_OUTPUT, _field(1, name.encode())) for name in made - file.outputs)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -133,40 +157,40 @@ def check_shapes(ort: Any, data: bytes, what: object, folder: str) -> None:
     sizes = {tensor.name: _bytes(tensor) for tensor in tensors}
     sequences = {tensor.name for tensor in tensors if not tensor.type.startswith("tensor(")}
     for node in file.nodes:
-        for name in node.makes:
+        for name in node["makes"]:
             size = sizes.get(name)
             if name in sequences:
                 raise _hidden(what, node, f"makes {name!r}, which is no tensor")
             if size is not None:
-                _check(what, f"{name!r}, which {node.operator} makes,", size)
-            elif name and node.operator in _EXPANDING:
+                _check(what, f"{name!r}, which {_operator(node)} makes,", size)
+            elif name and _operator(node) in _EXPANDING:
                 raise ModelError(
-                    f"{what}: {node.operator} makes {name!r}, of a size that is not known before "
+                    f"{what}: {_operator(node)} makes {name!r}, of a size that is not known before "
                     "it runs, so it might be more than the memory; export the model with fixed "
                     "shapes."
                 )
     _check(what, "a step", _at_once(file, sizes))
 
 
-def _hidden(what: object, node: _Node, why: str) -> ModelError:
+def _hidden(what: object, node: Message, why: str) -> ModelError:
     return ModelError(
-        f"{what}: {node.operator} {why}, so the memory that it takes is not known before it runs; "
-        "export the model as one graph of fixed shapes, without If, Loop, Scan, sequences and "
-        "functions."
+        f"{what}: {_operator(node)} {why}, so the memory that it takes is not known before it "
+        "runs; export the model as one graph of fixed shapes, without If, Loop, Scan, sequences "
+        "and functions."
     )
 
 
 def _at_once(file: _File, sizes: Mapping[str, int | None]) -> int:
     """Most bytes of tensors alive together; those that follow from weights alone stay for ever."""
     fixed = dict(file.weights)
-    last = {name: index for index, node in enumerate(file.nodes) for name in node.reads}
+    last = {name: index for index, node in enumerate(file.nodes) for name in node["reads"]}
     last |= dict.fromkeys(file.outputs, len(file.nodes))
-    made = {name for node in file.nodes for name in node.makes}
+    made = {name for node in file.nodes for name in node["makes"]}
     live = {name: size or 0 for name, size in sizes.items() if name not in made}  # the inputs
     now = most = sum(live.values())
     for index, node in enumerate(file.nodes):
-        constant = all(name in fixed for name in node.reads if name)
-        for name in filter(None, node.makes):
+        constant = all(name in fixed for name in node["reads"] if name)
+        for name in filter(None, node["makes"]):
             size = sizes.get(name) or 0
             if constant:
                 fixed[name] = size
@@ -174,7 +198,7 @@ def _at_once(file: _File, sizes: Mapping[str, int | None]) -> int:
                 live[name] = size
                 now += size
         most = max(most, now)
-        for name in {*node.reads, *node.makes}:
+        for name in {*node["reads"], *node["makes"]}:
             if name in live and last.get(name, index) <= index:
                 now -= live.pop(name)
     return most + sum(fixed.values())
@@ -198,105 +222,62 @@ def _check(what: object, tensor: str, size: int) -> None:
         )
 
 
+def _check_graph(graph: Message, file: _File, what: object) -> None:
+    """The weights of a graph and of those within its operators."""
+    for tensor in graph["weights"]:
+        name, size = _tensor(tensor, what)
+        _check(what, f"the weights {name!r}", size)
+        file.weights[name] = size
+    attributes = [each for node in graph["nodes"] for each in node["attributes"]]
+    for sparse in (*graph["sparse"], *(each for held in attributes for each in held["sparse"])):
+        # Made dense when the model is loaded.
+        values = sparse["values"][-1] if sparse["values"] else defaultdict(list)
+        name, kind = _last(values, "name", ""), _last(values, "type", 0)
+        file.weights[name] = math.prod(sparse["dims"]) * _ITEM_BYTES.get(kind, 8)
+        _check(what, f"the sparse weights {name!r}", file.weights[name])
+    for held in attributes:
+        for tensor in held["tensors"]:
+            _tensor(tensor, what)
+        for inner in held["graphs"]:
+            _check_graph(inner, file, what)
+
+
+def _tensor(tensor: Message, what: object) -> tuple[str, int]:
+    """Name and size in bytes of a tensor whose numbers are in the file, or outside it."""
+    name, dims = _last(tensor, "name", ""), tensor["dims"]
+    numbers, held = math.prod(dims), tensor["bytes"][0]
+    if _last(tensor, "location", 0) != 1 and numbers > held:  # a number takes a byte at least
+        raise ModelError(
+            f"{what}: the weights {name!r} have the shape {dims[:6]} and {held:,} bytes in the "
+            "file, too few for it; the file is damaged: export the model again."
+        )
+    return name, numbers * _ITEM_BYTES.get(_last(tensor, "type", 0), 8)
+
+
 # The file's form
 
 
-def _read(data: bytes, what: object) -> _File:
-    file = _File()
-    try:
-        for number, value in _fields(memoryview(data)):
-            if number == _GRAPH and isinstance(value, memoryview):
-                _graph(value, file, what, inner=False)
-            elif number == _FUNCTION and isinstance(value, memoryview):
-                file.functions |= {_text(v) for n, v in _fields(value) if n == 1}
-    except (IndexError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ModelError(
-            f"{what} cannot be loaded as an ONNX model (it is no whole protobuf message); it may "
-            "be damaged, or another kind of file: export it again."
-        ) from error
-    _check(what, "its weights", sum(file.weights.values()))
-    return file
-
-
-def _graph(data: memoryview, file: _File, what: object, *, inner: bool) -> None:
+def _message(data: memoryview, kind: str) -> Message:
+    """The fields of a message that :data:`_FORM` names, and its length as "bytes"."""
+    form = _FORM[kind]
+    found: defaultdict[str, list[Any]] = defaultdict(list, bytes=[len(data)])
     for number, value in _fields(data):
-        if not isinstance(value, memoryview):
-            continue
-        if number == _INITIALIZER:
-            _weights(value, file, what)
-        elif number == _SPARSE:
-            _sparse(value, file, what)
-        elif number == _NODE:
-            _node(value, file, what, inner)
-        elif number == _OUTPUT and not inner:
-            file.outputs |= {_text(v) for n, v in _fields(value) if n == 1}
+        name, holds = form.get(number, ("", ""))
+        if holds == "numbers":
+            found[name] += _whole_numbers(value)
+        elif holds and isinstance(value, memoryview):
+            text = holds == "text"
+            found[name].append(bytes(value).decode() if text else _message(value, holds))
+    return found
 
 
-def _node(data: memoryview, file: _File, what: object, inner: bool) -> None:
-    node = _Node("")
-    for number, value in _fields(data):
-        if not isinstance(value, memoryview):
-            continue
-        if number == _OPERATOR:
-            node.operator = _text(value)
-        elif number == _READS:
-            node.reads.append(_text(value))
-        elif number == _MAKES:
-            node.makes.append(_text(value))
-        elif number == _ATTRIBUTE:
-            for kind, part in _fields(value):
-                if not isinstance(part, memoryview):
-                    continue
-                if kind in (_TENSOR, _TENSORS):
-                    _weights(part, file, what, within=node.operator)
-                elif kind in (_SUBGRAPH, _SUBGRAPHS):
-                    node.holds_graph = True
-                    _graph(part, file, what, inner=True)
-                elif kind == _SPARSE_ATTRIBUTE:
-                    _sparse(part, file, what)
-    if not inner:
-        file.nodes.append(node)
+def _last(message: Message, name: str, default: Any) -> Any:
+    """A field that is to stand once; of several, protobuf takes the last."""
+    return message[name][-1] if message[name] else default
 
 
-def _weights(data: memoryview, file: _File, what: object, within: str = "") -> None:
-    dims: list[int] = []
-    kind, name, outside = 0, "", False
-    for number, value in _fields(data):
-        if number == _DIMS:
-            dims += _whole_numbers(value)
-        elif number == _TYPE and isinstance(value, int):
-            kind = value
-        elif number == _NAME and isinstance(value, memoryview):
-            name = _text(value)
-        elif number == _LOCATION:
-            outside = value == 1
-    numbers = math.prod(dims)
-    if not outside and numbers > len(data):  # a number takes a byte at least
-        raise ModelError(
-            f"{what}: the weights {name!r} have the shape {dims[:6]} and {len(data):,} bytes in "
-            "the file, too few for it; the file is damaged: export the model again."
-        )
-    if not within:
-        file.weights[name] = numbers * _ITEM_BYTES.get(kind, 8)
-        _check(what, f"the weights {name!r}", file.weights[name])
-
-
-def _sparse(data: memoryview, file: _File, what: object) -> None:
-    """A sparse tensor is made dense when the model is loaded."""
-    dims: list[int] = []
-    kind, name = 0, ""
-    for number, value in _fields(data):
-        if number == _SPARSE_DIMS:
-            dims += _whole_numbers(value)
-        elif number == 1 and isinstance(value, memoryview):
-            for inner, part in _fields(value):
-                if inner == _TYPE and isinstance(part, int):
-                    kind = part
-                elif inner == _NAME and isinstance(part, memoryview):
-                    name = _text(part)
-    size = math.prod(dims) * _ITEM_BYTES.get(kind, 8)
-    _check(what, f"the sparse weights {name!r}", size)
-    file.weights[name] = size
+def _operator(node: Message) -> str:
+    return str(_last(node, "operator", ""))
 
 
 def _whole_numbers(value: int | memoryview) -> list[int]:
@@ -354,7 +335,3 @@ def _number(value: int) -> bytes:
         out.append(value & 127 | 128)
         value >>= 7
     return bytes((*out, value))
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(value).decode() if isinstance(value, memoryview) else ""

@@ -9,6 +9,7 @@ only to the set that does not count.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.base import Engine, Session
-from shiftedge.runtime.engines.onnx_claims import check_shapes, check_spec, check_weights
+from shiftedge.runtime.engines.onnx_claims import (
+    check_shapes,
+    check_spec,
+    check_weights,
+)
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.cpu import chosen_threads, cpu_features
 from shiftedge.runtime.process.extras import require
-from shiftedge.runtime.process.files import sha256_of, utf8_path
+from shiftedge.runtime.process.files import utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 from shiftedge.runtime.words import plain, shown
 
@@ -45,7 +50,7 @@ _ORT_FORMAT = b"ORTM"
 
 
 def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> None:
-    """Have ONNX Runtime multiply codes without an error, and no slower than that takes.
+    """Have ONNX Runtime multiply quantised values without an error, and no slower than that takes.
 
     On x86-64 without VNNI, ONNX Runtime 1.31 adds products of uint8 and int8 in pairs as saturated
     int16 (vpmaddubsw), so that large ones are cut off: the bundled model's int8 logits are then off
@@ -107,8 +112,9 @@ class OnnxRuntimeEngine(Engine):
         ask_for_exact_int8(options)
         options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
-            check_claims(self.path.read_bytes(), self.path)
-            with utf8_path(self.path) as name:
+            data = self.path.read_bytes()
+            check_claims(data, self.path)
+            with utf8_path(self.path) as name:  # and not the bytes: weights may lie beside it
                 self.session: Any = ort.InferenceSession(
                     name,
                     options,
@@ -131,7 +137,7 @@ class OnnxRuntimeEngine(Engine):
             raise ModelError(
                 f"{self.path} holds text that is not UTF-8, so it is damaged: export it again."
             ) from error
-        self.digest = _sha256(self.path)
+        self.digest = hashlib.sha256(data).digest()
         device, self.device_id = _device(wanted[0])
         self.device: str = device
 
@@ -185,7 +191,6 @@ class OnnxRuntimeSession(Session):
         return logits
 
     def reset(self) -> None:
-        """See :meth:`Session.reset`."""
         for tensor, state in zip(self._sets[self._current], self._states, strict=True):
             tensor.host.fill(state.zero_point)
             tensor.push()
@@ -196,7 +201,6 @@ class OnnxRuntimeSession(Session):
         return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
 
     def load(self, block: bytes) -> None:
-        """See :meth:`Session.load`."""
         expected = sum(state.bytes for state in self._states)
         if len(block) != expected:
             raise ModelError(f"The states have {len(block)} bytes; expected {expected}.")
@@ -234,14 +238,8 @@ class _Tensor:
 
 
 def refusal(data: bytes, spec: ModelSpec) -> str | None:
-    """Why :class:`OnnxRuntimeEngine` would not run a file, found by loading it and one step.
-
-    Args:
-        data: the file.
-        spec: of the model, as its metadata says.
-
-    Returns:
-        None where it would.
+    """Why :class:`OnnxRuntimeEngine` would not run a file, found by loading it and one step; None
+    where it would.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -252,8 +250,7 @@ def refusal(data: bytes, spec: ModelSpec) -> str | None:
     options.log_severity_level = 4
     try:
         check_spec(spec, what)
-        check_weights(data, what)
-        check_shapes(ort, data, what, ".")
+        check_shapes(ort, data, check_weights(data, what), what, ".")
         session = ort.InferenceSession(data, options, providers=[SHORT_NAMES["cpu"]])
         _check_contract(session, spec, what)
         feed = {"frame": np.zeros((1, 3, spec.height, spec.width), np.float32)}
@@ -276,9 +273,9 @@ def check_claims(data: bytes, path: Path) -> None:
     """
     if data[4:8] == _ORT_FORMAT:
         return
-    check_weights(data, path)
+    file = check_weights(data, path)
     with contextlib.suppress(*_failures()), utf8_path(path.parent) as folder:
-        check_shapes(require("onnxruntime"), data, path, folder)
+        check_shapes(require("onnxruntime"), data, file, path, folder)
 
 
 @contextlib.contextmanager
@@ -296,11 +293,6 @@ def failures_told(what: object) -> Iterator[None]:
 
 def _failed(what: object, error: Exception) -> ModelError:
     return ModelError(f"{what} failed in ONNX Runtime ({_first_line(error)}).")
-
-
-def _sha256(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return sha256_of(file)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,13 +73,7 @@ class FrameClock:
     @property
     def period_s(self) -> float:
         """The camera's period as estimated so far, in seconds; 0 before the second frame."""
-        if not self._intervals:
-            return 0.0
-        ordered = sorted(self._intervals)
-        middle = len(ordered) // 2
-        if len(ordered) % 2:
-            return ordered[middle]
-        return 0.5 * (ordered[middle - 1] + ordered[middle])
+        return _median(self._intervals) if self._intervals else 0.0
 
     def reset(self) -> None:
         """Begin a new grid with the next frame; the estimate of the camera's period is kept."""
@@ -88,9 +81,6 @@ class FrameClock:
 
     def tick(self, time_s: float) -> Tick:
         """Take the next frame's time and say what to do with the frame.
-
-        Args:
-            time_s: when it was taken, in seconds of any steady clock.
 
         Raises:
             FrameError: ``time_s`` is not a finite number; the clock is as it was before.
@@ -118,6 +108,13 @@ class FrameClock:
         self._start_s = self._last_s = time_s
         self._claimed = 1
         return Tick(1, reset)
+
+
+def _median(values: Iterable[float]) -> float:
+    """As ``statistics.median``, whose import takes as long as all of ours."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return 0.5 * (ordered[middle] + ordered[~middle])
 
 
 def checked_seconds(value: object) -> float:
@@ -153,11 +150,7 @@ UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
 class StampWatch:
-    """Looks at the times of a stream's frames. One per stream.
-
-    Args:
-        max_gap_s: the pause after which the states are emptied, in seconds.
-    """
+    """Looks at the times of a stream's frames. One per stream."""
 
     def __init__(self, max_gap_s: float) -> None:
         self._max_gap_s = max_gap_s
@@ -180,7 +173,7 @@ class StampWatch:
         return sentence
 
     def _judge(self, steps_s: list[float]) -> str | None:
-        middle_s = statistics.median(steps_s)
+        middle_s = _median(steps_s)
         if _nearly_all(step_s > self._max_gap_s for step_s in steps_s):
             return (
                 f"Nearly every frame lies more than {self._max_gap_s:g} s behind the last (about "

@@ -13,36 +13,16 @@ import os
 import sys
 import warnings
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from typing import Any, cast
 
+SWITCHES = {"ORT_DISABLE_TELEMETRY": "1"}
+"""Environment variables that turn telemetry off, read at a package's import or at its first use,
+once for the life of the process.
 
-@dataclass(frozen=True)
-class Switch:
-    """An environment variable that turns a package's telemetry off."""
-
-    variable: str
-    value: str
-    package: str
-    """Its import name."""
-    what: str
-    """What the package sends, and keeps, without."""
-    source: str
-    """Where the variable is documented or defined."""
-
-
-SWITCHES = (
-    Switch(
-        "ORT_DISABLE_TELEMETRY",
-        "1",
-        "onnxruntime",
-        "from 1.29 on, outside Windows too: from its import on, a lasting device id and a database "
-        "of events in the user's cache; about ten seconds later, processor, system, container, "
-        "names and hashes of the model to mobile.events.data.microsoft.com",
-        "microsoft/onnxruntime pull request 27379, docs/Privacy.md",
-    ),
-)
-"""Read at the package's import or at its first use, once for the life of the process."""
+onnxruntime sends from 1.29 on, outside Windows too: from its import on, a lasting device id and a
+database of events in the user's cache; about ten seconds later, processor, system, container, names
+and hashes of the model to mobile.events.data.microsoft.com (microsoft/onnxruntime pull request
+27379, docs/Privacy.md)."""
 
 SENDERS = ("openvino_telemetry",)
 """Modules that do nothing but send, and that what imports them can do without. ``import openvino``
@@ -63,16 +43,13 @@ def switch_off(environment: MutableMapping[str, str] | None = None) -> None:
     Where onnxruntime was imported before shiftedge, the switch comes too late: what that version
     can still be asked for, which is to report no more than that it was started, is asked for, and
     a warning says what to do.
-
-    Args:
-        environment: None is this process's.
     """
     own = os.environ if environment is None else environment
     loaded = sys.modules.get("onnxruntime") if environment is None else None
     late = loaded is not None and not own.get("ORT_DISABLE_TELEMETRY")
-    for switch in SWITCHES:
-        if not own.get(switch.variable):
-            own[switch.variable] = switch.value
+    for variable, value in SWITCHES.items():
+        if not own.get(variable):
+            own[variable] = value
     if late:
         _quieten(loaded)
 

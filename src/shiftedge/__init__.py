@@ -36,19 +36,11 @@ from shiftedge.runtime.process.telemetry import switch_off
 
 switch_off()
 
-from shiftedge.runtime import (  # noqa: E402
-    DecoderSettings,
-    GestureDecoder,
-    GestureEvent,
-    LiveStream,
-    Model,
-    ModelSpec,
-    Result,
-    ShiftedgeError,
-    StateSpec,
-    Stream,
-    load,
-)
+from shiftedge.runtime.errors import ShiftedgeError  # noqa: E402
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent  # noqa: E402
+from shiftedge.runtime.live.stream import LiveStream, Result  # noqa: E402
+from shiftedge.runtime.model import Model, Stream, load  # noqa: E402
+from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec  # noqa: E402
 
 __version__ = "0.1.0"
 

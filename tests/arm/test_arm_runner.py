@@ -24,7 +24,7 @@ from elf import Elf
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.emulation import qemu
-from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.export.compiler.targets import find_target, find_variant
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import CompileError
 
@@ -95,10 +95,10 @@ def emulated(
     started: dict[tuple[str, str], Future[Run]] = {}
 
     def run(target: str, form: str) -> Run:
-        chosen, logits = find_target(target), folder / f"{target}-{form}"
+        chosen, logits = find_variant(target), folder / f"{target}-{form}"
         machine = qemu.machine_of(chosen.architecture)
         line = arguments(bundles("gestures", target), film, form, logits)
-        return result(qemu.run(machine, chosen.cpu, line, check=False), logits)
+        return result(qemu.run(machine, chosen.device.name, line, check=False), logits)
 
     with ThreadPoolExecutor(2) as pool:
 

@@ -24,8 +24,8 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 
 Get = Callable[[str], Path]
@@ -49,7 +49,7 @@ def test_the_step_is_the_models(
 ) -> None:
     """32 moving frames: logits, every state; the same bytes of the first 12, which every state has
     reached the logits in, from 2 and 3 threads."""
-    chosen = find_target(target)
+    chosen = find_variant(target)
     if why := qemu.missing(chosen.architecture):
         pytest.skip(why)
     machine = qemu.machine_of(chosen.architecture)
@@ -61,7 +61,7 @@ def test_the_step_is_the_models(
     for threads, file in files.items():
         qemu.stream(
             library(bundles(name, target)), images[: FRAMES if threads == 1 else FEW],
-            spec.classes, machine, chosen.cpu, threads=threads, output=file,
+            spec.classes, machine, chosen.device.name, threads=threads, output=file,
         )  # fmt: skip
     first = files[1].read_bytes()
     for threads in (2, 3):

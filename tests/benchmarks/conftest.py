@@ -19,7 +19,7 @@ SRC = HERE.parents[1] / "src"
 @pytest.fixture(autouse=True)
 def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """sys.path of worker processes."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SRC), str(HERE))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SRC), str(HERE), str(HERE.parent))))
 
 
 @pytest.fixture

@@ -256,10 +256,11 @@ def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
 
 
 def test_bf16_is_loaded_in_bf16(tiny_onnx, tmp_path, monkeypatch):
+    from fake_engine import FakeEngine
+
     from shiftedge.benchmarks.bench import spec_by_onnx
     from shiftedge.benchmarks.engines import native
     from shiftedge.benchmarks.engines.native import NativeBf16Contender
-    from shiftedge.runtime.engines.fake import FakeEngine
 
     spec = spec_by_onnx(tiny_onnx)
     asked = []

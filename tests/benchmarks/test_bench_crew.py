@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 
 from shiftedge.benchmarks.agreement import read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
-from shiftedge.runtime.engines.fake import FakeEngine
 from shiftedge.runtime.process.progress import Lines
 
 TURN = {"do": "turn", "begin": 0, "lead_in": 2, "frames": 5}

@@ -9,13 +9,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from shiftedge.export import training
 from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
 from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
 from shiftedge.export.networks import spec_of
 from shiftedge.export.to_onnx import describe
+from shiftedge.export.training import Shape
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["KINDS", "Own", "from_checkpoint", "network", "save_checkpoint", "trained"]
+__all__ = [
+    "KINDS",
+    "Own",
+    "fine_tune",
+    "from_checkpoint",
+    "network",
+    "save_checkpoint",
+    "train",
+    "trained",
+]
 
 KINDS = ("mobilenet_v2", "previous-frame", "resnet50", "own")
 
@@ -92,3 +103,14 @@ def from_checkpoint(path: Path, **more: Any) -> tuple[nn.Module, ModelSpec]:
 def save_checkpoint(path: Path, net: nn.Module, description: Any, **more: Any) -> None:
     """Write our own format."""
     path.write_bytes(serialise_checkpoint(net, description, **more))
+
+
+def train(data: str, output: Path, *, shape: Shape | None = None, **more: Any) -> Any:
+    """A training with a job's arguments as they are."""
+    silent = {key: more.pop(key) for key in ("silent", "usual_silent") if key in more}
+    return training.train(training.Job(data, output, **more), shape=shape, **silent)
+
+
+def fine_tune(data: str, output: Path, **more: Any) -> Any:
+    """The same of a fine-tune."""
+    return training.fine_tune(training.Job(data, output, **more))

@@ -13,9 +13,9 @@ pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import numpy as np
 
+from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.training import Settings
 from shiftedge.export.training.advice import after, before
-from shiftedge.export.training.clips import IGNORED, ClipSet
 from shiftedge.export.training.score import ClipScore
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 

@@ -22,29 +22,34 @@ pytest.importorskip("onnxruntime")
 import cv2
 import onnxruntime
 import torch
-from networks import from_checkpoint, save_checkpoint, trained
+from networks import fine_tune, from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
 from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
-from shiftedge.export.quantize.carried import KEY, read_ranges, write_ranges
+from shiftedge.export.quantize.calibration import RANGES_KEY, gather, read_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.ranges import Affine
-from shiftedge.export.quantize.rewrite import quantised_spec, quantised_weights, rewrite
+from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.statistics import affine_of, gather
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.export.to_onnx import describe
-from shiftedge.export.training import CHECKPOINT, SCORES, fine_tune
-from shiftedge.export.training.clips import ClipSet
-from shiftedge.export.training.fake import FRAME, FakeQuantised, Int8, places, rounded
+from shiftedge.export.training import CHECKPOINT, SCORES
+from shiftedge.export.training.fake_quantize import (
+    FRAME,
+    FakeQuantized,
+    Int8,
+    places,
+    rounded,
+    stream_ranges,
+)
 from shiftedge.export.training.fine_tune import gentle
 from shiftedge.export.training.loop import fit
-from shiftedge.export.training.observe import stream_ranges
-from shiftedge.export.training.record import stored
+from shiftedge.export.training.session import stored
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import (
     CheckpointError,
@@ -141,23 +146,25 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
     exported = parse(SHIPPED.read_bytes(), "bundled")
     folded, changed = equal_std(exported, spec)
     plan = make_plan(folded)
-    choices = affine_of(gather(folded, plan, changed, clips, no_bar))
+    found = gather(folded, plan, changed, clips, no_bar)
+    choices = {group: choice.affine for group, choice in found.items()}
     assert tuple(ranges) == places(net)
     assert len(ranges) == len(plan.groups), "a place for each group of tensors that hold codes"
     assert ranges[FRAME] == choices[folded.group("frame")]
-    write_ranges(folded.model, {place: ranges[place] for place in places(net)[1:]})
+    pairs = {place: (ranges[place].scale, ranges[place].zero_point) for place in places(net)[1:]}
+    folded.model.metadata_props[RANGES_KEY] = json.dumps(pairs)
     carried = read_ranges(folded)
     assert set(carried) == set(plan.groups) - {folded.group("frame")}
     for group, affine in carried.items():
         assert affine.scale == pytest.approx(choices[group].scale), group
         assert affine.zero_point == choices[group].zero_point, group
 
-    file = rewrite(folded, plan, choices, changed), quantised_spec(folded, plan, choices, changed)
+    file = rewrite(folded, plan, choices, changed), quantized_spec(folded, plan, choices, changed)
     optimised, plain = Stepper(*file), Stepper(*file)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     plain._session = onnxruntime.InferenceSession(file[0], options)
-    model, states = StreamingModel(FakeQuantised(net, Int8(ranges, spec.std))), None
+    model, states = StreamingModel(FakeQuantized(net, Int8(ranges, spec.std))), None
     frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
     ours, between = [], []
     for image in scenes(1, 24, spec.height, spec.width, first=9).clips[0]:
@@ -187,7 +194,7 @@ def test_weights_and_biases_are_those_of_the_file() -> None:
     weight[3] *= 1e-30
     weight[4] *= 1e5
     bias[5] *= 1e7
-    codes, scale, steps = quantised_weights(weight, bias, 0.02)
+    codes, scale, steps = quantized_weights(weight, bias, 0.02)
     assert steps is not None
     found, offset = rounded(torch.from_numpy(weight), torch.from_numpy(bias), 0.02)
     column = scale.reshape(-1, 1, 1, 1)
@@ -201,7 +208,7 @@ def test_clips_see_the_codes_that_a_stream_stores(
 ) -> None:
     net, spec, ranges = start
     arithmetic = Int8(ranges, spec.std)
-    model = StreamingModel(FakeQuantised(net, arithmetic))
+    model = StreamingModel(FakeQuantized(net, arithmetic))
     film = torch.from_numpy(scenes(1, 16, first=5).clips[0]).permute(0, 3, 1, 2).float()
     frames = film / 255.0 - 0.45
     with torch.inference_mode():
@@ -232,7 +239,7 @@ def test_gradients_reach_every_parameter_and_statistics_stay(
     net, spec, ranges = start
     net = copy.deepcopy(net)
     before = {name: value.clone() for name, value in net.named_buffers()}
-    fake = FakeQuantised(net, Int8(ranges, spec.std))
+    fake = FakeQuantized(net, Int8(ranges, spec.std))
     fake.train()
     frames = torch.from_numpy(np.stack(scenes(2, 8).clips) / np.float32(255.0)) - 0.45
     logits = StreamingModel(fake).clip(frames.permute(0, 1, 4, 2, 3))
@@ -269,8 +276,8 @@ def test_a_network_that_loses_much_in_int8_gains_it_back() -> None:
         """Kullback-Leibler divergence from the float model."""
         return float((wanted.exp() * (wanted - chances(net))).sum(-1).mean())
 
-    def in_int8(net: MobileNetV2) -> FakeQuantised:
-        return FakeQuantised(net, Int8(stream_ranges(net, spec, few, no_bar), spec.std))
+    def in_int8(net: MobileNetV2) -> FakeQuantized:
+        return FakeQuantized(net, Int8(stream_ranges(net, spec, few, no_bar), spec.std))
 
     net = unbalanced(balanced, 16.0)
     assert loss(net) < 1e-9, "in float, the same function"
@@ -409,7 +416,7 @@ def test_malformed_ranges_are_refused(given: Path, tmp_path: Path, ranges: Any) 
 )
 def test_odd_ranges_in_a_file_are_refused(text: str, message: str) -> None:
     graph = parse(SHIPPED.read_bytes(), "bundled")
-    graph.model.metadata_props.add(key=KEY, value=text)
+    graph.model.metadata_props[RANGES_KEY] = text
     with pytest.raises(ModelError, match=message):
         read_ranges(graph)
 

@@ -15,10 +15,12 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import numpy as np
+from clip_kit import frame_spec
+from networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
-from shiftedge.export.training import CHECKPOINT, SCORES, Shape, train
-from shiftedge.export.training.clips import synthetic_clips
+from shiftedge.export.data.rendered import synthetic_clips
+from shiftedge.export.training import CHECKPOINT, SCORES, Shape
 from shiftedge.export.training.keep import Keeper
 from shiftedge.runtime.errors import OutputError
 
@@ -143,10 +145,10 @@ def test_an_interrupted_training_says_what_is_left(tmp_path: Path, after: int, w
 
 
 def test_no_room_for_rendered_clips_is_a_sentence(tmp_path: Path, elsewhere: Path) -> None:
-    size = {"frames": 8, "rate_hz": 6.0, "height": 32, "width": 32}
+    spec = frame_spec(32, 32, 6.0)
     for cache in (None, tmp_path / "cache"):
         with largest_file(10_000), pytest.raises(OutputError, match=r"Cannot (keep|write)"):
-            synthetic_clips(2, seed=1, split="t", cache=cache, **size)  # type: ignore[arg-type]
+            synthetic_clips(2, spec, seed=1, split="t", frames=8, cache=cache)
         assert not list(elsewhere.iterdir())
     assert not list((tmp_path / "cache").iterdir())
 
@@ -158,7 +160,7 @@ def test_an_interrupt_leaves_no_clips_behind(tmp_path: Path, elsewhere: Path, ke
 
     with pytest.raises(KeyboardInterrupt):
         synthetic_clips(
-            40, seed=0, split="train", frames=2, height=24, width=32,
+            40, frame_spec(24, 32), seed=0, split="train", frames=2,
             cache=tmp_path / "cache" if kept else None, advance=interrupt,
         )  # fmt: skip
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

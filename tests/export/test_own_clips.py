@@ -17,13 +17,13 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
-from networks import from_checkpoint
+from clip_kit import frame_spec
+from networks import from_checkpoint, train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data import Clip, find_data
-from shiftedge.export.training import CHECKPOINT, SCORES, Shape, train
-from shiftedge.export.training.clips import IGNORED
-from shiftedge.export.training.folder import load_clips, split_clips
+from shiftedge.export.data.clip_set import IGNORED, load_clips, split_clips
+from shiftedge.export.training import CHECKPOINT, SCORES, Shape
 from shiftedge.runtime.errors import DataError, OutputError
 
 SHAPE = Shape(multiplier=0.25, height=32, width=32, rate_hz=6.0, dropout=0.0)
@@ -54,7 +54,8 @@ def test_a_folder_of_clips_is_read(data: Path) -> None:
     names = ("No gesture", "Swiping Left")
     found = find_data(data).learn
     assert [clip.label for clip in found] == ["No gesture"] * 4 + ["Swiping Left"] * 4
-    read = load_clips(found, names, frames=10, rate_hz=6.0, height=32, width=32)
+    spec = frame_spec(32, 32, 6.0, names, silent_labels=("No gesture",))
+    read = load_clips(found, spec, frames=10, unusable=[], remarks=[])
     assert read.frames.shape == (8, 10, 32, 32, 3)
     assert (read.frame_labels[:4] == 0).all()
     assert (read.frame_labels[4:] == IGNORED).all()
@@ -73,7 +74,8 @@ def test_videos_are_read_at_the_rate_of_the_model(tmp_path: Path) -> None:
         writer.write(np.full((48, 64, 3), 8 * index, np.uint8))
     writer.release()
     clips = [Clip("Thumb Up", path)]
-    read = load_clips(clips, ("Thumb Up",), frames=12, rate_hz=12.0, height=24, width=32)
+    spec = frame_spec(24, 32, 12.0, ("Thumb Up",))
+    read = load_clips(clips, spec, frames=12, unusable=[], remarks=[])
     brightness = read.frames[0].mean(axis=(1, 2, 3)) / 8.0
     np.testing.assert_allclose(brightness, np.ceil(np.arange(12) * 2.5 - 0.5), atol=0.8)
 
@@ -133,13 +135,11 @@ def test_a_rate_that_is_assumed_names_the_option_of_train(tmp_path: Path) -> Non
         said: list[str] = []
         loaded = load_clips(
             [Clip("left", tmp_path / "a.mjpeg")],
-            ("left",),
+            frame_spec(32, 32, 5.0, ("left",)),
             frames=4,
-            rate_hz=5.0,
-            height=32,
-            width=32,
-            clip_rate_hz=rate_hz,
+            unusable=[],
             remarks=said,
+            clip_rate_hz=rate_hz,
         )
         lengths.append(int(loaded.lengths[0]))
         remarks.append(said)
@@ -264,10 +264,11 @@ def test_a_set_may_be_larger_than_the_memory_and_have_400_labels(
     wanted = [
         Clip(names[index * 50], clip.path) for index, clip in enumerate(find_data(data).learn)
     ]
-    size: dict[str, Any] = {"frames": 8, "rate_hz": 12.0, "height": 16, "width": 16}
-    plain = load_clips(wanted, names, silent=names, **size)
-    monkeypatch.setattr("shiftedge.export.training.folder._IN_MEMORY_BYTES", 0)
-    mapped = load_clips(wanted, names, silent=names, folder=tmp_path / "cache", **size)
+    spec = frame_spec(16, 16, 12.0, names, silent_labels=names)
+    more: dict[str, Any] = {"frames": 8, "unusable": [], "remarks": []}
+    plain = load_clips(wanted, spec, **more)
+    monkeypatch.setattr("shiftedge.export.data.clip_set._IN_MEMORY_BYTES", 0)
+    mapped = load_clips(wanted, spec, folder=tmp_path / "cache", **more)
     assert isinstance(mapped.frames, np.memmap)
     assert not list((tmp_path / "cache").iterdir())
     np.testing.assert_array_equal(plain.frames, mapped.frames)
@@ -276,4 +277,4 @@ def test_a_set_may_be_larger_than_the_memory_and_have_400_labels(
     with pytest.raises(
         DataError, match=r"8 clips of 8 frames of 16x16 take .* GB left; give --cache"
     ):
-        load_clips(wanted, names, **size)
+        load_clips(wanted, spec, **more)

@@ -17,7 +17,7 @@ from shiftedge.__main__ import main
 from shiftedge.export.models.build import build
 from shiftedge.export.networks import from_name
 from shiftedge.export.to_onnx import describe
-from shiftedge.export.training.record import stored
+from shiftedge.export.training.session import stored
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.inspection import spec_text
 from shiftedge.runtime.live.decode import GestureDecoder

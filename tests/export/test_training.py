@@ -17,30 +17,27 @@ pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
 import torch
+from clip_kit import frame_spec
+from networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.data.clip_set import IGNORED, ClipSet
+from shiftedge.export.data.rendered import synthetic_clips
+from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
-from shiftedge.export.training import CHECKPOINT, Settings, Shape, train
-from shiftedge.export.training.augment import make_batch
-from shiftedge.export.training.clips import IGNORED, ClipSet, synthetic_clips
+from shiftedge.export.training import CHECKPOINT, Settings, Shape
+from shiftedge.export.training.augment import make_batch, mirror_table
 from shiftedge.export.training.loop import fit
-from shiftedge.export.training.mirror import mirror_table
-from shiftedge.export.training.score import (
-    EventScore,
-    call_clip,
-    decode,
-    score_clips,
-    stream_film,
-)
+from shiftedge.export.training.score import score_clips, stream_film
 from shiftedge.runtime.capture.synthetic import LABELS
-from shiftedge.runtime.capture.synthetic.acts import TrueEvent
+from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.live.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
-SMALL: dict[str, Any] = {"frames": 8, "rate_hz": 6.0, "height": 32, "width": 32}
+SMALL = frame_spec(32, 32, 6.0)
 SHAPE = Shape(multiplier=0.25, height=32, width=32, rate_hz=6.0, dropout=0.0)
 LEFT, RIGHT, UP = (LABELS.index(f"Swiping {way}") for way in ("Left", "Right", "Up"))
 STILL = LABELS.index("No gesture")
@@ -48,7 +45,7 @@ STILL = LABELS.index("No gesture")
 
 @pytest.fixture(scope="module")
 def clips() -> ClipSet:
-    return synthetic_clips(8, seed=1, split="train", **SMALL)
+    return synthetic_clips(8, SMALL, seed=1, split="train", frames=8)
 
 
 @contextlib.contextmanager
@@ -65,23 +62,27 @@ def net_for(names: tuple[str, ...]) -> MobileNetV2:
 
 
 def test_a_clip_depends_on_its_number_and_not_on_the_others(clips: ClipSet) -> None:
-    fewer = synthetic_clips(3, seed=1, split="train", **SMALL)
+    fewer = synthetic_clips(3, SMALL, seed=1, split="train", frames=8)
     np.testing.assert_array_equal(fewer.frames, clips.frames[:3])
     np.testing.assert_array_equal(fewer.labels, clips.labels[:3])
 
 
 def test_splits_and_seeds_share_no_clip(clips: ClipSet) -> None:
-    check = synthetic_clips(8, seed=1, split="validation", **SMALL)
-    other = synthetic_clips(8, seed=2, split="train", **SMALL)
+    check = synthetic_clips(8, SMALL, seed=1, split="validation", frames=8)
+    other = synthetic_clips(8, SMALL, seed=2, split="train", frames=8)
     everything = [c.tobytes() for s in (clips, check, other) for c in s.frames]
     assert len(set(everything)) == 24
 
 
 def test_the_cache_is_used_and_progress_is_told(tmp_path: Path) -> None:
     told: list[int] = []
-    first = synthetic_clips(2, seed=3, split="t", cache=tmp_path, advance=told.append, **SMALL)
+    first = synthetic_clips(
+        2, SMALL, seed=3, split="t", frames=8, cache=tmp_path, advance=told.append
+    )
     assert sum(told) == 2
-    again = synthetic_clips(2, seed=3, split="t", cache=tmp_path, advance=told.append, **SMALL)
+    again = synthetic_clips(
+        2, SMALL, seed=3, split="t", frames=8, cache=tmp_path, advance=told.append
+    )
     assert sum(told) == 2
     np.testing.assert_array_equal(first.frames, again.frames)
     np.testing.assert_array_equal(first.frame_labels, again.frame_labels)
@@ -90,7 +91,7 @@ def test_the_cache_is_used_and_progress_is_told(tmp_path: Path) -> None:
 
 def test_no_clips_are_refused() -> None:
     with pytest.raises(DataError, match="at least 1"):
-        synthetic_clips(0, seed=0, split="train")
+        synthetic_clips(0, SMALL, seed=0, split="train")
 
 
 # --- batches
@@ -209,7 +210,7 @@ def test_some_steps_lower_the_loss() -> None:
 
 
 def test_training_repeats_itself(clips: ClipSet) -> None:
-    rates = Settings(epochs=1, batch=4, frames=8, threads=1, max_steps=2)
+    rates = Settings(epochs=1, batch=4, frames=8, threads=1)
     results = []
     for _ in range(2):
         net = net_for(clips.names)

@@ -9,13 +9,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra is not installed")
 
-from networks import save_checkpoint  # noqa: E402
+from networks import fine_tune, save_checkpoint, train  # noqa: E402
 from official_kit import mobile_state, official_file  # noqa: E402
 
 from shiftedge.__main__ import main  # noqa: E402
 from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
 from shiftedge.export.models import build  # noqa: E402
-from shiftedge.export.training import fine_tune, train  # noqa: E402
 from shiftedge.export.training.runner import _shape, _take_over  # noqa: E402
 from shiftedge.runtime.errors import TwoWayCheckpointError  # noqa: E402
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import shiftedge.runtime
+import shiftedge
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "runtime"
@@ -38,7 +38,7 @@ def python(program: str) -> str:
 
 def test_import_loads_the_standard_library_and_numpy_alone() -> None:
     program = (
-        "import sys\nbefore = set(sys.modules)\nimport shiftedge.runtime\n"
+        "import sys\nbefore = set(sys.modules)\nimport shiftedge\n"
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
     loaded = set(python(program).split())
@@ -51,7 +51,7 @@ def test_import_is_quick() -> None:
     """Our own share, after numpy's; the best of three, as the machine may be busy."""
     program = (
         "import time, numpy, json\nbegin = time.perf_counter()\n"
-        "import shiftedge.runtime\nprint(time.perf_counter() - begin)"
+        "import shiftedge\nprint(time.perf_counter() - begin)"
     )
     assert min(float(python(program)) for _ in range(3)) < 0.3
 
@@ -91,4 +91,4 @@ def test_packages_offer_what_they_have() -> None:
 
 def test_the_package_offers_the_documented_names() -> None:
     documented = {"GestureDecoder", "LiveStream", "Model", "ModelSpec", "Stream", "load"}
-    assert documented <= set(shiftedge.runtime.__all__)
+    assert documented <= set(shiftedge.__all__)

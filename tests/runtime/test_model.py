@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine, FakeSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shiftedge.runtime import model as model_module
-from shiftedge.runtime.engines.fake import FakeEngine, FakeSession
 from shiftedge.runtime.errors import (
     FrameError,
     ModelError,
@@ -53,7 +53,7 @@ def test_load_without_a_path_takes_the_bundled_model(
     tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(model_module.importlib.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
     with pytest.raises(ModelError, match=r"no bundled model \(gestures\.onnx\); name a model"):
         load()
     shutil.copy(tiny_onnx, tmp_path / "gestures.onnx")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from shiftedge.runtime.capture.synthetic.moving import MovingScene, moving_scene
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.capture.synthetic.acts import TrueEvent
     from shiftedge.runtime.capture.synthetic.film import Clip, Film, render_clip
+    from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
 
 __all__ = [
     "IGNORED",

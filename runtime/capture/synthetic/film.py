@@ -20,7 +20,7 @@ from shiftedge.runtime.capture.synthetic import (
     OTHER,
     SWIPES,
 )
-from shiftedge.runtime.capture.synthetic.acts import Timeline, TrueEvent, resting_hand, visible_act
+from shiftedge.runtime.capture.synthetic.acts import resting_hand
 from shiftedge.runtime.capture.synthetic.motion import (
     Floats,
     Key,
@@ -30,6 +30,7 @@ from shiftedge.runtime.capture.synthetic.motion import (
 )
 from shiftedge.runtime.capture.synthetic.paint import Image
 from shiftedge.runtime.capture.synthetic.scene import Scene
+from shiftedge.runtime.capture.synthetic.timeline import Timeline, TrueEvent, visible_act
 
 _CHAINED = 0.15
 """Share of swipes after which the hand is held and swipes the other way."""
@@ -41,10 +42,6 @@ class Film:
     """One person, one room, one camera, for ``seconds``.
 
     Args:
-        seed: the same seed gives the same film at the same size and rate.
-        seconds: length.
-        rate_hz: frames per second.
-        height, width: pixels.
         gestures: whether the person does anything but sit there, talk and look about.
         clean: good light and a good camera, as suits a demonstration; otherwise anything that
             training clips show may happen here too.
@@ -83,10 +80,6 @@ class Film:
     def __len__(self) -> int:
         """Number of frames."""
         return max(1, round(self.seconds * self.rate_hz))
-
-    def time_of(self, index: int) -> float:
-        """Seconds since the first frame."""
-        return index / self.rate_hz
 
     def frame_at(self, index: int) -> Image:
         """The frame ``index``, uint8 (height, width, 3) BGR; in order is fastest.
@@ -172,13 +165,6 @@ def render_clip(
     width: int = 128,
 ) -> Clip:
     """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
-
-    Args:
-        rng: the same state gives the same clip.
-        label: one of LABELS.
-        frames: number of frames T.
-        rate_hz: frames per second.
-        height, width: pixels.
 
     Raises:
         KeyError: an unknown label.

@@ -435,10 +435,7 @@ def arm_shapes(
 
     Args:
         keys, wobbles: as a right arm does it.
-        times: (N,), seconds.
         body: (N, 2), how far the trunk has moved, heads.
-        build: lengths and widths.
-        lens: the projection.
         light: (3,), direction to the light.
         layers: (L, 2), see :func:`capsules`.
         mirror: 1 for the right arm, -1 for the left one.

@@ -47,7 +47,7 @@ def soft_noise(
     return total
 
 
-def _bgr(values: NDArray[np.float64]) -> Bgr:
+def bgr(values: NDArray[np.float64]) -> Bgr:
     b, g, r = (float(v) for v in np.clip(values, 0.0, 255.0))
     return b, g, r
 
@@ -64,20 +64,18 @@ class _Painter:
         return round(x * self.width * 16), round(y * self.height * 16)
 
     def box(self, x: float, y: float, w: float, h: float, fill: NDArray[np.float64]) -> None:
-        a, b = self.point(x, y), self.point(x + w, y + h)
-        corners = np.array([a, (b[0], a[1]), b, (a[0], b[1])], np.int32)
-        cv2.fillConvexPoly(self.canvas, corners, _bgr(fill), cv2.LINE_AA, 4)
+        self.polygon([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], fill)
 
     def polygon(self, points: list[tuple[float, float]], fill: NDArray[np.float64]) -> None:
         corners = np.array([self.point(x, y) for x, y in points], np.int32)
-        cv2.fillConvexPoly(self.canvas, corners, _bgr(fill), cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(self.canvas, corners, bgr(fill), cv2.LINE_AA, 4)
 
     def line(
         self, a: tuple[float, float], b: tuple[float, float], fill: NDArray[np.float64]
     ) -> None:
         thickness = max(1, round(self.height * uniform(self.rng, 0.004, 0.02)))
         start, stop = self.point(*a), self.point(*b)
-        cv2.line(self.canvas, start, stop, _bgr(fill), thickness, cv2.LINE_AA, 4)
+        cv2.line(self.canvas, start, stop, bgr(fill), thickness, cv2.LINE_AA, 4)
 
 
 def _wall(paint: _Painter) -> None:
@@ -214,7 +212,7 @@ LAYERS_SMALL = np.array([[1.0, 0.0, 0.66], [0.74, 0.14, 1.0]])
 LAYERS_LARGE = np.array(
     [
         [1.0, 0.0, 0.58],
-        [0.90, 0.05, 0.76],
+        [0.9, 0.05, 0.76],
         [0.74, 0.11, 0.92],
         [0.54, 0.18, 1.02],
         [0.28, 0.26, 1.09],

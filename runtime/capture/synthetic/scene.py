@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.acts import Timeline
 from shiftedge.runtime.capture.synthetic.motion import (
     ArmShapes,
     Build,
@@ -23,11 +22,13 @@ from shiftedge.runtime.capture.synthetic.paint import (
     ArmPaint,
     Image,
     Looks,
+    bgr,
     colour,
     draw_room,
     head_sprite,
     trunk_sprite,
 )
+from shiftedge.runtime.capture.synthetic.timeline import Timeline
 from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
@@ -72,12 +73,7 @@ class Scene:
     """Paints frames of a timeline.
 
     Args:
-        rng: draws everybody and everything.
-        timeline: what happens.
-        lens: where the camera stands.
-        height, width: of the frames, pixels.
         clean: good light and a good camera, for films that people look at.
-        empty: a room with nobody in it.
     """
 
     def __init__(
@@ -191,9 +187,8 @@ class Scene:
         bottom = float(scene.shape[0])
         left, right = x - half, x + half
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-        b, g, r = (float(v) for v in fill)
         fixed = np.rint(corners * 16).astype(np.int32)
-        cv2.fillConvexPoly(scene, fixed, (b, g, r), cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(scene, fixed, bgr(fill), cv2.LINE_AA, 4)
 
     def _in_frame(self, arm: ArmShapes, index: int) -> bool:
         height, width = self._size
@@ -253,16 +248,15 @@ class Scene:
 
         def oval(u: float, v: float, a: float, b: float, fill: Floats, width: int = -1) -> None:
             axes = (max(4, round(a * k * 16)), max(4, round(b * k * 16)))
-            tone = (float(fill[0]), float(fill[1]), float(fill[2]))
-            cv2.ellipse(scene, at(u, v), axes, degrees, 0, 360, tone, width, cv2.LINE_AA, 4)
+            cv2.ellipse(scene, at(u, v), axes, degrees, 0, 360, bgr(fill), width, cv2.LINE_AA, 4)
 
         dark = np.minimum(looks.hair * 0.8, looks.skin * 0.5)
         line = max(1, round(0.028 * k))
         blink = (time_s % self._idle.blink_s) < 0.12
         eye_line = looks.skin * 0.55
         for u in (-0.155, 0.155):
-            brow = (float(dark[0]), float(dark[1]), float(dark[2]))
-            cv2.line(scene, at(u - 0.075, -0.10), at(u + 0.075, -0.105), brow, line, cv2.LINE_AA, 4)
+            ends = at(u - 0.075, -0.10), at(u + 0.075, -0.105)
+            cv2.line(scene, *ends, bgr(dark), line, cv2.LINE_AA, 4)
             if blink:
                 oval(u, 0.0, 0.06, 0.008, eye_line)
             else:
@@ -288,8 +282,6 @@ class Camera:
     """One webcam in one room: fixed for a clip or a film.
 
     Args:
-        rng: draws its properties.
-        height, width: of the frames, pixels.
         clean: a good camera in good light, for films that people look at.
         codec: whether frames may go through JPEG (slow at large sizes).
     """

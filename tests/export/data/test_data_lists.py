@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.data.lists import Row, parse_classes, parse_list, read_text
-from shiftedge.export.data.roles import role_of
+from shiftedge.export.data.lists import Row, parse_classes, parse_list, read_text, role_of
 from shiftedge.runtime.errors import DataError
 
 

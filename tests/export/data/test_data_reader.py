@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clip_kit import frame_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.data.reader import fitted, fitter, middle_frames, on_ticks
+from shiftedge.export.data.reader import fitted, middle_frames, on_ticks
 from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.live.clock import FrameClock
 from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.spec import ModelSpec
 
 
 class Recording(FrameSource):
@@ -123,7 +123,7 @@ def test_any_times_give_every_tick_once_and_in_order(steps: list[float], rate_hz
 
 def test_only_two_images_are_alive_however_long_the_recording() -> None:
     recording = Recording(steady(480, 60.0), (90, 160))
-    for _ in fitted(on_ticks(recording, 12.0), fitter(24, 32, 24)):
+    for _ in fitted(on_ticks(recording, 12.0), Preprocessor(frame_spec(24, 32)).fit):
         pass
     assert recording.most == 2
 
@@ -145,7 +145,7 @@ def test_the_memory_is_that_of_the_frames_that_are_kept() -> None:
     recording = Recording(steady(480, 60.0), (540, 960))
     tracemalloc.start()
     try:
-        taken, _ = middle_frames(recording, 12.0, fitter(96, 128, 96), 36)
+        taken, _ = middle_frames(recording, 12.0, Preprocessor(frame_spec(96, 128)).fit, 36)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -157,15 +157,6 @@ def test_the_memory_is_that_of_the_frames_that_are_kept() -> None:
 def test_a_recording_without_frames_is_named() -> None:
     with pytest.raises(DataError, match="recording gives no frames"):
         middle_frames(Recording([]), 12.0, lambda image: image, 36)
-
-
-def test_frames_are_fitted_as_the_runtime_does() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
-    spec = ModelSpec(
-        name="m", labels=("a", "b"), height=48, width=64, resize_short_side=55, states=(),
-        receptive_field=1,
-    )  # fmt: skip
-    np.testing.assert_array_equal(fitter(48, 64, 55)(image), Preprocessor(spec).fit(image))
 
 
 def test_pictures_come_in_the_natural_order_of_their_names(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shiftedge.export.data import looks_silent, silent_labels
-from shiftedge.export.training.mirror import mirror_table
+from shiftedge.export.training.augment import mirror_table
 from shiftedge.runtime.errors import SpecError
 
 
