@@ -10,6 +10,8 @@ from pathlib import Path
 from shiftedge.export.agreement import compare, moving_images
 from shiftedge.export.data.score import change
 from shiftedge.export.quantize.accuracy import (
+    CLIPS,
+    FILMS,
     RANK_FRAMES,
     Agreement,
     ClipAccuracy,
@@ -50,9 +52,9 @@ class Settings:
     """Points: 100 - the share that is still right, less the float model's."""
     lengths: tuple[int, ...] = LENGTHS
     """Frames of the proof's stream."""
-    clips: int = 600
+    clips: int = CLIPS
     """Rendered to score on, where the renderer knows the labels."""
-    films: int = 10
+    films: int = FILMS
     """Of each kind; 0 leaves the events out."""
 
 
