@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import warnings
@@ -18,8 +19,7 @@ from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
 from shiftedge.export.models.streaming import StreamingModel
-from shiftedge.export.quantize.calibration import write_ranges
-from shiftedge.export.quantize.ranges import Affine
+from shiftedge.export.quantize.calibration import RANGES_KEY
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, OutputError, SpecError
 from shiftedge.runtime.process.extras import require
@@ -27,8 +27,6 @@ from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 from shiftedge.runtime.words import shown
-
-__all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
 
 OPSET = 18
 """ONNX operator set; ONNX Runtime reads it since 1.14 (2023)."""
@@ -61,10 +59,6 @@ def describe(
 
     Args:
         net: maps (N, 3, H, W) to (N, classes), with shifts inside.
-        name: for people.
-        labels: one for each class.
-        height: of the model's frame, pixels.
-        width: of the model's frame, pixels.
         resize_short_side: see ModelSpec; left out, 256/224 of the shorter side, as in the paper.
         silent_labels: those of ``labels`` that never become an event, () for none; left out, those
             whose names are usual for it, such as "No gesture", "none" or "background".
@@ -194,7 +188,7 @@ def to_onnx(
     del document.metadata_props[:]
     document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     if ranges:
-        write_ranges(document, {name: Affine(*pair) for name, pair in ranges.items()})
+        document.metadata_props.add(key=RANGES_KEY, value=json.dumps(dict(ranges)))
     try:
         onnx.checker.check_model(document, full_check=True)
         serialised: bytes = document.SerializeToString(deterministic=True)
@@ -217,10 +211,8 @@ def export_model(
 
     Args:
         net: maps (N, 3, H, W) to (N, classes), with shifts inside; any torch module.
-        spec: as :func:`describe` makes it.
         path: of the ONNX file. Nothing is written, and a file already there is left as it was,
             unless every comparison holds.
-        frames: length of the verification stream.
         tolerance: largest accepted error, relative to the largest value of each tensor.
         ranges: of the checkpoint, for `shiftedge quantize`; see ``Checkpoint.ranges``.
 

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from shiftedge.export.models.shift import ClipForm, OnlineForm, running
 
-__all__ = ["StreamingModel"]
-
 
 class StreamingModel(nn.Module):
     """Runs a network with temporal shifts in it, over clips or frame by frame.

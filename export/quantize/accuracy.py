@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.rendered import film_for, synthetic_clips
 from shiftedge.export.data.score import EventScore, call_clip, decode
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["CLIPS", "FILMS", "Agreement", "ClipAccuracy", "event_scores", "rendered"]
 
 CLIPS = 600
 """Rendered clips of 24 frames to score on, as many as the model card's."""
@@ -97,7 +95,6 @@ def event_scores(
     Args:
         steppers: models of the same frames and labels.
         films: of each kind, :data:`FILM_S` long.
-        bar: shows how far it has come.
     """
     totals = [EventScore() for _ in steppers]
     spec = steppers[0].spec

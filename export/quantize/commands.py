@@ -12,8 +12,6 @@ from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
-__all__ = ["add_commands"]
-
 EXAMPLES = """\
 examples:
   shiftedge quantize my.onnx --calibration my_clips --output my-int8.onnx

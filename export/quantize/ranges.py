@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "Affine", "Choice", "Histogram", "candidates", "choose_range", "mean_squared"]
-
 LEVELS = 255
 """Steps between the least and the largest code of a uint8."""
 

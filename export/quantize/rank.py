@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
-
-__all__ = ["FRAMES", "Kept", "LayerError", "keep_until", "rank_layers"]
 
 FRAMES = 48
 """Of a stream, for each layer: four receptive fields of the bundled model."""
@@ -53,15 +51,7 @@ def rank_layers(
     *,
     bar: ProgressFactory = progress,
 ) -> tuple[LayerError, ...]:
-    """Every layer's own error, the largest first.
-
-    Args:
-        layers: names of all that may be quantised.
-        build: see :data:`Build`.
-        reference: the float model.
-        images: a stream of moving frames.
-        bar: shows how far it has come.
-    """
+    """Every layer's own error, the largest first."""
     expected = reference.logits(images)
     rows = []
     with bar("ranking layers", len(layers), "layers") as advance:
@@ -84,12 +74,8 @@ def keep_until(
     """Take layers back to float, the worst first, until the loss is within the bound.
 
     Args:
-        ranking: from :func:`rank_layers`.
         accuracy: of the model with these layers in float, 0..1.
-        before: of the float model.
-        after: with every layer quantised.
         most_drop: accepted loss, in points (1 point = 0.01).
-        what: the accuracy's name.
 
     Returns:
         Layers kept, in order; ``accuracy`` was last asked with all of them.

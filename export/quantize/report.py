@@ -12,8 +12,6 @@ from shiftedge.export.quantize.drift import Drift
 from shiftedge.export.quantize.ranges import Choice
 from shiftedge.export.quantize.rank import Kept, LayerError
 
-__all__ = ["SCHEMA", "Report"]
-
 SCHEMA = 1
 """Version of the JSON form."""
 

@@ -24,8 +24,6 @@ from shiftedge.runtime.process.files import expanded
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "checked", "read_clips"]
-
 FRAMES = 480
 """Taken for calibration unless told otherwise: 20 rendered clips of 24 frames. Measured on the
 bundled model: 240 frames and 960 give scales within a few percent of these."""
@@ -72,9 +70,7 @@ def read_clips(
         source: a folder or list of clips as :func:`shiftedge.export.data.find_data` knows them, a
             folder of clips without labels, a folder of pictures, ``synthetic:`` for rendered clips,
             or any other source of frames, which is one clip.
-        spec: of the model: size and rate.
         frames: to stop at; from :data:`FRAMES_LEAST`.
-        bar: shows how far it has come.
 
     Raises:
         DataError: no clips, too few frames, most clips unreadable, or frames that are all alike.

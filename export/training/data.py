@@ -15,8 +15,6 @@ from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Named", "name_data", "read_data"]
-
 
 @dataclass(frozen=True)
 class Named:
@@ -64,8 +62,6 @@ def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Clip
 
     Args:
         job: how they are read or rendered.
-        named: the data.
-        spec: of the model: frame, rate and silent labels.
         clips: how many to render to learn from; of a user's own, all are read.
 
     Raises:

@@ -15,8 +15,6 @@ from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 
-__all__ = ["CLIP_FRAMES", "SYNTHETIC", "Job"]
-
 SYNTHETIC = "synthetic:"
 """DATA that stands for rendered clips."""
 CLIP_FRAMES = 36

@@ -24,8 +24,6 @@ from shiftedge.export.training.hands import HandLesson
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["Epoch", "Settings", "clip_logits", "fit", "keep_freed_memory"]
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -153,7 +151,6 @@ def fit(
         net: a network over single frames with shifts inside, as the constructors in
             :mod:`shiftedge.export.models` make them.
         clips: at the size that the model will be used at.
-        settings: how.
         teacher: a network of the same frames and classes, in evaluation mode, whose probabilities
             ``net`` is to give for every frame; labels then count for the accuracy alone.
         after_epoch: called when an epoch is done, with ``net`` in the state it reached.

@@ -29,8 +29,6 @@ from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Shape", "train"]
-
 CLIPS = 10_000
 """Rendered, to learn from."""
 PAPER_SIZE = 224
@@ -85,7 +83,6 @@ def train(
     cannot be written is written elsewhere, and the training goes on.
 
     Args:
-        job: what is asked for.
         shape: network and frame; the default is the start's, or the bundled model's.
         size: (width, height) of the frame in pixels, instead of the shape's.
         multiplier: of MobileNetV2's channels, instead of the shape's.

@@ -19,8 +19,6 @@ from shiftedge.export.training.score import ClipScore, score_clips, score_films
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Session", "stored"]
-
 _LINE_EVERY_S = 10.0
 _UNSEEN_SEED = 1_000_003
 """Films for the scores start at this seed plus a thousand times the training's own."""
@@ -45,12 +43,9 @@ class Session:
     """What a training and a fine-tune do alike.
 
     Args:
-        job: what is asked for.
-        settings: of the loop.
         net: to train, a network of ``description``.
         description: see :func:`shiftedge.export.models.build.build`.
         spec: of the network; may be replaced until the checkpoint is kept for the last time.
-        named: the data.
         clips: to render, where the data is rendered.
         ranges: that the checkpoint is to hold, filled later; None: it holds none.
 

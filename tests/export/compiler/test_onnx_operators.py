@@ -17,7 +17,7 @@ from onnx_kit import CLASSES, SPEC, Builder, kinds, model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.fusion import fuse
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Conv, Graph, Pool
-from shiftedge.export.compiler.verify.reference import run_step
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 
 ENDING = ["Join", "Mean", "Dense", "KeepState"]
 
@@ -35,19 +35,18 @@ def agree(data: bytes, spec=SPEC) -> Graph:
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     given = {f"state_{i}": np.zeros(state.shape, np.float32) for i, state in enumerate(spec.states)}
-    states = [np.zeros(shape, np.float32) for shape in graph.states]
+    evaluator, nothing = Evaluator(graph, spec), np.zeros((spec.height, spec.width, 3), np.uint8)
     rng = np.random.default_rng(1)
     for _ in range(4):
         frame = rng.normal(size=(1, 3, spec.height, spec.width)).astype(np.float32)
         outputs = session.run(names, {"frame": frame, **given})
         expected = dict(zip(names, outputs, strict=True))
         given = {name: expected[f"next_{name}"] for name in given}
-        logits, kept = run_step(graph, frame[0].transpose(1, 2, 0), states)
-        np.testing.assert_allclose(logits, expected["logits"][0], rtol=0, atol=1e-4)
-        for index, state in enumerate(kept):
+        made = evaluator.step(nothing, {"frame": frame[0].transpose(1, 2, 0)})
+        np.testing.assert_allclose(made.logits, expected["logits"][0], rtol=0, atol=1e-4)
+        for index, state in enumerate(made.states):
             want = expected[f"next_state_{index}"][0].transpose(1, 2, 0)
             np.testing.assert_allclose(state, want, rtol=0, atol=1e-4)
-        states = [state.astype(np.float32) for state in kept]
     return graph
 
 
