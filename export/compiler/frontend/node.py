@@ -266,14 +266,18 @@ class Node:
         shape: Shape,
         form: Shape | None = None,
         /,
+        inner: str = "",
         **fields: Any,
     ) -> str:
-        """An operator makes the node's output, of ``shape``; ``form`` where ONNX's differs."""
+        """An operator makes the node's output, of ``shape``; ``form`` where ONNX's differs.
+
+        ``inner`` is added to the name of a value on the way there, before the last operator.
+        """
         self.need(
             int(np.prod(shape, dtype=np.float64)) <= _MOST_ELEMENTS,
             f"makes a map of {shape}; expected less than 2^31 numbers",
         )
-        names, out = tuple(each.name for each in inputs), self.out
+        names, out = tuple(each.name for each in inputs), self.out + inner
         self.tensors.operators.append(operator(self.name, names, out, **fields))
         self.tensors.shapes[out] = shape
         self.set_value(Value(out, shape if form is None else form))

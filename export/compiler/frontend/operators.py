@@ -136,6 +136,18 @@ def _mul(node: Node) -> None:
     node.make(Mul, (a, b), a.shape)
 
 
+def _power(node: Node) -> None:
+    """The second and third one, as products."""
+    x, exponent = node.tensor(), node.constant(1)
+    power = float(exponent.reshape(-1)[0]) if exponent.size == 1 else 0.0
+    node.need(power in (2.0, 3.0), f"raises to {exponent.tolist()}; known are 2 and 3")
+    if power == 3.0:
+        squared = node.make(Mul, (x, x), x.shape, inner=" (squared)")
+        node.make(Mul, (x, Value(squared, x.shape)), x.shape)
+    else:
+        node.make(Mul, (x, x), x.shape)
+
+
 def _quotient(node: Node) -> None:
     constant = _constant_side(node)
     if constant is None or node.is_constant(0):
@@ -355,10 +367,10 @@ def _dense(node: Node) -> None:
 
 
 def _same(node: Node) -> None:
-    (source, *_), tensors = node.inputs, node.tensors
     if not node.is_constant(0):
         node.set_value(node.value(0))
         return
+    source, tensors = node.inputs[0], node.tensors
     node.set_constant(tensors.constants[source])
     if source in tensors.quantized_weights:
         tensors.quantized_weights[node.outputs[0]] = tensors.quantized_weights[source]
@@ -662,6 +674,7 @@ READERS: dict[str, Callable[[Node], None]] = {
     "MaxPool": functools.partial(_pool, True),
     "Mul": _mul,
     "Pad": _pad,
+    "Pow": _power,
     "QuantizeLinear": _quantize,
     "ReduceMean": _reduce_mean,
     "Reshape": _reshape,

@@ -23,12 +23,14 @@ from shiftedge.export.compiler.graph.activations import (
     Activation,
     Form,
     Of,
+    Plus,
     Scaled,
     Times,
     X,
 )
 from shiftedge.export.compiler.graph.graph import (
     Activate,
+    Add,
     Conv,
     Dense,
     KeepState,
@@ -96,6 +98,9 @@ def _activation(operator: Operator, uses: Uses) -> Operator | None:
     return None
 
 
+_OF_TWO: Mapping[type, type[Operator]] = {Times: Mul, Plus: Add}
+
+
 def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[str]:
     """Each x of which ``value`` is such a form."""
     operator = made.get(value)
@@ -107,7 +112,7 @@ def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[s
     elif isinstance(form, Scaled):
         if operator is not None and _is_scale(operator, form.by, form.plus):
             yield from _matches(form.x, operator.inputs[0], made)
-    elif isinstance(form, Times) and isinstance(operator, Mul):
+    elif isinstance(form, (Times, Plus)) and isinstance(operator, _OF_TWO[type(form)]):
         for one, other in (operator.inputs, operator.inputs[::-1]):
             found = set(_matches(form.one, one, made))
             yield from (x for x in _matches(form.other, other, made) if x in found)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Activation", "ActivationRow", "Form", "Of", "Scaled", "Times", "Vectors", "X"]
+__all__ = ["Activation", "ActivationRow", "Form", "Of", "Plus", "Scaled", "Times", "Vectors", "X"]
 
 Float64 = NDArray[np.float64]
 
@@ -67,6 +67,14 @@ class Times:
 
 
 @dataclass(frozen=True)
+class Plus:
+    """Of two forms, in either order."""
+
+    one: Form
+    other: Form
+
+
+@dataclass(frozen=True)
 class Of:
     """Another activation, by name."""
 
@@ -76,7 +84,7 @@ class Of:
 
 X = "x"
 """What the activation is of."""
-Form = Scaled | Times | Of | str
+Form = Scaled | Times | Plus | Of | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +175,17 @@ def _mish(v: Vectors, x: Any) -> Any:
 
 _RELU6_OF_3_MORE = Of("RELU6", Scaled(X, plus=3.0))
 _ONE_MORE_THAN_ERF = Scaled(Of("ERF", Scaled(X, by=math.sqrt(0.5))), plus=1.0)
+_CUBED = Scaled(Times(X, Times(X, X)), by=_GELU_CUBE)
+_ONE_MORE_THAN_TANH = Scaled(Of("TANH", Scaled(Plus(X, _CUBED), by=_GELU_SLOPE)), plus=1.0)
+
+
+def _halved_product(gate: Form) -> tuple[Form, ...]:
+    """x * gate / 2, in every order."""
+    return (
+        Scaled(Times(X, gate), by=0.5),
+        Times(Scaled(X, by=0.5), gate),
+        Times(X, Scaled(gate, by=0.5)),
+    )
 
 
 class Activation(enum.Enum):
@@ -226,11 +245,7 @@ class Activation(enum.Enum):
         operator="Gelu",
         attributes={"approximate": ("none", "none")},
         others="has approximate {approximate!r}; known are 'none' and 'tanh'",
-        written=(
-            Scaled(Times(X, _ONE_MORE_THAN_ERF), by=0.5),
-            Times(Scaled(X, by=0.5), _ONE_MORE_THAN_ERF),
-            Times(X, Scaled(_ONE_MORE_THAN_ERF, by=0.5)),
-        ),
+        written=_halved_product(_ONE_MORE_THAN_ERF),
     )
     GELU_BY_TANH = ActivationRow(
         lambda x: x * 0.5 * (1.0 + np.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x**3))),
@@ -239,6 +254,7 @@ class Activation(enum.Enum):
         exact=False,
         operator="Gelu",
         attributes={"approximate": ("none", "tanh")},
+        written=_halved_product(_ONE_MORE_THAN_TANH),
     )
     MISH = ActivationRow(
         lambda x: x * np.tanh(np.log1p(np.exp(x))),

@@ -239,37 +239,16 @@ class Graph:
     quantization: dict[str, Quantization] = field(default_factory=dict)
     """Of every value that is stored as uint8, states included; others are float32."""
 
-    def flops(self) -> int:
-        """Floating-point operations of one step in convolutions and matrix products, 2 a MAC."""
+    def flops(self, *, packed: bool = False) -> int:
+        """Operations of one step in convolutions and matrix products, 2 a multiply-add; ``packed``:
+        those alone that int8 kernels make several a lane, of all convolutions but depthwise ones.
+        """
         total = 0
         for operator in self.operators:
             if isinstance(operator, Conv):
                 rows, columns, _ = self.shapes[operator.out]
-                total += 2 * rows * columns * operator.weight.size
-            elif isinstance(operator, Dense):
+                int8 = operator.quantized_weight is not None and not operator.depthwise
+                total += 2 * rows * columns * operator.weight.size * (int8 or not packed)
+            elif isinstance(operator, Dense) and not packed:
                 total += 2 * operator.weight.size
-        return total
-
-    def packed_flops(self) -> int:
-        """Of them, those that multiply packed values: of all int8 convolutions but depthwise
-        ones."""
-        total = 0
-        for operator in self.operators:
-            if (
-                isinstance(operator, Conv)
-                and operator.quantized_weight is not None
-                and not operator.depthwise
-            ):
-                rows, columns, _ = self.shapes[operator.out]
-                total += 2 * rows * columns * operator.weight.size
-        return total
-
-    def weight_bytes(self) -> int:
-        """Bytes of all weights, biases and steps as they are stored."""
-        total = 0
-        for operator in self.operators:
-            if isinstance(operator, Conv) and operator.quantized_weight is not None:
-                total += operator.quantized_weight.nbytes + 2 * operator.bias.nbytes
-            elif isinstance(operator, (Conv, Dense)):
-                total += operator.weight.nbytes + operator.bias.nbytes
         return total
