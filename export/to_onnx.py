@@ -18,7 +18,7 @@ from torch import nn
 from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
-from shiftedge.export.models.streaming import StreamingModel
+from shiftedge.export.models.streaming import StreamingModel, evaluating
 from shiftedge.export.quantize.calibration import RANGES_KEY
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, OutputError, SpecError
@@ -84,12 +84,9 @@ def describe(
         raise SpecError(
             f"There is no setting {min(unknown)!r}; the settings are {', '.join(_SETTINGS)}."
         )
-    model = StreamingModel(net)
-    with _evaluating(net):
+    with evaluating(net), torch.no_grad():
         try:
-            states = model.initial_states(height, width)
-            with torch.no_grad():
-                logits, _ = model.step(torch.zeros(1, 3, height, width), states)
+            logits, states = StreamingModel(net).step(torch.zeros(1, 3, height, width))
         except Exception as error:  # the user's code may raise anything
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(
@@ -141,7 +138,9 @@ def describe(
         states=tuple(
             StateSpec(f"state_{index}", tuple(state.shape)) for index, state in enumerate(states)
         ),
-        receptive_field=model.receptive_field(height, width),
+        # Each shift looks back by one more frame than the layers before it. Exact for networks
+        # whose shifts follow each other, as in all of ours; a bound where they lie in branches.
+        receptive_field=1 + len(states),
         **settings,
     )
 
@@ -166,7 +165,7 @@ def to_onnx(
     frame = torch.zeros(1, 3, spec.height, spec.width)
     inputs = ["frame", *(f"state_{index}" for index in range(len(states)))]
     outputs = ["logits", *(f"next_state_{index}" for index in range(len(states)))]
-    with _evaluating(net), _quiet():
+    with evaluating(net), _quiet():
         try:
             program = torch.onnx.export(
                 model,
@@ -231,7 +230,7 @@ def export_model(
         raise ModelError(f"The stream is of {shown(frames)} frames; expected at least 1.")
     if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
         raise ModelError(f"The tolerance is {shown(tolerance)}; expected a number from 0.")
-    with atomic_path(path) as temporary, _evaluating(net):
+    with atomic_path(path) as temporary, evaluating(net):
         serialised = to_onnx(net, spec, ranges)
         report = verify_onnx(
             StreamingModel(net), serialised, spec, frames=frames, tolerance=tolerance
@@ -299,16 +298,6 @@ def _clean(document: Any) -> None:
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
-
-
-@contextlib.contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def _points(text: str) -> float:
 def _quantize(options: argparse.Namespace) -> int:
     from shiftedge.runtime.process.extras import require
 
-    for package in ("onnx", "onnxruntime"):
+    for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
     from shiftedge.export.quantize import Settings, quantize
     from shiftedge.runtime.process.files import atomic_path

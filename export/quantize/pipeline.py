@@ -9,14 +9,22 @@ from pathlib import Path
 
 from shiftedge.export.agreement import compare, moving_images
 from shiftedge.export.data.score import change
-from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
+from shiftedge.export.quantize.accuracy import (
+    CLIPS,
+    FILMS,
+    RANK_FRAMES,
+    Agreement,
+    ClipAccuracy,
+    event_scores,
+    keep_until,
+    rank_layers,
+    rendered,
+)
 from shiftedge.export.quantize.calibration import gather, read_ranges
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import Graph, parse
 from shiftedge.export.quantize.plan import make_plan
-from shiftedge.export.quantize.rank import FRAMES as RANK_FRAMES
-from shiftedge.export.quantize.rank import keep_until, rank_layers
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
@@ -44,9 +52,9 @@ class Settings:
     """Points: 100 - the share that is still right, less the float model's."""
     lengths: tuple[int, ...] = LENGTHS
     """Frames of the proof's stream."""
-    clips: int = 600
+    clips: int = CLIPS
     """Rendered to score on, where the renderer knows the labels."""
-    films: int = 10
+    films: int = FILMS
     """Of each kind; 0 leaves the events out."""
 
 

@@ -27,9 +27,8 @@ from shiftedge.export.data.score import change
 from shiftedge.export.models import MobileNetV2
 from shiftedge.export.networks import spec_of
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
-from shiftedge.export.training.data import name_data
+from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.fake_quantize import FRAME, FakeQuantized, Int8, stream_ranges
-from shiftedge.export.training.job import Job
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.session import Session
 from shiftedge.runtime.errors import DataError

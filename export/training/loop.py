@@ -88,9 +88,7 @@ def keep_freed_memory() -> None:
 
 def clip_logits(model: StreamingModel, frames: Tensor, length: int) -> Tensor:
     """Logits (N, T, classes) of N * T frames (N * T, 3, H, W) in clips of ``length`` frames."""
-    clips = frames.reshape(-1, length, *frames.shape[1:])
-    logits: Tensor = model.clip(clips)
-    return logits.reshape(len(clips), length, -1)
+    return model.clip(frames.reshape(-1, length, *frames.shape[1:]))
 
 
 def _loss(logits: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,7 @@ from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
 from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
-from shiftedge.export.training.data import name_data
-from shiftedge.export.training.job import Job
+from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.score import logits_of_clips, stream_film
 from shiftedge.export.training.session import Session

@@ -16,6 +16,7 @@ from shiftedge.export.data.rendered import film_for
 from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.training.augment import make_batch
+from shiftedge.export.training.loop import clip_logits
 from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
@@ -58,8 +59,7 @@ def logits_of_clips(
             std=spec.std,
         )
         frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
-        logits = model.clip(frames.reshape(len(chosen), length, *frames.shape[1:]))
-        yield chosen, logits.reshape(len(chosen), length, -1).numpy()
+        yield chosen, clip_logits(model, frames, length).numpy()
 
 
 def score_clips(

@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from shiftedge.export.checkpoint import serialise_checkpoint
-from shiftedge.export.training.data import Named, read_data
-from shiftedge.export.training.job import Job
+from shiftedge.export.training.data import Job, Named, read_data
 from shiftedge.export.training.keep import Keeper
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.score import ClipScore, score_clips, score_films

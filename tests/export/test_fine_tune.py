@@ -225,7 +225,7 @@ def test_clips_see_the_codes_that_a_stream_stores(
     for place, state in zip(held, states, strict=True):
         affine, values = ranges[place], state.numpy()
         np.testing.assert_allclose(
-            affine.numbers(affine.codes(values)), values, atol=1e-5 * affine.scale, err_msg=place
+            affine.rounded(values), values, atol=1e-5 * affine.scale, err_msg=place
         )
     assert rms((clip - torch.stack(rows)).numpy()) < 0.3 * rms((clip - floats).numpy())
 

@@ -367,10 +367,10 @@ def _dense(node: Node) -> None:
 
 
 def _same(node: Node) -> None:
-    (source, *_), tensors = node.inputs, node.tensors
     if not node.is_constant(0):
         node.set_value(node.value(0))
         return
+    source, tensors = node.inputs[0], node.tensors
     node.set_constant(tensors.constants[source])
     if source in tensors.quantized_weights:
         tensors.quantized_weights[node.outputs[0]] = tensors.quantized_weights[source]

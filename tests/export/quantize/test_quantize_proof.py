@@ -17,8 +17,8 @@ from quantize_kit import clips, painful, quantized_to, small, spec, write
 
 import shiftedge
 from shiftedge.export.quantize import Settings, quantize
+from shiftedge.export.quantize.accuracy import LayerError, keep_until
 from shiftedge.export.quantize.drift import BLOCKS, stream_both, student, trend
-from shiftedge.export.quantize.rank import LayerError, keep_until
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError, VerificationError
