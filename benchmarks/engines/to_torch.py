@@ -65,6 +65,8 @@ ACTIVATIONS = {
     "hard_swish": "torch.nn.functional.hardswish",
     "hard_sigmoid": "torch.nn.functional.hardsigmoid",
     "swish": "torch.nn.functional.silu",
+    "gelu": "torch.nn.functional.gelu",
+    "mish": "torch.nn.functional.mish",
     "sigmoid": "torch.sigmoid",
 }
 """Of the graph -> torch's function."""
