@@ -22,7 +22,6 @@ plan decides when.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from shiftedge.export.compiler.graph.graph import (
@@ -37,6 +36,7 @@ from shiftedge.export.compiler.graph.graph import (
     Mean,
     Operator,
     Quantization,
+    Uses,
 )
 
 __all__ = ["ConvKernel", "FusedKernel", "InvertedResidual", "Linear", "Single", "Tail", "fuse"]
@@ -135,12 +135,8 @@ def fuse(graph: Graph) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
 class _Fuser:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._uses: Counter[str] = graph.uses()
-        self._readers: dict[str, list[Operator]] = {}
-        for operator in graph.operators:
-            for name in operator.inputs:
-                self._readers.setdefault(name, []).append(operator)
-        self._place = {operator.out: i for i, operator in enumerate(graph.operators)}
+        self._uses = Uses(graph.operators, graph.logits)
+        self._place = self._uses.place
 
     def fuse(self) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
         taken: set[str] = set()
@@ -173,10 +169,8 @@ class _Fuser:
         return Single((first,))
 
     def _only_reader(self, value: str) -> Operator | None:
-        """The operator that reads ``value``, if it is alone and ``value`` is not the logits."""
-        readers = self._readers.get(value, [])
-        alone = self._uses[value] == 1 and len(readers) == 1
-        return readers[0] if alone and not isinstance(readers[0], KeepState) else None
+        reader = self._uses.only_reader(value)
+        return None if isinstance(reader, KeepState) else reader
 
     def _linear(self, conv: Conv) -> tuple[Linear, list[Operator]]:
         """A convolution with the activation that alone reads it, and the operators of both."""

@@ -29,7 +29,7 @@ from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.graph.graph import Activation, Conv
-from shiftedge.export.compiler.verify.reference import run_operator
+from shiftedge.export.compiler.verify.evaluate import run_operator
 
 UNIT = host_unit()
 
