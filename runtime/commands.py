@@ -129,12 +129,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
         bundle = Bundle.open(options.model)
         text = bundle.manifest.to_json() if options.json else inspection.bundle_text(bundle)
-        print(escaped(text).rstrip())
-        return 0
-    from shiftedge.runtime.model import load
+    else:
+        from shiftedge.runtime.model import load
 
-    spec = load(options.model).spec
-    print(escaped(spec.to_json(indent=2)) if options.json else inspection.spec_text(spec))
+        spec = load(options.model).spec
+        text = spec.to_json(indent=2) if options.json else inspection.spec_text(spec)
+    print(escaped(text).rstrip())
     return 0
 
 

@@ -22,75 +22,37 @@ from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["entries", "new_folder", "write_texts"]
 
-_LICENSE = """\
-The code in this bundle that comes from shiftedge (the step loop, the threads, the kernels it
-generated) is licensed under the Apache License, Version 2.0:
-https://www.apache.org/licenses/LICENSE-2.0
-
-The weights are those of the model that was compiled; their licence is that model's.
-"""
-
-
-_SEVERAL = """
-The first of them that a processor can run is used. For another, name its folder's `shiftedge-run`,
-or in Python `shiftedge.load("this folder", precision="fp32")`.
-"""
-
 
 def write_texts(folder: Path, spec: ModelSpec, target: str, variants: Sequence[Variant]) -> None:
     """What a bundle holds beside libraries and programs: a page for people, the licence, and for C
     the headers and how pkg-config and CMake find the libraries."""
     native = importlib.resources.files("shiftedge.runtime.native")
-    texts = {"LICENSE": _LICENSE, "README.md": _readme(spec, target, variants)}
-    for name in ("shiftedge.h", "live.h"):
-        texts[f"include/shiftedge/{name}"] = (native / name).read_text()
-    config = (native / "package" / "shiftedge-model.pc").read_text()
-    for each in variants:
-        config_of = config.replace("@VARIANT@", each.name).replace("@VERSION@", __version__)
-        texts[f"lib/{each.name}/pkgconfig/shiftedge-model.pc"] = config_of
-    name = "shiftedge-model-config.cmake"
-    config = (native / "package" / name).read_text().replace("@DEFAULT@", variants[-1].name)
-    config = config.replace("@VARIANTS@", ", ".join(each.name for each in variants))
-    texts[f"lib/cmake/shiftedge-model/{name}"] = config
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-
-
-def _readme(spec: ModelSpec, target: str, variants: Sequence[Variant]) -> str:
-    """A page for who finds the folder on a board."""
-    libraries = "\n".join(
-        f"- `{variant.library}`, {variant.precision}, for {variant.architecture} with "
-        f"{' '.join(variant.features)}"
-        for variant in variants
+    libraries = (
+        f"- `{each.library}`, {each.precision}, for {each.architecture} with "
+        f"{' '.join(each.features)}"
+        for each in variants
     )
-    several = len({variant.precision for variant in variants}) > 1
-    return f"""\
-# {spec.name}, compiled by shiftedge for {target}
-
-One step of a streaming model: a frame of {spec.width}x{spec.height} pixels in, {spec.classes}
-logits out, the states in between kept by the caller. Needs glibc 2.27 or newer and nothing else.
-
-{libraries}
-{_SEVERAL if several else ""}
-From a shell, without Python: raw frames in, a JSON line for each gesture out:
-
-    ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | \\
-        bin/{variants[0].name}/shiftedge-run --size 640x480 --fps 30
-
-`shiftedge-run --self-test` compares this machine with what was recorded when the model was
-compiled, and times a step.
-
-From Python: `shiftedge.load("this folder").stream().step(frame)`; needs the package
-shiftedge and numpy.
-From C and C++: `include/shiftedge/shiftedge.h` (a frame in, logits out) and `live.h` beside it (a
-camera's frames in, events out). To link a program with a variant: `find_package(shiftedge-model)`
-with this folder in CMAKE_PREFIX_PATH, or pkg-config with PKG_CONFIG_PATH=`lib/<variant>/pkgconfig`.
-The program asks for the library by its SONAME, `libmodel-<digest>.so`, a link beside it.
-
-`manifest.json` holds the model's spec, the SHA-256 of every file, the memory that a model takes,
-and how far the compiled step is from the ONNX file it was made from.
-"""
+    values = {
+        **{key.upper(): str(getattr(spec, key)) for key in ("name", "width", "height", "classes")},
+        "TARGET": target,
+        "LIBRARIES": "\n".join(libraries),
+        "FIRST": variants[0].name,
+        "DEFAULT": variants[-1].name,
+        "VARIANTS": ", ".join(each.name for each in variants),
+        "VERSION": __version__,
+    }
+    pc, cmake = "shiftedge-model.pc", "shiftedge-model-config.cmake"
+    sources = {name: f"package/{name}" for name in ("LICENSE", "README.md")}
+    sources[f"lib/cmake/shiftedge-model/{cmake}"] = f"package/{cmake}"
+    sources |= {f"include/shiftedge/{name}": name for name in ("shiftedge.h", "live.h")}
+    sources |= {f"lib/{each.name}/pkgconfig/{pc}": f"package/{pc}" for each in variants}
+    for path, source in sources.items():
+        own = {**values, "VARIANT": Path(path).parts[1]} if source.endswith(pc) else values
+        text = (native / source).read_text()
+        for key, value in own.items():
+            text = text.replace(f"@{key}@", value)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
 
 
 def entries(folder: Path) -> dict[str, FileEntry]:

@@ -1,4 +1,4 @@
-/* The C twin of shiftedge.runtime.live.LiveStream: a camera's frames with their times in, events out.
+/* The C twin of shiftedge.LiveStream: a camera's frames with their times in, events out.
  * Exported by libmodel.so, like shiftedge.h.
  *
  *     shiftedge_live_options options = {.size = sizeof options, .format = SHIFTEDGE_NV12,

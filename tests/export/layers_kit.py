@@ -62,9 +62,9 @@ UNITS = {
     "avx512": Unit(AVX512, FP32),
     "neon": Unit(NEON, FP32),
     # Half of AVX-512's vectors, which compile in a quarter of the time.
-    "vdpbf16ps": Unit(VectorUnit(lanes=8, registers=16, dot=VDPBF16PS), BF16),
+    "vdpbf16ps": Unit(VectorUnit("avx2", lanes=8, registers=16, dot=VDPBF16PS), BF16),
     "pmaddwd": Unit(AVX2),
-    "vpdpbusd": Unit(VectorUnit(lanes=8, registers=16, dot=VPDPBUSD)),
+    "vpdpbusd": Unit(VectorUnit("avx2", lanes=8, registers=16, dot=VPDPBUSD)),
     "sdot": Unit(NEON_DOT),
     "smlal": Unit(NEON_PAIRS),
 }

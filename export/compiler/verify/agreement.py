@@ -22,7 +22,7 @@ from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Quantiz
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.numerics.bf16 import numbers_of
 from shiftedge.export.compiler.numerics.precision import INT8
 from shiftedge.export.compiler.verify.evaluate import Evaluator

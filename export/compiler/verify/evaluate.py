@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
+    FusedKernel,
     InvertedResidual,
-    Kernel,
     Linear,
     Tail,
     fuse,
@@ -126,7 +126,7 @@ class Evaluator:
         return Evaluated(logits.reshape(-1), list(self.states), values)
 
     def kernel(
-        self, kernel: Kernel, image: NDArray[np.uint8], values: MutableMapping[str, Value]
+        self, kernel: FusedKernel, image: NDArray[np.uint8], values: MutableMapping[str, Value]
     ) -> None:
         """Compute what one kernel makes of the values that it reads; the maps inside it too."""
         linears = {linear.conv.out: (linear, added) for linear, added in _linears(kernel)}
@@ -262,7 +262,7 @@ def dequantized(values: Value, quantization: Quantization) -> Array:
     return numbers
 
 
-def _linears(kernel: Kernel) -> Iterator[tuple[Linear, str | None]]:
+def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
     """A kernel's convolutions with their activations, and what is added to each."""
     if isinstance(kernel, InvertedResidual):
         for part in (kernel.stem, kernel.expand, kernel.depthwise):
@@ -275,7 +275,7 @@ def _linears(kernel: Kernel) -> Iterator[tuple[Linear, str | None]]:
         yield Linear(kernel.conv, kernel.activation, kernel.quantization), kernel.residual
 
 
-def _chain(kernel: Kernel, conv: Conv) -> tuple[Operator, ...]:
+def _chain(kernel: FusedKernel, conv: Conv) -> tuple[Operator, ...]:
     """A convolution and what follows in its kernel up to the next, a mean, or the end."""
     start = kernel.operators.index(conv)
     rest = kernel.operators[start + 1 :]

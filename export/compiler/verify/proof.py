@@ -32,7 +32,7 @@ from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.fusion import InvertedResidual, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here

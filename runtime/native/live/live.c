@@ -59,9 +59,10 @@ static int read_video(const shiftedge_live_options *options, video *video) {
     if (video->full_range && !subsampled) {
         return bad("flags", (long)options->flags, "no SHIFTEDGE_LIVE_FULL_RANGE but for YUV");
     }
-    if (video->stride != 0 && (video->stride > VIDEO_STRIDE_MOST || (subsampled && video->stride % 2) ||
-                               video->stride < (int)video_row_bytes(video))) {
-        return bad("stride_bytes", video->stride,
+    int stride = video->stride;
+    if (stride != 0 && (stride < (int)video_row_bytes(video) || stride > VIDEO_STRIDE_MOST ||
+                        (subsampled && stride % 2))) {
+        return bad("stride_bytes", stride,
                    "0, or the bytes of a row to 131072, for YUV an even number");
     }
     return SHIFTEDGE_OK;

@@ -130,7 +130,8 @@ static bool print(const selftest *test, int threads, bool passed, failure *failu
     bool good = printf("{\"self_test\": \"%s\", \"variant\": \"%s\", \"frames\": %d, "
                        "\"worst_relative_error\": %s, \"tolerance\": %g, \"threads\": %d, "
                        "\"steps\": %d, \"step_ms\": %s}\n",
-                       passed ? "passed" : "failed", test->library.variant->name, test->recorded->frames, worst,
+                       passed ? "passed" : "failed", test->library.variant->name,
+                       test->recorded->frames, worst,
                        test->recorded->tolerance, threads_used(threads), test->steps, times) > 0;
     return (fflush(stdout) == 0 && good) || output_failed(failure);
 }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.agreement import Report, moving_images, normalised, onnx_outputs
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.spec import ModelSpec
 

@@ -83,6 +83,12 @@ def one_more_than_erf(b: Builder, x: str) -> str:
     return b.op("Add", b.op("Erf", b.op("Div", x, b.const(np.sqrt(2)))), b.const(1.0))
 
 
+def one_more_than_tanh(b: Builder, x: str) -> str:
+    cubed = b.op("Mul", b.const(0.044715), b.op("Pow", x, b.const(3.0)))
+    inner = b.op("Mul", b.const(np.sqrt(2 / np.pi)), b.op("Add", x, cubed))
+    return b.op("Add", b.op("Tanh", inner), b.const(1.0))
+
+
 ACTIVATIONS = {
     "relu6 as clip": (lambda b, x: relu6(b, x), Activation.RELU6),
     "relu as clip": (lambda b, x: b.op("Clip", x, b.const(0.0)), Activation.RELU),
@@ -118,6 +124,10 @@ ACTIVATIONS = {
     "gelu, halved first": (
         lambda b, x: b.op("Mul", b.op("Mul", x, b.const(0.5)), one_more_than_erf(b, x)),
         Activation.GELU,
+    ),
+    "gelu by tanh, written out": (
+        lambda b, x: b.op("Mul", x, b.op("Mul", b.const(0.5), one_more_than_tanh(b, x))),
+        Activation.GELU_BY_TANH,
     ),
     "mish": (lambda b, x: b.op("Mish", x), Activation.MISH),
 }  # fmt: skip
@@ -231,6 +241,8 @@ POOLS = {
     "mean that counts padding": lambda b, x: b.op(
         "AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1
     ),
+    "square": lambda b, x: b.op("Pow", x, b.const([2.0])),
+    "cube": lambda b, x: b.op("Pow", x, b.const(3, np.int64)),
     "global largest": lambda b, x: b.op("Add", x, b.op("Mul", x, b.op("GlobalMaxPool", x))),
 }
 
