@@ -52,7 +52,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 )
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
-from shiftedge.export.compiler.numerics.precision import PRECISIONS
+from shiftedge.export.compiler.numerics.precision import NARROW
 
 __all__ = ["Frame", "Interpreter", "run"]
 
@@ -71,8 +71,6 @@ _OPERATORS: dict[str, Any] = {
     "<": np.less,
     "==": np.equal,
 }
-_NARROW = {each.buffer: each for each in PRECISIONS.values() if each.rounds}
-"""By type of a buffer of narrow floats."""
 _LOWEST_EXACT = 24
 """Bits: whole numbers below are exact in float32, whatever the order of their sum."""
 _SLACK = 16
@@ -443,14 +441,14 @@ class _Machine:
         held = self._elements(buffer, dot) if dot else self._arrays[buffer.name]
         _check(self._kernel, buffer, places, len(held))
         found: Array = held[places]
-        if buffer.dtype in _NARROW and found.dtype == np.dtype(buffer.dtype):  # a constant
-            found = _NARROW[buffer.dtype].numbers(found)
+        if buffer.dtype in NARROW and found.dtype == np.dtype(buffer.dtype):  # a constant
+            found = NARROW[buffer.dtype].numbers(found)
         return found
 
     def _elements(self, buffer: Buffer, dot: Dot) -> Array:
         """Of a buffer of packed weights, one by one."""
         if buffer.name not in self._packed:
-            held, narrow = self._arrays[buffer.name], _NARROW.get(dot.dtype)
+            held, narrow = self._arrays[buffer.name], NARROW.get(dot.dtype)
             elements = held.view(dot.dtype if narrow else np.int8)
             self._packed[buffer.name] = narrow.numbers(elements) if narrow else elements
         return self._packed[buffer.name]
@@ -459,8 +457,8 @@ class _Machine:
         held = self._scratch if buffer.role == "scratch" else self._arrays
         array = held[buffer.name]
         _check(self._kernel, buffer, places, buffer.size)
-        if buffer.dtype in _NARROW and not self._exact:
-            value = _NARROW[buffer.dtype].round(value)
+        if buffer.dtype in NARROW and not self._exact:
+            value = NARROW[buffer.dtype].round(value)
         elif array.dtype.kind != "f" and value.dtype.kind == "f":
             value = value.astype(np.int64)
         value = value.astype(array.dtype)
@@ -634,7 +632,7 @@ def _check(kernel: Kernel, buffer: Buffer, places: Array, size: int) -> None:
 
 def _held(dtype: str, exact: bool) -> Any:
     """In which numpy holds a buffer's elements."""
-    if dtype == "float32" or dtype in _NARROW:
+    if dtype == "float32" or dtype in NARROW:
         return np.float64 if exact else np.float32
     return np.dtype(dtype)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.numerics import bf16
 
-__all__ = ["BF16", "FP32", "INT8", "PRECISIONS", "Precision"]
+__all__ = ["BF16", "FP32", "INT8", "NARROW", "PRECISIONS", "Precision"]
 
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -79,3 +79,5 @@ INT8 = Precision("int8", "int8", "uint8", "", "int32", _float32, _float32, "inte
 
 PRECISIONS = {each.name: each for each in (INT8, BF16, FP32)}
 """The quickest first."""
+NARROW = {each.buffer: each for each in PRECISIONS.values() if each.rounds}
+"""By type of a buffer of narrow floats."""
