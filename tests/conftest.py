@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hosts
 import numpy as np
 import pytest
+from kit import hosts
 from numpy.typing import NDArray
 
 # What stands on stderr, here and of programs that tests start, is not to depend on how busy the
 # machine is. Read when shiftedge is imported.
 os.environ["SHIFTEDGE_PROGRESS_S"] = "0"
 
-from fake_engine import FakeEngine
+from kit.fake_engine import FakeEngine
 
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.cpu import WITHOUT

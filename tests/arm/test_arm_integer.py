@@ -15,8 +15,8 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from arm_kit import steps
-from qdq_kit import quantized, with_equal_std
+from kit.arm import steps
+from kit.qdq import quantized, with_equal_std
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import moving_images, normalised

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
-from elf import Elf
+from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 from shiftedge.export.compiler.compile import prepare, read_model

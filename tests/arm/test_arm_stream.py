@@ -12,7 +12,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from arm_kit import steps
+from kit.arm import steps
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import (

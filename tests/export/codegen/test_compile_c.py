@@ -17,7 +17,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import ROOT, environment
+from kit.compiled import ROOT, environment
 
 from shiftedge.runtime.bundle import Bundle, Variant
 from shiftedge.runtime.engines.native import NativeEngine
@@ -25,7 +25,7 @@ from shiftedge.runtime.spec import ModelSpec
 
 Get = Callable[[str], Path]
 DEMOS = ROOT / "demos" / "c"
-KITS = ROOT / "tests" / "runtime" / "native"
+KITS = ROOT / "tests"
 ZIG = [sys.executable, "-m", "ziglang"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
 WIDTH, HEIGHT, RATE_HZ = 96, 64, 30
@@ -156,7 +156,7 @@ def test_the_headers_are_the_projects(bundle: Bundle) -> None:
 
 def test_the_spec_in_c_is_that_in_json(bundle: Bundle) -> None:
     program = (
-        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom live_library import LiveLibrary\n"
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom kit.live_library import LiveLibrary\n"
         "print(repr(LiveLibrary(sys.argv[2]).spec))"
     )
     spec = bundle.manifest.spec
@@ -226,7 +226,7 @@ def test_two_models_that_are_linked(bundles: Get, tmp_path: Path) -> None:
 GLOBALLY = """
 import ctypes, os, sys
 sys.path.insert(0, sys.argv[1])
-from live_library import LiveLibrary
+from kit.live_library import LiveLibrary
 import numpy as np
 for path in sys.argv[2:]:
     ctypes.CDLL(path, os.RTLD_NOW | os.RTLD_GLOBAL)

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-import onnx_kit
+from kit import onnx_files as onnx_kit
 
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images

@@ -15,8 +15,8 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import ROOT, environment
-from elf import Elf
+from kit.compiled import ROOT, environment
+from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 from shiftedge.export.compiler.compile import prepare, read_model, table_of
