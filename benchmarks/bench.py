@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
 from shiftedge.benchmarks.machine import chosen_cores, installed_bytes, machine, pinned
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.scenes import record
 from shiftedge.benchmarks.sensors import find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
+from shiftedge.benchmarks.workloads import record
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.signals import exit_status
@@ -325,25 +325,21 @@ class Bench:
         """Turns without a pause, since sensors are slower than a step. What is counted is all that
         the board spends meanwhile, idle cores included."""
         meter = self.sensors.meter
-        order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
         with counter("measuring energy", len(self.entries), "engines") as advance:
             for entry in self.entries:
                 if meter.reason is not None:
                     entry.energy_reason = meter.reason
                 elif entry.worker is not None:
                     try:
-                        meter.start()
-                        end_s = time.monotonic() + ENERGY_S
-                        try:
-                            while (left_s := end_s - time.monotonic()) > 0:
-                                answer = entry.worker.ask({**order, "most_s": left_s})
-                                entry.energy_units += len(answer["step_ns"])
-                        finally:
-                            spent = meter.stop()
+                        spent = meter.measure(ENERGY_S, partial(self._spend, entry, entry.worker))
                         entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
                     except WorkerError as error:
                         entry.energy_reason = str(error)
                 advance(1)
+
+    def _spend(self, entry: Entry, worker: Worker, seconds: float) -> None:
+        order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
+        entry.energy_units += len(worker.ask({**order, "most_s": seconds})["step_ns"])
 
     def _take_profiles(self) -> None:
         with counter("profiling", len(self.entries), "engines") as advance:

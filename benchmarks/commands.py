@@ -132,7 +132,7 @@ def _bench(options: argparse.Namespace) -> int:
     for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
         require(package)
     from shiftedge.benchmarks.bench import Bench
-    from shiftedge.benchmarks.compare import check_comparable, compare
+    from shiftedge.benchmarks.compare import check_comparable, compare, comparison_lines
     from shiftedge.benchmarks.entry import Settings
     from shiftedge.benchmarks.report import describe_file, document, read_report
     from shiftedge.benchmarks.terminal import markdown, print_report
@@ -166,9 +166,7 @@ def _bench(options: argparse.Namespace) -> int:
             )
         bench.run()
         report = document(bench)
-    comparison = None if baseline is None else compare(report, baseline)
-    if comparison is not None:
-        report["comparison"] = comparison.to_dict()
+    comparison = report["comparison"] = None if baseline is None else compare(report, baseline)
     _tell(options.json, report, lambda: print_report(report))
     if options.markdown is not None:
         _write(options.markdown, markdown(report))
@@ -176,9 +174,9 @@ def _bench(options: argparse.Namespace) -> int:
         from shiftedge.benchmarks.html import page
 
         _write(options.html, page(report))
-    slower = comparison is not None and comparison.slower
+    slower = comparison is not None and comparison["slower"]
     if comparison is not None and options.json != "-":
-        print("\n".join(comparison.lines()))
+        print("\n".join(comparison_lines(comparison)))
     if slower:
         _say("slower than the earlier run, beyond the noise of both")
     return bench.exit_status or _status(report) or int(slower)

@@ -65,12 +65,7 @@ def step_work(onnx: Path | None, spec: ModelSpec | None, bundle: Path | None) ->
 
 
 def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """A kernel's operations by instruction, words first.
-
-    Args:
-        parts: operations, by part.
-        names: of each part's instruction.
-    """
+    """A kernel's operations by instruction, words first."""
     work: dict[str, int] = {}
     for part in sorted(parts, key=lambda part: part != "packed"):
         name = names.get(part, part)
@@ -103,7 +98,7 @@ def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
 
     graph = read_onnx(onnx.read_bytes(), spec)
     names = instructions(spec.precision, cpu_features())
-    words = graph.packed_flops()
+    words = graph.flops(packed=True)
     parts = {PACKED: words, FLOAT32: graph.flops() - words}
     found.instructions.setdefault(spec.precision, names)
     if words and PACKED not in names:

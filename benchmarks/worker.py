@@ -38,8 +38,7 @@ from typing import IO, Any
 import numpy as np
 
 from shiftedge.benchmarks.engines.base import Contender
-from shiftedge.benchmarks.scenes import open_scene
-from shiftedge.benchmarks.workloads import Work, workload
+from shiftedge.benchmarks.workloads import Scene, Work, workload
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.signals import SIGNALS
@@ -122,7 +121,7 @@ class _Server:
         contender.logits()
         first_ns = time.monotonic_ns()
         contender.reset()
-        self._scene = open_scene(config["scene"], config["seed"], spec)
+        self._scene = Scene(config["scene"], config["seed"], spec)
         self._work = workload(config["workload"], contender, self._scene)
         clock = time.perf_counter_ns
         self._timer_ns = min(-clock() + clock() for _ in range(2000))

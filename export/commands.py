@@ -17,8 +17,6 @@ from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
-__all__ = ["add_commands"]
-
 WIDTH_MOST = 8.0
 """Of MobileNetV2's channels: 64 times the work of the whole network."""
 

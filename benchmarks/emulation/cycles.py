@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shiftedge.benchmarks.emulation.blocks import Executions, Run, straight_runs
 from shiftedge.benchmarks.emulation.mca import Core, Mca, Timing, disassembled, simulate
@@ -37,8 +37,7 @@ _CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al"
 _BRANCH = re.compile(rf"(?:b(?:\.?(?:{_CONDITIONS}))?|cbn?z|tbn?z) (?:.*, )?#(-?\d+)")
 
 
-@dataclass(frozen=True)
-class Cycles:
+class Cycles(NamedTuple):
     """Predicted for a section."""
 
     instructions: int
@@ -58,8 +57,7 @@ class Cycles:
         return name, self.units[name] / self.cycles if name else 0.0
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """Made by :func:`predict`."""
 
     version: str
@@ -77,11 +75,6 @@ class Prediction:
 
 def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     """Predict the cycles of each section.
-
-    Args:
-        mca: from :func:`shiftedge.benchmarks.emulation.mca.find_mca`.
-        core: to predict for.
-        sections: what was executed in each.
 
     Raises:
         ShiftedgeError: LLVM has no model for the core, or llvm-mca failed.
@@ -106,12 +99,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
 
 def loop_cuts(executions: Executions, texts: Mapping[bytes, str], ahead: int = 0) -> set[int]:
     """Where loops begin and end: the targets of branches back, and what follows those branches.
-
-    Args:
-        executions: of the instructions.
-        texts: the instructions'.
-        ahead: bytes from a branch to where its distance is counted from.
-    """
+    ``ahead`` is the bytes from a branch to where its distance is counted from."""
     cuts = set()
     for address, code in executions:
         target = _target(address, texts.get(code, ""), ahead)

@@ -7,6 +7,7 @@ another system whose apt-get sources have python3.11 for arm64, and the network 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
@@ -14,18 +15,15 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 import shiftedge
-from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
-from shiftedge.benchmarks.emulation.qemu import machine_of, run
+from shiftedge.benchmarks.emulation.qemu import Counts, Marks, machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = ["EmulatedPython", "PeerCounts", "count_onnxruntime", "emulated_python"]
+__all__ = ["EmulatedPython", "count_onnxruntime", "emulated_python"]
 
 FETCH_S = 240
 """For apt-get and pip each; some 40 MB."""
@@ -78,20 +76,9 @@ class EmulatedPython:
     """Its packages."""
 
     def run(
-        self,
-        words: Sequence[str | Path],
-        *,
-        counts: Path | None = None,
-        blocks: Path | None = None,
-        at: Sequence[int] = (),
+        self, words: Sequence[str | Path], *, recorded: Path | None = None, at: Sequence[int] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run it on an emulated Cortex-A72, with this installation of shiftedge on its path.
-
-        Args:
-            words: as for ``python``.
-            counts: as for :func:`shiftedge.benchmarks.emulation.qemu.run`.
-            blocks: as there.
-            at: as there.
 
         Raises:
             ShiftedgeError: it failed; its last line is in the message.
@@ -101,7 +88,7 @@ class EmulatedPython:
         own = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         return run(
             machine_of("aarch64"), CPU, [program, *words],
-            root=self.root, counts=counts, blocks=blocks, at=at, environment=own,
+            root=self.root, recorded=recorded, at=at, environment=own,
         )  # fmt: skip
 
 
@@ -116,9 +103,7 @@ def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> 
         ShiftedgeError: this machine cannot emulate one, or it could not be fetched.
     """
     machine_of("aarch64")
-    if folder is None:
-        folder = cache_folder() / "emulated-python"
-    output_folder(folder)
+    folder = output_folder(folder or cache_folder() / "emulated-python")
     root = folder / f"debian-python{VERSION}"
     if not root.exists():
         with work_folder(folder) as scratch:
@@ -126,8 +111,9 @@ def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> 
             os.replace(scratch / "root", root)
     wanted = ["numpy"]
     if onnxruntime:
-        version = _version("onnxruntime")
-        wanted.append(f"onnxruntime=={version}" if version else "onnxruntime")
+        wanted.append("onnxruntime")
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            wanted[-1] += f"=={importlib.metadata.version('onnxruntime')}"
     site = folder / "-".join(["site", *wanted])
     if not site.exists():
         with work_folder(folder) as scratch:
@@ -136,49 +122,25 @@ def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> 
     return EmulatedPython(root, site)
 
 
-@dataclass(frozen=True)
-class PeerCounts:
-    """Guest instructions of one step of ONNX Runtime."""
-
-    frame: int
-    """On the average of those counted."""
-    version: str
-    """Of ONNX Runtime."""
-    frames: int
-    """That were counted."""
-    executions: Executions | None = field(default=None, repr=False)
-    """Where asked for: how often each instruction was executed in all of the frames."""
-
-
-def count_onnxruntime(
-    model: Path, frames: int = 1, folder: Path | None = None, *, each: bool = False
-) -> PeerCounts:
+def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) -> Counts:
     """Count the guest instructions of one step of ONNX Runtime's aarch64 build.
 
     One thread, every graph optimisation, inputs and outputs bound; the frame is normalised before.
     Counted from the end of the first step on: Python's own start is not the same each time.
-
-    Args:
-        model: the .onnx file.
-        frames: steps to count.
-        folder: as for :func:`emulated_python`.
-        each: how often each instruction is executed too.
 
     Raises:
         ShiftedgeError: it cannot be run here.
     """
     python = emulated_python(folder)
     with work_folder() as scratch:
-        file, blocks = scratch / "counts", scratch / "blocks"
         words: list[str | Path] = ["-c", COUNTED, model.resolve(), str(1 + frames)]
         call = machine_of("aarch64").step_call
-        done = python.run(words, counts=file, blocks=blocks if each else None, at=[call])
-        marks = np.fromfile(file, np.uint64)
-        if len(marks) != frames + 2:
-            raise ShiftedgeError(f"{len(marks) - 1} steps were marked; expected {frames + 1}.")
-        executions = read_recording(blocks, len(marks)).between(0, frames) if each else None
-    count = int(marks[-2] - marks[0]) // frames
-    return PeerCounts(count, done.stdout.strip(), frames, executions)
+        done = python.run(words, recorded=scratch, at=[call])
+        marks = Marks(scratch)
+    if len(marks.counts) != frames + 2:
+        raise ShiftedgeError(f"{len(marks.counts) - 1} steps were marked; expected {frames + 1}.")
+    instructions, executions = marks.between(0, frames)
+    return Counts(instructions // frames, frames, executions, done.stdout.strip())
 
 
 def _unpack_debian(scratch: Path, root: Path) -> None:
@@ -218,10 +180,3 @@ def _fetch(line: Sequence[str], folder: Path) -> None:
         raise ShiftedgeError(
             f"A Python for aarch64 could not be fetched: {Path(line[0]).name}: {said[-1]}"
         ) from error
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.emulation.blocks import Executions, Recording, read_recording
+from shiftedge import __version__
+from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
 from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
@@ -33,7 +34,16 @@ from shiftedge.runtime.process.cpu import WITHOUT
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = ["Counts", "Machine", "count_instructions", "machine_of", "missing", "plugin", "run"]
+__all__ = [
+    "Counts",
+    "Machine",
+    "Marks",
+    "count_instructions",
+    "machine_of",
+    "missing",
+    "run",
+    "stream",
+]
 
 RUN_S = 600
 """Longer than any run here; under emulation a step of MobileNetV2 takes some seconds."""
@@ -119,8 +129,7 @@ def run(
     words: Sequence[str | Path],
     *,
     root: Path | None = None,
-    counts: Path | None = None,
-    blocks: Path | None = None,
+    recorded: Path | None = None,
     at: Sequence[int] = (),
     check: bool = True,
     environment: dict[str, str] | None = None,
@@ -132,10 +141,9 @@ def run(
         cpu: LLVM's name of the core.
         words: the program and its arguments.
         root: where the guest's libraries lie, if not in ``machine.root``.
-        counts: file for what the plugin writes: whole numbers of 64 bits, the instructions executed
-            at each call of ``at``, last those of the whole run. None runs without the plugin.
-        blocks: with ``counts``: file for the executions of each block between its numbers, which
-            :func:`shiftedge.benchmarks.emulation.blocks.read_recording` reads.
+        recorded: folder for what the plugin writes: ``counts``, whole numbers of 64 bits, the
+            instructions executed at each call of ``at``, last those of the whole run; and
+            ``blocks``, the executions of each block between them. None runs without the plugin.
         at: numbers of system calls, two at most.
         check: raise if it fails.
         environment: of the guest, set beside this process's.
@@ -145,10 +153,9 @@ def run(
     """
     line: list[str | Path] = [machine.emulator, "-cpu", emulated_cpu(machine.emulator, cpu)]
     line += ["-L", root or machine.root]
-    if counts is not None:
-        options = [f"{plugin()},out={counts}", *(f"at={call}" for call in at)]
-        options += [f"blocks={blocks}"] if blocks is not None else []
-        line += ["-plugin", ",".join(options)]
+    if recorded is not None:
+        options = [f"{plugin()},out={recorded / 'counts'}", *(f"at={call}" for call in at)]
+        line += ["-plugin", ",".join([*options, f"blocks={recorded / 'blocks'}"])]
     # What is taken away is taken from this machine, which the guest is not.
     variables = {**os.environ, WITHOUT: "", **(environment or {})}
     try:
@@ -177,8 +184,7 @@ def stream(
     steps: int | None = None,
     threads: int = 1,
     output: Path | None = None,
-    counts: Path | None = None,
-    blocks: Path | None = None,
+    recorded: Path | None = None,
     profile: bool = False,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
@@ -193,9 +199,8 @@ def stream(
         steps: how many, from the first image again where they end; None is one for each.
         threads: started even where there are fewer cores.
         output: receives each step's logits and state block.
-        counts: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
+        recorded: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
             clock instead.
-        blocks: as there.
         profile: look at the clock around each kernel.
         check: raise if it fails.
 
@@ -207,12 +212,11 @@ def stream(
         frames = folder / "frames"
         frames.write_bytes(images.tobytes())
         height, width = images.shape[1:3]
-        numbers = [steps or len(images), height, width, classes]
         words: list[str | Path] = [program, library.resolve(), str(threads)]
-        words += [str(numbers[0]), frames]
-        words += [*map(str, numbers[1:]), output or "-", *(["profile"] if profile else [])]
+        words += [str(steps or len(images)), frames, str(height), str(width), str(classes)]
+        words += [output or "-", *(["profile"] if profile else [])]
         at = machine.clock_calls if profile else (machine.step_call,)
-        return run(machine, cpu, words, counts=counts, blocks=blocks, at=at, check=check)
+        return run(machine, cpu, words, recorded=recorded, at=at, check=check)
 
 
 @dataclass(frozen=True)
@@ -221,19 +225,34 @@ class Counts:
 
     frame: int
     """From the end of one step to the end of the next, on the average of those counted."""
-    kernels: tuple[tuple[str, int], ...]
-    """(name, instructions) of each kernel, in order; from the last step of a run of its own."""
     frames: int
     """That were counted."""
-    frame_executions: Executions | None = field(default=None, repr=False)
-    """Where asked for: how often each instruction was executed in all of the frames."""
-    kernel_executions: tuple[Executions, ...] | None = field(default=None, repr=False)
-    """Where asked for: the same for each of ``kernels``, in one frame."""
+    executions: Executions = field(repr=False)
+    """How often each instruction was executed in all of the frames."""
+    version: str
+    """Of what was counted."""
+    kernels: tuple[tuple[str, int], ...] = ()
+    """(name, instructions) of each kernel, in order; from the last step of a run of its own."""
+    kernel_executions: tuple[Executions, ...] = field(default=(), repr=False)
+    """The same as ``executions`` for each of ``kernels``, in one frame."""
 
 
-def count_instructions(
-    bundle: Bundle, target: str | None = None, frames: int = 2, *, each: bool = False
-) -> Counts:
+class Marks:
+    """What the plugin wrote in one run: the instructions executed at each of its marks, last those
+    of the whole run, and which they were.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.counts = [int(number) for number in np.fromfile(folder / "counts", np.uint64)]
+        self._recording = read_recording(folder / "blocks", len(self.counts))
+
+    def between(self, first: int, last: int) -> tuple[int, Executions]:
+        """What was executed between two marks."""
+        executions = self._recording.between(first, last)
+        return self.counts[last] - self.counts[first], executions
+
+
+def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 2) -> Counts:
     """Count the guest instructions of one step with one thread; the first step is left out.
 
     Args:
@@ -241,7 +260,6 @@ def count_instructions(
         target: a name from ``targets.TARGETS``: whose core is emulated, and which of the bundle's
             libraries is taken; None is the bundle's own.
         frames: steps to count.
-        each: how often each instruction is executed too.
 
     Raises:
         ShiftedgeError: this machine cannot emulate it, or it failed.
@@ -251,35 +269,25 @@ def count_instructions(
     chosen = find_variant(target or bundle.manifest.target)
     machine = machine_of(chosen.architecture)
     spec = bundle.manifest.spec
-    variant = bundle.variant(chosen.architecture, chosen.features)
-    library = bundle.folder / variant.library
+    library = bundle.folder / bundle.variant(chosen.architecture, chosen.features).library
     scene = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
     images = np.stack(list(scene))
-
-    def counted(steps: int, *, profile: bool = False) -> tuple[list[int], list[str], Recording]:
-        with work_folder() as folder:
-            file, blocks = folder / "counts", folder / "blocks"
-            done = stream(
-                library, images, spec.classes, machine, chosen.device.name,
-                steps=steps, counts=file, blocks=blocks if each else None, profile=profile,
-            )  # fmt: skip
-            marks = [int(number) for number in np.fromfile(file, np.uint64)]
-            recording = read_recording(blocks, len(marks)) if each else Recording((), {})
-            return marks, done.stdout.split(), recording
-
-    # One mark after each step, and the end.
-    marks, _, steps = counted(1 + frames)
-    profiled, names, looks = counted(2, profile=True)
+    with work_folder() as folder:
+        given = (library, images, spec.classes, machine, chosen.device.name)
+        stream(*given, steps=1 + frames, recorded=folder)
+        instructions, executions = Marks(folder).between(0, frames)
+        names = stream(*given, steps=2, recorded=folder, profile=True).stdout.split()
+        looks = Marks(folder)
     # One look at the clock before the first kernel, one after each; the last entry is the end.
-    first = len(profiled) - 2 - len(names)
-    pairs = [(first + kernel, first + kernel + 1) for kernel in range(len(names))]
-    kernels = [(name, profiled[j] - profiled[i]) for name, (i, j) in zip(names, pairs, strict=True)]
+    first = len(looks.counts) - 2 - len(names)
+    found = [looks.between(first + kernel, first + kernel + 1) for kernel in range(len(names))]
     return Counts(
-        (marks[-2] - marks[0]) // frames,
-        tuple(kernels),
+        instructions // frames,
         frames,
-        steps.between(0, frames) if each else None,
-        tuple(looks.between(*pair) for pair in pairs) if each else None,
+        executions,
+        __version__,
+        tuple((name, count) for name, (count, _) in zip(names, found, strict=True)),
+        tuple(executions for _, executions in found),
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge import __version__
 from shiftedge.benchmarks.emulation.blocks import Executions
 from shiftedge.benchmarks.emulation.cycles import Cycles, Prediction, predict
 from shiftedge.benchmarks.emulation.mca import Core, Mca, find_mca
@@ -89,11 +88,10 @@ def document(
         else:
             raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
         predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
-        each = predictor.mca is not None
-        counts = count_instructions(opened, chosen.target.name, frames, each=each)
-    prediction = predictor([counts.frame_executions or {}, *(counts.kernel_executions or ())])
+        counts = count_instructions(opened, chosen.target.name, frames)
+    prediction = predictor([counts.executions, *counts.kernel_executions])
     whole = prediction.sections[0] if prediction else None
-    rows = [_row("shiftedge", __version__, counts.frame, whole, counts.frames)]
+    rows = [_row("shiftedge", counts, whole)]
     if peer:
         rows.append(_peer(onnx, chosen.architecture, frames, predictor if prediction else None))
     return {
@@ -138,18 +136,14 @@ def _per_instruction(found: Cycles | None) -> float | None:
 
 
 def _row(
-    engine: str,
-    version: str | None,
-    count: int | None,
-    predicted: Cycles | None,
-    frames: int = 1,
-    reason: str | None = None,
+    engine: str, counts: Counts | None, predicted: Cycles | None = None, reason: str | None = None
 ) -> dict[str, Any]:
+    cycles = round(predicted.cycles / counts.frames) if predicted and counts else None
     return {
         "engine": engine,
-        "version": version,
-        "instructions": count,
-        "cycles": round(predicted.cycles / frames) if predicted else None,
+        "version": counts.version if counts else None,
+        "instructions": counts.frame if counts else None,
+        "cycles": cycles,
         "cycles_per_instruction": _per_instruction(predicted),
         "reason": reason,
     }
@@ -159,20 +153,16 @@ def _peer(
     onnx: Path | None, architecture: str, frames: int, predictor: _Predictor | None
 ) -> dict[str, Any]:
     if onnx is None:
-        reason = "It runs .onnx files: name that as MODEL."
-    elif architecture != "aarch64":
-        reason = f"It has no build for {architecture} on PyPI."
-    else:
-        try:
-            counts = count_onnxruntime(onnx, frames, each=predictor is not None)
-        except ShiftedgeError as error:
-            reason = str(error)
-        else:
-            found = predictor([counts.executions]) if predictor and counts.executions else None
-            whole = found.sections[0] if found else None
-            why = predictor.reason if predictor else None
-            return _row("onnxruntime", counts.version, counts.frame, whole, counts.frames, why)
-    return _row("onnxruntime", None, None, None, reason=reason)
+        return _row("onnxruntime", None, reason="It runs .onnx files: name that as MODEL.")
+    if architecture != "aarch64":
+        return _row("onnxruntime", None, reason=f"It has no build for {architecture} on PyPI.")
+    try:
+        counts = count_onnxruntime(onnx, frames)
+    except ShiftedgeError as error:
+        return _row("onnxruntime", None, reason=str(error))
+    found = predictor([counts.executions]) if predictor else None
+    whole = found.sections[0] if found else None
+    return _row("onnxruntime", counts, whole, predictor.reason if predictor else None)
 
 
 def table(report: Mapping[str, Any]) -> str:

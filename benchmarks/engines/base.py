@@ -168,11 +168,7 @@ class Peer(Contender):
         return np.asarray(tensor)
 
     def set_up(self, spec: ModelSpec | None) -> None:
-        """Keep the spec and what it says of precision, make the frame.
-
-        Raises:
-            ModelError: nobody knows the spec.
-        """
+        """Keep the spec and what it says of precision, make the frame."""
         if spec is None:
             raise ModelError(f"{self.title} needs the model's spec, which nothing here could read.")
         self.spec = spec
@@ -206,16 +202,9 @@ class Peer(Contender):
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
 
     def check_integers(self, path: Path, found: int, wanted: int) -> None:
-        """Raise where a quantised file is not computed as it says.
-
-        Args:
-            path: of the file.
-            found: convolutions that the engine multiplies as integers.
-            wanted: convolutions of the file with quantised weights.
-
-        Raises:
-            ModelError: others run in float32 of quantised numbers, which is neither precision.
-        """
+        """Raise a ModelError where fewer of a quantised file's convolutions are multiplied as
+        integers than it has: the others run in float32 of quantised numbers, which is neither
+        precision."""
         if found < wanted:
             raise self.refused(
                 path, f"it computes {wanted - found} of {wanted} quantised convolutions in float32"
@@ -286,17 +275,9 @@ def converted(
     convert: Callable[[Path], None],
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A conversion of ``model``, made once and kept in the cache folder.
-
-    Args:
-        model: the .onnx file.
-        engine: in whose form; a folder of the cache.
-        packages: distributions whose versions the result depends on.
-        convert: writes the result's files into the empty folder that it is given.
-        settings: that the result depends on, too.
-
-    Returns:
-        The folder with the files that ``convert`` wrote.
+    """The folder with what ``convert`` has written into the empty one that it was given: a
+    conversion of ``model`` into an engine's form, made once and kept in the cache by the file's
+    content, the versions of ``packages``, and the ``settings`` that it depends on.
 
     Raises:
         MissingExtraError: one of ``packages`` is not installed.

@@ -87,12 +87,8 @@ def _convert(program: Path, model: Path, folder: Path) -> None:
     try:
         done = subprocess.run(
             [program, link.name, "fp16=0"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=CONVERT_S,
-            check=False,
-        )
+            cwd=folder, capture_output=True, text=True, timeout=CONVERT_S, check=False,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(f"{model.name} was not converted by pnnx ({last_line(error)}).") from error
     wanted = {"model.ncnn.param", "model.ncnn.bin", SAME}

@@ -1,11 +1,8 @@
 """What a board tells of itself: clocks, governor, temperature, throttling, energy.
 
 ``find_sensors()`` looks once; ``.sample()`` reads everything at one moment, between turns;
-``.meter`` counts joules from its ``start()`` to its ``stop()``, around a turn. Nothing here raises
-into a benchmark: what cannot be read is None with a reason, never 0.
-
-psutil is not asked: it leaves out what it cannot read without saying why, and takes the constant
-that a virtual machine has in /proc/cpuinfo for a clock.
+``.meter`` counts joules while something runs. Nothing here raises into a benchmark: what cannot be
+read is None with a reason, never 0.
 """
 
 from shiftedge.benchmarks.sensors.energy import Energy, EnergyMeter

@@ -1,31 +1,10 @@
 """What is read at one moment: clocks, governor, temperatures, throttling; and in words.
 
-A gauge is found once, by one of the functions in :data:`GAUGES`, and read as often as wanted.
+A gauge is found once, by one of the functions in :data:`GAUGES`, and read as often as wanted. Which
+files hold what on which board, and where that is documented: docs/sensors.md.
 
-**Clocks.** https://docs.kernel.org/admin-guide/pm/cpufreq.html ("Policy Interface in sysfs"):
-``scaling_cur_freq``, kHz, on most drivers what was last asked for, which need not be what the
-hardware does; drivers that do not know say ``<unknown>``. ``scaling_governor``: its name.
-https://docs.kernel.org/driver-api/devfreq.html: ``cur_freq``, Hz; NVIDIA's names of the GPU below
-/sys/class/devfreq: ``57000000.gpu`` (Nano), ``17000000.gp10b`` (TX2), ``17000000.gv11b`` (Xavier),
-``17000000.ga10b`` or ``17000000.gpu`` (Orin). A clock of a virtual machine in /proc/cpuinfo is a
-constant, and so no reading.
-
-**Temperatures**, in millidegrees. https://docs.kernel.org/driver-api/thermal/sysfs-api.html and
-https://docs.kernel.org/hwmon/sysfs-interface.html; https://docs.kernel.org/hwmon/k10temp.html:
-temp1 is Tctl, the one that the fan goes by, of AMD processors; coretemp's temp1 is "Package id".
-Names of zones: NVIDIA Jetson Linux Developer Guide, "Platform Power and Performance", and the
-kernel's device trees (bcm2711, bcm2712). Left out: PMIC-Die of Jetson boards, which says 100.0 °C
-at all times, and readings no silicon could have, such as the -256 °C of a GPU that is switched off.
-
-**Throttling**, for heat or for want of power. Flags say what is so now, or has been since the board
-was started; counters count events since then, so only their growth over a run says something of the
-run (:func:`throttled_between`). Raspberry Pi:
-https://www.raspberrypi.com/documentation/computers/os.html#get_throttled, bits 0 to 3 and 16 to 19;
-the same number in sysfs is hexadecimal, only as the kernel last saw it, and the first read of it
-makes the kernel log a warning (drivers/firmware/raspberrypi.c), so vcgencmd is asked first. x86:
-Documentation/ABI/testing/sysfs-devices-system-cpu, ``thermal_throttle/``. Jetson: Developer Guide,
-Orin series, "Electrical management": ``oc*_event_cnt`` of the hwmon chip soctherm_oc; and the
-cooling devices ``*-throttle-alert``, whose ``cur_state`` is above 0 while a unit is throttled.
+Flags of throttling say what is so now, or has been since the board was started; counters count
+events since then, so only their growth over a run says something of the run.
 """
 
 from __future__ import annotations
@@ -332,14 +311,7 @@ def find_sensors(
     read: Read = read_file,
     cores: Collection[int] | None = None,
 ) -> Sensors:
-    """Look for what the board has. Raises nothing; what is not there has its reason.
-
-    Args:
-        root: files are looked for below it.
-        run: how to run a program.
-        read: how to read a file.
-        cores: whose clocks and counters are read; None for those that this process may use.
-    """
+    """Look for what the board has. Raises nothing; what is not there has its reason."""
     if cores is None:
         try:
             cores = os.sched_getaffinity(0)
@@ -358,9 +330,6 @@ def throttled_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 
     Flags of this moment count in either sample; those that stay set once they "have occurred"
     only where they were not set before; counters with the times that they were added to.
-
-    Args:
-        before, after: of :meth:`Sensors.sample`.
     """
     earlier, later = before.get("throttled") or [], after.get("throttled") or []
     words = [word for word in earlier if not word.endswith("has occurred")]

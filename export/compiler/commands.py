@@ -271,23 +271,15 @@ def _proof(numerics: Mapping[str, Any]) -> str:
     """What the verification found, in a few words."""
     if not numerics.get("verified"):
         return "not verified"
-    over = f"over {numerics['frames']} frames"
-    if "bf16" in numerics:
-        far = numerics["float32"]["relative_error"]
-        proof = (
-            f"states {numerics['bf16']} those of numpy's bf16 {over}, logits within {far:.1e} of "
-            "float32's"
-        )
-    elif "codes" in numerics:
+    reference, over = numerics["reference"], f"over {numerics['frames']} frames"
+    if "states" in numerics:
         far = numerics["onnxruntime"]["relative_error"]
-        proof = (
-            f"codes {numerics['codes']} those of numpy's integers {over}, logits within {far:.1e} "
-            "of ONNX Runtime's"
-        )
+        proof = f"states {numerics['states']} those of {reference} {over}, logits within {far:.1e} "
+        proof += "of ONNX Runtime's"
     else:
         worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
-        proof = f"within {worst:.1e} of ONNX Runtime {over}"
+        proof = f"within {worst:.1e} of {reference} {over}"
     code = numerics["code"]
     if "instructions" in numerics:
-        code += f"; the target's own {numerics['instructions']['bf16']}"
+        code += f"; the target's own {numerics['instructions']['states']}"
     return proof if code == "the target's" else f"{proof} ({code})"

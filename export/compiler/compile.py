@@ -24,7 +24,7 @@ from shiftedge.export.compiler import cache, package
 from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link import program
+from shiftedge.export.compiler.kernel_ir.layout import Layout, layout, weights
 from shiftedge.export.compiler.link.library import (
     TABLE,
     link,
@@ -32,7 +32,7 @@ from shiftedge.export.compiler.link.library import (
     runner_table,
     soname,
 )
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.link.program import WEIGHTS_FILE, source
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
 from shiftedge.export.compiler.verify import proof
@@ -50,6 +50,7 @@ __all__ = [
     "compile_model",
     "prepare",
     "read_model",
+    "table_of",
 ]
 
 
@@ -149,7 +150,14 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
 def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, Layout]:
     """The step of a serialised ONNX model for a variant, and where everything in it lies."""
     step = backend_of(variant.device).lower(read_onnx(data, spec), spec, variant)
-    return step, program.layout(step)
+    return step, layout(step)
+
+
+def table_of(step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant) -> str:
+    """The C file of a step for a variant."""
+    backend = backend_of(variant.device)
+    plan = backend.plan(step, places, variant)
+    return source(step, places, spec, backend.executor, plan)
 
 
 def build_library(
@@ -159,12 +167,13 @@ def build_library(
 
     ``model`` is the digest that tells models apart in one process; left out, one of the table."""
     with work_folder() as folder:
-        objects = backend_of(variant.device).emit(step.kernels, variant, folder)
-        (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        table = program.source(step, places, spec, variant.features)
+        backend = backend_of(variant.device)
+        objects = backend.emit(step.kernels, variant, folder)
+        (folder / WEIGHTS_FILE).write_bytes(weights(step, places))
+        table = table_of(step, places, spec, variant)
         (folder / TABLE).write_text(table)
         digest = model or hashlib.sha256(table.encode()).hexdigest()
-        link(folder, to, variant.target, objects, digest)
+        link(folder, to, variant.target, backend.executor, objects, digest)
 
 
 def _make(

@@ -15,6 +15,7 @@ import numpy as np
 
 from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import fuse
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
@@ -69,6 +70,8 @@ _SHOWN = ("name", "inputs", "out")
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Activation):
+        return value.name
     return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else str(value)
 
 

@@ -45,87 +45,53 @@ _TX2 = f"{_A57} (UAN 0015); Jetson TX2 data sheet: 2 MiB L2"
 _XAVIER = "Jetson Xavier NX data sheet: 2 MiB L2 a pair; widths assumed, none published"
 _ORIN = f"{_GUIDE.format('A78AE')}; Jetson Orin Nano data sheet: 256 KiB L2 a core"
 
-TARGETS: Mapping[str, Target] = {
-    target.name: target
-    for target in (
-        Target(
-            "x86-64-v3",
-            "x86-64 with AVX2: Intel since Haswell (2013), AMD since Zen (2017)",
-            *_X86,
-            (cpu.X86_64_V3,),
-            source=_LEVELS,
-        ),
-        Target(
-            "x86-64-v4",
-            "x86-64 with AVX-512: Intel Xeon since 2017, AMD since Zen 4 (2022)",
-            *_X86,
-            (cpu.X86_64_V4,),
-            source=_LEVELS,
-        ),
-        Target(
-            "rpi3",
-            "Raspberry Pi 3, Zero 2 W, 64-bit system: Cortex-A53",
-            *_ARM64,
-            (cpu.CORTEX_A53,),
-            source=_PI3,
-        ),
-        Target(
-            "rpi3-armv7",
-            "Raspberry Pi 3, Zero 2 W, 32-bit system: Cortex-A53 as ARMv7",
-            *_ARM32,
-            (cpu.CORTEX_A53_AS_ARMV7,),
-            source=_PI3,
-        ),
-        Target(
-            "rpi4",
-            "Raspberry Pi 4, 64-bit system: Cortex-A72",
-            *_ARM64,
-            (cpu.CORTEX_A72,),
-            source=_PI4,
-        ),
-        Target("rpi5", "Raspberry Pi 5: Cortex-A76", *_ARM64, (cpu.CORTEX_A76,), source=_PI5),
-        Target(
-            "jetson-nano",
-            "Jetson Nano: Cortex-A57",
-            *_ARM64,
-            (cpu.CORTEX_A57,),
-            gpu="sm_53",
-            source=_NANO,
-        ),
-        Target(
-            "jetson-tx2",
-            "Jetson TX2: Cortex-A57 (its two Denver cores run the same code)",
-            *_ARM64,
-            (cpu.CORTEX_A57,),
-            gpu="sm_62",
-            source=_TX2,
-        ),
-        Target(
-            "jetson-xavier-nx",
-            "Jetson Xavier NX: Carmel",
-            *_ARM64,
-            (cpu.CARMEL,),
-            gpu="sm_72",
-            source=_XAVIER,
-        ),
-        Target(
-            "jetson-orin-nano",
-            "Jetson Orin Nano: Cortex-A78AE",
-            *_ARM64,
-            (cpu.CORTEX_A78,),
-            cores=6,
-            gpu="sm_87",
-            source=_ORIN,
-        ),
-        Target(
-            "aarch64",
-            "any 64-bit ARM with Linux: a variant for Armv8.2 and one for Armv8.0",
-            *_ARM64,
-            (cpu.CORTEX_A76, cpu.CORTEX_A72),
-            source=f"those of rpi5 and rpi4: {_A76} and of A72",
-        ),
-    )
-}
+# fmt: off
+_BOARDS = (
+    Target(
+        "x86-64-v3", "x86-64 with AVX2: Intel since Haswell (2013), AMD since Zen (2017)",
+        *_X86, (cpu.X86_64_V3,), source=_LEVELS,
+    ),
+    Target(
+        "x86-64-v4", "x86-64 with AVX-512: Intel Xeon since 2017, AMD since Zen 4 (2022)",
+        *_X86, (cpu.X86_64_V4,), source=_LEVELS,
+    ),
+    Target(
+        "rpi3", "Raspberry Pi 3, Zero 2 W, 64-bit system: Cortex-A53",
+        *_ARM64, (cpu.CORTEX_A53,), source=_PI3,
+    ),
+    Target(
+        "rpi3-armv7", "Raspberry Pi 3, Zero 2 W, 32-bit system: Cortex-A53 as ARMv7",
+        *_ARM32, (cpu.CORTEX_A53_AS_ARMV7,), source=_PI3,
+    ),
+    Target(
+        "rpi4", "Raspberry Pi 4, 64-bit system: Cortex-A72",
+        *_ARM64, (cpu.CORTEX_A72,), source=_PI4,
+    ),
+    Target("rpi5", "Raspberry Pi 5: Cortex-A76", *_ARM64, (cpu.CORTEX_A76,), source=_PI5),
+    Target(
+        "jetson-nano", "Jetson Nano: Cortex-A57",
+        *_ARM64, (cpu.CORTEX_A57,), gpu="sm_53", source=_NANO,
+    ),
+    Target(
+        "jetson-tx2", "Jetson TX2: Cortex-A57 (its two Denver cores run the same code)",
+        *_ARM64, (cpu.CORTEX_A57,), gpu="sm_62", source=_TX2,
+    ),
+    Target(
+        "jetson-xavier-nx", "Jetson Xavier NX: Carmel",
+        *_ARM64, (cpu.CARMEL,), gpu="sm_72", source=_XAVIER,
+    ),
+    Target(
+        "jetson-orin-nano", "Jetson Orin Nano: Cortex-A78AE",
+        *_ARM64, (cpu.CORTEX_A78,), cores=6, gpu="sm_87", source=_ORIN,
+    ),
+    Target(
+        "aarch64", "any 64-bit ARM with Linux: a variant for Armv8.2 and one for Armv8.0",
+        *_ARM64, (cpu.CORTEX_A76, cpu.CORTEX_A72),
+        source=f"those of rpi5 and rpi4: {_A76} and of A72",
+    ),
+)
+# fmt: on
+TARGETS: Mapping[str, Target] = {target.name: target for target in _BOARDS}
 """By name. ``host`` is none of them: it is the best of them that this machine can run."""
 
 

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftedge.export.data.clip_set import Advance, ClipSet, reserve
+from shiftedge.export.data.clip_set import ClipSet, reserve
 from shiftedge.runtime.capture.synthetic import LABELS, NO_GESTURE, OTHER
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
+from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import Film
-
-__all__ = ["film_for", "synthetic_clips"]
 
 SHARES = {NO_GESTURE: 0.14, OTHER: 0.26}
 """Of the clips; the gestures share the rest evenly. A person before a camera mostly does not
@@ -54,13 +53,8 @@ def synthetic_clips(
     generator, hence no person, room or movement.
 
     Args:
-        count: number of clips.
-        spec: of the model: size and rate.
-        seed: any whole number from 0.
         split: "train" or "validation", or any other name.
-        frames: of each clip.
         cache: folder in which the clips are kept for the next time; None: a temporary file.
-        advance: told about progress.
 
     Raises:
         DataError: ``count`` is less than 1.

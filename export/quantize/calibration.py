@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from shiftedge.export.quantize.graph import Graph
 from shiftedge.export.quantize.plan import Plan
@@ -22,15 +21,18 @@ from shiftedge.export.quantize.ranges import (
     mean_squared,
 )
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import ModelError, NumericsError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["KEY", "affine_of", "every_pixel", "gather", "read_ranges", "write_ranges"]
+RANGES_KEY = "shiftedge.ranges"
+"""Of the metadata: a JSON object of module name -> [scale, zero point], from a fine-tune for int8.
 
-KEY = "shiftedge.ranges"
-"""Of the metadata: a JSON object of module name -> [scale, zero point]."""
+A network that learned in certain ranges does best with those; ranges found again fit its float
+values, which the fine-tune let grow past what int8 can hold. The names are those of torch's
+modules: of a convolution (its output, after the activation that follows) or of a block (the sum of
+its residual)."""
 PREFIX = "net."
 """Of the modules' names in an exported file."""
 
@@ -89,11 +91,6 @@ def gather(
     return choices
 
 
-def affine_of(choices: Mapping[str, Choice]) -> dict[str, Affine]:
-    """Scale and zero point of each group."""
-    return {group: choice.affine for group, choice in choices.items()}
-
-
 def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
     """The range of the frame is known: what pixels of 0 and 255 become. A brighter day than any in
     the clips must not saturate."""
@@ -113,25 +110,13 @@ def _with_outputs(graph: Graph, tensors: list[str]) -> bytes:
     return watched.serialised()
 
 
-def write_ranges(document: Any, ranges: Mapping[str, Affine]) -> None:
-    """Put ``ranges`` into the metadata of a ModelProto.
-
-    A network that learned in certain ranges does best with those; ranges found again fit its float
-    values, which the fine-tune let grow past what int8 can hold. So they travel in the float ONNX
-    file under the names of torch's modules: of a convolution (its output, after the activation that
-    follows) or of a block (the sum of its residual).
-    """
-    plain = {name: [affine.scale, affine.zero_point] for name, affine in ranges.items()}
-    document.metadata_props.add(key=KEY, value=json.dumps(plain))
-
-
 def read_ranges(graph: Graph) -> dict[str, Affine]:
     """Range of each group of tensors that the file carries one for; none in most files.
 
     Raises:
         ModelError: they are malformed, or of modules that the graph does not have.
     """
-    text = graph.model.metadata_props.get(KEY)
+    text = graph.model.metadata_props.get(RANGES_KEY)
     if text is None:
         return {}
     try:

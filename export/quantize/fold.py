@@ -16,8 +16,6 @@ from shiftedge.export.quantize.graph import COPIES, Graph, constant, uses
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["equal_std", "one_std"]
-
 
 def one_std(std: tuple[float, float, float]) -> float:
     """The standard deviation that takes the place of the colours' own."""

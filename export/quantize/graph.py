@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["COPIES", "Graph", "Layer", "constant", "parse", "uses"]
-
 COPIES = ("Slice", "Concat", "Identity", "Split")
 
 # fmt: off
@@ -171,10 +169,6 @@ class Graph:
 
 def parse(model: bytes, what: str) -> Graph:
     """The graph of a float model.
-
-    Args:
-        model: serialised.
-        what: the file, for messages.
 
     Raises:
         ModelError: not an ONNX model, quantised already, or without a convolution to quantise.

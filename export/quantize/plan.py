@@ -19,8 +19,6 @@ from typing import Any
 
 from shiftedge.export.quantize.graph import Graph, Layer, constant, uses
 
-__all__ = ["Plan", "make_plan"]
-
 POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool", "MaxPool")
 JOINS = ("Add", "Mul")
 

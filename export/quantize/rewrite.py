@@ -28,8 +28,6 @@ from shiftedge.export.quantize.ranges import Affine
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["quantized_spec", "quantized_weights", "rewrite"]
-
 BIAS_MOST = 2.0**30
 """Largest magnitude of a bias in its int32 steps: leaves room for the sum of products."""
 
@@ -41,11 +39,6 @@ def quantized_weights(
     weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32] | None]:
     """Weights of one layer in int8.
-
-    Args:
-        weight: (O, I, ...).
-        bias: (O,) or None.
-        input_scale: of the layer's input.
 
     Returns:
         int8 weights; float32 (O,), the scale of each output channel; int32 bias in steps of
@@ -84,14 +77,7 @@ def quantized_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec:
 
 
 def rewrite(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> bytes:
-    """Serialise the quantised model.
-
-    Args:
-        graph: of the float model.
-        plan: of this graph.
-        affine: of each group of the plan.
-        spec: of the float model.
-    """
+    """Serialise the quantised model."""
     writer = _Writer(Graph(graph.model.clone()), affine)
     layers = {layer.name for layer in plan.layers}
     for layer in writer.graph.layers:

@@ -234,27 +234,17 @@ def _for_people() -> bool:
 
 
 def _bar(unit: str) -> Any:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
-    counts: list[ProgressColumn]
     if unit == "bytes":
-        counts = [DownloadColumn(), TransferSpeedColumn()]
+        counts: list[bars.ProgressColumn] = [bars.DownloadColumn(), bars.TransferSpeedColumn()]
     else:
-        counts = [MofNCompleteColumn(), TextColumn(unit)]
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        counts = [bars.MofNCompleteColumn(), bars.TextColumn(unit)]
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
         *counts,
-        TimeRemainingColumn(),
+        bars.TimeRemainingColumn(),
         console=Console(stderr=True),
     )

@@ -24,10 +24,11 @@ from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.numerics.precision import INT8
 from shiftedge.export.compiler.targets import find_target, find_variant, variants_of
 from shiftedge.export.compiler.verify.agreement import states_of
-from shiftedge.export.compiler.verify.integer import Int8Reference
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.spec import ModelSpec
 
 Get = Callable[[str], Path]
@@ -83,10 +84,10 @@ def test_the_step_is_the_reference_bit_for_bit(
     for threads, file in files.items():
         qemu.stream(
             built.library, built.images, built.spec.classes, machine, built.target.device.cpu,
-            threads=threads, output=file, counts=counts if threads == 1 else None,
+            threads=threads, output=file, recorded=tmp_path if threads == 1 else None,
         )  # fmt: skip
         assert file.read_bytes() == files[1].read_bytes(), f"{threads} threads differ from 1"
-    reference = Int8Reference(read_onnx(built.model, built.spec), built.spec)
+    reference = Evaluator(read_onnx(built.model, built.spec), built.spec, INT8)
     ours = steps(files[1], built.spec.classes, built.places.state_bytes)
     moved = np.zeros(len(built.step.states), bool)
     before: list[NDArray[np.float32]] = []
@@ -111,7 +112,7 @@ def test_how_many_instructions_a_step_takes(large: Built, tmp_path: Path) -> Non
     machine, counts = qemu.machine_of(large.target.architecture), tmp_path / "counts"
     qemu.stream(
         large.library, large.images[:2], large.spec.classes, machine, large.target.device.cpu,
-        counts=counts,
+        recorded=tmp_path,
     )  # fmt: skip
     first, second, _ = (int(mark) for mark in np.fromfile(counts, np.uint64))
     assert second - first <= MOST_INSTRUCTIONS

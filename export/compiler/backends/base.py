@@ -6,7 +6,8 @@ the code for one kind of device. The rest of the compiler knows no device: it as
 
     ``targets``   which variants a board has, and why there is none         variants, refusal, here
     ``compile``   how a graph becomes kernels, and kernels files            lower, emit, explain
-    ``link``      the board's C compiler, whatever the device: ``emit`` names the files to link
+    ``link``      the board's C compiler, whatever the device; the files to link, the executor of
+                  ``runtime/native`` and what that takes                    emit, executor, plan
     ``verify``    which code this machine can run in a variant's place      runs_here, stand_in
     ``cache``     nothing: its key holds the board, and what runs here
     manifest      the variant's name and features, and the rows of ``explain``
@@ -17,6 +18,7 @@ the code for one kind of device. The rest of the compiler knows no device: it as
                   rows of boards, in ``targets.TARGETS``, and names the folder lib/cuda-sm_53/
     ``lower``     families of its own on the same kernel IR, whose units are thread blocks
     ``emit``      PTX as text, and the assembler file that embeds it, for the same Zig to link
+    ``plan``      a ``shiftedge_cuda_plan`` for ``runtime/native/cuda``: grids instead of functions
     ``runs_here`` asks the driver; ``stand_in`` is the IR's interpreter, or the emulated device
     registered    by one line in ``targets.BACKENDS``
 """
@@ -24,14 +26,15 @@ the code for one kind of device. The rest of the compiler knows no device: it as
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Backend", "Device", "Target", "TargetVariant"]
@@ -140,6 +143,9 @@ class Backend(ABC, Generic[D, V]):
 
     # What is made.
 
+    executor: ClassVar[str]
+    """The folder of ``runtime/native`` whose step loop runs the kernels."""
+
     @abstractmethod
     def lower(self, graph: Graph, spec: ModelSpec, variant: V) -> Step:
         """A schedule, tiles and buffers for every kernel of ``graph``.
@@ -151,6 +157,10 @@ class Backend(ABC, Generic[D, V]):
     @abstractmethod
     def emit(self, kernels: Sequence[Kernel], variant: V, folder: Path) -> Sequence[str]:
         """Writes the kernels' code into ``folder``; the names of the files to link."""
+
+    @abstractmethod
+    def plan(self, step: Step, places: Layout, variant: V) -> Iterable[str]:
+        """Lines of C that define ``plan``, what the executor takes."""
 
     @abstractmethod
     def text(self, kernels: Sequence[Kernel], variant: V) -> Mapping[str, str]:

@@ -13,7 +13,6 @@ hide round 1's patterns. Refused: folds whose weights would leave float32's rang
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -24,23 +23,25 @@ from shiftedge.export.compiler.graph.activations import (
     Activation,
     Form,
     Of,
-    Product,
+    Plus,
     Scaled,
+    Times,
     X,
 )
 from shiftedge.export.compiler.graph.graph import (
     Activate,
+    Add,
     Conv,
     Dense,
     KeepState,
     Mul,
     Operator,
+    Uses,
 )
 
 __all__ = ["alive", "simplify"]
 
-_Made = Mapping[str, Operator]
-_Rule = Callable[[Operator, _Made, Counter[str]], Operator | None]
+_Rule = Callable[[Operator, Uses], Operator | None]
 _FORMS = tuple((kind, form) for kind in Activation for form in kind.value.written)
 
 
@@ -72,18 +73,15 @@ def _round(
     operators: Sequence[Operator], rules: Sequence[_Rule], logits: str
 ) -> tuple[tuple[Operator, ...], bool]:
     """Each rule once at each operator; and whether one applied."""
-    made = {operator.out: operator for operator in operators}
-    uses = Counter(name for operator in operators for name in operator.inputs)
-    uses[logits] += 1
-    changed = False
+    uses, changed = Uses(operators, logits), False
     result = []
     for operator in operators:
         current = operator
         for rule in rules:
-            better = rule(current, made, uses)
+            better = rule(current, uses)
             if better is not None:
                 changed = True
-                current = made[current.out] = better
+                current = uses.made[current.out] = better
         result.append(current)
     return alive(result, logits), changed
 
@@ -91,16 +89,19 @@ def _round(
 # Activations
 
 
-def _activation(operator: Operator, made: _Made, _: Counter[str]) -> Operator | None:
+def _activation(operator: Operator, uses: Uses) -> Operator | None:
     if isinstance(operator, Activate):
         return None
     for kind, form in _FORMS:
-        for x in _matches(form, operator.out, made):
+        for x in _matches(form, operator.out, uses.made):
             return Activate(operator.name, (x,), operator.out, kind)
     return None
 
 
-def _matches(form: Form, value: str, made: _Made) -> Iterator[str]:
+_OF_TWO: Mapping[type, type[Operator]] = {Times: Mul, Plus: Add}
+
+
+def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[str]:
     """Each x of which ``value`` is such a form."""
     operator = made.get(value)
     if form == X:
@@ -111,7 +112,7 @@ def _matches(form: Form, value: str, made: _Made) -> Iterator[str]:
     elif isinstance(form, Scaled):
         if operator is not None and _is_scale(operator, form.by, form.plus):
             yield from _matches(form.x, operator.inputs[0], made)
-    elif isinstance(form, Product) and isinstance(operator, Mul):
+    elif isinstance(form, (Times, Plus)) and isinstance(operator, _OF_TWO[type(form)]):
         for one, other in (operator.inputs, operator.inputs[::-1]):
             found = set(_matches(form.one, one, made))
             yield from (x for x in _matches(form.other, other, made) if x in found)
@@ -120,16 +121,16 @@ def _matches(form: Form, value: str, made: _Made) -> Iterator[str]:
 # Constants
 
 
-def _fold_scale(operator: Operator, made: _Made, uses: Counter[str]) -> Operator | None:
-    before = made.get(operator.inputs[0])
+def _fold_scale(operator: Operator, uses: Uses) -> Operator | None:
+    before = uses.made.get(operator.inputs[0])
     numbers = _scale(operator)
-    if numbers is None or not isinstance(before, (Conv, Dense)) or uses[before.out] != 1:
+    if numbers is None or not isinstance(before, (Conv, Dense)) or uses.count[before.out] != 1:
         return None
     scale, shift = numbers
     weight_scale = None
     if isinstance(before, Conv) and before.weight_scale is not None:
         if (scale <= 0).any():
-            return None  # a step is above 0, and its codes do not change
+            return None  # a scale is above 0, and int8 weights do not change
         weight_scale = (before.weight_scale * scale).astype(np.float32)
     columns = scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
     with np.errstate(over="ignore"):
@@ -144,8 +145,8 @@ def _fold_scale(operator: Operator, made: _Made, uses: Counter[str]) -> Operator
     return replace(before, out=operator.out, weight=weight, bias=bias)
 
 
-def _fold_zeros(operator: Operator, made: _Made, _: Counter[str]) -> Operator | None:
-    zeros = made.get(operator.inputs[0])
+def _fold_zeros(operator: Operator, uses: Uses) -> Operator | None:
+    zeros = uses.made.get(operator.inputs[0])
     if not isinstance(operator, Conv) or not isinstance(zeros, Conv) or not _by_channel(zeros):
         return None
     if (zeros.weight != 1.0).any() or zeros.bias.any():

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Activation", "Form", "Of", "Product", "Row", "Scaled", "Vectors", "X"]
+__all__ = ["Activation", "ActivationRow", "Form", "Of", "Plus", "Scaled", "Times", "Vectors", "X"]
 
 Float64 = NDArray[np.float64]
 
@@ -59,7 +59,15 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class Product:
+class Times:
+    """Of two forms, in either order."""
+
+    one: Form
+    other: Form
+
+
+@dataclass(frozen=True)
+class Plus:
     """Of two forms, in either order."""
 
     one: Form
@@ -76,11 +84,11 @@ class Of:
 
 X = "x"
 """What the activation is of."""
-Form = Scaled | Product | Of | str
+Form = Scaled | Times | Plus | Of | str
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ActivationRow:
     """One activation."""
 
     definition: Callable[[Float64], Float64]
@@ -167,17 +175,28 @@ def _mish(v: Vectors, x: Any) -> Any:
 
 _RELU6_OF_3_MORE = Of("RELU6", Scaled(X, plus=3.0))
 _ONE_MORE_THAN_ERF = Scaled(Of("ERF", Scaled(X, by=math.sqrt(0.5))), plus=1.0)
+_CUBED = Scaled(Times(X, Times(X, X)), by=_GELU_CUBE)
+_ONE_MORE_THAN_TANH = Scaled(Of("TANH", Scaled(Plus(X, _CUBED), by=_GELU_SLOPE)), plus=1.0)
+
+
+def _halved_product(gate: Form) -> tuple[Form, ...]:
+    """x * gate / 2, in every order."""
+    return (
+        Scaled(Times(X, gate), by=0.5),
+        Times(Scaled(X, by=0.5), gate),
+        Times(X, Scaled(gate, by=0.5)),
+    )
 
 
 class Activation(enum.Enum):
     """Pointwise functions that a kernel may apply to its result."""
 
-    NONE = Row(lambda x: x, operations=0, bounds=(-math.inf, math.inf))
-    RELU = Row(
+    NONE = ActivationRow(lambda x: x, operations=0, bounds=(-math.inf, math.inf))
+    RELU = ActivationRow(
         lambda x: np.maximum(x, 0.0), operations=1, bounds=(0.0, math.inf), operator="Relu"
     )  # fmt: skip
-    RELU6 = Row(lambda x: np.clip(x, 0.0, 6.0), operations=2, bounds=(0.0, 6.0))
-    HARD_SIGMOID = Row(
+    RELU6 = ActivationRow(lambda x: np.clip(x, 0.0, 6.0), operations=2, bounds=(0.0, 6.0))
+    HARD_SIGMOID = ActivationRow(
         lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0),
         operations=3,
         expression=_hard_gate,
@@ -186,39 +205,39 @@ class Activation(enum.Enum):
         others="has slope {alpha:g} and offset {beta:g}; known are 1/6 and 0.5",
         written=(Scaled(_RELU6_OF_3_MORE, by=1 / 6),),
     )
-    HARD_SWISH = Row(
+    HARD_SWISH = ActivationRow(
         lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
         operations=4,
         expression=lambda v, x: x * _hard_gate(v, x),
         operator="HardSwish",
         written=(
-            Product(X, Of("HARD_SIGMOID", X)),
-            Scaled(Product(X, _RELU6_OF_3_MORE), by=1 / 6),
+            Times(X, Of("HARD_SIGMOID", X)),
+            Scaled(Times(X, _RELU6_OF_3_MORE), by=1 / 6),
         ),
     )
-    SWISH = Row(
+    SWISH = ActivationRow(
         lambda x: x / (1.0 + np.exp(-x)),
         operations=18,
         expression=lambda v, x: x * _gate(v, x),
         exact=False,
-        written=(Product(X, Of("SIGMOID", X)),),
+        written=(Times(X, Of("SIGMOID", X)),),
     )
-    SIGMOID = Row(
+    SIGMOID = ActivationRow(
         lambda x: 1.0 / (1.0 + np.exp(-x)),
         operations=17,
         expression=_gate,
         exact=False,
         operator="Sigmoid",
     )
-    TANH = Row(np.tanh, operations=20, expression=_tanh, exact=False, operator="Tanh")
-    ERF = Row(
+    TANH = ActivationRow(np.tanh, operations=20, expression=_tanh, exact=False, operator="Tanh")
+    ERF = ActivationRow(
         np.vectorize(math.erf, otypes=[np.float64]),
         operations=30,
         expression=_erf,
         exact=False,
         operator="Erf",
     )
-    GELU = Row(
+    GELU = ActivationRow(
         lambda x: x * 0.5 * (1.0 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2))),
         operations=31,
         expression=_gelu,
@@ -226,21 +245,18 @@ class Activation(enum.Enum):
         operator="Gelu",
         attributes={"approximate": ("none", "none")},
         others="has approximate {approximate!r}; known are 'none' and 'tanh'",
-        written=(
-            Scaled(Product(X, _ONE_MORE_THAN_ERF), by=0.5),
-            Product(Scaled(X, by=0.5), _ONE_MORE_THAN_ERF),
-            Product(X, Scaled(_ONE_MORE_THAN_ERF, by=0.5)),
-        ),
+        written=_halved_product(_ONE_MORE_THAN_ERF),
     )
-    GELU_BY_TANH = Row(
+    GELU_BY_TANH = ActivationRow(
         lambda x: x * 0.5 * (1.0 + np.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x**3))),
         operations=23,
         expression=_gelu_by_tanh,
         exact=False,
         operator="Gelu",
         attributes={"approximate": ("none", "tanh")},
+        written=_halved_product(_ONE_MORE_THAN_TANH),
     )
-    MISH = Row(
+    MISH = ActivationRow(
         lambda x: x * np.tanh(np.log1p(np.exp(x))),
         operations=22,
         expression=_mish,

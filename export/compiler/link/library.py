@@ -50,7 +50,9 @@ _LINKER_FLAGS = (
 )
 
 
-def link(folder: Path, output: Path, target: Target, objects: Sequence[str], model: str) -> None:
+def link(
+    folder: Path, output: Path, target: Target, executor: str, objects: Sequence[str], model: str
+) -> None:
     """Link ``output`` from the kernels, the generated table and the native runtime.
 
     Args:
@@ -59,6 +61,7 @@ def link(folder: Path, output: Path, target: Target, objects: Sequence[str], mod
             some characters for something else.
         output: the shared library to write, of any name.
         target: for which machine.
+        executor: the folder of ``runtime/native`` whose step loop runs the kernels.
         objects: files of the kernels, from ``Backend.emit``.
         model: digest of the model. The library's SONAME and the version of its symbols are made of
             it, so that no loader takes one model for another; variants of a model share it.
@@ -74,7 +77,9 @@ def link(folder: Path, output: Path, target: Target, objects: Sequence[str], mod
     words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-Wl,-soname,{soname(model)}"]
     # The assembler looks for the weights in the folder.
     words += [f"-I{native}", "-I.", "-Wa,-I."]
-    sources = sorted(path for part in (".", "cpu", "live") for path in (native / part).glob("*.c"))
+    sources = sorted(
+        path for part in (".", executor, "live") for path in (native / part).glob("*.c")
+    )
     run_zig([*words, TABLE, *map(str, sources), *objects, "-lm", "-o", "libmodel.so"], folder)
     shutil.copy(folder / "libmodel.so", output)
 

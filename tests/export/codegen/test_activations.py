@@ -15,10 +15,11 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
 import onnxruntime
-from integer_networks import coded
+from compile_kit import with_onnxruntime
+from library_kit import agree
 from onnx_kit import HEIGHT, SPEC, Builder, model
-from test_compile_integers import agree
-from test_schedules_kit import compiled, host_unit, run
+from random_networks import coded
+from test_schedules_kit import generated, host_unit, run
 from test_tir import pointless
 
 from shiftedge.export.compiler.compile import build_library, prepare
@@ -26,7 +27,6 @@ from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.graph import Activate
 from shiftedge.export.compiler.targets import find_variant
-from shiftedge.export.compiler.verify.agreement import check
 
 OPSET = 20
 """The first with Gelu."""
@@ -57,7 +57,7 @@ def test_alone(kind: Activation) -> None:
     x = np.array([*np.linspace(-12, 12, 4001), -88, -30, 30, 88], np.float32)
     theirs = by_onnxruntime(kind, x)
     kernel = pointless(kind, len(x))
-    ours = run(kernel, {"x": x}, compiled(kernel, host_unit()))["out"]
+    ours = run(kernel, {"x": x}, generated(kernel, host_unit()))["out"]
     exact = kind.value.definition(x.astype(np.float64))
     np.testing.assert_allclose(exact, theirs, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(ours, exact, rtol=1e-6, atol=1e-6)
@@ -82,12 +82,12 @@ def test_in_a_network(kind: Activation, tmp_path: Path) -> None:
     assert [each.kind for each in read_onnx(data, SPEC).operators if isinstance(each, Activate)]
     step, places = prepare(data, SPEC, host)
     build_library(step, places, SPEC, host, tmp_path / "libmodel.so")
-    report = check(tmp_path / "libmodel.so", data, SPEC, step, places, frames=6)
+    report = with_onnxruntime(tmp_path / "libmodel.so", data, SPEC, step, places, frames=6)
     assert report.passed, report.table()
 
 
 @pytest.mark.parametrize("kind", NEW, ids=lambda kind: kind.name)
-def test_in_int8(kind: Activation) -> None:
-    step = agree(*coded(network(kind), SPEC), steps=1)
+def test_in_int8(kind: Activation, tmp_path: Path) -> None:
+    step = agree(*coded(network(kind), SPEC), "int8", tmp_path / "libmodel.so")
     assert all(codes is not None for codes in step.quantization)
     assert HEIGHT in step.states[0]

@@ -121,6 +121,24 @@ def test_list_targets(capsys: Captured) -> None:
     assert (nano["gpu"], nano["glibc"], nano["vector_bits"]) == ("sm_53", "2.27", 128)
 
 
+def test_every_stage_is_dumped(tiny_onnx: Path, folder: Path, capsys: Captured) -> None:
+    words = (tiny_onnx, "--no-verify", "--target", "aarch64", "--dump", "stages")
+    assert run(*words, "--output", "b") == 0
+    assert {path.name for path in Path("stages").iterdir()} == {"cortex-a76", "cortex-a72"}
+    texts = {path.name: path.read_text() for path in Path("stages/cortex-a72").iterdir()}
+    assert set(texts) == {"graph.txt", "fused.txt", "kernels.txt", "kernels.ll", "kernels.s"}
+    assert "Conv('frame'" in texts["graph.txt"].replace("(frame", "('frame'")
+    assert "Dense" in texts["fused.txt"]
+    names = [line.split("(")[0].split()[1] for line in texts["kernels.txt"].splitlines()
+             if line.startswith("kernel ")]  # fmt: skip
+    assert names
+    for name in names:
+        assert f"@{name}(" in texts["kernels.ll"]
+        assert f"{name}:" in texts["kernels.s"]
+    assert run(*words[:-1], tiny_onnx / "no folder", "--output", "b") == 1
+    assert "Cannot write" in capsys.readouterr().err
+
+
 def test_a_bundle_is_replaced(tiny_onnx: Path, folder: Path) -> None:
     for _ in range(2):
         assert run(tiny_onnx, "--output", "b") == 0

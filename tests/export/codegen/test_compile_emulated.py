@@ -19,9 +19,9 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from compile_kit import environment
-from integer_networks import random_network
 from onnx_kit import SPEC, model
 from qdq_kit import quantized, with_equal_std
+from random_networks import random_network
 
 from shiftedge.export.agreement import (
     Outputs,
@@ -38,11 +38,10 @@ from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import find_target, variants_of
 from shiftedge.export.compiler.verify.agreement import (
     HEADER_BYTES,
-    bf16_outputs,
-    integer_outputs,
+    evaluated_outputs,
+    interpreted_outputs,
     states_of,
 )
-from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
@@ -86,8 +85,8 @@ def outputs(
     graph = read_onnx(model, spec)
     expected = {
         "fp32": lambda: onnx_outputs(model, spec, normalised(images, spec)),
-        "int8": lambda: integer_outputs(graph, spec, images),
-        "bf16": lambda: bf16_outputs(Bf16Reference(graph, step, spec), images),
+        "int8": lambda: evaluated_outputs(graph, spec, images),
+        "bf16": lambda: interpreted_outputs(step, images),
     }[target.precision]
     ours = []
     for row in raw.reshape(FRAMES, -1):

@@ -84,16 +84,16 @@ def test_the_manifest(both: Bundle, file: Path) -> None:
     assert {state.dtype for state in half.spec.states} == {"bfloat16"}
     assert 2 * half.spec.state_bytes == full.spec.state_bytes
     assert half.memory["weights_bytes"] < full.memory["weights_bytes"]
-    assert half.numerics["bf16"] == "bit for bit"
+    assert half.numerics["states"] == "bit for bit"
     states = [row for row in half.numerics["comparisons"] if row["tensor"] != "logits"]
     assert len(states) == len(half.spec.states)
     assert all(row["worst"] == 0 and row["scale"] > 0 for row in states)
-    assert 0 < half.numerics["float32"]["relative_error"] < 0.1, "what rounding loses"
+    assert 0 < half.numerics["onnxruntime"]["relative_error"] < 0.1, "what rounding loses"
     # The processor's own instructions too, within a bound, where there are such.
     assert half.numerics["code"].startswith("the same kernels generated for ")
     assert ("instructions" in half.numerics) is runs_here(HALF)
-    own = half.numerics.get("instructions", {"bf16": "within roundings of bf16", "passed": True})
-    assert own["bf16"] == "within roundings of bf16"
+    own = half.numerics.get("instructions", {"states": "within roundings of bf16", "passed": True})
+    assert own["states"] == "within roundings of bf16"
     assert own["passed"] is True
     assert half.selftest is not None
     assert 1e-4 < half.selftest.tolerance < 0.2
@@ -204,7 +204,7 @@ def test_a_wrong_weight_is_found(
         return replace(step, constants={**step.constants, name: changed}), places
 
     monkeypatch.setattr(compiling, "prepare", wrong)
-    with pytest.raises(VerificationError, match="differs between bf16 in numpy / compiled"):
+    with pytest.raises(VerificationError, match="differs between the graph / its kernels"):
         compile_model(file, tmp_path / "b", target="x86-64-v4", precision="bf16", use_cache=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -19,8 +19,9 @@ from compile_kit import ROOT, environment
 from elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare, read_model
-from shiftedge.export.compiler.link import program
+from shiftedge.export.compiler.compile import prepare, read_model, table_of
+from shiftedge.export.compiler.kernel_ir.layout import weights
+from shiftedge.export.compiler.link.program import WEIGHTS_FILE
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
@@ -104,8 +105,8 @@ def sources(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Callable
             step, places = prepare(data, spec, target)
             code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)
             code.write(made / "kernels.o")
-            (made / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-            (made / "table.c").write_text(program.source(step, places, spec, target.features))
+            (made / WEIGHTS_FILE).write_bytes(weights(step, places))
+            (made / "table.c").write_text(table_of(step, places, spec, target))
         return made
 
     return get

@@ -15,12 +15,11 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import NETWORKS, ROOT, TOLERANCE, environment, near
+from compile_kit import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
 
 import shiftedge
 from shiftedge.export.compiler.compile import compile_model, prepare, read_model
 from shiftedge.export.compiler.targets import find_variant, runs_here
-from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import SnapshotError
@@ -99,7 +98,9 @@ def test_a_long_stream(bundles: Get, exported: Get) -> None:
     name = "mobilenet-0.5@112x112"
     data, spec = read_model(exported(name))
     step, places = prepare(data, spec, find_variant("host"))
-    report = check(Bundle.open(bundles(name)).library, data, spec, step, places, frames=300)
+    report = with_onnxruntime(
+        Bundle.open(bundles(name)).library, data, spec, step, places, frames=300
+    )
     assert report.passed, report.table()
     assert len(report.comparisons) == 1 + len(spec.states)
 

@@ -29,6 +29,7 @@ from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.backends.cpu import devices
 from shiftedge.export.compiler.compile import compile_model, prepare, read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.numerics.precision import INT8
 from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,
@@ -39,7 +40,7 @@ from shiftedge.export.compiler.targets import (
 )
 from shiftedge.export.compiler.verify import agreement as check
 from shiftedge.export.compiler.verify import proof
-from shiftedge.export.compiler.verify.integer import Int8Reference
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime import bundle as bundle_module
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, ShiftedgeError, SnapshotError, VerificationError
@@ -87,12 +88,12 @@ def test_the_manifest(mixed: Bundle, files: tuple[Path, Path]) -> None:
     integers, floats = manifest.builds["int8"], manifest.builds["fp32"]
     assert integers.spec == read_model(files[1])[1]
     assert floats.spec == read_model(files[0])[1]
-    assert integers.numerics["codes"] == "bit for bit"
+    assert integers.numerics["states"] == "bit for bit"
     states = [row for row in integers.numerics["comparisons"] if row["tensor"] != "logits"]
     assert len(states) == len(integers.spec.states)
     assert all(row["worst"] == 0 and row["scale"] > 20 for row in states), "codes, all alike"
     assert 0 < integers.numerics["onnxruntime"]["relative_error"] < proof.ABSURD
-    assert "codes" not in floats.numerics
+    assert "states" not in floats.numerics
     assert floats.numerics["verified"]
     assert integers.memory["weights_bytes"] < floats.memory["weights_bytes"]
     assert integers.source_sha256 != floats.source_sha256
@@ -100,7 +101,7 @@ def test_the_manifest(mixed: Bundle, files: tuple[Path, Path]) -> None:
 
 def test_the_self_test_is_of_the_integers(mixed: Bundle, files: tuple[Path, Path]) -> None:
     data, spec = read_model(files[1])
-    reference = Int8Reference(read_onnx(data, spec), spec)
+    reference = Evaluator(read_onnx(data, spec), spec, INT8)
     test = mixed.manifest.builds["int8"].selftest
     assert test is not None
     clip = self_test_clip(spec.height, spec.width)
@@ -209,9 +210,9 @@ def test_layers_kept_in_float(exported: Callable[[str], Path]) -> None:
     frames = normalised(moving_images(spec, 3), spec)
     model, changed = quantized(data, spec, frames, kept=(0,))
     graph = read_onnx(model, changed)
-    assert check.int8_tolerance(graph) == check.FLIPPED
+    assert check.quantized_tolerance(graph) == check.FLIPPED
     whole, same = quantized(data, spec, frames)
-    assert check.int8_tolerance(read_onnx(whole, same)) == 0
+    assert check.quantized_tolerance(read_onnx(whole, same)) == 0
 
 
 # What is refused.

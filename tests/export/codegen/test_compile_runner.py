@@ -122,8 +122,8 @@ def test_a_self_test_that_would_fail_is_not_written(
         test = record(*arguments)
         return dataclasses.replace(test, logits=test.logits[::-1])
 
-    record = proof.FloatProof.self_test
-    monkeypatch.setattr(proof.FloatProof, "self_test", other)
+    record = proof.Proof.self_test
+    monkeypatch.setattr(proof.Proof, "self_test", other)
     with pytest.raises(VerificationError, match="logits differs between reference / self-test"):
         compile_model(tiny_onnx, tmp_path / "b", target=target, use_cache=False)
     assert not (tmp_path / "b").exists()

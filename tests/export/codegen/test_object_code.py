@@ -22,12 +22,12 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from compile_kit import GESTURES
-from integer_networks import coded, random_network
+from random_networks import coded, random_network
 from step_networks import NETWORKS, Network
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.link.program import weights
+from shiftedge.export.compiler.kernel_ir.layout import weights
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_target, variants_of
 

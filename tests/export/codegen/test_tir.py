@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import activate, check, compiled, host_unit, normal, run
+from test_schedules_kit import activate, check, generated, host_unit, normal, run
 
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.graph.graph import Activation
@@ -51,7 +51,7 @@ def test_activations(activation):
     x = np.array([*np.linspace(-30, 30, 2001), -1e30, -200, -100, -88, 88, 100, 200, 1e30])
     x = x.astype(np.float32)
     kernel = pointless(activation, len(x))
-    out = run(kernel, {"x": x}, compiled(kernel, UNIT_OF_HOST))["out"]
+    out = run(kernel, {"x": x}, generated(kernel, UNIT_OF_HOST))["out"]
     with np.errstate(over="ignore"):
         expected = activate(activation, x.astype(np.float64))
     np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
@@ -74,7 +74,7 @@ def test_two_kernels_of_one_name_are_refused():
 
 def test_a_buffer_of_the_wrong_size_is_refused():
     kernel = pointless(Activation.NONE)
-    library = compiled(kernel, UNIT_OF_HOST)
+    library = generated(kernel, UNIT_OF_HOST)
     arrays = {"x": np.zeros(4, np.float32), "out": np.zeros(5, np.float32)}
     with pytest.raises(ValueError, match="buffer x takes 5 float32, got 4 float32"):
         library.call(kernel, arrays)
@@ -101,7 +101,7 @@ def test_runs_conditions_and_scratch():
     expected = values * tables.astype(np.float64) + tables
     expected[1] = 0.5
     arrays = {"x": values, "table": tables}
-    check(kernel, arrays, UNIT_OF_HOST, {"out": expected}, cuts=(1,))
+    check(kernel, arrays, UNIT_OF_HOST, {"out": expected}, cuts=(1,), made=generated)
 
 
 def test_the_text_of_a_kernel():

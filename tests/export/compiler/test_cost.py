@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from shiftedge.export.compiler.backends.cpu.cost import Cost, kernel_cost
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
-from shiftedge.export.compiler.backends.cpu.families import dense_conv, elementwise, pointwise, pool
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families import conv, elementwise, pointwise, pool
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
@@ -25,7 +25,8 @@ SIZES = st.integers(1, 90)
 
 def cost(shape: Pointwise, target: CpuVariant, tiles: Tiles | None = None) -> Cost:
     tiles = tiles or pointwise.tiles_for(shape, target.unit)
-    return kernel_cost(pointwise.schedule("k", shape, tiles, target.unit), target)
+    [kernel] = pointwise.schedule("k", shape, tiles, target.unit)
+    return kernel_cost(kernel, target)
 
 
 def peak(target: CpuVariant) -> float:
@@ -108,10 +109,10 @@ def test_weights_that_arrive_from_memory_bound_a_small_map() -> None:
 
 
 def test_every_family_has_a_prediction() -> None:
-    conv = DenseConv(12, 12, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1))
+    dense = ConvShape(12, 12, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1))
     window = Window(12, 12, 8, (3, 3), (2, 2), (1, 1, 1, 1))
     kernels = (
-        *dense_conv.schedule("k", conv, dense_conv.tiles_for(conv, V3.unit), V3.unit),
+        *conv.schedule("k", dense, conv.tiles_for(dense, V3.unit), V3.unit),
         *pool.schedule("k", window, V3.unit, largest=True),
         *pool.schedule("k", window, V3.unit, largest=False),
         elementwise.schedule("k", Elementwise(9, 5), V3.unit),

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 """Of the folders at the top."""
 ORDER = (
-    ("graph",),
+    ("graph", "c_text"),
     ("numerics",),
     ("kernel_ir",),
     ("backends.base",),

@@ -264,6 +264,7 @@ BODIES = {
         "windows of nothing but padding",
     ),
     "clip": (lambda b, x: b.op("Clip", x, b.const(1.0), b.const(2.0)), "clips to 1..2; known are"),
+    "pow": (lambda b, x: b.op("Pow", x, b.const(0.5)), "raises to 0.5; known are 2 and 3"),
     "hard sigmoid": (lambda b, x: b.op("HardSigmoid", x), "slope 0.2 and offset 0.5; known are"),
     "sum of two shapes": (
         lambda b, x: b.op("Add", x, b.op("GlobalAveragePool", x)), "expected one shape"

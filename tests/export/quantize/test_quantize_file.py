@@ -16,26 +16,26 @@ import onnxruntime as ort
 from quantize_kit import HEIGHT, MAP, WIDTH, clips, images, small, spec, write
 
 import shiftedge
-from shiftedge.export.agreement import normalised
-from shiftedge.export.quantize.calibration import affine_of, gather
+from shiftedge.export.agreement import normalised, onnx_outputs
+from shiftedge.export.quantize.calibration import gather
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 
 def prepared(path: Path) -> tuple[Any, ModelSpec]:
     graph = parse(path.read_bytes(), str(path))
-    text = next(e.value for e in graph.model.metadata_props if e.key == METADATA_KEY)
-    return equal_std(graph, ModelSpec.from_json(text))
+    return equal_std(graph, ModelSpec.from_json(graph.model.metadata_props[METADATA_KEY]))
 
 
 def quantized(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
     graph, description = prepared(path)
-    affine = affine_of(gather(graph, make_plan(graph), description, clips()))
+    found = gather(graph, make_plan(graph), description, clips())
+    affine = {group: choice.affine for group, choice in found.items()}
     plan = make_plan(graph, kept)
     out = path.with_name(f"{path.stem}-int8.onnx")
     out.write_bytes(rewrite(graph, plan, affine, description))
@@ -110,9 +110,9 @@ def test_a_script_of_plain_onnxruntime_steps_it_as_the_runtime_does(pair: Any) -
 def test_it_stays_near_the_float_model(pair: Any) -> None:
     path, int8, description = pair
     graph, same = prepared(path)
-    expected = Stepper(graph.serialised(), same)
-    got = Stepper(int8.read_bytes(), description)
-    for one, two in zip(expected.outputs(images(40)), got.outputs(images(40)), strict=True):
+    expected = onnx_outputs(graph.serialised(), same, normalised(images(40), same))
+    got = onnx_outputs(int8.read_bytes(), description, normalised(images(40), description))
+    for one, two in zip(expected, got, strict=True):
         for name in one:
             scale = np.abs(one[name]).max()
             assert np.sqrt(np.mean((one[name] - two[name]) ** 2)) < 0.05 * scale, name
@@ -306,9 +306,9 @@ def test_a_state_of_a_whole_map(tmp_path: Path) -> None:
     assert file.maker["next_state_0"].op_type == "QuantizeLinear"
     assert description.states[0].dtype == "uint8"
     graph, same = prepared(path)
-    expected = Stepper(graph.serialised(), same)
-    got = Stepper(int8.read_bytes(), description)
-    for one, two in zip(expected.outputs(images(20)), got.outputs(images(20)), strict=True):
+    expected = onnx_outputs(graph.serialised(), same, normalised(images(20), same))
+    got = onnx_outputs(int8.read_bytes(), description, normalised(images(20), description))
+    for one, two in zip(expected, got, strict=True):
         for name in one:
             assert np.abs(one[name] - two[name]).max() < 0.1 * np.abs(one[name]).max() + 1e-6
 

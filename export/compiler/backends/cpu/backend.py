@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shiftedge.export.compiler.backends.base import Backend, Target
-from shiftedge.export.compiler.backends.cpu import devices, explain
+from shiftedge.export.compiler.backends.cpu import devices, explain, plan
 from shiftedge.export.compiler.backends.cpu.devices import Cpu, CpuVariant, nearest
 from shiftedge.export.compiler.backends.cpu.rules import lower
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
@@ -25,6 +26,8 @@ _KERNELS = "kernels.o"
 
 class CpuBackend(Backend[Cpu, CpuVariant]):
     """See :class:`Backend`. TVM is imported where code is made, not before."""
+
+    executor = "cpu"
 
     def variants(self, target: Target, device: Cpu, precision: str) -> tuple[CpuVariant, ...]:
         """See :meth:`Backend.variants`."""
@@ -85,6 +88,10 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
         """See :meth:`Backend.emit`."""
         _code(kernels, variant).write(folder / _KERNELS)
         return (_KERNELS,)
+
+    def plan(self, step: Step, places: Layout, variant: CpuVariant) -> Iterable[str]:
+        """See :meth:`Backend.plan`."""
+        return plan.lines(step, places, variant.features)
 
     def text(self, kernels: Sequence[Kernel], variant: CpuVariant) -> Mapping[str, str]:
         """See :meth:`Backend.text`."""

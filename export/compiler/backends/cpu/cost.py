@@ -46,7 +46,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 __all__ = ["Cost", "kernel_cost"]
 
 _REQUANTIZE_OPERATIONS = 6
-"""Of a vector of sums: to float32, times its scale, to whole numbers, to 16 bits, bounds."""
+"""Of a vector of sums: to float32, times its scale, to int32, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
 _LOOP_INSTRUCTIONS = 4
@@ -204,7 +204,7 @@ class _Walk:
             cycles = max(cycles, lines / core.l2_bytes_per_cycle)
         cycles += _LOAD_CONTENTION * loads
         if segment.weight is not None and not segment.by_column:
-            # A word of codes is as wide as it has codes, less than a float32 where it has two.
+            # A lane of weights has 8 bits a value, less than a float32 where it has two.
             width = np.dtype(segment.weight.buffer.dtype).itemsize
             step_bytes = terms * unrolled * weights * self._lanes * width
             if trips * step_bytes > core.l1_bytes / 2:
@@ -219,7 +219,7 @@ class _Walk:
         return sum(self._registers_of(part) for part in tile.vectors)
 
     def _registers_of(self, part: Part) -> float:
-        """Of one accumulator: of 16-bit codes it may be wider than a register."""
+        """Of one accumulator: of int16 it may be wider than a register."""
         return max(1.0, part.lanes / self._lanes)
 
     def _collide(self, tile: Tile, segment: Segment) -> bool:

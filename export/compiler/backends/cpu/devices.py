@@ -42,11 +42,19 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 )
 from shiftedge.runtime.process.cpu import cpu_features, machine_name
 
-__all__ = ["Core", "Cpu", "CpuVariant", "in_precision", "nearest", "runs_here", "with_own_caches"]
+__all__ = [
+    "Cpu",
+    "CpuCore",
+    "CpuVariant",
+    "in_precision",
+    "nearest",
+    "runs_here",
+    "with_own_caches",
+]
 
 
 @dataclass(frozen=True)
-class Core:
+class CpuCore:
     """What one core does a cycle, and what lies close to it."""
 
     fmas: float
@@ -79,7 +87,7 @@ class Cpu:
     features: tuple[str, ...]
     """A machine must have all of them; names as in /proc/cpuinfo."""
     unit: VectorUnit
-    core: Core
+    core: CpuCore
     extensions: tuple[str, ...] = ()
     """Features beyond those of ``cpu``, as LLVM calls them, such as "avx512vnni"; a variant is
     named after the first."""
@@ -110,7 +118,7 @@ class CpuVariant(TargetVariant):
         return self.device.unit
 
     @property
-    def core(self) -> Core:
+    def core(self) -> CpuCore:
         """One of the cores."""
         return self.device.core
 
@@ -170,20 +178,20 @@ _KB = 1 << 10
 
 # Multiply-adds and loads of a vector a cycle, latency, caches, their bytes a cycle, broadcasts from
 # memory, bytes a cycle from beyond.
-_A53 = Core(0.5, 0.5, 4, 32 * _KB, 512 * _KB, 8, False, 2)
+_A53 = CpuCore(0.5, 0.5, 4, 32 * _KB, 512 * _KB, 8, False, 2)
 
 X86_64_V3 = Cpu(
-    "x86-64-v3", _V3, AVX2, Core(2, 2, 4, 32 * _KB, 256 * _KB, 24, False, 8, issue=4)
+    "x86-64-v3", _V3, AVX2, CpuCore(2, 2, 4, 32 * _KB, 256 * _KB, 24, False, 8, issue=4)
 )  # fmt: skip
-X86_64_V4 = Cpu("x86-64-v4", _V4, AVX512, Core(1, 2, 4, 32 * _KB, 1024 * _KB, 24, True, 8))
+X86_64_V4 = Cpu("x86-64-v4", _V4, AVX512, CpuCore(1, 2, 4, 32 * _KB, 1024 * _KB, 24, True, 8))
 CORTEX_A53 = Cpu("cortex-a53", _V8, NEON, _A53)
 CORTEX_A53_AS_ARMV7 = Cpu("cortex-a15", _V7, NEON32, _A53)
-CORTEX_A57 = Cpu("cortex-a57", _V8, NEON, Core(1, 1, 5, 32 * _KB, 2048 * _KB, 16, False, 4))
-CORTEX_A72 = Cpu("cortex-a72", _V8, NEON, Core(1, 1, 4, 32 * _KB, 1024 * _KB, 16, False, 4))
-CORTEX_A76 = Cpu("cortex-a76", _V82, NEON, Core(2, 2, 4, 64 * _KB, 512 * _KB, 24, False, 6))
-CORTEX_A78 = Cpu("cortex-a78", _V82, NEON, Core(2, 2, 4, 64 * _KB, 256 * _KB, 24, False, 6))
+CORTEX_A57 = Cpu("cortex-a57", _V8, NEON, CpuCore(1, 1, 5, 32 * _KB, 2048 * _KB, 16, False, 4))
+CORTEX_A72 = Cpu("cortex-a72", _V8, NEON, CpuCore(1, 1, 4, 32 * _KB, 1024 * _KB, 16, False, 4))
+CORTEX_A76 = Cpu("cortex-a76", _V82, NEON, CpuCore(2, 2, 4, 64 * _KB, 512 * _KB, 24, False, 6))
+CORTEX_A78 = Cpu("cortex-a78", _V82, NEON, CpuCore(2, 2, 4, 64 * _KB, 256 * _KB, 24, False, 6))
 CARMEL = Cpu(
-    "carmel", ("asimd", "atomics"), NEON, Core(1, 2, 5, 64 * _KB, 2048 * _KB, 16, False, 6)
+    "carmel", ("asimd", "atomics"), NEON, CpuCore(1, 2, 5, 64 * _KB, 2048 * _KB, 16, False, 6)
 )  # fmt: skip
 
 

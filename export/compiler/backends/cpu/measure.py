@@ -55,7 +55,7 @@ def peak_flops(target: CpuVariant, *, rounds: int = 30) -> float:
     """
     shape = Pointwise(14, 128, 2 * target.unit.lanes)
     tiles = tiles_for(shape, target.unit)
-    once = schedule("peak", shape, tiles, target.unit)
+    (once,) = schedule("peak", shape, tiles, target.unit)
     loop = Loop(Var("again"), Const(0), Const(_PEAK_TURNS), once.body)
     kernel = replace(once, body=(loop,))
     library = Library(compile_kernels([kernel], target.llvm(), target.unit.lanes))

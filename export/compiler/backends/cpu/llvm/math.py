@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import splat, vector_type
+from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, bits_as, constant, literal
 from shiftedge.export.compiler.graph.graph import Activation
 
 __all__ = ["activation"]
@@ -43,7 +43,7 @@ class _Vectors:
     lanes: int
 
     def number(self, value: float) -> Any:
-        return splat(tirx.FloatImm("float32", value), self.lanes)
+        return constant("float32", value, self.lanes)
 
     def multiply_add(self, x: Any, factor: Any, plus: Any) -> Any:
         return x * factor + plus  # which LLVM makes one instruction of
@@ -56,7 +56,7 @@ class _Vectors:
 
     def with_sign(self, size: Any, x: Any) -> Any:
         sign = self._bits(x) & self._whole(-(1 << 31))
-        return tirx.reinterpret(self._floats, self._bits(size) | sign)
+        return self._floats(self._bits(size) | sign)
 
     def clamp_bits(self, x: Any, low: float, high: float) -> Any:
         """A clamp from 0 on, by comparing bits as whole numbers.
@@ -70,31 +70,26 @@ class _Vectors:
         bits = tirx.max(self._bits(x), self._whole(0))
         if high < math.inf:
             bits = tirx.min(bits, self._whole(int(np.float32(high).view(np.int32))))
-        return tirx.reinterpret(self._floats, bits)
+        return self._floats(bits)
 
     def exp(self, x: Any) -> Any:
         x = self.clamp(x, _EXP_LOWEST, _EXP_HIGHEST)
         # The cast cuts towards zero: shifted by the bias, no number is negative and it floors.
         biased = x * self.number(_LOG2_E) + self.number(_EXPONENT_BIAS + 0.5)
-        biased = tirx.Cast(self._integers, biased)
-        power = tirx.Cast(self._floats, biased) - self.number(float(_EXPONENT_BIAS))
+        biased = as_type("int32", biased, self.lanes)
+        power = as_type("float32", biased, self.lanes) - self.number(float(_EXPONENT_BIAS))
         rest = x - power * self.number(_LN2_HIGH) - power * self.number(_LN2_LOW)
         result = self.number(_EXP_POLYNOMIAL[0])
         for coefficient in _EXP_POLYNOMIAL[1:]:
             result = result * rest + self.number(coefficient)
         bits = tirx.shift_left(biased, self._whole(_MANTISSA_BITS))
-        return result * tirx.reinterpret(self._floats, bits)
-
-    def _bits(self, x: Any) -> Any:
-        return tirx.reinterpret(self._integers, x)
+        return result * self._floats(bits)
 
     def _whole(self, number: int) -> Any:
-        return splat(tirx.IntImm("int32", number), self.lanes)
+        return literal("int32", number, self.lanes)
 
-    @property
-    def _integers(self) -> str:
-        return vector_type("int32", self.lanes)
+    def _bits(self, x: Any) -> Any:
+        return bits_as("int32", x, self.lanes)
 
-    @property
-    def _floats(self) -> str:
-        return vector_type("float32", self.lanes)
+    def _floats(self, bits: Any) -> Any:
+        return bits_as("float32", bits, self.lanes)

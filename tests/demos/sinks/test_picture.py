@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks.overlay import Moment
-from shiftedge.demos.sinks.picture import LONGEST_LAG_S, Presenter
+from shiftedge.demos.sinks.picture import LONGEST_LAG_S, Picture
 from shiftedge.runtime.errors import OutputError
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
@@ -36,12 +36,19 @@ def moment(time_s: float) -> Moment:
     return Moment(time_s, np.array([1.0]), None, 0.004, 0)
 
 
-def present(film: Path | None, times: list[float], rate_hz: float = 10.0) -> Presenter:
-    presenter = Presenter(FlatOverlay(), film=film, rate_hz=rate_hz, image_bytes=12)  # type: ignore[arg-type]
+def picture_of(overlay: FlatOverlay, film: Path | None) -> Picture:
+    model: Any = None  # which the overlay alone asks
+    picture = Picture(model, film=film, rate_hz=10.0)
+    picture.overlay = lambda image_size: overlay  # type: ignore[method-assign, return-value, assignment]
+    return picture
+
+
+def present(film: Path | None, times: list[float]) -> Picture:
+    picture = picture_of(FlatOverlay(), film)
     for number, time_s in enumerate(times):
-        presenter.show(np.full((2, 2, 3), 20 * (number % 12 + 1), np.uint8), moment(time_s))
-    presenter.close()
-    return presenter
+        picture.take(np.full((2, 2, 3), 20 * (number % 12 + 1), np.uint8), moment(time_s))
+    picture.close()
+    return picture
 
 
 def levels(film: Path) -> list[int]:
@@ -54,10 +61,10 @@ def levels(film: Path) -> list[int]:
 
 
 def test_every_frame_once_at_an_even_pace(tmp_path: Path) -> None:
-    presenter = present(tmp_path / "a.mp4", [7.0 + number / 10 for number in range(8)])
+    picture = present(tmp_path / "a.mp4", [7.0 + number / 10 for number in range(8)])
     assert levels(tmp_path / "a.mp4") == list(range(8))
-    assert presenter.latest is not None
-    assert presenter.latest[0, 0, 0] == 160
+    assert picture.latest is not None
+    assert picture.latest[0, 0, 0] == 160
 
 
 def test_a_dropped_frame_leaves_the_one_before_in_place(tmp_path: Path) -> None:
@@ -87,17 +94,16 @@ def test_without_a_film_the_picture_is_there_all_the_same() -> None:
 
 
 def test_a_failure_reaches_the_caller_and_nobody_waits(tmp_path: Path) -> None:
-    overlay: Any = FlatOverlay(fail_at=2)
-    presenter = Presenter(overlay, film=tmp_path / "a.mp4", rate_hz=10.0, image_bytes=1 << 30)
+    picture = picture_of(FlatOverlay(fail_at=2), tmp_path / "a.mp4")
     image = np.zeros((2, 2, 3), np.uint8)
     with pytest.raises(OutputError, match="dry"):  # noqa: PT012 - which call it reaches is open
         for number in range(1000):
-            presenter.show(image, moment(number / 10))
+            picture.take(image, moment(number / 10))
     with pytest.raises(OutputError, match="dry"):
-        presenter.close()
+        picture.close()
     assert list(tmp_path.iterdir()) == [], "no half film is left"
 
 
 def test_a_film_that_cannot_be_begun(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"\.mp4"):
-        present(tmp_path / "a.txt", [])
+        present(tmp_path / "a.txt", [0.0])

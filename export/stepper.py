@@ -1,8 +1,8 @@
-"""A model stepped by a plain ONNX Runtime session: what calibration, proof and scores stand on."""
+"""A model stepped by a plain ONNX Runtime session: what every proof and score stands on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,12 @@ from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Stepper"]
-
-Images = Iterable[NDArray[np.uint8]]
-
 
 class Stepper:
     """One stream through one model.
 
     Args:
         model: serialised ONNX model of the contract.
-        spec: of that model.
         also: further tensors to give after each step; the model must have them as outputs.
 
     Raises:
@@ -46,7 +41,7 @@ class Stepper:
             )
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(f"ONNX Runtime does not load the model ({error}).") from error
-        self.spec = spec
+        self.model, self.spec = model, spec
         self._normalise = Preprocessor(spec).normalise
         self._frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
         self._names = [f"state_{index}" for index in range(len(spec.states))]
@@ -62,19 +57,23 @@ class Stepper:
     def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (classes,) of the next frame: uint8 (H, W, 3), BGR, of the model's size."""
         self.run(image)
-        return self._logits
+        return self.latest
 
     def run(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The same, and the values of the tensors that were asked for."""
         self._normalise(image, self._frame)
-        feed = {"frame": self._frame, **dict(zip(self._names, self._states, strict=True))}
+        return self.feed(self._frame)
+
+    def feed(self, frame: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The same of a frame as the model takes it: float32 (1, 3, H, W)."""
+        feed = {"frame": frame, **dict(zip(self._names, self._states, strict=True))}
         with failures_told("The model"):
             logits, *others = self._session.run(self._outputs, feed)
         count = len(self._names)
         self._states = others[:count]
-        self._logits: NDArray[np.float32] = logits[0]
+        self.latest: NDArray[np.float32] = logits[0]
         found = dict(zip(self._also, others[count:], strict=True))
-        found["frame"] = self._frame
+        found["frame"] = frame
         return found
 
     def states(self) -> list[NDArray[np.float32]]:
@@ -82,15 +81,7 @@ class Stepper:
         pairs = zip(self.spec.states, self._states, strict=True)
         return [spec.numbers(state) for spec, state in pairs]
 
-    def logits(self, images: Images) -> NDArray[np.float32]:
+    def logits(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Logits (frames, classes) of a clip from a fresh stream on."""
         self.reset()
         return np.stack([self.step(image) for image in images])
-
-    def outputs(self, images: Images) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Logits and states, as numbers, after each frame of a stream that begins fresh."""
-        self.reset()
-        for image in images:
-            logits = self.step(image)
-            states = {f"state_{i}": state for i, state in enumerate(self.states())}
-            yield {"logits": logits, **states}
