@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph.activations import Activation
-from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
-from shiftedge.export.compiler.kernel_ir.calls import Step as Calls
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
@@ -123,7 +122,7 @@ class Frame:
 class Interpreter:
     """A stream of a step."""
 
-    def __init__(self, step: Calls, *, exact: bool = False) -> None:
+    def __init__(self, step: Step, *, exact: bool = False) -> None:
         self._step, self._exact = step, exact
         self._constants = {
             Argument(Memory.WEIGHTS, name): value for name, value in step.constants.items()
