@@ -86,8 +86,8 @@ def _arithmetic(work: Mapping[str, int] | None, peaks: Mapping[str, float]) -> f
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence on the pointwise kernels alone, and one on all, where the peaks are known.
 
-    Pointwise are those that multiply packed values alone, over single pixels; where a depthwise stage
-    lies in the same kernel it is among the others.
+    Pointwise are those that multiply packed values alone, over single pixels; where a depthwise
+    stage lies in the same kernel it is among the others.
 
     Args:
         rows: from :func:`kernel_rows`, or what was read from a report's JSON.
