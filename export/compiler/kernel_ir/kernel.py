@@ -29,6 +29,7 @@ import numpy as np
 
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index
+from shiftedge.export.compiler.numerics.precision import NARROW
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = [
@@ -322,7 +323,7 @@ class Tile:
                 return segment.dot.accumulator_dtype
             source = segment.source.buffer.dtype
             weight = segment.weight.buffer.dtype if segment.weight else source
-            if not {source, weight} & {"float32", BF16}:
+            if not {source, weight} & {"float32", *NARROW}:
                 return source if segment.largest else "int32"
         return "float32"
 
