@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph.activations import Activation
-from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
-from shiftedge.export.compiler.kernel_ir.calls import Step as Calls
+from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
@@ -120,7 +119,7 @@ class Frame:
 class Interpreter:
     """A stream of a step."""
 
-    def __init__(self, step: Calls, *, exact: bool = False) -> None:
+    def __init__(self, step: Step, *, exact: bool = False) -> None:
         self._step, self._exact = step, exact
         self._constants = {
             Argument(Memory.WEIGHTS, name): value for name, value in step.constants.items()
@@ -526,7 +525,7 @@ class _Slots:
 
     @classmethod
     def _pairs(cls, dot: Dot, terms: int, steps: int, columns: Array) -> _Slots:
-        """See ``families.pairs``: which weight of a register meets which of a pixel's codes."""
+        """See ``families.pairs``: which weight of a register meets which of a pixel's values."""
         size = dot.terms  # lanes of a register, and outputs that share one
         code = np.tile(np.arange(terms * dot.terms), steps)[None, None, :, None]
         pair, output = code // 2, columns % size
