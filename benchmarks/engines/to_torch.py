@@ -75,11 +75,6 @@ ACTIVATIONS = {
 def to_torch(path: Path, spec: ModelSpec, form: str = "unsigned") -> Any:
     """The model as a module in evaluation mode.
 
-    Args:
-        path: of the .onnx file.
-        spec: of the model.
-        form: one of :data:`FORMS`.
-
     Returns:
         A ``torch.fx.GraphModule``: (frame, state_0, ...) -> (logits, next_state_0, ...).
 

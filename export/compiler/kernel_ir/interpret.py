@@ -5,7 +5,7 @@ of them at once as lanes of numpy arrays; so do the turns of a loop whose body r
 writes. What is left of the order is what results depend on: a sum takes its segments, their steps
 and terms one after the other.
 
-- A product added to a float32 sum is rounded once with it. Two bfloat16 numbers of a word are added
+- A product added to a float32 sum is rounded once with it. Two packed bfloat16 numbers are added
   one by one, the odd one first. Whole numbers are summed in int32.
 - Buffers of narrow floats hold their numbers: what is stored is rounded to the nearest, halves to
   even; what is read is float32.
@@ -31,7 +31,6 @@ from shiftedge.export.compiler.kernel_ir.calls import Step as Calls
 from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
-    BF16,
     COLUMN,
     END,
     LOWEST,
@@ -52,8 +51,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Tile,
 )
 from shiftedge.export.compiler.numerics.activations import activated
-from shiftedge.export.compiler.numerics.bf16 import numbers_of, rounded
 from shiftedge.export.compiler.numerics.fma import fma32
+from shiftedge.export.compiler.numerics.precision import NARROW
 
 __all__ = ["Frame", "Interpreter", "run"]
 
@@ -72,12 +71,10 @@ _OPERATORS: dict[str, Any] = {
     "<": np.less,
     "==": np.equal,
 }
-_ROUNDED = {BF16: rounded}
-"""Types of narrow floats: how float32 becomes one of their numbers."""
 _LOWEST_EXACT = 24
 """Bits: whole numbers below are exact in float32, whatever the order of their sum."""
 _SLACK = 16
-"""Elements behind a value: a word may begin at its last one."""
+"""Elements behind a value: a vector may begin at its last one."""
 _SUMS, _ELEMENTS = 1 << 16, 1 << 22
 """Accumulators, and elements read, at a time: what a cache holds, and a memory."""
 
@@ -181,7 +178,7 @@ class _Machine:
         self._arrays = {each.name: arrays[each.name] for each in kernel.buffers}
         self._scratch = {each.name: _unwritten(each, (calls,), exact) for each in kernel.scratch}
         self._apart: dict[int, bool] = {}
-        self._words: dict[str, Array] = {}
+        self._packed: dict[str, Array] = {}
 
     # Control.
 
@@ -297,9 +294,8 @@ class _Machine:
         self, tile: Tile, env: Env, calls: Array, columns: Array, folded: int | None
     ) -> Array:
         """Sums (lanes, rows, columns) of some columns; of those ``folded``, of one of two terms."""
-        kind = np.dtype(
-            self._float if tile.accumulator_dtype == "float32" else tile.accumulator_dtype
-        )
+        dtype = tile.accumulator_dtype
+        kind = np.dtype(self._float if dtype == "float32" else dtype)
         none: float = 0
         if any(segment.largest for segment in tile.segments):
             none = LOWEST if kind.kind == "f" else np.iinfo(kind).min
@@ -384,7 +380,7 @@ class _Machine:
         env |= {TERM: slots.weight_term, ROW: 0}
         if slots.weight_column is not None:
             env[COLUMN] = slots.weight_column
-        places = _value(weight.position, env) * slots.per_word + slots.weight_offset
+        places = _value(weight.position, env) * slots.per_lane + slots.weight_offset
         found = self._load(weight.buffer, np.asarray(places), calls, segment.dot)
         shape = (1 if which is None else distinct.shape[1], 1, slots.count, len(columns))
         return np.broadcast_to(found, shape)[:, 0], which
@@ -435,36 +431,35 @@ class _Machine:
     def _fma(self, a: Array, b: Array, c: Array) -> Array:
         return a * b + c if self._exact else fma32(a, b, c)
 
-    def _load(self, buffer: Buffer, places: Array, calls: Array, words: Dot | None = None) -> Array:
-        """Elements, of shape ``places``; of ``words`` their own."""
+    def _load(self, buffer: Buffer, places: Array, calls: Array, dot: Dot | None = None) -> Array:
+        """Elements, of shape ``places``; with ``dot`` those that are packed into one."""
         if buffer.role == "scratch":
             held = self._scratch[buffer.name]
             _check(self._kernel, buffer, places, held.shape[1])
             first = calls.reshape(-1, *[1] * (places.ndim - 1))
             return held[first, places]
-        held = self._elements(buffer, words) if words else self._arrays[buffer.name]
+        held = self._elements(buffer, dot) if dot else self._arrays[buffer.name]
         _check(self._kernel, buffer, places, len(held))
         found: Array = held[places]
-        if buffer.dtype == BF16 and found.dtype == np.uint16:  # a constant's bits
-            found = numbers_of(found)
+        if buffer.dtype in NARROW and found.dtype == np.dtype(buffer.dtype):  # a constant
+            found = NARROW[buffer.dtype].numbers(found)
         return found
 
     def _elements(self, buffer: Buffer, dot: Dot) -> Array:
-        """Of a buffer of words of weights."""
-        if buffer.name not in self._words:
-            held = self._arrays[buffer.name]
-            narrow = dot.dtype == BF16
-            held = np.ascontiguousarray(held).view(np.uint16 if narrow else np.int8)
-            self._words[buffer.name] = numbers_of(held) if narrow else held
-        return self._words[buffer.name]
+        """Of a buffer of packed weights, one by one."""
+        if buffer.name not in self._packed:
+            held, narrow = self._arrays[buffer.name], NARROW.get(dot.dtype)
+            elements = held.view(dot.dtype if narrow else np.int8)
+            self._packed[buffer.name] = narrow.numbers(elements) if narrow else elements
+        return self._packed[buffer.name]
 
     def _store(self, buffer: Buffer, places: Array, calls: Array, value: Array) -> None:
         held = self._scratch if buffer.role == "scratch" else self._arrays
         array = held[buffer.name]
         _check(self._kernel, buffer, places, buffer.size)
-        if value.dtype.kind == "f" and not self._exact and buffer.dtype in _ROUNDED:
-            value = _ROUNDED[buffer.dtype](value)
-        if array.dtype.kind != "f" and value.dtype.kind == "f":
+        if buffer.dtype in NARROW and not self._exact:
+            value = NARROW[buffer.dtype].round(value)
+        elif array.dtype.kind != "f" and value.dtype.kind == "f":
             value = value.astype(np.int64)
         value = value.astype(array.dtype)
         if buffer.role == "scratch":
@@ -488,7 +483,7 @@ class _Slots:
     weight_offset: Any
     present: Any = 1
     """0 where there is no source."""
-    per_word: int = 1
+    per_lane: int = 1
     """Elements of a weight's position."""
     weight_column: Any = None
     """Whose place weights are counted from; None: each column's own."""
@@ -506,19 +501,19 @@ class _Slots:
             slot = np.arange(count)
             row = np.arange(tile.rows)[None, :, None, None]
             place = row * segment.gather.stride + each(slot + segment.gather.taps - count)
-            word, byte = each(slot // dot.terms), each(slot % dot.terms)
+            lane, byte = each(slot // dot.terms), each(slot % dot.terms)
             read = np.maximum(place, 0)
-            return cls(steps * count, count, read, 0, word, byte, place >= 0, dot.terms)
+            return cls(steps * count, count, read, 0, lane, byte, place >= 0, dot.terms)
         if dot and dot.pairs:
             return cls._pairs(dot, terms, steps, columns)
         if dot:
             slot = np.arange(dot.terms * terms)
             if dot.accumulator_dtype == "float32":
                 slot = slot.reshape(terms, -1)[:, ::-1].reshape(-1)
-            word, element = each(slot // dot.terms), each(slot % dot.terms)
-            word_of, offset = (0, each(slot)) if segment.by_lane else (word, element)
+            lane, element = each(slot // dot.terms), each(slot % dot.terms)
+            first, offset = (0, each(slot)) if segment.by_lane else (lane, element)
             count = len(slot)
-            return cls(steps * count, count, word_of, offset, word, element, per_word=dot.terms)
+            return cls(steps * count, count, first, offset, lane, element, per_lane=dot.terms)
         if folded is not None:
             first = 2 * (columns - columns[0]) + folded
             return cls(steps, 1, folded, 0, 1, first, weight_column=int(columns[0]))
@@ -532,7 +527,7 @@ class _Slots:
     @classmethod
     def _pairs(cls, dot: Dot, terms: int, steps: int, columns: Array) -> _Slots:
         """See ``families.pairs``: which weight of a register meets which of a pixel's codes."""
-        size = dot.terms  # words of a register, and outputs that share one
+        size = dot.terms  # lanes of a register, and outputs that share one
         code = np.tile(np.arange(terms * dot.terms), steps)[None, None, :, None]
         pair, output = code // 2, columns % size
         if terms < size:
@@ -549,7 +544,7 @@ class _Slots:
             code,
             term,
             byte,
-            per_word=dot.terms,
+            per_lane=dot.terms,
             weight_column=columns - output,
         )
 
@@ -637,7 +632,7 @@ def _check(kernel: Kernel, buffer: Buffer, places: Array, size: int) -> None:
 
 def _held(dtype: str, exact: bool) -> Any:
     """In which numpy holds a buffer's elements."""
-    if dtype == "float32" or dtype in _ROUNDED:
+    if dtype == "float32" or dtype in NARROW:
         return np.float64 if exact else np.float32
     return np.dtype(dtype)
 
