@@ -14,7 +14,8 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import TARGETS, find_target, find_variant, variants_of
 from shiftedge.runtime.bundle import Bundle
 

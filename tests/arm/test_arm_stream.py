@@ -24,7 +24,8 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 

@@ -23,8 +23,8 @@ from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.backends.cpu import devices
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
-from shiftedge.export.compiler.sources import read_sources
+from shiftedge.export.compiler.compile import build_library, compile_model, prepare
+from shiftedge.export.compiler.sources import read_model, read_sources
 from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,

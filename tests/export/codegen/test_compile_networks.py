@@ -18,7 +18,8 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 from kit.compiled import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
 
 import shiftedge
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.compile import compile_model, prepare
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant, runs_here
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene

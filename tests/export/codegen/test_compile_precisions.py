@@ -27,9 +27,10 @@ from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.backends.cpu import devices
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.compile import compile_model, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,

@@ -21,7 +21,8 @@ pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 from kit.compiled import GESTURES, environment
 
 from shiftedge.export.agreement import normalised, onnx_outputs
-from shiftedge.export.compiler.compile import compile_cached, compile_model, read_model
+from shiftedge.export.compiler.compile import compile_cached, compile_model
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture import open_source

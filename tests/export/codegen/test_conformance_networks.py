@@ -22,10 +22,10 @@ from kit.random_networks import FRAMES, coded, random_floats, random_network
 from kit.step_networks import NETWORKS
 
 from shiftedge.export.agreement import moving_images
-from shiftedge.export.compiler.compile import read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.spec import ModelSpec
 
