@@ -88,9 +88,6 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Pointwise are those that multiply nothing but words, over single pixels; where a depthwise stage
     lies in the same kernel it is among the others.
-
-    Args:
-        rows: from :func:`kernel_rows`, or what was read from a report's JSON.
     """
     timed = [row for row in rows if row["ms"]]
     alone = [

@@ -65,12 +65,7 @@ def step_work(onnx: Path | None, spec: ModelSpec | None, bundle: Path | None) ->
 
 
 def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """A kernel's operations by instruction, words first.
-
-    Args:
-        parts: operations, by part.
-        names: of each part's instruction.
-    """
+    """A kernel's operations by instruction, words first."""
     work: dict[str, int] = {}
     for part in sorted(parts, key=lambda part: part != "packed"):
         name = names.get(part, part)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
+
+T = TypeVar("T", int, float)
 
 RUN_EXAMPLES = r"""examples:
   shiftedge run                                      the bundled model on a rendered person
@@ -96,15 +100,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from 1")
-    return value
+def number(
+    expected: str, convert: Callable[[str], T], holds: Callable[[T], bool]
+) -> Callable[[str], T]:
+    """What argparse takes as ``type``: a number for which ``holds``; ``expected`` names it."""
+
+    def read(text: str) -> T:
+        with contextlib.suppress(ValueError):
+            if holds(value := convert(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {expected}")
+
+    return read
+
+
+positive = number("a whole number from 1", int, lambda value: value >= 1)
 
 
 def load_chosen(options: argparse.Namespace) -> Model:

@@ -65,6 +65,8 @@ ACTIVATIONS = {
     "hard_swish": "torch.nn.functional.hardswish",
     "hard_sigmoid": "torch.nn.functional.hardsigmoid",
     "swish": "torch.nn.functional.silu",
+    "gelu": "torch.nn.functional.gelu",
+    "mish": "torch.nn.functional.mish",
     "sigmoid": "torch.sigmoid",
 }
 """Of the graph -> torch's function."""
@@ -72,11 +74,6 @@ ACTIVATIONS = {
 
 def to_torch(path: Path, spec: ModelSpec, form: str = "unsigned") -> Any:
     """The model as a module in evaluation mode.
-
-    Args:
-        path: of the .onnx file.
-        spec: of the model.
-        form: one of :data:`FORMS`.
 
     Returns:
         A ``torch.fx.GraphModule``: (frame, state_0, ...) -> (logits, next_state_0, ...).

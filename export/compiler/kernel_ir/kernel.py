@@ -22,13 +22,13 @@ a tile is unrolled completely, its segments are loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from shiftedge.export.compiler.graph.graph import Activation
-from shiftedge.export.compiler.kernel_ir.index import Index, IndexLike, Var, index
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index
 from shiftedge.export.compiler.numerics.precision import NARROW
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
@@ -60,6 +60,7 @@ __all__ = [
     "Tile",
     "folded_grid",
     "grid",
+    "in_vectors",
     "pieces",
 ]
 
@@ -442,6 +443,18 @@ def pieces(count: int, lanes: int) -> list[tuple[int, int]]:
         result.append((first, length))
         first += length
     return result
+
+
+def in_vectors(
+    count: int, lanes: int, make: Callable[[Index, int], Statement]
+) -> tuple[Statement, ...]:
+    """``make(first, length)`` over ``count`` columns: a loop of whole vectors, then narrower
+    ones."""
+    vector, full = Var("vector"), count // lanes
+    loop = Loop(vector, Const(0), Const(full), (make(vector * lanes, lanes),)) if full else None
+    rest = pieces(count - full * lanes, lanes)
+    narrow = (make(index(full * lanes + first), length) for first, length in rest)
+    return (*((loop,) if loop else ()), *narrow)
 
 
 def _tiles(statement: Statement) -> Iterator[Tile]:

@@ -103,6 +103,7 @@ def constants_of(
             _added(made.residual, more, dot),
             unpacked,
             made.offset is not None,
+            packed=not unpacked_source,
         )
         return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, made.offset)
     std = context.spec.std

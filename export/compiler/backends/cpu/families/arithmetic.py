@@ -142,12 +142,9 @@ class Arithmetic:
         return StageBuffers(self, weight, bias, scale, offset)
 
     def packed_bias(self, bias: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
-        """What accumulators of packed products begin at, (outputs,): the bias, and what the storage
-        offset takes from the products.
-
-        ``weight`` is int8, (outputs, ...). Of others than int8 it is the bias as it is.
-        """
-        if not self.quantized:
+        """What accumulators begin at, (outputs,): the bias, and, in int8 that is multiplied packed,
+        what the storage offset takes from the products. ``weight`` is (outputs, ...)."""
+        if not self.quantized or self.dot is None:
             return bias
         lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
         total: NDArray[np.int32] = (bias + lacking * self.instruction.storage_offset).astype(

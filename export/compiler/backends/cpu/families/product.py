@@ -240,37 +240,27 @@ class Product:
     ) -> tuple[Segment, ...]:
         if self.tiles.folded:
             return (self._folded_segment(stretch, block, columns, here),)
+
+        def made(part: Stretch, terms: int) -> Segment:
+            return self._segment(part, block, tile, columns, here, terms)
+
         inner = stretch.steps[-1]
         quads, rest = divmod(inner.extent, _LANES_BY)
         if not self.unit.by_lane or (quads == 0 and self.dot is None):
-            return (self._segment(stretch, block, tile, columns, here, 1),)
-        if quads == 0:
-            return (self._few_packed(stretch, block, tile, columns, here, 0),)
-        # Whole vectors of numbers first, what is left one by one.
-        number = Var("quad")
-        whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
-        result = [self._segment(whole, block, tile, columns, here, _LANES_BY)]
+            return (made(stretch, 1),)
+        result, done = [], quads * _LANES_BY
+        if quads:
+            # Whole vectors of numbers first, what is left one by one.
+            number = Var("quad")
+            whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
+            result.append(made(whole, _LANES_BY))
         if rest and self.dot is not None:
-            packed = quads * _LANES_BY
-            result.append(self._few_packed(stretch, block, tile, columns, here, packed))
+            # Packed lanes that are less than a vector, from one.
+            result.append(made(_with_inner(stretch, Var("few"), 1, TERM + done), rest))
         elif rest:
-            left = _with_inner(stretch, inner.variable, rest, inner.variable + quads * _LANES_BY)
-            result.append(self._segment(left, block, tile, columns, here, 1))
+            left = _with_inner(stretch, inner.variable, rest, inner.variable + done)
+            result.append(made(left, 1))
         return tuple(result)
-
-    def _few_packed(
-        self,
-        stretch: Stretch,
-        block: Index,
-        tile: Index,
-        columns: int,
-        here: dict[Var, IndexLike],
-        first: int,
-    ) -> Segment:
-        """Packed lanes from ``first`` on, less than a vector of them, from one."""
-        rest = stretch.steps[-1].extent - first
-        left = _with_inner(stretch, Var("few"), 1, TERM + first)
-        return self._segment(left, block, tile, columns, here, rest)
 
     def _segment(
         self,

@@ -135,8 +135,8 @@ class Tiles:
     columns: int
     """A multiple of the lanes; and half the lanes more if ``folded``."""
     folded: bool = False
-    """The half vector sums even and odd inputs in turn, see ``tir_kernel.Part``: no lane is idle
-    with 24 channels on 16 lanes. Inputs come in even numbers from each buffer."""
+    """The half vector sums even and odd inputs in turn, see ``kernel_ir.kernel.Part``: no lane is
+    idle with 24 channels on 16 lanes. Inputs come in even numbers from each buffer."""
     prefetch: bool = True
     """Ask for the next block's weights while this one's are used. Worth 10% of the whole step."""
     blocks_outer: bool = True
