@@ -11,7 +11,7 @@ from shiftedge.benchmarks.work import by_instruction
 __all__ = ["COLUMNS", "kernel_rows", "kernel_table", "summary"]
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
-"""Families of kernels that are a product over single pixels, which multiply packed values alone."""
+"""Families of kernels that are a product over single pixels, all of it in packed products."""
 COLUMNS = (
     ("us", "ms", ".1f", 1e3), ("share", "share", ".1%", 1.0), ("MFLOP", "flops", ".2f", 1e-6),
     ("GFLOP/s", "gflops", ".1f", 1.0), ("KB", "bytes", ".0f", 1e-3), ("GB/s", "gb_s", ".1f", 1.0),
@@ -86,7 +86,7 @@ def _arithmetic(work: Mapping[str, int] | None, peaks: Mapping[str, float]) -> f
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence on the pointwise kernels alone, and one on all, where the peaks are known.
 
-    Pointwise are those that multiply packed values alone, over single pixels; where a depthwise
+    Pointwise are those that make nothing but packed products, over single pixels; where a depthwise
     stage lies in the same kernel it is among the others.
     """
     timed = [row for row in rows if row["ms"]]

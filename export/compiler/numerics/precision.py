@@ -71,11 +71,12 @@ BF16 = Precision(
     bf16.rounded,
     bf16.numbers_of,
     "bf16 in numpy",
-    12,
+    16,
     step=2.0**-8,
 )
-"""Past the receptive field; where every bit is equal nothing can grow."""
+"""Those of the self-test; where every bit is equal nothing can grow."""
 INT8 = Precision("int8", "int8", "uint8", "", "int32", _float32, _float32, "integers in numpy", 12)
+"""Past the receptive field, likewise."""
 
 PRECISIONS = {each.name: each for each in (INT8, BF16, FP32)}
 """The quickest first."""

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from onnx_kit import HEIGHT, SPEC, WIDTH, Builder, model, step_model
+from kit.onnx_files import HEIGHT, SPEC, WIDTH, Builder, model, step_model
 
 from shiftedge.export.compiler.backends.cpu import registry
 from shiftedge.export.compiler.backends.cpu.families import keep, pointwise
