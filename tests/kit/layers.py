@@ -17,7 +17,7 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     VPDPBUSD,
     VectorUnit,
 )
-from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.registry import lower
 from shiftedge.export.compiler.graph.graph import (
     Activate,
     Activation,

@@ -10,7 +10,7 @@ from typing import Any
 from shiftedge.export.compiler.backends.base import Backend, Target
 from shiftedge.export.compiler.backends.cpu import devices, explain, plan
 from shiftedge.export.compiler.backends.cpu.devices import Cpu, CpuVariant, nearest
-from shiftedge.export.compiler.backends.cpu.rules import lower
+from shiftedge.export.compiler.backends.cpu.registry import lower
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel

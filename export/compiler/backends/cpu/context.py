@@ -1,6 +1,6 @@
 """A step in the making, as families see it: names, arguments, constants and calls.
 
-Nothing here knows a family: which of them takes a kernel is ``rules``'s.
+Nothing here knows a family: which of them takes a kernel is ``registry``'s.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@
     join                the temporal shift as a map
     keep                states
 
-``rules`` lists them in the order in which they are asked. A family is a module with
+``registry`` lists them in the order in which they are asked. A family is a module with
 ``matches(kernel, context)``, whether it takes a kernel of ``graph.fusion``, and ``lower(kernel,
 context)``, which adds its calls to the step. Within, ``schedule(name, shape, tiles, unit)`` gives
 the kernels to run in turn, each with its buffers by name; ``pack`` the constants under those names;

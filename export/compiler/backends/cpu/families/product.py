@@ -1,4 +1,4 @@
-"""The packed matrix product, shared by the rules: pixels x inputs times inputs x outputs.
+"""The packed matrix product, shared by families: pixels x inputs times inputs x outputs.
 
 Output channels are cut into blocks of ``tiles.columns``; the last may be narrower and is padded to
 whole vectors in the packed weights, never in the features. Pixels are cut into tiles of

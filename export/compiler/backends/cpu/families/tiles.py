@@ -1,4 +1,4 @@
-"""What the rules are parameterised by: the vector unit, and the sizes of tiles."""
+"""What families are parameterised by: the vector unit, and the sizes of tiles."""
 
 from __future__ import annotations
 

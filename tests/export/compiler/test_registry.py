@@ -1,4 +1,4 @@
-"""What the rules make of a graph: which kernels, which buffers, where next states are kept."""
+"""What families make of a graph: which kernels, which buffers, where next states are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from kit.onnx_files import HEIGHT, SPEC, WIDTH, Builder, model, step_model
 
-from shiftedge.export.compiler.backends.cpu import rules
+from shiftedge.export.compiler.backends.cpu import registry
 from shiftedge.export.compiler.backends.cpu.families import keep, pointwise
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
@@ -194,6 +194,6 @@ def test_a_family_is_registered_by_a_line(monkeypatch: pytest.MonkeyPatch) -> No
             taken.append(kernel.name)
             pointwise.lower(kernel, context)
 
-    monkeypatch.setattr(rules, "FAMILIES", (Mine(), *rules.FAMILIES))
+    monkeypatch.setattr(registry, "FAMILIES", (Mine(), *registry.FAMILIES))
     step = lowered(model(lambda b, x: b.conv(x, 8, 8)))
     assert taken == [call.source for call in step.calls if call.family == "pointwise"] != []
