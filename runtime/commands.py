@@ -13,7 +13,7 @@ import numpy as np
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.process.signals import ending, exit_status
 from shiftedge.runtime.process.streams import need_stdout
-from shiftedge.runtime.words import escaped, json_text, say, shown
+from shiftedge.runtime.words import escaped, json_text, note, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
@@ -155,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     session, status = None, 0
     try:
         model = load_chosen(options)
-        session = Session(model, options.source, on_note=_note, retry=options.retry)
+        session = Session(model, options.source, on_note=note, retry=options.retry)
         for frame, result in session:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())
@@ -167,19 +167,15 @@ def _run(options: argparse.Namespace) -> int:
                 _line(event.time_s, event.label, event.confidence)
     except KeyboardInterrupt as error:
         status = exit_status(error, endless=True)
-        _note("interrupted")
+        note("interrupted")
     finally:
         if session is not None:
             with ending():
                 session.close()
-                _note(session.summary().sentence())
+                note(session.summary().sentence())
     return status
 
 
 def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:
     document = {"time_s": round(time_s, 4), "label": label, "confidence": round(confidence, 4)}
     print(json_text({**document, **more}), flush=True)
-
-
-def _note(text: str) -> None:
-    say(f"shiftedge: {text}")

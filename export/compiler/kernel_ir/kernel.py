@@ -55,8 +55,8 @@ __all__ = [
     "Loop",
     "Part",
     "Segment",
+    "SegmentLoop",
     "Statement",
-    "Step",
     "Tile",
     "folded_grid",
     "grid",
@@ -242,7 +242,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Step:
+class SegmentLoop:
     """A loop of a segment."""
 
     variable: Var
@@ -263,7 +263,7 @@ class Gather:
 class Segment:
     """One stretch of the sum: a range of input channels from one buffer, or a window's taps."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[SegmentLoop, ...]
     """Outermost first."""
     source: Access
     """Over ROW and the steps; over COLUMN too where each channel has its own source."""

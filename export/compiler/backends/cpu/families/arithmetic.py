@@ -29,6 +29,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Epilogue,
 )
 from shiftedge.export.compiler.numerics.bf16 import bits_of
+from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = ["FP32", "Arithmetic", "StageBuffers", "precision_of"]
@@ -225,5 +226,5 @@ class StageBuffers:
 
 
 def precision_of(dtype: str) -> str:
-    """What values of a type are: "fp32", "bf16" or "int8"."""
-    return {"float32": "fp32", BF16: "bf16"}.get(dtype, "int8")
+    """Name of the precision that values of a type in memory are of."""
+    return next((each.name for each in PRECISIONS.values() if each.buffer == dtype), INT8.name)

@@ -61,7 +61,7 @@ from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation, Conv
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, maximum, minimum
-from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
+from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
 
 __all__ = [
     "ConvShape",
@@ -384,8 +384,8 @@ def _window(source: Buffer, shape: ConvShape, row: Index, column: Index) -> Stre
     row = row * shape.stride[0]
     place = column * (shape.stride[1] * shape.inputs) + k * terms
     if shape.kernel[0] == 1:
-        return Stretch((Step(k, run),), source.at(row * shape.padded.line + place), k)
-    steps = (Step(down, shape.kernel[0]), Step(k, run))
+        return Stretch((SegmentLoop(k, run),), source.at(row * shape.padded.line + place), k)
+    steps = (SegmentLoop(down, shape.kernel[0]), SegmentLoop(k, run))
     return Stretch(steps, source.at((row + down) * shape.padded.line + place), down * run + k)
 
 
@@ -398,15 +398,15 @@ def _group_window(source: Buffer, shape: ConvShape, group: Index, unit: VectorUn
     if shape.arithmetic.dot is None:
         place = row * line + (column + right) * shape.inputs + (group * shape.group_inputs + k)
         weight_row = first + ((down * shape.kernel[1] + right) * shape.group_inputs + k)
-        steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]))
-        return Stretch((*steps, Step(k, shape.group_inputs)), source.at(place), weight_row)
+        steps = (SegmentLoop(down, shape.kernel[0]), SegmentLoop(right, shape.kernel[1]))
+        return Stretch((*steps, SegmentLoop(k, shape.group_inputs)), source.at(place), weight_row)
     run, lane = shape.line, k * shape.arithmetic.terms
     lines, each = _unrolled(shape, unit)
     if shape.apart:
         place = group * (shape.padded.rows * line) + column * shape.group_inputs
     else:
         place = column * shape.inputs + group * shape.group_inputs
-    steps = (Step(down, shape.kernel[0], lines), Step(k, run, each))
+    steps = (SegmentLoop(down, shape.kernel[0], lines), SegmentLoop(k, run, each))
     return Stretch(steps, source.at(row * line + place + lane), first + (down * run + k))
 
 

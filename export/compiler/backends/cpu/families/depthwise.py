@@ -6,7 +6,7 @@ most one residual and one shift. See ``window`` for how it is cut.
 In int8 it takes values unpacked, as float32, into which ``padding`` turns them: a filter of k x k
 sums up to 255 * 127 * k^2, exact in float32 up to 16 x 16 with any bias that such sums begin at,
 and one multiply-add a tap is all there is to gain. Filters whose sums could leave that are
-``grouped_conv``'s.
+``conv``'s.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Kernel,
     Loop,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     grid,
 )
@@ -745,7 +745,7 @@ class _Block:
             target = (block * self.band_pixels + y * width + pixel) * size + channel
             place = block * size + channel
             steps = (down,) if self.gather else (down, right)
-            taps = tuple(Step(each, shape.kernel, True) for each in steps)
+            taps = tuple(SegmentLoop(each, shape.kernel, True) for each in steps)
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,

@@ -35,7 +35,7 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
+from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
 
 __all__ = [
     "Pointwise",
@@ -171,10 +171,10 @@ def stretches(
     result = []
     if shift:
         source = state.at(pixel * shift + k * terms)
-        result.append(Stretch((Step(k, before),), source, k, arithmetic.zero))
+        result.append(Stretch((SegmentLoop(k, before),), source, k, arithmetic.zero))
     if inputs > shift:
         source = x.at(pixel * inputs + (k + first) * terms)
-        result.append(Stretch((Step(k, -(-inputs // terms) - first),), source, k + before))
+        result.append(Stretch((SegmentLoop(k, -(-inputs // terms) - first),), source, k + before))
     return tuple(result)
 
 

@@ -35,8 +35,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Loop,
     Part,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     folded_grid,
     grid,
@@ -74,7 +74,7 @@ _LANES_BY = 4
 class Stretch:
     """Input channels that one buffer holds: a segment of the inner loop."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[SegmentLoop, ...]
     source: Access
     """Over PIXEL and the steps."""
     row: Index
@@ -312,7 +312,7 @@ def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> S
     *outer, inner = stretch.steps
     here: dict[Var, IndexLike] = {inner.variable: value}
     return Stretch(
-        (*outer, Step(variable, extent)),
+        (*outer, SegmentLoop(variable, extent)),
         _replace(stretch.source, here),
         stretch.row.replace(here),
         stretch.plus,
@@ -332,13 +332,19 @@ def blocked_stretches(
     stretches = []
     if full:
         packed = block // terms
-        steps = (Step(outer, full), Step(k, packed)) if full > 1 else (Step(k, packed),)
+        steps = (
+            (SegmentLoop(outer, full), SegmentLoop(k, packed))
+            if full > 1
+            else (SegmentLoop(k, packed),)
+        )
         number: IndexLike = outer if full > 1 else 0
         place = source.at((number * index(pixels) + PIXEL) * block + k * terms)
         stretches.append(Stretch(steps, place, number * index(packed) + k))
     if rest:
         place = source.at((PIXEL + full * pixels) * block + k * terms)
-        stretches.append(Stretch((Step(k, -(-rest // terms)),), place, k + full * block // terms))
+        stretches.append(
+            Stretch((SegmentLoop(k, -(-rest // terms)),), place, k + full * block // terms)
+        )
     return tuple(stretches)
 
 

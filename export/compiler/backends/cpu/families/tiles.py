@@ -83,7 +83,7 @@ PMADDWD = Dot("pmaddwd", terms=2, dtype="int16", slots=4 / 3, instructions=2)
 Their sum is added by an instruction of its own. On Intel since Haswell two of the three vector
 units multiply and all three add (uops.info: vpmaddwd p01, vpaddd p015), so 1.5 pairs of
 instructions go in a cycle where 2 multiply-adds do: 4/3. Zen 3 makes 1.57, see
-``benchmarks/peak_words.c``.
+``benchmarks/peak_packed.c``.
 Of 8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it.
 """
 _PMADDWD_512 = replace(PMADDWD, slots=1)

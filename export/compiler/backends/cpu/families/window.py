@@ -29,8 +29,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Kernel,
     Loop,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     grid,
     in_vectors,
@@ -151,7 +151,10 @@ def schedule(
         at = (UNIT * width + pixel) * channels + channel
         tap = down * shape.kernel[1] + right
         segment = Segment(
-            steps=(Step(down, shape.kernel[0], unrolled), Step(right, shape.kernel[1], unrolled)),
+            steps=(
+                SegmentLoop(down, shape.kernel[0], unrolled),
+                SegmentLoop(right, shape.kernel[1], unrolled),
+            ),
             source=source.at(place),
             weight=constants.weight.at(tap * channels + channel) if arithmetic else None,
             by_column=True,

@@ -19,8 +19,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from layers_kit import UNITS, Made, Unit, read, stored
-
+from kit.layers import UNITS, Made, Unit, read, stored
 from shiftedge.export.agreement import (
     Outputs,
     compare,
