@@ -477,20 +477,20 @@ class _Slots:
     def _pairs(cls, dot: ir.Dot, terms: int, steps: int, columns: Array) -> _Slots:
         """See ``families.pairs``: which weight of a register meets which of a pixel's values."""
         size = dot.terms  # lanes of a register, and outputs that share one
-        code = np.tile(np.arange(terms * dot.terms), steps)[None, None, :, None]
-        pair, output = code // 2, columns % size
+        value = np.tile(np.arange(terms * dot.terms), steps)[None, None, :, None]
+        pair, output = value // 2, columns % size
         if terms < size:
             term, half = pair // 2, pair % 2
         else:
             turn = (pair - output) % (2 * size)
             term, half = turn % size, turn // size
-        byte = 2 * size * half + 2 * output + code % 2
+        byte = 2 * size * half + 2 * output + value % 2
         count = terms * dot.terms
         return cls(
             steps * count,
             count,
             0,
-            code,
+            value,
             term,
             byte,
             per_lane=dot.terms,

@@ -34,6 +34,7 @@ class Precision:
     buffer: str
     """The same in the kernel IR; empty where a backend chooses how quantised values are stored."""
     accumulator: str
+    """In which products are summed."""
     round: Callable[[NDArray[Any]], NDArray[np.float32]]
     """What storing leaves of a number that is not quantised."""
     numbers: Callable[[NDArray[Any]], NDArray[np.float32]]
@@ -58,24 +59,42 @@ class Precision:
 
 
 FP32 = Precision(
-    "fp32", "fp32", "float32", "float32", "float32", _float32, _float32, "ONNX Runtime", 32
+    "fp32",
+    made_from="fp32",
+    storage="float32",
+    buffer="float32",
+    accumulator="float32",
+    round=_float32,
+    numbers=_float32,
+    reference="ONNX Runtime",
+    frames=32,
 )
 """Three times the receptive field of MobileNetV2 TSM: what an error in a state adds has time to
 grow."""
 BF16 = Precision(
     "bf16",
-    "fp32",
-    "bfloat16",
-    "uint16",
-    "float32",
-    bf16.rounded,
-    bf16.numbers_of,
-    "bf16 in numpy",
-    16,
+    made_from="fp32",
+    storage="bfloat16",
+    buffer="uint16",
+    accumulator="float32",
+    round=bf16.rounded,
+    numbers=bf16.numbers_of,
+    reference="bf16 in numpy",
+    frames=16,
     step=2.0**-8,
 )
-"""Those of the self-test; where every bit is equal nothing can grow."""
-INT8 = Precision("int8", "int8", "uint8", "", "int32", _float32, _float32, "integers in numpy", 12)
+"""Frames are the self-test's; where every bit is equal nothing can grow."""
+INT8 = Precision(
+    "int8",
+    made_from="int8",
+    storage="uint8",
+    buffer="",
+    accumulator="int32",
+    round=_float32,
+    numbers=_float32,
+    reference="integers in numpy",
+    frames=12,
+)
 """Past the receptive field, likewise."""
 
 PRECISIONS = {each.name: each for each in (INT8, BF16, FP32)}

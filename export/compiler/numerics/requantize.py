@@ -1,23 +1,23 @@
-"""The constants with which an integer kernel ends: from int32 sums to uint8 codes.
+"""The constants with which an integer kernel ends: from int32 sums to uint8.
 
-**Derivation.** An input code q stands for sx (q - zx), a weight's code w of output channel o for
+**Derivation.** A quantised input q stands for sx (q - zx), a weight w of output channel o for
 sw[o] w, so a convolution is, over its taps,
 
     sum sx (q - zx) sw[o] w + bias[o]  =  sx sw[o] (acc[o] + B[o])
 
-with ``acc[o] = sum q w`` and ``B[o] = bias[o] / (sx sw[o]) - zx sum w``. A padded element has the
-code zx, which stands for 0, so that ``sum w`` is over all taps everywhere. The bias of a quantised
+with ``acc[o] = sum q w`` and ``B[o] = bias[o] / (sx sw[o]) - zx sum w``. A padded element is
+zx, which stands for 0, so that ``sum w`` is over all taps everywhere. The bias of a quantised
 file is a whole number of sx sw[o] (a bias that is none is rounded to one), so B is whole, and what
 sums begin at. The result's steps above its zero point are that times S = sx sw[o] / sy; a
-residual's code r stands for sr (r - zr):
+quantised residual r stands for sr (r - zr):
 
     y = float32(acc[o] + B[o]) * S[o]
     y = fma(r - zr, R, y)               R = sr / sy
-    code = round(y) + zy
+    q = round(y) + zy
 
 The product and the fma round once each, to float32; whole numbers become float32 before, to the
 nearest. S and R are computed in float64 and rounded once. ``round`` is to the nearest, halves to
-even. The code is held to 0..255, and ReLU and ReLU6 are narrower bounds of it: zy, and what 6 is in
+even. It is held to 0..255, and ReLU and ReLU6 are narrower bounds of it: zy, and what 6 is in
 steps. All that is done to whole numbers, and processors have instructions that hold what they
 narrow.
 
@@ -84,12 +84,12 @@ class OutputStage:
     scale: np.float32 | None
     """Then y is multiplied with it: from numbers to steps; None where y is in steps already."""
     rounded: bool
-    """Then y is rounded to the nearest, halves to even: a uint8 code. Otherwise y is float32."""
+    """Then y is rounded to the nearest, halves to even: a uint8 value. Otherwise y is float32."""
     zero: int
     """Then it is added to what was rounded."""
     low: float
     high: float
-    """Then the result is held to these: codes, whole numbers in 0..255, where y was rounded;
+    """Then the result is held to these: whole numbers in 0..255, where y was rounded;
     otherwise numbers, infinite where nothing bounds them."""
     far: bool = True
     """y in steps may be so far away that it leaves int32, and is held before it is rounded."""
@@ -136,7 +136,7 @@ class FrameRequantization:
 
 @dataclass(frozen=True)
 class SumConstants:
-    """Of a sum of two maps of codes a and b: y = fma(b - zb, second, (a - za) * first)."""
+    """Of a sum of two quantised maps a and b: y = fma(b - zb, second, (a - za) * first)."""
 
     first: np.float32
     second: np.float32
@@ -145,10 +145,10 @@ class SumConstants:
 
 @dataclass(frozen=True)
 class MeanConstants:
-    """Of a mean over a map of codes: float32(sum - zeros) * scale."""
+    """Of a mean over a quantised map: float32(sum - zeros) * scale."""
 
     zeros: int
-    """What the sum of the codes is where all numbers are 0: exact in int32."""
+    """What the sum of the values is where all numbers are 0: exact in int32."""
     scale: np.float32
 
 
@@ -159,10 +159,10 @@ def requantize(
     activation: Activation = Activation.NONE,
     residual: Quantization | None = None,
 ) -> Requantization:
-    """Constants of a convolution over codes.
+    """Constants of a convolution over quantised values.
 
     Args:
-        conv: that has codes.
+        conv: that has quantised weights.
         source: of its input.
         out: of its result; None where that is float32.
         activation: after the residual.
@@ -186,8 +186,8 @@ def requantize(
 
 
 def exact_in_float32(conv: Conv) -> bool:
-    """Whether sums of codes times weights are whole numbers that float32 holds, in any order, and
-    beginning at anything of 23 bits."""
+    """Whether sums of quantised values times weights are whole numbers that float32 holds, in any
+    order, and beginning at anything of 23 bits."""
     if conv.quantized_weight is None:
         return True
     return int(_largest_sums(conv.quantized_weight).max()) < _FEW
@@ -206,7 +206,7 @@ def requantize_frame(
     """Constants of a convolution over the camera's bytes.
 
     Args:
-        conv: that has codes and reads the frame.
+        conv: that has quantised weights and reads the frame.
         height: of the frame, in pixels.
         width: of the frame.
         mean: of the spec, in the order of the convolution's input channels (RGB).
@@ -259,7 +259,7 @@ def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> 
 def requantize_sum(
     add: Add, first: Quantization, second: Quantization, out: Quantization | None
 ) -> SumConstants:
-    """Constants of a sum of two maps of codes that runs by itself.
+    """Constants of a sum of two quantised maps that runs by itself.
 
     Args:
         add: the sum.
@@ -295,7 +295,7 @@ def quantize_frame_constants(
     Args:
         mean: of the spec, (R, G, B).
         std: likewise; may differ between colours.
-        out: of the codes that are made.
+        out: of the values that are made.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -315,7 +315,7 @@ def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstant
     """
     if count > (2**31 - 1) // 255:
         raise CompileError(
-            f"The mean {mean.name!r} is over {count} codes; expected at most "
+            f"The mean {mean.name!r} is over {count} values; expected at most "
             f"{(2**31 - 1) // 255}: use a smaller frame."
         )
     scale = np.float32(_float32(mean.name, np.float64(source.scale / count)))
@@ -349,7 +349,7 @@ def _step(out: Quantization | None, stage: OutputStage) -> float:
 
 
 def _largest_sums(weight: NDArray[np.int8]) -> NDArray[np.int64]:
-    """How large sums of codes times these weights can be, (outputs,)."""
+    """How large sums of values times these weights can be, (outputs,)."""
     sums: NDArray[np.int64] = 255 * np.abs(weight.astype(np.int64)).sum((1, 2, 3))
     return sums
 

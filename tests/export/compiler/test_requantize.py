@@ -204,5 +204,5 @@ def test_codes_of_the_frame(mean, std, out):
 def test_scales_that_leave_float32():
     with pytest.raises(CompileError, match="'c' has scales so far apart"):
         requantize(one_by_one(), Quantization(1e30, 0), Quantization(1e-30, 0))
-    with pytest.raises(CompileError, match="'m' is over 10000000 codes"):
+    with pytest.raises(CompileError, match="'m' is over 10000000 values"):
         mean_constants(Mean("m", ("x",), "y"), Quantization(1.0, 0), 10_000_000)
