@@ -15,6 +15,9 @@ AHEAD_BYTES = 16 << 20
 """Frames that may lie ready: half a second of 640x480."""
 AHEAD_JOIN_S = 10.0
 """Longest wait for the thread: a file of a network that is gone may never be read to its end."""
+LATEST_JOIN_S = 5.0
+"""The same for what is live: on a machine that is busy a frame may take a second, and a thread that
+is inside OpenCV when Python ends would abort the process."""
 
 
 class _Threaded(FrameSource):
@@ -116,7 +119,7 @@ class LatestFrame(_Threaded):
     live = True
 
     def __init__(
-        self, source: FrameSource, *, stall_s: float | None = None, join_s: float = 1.0
+        self, source: FrameSource, *, stall_s: float | None = None, join_s: float = LATEST_JOIN_S
     ) -> None:
         super().__init__(source, join_s)
         self._stall_s = stall_s
