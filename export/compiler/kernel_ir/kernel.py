@@ -79,7 +79,7 @@ LOWEST = -3.4028234663852886e38
 BF16 = "uint16"
 """Type of a buffer of bfloat16 numbers, as their bits. What reads one computes with float32, and
 what is written to one is rounded to the nearest, halves to even; packed loads and copies take the
-bits."""
+bits. A buffer of float16 is read and written alike."""
 
 
 @dataclass(frozen=True)
@@ -406,7 +406,7 @@ class Kernel:
             yield from _tiles(statement)
 
 
-_C = {"float32": "float"} | {
+_C = {"float32": "float", "float16": "_Float16"} | {
     each: f"{each}_t" for each in ("uint8", "int8", "int16", "int32", "uint16")
 }
 

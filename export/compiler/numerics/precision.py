@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.numerics import bf16
 
-__all__ = ["BF16", "FP32", "INT8", "NARROW", "PRECISIONS", "Precision"]
+__all__ = ["BF16", "FP16", "FP32", "INT8", "NARROW", "PRECISIONS", "Precision"]
 
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(values, np.float32)
+
+
+def _float16(values: NDArray[Any]) -> NDArray[np.float32]:
+    """To the nearest, halves to even; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return _float32(np.asarray(values, np.float16))
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,19 @@ BF16 = Precision(
     step=2.0**-8,
 )
 """Frames are the self-test's; where every bit is equal nothing can grow."""
+FP16 = Precision(
+    "fp16",
+    made_from="fp32",
+    storage="float16",
+    buffer="float16",
+    accumulator="float32",
+    round=_float16,
+    numbers=_float32,
+    reference="fp16 in numpy",
+    frames=16,
+    step=2.0**-11,
+)
+"""IEEE 754 binary16. No backend makes code of it yet."""
 INT8 = Precision(
     "int8",
     made_from="int8",
@@ -97,7 +116,7 @@ INT8 = Precision(
 )
 """Past the receptive field, likewise."""
 
-PRECISIONS = {each.name: each for each in (INT8, BF16, FP32)}
+PRECISIONS = {each.name: each for each in (INT8, BF16, FP16, FP32)}
 """The quickest first."""
 NARROW = {each.buffer: each for each in PRECISIONS.values() if each.rounds}
 """By type of a buffer of narrow floats."""
