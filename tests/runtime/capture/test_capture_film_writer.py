@@ -156,7 +156,7 @@ def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
 def test_a_full_disk_is_noticed(tmp_path: Path, name: str, most: int, words: str) -> None:
     """A limit on the size of files stands in for the disk: OpenCV sees the same failing writes."""
     code = (
-        "import sys, numpy as np\nfrom shiftedge.runtime.capture import FilmWriter\n"
+        "import sys, numpy as np\nfrom shiftedge.runtime.capture.film_writer import FilmWriter\n"
         "rng = np.random.default_rng(0)\n"
         "try:\n    with FilmWriter(sys.argv[1], (64, 48), 10.0) as film:\n"
         "        for _ in range(60): film.write(rng.integers(0, 255, (48, 64, 3), np.uint8))\n"
