@@ -314,7 +314,8 @@ def test_names_in_any_locale(tmp_path: Path, environment: str) -> None:
         (folder / "bilder \u00e9" / f"{level} \u00fc.png").write_bytes(content)
     code = (
         "import os, sys, numpy as np\n"
-        "from shiftedge.runtime.capture import open_source\nfrom shiftedge.runtime.capture.film_writer import FilmWriter\n"
+        "from shiftedge.runtime.capture import open_source\n"
+        "from shiftedge.runtime.capture.film_writer import FilmWriter\n"
         "counts = [len(list(open_source(name))) for name in sys.argv[1:4]]\n"
         "with FilmWriter(sys.argv[4], (64, 48), 20.0) as film:\n"
         "    for _ in range(7): film.write(np.zeros((48, 64, 3), np.uint8))\n"
