@@ -47,8 +47,9 @@ def name_data(
         DataError: the data is in no known layout, or has other labels than ``names``.
     """
     if data == SYNTHETIC:
-        _same("rendered clips", LABELS, names)
-        return Named(data, LABELS, None)
+        labels = LABELS if names is None else names
+        _same("rendered clips", tuple(label for label in LABELS if label in labels), names)
+        return Named(data, labels, None)
     layout = find_data(Path(data), classes)
     if len(layout.labels) < 2:
         raise DataError(
@@ -78,7 +79,14 @@ def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Clip
             with job.bar(f"rendering clips ({split})", count, "clips") as advance:
                 rendered.append(
                     synthetic_clips(
-                        count, spec, seed=job.seed, split=split, cache=job.cache, advance=advance
+                        count,
+                        spec,
+                        seed=job.seed,
+                        split=split,
+                        pictures=job.pictures,
+                        workers=job.workers,
+                        cache=job.cache,
+                        advance=advance,
                     )
                 )
         return rendered[0], rendered[1]

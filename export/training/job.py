@@ -49,6 +49,11 @@ class Job:
     a fine-tune, None is the bundled model's."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How to read ``start``: keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`."""
+    pictures: Path | None = None
+    """Folder of real hands and rooms for rendered clips, see
+    :mod:`shiftedge.runtime.capture.synthetic.pictures`."""
+    workers: int = 1
+    """Processes that render."""
     cache: Path | None = None
     """Folder that keeps the rendered clips for the next run."""
     classes: Path | None = None

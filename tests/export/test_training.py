@@ -30,8 +30,7 @@ from shiftedge.export.training import CHECKPOINT, Settings, Shape
 from shiftedge.export.training.augment import make_batch, mirror_table
 from shiftedge.export.training.loop import fit
 from shiftedge.export.training.score import score_clips, stream_film
-from shiftedge.runtime.capture.synthetic import LABELS
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
+from shiftedge.runtime.capture.synthetic import LABELS, TrueEvent
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.live.score import LATE_S, score
