@@ -79,7 +79,7 @@ def compare(
     Raises:
         VerificationError: a value is not finite, or the streams are not of equal length.
     """
-    worst, at, logits_error = -1.0, "", 0.0
+    errors, relative = {}, {}
     for name, values in outputs.items():
         expected = reference[name]
         if values.shape != expected.shape:
@@ -88,10 +88,7 @@ def compare(
             )
         if not (np.isfinite(values).all() and np.isfinite(expected).all()):
             raise VerificationError(f"{name} holds NaN or infinity.")
-        error = float(np.abs(values - expected).max())
-        relative = error / max(float(np.abs(expected).max()), SCALE_LEAST)
-        if name == "logits":
-            logits_error = error
-        if relative > worst:
-            worst, at = relative, name
-    return Agreement(logits_error, worst, at, len(outputs) > 1, tolerance)
+        errors[name] = float(np.abs(values - expected).max())
+        relative[name] = errors[name] / max(float(np.abs(expected).max()), SCALE_LEAST)
+    at = max(relative, key=lambda name: relative[name])
+    return Agreement(errors["logits"], relative[at], at, len(outputs) > 1, tolerance)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks import agreement
-from shiftedge.benchmarks.cores import chosen_cores, pinned
 from shiftedge.benchmarks.counter import counter, stages
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import Candidate, Entry, Settings
-from shiftedge.benchmarks.machine import installed_bytes, machine
+from shiftedge.benchmarks.machine import chosen_cores, installed_bytes, machine, pinned
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.scenes import record
-from shiftedge.benchmarks.sensors import Sensors, find_sensors, throttled_between
+from shiftedge.benchmarks.sensors import find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
+from shiftedge.benchmarks.workloads import record
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.process.files import work_folder
-from shiftedge.runtime.process.progress import ProgressFactory
 from shiftedge.runtime.process.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
@@ -76,8 +74,6 @@ class Bench:
         source: recording or camera whose frames are used; None is a rendered scene.
         profile: measure each kernel of the engines that tell.
         soak_minutes: of steps without a pause, at the end, on the first engine that was measured.
-        sensors: of this machine; None looks for them.
-        show: how to show progress.
     """
 
     def __init__(
@@ -91,8 +87,6 @@ class Bench:
         source: str | None = None,
         profile: bool = False,
         soak_minutes: float = 0.0,
-        sensors: Sensors | None = None,
-        show: ProgressFactory = counter,
     ) -> None:
         self.settings = settings
         self.onnx = onnx
@@ -121,7 +115,7 @@ class Bench:
         self.kernel_seconds: dict[tuple[int, str], dict[str, float]] = {}
         """Of the engines that tell, by threads and precision."""
         self.soak: Soak | None = None
-        self.sensors = find_sensors() if sensors is None else sensors
+        self.sensors = find_sensors()
         self.samples: list[dict[str, Any]] = []
         """The sensors before the first round, and after some."""
         self._profile = profile
@@ -129,7 +123,6 @@ class Bench:
         self._scene: Path | None = None
         self._reference_factory = reference
         self._reference: Mapping[str, NDArray[np.float32]] | None = None
-        self._show = show
         self._count = len(self.entries)
         """Entries that the time is shared among."""
 
@@ -145,7 +138,7 @@ class Bench:
                 if self.source is not None:
                     self._scene = scratch / "scene.npy"
                     self.source_frames = record(self.source, self._scene)
-                with self._show("preparing", len(self.entries) + 2, "engines") as advance:
+                with counter("preparing", len(self.entries) + 2, "engines") as advance:
                     self._load_reference(scratch / "reference")
                     advance(1)
                     self.work = step_work(self.onnx, self.spec, self.bundle)
@@ -274,7 +267,7 @@ class Bench:
         self._count = sum(entry.alive for entry in self.entries)
         begin, start = WARM_UP_MOST, 0
         self.samples.append(self.sensors.sample())
-        with self._show("measuring", total, "frames") as advance:
+        with counter("measuring", total, "frames") as advance:
             for index, units in enumerate(self.settings.round_frames()):
                 looking = index % -(-self.settings.rounds // LOOKS) == 0
                 if self.round_starts[index] != start:
@@ -318,59 +311,48 @@ class Bench:
         entry.rss_mb = max(entry.rss_mb or 0.0, answer["rss_mb"] or 0.0) or None
         entry.idle_wall_ms += answer["idle"]["wall_ms"]
         entry.idle_cpu_ms += answer["idle"]["cpu_ms"]
-        self._look_for_leaks(entry, answer["now_mb"])
-
-    def _look_for_leaks(self, entry: Entry, now_mb: float | None) -> None:
-        if now_mb is None:
-            return
-        if entry.settled_mb is None:
-            entry.settled_mb = now_mb
-        grown = now_mb - entry.settled_mb
-        entry.grown_mb = max(entry.grown_mb, grown)
-        if grown > LEAK_MB:
-            entry.end("leaks", f"Its memory grew by {grown:.0f} MB while it was measured; ended.")
+        now_mb = answer["now_mb"]
+        if now_mb is not None:
+            entry.settled_mb = entry.settled_mb or now_mb
+            grown = now_mb - entry.settled_mb
+            entry.grown_mb = max(entry.grown_mb, grown)
+            if grown > LEAK_MB:
+                entry.end(
+                    "leaks", f"Its memory grew by {grown:.0f} MB while it was measured; ended."
+                )
 
     def _take_energy(self) -> None:
         """Turns without a pause, since sensors are slower than a step. What is counted is all that
         the board spends meanwhile, idle cores included."""
-        with self._show("measuring energy", len(self.entries), "engines") as advance:
+        meter = self.sensors.meter
+        with counter("measuring energy", len(self.entries), "engines") as advance:
             for entry in self.entries:
-                if self.sensors.meter.reason is not None:
-                    entry.energy_reason = self.sensors.meter.reason
+                if meter.reason is not None:
+                    entry.energy_reason = meter.reason
                 elif entry.worker is not None:
                     try:
-                        self._take_energy_of(entry, entry.worker)
+                        spent = meter.measure(ENERGY_S, partial(self._spend, entry, entry.worker))
+                        entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
                     except WorkerError as error:
                         entry.energy_reason = str(error)
                 advance(1)
 
-    def _take_energy_of(self, entry: Entry, worker: Worker) -> None:
+    def _spend(self, entry: Entry, worker: Worker, seconds: float) -> None:
         order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
-        self.sensors.meter.start()
-        end_s = time.monotonic() + ENERGY_S
-        try:
-            while (left_s := end_s - time.monotonic()) > 0:
-                answer = worker.ask({**order, "most_s": left_s})
-                entry.energy_units += len(answer["step_ns"])
-        finally:
-            spent = self.sensors.meter.stop()
-        entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
+        entry.energy_units += len(worker.ask({**order, "most_s": seconds})["step_ns"])
 
     def _take_profiles(self) -> None:
-        with self._show("profiling", len(self.entries), "engines") as advance:
+        with counter("profiling", len(self.entries), "engines") as advance:
             for entry in self.entries:
-                self._take_profile(entry)
+                ours = entry.workload == "step" and not entry.candidate.peer
+                if entry.worker is not None and ours:
+                    try:
+                        answer = entry.worker.ask({"do": "profile", "frames": PROFILE_FRAMES})
+                        key = (entry.threads, str(entry.ready.get("precision")))
+                        self.kernel_seconds[key] = answer["seconds"]
+                    except WorkerError as error:
+                        self.notes.append(f"{entry.name} was not profiled: {error}")
                 advance(1)
-
-    def _take_profile(self, entry: Entry) -> None:
-        if entry.worker is None or entry.workload != "step" or entry.candidate.peer:
-            return
-        try:
-            answer = entry.worker.ask({"do": "profile", "frames": PROFILE_FRAMES})
-            key = (entry.threads, str(entry.ready.get("precision")))
-            self.kernel_seconds[key] = answer["seconds"]
-        except WorkerError as error:
-            self.notes.append(f"{entry.name} was not profiled: {error}")
 
     def _take_soak(self) -> None:
         for entry in self.entries:
@@ -379,7 +361,7 @@ class Bench:
                     entry.candidate.engine, entry.threads, self._soak_minutes, self.sensors.sample
                 )
                 seconds = int(60 * self._soak_minutes)
-                with self._show("soaking", seconds, "seconds") as advance:
+                with counter("soaking", seconds, "seconds") as advance:
                     self.soak.run(entry.worker, WARM_UP_MOST + self.settings.frames, advance)
                 return
         self.notes.append("There was no soak: no engine could be measured.")

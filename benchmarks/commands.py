@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import importlib.resources
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,7 @@ With --emulate nothing is timed: guest instructions of a step are counted (qemu-
 compiled for --target and of ONNX Runtime's aarch64 build, with one thread each. Where llvm-mca is
 installed (Debian: llvm), cycles on the target's core are predicted from them.
 """
-WORKLOADS = {
-    "step": "one online step",
-    "loop": "from the camera's frame to an event",
-    "clip": "a prediction from 8 frames",
-}
+WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
@@ -65,117 +61,50 @@ def add_commands(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    bench.add_argument(
-        "model",
-        nargs="?",
-        type=Path,
-        help="an .onnx file or a compiled bundle; left out: the bundled model",
-    )
-    bench.add_argument(
-        "--bundle",
-        type=Path,
-        metavar="FOLDER",
-        help="the compiled model for the engine native (default: compiled from MODEL, and kept)",
-    )
-    bench.add_argument(
-        "--engines",
-        type=_list_of(_engine),
-        metavar="A,B",
-        help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)",
-    )
-    bench.add_argument(
-        "--threads",
-        type=_list_of(positive),
-        default=[1],
-        metavar="N,N",
-        help="thread counts for one step (default: 1)",
-    )
-    bench.add_argument(
-        "--frames",
-        type=positive,
-        help=f"timed steps each (default: {TIMED_FRAMES}), or counted ones ({COUNTED_FRAMES})",
-    )
-    bench.add_argument(
-        "--rounds",
-        type=positive,
-        help="turns that the frames are spread over (default: one for each frame)",
-    )
-    bench.add_argument(
-        "--starts",
-        type=positive,
-        help=f"how often each engine's process begins anew, over the rounds (default: {STARTS})",
-    )
-    bench.add_argument(
-        "--runs",
-        type=_list_of(_workload),
-        default=["step"],
-        metavar="A,B",
-        help=f"what is timed, of {', '.join(WORKLOADS)} (default: step)",
-    )
-    bench.add_argument(
-        "--streams",
-        type=_list_of(_streams),
-        default=[],
-        metavar="N,N",
-        help="a frame for each of N streams at once, too",
-    )
-    bench.add_argument(
-        "--source",
-        metavar="SOURCE",
+    # fmt: off
+    add = bench.add_argument
+    add("model", nargs="?", type=Path,
+        help="an .onnx file or a compiled bundle; left out: the bundled model")
+    add("--bundle", type=Path, metavar="FOLDER",
+        help="the compiled model for the engine native (default: compiled from MODEL, and kept)")
+    add("--engines", type=_list_of(_engine), metavar="A,B",
+        help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)")
+    add("--threads", type=_list_of(positive), default=[1], metavar="N,N",
+        help="thread counts for one step (default: 1)")
+    add("--frames", type=positive,
+        help=f"timed steps each (default: {TIMED_FRAMES}), or counted ones ({COUNTED_FRAMES})")
+    add("--rounds", type=positive,
+        help="turns that the frames are spread over (default: one for each frame)")
+    add("--starts", type=positive,
+        help=f"how often each engine's process begins anew, over the rounds (default: {STARTS})")
+    add("--runs", type=_list_of(_workload), default=["step"], metavar="A,B",
+        help=f"what is timed, of {', '.join(WORKLOADS)} (default: step)")
+    add("--streams", type=_list_of(_streams), default=[], metavar="N,N",
+        help="a frame for each of N streams at once, too")
+    add("--source", metavar="SOURCE",
         help="take the frames from a file, folder, camera or URL, as `shiftedge run` does "
-        "(default: a rendered scene that moves)",
-    )
-    bench.add_argument(
-        "--profile",
-        action="store_true",
-        help="each kernel's time, operations and bytes against the roofline, for native",
-    )
-    bench.add_argument(
-        "--timeout",
-        type=positive,
-        default=120,
-        metavar="SECONDS",
-        help="for loading and for each turn (default: %(default)s)",
-    )
-    bench.add_argument(
-        "--json", metavar="FILE", help="write all figures there; - is stdout, without the table"
-    )
-    bench.add_argument(
-        "--soak",
-        type=_minutes,
-        default=0.0,
-        metavar="MINUTES",
-        help="afterwards, steps without a pause for so long: drift and throttling",
-    )
-    bench.add_argument(
-        "--compare",
-        type=Path,
-        metavar="OLD.json",
-        help="an earlier run's --json; exit 1 where something became slower beyond the noise",
-    )
-    bench.add_argument(
-        "--force",
-        action="store_true",
-        help="compare with a run of another machine, model or version too",
-    )
-    bench.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the table there, for a README"
-    )
-    bench.add_argument(
-        "--html", type=Path, metavar="FILE", help="write a page with tables and plots there"
-    )
-    bench.add_argument(
-        "--target",
-        metavar="NAME",
+        "(default: a rendered scene that moves)")
+    add("--profile", action="store_true",
+        help="each kernel's time, operations and bytes against the roofline, for native")
+    add("--timeout", type=positive, default=120, metavar="SECONDS",
+        help="for loading and for each turn (default: %(default)s)")
+    add("--json", metavar="FILE",
+        help="write all figures there; - is stdout, without the table")
+    add("--soak", type=_minutes, default=0.0, metavar="MINUTES",
+        help="afterwards, steps without a pause for so long: drift and throttling")
+    add("--compare", type=Path, metavar="OLD.json",
+        help="an earlier run's --json; exit 1 where something became slower beyond the noise")
+    add("--force", action="store_true",
+        help="compare with a run of another machine, model or version too")
+    add("--markdown", type=Path, metavar="FILE", help="write the table there, for a README")
+    add("--html", type=Path, metavar="FILE", help="write a page with tables and plots there")
+    add("--target", metavar="NAME",
         help="with --emulate: the board, of `shiftedge compile --list-targets` (default: a "
-        "bundle's own)",
-    )
-    bench.add_argument(
-        "--emulate",
-        action="store_true",
+        "bundle's own)")
+    add("--emulate", action="store_true",
         help="count the instructions of a step on an emulated ARM machine and predict its cycles; "
-        "no times",
-    )
+        "no times")
+    # fmt: on
     bench.set_defaults(handler=_bench, usage_error=bench.error)
     add_complexity(bench)
 
@@ -189,44 +118,37 @@ def _bench(options: argparse.Namespace) -> int:
         return _emulate(options)
     if options.target is not None:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
-    options.frames = options.frames or TIMED_FRAMES
+    frames = options.frames or TIMED_FRAMES
+    rounds = options.rounds or frames
+    if rounds > frames:
+        options.usage_error(f"--rounds {rounds} is more than --frames {frames}")
+    starts = options.starts or min(STARTS, rounds)
+    if starts > rounds:
+        options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
+    if options.bundle is not None and options.model is not None and _is_bundle(options.model):
+        options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
+    for target in (options.json, options.markdown, options.html):
+        _check_writable(target)
+    for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
+        require(package)
     from shiftedge.benchmarks.bench import Bench
-    from shiftedge.benchmarks.compare import check_comparable, compare
+    from shiftedge.benchmarks.compare import check_comparable, compare, comparison_lines
     from shiftedge.benchmarks.entry import Settings
     from shiftedge.benchmarks.report import describe_file, document, read_report
     from shiftedge.benchmarks.terminal import markdown, print_report
 
-    rounds = options.rounds or options.frames
-    if rounds > options.frames:
-        options.usage_error(f"--rounds {rounds} is more than --frames {options.frames}")
-    starts = options.starts or min(STARTS, rounds)
-    if starts > rounds:
-        options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
     threads = tuple(dict.fromkeys(chosen_threads(count) for count in options.threads))
-    workloads = [*options.runs, *(f"streams-{count}" for count in options.streams)]
-    if options.bundle is not None and options.model is not None and _is_bundle(options.model):
-        options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
-    _check_writable(options.json)
-    _check_writable(options.markdown)
-    _check_writable(options.html)
-    for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
-        require(package)
+    workloads = (*options.runs, *(f"streams-{count}" for count in options.streams))
     baseline = None if options.compare is None else read_report(options.compare)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if not named and _holds_bf16(bundle):
             options.engines.insert(1, "native-bf16")
         candidates, bundle = _candidates(options.engines, onnx, bundle)
-        settings = Settings(
-            threads,
-            options.frames,
-            rounds,
-            starts,
-            tuple(dict.fromkeys(workloads)),
-            options.timeout,
-        )
         bench = Bench(
             candidates,
-            settings,
+            Settings(
+                threads, frames, rounds, starts, tuple(dict.fromkeys(workloads)), options.timeout
+            ),
             onnx=onnx,
             bundle=bundle,
             reference=REFERENCE,
@@ -244,33 +166,24 @@ def _bench(options: argparse.Namespace) -> int:
             )
         bench.run()
         report = document(bench)
-    comparison = None
-    if baseline is not None:
-        comparison = compare(report, baseline)
-        report["comparison"] = comparison.to_dict()
-    if options.json == "-":
-        sys.stdout.write(_as_json(report))
-    else:
-        print_report(report)
-        if options.json is not None:
-            _write(Path(options.json), _as_json(report))
+    comparison = report["comparison"] = None if baseline is None else compare(report, baseline)
+    _tell(options.json, report, lambda: print_report(report))
     if options.markdown is not None:
         _write(options.markdown, markdown(report))
     if options.html is not None:
         from shiftedge.benchmarks.html import page
 
         _write(options.html, page(report))
-    if comparison is None:
-        return bench.exit_status or _status(report)
-    if options.json != "-":
-        print("\n".join(comparison.lines()))
-    if comparison.slower:
+    slower = comparison is not None and comparison["slower"]
+    if comparison is not None and options.json != "-":
+        print("\n".join(comparison_lines(comparison)))
+    if slower:
         _say("slower than the earlier run, beyond the noise of both")
-    return bench.exit_status or _status(report) or int(comparison.slower)
+    return bench.exit_status or _status(report) or int(slower)
 
 
 def _emulate(options: argparse.Namespace) -> int:
-    from shiftedge.benchmarks import emulate_report
+    from shiftedge.benchmarks.emulation import report as emulation_report
 
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
@@ -278,20 +191,26 @@ def _emulate(options: argparse.Namespace) -> int:
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if options.target is None and bundle is None:
             options.usage_error("--emulate needs --target, such as --target rpi4")
-        report = emulate_report.document(
+        report = emulation_report.document(
             onnx,
             bundle,
             options.target,
             options.frames or COUNTED_FRAMES,
             peer="onnxruntime" in options.engines,
         )
-    if options.json == "-":
-        sys.stdout.write(_as_json(report))
-    else:
-        print(emulate_report.table(report))
-        if options.json is not None:
-            _write(Path(options.json), _as_json(report))
+    _tell(options.json, report, lambda: print(emulation_report.table(report)))
     return 0
+
+
+def _tell(json: str | None, report: dict[str, Any], show: Callable[[], None]) -> None:
+    """The document on stdout, or to people and where a file is named there."""
+    text = json_text(report, indent=2) + "\n"
+    if json == "-":
+        sys.stdout.write(text)
+        return
+    show()
+    if json is not None:
+        _write(Path(json), text)
 
 
 def _status(report: dict[str, Any]) -> int:
@@ -418,23 +337,11 @@ def _check_writable(target: str | Path | None) -> None:
         raise OutputError(f"Cannot write {target}: its folder does not exist.")
 
 
-def _as_json(report: dict[str, Any]) -> str:
-    return json_text(report, indent=2) + "\n"
-
-
 def _write(path: Path, text: str) -> None:
     from shiftedge.runtime.process.files import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _engine(name: str) -> str:
-    if name not in {**ENGINES, **HARNESS}:
-        raise argparse.ArgumentTypeError(
-            f"there is no engine {shown(name)}; known are {', '.join(ENGINES)}"
-        )
-    return name
 
 
 def _minutes(text: str) -> float:
@@ -456,10 +363,18 @@ def _streams(text: str) -> int:
     return count
 
 
+def _engine(name: str) -> str:
+    return _known(name, {**ENGINES, **HARNESS}, "engine {}", ENGINES)
+
+
 def _workload(name: str) -> str:
-    if name not in WORKLOADS:
+    return _known(name, WORKLOADS, "{} to run", WORKLOADS)
+
+
+def _known(name: str, known: Iterable[str], what: str, told: Iterable[str]) -> str:
+    if name not in known:
         raise argparse.ArgumentTypeError(
-            f"there is no {shown(name)} to run; known are {', '.join(WORKLOADS)}"
+            f"there is no {what.format(shown(name))}; known are {', '.join(told)}"
         )
     return name
 

@@ -15,9 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import shiftedge
@@ -139,12 +138,7 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _answer(self, what: str) -> dict[str, Any]:
@@ -194,7 +188,10 @@ class Worker:
             self.close()
             return WorkerError("timeout", "It closed its output and did not end; killed.")
         how = f"ended with {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
-        last = next(_last_lines(self._stderr), "")
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - STDERR_BYTES_MOST))
+        said = self._stderr.read().decode("utf-8", "replace").split("\n")
+        last = next((line.strip() for line in reversed(said) if line.strip()), "")
         self.close()
         return WorkerError("crashed", f"The process {how}{': ' if last else ''}{last}")
 
@@ -214,11 +211,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _last_lines(file: Any) -> Iterator[str]:
-    """What a dead process said, the last line first."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - STDERR_BYTES_MOST))
-    lines = file.read().decode("utf-8", "replace").splitlines()
-    yield from (line.strip() for line in reversed(lines) if line.strip())

@@ -8,7 +8,6 @@ from typing import Any
 
 from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
-from shiftedge.runtime.errors import ShiftedgeError
 
 __all__ = ["Candidate", "Entry", "Settings"]
 
@@ -30,11 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Settings:
-    """How much to measure.
-
-    Raises:
-        ShiftedgeError: there are more rounds than frames, or more starts than rounds.
-    """
+    """How much to measure: no more rounds than frames, and no more starts than rounds."""
 
     threads: tuple[int, ...] = (1,)
     frames: int = 300
@@ -48,16 +43,6 @@ class Settings:
     """For loading, and for each turn; a process that takes longer is ended."""
     turn_s: float = 1.5
     """A turn of a slow engine ends then, with the units that it has taken."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.rounds <= self.frames:
-            raise ShiftedgeError(
-                f"{self.rounds} rounds of {self.frames} frames; expected at least one frame each."
-            )
-        if not 1 <= self.starts <= self.rounds:
-            raise ShiftedgeError(
-                f"{self.starts} starts in {self.rounds} rounds; expected at least one round each."
-            )
 
     def round_frames(self) -> list[int]:
         """Timed units of each round, as equal as they can be."""

@@ -21,6 +21,11 @@ from shiftedge.runtime.process.extras import require
 
 # Where there is no home to write to, it takes a temporary folder, and would say so.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
+require("matplotlib")
+jinja2 = require("jinja2")
+
+from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
+from shiftedge.benchmarks.plots import Shown  # noqa: E402
 
 __all__ = ["page"]
 
@@ -39,13 +44,8 @@ def page(report: Mapping[str, Any]) -> str:
         report: what ``report.document`` gave, or what was read from its JSON.
 
     Raises:
-        MissingExtraError: matplotlib or jinja2 is not installed.
         ShiftedgeError: it is no report, or one of another schema.
     """
-    require("matplotlib")
-    jinja2 = require("jinja2")
-    from shiftedge.benchmarks import plots
-
     report = _printable(check_report(report, "This"))
     if report["schema"] != SCHEMA:
         raise ShiftedgeError(
@@ -56,7 +56,7 @@ def page(report: Mapping[str, Any]) -> str:
     model, machine = report["model"], report["machine"]
     shown, _ = table(report)
     with plots.style():
-        context = {
+        figures = {
             "latency": _latency(rows),
             "history": _history(rows, report["protocol"]["round_starts"]),
             "rooflines": _rooflines(report, rows),
@@ -69,28 +69,16 @@ def page(report: Mapping[str, Any]) -> str:
     )
     environment.filters["fact"] = _fact
     template = importlib.resources.files("shiftedge.benchmarks") / "page.html.j2"
-    name = model["name"] or "a model without a name"
     made: str = environment.from_string(template.read_text(encoding="utf-8")).render(
-        **context,
+        **figures,
         report=report,
-        title=f"Benchmark of {name} on {machine['cpu']}",
-        lead=_lead(report),
+        title=f"Benchmark of {model['name'] or 'a model without a name'} on {machine['cpu']}",
         verdicts=verdict_lines(report["verdicts"]),
         results=shown,
-        reasons=[
-            f"{row['engine']}, threads {row['threads']}, {row['workload']}: {row['status']}. "
-            f"{row['reason']}"
-            for row in report["results"]
-            if row["status"] != "ok"
-        ],
         engines=[
-            (
-                f"{row.label}, {row.doing}",
-                {k: v for k, v in row.data.items() if k not in SHOWN_ALREADY},
-            )
+            (row, {key: value for key, value in row.data.items() if key not in SHOWN_ALREADY})
             for row in rows
         ],
-        plain=(str, int, float, bool, type(None)),
     )
     return made.lstrip()
 
@@ -105,7 +93,7 @@ def _printable(value: Any) -> Any:
 
 
 def _fact(value: object) -> str:
-    if value is None:
+    if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -114,37 +102,7 @@ def _fact(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
-def _lead(report: Mapping[str, Any]) -> list[str]:
-    model, protocol, machine = report["model"], report["protocol"], report["machine"]
-    words = []
-    if model["name"]:
-        words.append(f"{model['width']} × {model['height']} pixels")
-    if model["flops"]:
-        words.append(f"{model['flops'] / 1e6:.1f} million operations a step")
-    words += [
-        f"{protocol['frames']} timed units each",
-        f"{protocol['rounds']} rounds",
-        f"{protocol['starts']} process starts",
-        f"{machine['cores']} cores",
-    ]
-    load = machine["load_average"]
-    if load is not None and load > 0.5:
-        words.append(f"load average {load:g}, so others were at work here")
-    return words
-
-
-class _Row:
-    """A result and how it is drawn."""
-
-    def __init__(self, data: Mapping[str, Any], label: str, index: int) -> None:
-        self.data, self.label, self.index = data, label, index
-        """The index is that of its colour: the same engine has the same one everywhere."""
-        threads = data["threads"]
-        self.doing = f"{data['workload']}, {threads} thread{'' if threads == 1 else 's'}"
-        self.rounds_ms = [[us / 1e3 for us in times] for times in data["rounds_us"]]
-
-
-def _rows(results: Sequence[Mapping[str, Any]]) -> list[_Row]:
+def _rows(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
     kinds = {(row["engine"], row["precision"]) for row in results}
     several = {name for name, _ in kinds if sum(other == name for other, _ in kinds) > 1}
     indices: dict[str, int] = {}
@@ -153,72 +111,61 @@ def _rows(results: Sequence[Mapping[str, Any]]) -> list[_Row]:
         label = row["engine"]
         if label in several:
             label = f"{label} {row['precision'] or 'precision unknown'}"
-        rows.append(_Row(row, label, indices.setdefault(label, len(indices))))
+        rows.append(Shown(row, label, indices.setdefault(label, len(indices))))
     return rows
 
 
-def _doing_the_same(rows: Sequence[_Row]) -> Iterator[tuple[int, str, list[_Row]]]:
+def _doing_the_same(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Shown]]]:
     """Rows that may be compared: a number, words for people, and they."""
     for at, doing in enumerate(dict.fromkeys(row.doing for row in rows)):
         yield at, doing, [row for row in rows if row.doing == doing]
 
 
 def _figure(heading: str, name: str, drawn: Any, description: str, caption: str) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    from shiftedge.benchmarks.plots import to_svg
-
-    svg = Markup(to_svg(drawn, name, description))
-    return {"heading": heading, "svg": svg, "caption": caption, "sentences": [], "table": None}
+    svg = plots.to_svg(drawn, name, description)
+    return {"heading": heading, "svg": svg, "caption": caption}
 
 
 def _missing(caption: str, heading: str = "") -> dict[str, Any]:
-    return {"heading": heading, "svg": "", "caption": caption, "sentences": [], "table": None}
+    return {"heading": heading, "svg": "", "caption": caption}
 
 
 def _timed(
-    rows: Sequence[_Row], draw: Callable[[int, str, list[Any], str], dict[str, Any]]
+    rows: Sequence[Shown], draw: Callable[[int, str, list[Shown], str], dict[str, Any]]
 ) -> Figures:
-    """A figure of each group with times; the line told is about those without."""
-    from shiftedge.benchmarks.plots import Timed
-
+    """A figure of each group with times, and what is told of those without."""
     figures = []
     for at, doing, group in _doing_the_same(rows):
-        timed = [Timed(row.label, row.index, row.rounds_ms) for row in group if any(row.rounds_ms)]
+        timed = [row for row in group if row.times_ms.size]
+        without = ", ".join(row.label for row in group if not row.times_ms.size)
         if timed:
-            without = ", ".join(row.label for row in group if not any(row.rounds_ms))
-            figures.append(draw(at, doing, timed, f" Without times: {without}." if without else ""))
+            said = f" Without times: {without}." if without else ""
+            figures.append(draw(at, doing, timed, said))
     return figures
 
 
-def _latency(rows: Sequence[_Row]) -> Figures:
-    from shiftedge.benchmarks.plots import distribution
-
-    def draw(at: int, doing: str, timed: list[Any], without: str) -> dict[str, Any]:
+def _latency(rows: Sequence[Shown]) -> Figures:
+    def draw(at: int, doing: str, timed: list[Shown], without: str) -> dict[str, Any]:
         said = "; ".join(f"{one.label}: {one.spread}" for one in timed)
         description = f"Distribution of times, {doing}. {said}."
         caption = f"{said}. The engine's own step, all rounds.{without}"
-        return _figure(doing, f"latency-{at}", distribution(timed), description, caption)
+        return _figure(doing, f"latency-{at}", plots.distribution(timed), description, caption)
 
     return _timed(rows, draw)
 
 
-def _history(rows: Sequence[_Row], starts: Sequence[int]) -> Figures:
-    from shiftedge.benchmarks.plots import history
-
-    def draw(at: int, doing: str, timed: list[Any], without: str) -> dict[str, Any]:
+def _history(rows: Sequence[Shown], starts: Sequence[int]) -> Figures:
+    def draw(at: int, doing: str, timed: list[Shown], without: str) -> dict[str, Any]:
         labels = ", ".join(one.label for one in timed)
         description = f"Times in order of measuring, {doing}: {labels}."
-        caption = "Each panel has an axis of its own: this is about drift and outliers."
-        drawn = history(timed, starts)
-        return _figure(doing, f"history-{at}", drawn, description, f"{caption}{without}")
+        caption = f"Each panel has an axis of its own: this is about drift and outliers.{without}"
+        drawn = plots.history(timed, starts)
+        return _figure(doing, f"history-{at}", drawn, description, caption)
 
     return _timed(rows, draw)
 
 
-def _rooflines(report: Mapping[str, Any], rows: Sequence[_Row]) -> Figures:
-    from shiftedge.benchmarks.plots import NAMED_KERNELS, placed, roofline
-
+def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
     known, flops = report["roofline"], report["model"]["flops"]
     if known is None:
         return []
@@ -234,15 +181,15 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[_Row]) -> Figures:
             if str(row.data["threads"]) == threads and row.data["workload"] == "step"
         ]
         rates = [
-            (row.label, row.index, flops / row.data["step_ms"]["p50"] / 1e6)
+            (row, flops / row.data["step_ms"]["p50"] / 1e6)
             for row in steps
             if flops and row.data["step_ms"]
         ]
         kernels = (report["kernels"] or {}).get(threads, [])
-        points = placed(kernels)
+        points = plots.placed(kernels)
         caption = "Kernels were not profiled (--profile), so there are whole steps alone."
         if points:
-            named = [f"{n} {one.name}" for n, one in enumerate(points[:NAMED_KERNELS], 1)]
+            named = [f"{n} {one.name}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
             caption = f"A kernel's mark is as large as its share of the time; {', '.join(named)}."
         if len(kernels) > len(points):
             caption += f" Not shown: {len(kernels) - len(points)} kernels without operations."
@@ -253,18 +200,14 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[_Row]) -> Figures:
             caption += " The peak is that of 32-bit floats; fewer bits may exceed it."
         if not rates:
             caption += " No whole step: its time or its operations are not known."
-        told = "; ".join(f"{label} {rate:.3g} GFLOP/s" for label, _, rate in rates)
+        told = "; ".join(f"{row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
         description = f"Roofline, {said}: peak {peak:.4g} GFLOP/s. {told}."
-        drawn = roofline(limits, points, rates)
+        drawn = plots.roofline(limits, points, rates)
         figures.append(_figure(said, f"roofline-{at}", drawn, description, caption))
-    if known["reason"]:
-        figures.append(_missing(known["reason"]))
-    return figures
+    return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
 
 
 def _kernels(kernels: Mapping[str, Any]) -> Figures:
-    from shiftedge.benchmarks.plots import kernel_bars
-
     figures = []
     for at, (threads, rows) in enumerate(kernels.items()):
         heading, total = f"threads {threads}", sum(row["ms"] for row in rows)
@@ -276,53 +219,43 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
             f"Time of {len(rows)} kernels, {heading}: {total:.3f} ms together; longest is "
             f"{slowest['name']}. The figures are in the table below."
         )
-        caption = "In the order in which they run; the mark is the least time that the roofline"
-        figures.append(
-            {
-                **_figure(
-                    heading, f"kernels-{at}", kernel_bars(rows), description, f"{caption} allows."
-                ),
-                "sentences": summary(rows),
-                "table": kernel_table(rows),
-            }
+        caption = (
+            "In the order in which they run; the mark is the least time that the roofline allows."
         )
+        drawn = plots.kernel_bars(rows)
+        figure = _figure(heading, f"kernels-{at}", drawn, description, caption)
+        figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
     return figures
 
 
-def _cold(rows: Sequence[_Row], model: Mapping[str, Any]) -> Figures:
-    from shiftedge.benchmarks.plots import Bar, cold
-
+def _cold(rows: Sequence[Shown], model: Mapping[str, Any]) -> Figures:
     figures = []
     for at, doing, group in _doing_the_same(rows):
-        bars = []
-        for row in group:
-            size = disk_bytes(row.data, model)
-            values = {
-                "load, ms": row.data["load_ms"],
-                "first prediction, ms": row.data["first_prediction_ms"],
-                "memory, MB": row.data["rss_mb"],
-                "on disk, MB": None if size is None else size / 1e6,
-            }
-            if any(value is not None for value in values.values()):
-                bars.append(Bar(row.label, row.index, values))
-        if not bars:
+        loaded = [row for row in group if row.data["load_ms"] is not None]
+        if not loaded:
             continue
+        sizes = [disk_bytes(row.data, model) for row in loaded]
+        values: dict[str, list[float | None]] = {
+            "load, ms": [row.data["load_ms"] for row in loaded],
+            "first prediction, ms": [row.data["first_prediction_ms"] for row in loaded],
+            "memory, MB": [row.data["rss_mb"] for row in loaded],
+            "on disk, MB": [None if size is None else size / 1e6 for size in sizes],
+        }
         said = "; ".join(
-            f"{bar.label}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in bar.figures.items() if value)
-            for bar in bars
+            f"{name}: "
+            + ", ".join(f"{row.label} {v:.4g}" for row, v in zip(loaded, column, strict=True) if v)
+            for name, column in values.items()
         )
         caption = (
             "Loading is the engine's own; the first prediction counts from the start of the "
             "process; memory is the most of the process, Python and numpy included."
         )
-        figures.append(_figure(doing, f"cold-{at}", cold(bars), f"{doing}. {said}.", caption))
+        drawn = plots.cold(loaded, values)
+        figures.append(_figure(doing, f"cold-{at}", drawn, f"{doing}. {said}.", caption))
     return figures
 
 
 def _soak(run: Mapping[str, Any]) -> Figures:
-    from shiftedge.benchmarks.plots import soak
-
     words = f"{run['engine']}, threads {run['threads']}"
     if not run["seconds"]:
         return [_missing("No moment has a figure.", words)]
@@ -333,4 +266,4 @@ def _soak(run: Mapping[str, Any]) -> Figures:
     caption = f"Not told by this machine: {', '.join(absent)}." if absent else "A long run."
     throttled = sum(bool(one) for one in run["throttled"])
     description = f"A long run over time, {words}; throttled at {throttled} of its moments."
-    return [_figure(words, "soak", soak(run), description, caption)]
+    return [_figure(words, "soak", plots.soak(run), description, caption)]

@@ -1,4 +1,5 @@
-"""What a measurement ran on: without it, no figure means anything."""
+"""What a measurement runs on: the machine's facts, without which no figure means anything, and
+which of its cores, the same ones for each engine."""
 
 from __future__ import annotations
 
@@ -6,47 +7,60 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
+from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away, usable_cores
 
-__all__ = ["cache_sizes", "cpu_identity", "cpu_name", "installed_bytes", "machine", "usable_cores"]
+__all__ = [
+    "cache_sizes",
+    "chosen_cores",
+    "cpu_identity",
+    "cpu_name",
+    "installed_bytes",
+    "machine",
+    "pinned",
+]
 
 PACKAGES = ("shiftedge", "numpy", "onnx", "onnxruntime", "openvino", "apache-tvm")
-CPU0 = Path("/sys/devices/system/cpu/cpu0")
+CPUS = Path("/sys/devices/system/cpu")
 
 
 def machine() -> dict[str, Any]:
     """This machine as plain JSON types; None where it does not tell. No name of host or user.
 
-    Frequencies are in MHz, sizes in bytes.
+    Frequencies are in MHz, sizes in bytes; the load is of processes that wanted a core, over the
+    last minute: above 0.5 or so, others were at work.
     """
-    return {
+    frequency = CPUS / "cpu0" / "cpufreq"
+    facts: dict[str, Any] = {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
         "cores": usable_cores(),
         "cores_total": os.cpu_count(),
         "cache_bytes": cache_sizes(),
-        "governor": _text(CPU0 / "cpufreq" / "scaling_governor"),
-        "frequency_mhz": _frequency_mhz("scaling_cur_freq") or _cpuinfo_mhz(),
-        "frequency_max_mhz": _frequency_mhz("cpuinfo_max_freq"),
-        "memory_bytes": _memory_bytes(),
-        "load_average": _load_average(),
-        "os": _os_name(),
+        "governor": _text(frequency / "scaling_governor"),
+        "frequency_mhz": _number(_text(frequency / "scaling_cur_freq"), 1e-3)
+        or _number(_cpuinfo().get("cpu MHz")),
+        "frequency_max_mhz": _number(_text(frequency / "cpuinfo_max_freq"), 1e-3),
+        "memory_bytes": None,
+        "load_average": None,
+        "os": platform.system(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": {},
     }
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        facts["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError):
+        facts["load_average"] = round(os.getloadavg()[0], 2)
+    with contextlib.suppress(OSError):
+        facts["os"] = platform.freedesktop_os_release().get("PRETTY_NAME", facts["os"])
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            facts["versions"][package] = importlib.metadata.version(package)
+    return facts
 
 
 def cpu_name() -> str:
@@ -72,7 +86,7 @@ def cpu_identity() -> str:
 def cache_sizes() -> dict[str, int]:
     """Bytes of the first core's data caches: "l1", "l2", "l3", as far as the system tells."""
     sizes = {}
-    for index in sorted(CPU0.glob("cache/index*")):
+    for index in sorted(CPUS.glob("cpu0/cache/index*")):
         size, level = _text(index / "size"), _text(index / "level")
         if size and level and _text(index / "type") != "Instruction":
             factor = {"K": 1 << 10, "M": 1 << 20}.get(size[-1], 1)
@@ -99,46 +113,11 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _frequency_mhz(name: str) -> float | None:
-    text = _text(CPU0 / "cpufreq" / name)
-    return int(text) / 1e3 if text and text.isdigit() else None
-
-
-def _cpuinfo_mhz() -> float | None:
+def _number(text: str | None, scale: float = 1.0) -> float | None:
     try:
-        return float(_cpuinfo()["cpu MHz"])
-    except (KeyError, ValueError):
+        return None if text is None else float(text) * scale
+    except ValueError:
         return None
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return None
-
-
-def _load_average() -> float | None:
-    """Processes that wanted a core, over the last minute: above 0.5 or so, others were at work."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except OSError:
-        return None
-
-
-def _os_name() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:
-        return platform.system()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
 
 
 def installed_bytes(packages: Sequence[str]) -> int | None:
@@ -153,3 +132,34 @@ def installed_bytes(packages: Sequence[str]) -> int | None:
             with contextlib.suppress(OSError):
                 total += Path(str(file.locate())).stat().st_size
     return total or None
+
+
+def chosen_cores(count: int) -> list[int] | None:
+    """Numbers of so many cores, the strongest and of those the last; None where all are needed, or
+    where the system does not pin.
+
+    The last ones because interrupts come to the first by default; the strongest because boards mix
+    kinds of cores (``cpu_capacity``, Linux's relative speed of a core).
+    """
+    try:
+        usable = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return None
+    if count >= len(usable):
+        return None
+    capacity = {core: _number(_text(CPUS / f"cpu{core}" / "cpu_capacity")) or 0 for core in usable}
+    return sorted(sorted(usable, key=lambda core: (capacity[core], core))[-count:])
+
+
+@contextlib.contextmanager
+def pinned(cores: list[int] | None) -> Iterator[None]:
+    """Processes started meanwhile, and their threads, run on these cores only."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.benchmarks.engines.onnxruntime import OnnxRuntimeContender, ReferenceContender
+from shiftedge.benchmarks.tables import Table
+from shiftedge.runtime.commands import positive
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.preprocess import Preprocessor
-from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.progress import LINES
-from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["main", "measure"]
 
@@ -59,37 +59,37 @@ def measure(path: str | Path, *, steps: int, threads: int | None = None) -> dict
     engine = OnnxRuntimeEngine(path, threads=threads)
     model = Model(engine)
     generator = np.random.default_rng(0)
-    spec = model.spec
+    spec, fit, normalise = model.spec, model.preprocessor.fit, model.preprocessor.normalise
     camera = [generator.integers(0, 256, CAMERA_SHAPE, np.uint8) for _ in range(FRAMES)]
-    fitted = [model.preprocessor.fit(image) for image in camera]
-    inputs = [_normalised(model.preprocessor, spec, image) for image in fitted]
+    fitted = [fit(image) for image in camera]
+    inputs = np.empty((FRAMES, 1, 3, spec.height, spec.width), np.float32)
+    for image, out in zip(fitted, inputs, strict=True):
+        normalise(image, out)
+    scratch = np.empty_like(inputs[0])
     small, large = model.stream(), model.stream()
-    scratch = np.empty((1, 3, spec.height, spec.width), np.float32)
-    run, binding = _run_way(engine), _binding_way(engine)
+    plain = ReferenceContender.of(engine.session, spec)
+    bound = OnnxRuntimeContender.of(engine.session, spec)
     ways: dict[str, Callable[[int], object]] = {
-        "run": lambda i: run(inputs[i]),
-        "binding": lambda i: binding(inputs[i]),
+        "run": lambda i: plain.step_on(inputs[i]),
+        "binding": lambda i: bound.step_on(inputs[i]),
         "stream": lambda i: small.step(fitted[i]),
         "camera": lambda i: large.step(camera[i]),
-        "fit": lambda i: model.preprocessor.fit(camera[i]),
-        "normalise": lambda i: model.preprocessor.normalise(fitted[i], scratch),
+        "fit": lambda i: fit(camera[i]),
+        "normalise": lambda i: normalise(fitted[i], scratch),
     }
     times_s = _interleave(list(ways.values()), steps)
     percentiles = np.percentile(times_s * 1e3, (50, 10, 90), axis=1)
+    ratios = np.median(times_s / times_s[0], axis=1) - 1.0
     return {
         "model": spec.name,
         "onnxruntime": engine.version,
         "threads": engine.threads,
         "steps": steps,
         "ms": {
-            way: {key: float(percentiles[row, i]) for row, key in enumerate(("p50", "p10", "p90"))}
-            for i, way in enumerate(ways)
+            way: dict(zip(("p50", "p10", "p90"), column, strict=True))
+            for way, column in zip(ways, percentiles.T.tolist(), strict=True)
         },
-        "overhead": {
-            way: float(np.median(times_s[i] / times_s[0])) - 1.0
-            for i, way in enumerate(ways)
-            if way in ("binding", "stream", "camera")
-        },
+        "overhead": dict(list(zip(ways, ratios.tolist(), strict=True))[1:4]),
     }
 
 
@@ -100,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Time Stream.step against the bare ONNX Runtime session.",
     )
     parser.add_argument("model", metavar="MODEL.onnx")
-    parser.add_argument("--steps", type=_positive, default=300, help="timed steps (default 300)")
-    parser.add_argument("--threads", type=_positive, help="default: as the engine chooses")
+    parser.add_argument("--steps", type=positive, default=300, help="timed steps (default 300)")
+    parser.add_argument("--threads", type=positive, help="default: as the engine chooses")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     options = parser.parse_args(arguments)
     try:
@@ -109,29 +109,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ShiftedgeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    text = json.dumps(figures, indent=2) if options.json else _table(figures)
+    text = json.dumps(figures, indent=2) if options.json else "\n".join(_table(figures).lines())
     sys.stdout.write(text + "\n")
     return 0
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a whole number from 1")
-    return value
-
-
-def _table(figures: dict[str, Any]) -> str:
-    lines = [
+def _table(figures: dict[str, Any]) -> Table:
+    title = (
         f"{figures['model']}, onnxruntime {figures['onnxruntime']}, {figures['threads']} threads, "
-        f"{figures['steps']} steps, milliseconds",
-        f"{'':10}{'p50':>8}{'p10':>8}{'p90':>8}{'against run':>14}",
-    ]
+        f"{figures['steps']} steps, milliseconds"
+    )
+    rows = []
     for way, row in figures["ms"].items():
         ratio = figures["overhead"].get(way)
-        against = "" if ratio is None else f"{ratio:+14.1%}"
-        lines.append(f"{way:10}{row['p50']:8.3f}{row['p10']:8.3f}{row['p90']:8.3f}{against}")
-    return "\n".join(lines)
+        against = "" if ratio is None else f"{ratio:+.1%}"
+        rows.append((way, *(f"{row[key]:.3f}" for key in ("p50", "p10", "p90")), against))
+    return Table(("", "p50", "p10", "p90", "against run"), rows, "lr", title)
 
 
 def _interleave(ways: Sequence[Callable[[int], object]], steps: int) -> NDArray[np.float64]:
@@ -147,61 +140,6 @@ def _interleave(ways: Sequence[Callable[[int], object]], steps: int) -> NDArray[
                     times_s[way, step] = time.perf_counter() - begin_s
             advance(1)
     return times_s
-
-
-def _normalised(
-    preprocessor: Preprocessor, spec: ModelSpec, image: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    out = np.empty((1, 3, spec.height, spec.width), np.float32)
-    preprocessor.normalise(image, out)
-    return out
-
-
-def _run_way(engine: OnnxRuntimeEngine) -> Callable[[NDArray[np.float32]], object]:
-    names = [f"state_{i}" for i in range(len(engine.spec.states))]
-    outputs = ["logits", *(f"next_{name}" for name in names)]
-    feeds: dict[str, NDArray[np.float32]] = {
-        name: state.fresh() for name, state in zip(names, engine.spec.states, strict=True)
-    }
-
-    def step(frame: NDArray[np.float32]) -> object:
-        feeds["frame"] = frame
-        logits, *states = engine.session.run(outputs, feeds)
-        feeds.update(zip(names, states, strict=True))
-        return logits
-
-    return step
-
-
-def _binding_way(engine: OnnxRuntimeEngine) -> Callable[[NDArray[np.float32]], object]:
-    ort = require("onnxruntime")
-    spec = engine.spec
-    hosts: list[NDArray[np.float32]] = []
-
-    def value_of(shape: tuple[int, ...]) -> Any:
-        # The value is a view of the array, which older ONNX Runtimes do not keep alive.
-        hosts.append(np.zeros(shape, np.float32))
-        return ort.OrtValue.ortvalue_from_numpy(hosts[-1])
-
-    frame, logits = value_of((1, 3, spec.height, spec.width)), value_of((1, spec.classes))
-    sets = [[value_of(state.shape) for state in spec.states] for _ in range(2)]
-    bindings = []
-    for source in range(2):
-        binding = engine.session.io_binding()
-        binding.bind_ortvalue_input("frame", frame)
-        binding.bind_ortvalue_output("logits", logits)
-        for i, (old, new) in enumerate(zip(sets[source], sets[1 - source], strict=True)):
-            binding.bind_ortvalue_input(f"state_{i}", old)
-            binding.bind_ortvalue_output(f"next_state_{i}", new)
-        bindings.append(binding)
-
-    def step(image: NDArray[np.float32]) -> object:
-        np.copyto(hosts[0], image)
-        engine.session.run_with_iobinding(bindings[0])
-        bindings.reverse()
-        return logits
-
-    return step
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cpu.h"
+#include "cpu/cpu_features.h"
 
 /* A statement for each sum, by its register's number. */
 #define EACH_6(ONE) ONE("0") ONE("1") ONE("2") ONE("3") ONE("4") ONE("5")

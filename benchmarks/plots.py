@@ -9,22 +9,19 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 __all__ = [
-    "COLOURS", "INTENSE", "NAMED_KERNELS", "Bar", "Point", "Timed", "cold", "distribution",
-    "history", "kernel_bars", "placed", "roofline", "soak", "style", "to_svg",
+    "NAMED_KERNELS", "Point", "Shown", "cold", "distribution", "history", "kernel_bars", "placed",
+    "roofline", "soak", "style", "to_svg",
 ]  # fmt: skip
 
 WIDTH = 8.0
@@ -41,11 +38,10 @@ UNBOUND = (INTENSE[6], "....", "D")
 LOG_FROM = 5.0
 """Largest over smallest from which a time axis is logarithmic."""
 POINTS_MOST = 2000
-"""Of one line."""
-POINTS_MARKED = 300
-"""Of a long run: a moment between two gaps is no line."""
-FEW = 12
-"""Points of a line that are shown as such; a line of one would not be seen."""
+"""Of one engine in one plot."""
+FEW, FEW_MOMENTS = 12, 300
+"""Points of a line that are shown as such, of times and of a long run: one alone would not be seen,
+and a moment between two gaps is no line."""
 KERNELS_MOST = 60
 NAMED_KERNELS = 6
 """In the roofline, by their rank."""
@@ -65,19 +61,30 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Timed:
-    """An engine's times, as it is drawn in every plot."""
+class Shown:
+    """A result as it is drawn in every plot."""
 
+    data: Mapping[str, Any]
+    """The document's row."""
     label: str
     index: int
-    """Of its colour and dashes."""
-    rounds_ms: Sequence[Sequence[float]]
-    """All rounds, the empty ones too."""
+    """Of its colour and dashes: the same engine has the same everywhere."""
+
+    @property
+    def doing(self) -> str:
+        """What may be compared with what, for people."""
+        threads = self.data["threads"]
+        return f"{self.data['workload']}, {threads} thread{'' if threads == 1 else 's'}"
+
+    @property
+    def rounds_ms(self) -> list[Array]:
+        """All rounds, the empty ones too."""
+        return [np.asarray(times, np.float64) / 1e3 for times in self.data["rounds_us"]]
 
     @property
     def times_ms(self) -> Array:
         """Of all rounds."""
-        return np.array([time for times in self.rounds_ms for time in times], np.float64)
+        return np.concatenate(self.rounds_ms or [np.empty(0)])
 
     @property
     def spread(self) -> str:
@@ -86,27 +93,13 @@ class Timed:
         return f"median {p50:.3f} ms, 99th percentile {p99:.3f} ms"
 
     @property
-    def colour(self) -> str:
-        """One of :data:`INTENSE`."""
-        return INTENSE[self.index % len(INTENSE)]
-
-    @property
-    def dashes(self) -> Any:
-        """Told apart from the one with the same colour, and from its neighbours."""
-        return DASHES[(self.index + self.index // len(INTENSE)) % len(DASHES)]
+    def look(self) -> dict[str, Any]:
+        """Of a line, told apart from the one with the same colour, and from its neighbours."""
+        dashes = DASHES[(self.index + self.index // len(INTENSE)) % len(DASHES)]
+        return {"color": INTENSE[self.index % len(INTENSE)], "linestyle": dashes}
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One engine's cold figures, by the name of their panel; None where there is no figure."""
-
-    label: str
-    index: int
-    figures: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A kernel in the roofline."""
 
     name: str
@@ -126,68 +119,6 @@ def style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
         yield
-
-
-def distribution(timed: Sequence[Timed]) -> Figure:
-    """Which share of the steps took how long at most, with the median and the 99th percentile."""
-    figure, axes = _figure(3.1)
-    handles = []
-    for one in timed:
-        times = np.sort(one.times_ms)
-        shares = np.arange(1, len(times) + 1) / len(times)
-        picks = np.unique(np.linspace(0, len(times) - 1, POINTS_MOST).astype(int))
-        look: dict[str, Any] = {"color": one.colour, "linestyle": one.dashes}
-        axes.plot(times[picks], 100 * shares[picks], drawstyle="steps-post", **look)
-        for share, marker in ((50, "o"), (99, "D")):
-            at = float(np.percentile(times, share))
-            axes.plot([at], [share], marker, color=one.colour, markersize=5)
-        handles.append(Line2D([], [], label=_label(one.label), **look))
-    for marker, words in (("o", "median"), ("D", "99th percentile")):
-        handles.append(Line2D([], [], color=INK, marker=marker, linestyle="", label=words))
-    _time_axis(axes, "x", np.concatenate([one.times_ms for one in timed]))
-    axes.set(xlabel="one unit, ms", ylabel="% of units that took no longer", ylim=(0, 103))
-    _legend(figure, handles)
-    return figure
-
-
-def history(timed: Sequence[Timed], starts: Sequence[int]) -> Figure:
-    """Every timed unit in order, a panel for each engine.
-
-    Args:
-        timed: at least one, each with a time.
-        starts: for each round, the number of the process start that it belongs to.
-    """
-    figure = Figure(figsize=(WIDTH, 0.5 + 0.95 * len(timed)), layout="constrained")
-    panels = figure.subplots(len(timed), 1, sharex=True, squeeze=False)[:, 0]
-    for one, axes in zip(timed, panels, strict=True):
-        at = 0
-        for index, times in enumerate(one.rounds_ms):
-            if index:
-                new = index < len(starts) and starts[index] != starts[index - 1]
-                axes.axvline(
-                    at - 0.5,
-                    color=INK if new else GRID,
-                    linewidth=0.7,
-                    linestyle=(0, (4, 3)) if new else "-",
-                )
-            where, values = _thinned(np.asarray(times, np.float64), len(one.rounds_ms))
-            marker = "." if len(values) <= FEW else ""
-            axes.plot(
-                at + where, values, color=one.colour, marker=marker, markersize=2, linewidth=0.9
-            )
-            at += len(times)
-        axes.grid(visible=False, axis="x")
-        _time_axis(axes, "y", one.times_ms, ticks=3)
-        axes.set_ylabel("ms")
-        axes.set_title(_label(one.label), color=one.colour, fontweight="bold", pad=3)
-        axes.margins(x=0.01)
-    panels[-1].set_xlabel("timed unit, in order")
-    lines = [
-        Line2D([], [], color=GRID, linewidth=1.2, label="a round begins"),
-        Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="a process begins"),
-    ]
-    _legend(figure, lines)
-    return figure
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:
@@ -218,10 +149,57 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     return re.sub(r"<svg[^>]*>", lambda _: start, svg, count=1)
 
 
+def distribution(timed: Sequence[Shown]) -> Figure:
+    """Which share of the steps took how long at most, with the median and the 99th percentile."""
+    figure, axes = _figure(3.1)
+    for one in timed:
+        times = np.sort(one.times_ms)
+        shares = np.arange(1, len(times) + 1) / len(times)
+        picks = np.unique(np.linspace(0, len(times) - 1, POINTS_MOST).astype(int))
+        drawn = {"drawstyle": "steps-post", "label": _label(one.label), **one.look}
+        axes.plot(times[picks], 100 * shares[picks], **drawn)
+        for share, marker in ((50, "o"), (99, "D")):
+            at = np.percentile(times, share)
+            axes.plot(at, share, marker, color=one.look["color"], markersize=5)
+    axes.plot([], [], "o", color=INK, label="median")
+    axes.plot([], [], "D", color=INK, label="99th percentile")
+    _time_axis(axes, "x", np.concatenate([one.times_ms for one in timed]))
+    axes.set(xlabel="one unit, ms", ylabel="% of units that took no longer", ylim=(0, 103))
+    return _with_legend(figure)
+
+
+def history(timed: Sequence[Shown], starts: Sequence[int]) -> Figure:
+    """Every timed unit in order, a panel for each engine.
+
+    Args:
+        timed: at least one, each with a time.
+        starts: for each round, the number of the process start that it belongs to.
+    """
+    figure, panels = _panels(len(timed), 0.5 + 0.95 * len(timed))
+    for one, axes in zip(timed, panels, strict=True):
+        at, colour = 0, one.look["color"]
+        for index, times in enumerate(one.rounds_ms):
+            if index and starts[index] != starts[index - 1]:
+                axes.axvline(at - 0.5, color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
+            elif index:
+                axes.axvline(at - 0.5, color=GRID, linewidth=0.7)
+            where, values = _thinned(times, len(one.rounds_ms))
+            look = {"color": colour, "marker": "." if len(values) <= FEW else ""}
+            axes.plot(at + where, values, markersize=2, linewidth=0.9, **look)
+            at += len(times)
+        axes.grid(visible=False, axis="x")
+        _time_axis(axes, "y", one.times_ms, ticks=3)
+        axes.set_ylabel("ms")
+        axes.set_title(_label(one.label), color=colour, fontweight="bold", pad=3)
+        axes.margins(x=0.01)
+    panels[-1].set_xlabel("timed unit, in order")
+    panels[-1].plot([], [], color=GRID, linewidth=1.2, label="a round begins")
+    panels[-1].plot([], [], color=INK, lw=1, linestyle=(0, (4, 3)), label="a process begins")
+    return _with_legend(figure)
+
+
 def roofline(
-    limits: Mapping[str, Any],
-    points: Sequence[Point],
-    rates: Sequence[tuple[str, int, float]],
+    limits: Mapping[str, Any], points: Sequence[Point], rates: Sequence[tuple[Shown, float]]
 ) -> Figure:
     """What the machine allows at each arithmetic intensity, and what was reached.
 
@@ -229,80 +207,63 @@ def roofline(
         limits: ``peak_gflops``, which must be there, ``peaks_gops`` by instruction, ``l2_gb_s`` and
             ``memory_gb_s``.
         points: kernels, of which the first few are numbered from 1 on.
-        rates: label, index of the colour, and GFLOP/s of whole steps: lines, as the bytes of a
-            whole step are not known.
+        rates: GFLOP/s of whole steps: lines, as the bytes of a whole step are not known.
     """
     peaks = {"float32": limits["peak_gflops"], **limits["peaks_gops"]}
     peak = max(peaks.values())
-    roofs = [
-        (f"{name}, {limits[key]:.3g} GB/s", limits[key], dashes)
+    reads = {
+        name: (limits[key], dashes)
         for name, key, dashes in (
             ("level 2 cache", "l2_gb_s", "-"),
             ("memory", "memory_gb_s", (0, (5, 2))),
         )
         if limits[key]
-    ]
-    intensities = [point.intensity for point in points] + [
-        peak / reads for _, reads, _ in roofs
-    ] or [1.0]
-    reached = [point.gflops for point in points] + [rate for *_, rate in rates] + [peak]
+    }
+    intensities = [point.intensity for point in points]
+    intensities = intensities + [peak / rate for rate, _ in reads.values()] or [1.0]
+    reached = [point.gflops for point in points] + [rate for _, rate in rates] + [peak]
     left, right = min(intensities) / 2.5, max(intensities) * 2.5
     figure, axes = _figure(4.0)
-    axes.set(xscale="log", yscale="log")
-    handles: list[Any] = []
+    axes.set(
+        xscale="log", yscale="log", xlim=(left, right),
+        ylim=(min(reached) / 2.5, max(reached) * 1.8),
+        xlabel="arithmetic intensity, operations a byte", ylabel="GFLOP/s",
+    )  # fmt: skip
     across = np.geomspace(left, right, 200)
-    for words, reads, dashes in roofs:
-        look: dict[str, Any] = {"color": INK, "linestyle": dashes}
-        axes.plot(across, np.minimum(peak, reads * across), **look)
-        handles.append(Line2D([], [], label=words, **look))
+    for name, (rate, dashes) in reads.items():
+        words = f"{name}, {rate:.3g} GB/s"
+        axes.plot(across, np.minimum(peak, rate * across), color=INK, linestyle=dashes, label=words)
     for name, rate in peaks.items():
         axes.plot([left, right], [rate, rate], color=INK, linewidth=0.7)
         words = f"peak {rate:.4g} GFLOP/s" if name == "float32" else f"{name} {rate:.4g} GOP/s"
-        axes.annotate(words, (right, rate), (-3, 4), textcoords="offset points", ha="right")
-    for label, index, rate in rates:
-        shown = Timed(label, index, ())
-        look = {"color": shown.colour, "linestyle": shown.dashes, "linewidth": 1.0}
-        axes.axhline(rate, **look)
-        words = f"{_label(label)}, whole step: {rate:.3g} GFLOP/s"
-        handles.append(Line2D([], [], label=words, **look))
+        _beside(axes, words, (right, rate), (-3, 4), ha="right")
+    for one, rate in rates:
+        words = f"{_label(one.label)}, whole step: {rate:.3g} GFLOP/s"
+        axes.axhline(rate, linewidth=1.0, label=words, **one.look)
     for kind in dict.fromkeys(point.bound for point in points):
         colour, _, marker = BOUNDS.get(kind, UNBOUND)
-        chosen = [point for point in points if point.bound == kind]
+        _, x, y, _, shares = zip(*(one for one in points if one.bound == kind), strict=True)
         axes.scatter(
-            [point.intensity for point in chosen], [point.gflops for point in chosen],
-            [14 + 500 * point.share for point in chosen],
-            color=colour, marker=marker, alpha=0.65, edgecolors=INK, linewidths=0.5,
+            x, y, 14 + 500 * np.array(shares), color=colour, marker=marker, alpha=0.65,
+            edgecolors=INK, linewidths=0.5,
         )  # fmt: skip
         words = f"kernel, limited by {kind or 'what is not known'}"
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=words))
+        axes.plot([], [], marker, color=colour, label=words)
     for rank, point in enumerate(points[:NAMED_KERNELS], 1):
-        beside = 3 + (14 + 500 * point.share) ** 0.5 / 2
-        axes.annotate(
-            str(rank), (point.intensity, point.gflops), (0, beside), textcoords="offset points",
-            ha="center", fontsize=8, fontweight="bold",
-        )  # fmt: skip
-    axes.set(
-        xlim=(left, right), ylim=(min(reached) / 2.5, max(reached) * 1.8),
-        xlabel="arithmetic intensity, operations a byte", ylabel="GFLOP/s",
-    )  # fmt: skip
+        above = 3 + (14 + 500 * point.share) ** 0.5 / 2
+        at = (point.intensity, point.gflops)
+        _beside(axes, str(rank), at, (0, above), ha="center", fontsize=8, fontweight="bold")
     for axis in (axes.xaxis, axes.yaxis):
         _plain_log(axis)
-    _legend(figure, handles)
-    return figure
+    return _with_legend(figure)
 
 
 def placed(kernels: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Kernels with operations, bytes and a time, the longest first."""
     return [
-        Point(
-            row["name"],
-            row["flops"] / row["bytes"],
-            row["gflops"],
-            row["bound"] or "",
-            row["share"],
-        )
+        Point(row["name"], flops / row["bytes"], row["gflops"], row["bound"] or "", row["share"])
         for row in sorted(kernels, key=lambda row: -row["ms"])
-        if row["flops"] and row["bytes"] and row["ms"]
+        if (flops := row["flops"]) and row["bytes"] and row["ms"]
     ]
 
 
@@ -311,100 +272,78 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
 
     Of more than :data:`KERNELS_MOST`, the longest stand for themselves and the rest together.
     """
-    keys = ("name", "ms", "bound", "roofline_ms", "of_roofline")
-    rows = [tuple(row[key] for key in keys) for row in kernels]
+    rows = list(kernels)
     if len(rows) > KERNELS_MOST:
-        order = sorted(range(len(rows)), key=lambda at: -rows[at][1])
-        rest = [rows[at][1] for at in order[KERNELS_MOST:]]
-        rows = [rows[at] for at in sorted(order[:KERNELS_MOST])]
-        rows.append((f"{len(rest)} shorter ones", sum(rest), None, None, None))
+        least = sorted(row["ms"] for row in rows)[-KERNELS_MOST]
+        longest = [row for row in rows if row["ms"] >= least][:KERNELS_MOST]
+        rest = sum(row["ms"] for row in rows) - sum(row["ms"] for row in longest)
+        unknown = dict.fromkeys(("bound", "roofline_ms", "of_roofline"))
+        name = f"{len(rows) - KERNELS_MOST} shorter ones"
+        rows = [*longest, {"name": name, "ms": rest, **unknown}]
     figure, axes = _figure(0.7 + 0.19 * len(rows))
-    total, longest = sum(ms for _, ms, *_ in rows), max(ms for _, ms, *_ in rows)
-    for at, (_, ms, bound, limit, times) in enumerate(rows):
+    total, most = sum(row["ms"] for row in rows), max(row["ms"] for row in rows)
+    told = set()
+    for at, row in enumerate(rows):
+        us, bound, limit = 1e3 * row["ms"], row["bound"], row["roofline_ms"]
         colour, hatch, _ = BOUNDS.get(bound, UNBOUND)
-        axes.barh(at, 1e3 * ms, 0.72, color=colour, alpha=0.8, hatch=hatch, edgecolor=INK, lw=0.3)
+        words = None if bound in told else f"limited by {bound or 'what is not known'}"
+        told.add(bound)
+        axes.barh(
+            at, us, 0.72, color=colour, alpha=0.8, hatch=hatch, edgecolor=INK, lw=0.3, label=words
+        )
+        said = [f"{row['ms'] / total:.1%}"] if total else []
         if limit is not None:
             axes.plot([1e3 * limit] * 2, [at - 0.42, at + 0.42], color=INK, linewidth=2)
-        words = [f"{ms / total:.1%}"] if total else []
-        words += [f"{times:.1f}× roofline"] if times is not None else []
-        axes.annotate(
-            ", ".join(words), (1e3 * max(ms, limit or 0.0), at), (4, 0),
-            textcoords="offset points", va="center", fontsize=7,
-        )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [_label(name) for name, *_ in rows], fontsize=7.5)
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, 1.22e3 * longest or 1), xlabel="µs")
+            said.append(f"{row['of_roofline']:.1f}× roofline")
+        _beside(axes, ", ".join(said), (max(us, 1e3 * (limit or 0)), at), (4, 0), fontsize=7)
+    axes.set_yticks(range(len(rows)), [_label(row["name"]) for row in rows], fontsize=7.5)
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, 1.22e3 * most or 1), xlabel="µs")
     axes.grid(visible=False, axis="y")
-    handles: list[Any] = []
-    for kind in dict.fromkeys(bound for _, _, bound, *_ in rows):
-        colour, hatch, _ = BOUNDS.get(kind, UNBOUND)
-        words_ = f"limited by {kind or 'what is not known'}"
-        handles.append(Patch(facecolor=colour, alpha=0.8, hatch=hatch, edgecolor=INK, label=words_))
-    if any(limit is not None for *_, limit, _ in rows):
-        handles.append(Line2D([], [], color=INK, linewidth=2, label="its roofline"))
-    _legend(figure, handles)
-    return figure
+    if any(row["roofline_ms"] is not None for row in rows):
+        axes.plot([], [], color=INK, linewidth=2, label="its roofline")
+    return _with_legend(figure)
 
 
-def cold(bars: Sequence[Bar]) -> Figure:
-    """Figures beside the step's time, a panel each. ``bars`` name the same panels, at least one."""
-    names = list(bars[0].figures)
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.26 * len(bars)), layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for name, axes in zip(names, panels, strict=True):
-        values = [bar.figures.get(name) for bar in bars]
+def cold(rows: Sequence[Shown], figures: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Figures beside the step's time: the name of each panel, and a value or None for each row."""
+    height = 0.75 + 0.26 * len(rows)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+    for (name, values), axes in zip(figures.items(), panels, strict=True):
         most = max((value for value in values if value is not None), default=0.0)
-        for at, (bar, value) in enumerate(zip(bars, values, strict=True)):
+        for at, (row, value) in enumerate(zip(rows, values, strict=True)):
+            words = "no figure"
             if value is not None:
-                axes.barh(at, value, 0.65, color=Timed("", bar.index, ()).colour)
-            words = (
-                "no figure" if value is None else f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
-            )
-            axes.annotate(
-                words, (value or 0.0, at), (3, 0), textcoords="offset points", va="center",
-                fontsize=7.5,
-            )  # fmt: skip
+                axes.barh(at, value, 0.65, color=row.look["color"])
+                words = f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
+            _beside(axes, words, (value or 0.0, at), (3, 0), fontsize=7.5)
         axes.set_title(name)
-        axes.set(xlim=(0, 1.45 * most or 1), ylim=(len(bars) - 0.5, -0.5))
+        axes.set(xlim=(0, 1.45 * most or 1), ylim=(len(rows) - 0.5, -0.5))
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.grid(visible=False, axis="y")
-    panels[0].set_yticks(range(len(bars)), [_label(bar.label) for bar in bars])
+    panels[0].set_yticks(range(len(rows)), [_label(row.label) for row in rows])
     return figure
 
 
 def soak(run: Mapping[str, Any]) -> Figure:
     """A long run: the median, the clock and the temperature over time, throttling shaded."""
-    seconds = run["seconds"]
+    seconds, hot = run["seconds"], [bool(flag) for flag in run["throttled"]]
     named = (("p50_ms", "median, ms"), ("cpu_mhz", "clock, MHz"), ("temperature_c", "°C"))
     lines = [(words, np.array(run[key], np.float64)) for key, words in named]  # None is NaN
     series = [(words, values) for words, values in lines if np.isfinite(values).any()]
-    figure = Figure(figsize=(WIDTH, 0.6 + 1.2 * len(series)), layout="constrained")
-    panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
-    spans = _throttled(seconds, run["throttled"])
+    figure, panels = _panels(len(series), 0.6 + 1.2 * len(series))
     for index, ((words, values), axes) in enumerate(zip(series, panels, strict=True)):
-        for begin, end in spans:
-            axes.axvspan(begin, end, color=INTENSE[1], alpha=0.25, linewidth=0)
-        axes.plot(
-            seconds, values, color=INTENSE[(0, 2, 3)[index]], markersize=3,
-            marker="." if len(values) <= POINTS_MARKED else "",
-        )  # fmt: skip
+        look = {"color": INTENSE[(0, 2, 3)[index]], "markersize": 3}
+        axes.plot(seconds, values, marker="." if len(values) <= FEW_MOMENTS else "", **look)
+        if any(hot):
+            axes.fill_between(
+                seconds, 0, 1, where=hot, step="post", transform=axes.get_xaxis_transform(),
+                color=INTENSE[1], alpha=0.25, linewidth=0, label="throttled" if not index else None,
+            )  # fmt: skip
         axes.set_ylabel(words)
         axes.yaxis.set_major_locator(MaxNLocator(4))
     panels[-1].set_xlabel("seconds")
-    if spans:
-        _legend(figure, [Patch(color=INTENSE[1], alpha=0.25, label="throttled")])
-    return figure
-
-
-def _throttled(seconds: Sequence[float], flags: Sequence[Any]) -> list[tuple[float, float]]:
-    """From each moment that was throttled to the next moment, those that touch as one."""
-    spans: list[tuple[float, float]] = []
-    for (begin, end), hot in zip(pairwise(seconds), flags, strict=False):
-        if hot:
-            if spans and spans[-1][1] == begin:
-                spans[-1] = (spans[-1][0], end)
-            else:
-                spans.append((begin, end))
-    return spans
+    return _with_legend(figure)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -412,14 +351,24 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+def _panels(count: int, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+
+
+def _beside(axes: Axes, words: str, at: Any, away: tuple[float, float], **how: Any) -> None:
+    how = {"va": "center", **how} if not away[1] else how
+    axes.annotate(words, at, away, textcoords="offset points", **how)
+
+
+def _with_legend(figure: Figure) -> Figure:
     """Below the axes, which it takes no room from."""
-    if handles:
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        columns = max(1, min(3, int(72 * WIDTH // (5.4 * longest + 42))))
-        rows = -(-len(handles) // columns)
-        figure.set_figheight(figure.get_figheight() + 0.19 * rows)
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    if labels:
+        columns = max(1, min(3, int(72 * WIDTH // (5.4 * max(map(len, labels)) + 42))))
+        figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(labels) // columns))
+        figure.legend(loc="outside lower center", ncols=columns)
+    return figure
 
 
 def _label(name: str) -> str:
@@ -446,8 +395,7 @@ def _thinned(times: Array, rounds: int) -> tuple[Array, Array]:
 def _time_axis(axes: Axes, which: str, times: Array, ticks: int = 6) -> None:
     """From the least to the most; logarithmic where that is far."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = float(times.min()), float(times.max())
-    if low > 0 and high > LOG_FROM * low:
+    if 0 < times.min() * LOG_FROM < times.max():
         axes.set(**{f"{which}scale": "log"})
         _plain_log(axis)
     else:
@@ -457,5 +405,5 @@ def _time_axis(axes: Axes, which: str, times: Array, ticks: int = 6) -> None:
 def _plain_log(axis: Any) -> None:
     """Ticks at 1, 2 and 5, written as one would."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

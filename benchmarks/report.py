@@ -165,7 +165,9 @@ def _model(bench: Bench) -> dict[str, Any]:
     bundle, spec, size = bench.bundle, bench.spec, None
     if bundle is not None:
         files = bundle.rglob("*") if bundle.is_dir() else [bundle]
-        size = sum(file.stat().st_size for file in files if file.is_file())
+        size = sum(
+            file.stat().st_size for file in files if file.is_file() and not file.is_symlink()
+        )
     found: dict[str, Any] = {
         "name": None,
         **describe_file(bench.onnx),

@@ -97,17 +97,16 @@ class Roofline:
                 self._measure_words(self._probe, threads, name)
 
     def _measure_words(self, probe: Path, threads: int, name: str) -> None:
+        why = f"The peak of {name} was not measured"
         try:
             found = float(self._asked(probe, threads, name)["gops"])
         except subprocess.CalledProcessError as error:
-            said = str(error.stderr or "").strip()
-            self.refused[name] = said or f"The peak of {name} was not measured: {error}"
-            return
+            self.refused[name] = str(error.stderr or "").strip() or f"{why}: {error}"
         except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-            self.refused[name] = f"The peak of {name} was not measured: {error}"
-            return
-        peaks = self._peaks[threads]
-        peaks[name] = max(peaks.get(name, 0.0), found)
+            self.refused[name] = f"{why}: {error}"
+        else:
+            peaks = self._peaks[threads]
+            peaks[name] = max(peaks.get(name, 0.0), found)
 
     def _asked(self, probe: Path, threads: int, *more: object) -> Any:
         line = [str(probe), *map(str, (threads, SPAN_MS, *more))]
@@ -122,10 +121,7 @@ class Roofline:
         return sum(count / peaks[name] / 1e6 for name, count in work.items())
 
     def to_dict(
-        self,
-        works: Mapping[str, Work] | None = None,
-        precision: str = "fp32",
-        reason: str | None = None,
+        self, works: Mapping[str, Work], precision: str = "fp32", reason: str | None = None
     ) -> dict[str, Any]:
         """As plain JSON types; ``peak_gflops`` is that of float32, and it and ``step_ms`` are those
         of one thread.
@@ -135,7 +131,6 @@ class Roofline:
             precision: of the model: what ``step_ms`` and ``flops`` are of.
             reason: why the work is unknown.
         """
-        works = works or {}
         flops = sum(works[precision].values()) if precision in works else None
         counts = {
             str(count): {
@@ -174,13 +169,17 @@ def build_probe(folder: Path | None = None) -> Path:
     own = Path(str(importlib.resources.files("shiftedge.benchmarks")))
     # The CPU is asked what it has by the code that a compiled model asks it with.
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    sources = [own / "peak.c", own / "peak_words.c", native / "cpu.c", native / "error.c"]
+    sources = [
+        own / "peak.c",
+        own / "peak_words.c",
+        native / "cpu" / "cpu_features.c",
+        native / "error.c",
+    ]
     text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))
     # The same home may serve several machines, and the code is for one kind of CPU.
     flags = _flags()
     key = hashlib.sha256(text + f"{flags}{platform.machine()}{cpu_identity()}".encode())
-    if folder is None:
-        folder = cache_folder()
+    folder = folder or cache_folder()
     output = folder / f"peak-{key.hexdigest()[:16]}"
     if output.is_file():
         return output
@@ -193,13 +192,9 @@ def build_probe(folder: Path | None = None) -> Path:
             line += [*map(str, sources), "-o", str(built)]
             try:
                 subprocess.run(
-                    line,
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                    timeout=COMPILE_S,
+                    line, capture_output=True, text=True, check=True, timeout=COMPILE_S,
                     env=environment,
-                )
+                )  # fmt: skip
             except (OSError, subprocess.SubprocessError) as error:
                 said = str(getattr(error, "stderr", None) or error).strip().splitlines()
                 problem = f"{command[-1]} failed ({said[0] if said else 'it said nothing'})"

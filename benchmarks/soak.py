@@ -26,14 +26,7 @@ GROUPS = 3
 
 @dataclass
 class Soak:
-    """A soak, while it runs and when it is over.
-
-    Args:
-        engine: its name.
-        threads: for one step.
-        minutes: to run for.
-        sample: reads the sensors: plain JSON types.
-    """
+    """A soak, while it runs and when it is over; ``sample`` reads the sensors."""
 
     engine: str
     threads: int
@@ -120,20 +113,15 @@ class Soak:
                 f"{self.seconds[-1] / 60.0:.1f} min, p50 {min(self.p50_ms):.3f} to "
                 f"{max(self.p50_ms):.3f} ms a second."
             )
-        drift = self.drift()
-        if drift is None:
-            lines.append("Soak: too short to tell a drift; a minute at least is needed.")
-        elif drift.spans_one:
-            lines.append(
-                f"Soak: no drift: the last tenth took {drift.value:.3f} of the first tenth's time "
+        drift, said = self.drift(), "too short to tell a drift; a minute at least is needed."
+        if drift is not None:
+            way = "slower" if drift.value > 1.0 else "quicker"
+            said = "no drift" if drift.spans_one else f"it became {way}"
+            said += (
+                f": the last tenth took {drift.value:.3f} of the first tenth's time "
                 f"({drift.low:.3f} to {drift.high:.3f})."
             )
-        else:
-            way = "slower" if drift.value > 1.0 else "quicker"
-            lines.append(
-                f"Soak: it became {way}: the last tenth took {drift.value:.3f} of the first "
-                f"tenth's time ({drift.low:.3f} to {drift.high:.3f})."
-            )
+        lines.append(f"Soak: {said}")
         if words := self.throttled():
             lines.append(f"Soak: the machine was throttled: {', '.join(words)}.")
         if self.reason is not None:

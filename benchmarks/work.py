@@ -103,7 +103,7 @@ def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
 
     graph = read_onnx(onnx.read_bytes(), spec)
     names = instructions(spec.precision, cpu_features())
-    words = graph.packed_flops()
+    words = graph.flops(packed=True)
     parts = {PACKED: words, FLOAT32: graph.flops() - words}
     found.instructions.setdefault(spec.precision, names)
     if words and PACKED not in names:

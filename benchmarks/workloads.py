@@ -1,4 +1,5 @@
-"""What is timed, in a worker process: a step, the whole loop, a clip, several streams at once.
+"""What is timed, in a worker process, and the frames that all engines see: a rendered scene that
+moves, or a recording.
 
 Each workload has two sides: ``draw`` brings the frames into memory, untimed, as a camera would, and
 ``take`` runs one unit and times it.
@@ -10,24 +11,100 @@ import abc
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Contender
-from shiftedge.benchmarks.scenes import Scene
+from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture.synthetic.moving import MovingScene
+from shiftedge.runtime.errors import OutputError, SourceError
 from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.preprocess import Preprocessor
+from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CLIP_FRAMES", "WORKLOADS", "Times", "Work", "workload"]
+__all__ = ["CLIP_FRAMES", "WORKLOADS", "Scene", "Times", "Work", "record", "workload"]
 
 CLIP_FRAMES = 8
 """Of one prediction of the offline model (TSM, section 5.1)."""
+CAMERA_SIZE = (480, 640)
+"""Height and width of the rendered scene as a camera would give it: what webcams give unasked."""
+RECORDED_MOST = 128
+"""Frames of a recording that are used, to and fro: 20 MB at 224x224, 118 MB at 640x480."""
 
 Times = tuple[int, int]
 """Nanoseconds of the unit alone, and from the uint8 frames on."""
 Image = NDArray[np.uint8]
+
+
+class Scene:
+    """Frames in any order: of a moving scene, or those that :func:`record` wrote, played to and
+    fro, so that none follows another that it did not follow in the recording but for the direction.
+
+    Args:
+        file: of a recording; None renders.
+        seed: of the rendered scene.
+        spec: of the model.
+    """
+
+    def __init__(self, file: str | None, seed: int, spec: ModelSpec) -> None:
+        self._recorded: Image | None = None
+        if file is not None:
+            self._recorded = np.load(file, mmap_mode="r", allow_pickle=False)
+            fit = Preprocessor(spec).fit
+            self._fitted = [np.ascontiguousarray(fit(np.array(each))) for each in self._recorded]
+        self._model = MovingScene(seed, height=spec.height, width=spec.width)
+        self._camera = MovingScene(seed, height=CAMERA_SIZE[0], width=CAMERA_SIZE[1])
+
+    def _place(self, index: int) -> int:
+        last = len(self._fitted) - 1
+        return last - abs(index % (2 * last) - last) if last else 0
+
+    def frame_at(self, index: int) -> Image:
+        """Frame ``index`` in the model's size: uint8 (height, width, 3), BGR, C-contiguous."""
+        if self._recorded is None:
+            return self._model.frame_at(index)
+        return self._fitted[self._place(index)]
+
+    def camera_at(self, index: int) -> Image:
+        """The same as a camera gives it."""
+        if self._recorded is None:
+            return self._camera.frame_at(index)
+        return np.array(self._recorded[self._place(index)])
+
+
+def record(source: str, file: Path) -> int:
+    """Write the first frames of a source, as ``--source`` names them, for the workers to map.
+
+    Returns:
+        How many there are, at most :data:`RECORDED_MOST`.
+
+    Raises:
+        SourceError: it cannot be opened, has no frame, or frames of different sizes.
+        OutputError: there is no room for them.
+    """
+    images: list[Image] = []
+    with open_source(source) as frames:
+        for frame in frames:
+            if images and frame.image.shape != images[0].shape:
+                raise SourceError(
+                    f"{source}: frame {len(images)} has another size than those before; expected "
+                    "frames of one size."
+                )
+            images.append(np.array(frame.image))
+            if len(images) == RECORDED_MOST:
+                break
+    if not images:
+        raise SourceError(f"{source} has no frame; name a recording or a camera that gives some.")
+    try:
+        np.save(file, np.stack(images), allow_pickle=False)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot keep the frames of {source} in {file.parent}: {error.strerror or error}."
+        ) from error
+    return len(images)
 
 
 class Work(abc.ABC):

@@ -98,16 +98,12 @@ def _truth_lines(score: Score) -> list[str]:
         when = "after" if score.delay_s >= 0 else "before"
         delay = f", in the median {abs(score.delay_s):.2f} s {when} the end of the movement"
     lines = [f"recognised {len(score.recognised)} of {_count(total, 'true gesture')}{delay}"]
-    if score.missed:
-        lines.append(
-            "missed: "
-            + ", ".join(f"{plain(true.label)} at {true.start_s:.1f} s" for true in score.missed)
-        )
-    if score.false:
-        lines.append(
-            "false: "
-            + ", ".join(f"{plain(event.label)} at {event.time_s:.1f} s" for event in score.false)
-        )
+    missed = [(true.label, true.start_s) for true in score.missed]
+    false = [(event.label, event.time_s) for event in score.false]
+    for what, places in (("missed", missed), ("false", false)):
+        if places:
+            found = ", ".join(f"{plain(label)} at {time_s:.1f} s" for label, time_s in places)
+            lines.append(f"{what}: {found}")
     return lines
 
 

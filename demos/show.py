@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftedge.demos.report import Report
 from shiftedge.demos.sinks import Moment, Sink
-from shiftedge.demos.sinks.picture import Picture, Shown
+from shiftedge.demos.sinks.picture import Picture
 from shiftedge.demos.sinks.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture import Retry, open_source
 from shiftedge.runtime.capture.reader import ReadAhead
@@ -49,7 +49,6 @@ def show(
     on_note: Callable[[str], None] = lambda sentence: None,
     realtime: bool = True,
     limit_s: float | None = None,
-    open_screen: Callable[[], Shown] | None = None,
     retry: Retry | None = None,
 ) -> Report:
     """Show a source until it ends, and say what was seen.
@@ -66,7 +65,6 @@ def show(
         on_note: told in a sentence when the source has trouble or the states are emptied.
         realtime: False takes every frame of a recording, as fast as the model can.
         limit_s: end after so many seconds of the source's clock.
-        open_screen: opens the window; None is :class:`shiftedge.demos.sinks.screen.Screen`.
         retry: how long a source that is lost is tried again; see :class:`Retry`.
 
     Raises:
@@ -79,7 +77,7 @@ def show(
         stack.enter_context(interrupts())
         screen = None
         if window:
-            screen = stack.enter_context(contextlib.closing((open_screen or Screen)()))
+            screen = stack.enter_context(Screen())
         # The first step of a model plans and allocates, and a camera would not wait.
         model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
         source = open_source(source_text, on_event=on_note, retry=retry)
@@ -141,8 +139,7 @@ class _Run:
     def follow(self, limit_s: float | None) -> str:
         """Take frames until there is a reason to end; returns it."""
         recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
-        for observed in self.session:
-            frame, result = observed.frame, observed.result
+        for frame, result in self.session:
             if self.frames == 0:
                 self.first_s = frame.time_s
             self.frames += 1

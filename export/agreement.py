@@ -12,25 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = [
-    "FRAMES",
-    "OWN_FORMS",
-    "TOLERANCE",
-    "Comparison",
-    "Outputs",
-    "Report",
-    "compare",
-    "moving_frames",
-    "moving_images",
-    "named_outputs",
-    "normalised",
-    "onnx_outputs",
-]
 
 FRAMES = 32
 """Three times the receptive field of MobileNetV2 TSM: an error in a state has time to grow."""
@@ -138,21 +122,10 @@ def onnx_outputs(model: bytes, spec: ModelSpec, frames: Array) -> Iterator[Outpu
 
     States of a quantised model come as the float32 numbers that they stand for.
     """
-    onnxruntime = require("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    ask_for_exact_int8(options)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    states = [state.fresh() for state in spec.states]
+    stepper = Stepper(model, spec)
     for frame in frames:
-        feed = {"frame": frame[None]}
-        feed |= {f"state_{index}": state for index, state in enumerate(states)}
-        with failures_told("The model"):
-            outputs = dict(zip(names, session.run(None, feed), strict=True))
-        states = [outputs[f"next_state_{index}"] for index in range(len(states))]
-        for index, state in enumerate(spec.states):
-            outputs[f"next_state_{index}"] = state.numbers(states[index])
-        yield outputs
+        stepper.feed(frame[None])
+        yield named_outputs(stepper.latest[None], stepper.states())
 
 
 def compare(

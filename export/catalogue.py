@@ -7,8 +7,6 @@ from typing import Any
 
 from shiftedge.runtime.errors import DownloadError
 
-__all__ = ["CATALOGUE", "JESTER_LABELS", "JESTER_SILENT_LABELS", "CatalogueEntry", "find"]
-
 JESTER_LABELS = (
     "Doing other things",
     "Drumming Fingers",

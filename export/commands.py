@@ -17,8 +17,6 @@ from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
-__all__ = ["add_commands"]
-
 WIDTH_MOST = 8.0
 """Of MobileNetV2's channels: 64 times the work of the whole network."""
 
@@ -362,7 +360,7 @@ def _train(options: argparse.Namespace) -> int:
     for package in ("torch", "cv2"):
         require(package)
     from shiftedge.export.training import CHECKPOINT, Job, fine_tune, train
-    from shiftedge.export.training.job import SYNTHETIC
+    from shiftedge.export.training.data import SYNTHETIC
 
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
     if options.quantize:

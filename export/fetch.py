@@ -27,8 +27,6 @@ from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import Advance, ProgressFactory
 from shiftedge.runtime.process.progress import progress as progress_bar
 
-__all__ = ["fetch", "git_blob_id", "web_opener"]
-
 TIMEOUT_S = 20.0
 """For connecting and for each read: a server silent for so long is taken for lost."""
 ATTEMPTS = 3

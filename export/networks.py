@@ -19,8 +19,6 @@ from shiftedge.export.to_onnx import describe
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["TRAINED", "from_name", "read_labels", "spec_of"]
-
 DEFAULT_SIZE = 224
 """Pixels a side, as in the paper."""
 
@@ -45,7 +43,6 @@ def spec_of(
     """The spec of a checkpoint's network.
 
     Args:
-        checkpoint: as it was read.
         labels: one for each class; left out: those in the file, Jester's for the official online
             file, or "class 0", "class 1", ...
         size: (width, height) of the model's frame in pixels; left out: the file's, or 224x224.
@@ -102,8 +99,6 @@ def from_name(
         size: (width, height) in pixels; left out: 224x224.
         width: multiplier of MobileNetV2's channels.
         silent: labels that never become an event, besides those whose names are usual for it.
-        usual_silent: whether the usual ones are.
-        seed: of an architecture's random weights.
 
     Raises:
         ModelError: no such architecture, module or function, or it gives no torch module.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import warnings
@@ -17,9 +18,8 @@ from torch import nn
 from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
-from shiftedge.export.models.streaming import StreamingModel
-from shiftedge.export.quantize.carried import write_ranges
-from shiftedge.export.quantize.ranges import Affine
+from shiftedge.export.models.streaming import StreamingModel, evaluating
+from shiftedge.export.quantize.calibration import RANGES_KEY
 from shiftedge.export.verify import verify_onnx
 from shiftedge.runtime.errors import ModelError, OutputError, SpecError
 from shiftedge.runtime.process.extras import require
@@ -27,8 +27,6 @@ from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 from shiftedge.runtime.words import shown
-
-__all__ = ["IR_VERSION", "OPSET", "describe", "export_model", "to_onnx"]
 
 OPSET = 18
 """ONNX operator set; ONNX Runtime reads it since 1.14 (2023)."""
@@ -61,10 +59,6 @@ def describe(
 
     Args:
         net: maps (N, 3, H, W) to (N, classes), with shifts inside.
-        name: for people.
-        labels: one for each class.
-        height: of the model's frame, pixels.
-        width: of the model's frame, pixels.
         resize_short_side: see ModelSpec; left out, 256/224 of the shorter side, as in the paper.
         silent_labels: those of ``labels`` that never become an event, () for none; left out, those
             whose names are usual for it, such as "No gesture", "none" or "background".
@@ -90,12 +84,9 @@ def describe(
         raise SpecError(
             f"There is no setting {min(unknown)!r}; the settings are {', '.join(_SETTINGS)}."
         )
-    model = StreamingModel(net)
-    with _evaluating(net):
+    with evaluating(net), torch.no_grad():
         try:
-            states = model.initial_states(height, width)
-            with torch.no_grad():
-                logits, _ = model.step(torch.zeros(1, 3, height, width), states)
+            logits, states = StreamingModel(net).step(torch.zeros(1, 3, height, width))
         except Exception as error:  # the user's code may raise anything
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(
@@ -147,7 +138,9 @@ def describe(
         states=tuple(
             StateSpec(f"state_{index}", tuple(state.shape)) for index, state in enumerate(states)
         ),
-        receptive_field=model.receptive_field(height, width),
+        # Each shift looks back by one more frame than the layers before it. Exact for networks
+        # whose shifts follow each other, as in all of ours; a bound where they lie in branches.
+        receptive_field=1 + len(states),
         **settings,
     )
 
@@ -172,7 +165,7 @@ def to_onnx(
     frame = torch.zeros(1, 3, spec.height, spec.width)
     inputs = ["frame", *(f"state_{index}" for index in range(len(states)))]
     outputs = ["logits", *(f"next_state_{index}" for index in range(len(states)))]
-    with _evaluating(net), _quiet():
+    with evaluating(net), _quiet():
         try:
             program = torch.onnx.export(
                 model,
@@ -194,7 +187,7 @@ def to_onnx(
     del document.metadata_props[:]
     document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     if ranges:
-        write_ranges(document, {name: Affine(*pair) for name, pair in ranges.items()})
+        document.metadata_props.add(key=RANGES_KEY, value=json.dumps(dict(ranges)))
     try:
         onnx.checker.check_model(document, full_check=True)
         serialised: bytes = document.SerializeToString(deterministic=True)
@@ -217,10 +210,8 @@ def export_model(
 
     Args:
         net: maps (N, 3, H, W) to (N, classes), with shifts inside; any torch module.
-        spec: as :func:`describe` makes it.
         path: of the ONNX file. Nothing is written, and a file already there is left as it was,
             unless every comparison holds.
-        frames: length of the verification stream.
         tolerance: largest accepted error, relative to the largest value of each tensor.
         ranges: of the checkpoint, for `shiftedge quantize`; see ``Checkpoint.ranges``.
 
@@ -239,7 +230,7 @@ def export_model(
         raise ModelError(f"The stream is of {shown(frames)} frames; expected at least 1.")
     if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
         raise ModelError(f"The tolerance is {shown(tolerance)}; expected a number from 0.")
-    with atomic_path(path) as temporary, _evaluating(net):
+    with atomic_path(path) as temporary, evaluating(net):
         serialised = to_onnx(net, spec, ranges)
         report = verify_onnx(
             StreamingModel(net), serialised, spec, frames=frames, tolerance=tolerance
@@ -307,16 +298,6 @@ def _clean(document: Any) -> None:
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
-
-
-@contextlib.contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)
 
 
 @contextlib.contextmanager

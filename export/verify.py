@@ -26,10 +26,8 @@ from shiftedge.export.agreement import (
 )
 from shiftedge.export.models.shift import ClipForm, running
 from shiftedge.export.models.streaming import StreamingModel
-from shiftedge.runtime.errors import ModelError, ShiftedgeError
+from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["clip_outputs", "online_outputs", "verify_onnx"]
 
 Array = NDArray[np.float32]
 
@@ -66,7 +64,7 @@ def online_outputs(model: StreamingModel, frames: Array) -> Iterator[Outputs]:
         yield named_outputs(logits.numpy(), [state.numpy() for state in states])
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The first line of what an error says."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
@@ -80,13 +78,6 @@ def verify_onnx(
     tolerance: float = TOLERANCE,
 ) -> Report:
     """Run the clip form, the online form and the ONNX file over the same moving scene.
-
-    Args:
-        model: in evaluation mode.
-        onnx_model: the serialised ONNX model.
-        spec: of the model.
-        frames: length of the stream.
-        tolerance: see :data:`TOLERANCE`.
 
     Raises:
         ModelError: the network does not run over a clip, or the file not in ONNX Runtime.
@@ -104,12 +95,10 @@ def verify_onnx(
     online = list(online_outputs(model, scene))
     try:
         exported = list(onnx_outputs(onnx_model, spec, scene))
-    except ShiftedgeError:
-        raise
-    except Exception as error:  # ONNX Runtime's, which have no common base
-        raise ModelError(f"ONNX Runtime does not run the exported network: {_reason(error)}") from (
-            error
-        )
+    except ModelError as error:
+        raise ModelError(
+            f"ONNX Runtime does not run the exported network: {_reason(error.__cause__ or error)}"
+        ) from error
     rows = compare(OWN_FORMS, clip, online, tolerance=tolerance)
     rows += compare("online / ONNX Runtime", online, exported, tolerance=tolerance)
     return Report(frames, tolerance, tuple(rows))

@@ -26,7 +26,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.manifest import (
@@ -64,7 +64,6 @@ class Bundle:
         Files that it does not list are left alone.
 
         Args:
-            folder: of the bundle.
             trusted_keys: PEM files of public keys, one of which must have signed the manifest, or
                 one such file; None asks for no signature.
 
@@ -84,7 +83,12 @@ class Bundle:
             except BundleError as error:
                 raise BundleError(f"{folder}: {error}") from error
         try:
-            manifest = Manifest.from_json(_text(folder, data))
+            manifest = Manifest.from_json(data.decode())
+        except UnicodeDecodeError as error:
+            raise BundleError(
+                f"{folder / MANIFEST_NAME} holds text that is not UTF-8, so it is damaged: "
+                f"{COPY_AGAIN}."
+            ) from error
         except BundleError as error:
             raise BundleError(f"{folder}: {error}") from error
         bundle = cls(folder, manifest)
@@ -93,10 +97,7 @@ class Bundle:
         return bundle
 
     def verify(self, name: str) -> Path:
-        """Check one file against the manifest: inside the folder, its size, its SHA-256.
-
-        Args:
-            name: one of ``manifest.files``.
+        """Check one of ``manifest.files``: inside the folder, its size, its SHA-256.
 
         Returns:
             Where it lies, with every symbolic link resolved.
@@ -135,8 +136,6 @@ class Bundle:
         """The first variant, in the manifest's order, that a CPU can run.
 
         Args:
-            machine: the CPU's architecture; None is this machine's.
-            features: what the CPU can do; None is what this one can.
             precision: only variants of this one; None takes any.
 
         Raises:
@@ -188,8 +187,7 @@ def _read_manifest(folder: Path) -> bytes:
             f"{folder} holds no {MANIFEST_NAME}, so it is no compiled bundle; name a folder that "
             "`shiftedge compile` made, or an .onnx file."
         )
-    with _told(path), _open_file(_inside(folder, path)) as file:
-        data = file.read(MANIFEST_BYTES_MOST + 1)
+    data = _read(folder, path, MANIFEST_BYTES_MOST)
     if len(data) > MANIFEST_BYTES_MOST:
         raise BundleError(
             f"{path} has more than {MANIFEST_BYTES_MOST:,} bytes, so it is no manifest: "
@@ -198,22 +196,15 @@ def _read_manifest(folder: Path) -> bytes:
     return data
 
 
-def _text(folder: Path, data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise BundleError(
-            f"{folder / MANIFEST_NAME} holds text that is not UTF-8, so it is damaged: "
-            f"{COPY_AGAIN}."
-        ) from error
-
-
 def _read_signature(folder: Path) -> bytes | None:
     path = folder / SIGNATURE_NAME
-    if not os.path.lexists(path):
-        return None
+    return _read(folder, path, SIGNATURE_BYTES) if os.path.lexists(path) else None
+
+
+def _read(folder: Path, path: Path, most: int) -> bytes:
+    """A small file of the folder; a byte more than ``most`` where it is larger."""
     with _told(path), _open_file(_inside(folder, path)) as file:
-        return file.read(SIGNATURE_BYTES + 1)
+        return file.read(most + 1)
 
 
 def _inside(folder: Path, path: Path) -> Path:
@@ -247,8 +238,7 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError("it is no ordinary file")
-        file = os.fdopen(handle, "rb", closefd=False)
-        yield file
+        yield os.fdopen(handle, "rb", closefd=False)
     finally:
         os.close(handle)
 
@@ -266,17 +256,12 @@ def check_signature(
 ) -> None:
     """Refuse a manifest that none of the keys has signed.
 
-    Args:
-        manifest: the file's bytes.
-        signature: the signature file's, None where there is none.
-        trusted_keys: PEM files of public keys, or one. None at all trusts nobody.
-
     Raises:
         BundleError: no signature, or by no trusted key; or a key that cannot be read.
         MissingExtraError: the package cryptography is not installed.
     """
     crypto = require("cryptography.exceptions")
-    keys = [_public_key(path) for path in _key_paths(trusted_keys)]
+    keys = [_key(path, "public") for path in _key_paths(trusted_keys)]
     if signature is None:
         raise BundleError(
             f"The bundle is not signed (it has no {SIGNATURE_NAME}), and only bundles signed by a "
@@ -295,27 +280,13 @@ def check_signature(
 
 
 def sign(manifest: bytes, key: str | Path) -> bytes:
-    """The signature of a manifest.
-
-    Args:
-        manifest: the file's bytes.
-        key: PEM file of an Ed25519 private key, without a password.
+    """The signature of a manifest by a PEM file of an Ed25519 private key without a password.
 
     Raises:
         BundleError: the key cannot be read, or is another kind.
         MissingExtraError: the package cryptography is not installed.
     """
-    serialization = require("cryptography.hazmat.primitives.serialization")
-    ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519")
-    path = Path(key)
-    data = _read(path)
-    try:
-        private = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
-        raise _no_key(path, "private", "openssl genpkey -algorithm ed25519") from error
-    if not isinstance(private, ed25519.Ed25519PrivateKey):
-        raise _no_key(path, "private", "openssl genpkey -algorithm ed25519")
-    signature: bytes = private.sign(manifest)
+    signature: bytes = _key(Path(key), "private").sign(manifest)
     return signature
 
 
@@ -332,27 +303,29 @@ def _key_paths(given: object) -> list[Path]:
     return [Path(path) for path in several]
 
 
-def _public_key(path: Path) -> Any:
-    serialization = require("cryptography.hazmat.primitives.serialization")
+_WRITES = {"private": "openssl genpkey -algorithm ed25519", "public": "openssl pkey -pubout"}
+"""What writes such a key."""
+
+
+def _key(path: Path, kind: Literal["private", "public"]) -> Any:
+    pem = require("cryptography.hazmat.primitives.serialization")
     ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519")
-    data = _read(path)
-    try:
-        key = serialization.load_pem_public_key(data)
-    except (ValueError, TypeError) as error:
-        raise _no_key(path, "public", "openssl pkey -pubout") from error
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise _no_key(path, "public", "openssl pkey -pubout")
-    return key
-
-
-def _read(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(_KEY_BYTES_MOST)
+            data = file.read(_KEY_BYTES_MOST)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise BundleError(f"The key {path} cannot be read: {reason}.") from error
-
-
-def _no_key(path: Path, kind: str, command: str) -> BundleError:
-    return BundleError(f"{path} is no {kind} Ed25519 key in PEM; expected what `{command}` writes.")
+    cause: Exception | None = None
+    try:
+        if kind == "private":
+            key, wanted = pem.load_pem_private_key(data, password=None), ed25519.Ed25519PrivateKey
+        else:
+            key, wanted = pem.load_pem_public_key(data), ed25519.Ed25519PublicKey
+        if isinstance(key, wanted):
+            return key
+    except (ValueError, TypeError) as error:
+        cause = error
+    raise BundleError(
+        f"{path} is no {kind} Ed25519 key in PEM; expected what `{_WRITES[kind]}` writes."
+    ) from cause

@@ -129,12 +129,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
         bundle = Bundle.open(options.model)
         text = bundle.manifest.to_json() if options.json else inspection.bundle_text(bundle)
-        print(escaped(text).rstrip())
-        return 0
-    from shiftedge.runtime.model import load
+    else:
+        from shiftedge.runtime.model import load
 
-    spec = load(options.model).spec
-    print(escaped(spec.to_json(indent=2)) if options.json else inspection.spec_text(spec))
+        spec = load(options.model).spec
+        text = spec.to_json(indent=2) if options.json else inspection.spec_text(spec)
+    print(escaped(text).rstrip())
     return 0
 
 
@@ -146,13 +146,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         model = load_chosen(options)
         session = Session(model, options.source, on_note=_note, retry=options.retry)
-        for observed in session:
-            result = observed.result
+        for frame, result in session:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())
                 shares = np.exp(result.logits - result.logits[best])
                 label = model.labels[best]
-                _line(observed.frame.time_s, label, float(1 / shares.sum()), step=True)
+                _line(frame.time_s, label, float(1 / shares.sum()), step=True)
             if result.event is not None:
                 event = result.event
                 _line(event.time_s, event.label, event.confidence)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.runtime.bundle import Bundle
@@ -18,17 +17,12 @@ CELL_MOST = 200
 
 def spec_text(spec: ModelSpec) -> str:
     """Frame, timing, labels, states and decoder."""
-    return _harmless(_spec_lines(spec))
+    return "\n".join(_spec_lines(spec))
 
 
 def bundle_text(bundle: Bundle) -> str:
     """The spec, and what compiling made of it."""
-    return _harmless((*_spec_lines(bundle.manifest.spec), *_bundle_lines(bundle)))
-
-
-def _harmless(lines: Iterable[str]) -> str:
-    """A model comes from anywhere, and may hold control codes that a terminal would obey."""
-    return "\n".join(plain(line, sys.maxsize) for line in lines)
+    return "\n".join((*_spec_lines(bundle.manifest.spec), *_bundle_lines(bundle)))
 
 
 def _spec_lines(spec: ModelSpec) -> Iterator[str]:

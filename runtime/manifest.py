@@ -37,7 +37,7 @@ ENTRIES_MOST = 4096
 """Of any list or object in the manifest."""
 
 SELF_TEST_FRAMES_MOST = 256
-"""Far more than is ever recorded; shiftedge-run has the same limit."""
+"""Far more than is ever recorded."""
 
 DEPTH_MOST = 16
 """Of objects in objects."""

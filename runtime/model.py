@@ -218,9 +218,6 @@ def checked_model(model: object) -> Model:
 class Model:
     """One loaded model. Opens any number of streams, which may step in different threads.
 
-    Args:
-        engine: what computes the step.
-
     Raises:
         ModelError: ``engine`` is none; models are loaded with :func:`load`.
     """

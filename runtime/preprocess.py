@@ -91,10 +91,6 @@ def crop_box(
     """The centred region of an image that becomes the model frame (steps 1 and 2 above).
 
     Args:
-        image_height: rows of the camera's image, in pixels.
-        image_width: columns of the camera's image.
-        height: rows of the model frame.
-        width: columns of the model frame.
         short_side: what the image's short side is scaled to before the cut.
 
     Returns:

@@ -29,8 +29,6 @@ def plain(value: object, most: int = LONGEST_SENTENCE, *, lines: bool = False) -
     """A value as text for people: controls as ?, and the middle left out of what is too long.
 
     Args:
-        value: whatever it is.
-        most: characters.
         lines: keep line feeds.
     """
     text = str(value)

@@ -11,7 +11,7 @@ class Elf:
     """As much of a little-endian shared library as the tests ask about."""
 
     GNU_STACK, GNU_RELRO, LOAD = 0x6474E551, 0x6474E552, 1
-    NEEDED, TEXTREL, RPATH, RUNPATH, FLAGS = 1, 22, 15, 29, 30
+    SONAME, NEEDED, TEXTREL, RPATH, RUNPATH, FLAGS = 14, 1, 22, 15, 29, 30
     FLAG_TEXTREL = 4
     SYMTAB, DYNSYM, DYNAMIC, VERSIONS_NEEDED = 2, 11, 6, 0x6FFFFFFE
     I386, ARM, X86_64, AARCH64 = 3, 40, 62, 183
@@ -60,6 +60,10 @@ class Elf:
 
     def needed(self) -> set[str]:
         return {self.text(table, v) for tag, v, table in self.dynamic() if tag == self.NEEDED}
+
+    def soname(self) -> str | None:
+        names = [self.text(table, v) for tag, v, table in self.dynamic() if tag == self.SONAME]
+        return names[0] if names else None
 
     def symbols(self) -> Iterator[tuple[str, bool]]:
         """(name, whether it is defined here)."""

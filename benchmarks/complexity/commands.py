@@ -46,28 +46,18 @@ def add_command(bench: argparse.ArgumentParser) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    complexity.add_argument(
-        "--size",
-        type=positive,
-        default=224,
-        metavar="PIXELS",
-        help="frames of so many pixels a side (default: %(default)s, the paper's)",
-    )
-    complexity.add_argument(
-        "--threads", type=positive, default=1, metavar="N", help="of torch (default: %(default)s)"
-    )
-    complexity.add_argument(
-        "--repeat",
-        type=positive,
-        default=3,
-        metavar="N",
-        help="times that each network is timed, in turns (default: %(default)s)",
-    )
-    complexity.add_argument("--no-latency", action="store_true", help="count, and time nothing")
-    complexity.add_argument(
-        "--json", metavar="FILE", help="write all figures there; - is stdout, without the tables"
-    )
-    complexity.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    # fmt: off
+    add = complexity.add_argument
+    add("--size", type=positive, default=224, metavar="PIXELS",
+        help="frames of so many pixels a side (default: %(default)s, the paper's)")
+    add("--threads", type=positive, default=1, metavar="N",
+        help="of torch (default: %(default)s)")
+    add("--repeat", type=positive, default=3, metavar="N",
+        help="times that each network is timed, in turns (default: %(default)s)")
+    add("--no-latency", action="store_true", help="count, and time nothing")
+    add("--json", metavar="FILE", help="write all figures there; - is stdout, without the tables")
+    add("--markdown", action="store_true", help="print the tables in Markdown")
+    # fmt: on
     complexity.set_defaults(handler=_run, usage_error=complexity.error)
     parse_bench = bench.parse_known_args
 
@@ -98,11 +88,12 @@ def _run(options: argparse.Namespace) -> int:
     status = 0
     with stages("measuring"):
         with working("counting operations"):
-            costs = {contender.key: cost(contender, options.size) for contender in CONTENDERS}
+            costs = {key: cost(each, options.size) for key, each in CONTENDERS.items()}
         if not options.no_latency:
-            timed = [contender for contender in CONTENDERS if contender.timed]
+            timed = [contender for contender in CONTENDERS.values() if contender.timed]
             times, status = measure(timed, options.size, threads=threads, rounds=options.repeat)
-    settings = report.Settings(options.size, threads, 0 if options.no_latency else options.repeat)
+    rounds = 0 if options.no_latency else options.repeat
+    settings = {"size": options.size, "threads": threads, "rounds": rounds}
     found = report.document(costs, times, settings, interrupted=status != 0)
     if options.json not in (None, "-"):
         _write(Path(options.json), found)

@@ -92,13 +92,9 @@ def cost(contender: Contender, size: int) -> Cost:
     """Count one prediction of a contender on frames of ``size`` x ``size`` pixels."""
     net = contender.build("meta")
     inputs = contender.inputs(net, size)
-    return Cost(
-        parameters(net),
-        count(net, inputs),
-        traffic(net, inputs),
-        contender.frames,
-        BYTES * sum(state.numel() for state in inputs[1:]),
-    )
+    state_bytes = BYTES * sum(state.numel() for state in inputs[1:])
+    counted = (parameters(net), count(net, inputs), traffic(net, inputs))
+    return Cost(*counted, contender.frames, state_bytes)
 
 
 def parameters(net: nn.Module) -> int:

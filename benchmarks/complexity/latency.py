@@ -8,8 +8,7 @@ are measured by the same means. The compiled step is several times quicker than 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,22 +54,25 @@ def measure(
         rounds.
     """
     timed: dict[str, Rounds] = {contender.key: [] for contender in contenders}
-    with _threads(threads), torch.inference_mode():
-        try:
-            total = len(contenders) * (rounds + 1)
-            with counter("measuring", total, "predictions") as advance:
-                turns: list[Callable[[], list[Time]]] = []
-                for contender in contenders:
-                    turns.append(_turn(contender, size))
-                    turns[-1]()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    total = len(contenders) * (rounds + 1)
+    try:
+        with torch.inference_mode(), counter("measuring", total, "predictions") as advance:
+            turns: list[Callable[[], list[Time]]] = []
+            for contender in contenders:
+                turns.append(_turn(contender, size))
+                turns[-1]()
+                advance(1)
+            for index in range(rounds):
+                for offset in range(len(contenders)):
+                    chosen = (index + offset) % len(contenders)
+                    timed[contenders[chosen].key].append(turns[chosen]())
                     advance(1)
-                for index in range(rounds):
-                    for offset in range(len(contenders)):
-                        chosen = (index + offset) % len(contenders)
-                        timed[contenders[chosen].key].append(turns[chosen]())
-                        advance(1)
-        except KeyboardInterrupt as error:
-            return timed, exit_status(error)
+    except KeyboardInterrupt as error:
+        return timed, exit_status(error)
+    finally:
+        torch.set_num_threads(before)
     return timed, 0
 
 
@@ -102,13 +104,3 @@ def _now() -> Time:
 def _since(begin: Time) -> Time:
     now = _now()
     return Time(now.wall - begin.wall, now.cpu - begin.cpu)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shiftedge.benchmarks.complexity.i3d import i3d_resnet50
-from shiftedge.benchmarks.complexity.resnet3d import resnet3d_50
+from shiftedge.benchmarks.complexity.volumes import i3d_resnet50, resnet3d_50
 from shiftedge.export.models import (
     MobileNetV2,
     ResNet,
@@ -17,12 +16,12 @@ from shiftedge.export.models import (
     TemporalShift,
 )
 
-__all__ = ["CONTENDERS", "WINDOW", "Contender", "Segments", "find", "without_shift"]
+__all__ = ["CONTENDERS", "WINDOW", "Contender", "Segments", "without_shift"]
 
-KINETICS_CLASSES = 400
-"""The paper's 24.3 M and 28.0 M parameters are those of heads for Kinetics-400; with the 174
-classes of Something-Something both are 0.46 M smaller."""
-JESTER_CLASSES = 27
+KINETICS = 400
+"""Classes. The paper's 24.3 M and 28.0 M parameters are those of heads for Kinetics-400; with the
+174 classes of Something-Something both are 0.46 M smaller."""
+JESTER = 27
 WINDOW = 8
 """Frames of the offline models, as most of the paper's."""
 
@@ -45,6 +44,15 @@ class Segments(nn.Module):
         return torch.mean(self.model.clip(clip, two_way=True), dim=1)
 
 
+def without_shift(net: nn.Module) -> nn.Module:
+    """Take the shifts out of ``net``, in place: the plain 2-D network. Returns ``net``."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, TemporalShift):
+                setattr(parent, name, nn.Identity() if child.net is None else child.net)
+    return net
+
+
 @dataclass(frozen=True)
 class Contender:
     """One row of the table."""
@@ -58,7 +66,7 @@ class Contender:
     layout: str
     """Of the input: "frames" (N, T, 3, H, W), "volume" (N, 3, T, H, W) or "online"."""
     make: Callable[[int], nn.Module]
-    """classes -> module."""
+    """classes -> module; over the frames of a clip by :class:`Segments`, online streaming."""
     timed: bool = True
     """Whether its latency is measured too."""
 
@@ -66,7 +74,12 @@ class Contender:
         """The module in evaluation mode, with random weights."""
         torch.manual_seed(seed)
         with torch.device(device):
-            return self.make(self.classes).eval()
+            net = self.make(self.classes)
+            if self.layout == "frames":
+                net = Segments(net)
+            elif self.layout == "online":
+                net = StreamingModel(net)
+            return net.eval()
 
     def inputs(self, net: nn.Module, size: int) -> tuple[Tensor, ...]:
         """Random inputs of one prediction, on the module's device.
@@ -87,100 +100,28 @@ class Contender:
         return (image,)
 
 
-def without_shift(net: nn.Module) -> nn.Module:
-    """Take the shifts out of ``net``, in place: the plain 2-D network. Returns ``net``."""
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, TemporalShift):
-                setattr(parent, name, nn.Identity() if child.net is None else child.net)
-    return net
+def _tsn(classes: int) -> nn.Module:
+    return without_shift(ResNet(classes))
 
 
-CONTENDERS = (
-    Contender(
-        "tsn-resnet50-8",
-        "TSN ResNet-50, no shift",
-        WINDOW,
-        KINETICS_CLASSES,
-        "frames",
-        lambda classes: Segments(without_shift(ResNet(classes))),
-    ),
-    Contender(
-        "tsm-resnet50-8",
-        "TSM ResNet-50, offline",
-        WINDOW,
-        KINETICS_CLASSES,
-        "frames",
-        lambda classes: Segments(ResNet(classes)),
-    ),
-    Contender(
-        "tsm-resnet50-online",
-        "TSM ResNet-50, online",
-        1,
-        KINETICS_CLASSES,
-        "online",
-        lambda classes: StreamingModel(ResNet(classes)),
-    ),
-    Contender(
-        "tsm-resnet50-16",
-        "TSM ResNet-50, offline",
-        16,
-        KINETICS_CLASSES,
-        "frames",
-        lambda classes: Segments(ResNet(classes)),
-    ),
-    Contender(
-        "i3d-resnet50-32",
-        "I3D ResNet-50, res5 at 1/16",
-        32,
-        KINETICS_CLASSES,
-        "volume",
-        lambda classes: i3d_resnet50(classes, last_stride=1),
-    ),
-    Contender(
-        "i3d-resnet50-32-strided",
-        "I3D ResNet-50, res5 at 1/32",
-        32,
-        KINETICS_CLASSES,
-        "volume",
-        i3d_resnet50,
-        timed=False,
-    ),
-    Contender(
-        "resnet3d-50-16",
-        "3-D ResNet-50 (Hara et al.)",
-        16,
-        KINETICS_CLASSES,
-        "volume",
-        resnet3d_50,
-    ),
-    Contender(
-        "tsm-mobilenetv2-8",
-        "TSM MobileNetV2, offline",
-        WINDOW,
-        JESTER_CLASSES,
-        "frames",
-        lambda classes: Segments(MobileNetV2(classes)),
-    ),
-    Contender(
-        "tsm-mobilenetv2-online",
-        "TSM MobileNetV2, online",
-        1,
-        JESTER_CLASSES,
-        "online",
-        lambda classes: StreamingModel(MobileNetV2(classes)),
-    ),
-)
-"""In the order of the table; a network's step follows its window, to be timed beside it."""
+def _fine_i3d(classes: int) -> nn.Module:
+    return i3d_resnet50(classes, last_stride=1)
 
 
-def find(key: str) -> Contender:
-    """The contender of a key.
-
-    Raises:
-        KeyError: there is none.
-    """
-    for contender in CONTENDERS:
-        if contender.key == key:
-            return contender
-    raise KeyError(key)
+CONTENDERS = {
+    row[0]: Contender(*row)
+    for row in (
+        ("tsn-resnet50-8", "TSN ResNet-50, no shift", 8, KINETICS, "frames", _tsn),
+        ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", ResNet),
+        ("tsm-resnet50-online", "TSM ResNet-50, online", 1, KINETICS, "online", ResNet),
+        ("tsm-resnet50-16", "TSM ResNet-50, offline", 16, KINETICS, "frames", ResNet),
+        ("i3d-resnet50-32", "I3D ResNet-50, res5 at 1/16", 32, KINETICS, "volume", _fine_i3d),
+        ("i3d-resnet50-32-strided", "I3D ResNet-50, res5 at 1/32", 32, KINETICS, "volume",
+         i3d_resnet50, False),
+        ("resnet3d-50-16", "3-D ResNet-50 (Hara et al.)", 16, KINETICS, "volume", resnet3d_50),
+        ("tsm-mobilenetv2-8", "TSM MobileNetV2, offline", 8, JESTER, "frames", MobileNetV2),
+        ("tsm-mobilenetv2-online", "TSM MobileNetV2, online", 1, JESTER, "online",
+         MobileNetV2),
+    )
+}  # fmt: skip
+"""By key, in the order of the table; a network's step follows its window, to be timed beside it."""

@@ -168,11 +168,7 @@ class Peer(Contender):
         return np.asarray(tensor)
 
     def set_up(self, spec: ModelSpec | None) -> None:
-        """Keep the spec and what it says of precision, make the frame.
-
-        Raises:
-            ModelError: nobody knows the spec.
-        """
+        """Keep the spec and what it says of precision, make the frame."""
         if spec is None:
             raise ModelError(f"{self.title} needs the model's spec, which nothing here could read.")
         self.spec = spec
@@ -184,24 +180,20 @@ class Peer(Contender):
         self._normalise = Preprocessor(spec).normalise
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
         self.frame, self._spare = self._spare, self.frame
         self._normalise(image, self.frame)
         self._input = self.tensor(self.frame)
 
     def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
         return np.asarray(self.array(self._out), np.float32).reshape(-1)
 
     def states(self) -> Sequence[Array] | None:
-        """See :meth:`Contender.states`."""
         return [
             state.numbers(self.array(found))
             for state, found in zip(self.spec.states, self._states, strict=True)
         ]
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         self._out = self.tensor(np.zeros((1, self.spec.classes), np.float32))
         self._states = [self.tensor(state.fresh()) for state in self.spec.states]
 
@@ -210,16 +202,9 @@ class Peer(Contender):
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
 
     def check_integers(self, path: Path, found: int, wanted: int) -> None:
-        """Raise where a quantised file is not computed as it says.
-
-        Args:
-            path: of the file.
-            found: convolutions that the engine multiplies as integers.
-            wanted: convolutions of the file with quantised weights.
-
-        Raises:
-            ModelError: others run in float32 of quantised numbers, which is neither precision.
-        """
+        """Raise a ModelError where fewer of a quantised file's convolutions are multiplied as
+        integers than it has: the others run in float32 of quantised numbers, which is neither
+        precision."""
         if found < wanted:
             raise self.refused(
                 path, f"it computes {wanted - found} of {wanted} quantised convolutions in float32"
@@ -240,16 +225,13 @@ class Bound(Peer):
         self._source = 0
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
-        """See :meth:`Contender.prepare`: normalises."""
         self._normalise(image, self.frame)
 
     def states(self) -> Sequence[Array] | None:
-        """See :meth:`Contender.states`."""
         current = self.sets[self._source]
         return [spec.numbers(at) for spec, at in zip(self.spec.states, current, strict=True)]
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         for spec, state in zip(self.spec.states, self.sets[self._source], strict=True):
             state.fill(spec.zero_point)
 
@@ -263,7 +245,6 @@ class NullContender(Peer):
     normalises = True
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         self.version, self.settings = __version__, {"threads": threads}
 
     def prepare(self, image: NDArray[np.uint8]) -> None:
@@ -277,7 +258,6 @@ class NullContender(Peer):
         return
 
     def another(self) -> NullContender:
-        """See :meth:`Contender.another`."""
         return self
 
 
@@ -295,17 +275,9 @@ def converted(
     convert: Callable[[Path], None],
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A conversion of ``model``, made once and kept in the cache folder.
-
-    Args:
-        model: the .onnx file.
-        engine: in whose form; a folder of the cache.
-        packages: distributions whose versions the result depends on.
-        convert: writes the result's files into the empty folder that it is given.
-        settings: that the result depends on, too.
-
-    Returns:
-        The folder with the files that ``convert`` wrote.
+    """The folder with what ``convert`` has written into the empty one that it was given: a
+    conversion of ``model`` into an engine's form, made once and kept in the cache by the file's
+    content, the versions of ``packages``, and the ``settings`` that it depends on.
 
     Raises:
         MissingExtraError: one of ``packages`` is not installed.

@@ -40,7 +40,6 @@ class ExecuTorchContender(Peer):
     packages = ("executorch", "torch")
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         require("executorch")
         torch = self._torch = require("torch")
         self.version = importlib.metadata.version("executorch")
@@ -63,15 +62,12 @@ class ExecuTorchContender(Peer):
         }
 
     def tensor(self, values: NDArray[Any]) -> Any:
-        """See :meth:`Peer.tensor`."""
         return self._torch.from_numpy(signed(values))
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """See :meth:`Peer.array`."""
         return unsigned(tensor.numpy())
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         method = self._method
         method.set_inputs((self._input, *self._states))
         method.execute()

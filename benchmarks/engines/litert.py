@@ -42,7 +42,6 @@ class LiteRtContender(Peer):
     packages = ("ai-edge-litert",)
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         interpreter = require("ai_edge_litert.interpreter")
         self.version = importlib.metadata.version("ai-edge-litert")
         self.settings = {"threads": threads, "delegate": "XNNPACK"}
@@ -73,7 +72,6 @@ class LiteRtContender(Peer):
         return np.clip(steps, -128, 127).astype(np.int8)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         run = self._run
         run.set_tensor(self._inputs[0], self._input)
         run.invoke()
@@ -81,19 +79,16 @@ class LiteRtContender(Peer):
             run.set_tensor(target, run.tensor(source)())
 
     def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
         found: Array = self._run.get_tensor(self._outputs[0]).reshape(-1)
         return found
 
     def states(self) -> list[Array]:
-        """See :meth:`Contender.states`."""
         return [
             state.numbers(unsigned(self._run.get_tensor(index)))
             for state, index in zip(self.spec.states, self._outputs[1:], strict=True)
         ]
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         for index, state in zip(self._inputs[1:], self.spec.states, strict=True):
             self._run.set_tensor(index, signed(state.fresh()))
 

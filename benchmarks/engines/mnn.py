@@ -33,7 +33,6 @@ class MnnContender(Peer):
     packages = ("mnn",)
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         require("MNN")
         self._express, networks = require("MNN.expr"), require("MNN.nn")
         self.version = importlib.metadata.version("mnn")
@@ -51,15 +50,12 @@ class MnnContender(Peer):
         self.settings = {"threads": threads, "backend": "CPU", "precision": "high"}
 
     def tensor(self, values: NDArray[Any]) -> Any:
-        """See :meth:`Peer.tensor`."""
         return self._express.const(values, values.shape, self._express.NCHW)
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """See :meth:`Peer.array`."""
         return np.array(tensor if isinstance(tensor, np.ndarray) else tensor.read(), np.float32)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         out, *self._states = self._module.forward([self._input, *self._states])
         self._out = out.read()
 

@@ -49,11 +49,9 @@ class NativeContender(Contender):
         np.copyto(self._image, image)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         self._logits = self._session.step(self._image)
 
     def logits(self) -> Array:
-        """See :meth:`Contender.logits`."""
         return self._logits
 
     def states(self) -> None:
@@ -61,7 +59,6 @@ class NativeContender(Contender):
         return
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         self._session.reset()
 
     def another(self) -> NativeContender:
@@ -70,7 +67,6 @@ class NativeContender(Contender):
         return type(self)(self._path, self.settings["threads"], self.spec)
 
     def kernel_seconds(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
-        """See :meth:`Contender.kernel_seconds`."""
         if not isinstance(self._engine, NativeEngine):
             return super().kernel_seconds(images)
         found = []

@@ -37,7 +37,6 @@ class NcnnContender(Peer):
     packages = ("ncnn",)
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         ncnn = self._ncnn = require("ncnn")
         program = Path(require("pnnx").EXEC_PATH)
         self.version = ncnn.__version__
@@ -68,11 +67,9 @@ class NcnnContender(Peer):
         return matrix if values is self.frame else matrix.clone()
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """See :meth:`Peer.array`."""
         return np.array(tensor, np.float32)
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         extractor = self._net.create_extractor()
         for name, value in zip(self._inputs, (self._input, *self._states), strict=True):
             extractor.input(name, value)
@@ -90,12 +87,8 @@ def _convert(program: Path, model: Path, folder: Path) -> None:
     try:
         done = subprocess.run(
             [program, link.name, "fp16=0"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=CONVERT_S,
-            check=False,
-        )
+            cwd=folder, capture_output=True, text=True, timeout=CONVERT_S, check=False,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(f"{model.name} was not converted by pnnx ({last_line(error)}).") from error
     wanted = {"model.ncnn.param", "model.ncnn.bin", SAME}

@@ -27,7 +27,6 @@ class OpenVinoContender(Bound):
     """Asked of the plugin. Without the first, CPUs that have bfloat16 would compute in it."""
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         openvino = require("openvino")
         self.version = openvino.__version__.partition("-")[0]
         wanted = {**self.hints, "INFERENCE_NUM_THREADS": threads}
@@ -54,7 +53,6 @@ class OpenVinoContender(Bound):
         return request
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         self._requests[self._source].infer(None, share_inputs=True, share_outputs=True)
         self._source = 1 - self._source
 
@@ -66,7 +64,6 @@ class OpenVinoDefaultContender(OpenVinoContender):
     hints = {"PERFORMANCE_HINT": "LATENCY"}  # noqa: RUF012 - read, never written
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         super().load(path, threads)
         if self.precision != "int8":
             found = self.settings["INFERENCE_PRECISION_HINT"]

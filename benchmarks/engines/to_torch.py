@@ -299,9 +299,9 @@ class _Module:
 
 
 def _activation(torch: Any, operator: Activate) -> Any:
-    name = ACTIVATIONS.get(operator.kind.value)
+    name = ACTIVATIONS.get(operator.kind.name.lower())
     if name is None:
-        raise _refused(operator, f"is the activation {operator.kind.value}")
+        raise _refused(operator, f"is the activation {operator.kind.name.lower()}")
     found: Any = torch
     for part in name.split(".")[1:]:
         found = getattr(found, part)

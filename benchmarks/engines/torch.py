@@ -34,7 +34,6 @@ class TorchContender(Peer):
     """A context of torch's by name, entered for good: the process does nothing else."""
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         torch = self._torch = require("torch")
         self.version = torch.__version__
         torch.set_num_threads(threads)
@@ -69,16 +68,13 @@ class TorchContender(Peer):
         return self._inputs[0].copy_(found)
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """See :meth:`Peer.array`."""
         found: NDArray[Any] = tensor.numpy()
         return found
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         self._out, *self._states = self._step(self._input, *self._states)
 
     def reset(self) -> None:
-        """See :meth:`Contender.reset`."""
         super().reset()
         self._states = [
             self._torch.empty_strided(state.shape, strides, dtype=state.dtype).copy_(state)
@@ -98,7 +94,6 @@ class TorchCompileContender(TorchContender):
     mode = "no_grad"
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         require("torch")
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
@@ -110,7 +105,6 @@ class TorchCompileContender(TorchContender):
         self.settings |= {"backend": "inductor", "freezing": True}
 
     def finish(self, module: Any, path: Path) -> Any:
-        """See :meth:`TorchContender.finish`."""
         config: Any = importlib.import_module("torch._inductor.config")
         config.freezing = True
         config.compile_threads = 1  # no pool of processes that would stay

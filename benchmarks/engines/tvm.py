@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Peer
-from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.process.cpu import taken_away
 from shiftedge.runtime.process.extras import require
 
@@ -25,7 +25,6 @@ class TvmContender(Peer):
     packages = ("apache-tvm", "apache-tvm-ffi")
 
     def load(self, path: Path, threads: int) -> None:
-        """See :meth:`Peer.load`."""
         os.environ["TVM_NUM_THREADS"] = str(threads)  # read when TVM starts its threads
         onnx, tvm = require("onnx"), require("tvm")
         relax, importer = require("tvm.relax"), require("tvm.relax.frontend.onnx")
@@ -51,12 +50,10 @@ class TvmContender(Peer):
         return self._inputs[0]
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """See :meth:`Peer.array`."""
         found: NDArray[Any] = tensor.numpy()
         return found
 
     def step(self) -> None:
-        """See :meth:`Contender.step`."""
         self._out, *self._states = self._run(self._input, *self._states)
 
 
@@ -64,7 +61,8 @@ def _host(tvm: Any) -> dict[str, Any]:
     """A target for LLVM with all that this processor can do, or with the level that is left of it,
     since LLVM finds what the environment takes away too."""
     if taken_away():
-        return find_target("host").llvm()
+        host = find_variant("host")
+        return {"kind": "llvm", "mcpu": host.device.name, "mtriple": host.target.triple}
     find = tvm.get_global_func
     mcpu = str(find("target.llvm_get_system_cpu")())
     triple = str(find("target.llvm_get_system_triple")())

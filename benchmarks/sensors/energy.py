@@ -1,48 +1,13 @@
-"""Energy from a start to a stop: of a Jetson's board, of a Raspberry Pi 5's rails, of x86 packages.
+"""Energy over some seconds: of a Jetson's board (INA3221), of a Raspberry Pi 5's rails (PMIC), of
+x86 packages (RAPL). What each of them counts, and where it is documented: docs/sensors.md.
 
-**INA3221**, at the input of Jetson boards. https://docs.kernel.org/hwmon/ina3221.html:
-``in[123]_label``, ``in[123]_input`` bus voltage in mV, ``curr[123]_input`` in mA. NVIDIA Jetson
-Linux Developer Guide, "Platform Power and Performance", "Software-Based Power Consumption
-Modeling": the same files below /sys/bus/i2c/drivers/ina3221/<address>/hwmon/hwmon<n>, and which
-rails a board has. Up to JetPack 4.6 (L4T 32): /sys/bus/i2c/drivers/ina3221x/<address>/iio:device<n>
-with ``rail_name_<n>`` and ``in_power<n>_input`` in mW; `"Power Management for Jetson Nano"
-<https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-3261/>`_. Only a rail that feeds the whole
-module is used. Boards without one, as AGX Orin, have several rails, some of which feed others;
-adding them up would be a guess, so there the reason names them. The chip averages over milliseconds
-and is read ten times a second: power that comes and goes with each frame is right on average over a
-second or more, not within one frame.
-
-**PMIC** of the Raspberry Pi 5, by ``vcgencmd pmic_read_adc``. Recorded answers, as on
-https://www.jeffgeerling.com/blog/2023/everything-ive-learned-about-raspberry-pi-5 and in
-https://github.com/jfikar/RPi5-power: lines such as ``3V3_SYS_A current(1)=0.06245952A`` and
-``3V3_SYS_V volt(9)=3.30632200V``; the two lines of a rail are told to belong together by their
-names, not by the numbers in brackets. Boards before the 5 answer "Command not registered". The
-power is the sum of volts times amperes over the rails that have both. It leaves out what is drawn
-from the 5 V input (EXT5V, of which only the voltage is measured) without passing the PMIC, such as
-USB devices, the fan and HATs, and what the PMIC itself loses; jfikar, comparing with a power meter
-at the plug, found 0.59 W plus 1.15 times that sum. Each reading starts a process, so there are but
-two a second: of turns shorter than some seconds the figure is rough.
-
-**RAPL** counters of x86 through powercap. Documentation/ABI/testing/sysfs-class-powercap and
-https://docs.kernel.org/power/powercap/powercap.html: a zone ``intel-rapl:N`` (AMD's too) has
-``name`` ("package-0", "psys"), ``energy_uj``, microjoules, which begins anew after
-``max_energy_range_uj``. Since November 2020 (CVE-2020-8694, Linux 5.10) energy_uj is for root
-alone. Zones below a package (``intel-rapl:0:1``, "core", "dram") are parts of it or of something
-else and are not added; ``intel-rapl-mmio:0`` is the same package once more. The joules are those of
-all packages: cores, caches, memory controller and built-in graphics, but neither memory chips nor
-anything else of the machine.
-
-A thread of this process, which lives only from start to stop, reads the sensor and sleeps. What it
-costs the run is one reading each time, on whatever core is free or not: 20 us for each file
-(measured on an x86-64 server; an INA3221 makes it wait for its I2C bus besides), for vcgencmd a
-process. The first and the last reading are taken by start and stop themselves, outside of what is
-timed.
+The sensor is read between turns of what is measured: 20 us for each file (on an x86-64 server; an
+INA3221 makes it wait for its I2C bus besides), for vcgencmd a process.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -51,7 +16,6 @@ from functools import partial
 
 from shiftedge.benchmarks.sensors.files import (
     NO_SENSOR,
-    TIMEOUT_S,
     Files,
     MissingSensorError,
     NoPermissionError,
@@ -74,8 +38,6 @@ __all__ = [
 INA_PERIOD_S, PMIC_PERIOD_S = 0.1, 0.5
 RAPL_PERIOD_S = 20.0
 """Between readings: a counter of 65 kJ lasts for three minutes at 350 W."""
-PATIENCE_S = TIMEOUT_S + 1.0
-"""How long stop waits for a reading that is under way."""
 WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "5V_IN")
 """Rails that feed everything on the module: of TX2, Xavier NX, Orin NX and Nano; of the Nano."""
 HWMON = "sys/bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[1-3]_label"
@@ -100,7 +62,7 @@ Watts = Callable[[], float]
 
 @dataclass(frozen=True)
 class Energy:
-    """What a meter counted between its start and its stop.
+    """What a meter counted.
 
     ``joules`` is None where it could not count, and ``reason`` says why.
     """
@@ -118,20 +80,11 @@ class Accumulator(ABC):
 
     @abstractmethod
     def poll(self) -> None:
-        """Read the sensor.
-
-        Raises:
-            SensorError: it gave nothing; the count is over.
-        """
+        """Read the sensor; raises SensorError where it gave nothing, and the count is over."""
 
 
 class PowerIntegral(Accumulator):
-    """Energy from readings of power, by the trapezoidal rule.
-
-    Args:
-        watts: reads the power.
-        clock: seconds.
-    """
+    """Energy from readings of power, by the trapezoidal rule."""
 
     def __init__(self, watts: Watts, clock: Callable[[], float] = time.monotonic) -> None:
         self._watts = watts
@@ -149,13 +102,7 @@ class PowerIntegral(Accumulator):
 
 
 class RaplCounter(Accumulator):
-    """The joules of some zones.
-
-    Args:
-        files: where they are.
-        zones: folders of the zones.
-        clock: seconds.
-    """
+    """The joules of some zones, given by their folders."""
 
     def __init__(
         self, files: Files, zones: Sequence[str], clock: Callable[[], float] = time.monotonic
@@ -192,7 +139,7 @@ def counted(before: int, after: int, highest: int) -> int:
 
 
 class EnergyMeter:
-    """Counts the energy drawn from :meth:`start` to :meth:`stop`, again and again.
+    """Counts the energy that is drawn while something runs, again and again.
 
     Args:
         name: of the sensor.
@@ -212,82 +159,28 @@ class EnergyMeter:
     ) -> None:
         self.name, self.scope, self.reason = name, scope, reason
         self._period_s, self._accumulator = period_s, accumulator
-        self._count: _Count | None = None
 
-    def start(self) -> None:
-        """Begin to count. A count that was begun and not stopped is dropped."""
-        if self._count is not None:
-            self._count.over.set()
-        if self._accumulator is not None:
-            self._count = _Count(self._accumulator, self._period_s)
-
-    def stop(self) -> Energy:
-        """What was drawn since :meth:`start`. A sensor that failed meanwhile is the reason in it.
-
-        Raises:
-            RuntimeError: it was not started.
-        """
-        if self.reason is not None:
+    def measure(self, seconds: float, turn: Callable[[float], None]) -> Energy:
+        """What is drawn while ``turn`` is called again and again, each time for the seconds that it
+        may take. A sensor that fails meanwhile is the reason in the result, and ends it."""
+        begin_s = time.monotonic()
+        if self._accumulator is None:
             return Energy(None, 0.0, self.reason)
-        if self._count is None:
-            raise RuntimeError("stop() of an energy meter that was not started")
-        count, self._count = self._count, None
-        return count.finish()
-
-
-class _Count:
-    """From one start to its stop. An object of its own, so that a thread that hangs and wakes up
-    later finds nothing to disturb."""
-
-    def __init__(self, accumulator: Callable[[], Accumulator], period_s: float) -> None:
-        self._period_s = period_s
-        self.over = threading.Event()
-        self._reason: str | None = None
-        self._thread: threading.Thread | None = None
-        self._begin_s = time.monotonic()
-        """When the first reading was there, once it is."""
-        made = attempt(accumulator)
-        if isinstance(made, SensorError):
-            self._reason = str(made)
-            return
-        self._accumulator = made
-        going = self._poll()
-        self._begin_s = time.monotonic()
-        if going:
-            thread = threading.Thread(target=self._watch, name="shiftedge-energy", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                self._reason = f"no thread to read the sensor with ({error})"
-            else:
-                self._thread = thread
-
-    def finish(self) -> Energy:
-        self.over.set()
-        if self._thread is not None:
-            self._thread.join(PATIENCE_S)
-            if self._thread.is_alive():
-                self._reason = f"the sensor gave no answer within {PATIENCE_S:g} s"
-        seconds = time.monotonic() - self._begin_s
-        if self._reason is None:
-            self._poll()
-        if self._reason is not None:
-            return Energy(None, seconds, self._reason)
-        if not self._accumulator.joules > 0:
-            return Energy(None, seconds, "the sensor counted no energy")
-        return Energy(self._accumulator.joules, seconds)
-
-    def _watch(self) -> None:
-        while not self.over.wait(self._period_s):
-            if not self._poll():
-                return
-
-    def _poll(self) -> bool:
-        """Whether there was something to read; else the reason is set."""
-        failure = attempt(self._accumulator.poll)
-        if failure is not None:
-            self._reason = str(failure)
-        return failure is None
+        counter = attempt(self._accumulator)
+        if isinstance(counter, SensorError):
+            return Energy(None, 0.0, str(counter))
+        while True:
+            failure = attempt(counter.poll)
+            now_s = time.monotonic()
+            left_s = begin_s + seconds - now_s
+            if failure is not None:
+                return Energy(None, now_s - begin_s, str(failure))
+            if left_s <= 0:
+                break
+            turn(min(left_s, self._period_s))
+        if not counter.joules > 0:
+            return Energy(None, now_s - begin_s, "the sensor counted no energy")
+        return Energy(counter.joules, now_s - begin_s)
 
 
 def find_meter(files: Files, vcgencmd: Vcgencmd) -> EnergyMeter:

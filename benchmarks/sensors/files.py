@@ -1,13 +1,13 @@
-"""Where sensors are read: small text files of /sys and /proc, and ``vcgencmd``.
+"""Where sensors are read: small text files of /sys and /proc, and ``vcgencmd``, which asks the
+firmware of a Raspberry Pi.
 
 What cannot be read raises :class:`SensorError`, whose text is a reason for people. It goes no
 further than :class:`~shiftedge.benchmarks.sensors.gauges.Sensors` and the meters.
 
-``vcgencmd`` asks the firmware of a Raspberry Pi, run so that it cannot hold up a run. Sources:
-https://github.com/raspberrypi/utils (vcgencmd): exit status 0; 255 where the firmware refuses, with
-``error=1 error_msg="Command not registered"`` on stdout; it opens /dev/vcio, which belongs to the
-group video. Measured on an x86-64 server: starting and reaping a program that does nothing takes
-2.0 ms (median); no board has been measured.
+Source: https://github.com/raspberrypi/utils (vcgencmd): exit status 0; 255 where the firmware
+refuses, with ``error=1 error_msg="Command not registered"`` on stdout; it opens /dev/vcio, which
+belongs to the group video. Starting and reaping a program that does nothing took 2.0 ms (median) on
+an x86-64 server; no board has been measured.
 """
 
 from __future__ import annotations
@@ -97,11 +97,7 @@ def readable(reads: Iterable[Callable[[], T]]) -> list[T]:
 
 
 def read_file(path: Path) -> bytes:
-    """The first page of a file.
-
-    Raises:
-        OSError: as open and read.
-    """
+    """The first page of a file; raises OSError."""
     with path.open("rb", buffering=0) as file:
         return file.read(BYTES_MOST)
 
@@ -150,12 +146,8 @@ class Files:
         return text
 
     def number(self, name: str) -> int:
-        """The whole number that the file holds, in whatever unit it has.
-
-        Raises:
-            MissingSensorError: there is no such file.
-            SensorError: it cannot be read, or holds something else.
-        """
+        """The whole number that the file holds, in whatever unit it has; raises as :meth:`text`,
+        and SensorError where it holds something else."""
         text = self.text(name)
         if not NUMBER.fullmatch(text):
             raise SensorError(f"/{name} says {text[:40]!r}, which is not a number")
@@ -185,13 +177,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def run_program(command: Sequence[str]) -> str:
-    """Run a program that ends by itself within :data:`TIMEOUT_S`.
+    """The stdout of a program that ends by itself within :data:`TIMEOUT_S`.
 
     Raises:
-        OSError: it cannot be started.
-        subprocess.CalledProcessError: its exit status is not 0; has its stdout and stderr.
+        OSError, subprocess.CalledProcessError: as ``subprocess.run``.
         subprocess.TimeoutExpired: it has not ended, and was killed. Not waited for any longer than
-            a moment: one that hangs inside the kernel does not die.
+            a moment, as ``subprocess.run`` would: one that hangs inside the kernel does not die.
     """
     # Left to itself, Popen says "no permission" where a folder of PATH may not be looked into.
     program = shutil.which(command[0])
@@ -208,10 +199,7 @@ def run_program(command: Sequence[str]) -> str:
     except BaseException:
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.2)
-        for end in (process.stdout, process.stderr):
-            if end is not None:
-                end.close()
+            process.communicate(timeout=0.2)
         raise
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command), out, said)
@@ -219,11 +207,8 @@ def run_program(command: Sequence[str]) -> str:
 
 
 class Vcgencmd:
-    """Asks the firmware. A program that is missing or hung once is not tried again.
-
-    Args:
-        run: how to run it.
-    """
+    """Asks the firmware, by a way to run programs. One that is missing or hung once is not tried
+    again."""
 
     def __init__(self, run: Run = run_program) -> None:
         self._run = run

@@ -1,37 +1,10 @@
-"""What is read at one moment: clocks, governor, temperatures, throttling.
+"""What is read at one moment: clocks, governor, temperatures, throttling; and in words.
 
-A gauge is found once, by one of the functions in :data:`GAUGES`, and read as often as wanted.
+A gauge is found once, by one of the functions in :data:`GAUGES`, and read as often as wanted. Which
+files hold what on which board, and where that is documented: docs/sensors.md.
 
-**Clocks.** https://docs.kernel.org/admin-guide/pm/cpufreq.html ("Policy Interface in sysfs"):
-``scaling_cur_freq``, kHz, "current frequency of all of the CPUs belonging to this policy", which on
-most drivers is what was last asked for and need not be what the hardware does; drivers that do not
-know say ``<unknown>``. ``scaling_governor``: its name.
-https://docs.kernel.org/driver-api/devfreq.html: ``cur_freq``, Hz. NVIDIA's names of the GPU below
-/sys/class/devfreq: ``57000000.gpu`` (Nano), ``17000000.gp10b`` (TX2), ``17000000.gv11b`` (Xavier),
-``17000000.ga10b`` or ``17000000.gpu`` (Orin). A clock of a virtual machine in /proc/cpuinfo is a
-constant, and so no reading: it is not used.
-
-**Temperatures.** https://docs.kernel.org/driver-api/thermal/sysfs-api.html: below
-/sys/class/thermal, ``thermal_zone*/type`` is a name and ``temp`` millidegrees Celsius.
-https://docs.kernel.org/hwmon/sysfs-interface.html: ``name``, and ``temp1_input`` in millidegrees;
-https://docs.kernel.org/hwmon/k10temp.html: temp1 is Tctl, the one that the fan goes by, of AMD
-processors; coretemp's temp1 is "Package id". Names of zones: NVIDIA Jetson Linux Developer Guide,
-"Platform Power and Performance", and the kernel's device trees (bcm2711, bcm2712: cpu-thermal).
-Left out: PMIC-Die of Jetson boards, which says 100.0 °C at all times, and readings no silicon could
-have, such as the -256 °C of a Jetson's GPU that is switched off.
-
-**Throttling**, for heat or for want of power. Flags say what is so now, or has been since the board
-was started; counters count events since then, so only their growth over a run says something of the
-run (:func:`throttled_between`). Raspberry Pi:
-https://www.raspberrypi.com/documentation/computers/os.html#get_throttled, bits 0 to 3 and 16 to 19;
-the firmware driver's ``get_throttled`` in sysfs holds the same number in hexadecimal, but only as
-the kernel last saw it, and the first read of it makes the kernel log a warning ("deprecated, use
-hwmon sysfs instead", drivers/firmware/raspberrypi.c), so vcgencmd is asked first. x86:
-Documentation/ABI/testing/sysfs-devices-system-cpu, ``thermal_throttle/``: events since boot.
-Jetson: NVIDIA Jetson Linux Developer Guide, Orin series, "Electrical management": ``oc1_event_cnt``
-under-voltage, ``oc2`` average and ``oc3`` instantaneous over-current, of the hwmon chip
-soctherm_oc; and the cooling devices ``*-throttle-alert``, whose ``cur_state`` is above 0 while a
-unit is throttled for heat.
+Flags of throttling say what is so now, or has been since the board was started; counters count
+events since then, so only their growth over a run says something of the run.
 """
 
 from __future__ import annotations
@@ -66,6 +39,7 @@ __all__ = [
     "Board",
     "Gauge",
     "Sensors",
+    "describe",
     "find_sensors",
     "parse_throttled",
     "throttled_between",
@@ -376,3 +350,63 @@ def throttled_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
         if more > 0:
             words.append(f"{event} ({more} {'time' if more == 1 else 'times'})")
     return words
+
+
+NAMES = {
+    "cpu_mhz": "the CPU's clock",
+    "governor": "its governor",
+    "gpu_mhz": "the GPU's clock",
+    "temperature_c": "temperature",
+    "throttling": "throttling",
+}
+
+
+def describe(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What the board did between two samples, such as "CPU 1.50 GHz (1.50 to 1.50), governor
+    ondemand, 58.0 to 62.3 °C, not throttled".
+
+    The clock is the mean of both samples' means, with the least and the most of any core; the
+    hottest zone is told where it is hotter than the CPU. What neither sample has comes last: by one
+    phrase where there is no sensor, else reason by reason.
+    """
+
+    def both(key: str) -> list[Any]:
+        return [sample[key] for sample in (before, after) if sample.get(key) is not None]
+
+    def texts(key: str, form: str, scale: float = 1.0) -> str:
+        return " to ".join(dict.fromkeys(format(each * scale, form) for each in both(key)))
+
+    parts = []
+    if clocks := both("cpu_mhz"):
+        ghz = [
+            sum(each["mean"] for each in clocks) / len(clocks) / 1e3,
+            min(each["min"] for each in clocks) / 1e3,
+            max(each["max"] for each in clocks) / 1e3,
+        ]
+        parts.append("CPU {:.2f} GHz ({:.2f} to {:.2f})".format(*ghz))
+    if names := dict.fromkeys(both("governor")):
+        parts.append(f"governor {', then '.join(names)}")
+    if gpu := texts("gpu_mhz", ".2f", 1e-3):
+        parts.append(f"GPU {gpu} GHz")
+    if degrees := texts("temperature_c", ".1f"):
+        parts.append(f"{degrees} °C")
+    hottest = max(both("hottest"), key=lambda each: float(each["temperature_c"]), default=None)
+    if hottest and hottest["temperature_c"] > max(both("temperature_c"), default=-273.15):
+        parts.append(f"hottest {hottest['zone']} {hottest['temperature_c']:.1f} °C")
+    if both("throttled") or both("throttle_events"):
+        words = throttled_between(before, after)
+        parts.append(f"throttled: {' and '.join(words)}" if words else "not throttled")
+        ago = [word for word in before.get("throttled") or [] if word.endswith("has occurred")]
+        if ago:
+            parts.append(f"before, since the board was started: {' and '.join(ago)}")
+    ends = [", ".join(parts)] if parts else []
+    reasons = {**before["reasons"], **after["reasons"]}
+    why = {key: reasons[key] for key in NAMES if key in reasons}
+    flags, events = reasons.get("throttled"), reasons.get("throttle_events")
+    if flags is not None and events is not None:
+        why["throttling"] = flags if events == NO_SENSOR else events
+    if without := [NAMES[key] for key, reason in why.items() if reason == NO_SENSOR]:
+        listed = " and ".join(filter(None, (", ".join(without[:-1]), without[-1])))
+        ends.append(f"no sensor for {listed}")
+    ends += [f"{NAMES[key]}: {reason}" for key, reason in why.items() if reason != NO_SENSOR]
+    return "; ".join(ends)

@@ -36,6 +36,7 @@ from shiftedge.demos.sinks.paint import (
     text,
     text_width,
 )
+from shiftedge.runtime.capture.film_writer import letterbox
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
@@ -76,9 +77,7 @@ class Overlay:
     ) -> None:
         """
         Args:
-            spec: names the labels.
             image_size: (height, width) of the camera's first frame; others are fitted in.
-            engine: shown beside the model's name.
             truth: shown above the curves, where it is known.
         """
         self.spec = spec
@@ -104,7 +103,8 @@ class Overlay:
         self._remember(moment)
         canvas: Image = self._empty.copy()
         stage = canvas[:STAGE_HEIGHT_PX, : self._stage_width]
-        _place(image, stage)
+        # Bilinear also when shrinking: by area costs 17 ms instead of 2 for a full HD frame.
+        letterbox(image, stage, require("cv2").INTER_LINEAR)
         last = self._events[-1] if self._events else None
         if last is not None:
             self._flash(stage, last, moment.time_s)
@@ -240,20 +240,3 @@ class Overlay:
             ys = base - np.rint(values[:, index] * (base - top)).astype(int)
             points = np.stack([xs, ys], axis=1).astype(np.int32)
             cv2.polylines(strip, [points], False, colour_of(index, False), 2, cv2.LINE_AA)
-
-
-def _place(image: NDArray[np.uint8], stage: Image) -> None:
-    """Scale ``image`` into ``stage``, whole and undistorted, on black where it does not fill it."""
-    cv2 = require("cv2")
-    height, width = image.shape[:2]
-    high, wide = stage.shape[:2]
-    scale = min(high / height, wide / width)
-    # A pixel of rounding is not worth a black line.
-    inner = (
-        wide if abs(width * scale - wide) < 2 else max(1, round(width * scale)),
-        high if abs(height * scale - high) < 2 else max(1, round(height * scale)),
-    )
-    left, top = (wide - inner[0]) // 2, (high - inner[1]) // 2
-    stage[:] = 0
-    # Bilinear also when shrinking: by area costs 17 ms instead of 2 for a full HD frame.
-    stage[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner)

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from shiftedge.demos.sinks import Moment
 from shiftedge.demos.sinks.overlay import Overlay
 from shiftedge.demos.sinks.paint import Image
-from shiftedge.demos.sinks.screen import ScreenLostError
+from shiftedge.demos.sinks.screen import Screen, ScreenLostError
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.process.signals import close_at_exit
+from shiftedge.runtime.process.signals import Closing, close_at_exit
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
@@ -31,60 +31,58 @@ LONGEST_LAG_S = 0.5
 """Frames by which the film would fall further behind what it shows are left out."""
 
 
-class Shown(Protocol):
-    """What is needed of a window; see :class:`Screen`."""
+class Picture(Closing):
+    """The sink that draws, and films in a thread of its own: recognition does not wait for the
+    encoder.
 
-    def show(self, canvas: Image, /) -> bool:
-        """False once the user wants to end; :class:`ScreenLostError` when it is gone."""
-
-    def close(self) -> None:
-        """Give the window back."""
-
-
-class Picture:
-    """The sink that draws: into a film, and into a window as far as it keeps up.
+    The film plays at the speed of the source: a picture is held as long as it took until the next
+    one came. It holds every frame that was given, but where frames come faster than its rate for
+    long, as in parts of recordings of uneven rate.
 
     Args:
-        model: whose labels and thoughts are shown.
         truth: shown above the curves, where it is known.
         film: where the film goes; None for no film.
         rate_hz: frames per second of the film.
-        screen: the window, None for none.
+        screen: the window, which shows what was drawn last.
         on_note: told in a sentence when the window is lost and the film goes on.
-
-    Raises:
-        OutputError: of :meth:`take`: the film cannot be begun or written.
     """
 
     def __init__(
         self,
         model: Model,
-        truth: Sequence[TrueEvent],
+        truth: Sequence[TrueEvent] = (),
         *,
         film: Path | None,
         rate_hz: float,
-        screen: Shown | None,
-        on_note: Callable[[str], None],
+        screen: Screen | None = None,
+        on_note: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._model, self._truth = model, truth
-        self._film, self._rate_hz = film, rate_hz
+        self._path, self._rate_hz = film, min(rate_hz, HIGHEST_RATE_HZ)
         self._screen, self._on_note = screen, on_note
-        self._presenter: Presenter | None = None
+        self._film: FilmWriter | None = None
+        self._queue: queue.Queue[tuple[NDArray[np.uint8], Moment] | None] | None = None
+        self._start_s: float | None = None
+        self._cut_s = 0.0
+        self._error: Exception | None = None
+        self.latest: Image | None = None
+        """The canvas drawn last, for a window; never painted on again."""
 
     def take(self, image: NDArray[np.uint8], moment: Moment) -> bool:
-        if self._presenter is None:
-            engine = f"{self._model.engine.name} {self._model.engine.version}"
-            size = image.shape[0], image.shape[1]
-            overlay = Overlay(self._model.spec, size, engine=engine, truth=self._truth)
-            self._presenter = Presenter(
-                overlay, film=self._film, rate_hz=self._rate_hz, image_bytes=image.nbytes
-            )
-        self._presenter.show(image, moment)
-        canvas = self._presenter.latest
-        if self._screen is None or canvas is None:
+        """See :class:`Sink`; waits only where many frames wait to be drawn.
+
+        Raises:
+            OutputError: the film cannot be begun.
+            ShiftedgeError: what drawing or writing an earlier frame failed with.
+        """
+        if self._queue is None:
+            self._queue = self._begin(image)
+        self._check()
+        self._queue.put((image, moment))
+        if self._screen is None or self.latest is None:
             return True
         try:
-            return self._screen.show(canvas)
+            return self._screen.show(self.latest)
         except ScreenLostError as lost:
             if self._film is None:
                 raise
@@ -93,60 +91,12 @@ class Picture:
             return True
 
     def close(self) -> None:
-        if self._presenter is not None:
-            self._presenter.close()
-
-
-class Presenter:
-    """Draws and films in a thread of its own, so that recognition does not wait for the encoder.
-
-    The film plays at the speed of the source: a picture is held as long as it took until the next
-    one came. It holds every frame that was given, but where frames come faster than its rate for
-    long, as in parts of recordings of uneven rate.
-
-    Args:
-        overlay: draws the frames; from here on only this object's thread uses it.
-        film: where the film goes; None for no film.
-        rate_hz: frames per second of the film.
-        image_bytes: size of a camera frame, which decides how many may wait.
-
-    Raises:
-        OutputError: the film cannot be begun.
-    """
-
-    def __init__(
-        self, overlay: Overlay, *, film: Path | None, rate_hz: float, image_bytes: int
-    ) -> None:
-        self._overlay = overlay
-        self._rate_hz = min(rate_hz, HIGHEST_RATE_HZ)
-        self._film = None if film is None else FilmWriter(film, overlay.size, self._rate_hz)
-        waiting = min(max(QUEUE_BYTES // max(image_bytes, 1), 2), 64)
-        self._queue: queue.Queue[tuple[NDArray[np.uint8], Moment] | None] = queue.Queue(waiting)
-        self._start_s: float | None = None
-        self._cut_s = 0.0
-        self._error: Exception | None = None
-        self.latest: Image | None = None
-        """The canvas drawn last, for a window; never painted on again."""
-        self._thread = threading.Thread(target=self._work, name="shiftedge film", daemon=True)
-        close_at_exit(self)
-        self._thread.start()
-
-    def show(self, image: NDArray[np.uint8], moment: Moment) -> None:
-        """Hand over a frame, which must not be changed afterwards; waits only for a full queue.
-
-        Raises:
-            ShiftedgeError: what drawing or writing an earlier frame failed with.
-        """
-        self._check()
-        self._queue.put((image, moment))
-
-    def close(self) -> None:
         """Draw what is left and end the film. May be called twice.
 
         Raises:
             OutputError: the film could not be written whole.
         """
-        if self._thread.is_alive():
+        if self._queue is not None and self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
         film, self._film = self._film, None
@@ -157,35 +107,52 @@ class Presenter:
                 film.discard()
         self._check()
 
+    def _begin(
+        self, image: NDArray[np.uint8]
+    ) -> queue.Queue[tuple[NDArray[np.uint8], Moment] | None]:
+        """Start the film and the thread, once the size of the camera's frames is known."""
+        overlay = self.overlay((image.shape[0], image.shape[1]))
+        if self._path is not None:
+            self._film = FilmWriter(self._path, overlay.size, self._rate_hz)
+        waiting = min(max(QUEUE_BYTES // max(image.nbytes, 1), 2), 64)
+        tasks: queue.Queue[tuple[NDArray[np.uint8], Moment] | None] = queue.Queue(waiting)
+
+        def work() -> None:
+            while (task := tasks.get()) is not None:
+                if self._error is not None:
+                    continue  # the queue must be emptied, or take() would wait for ever
+                try:
+                    self._present(overlay, *task)
+                except Exception as error:  # noqa: BLE001 - handed to the thread that takes frames
+                    self._error = error
+
+        self._thread = threading.Thread(target=work, name="shiftedge film", daemon=True)
+        close_at_exit(self)
+        self._thread.start()
+        return tasks
+
+    def overlay(self, image_size: tuple[int, int]) -> Overlay:
+        """What draws the frames; only the thread uses it."""
+        engine = f"{self._model.engine.name} {self._model.engine.version}"
+        return Overlay(self._model.spec, image_size, engine=engine, truth=self._truth)
+
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def _work(self) -> None:
-        while (task := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # the queue must be emptied, or show() would wait for ever
-            try:
-                self._present(*task)
-            except Exception as error:  # noqa: BLE001 - handed to the thread that shows frames
-                self._error = error
-
-    def _present(self, image: NDArray[np.uint8], moment: Moment) -> None:
+    def _present(self, overlay: Overlay, image: NDArray[np.uint8], moment: Moment) -> None:
         before = self.latest
-        canvas = self._overlay.draw(image, moment)
+        canvas = overlay.draw(image, moment)
         if self._film is not None:
             if self._start_s is None or before is None:
                 self._start_s = moment.time_s
             else:
                 self._hold(self._film, before, moment.time_s - self._start_s)
-            if self._lag_s(self._film, moment.time_s) < LONGEST_LAG_S:
+            # How much later the next picture of the film comes than it was taken.
+            played_s = moment.time_s - self._start_s - self._cut_s
+            if self._film.frames / self._rate_hz - played_s < LONGEST_LAG_S:
                 self._film.write(canvas)
         self.latest = canvas
-
-    def _lag_s(self, film: FilmWriter, time_s: float) -> float:
-        """How much later the next picture of the film comes than it was taken."""
-        played_s = time_s - (time_s if self._start_s is None else self._start_s)
-        return film.frames / self._rate_hz - (played_s - self._cut_s)
 
     def _hold(self, film: FilmWriter, canvas: Image, played_s: float) -> None:
         """Repeat a picture until the film is as long as what it shows."""

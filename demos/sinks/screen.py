@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
-import selectors
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from shiftedge.demos.sinks.paint import Image
-from shiftedge.demos.sinks.window import HEADER
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.signals import Closing
@@ -46,14 +44,17 @@ class Screen(Closing):
                 f"{INSTEAD}"
             )
         require("cv2")
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("window.py")), TITLE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
-        )
+        self._pipe, theirs = multiprocessing.Pipe()
+        with theirs:
+            program = str(Path(__file__).with_name("window.py"))
+            self._process = subprocess.Popen(
+                [sys.executable, program, TITLE, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # whatever a library prints
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+            )
         try:
             answer = self._answer(START_S)
         except BaseException:
@@ -79,15 +80,10 @@ class Screen(Closing):
         Raises:
             ScreenLostError: the display is gone.
         """
-        stdin = self._process.stdin
         answer = b""
-        if stdin is not None and not stdin.closed:
-            with contextlib.suppress(OSError):
-                stdin.write(HEADER.pack(canvas.shape[1], canvas.shape[0]))
-                view = memoryview(canvas.tobytes())
-                while view:
-                    view = view[stdin.write(view) :]
-                answer = self._answer(ANSWER_S)
+        with contextlib.suppress(OSError):
+            self._pipe.send(canvas)
+            answer = self._answer(ANSWER_S)
         if not answer:
             self.close()
             raise ScreenLostError("The window is gone: its display does not answer any more.")
@@ -95,25 +91,16 @@ class Screen(Closing):
 
     def close(self) -> None:
         """Close the window. May be called twice."""
-        process = self._process
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        self._pipe.close()
         try:
-            process.wait(END_S)
+            self._process.wait(END_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
 
     def _answer(self, seconds: float) -> bytes:
         """The next byte; none if the process has ended, or is silent for so long."""
-        stdout = self._process.stdout
-        assert stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(stdout, selectors.EVENT_READ)
-            until_s = time.monotonic() + seconds
-            while (left_s := until_s - time.monotonic()) > 0:
-                if selector.select(left_s):
-                    return os.read(stdout.fileno(), 1)
+        with contextlib.suppress(OSError, EOFError):
+            if self._pipe.poll(seconds):
+                return self._pipe.recv_bytes()
         return b""

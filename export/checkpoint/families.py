@@ -38,8 +38,6 @@ from torch import Tensor
 from shiftedge.export.models.mobilenet_v2 import STAGES
 from shiftedge.runtime.errors import CheckpointError
 
-__all__ = ["ONLINE", "Named", "find_weights", "translated"]
-
 _DEPTH_MOST = 6
 """Levels of containers that are searched."""
 _ELSEWHERE = re.compile(
@@ -93,7 +91,6 @@ def find_weights(path: Path, document: Any, name: str | None = None) -> tuple[We
     one do (timm, ultralytics); in mmengine's files ``state_dict`` has it already.
 
     Args:
-        path: of the file, for messages.
         document: what :func:`~shiftedge.export.checkpoint.file.read_file` gives.
         name: take the set of this name.
 

@@ -24,8 +24,6 @@ import torch
 from shiftedge.runtime.errors import CheckpointError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["read_file"]
-
 _HEAD_BYTES = 512
 _HEADER_MOST = 100_000_000
 """Bytes of a header of safetensors; the limit of the format's own reader."""

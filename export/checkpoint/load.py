@@ -22,8 +22,6 @@ from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
 
-__all__ = ["OWN_FORMAT", "OWN_VERSION", "Checkpoint", "load_checkpoint", "serialise_checkpoint"]
-
 OWN_FORMAT = "shiftedge.checkpoint"
 OWN_VERSION = 1
 WIDTHS = (1.0, 0.5, 0.75, 1.4, 0.35, 0.25, 1.3, 2.0)

@@ -20,12 +20,8 @@ from pathlib import Path
 
 from shiftedge import __version__
 from shiftedge.export import agreement
-from shiftedge.export.compiler.backends.cpu.targets import (
-    Target,
-    precisions_of,
-    runs_here,
-    variants_of,
-)
+from shiftedge.export.compiler.backends.base import Target
+from shiftedge.export.compiler.targets import precisions_of, runs_here, variants_of
 from shiftedge.runtime import manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
@@ -71,7 +67,7 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
         digest.update(hashlib.sha256(model).digest())
     # Of this machine depend which variants a bundle for it has, and what a verification ran.
     here = [
-        (each.variant, runs_here(each))
+        (each.name, runs_here(each))
         for precision in precisions_of(target)
         for each in variants_of(target, precision)
     ]
@@ -79,7 +75,7 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
     for package in ("shiftedge.export.compiler", "shiftedge.runtime.native"):
         root = Path(str(importlib.resources.files(package)))
         for path in sorted(root.rglob("*")):
-            if path.suffix in (".py", ".c", ".h", ".map"):
+            if path.is_file() and path.suffix != ".pyc":
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0")
                 digest.update(path.read_bytes())
     for module in _WRITERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import sys
@@ -15,7 +16,7 @@ from shiftedge.runtime.words import say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shiftedge.export.compiler.backends.cpu.targets import Target
+    from shiftedge.export.compiler.backends.base import Target
     from shiftedge.export.compiler.compile import Compiled
 
 __all__ = ["add_commands"]
@@ -28,6 +29,7 @@ examples:
   shiftedge compile my.onnx --precision bf16,fp32 --target x86-64-v4
                                                           bf16 where the processor has it
   shiftedge compile my.onnx --explain                     why each kernel is as it is, and its time
+  shiftedge compile my.onnx --dump my-stages              every stage on the way, as text
   shiftedge compile --list-targets
   shiftedge run my-host --source 0                        run what was compiled
 
@@ -82,10 +84,11 @@ def add_commands(commands: Any) -> None:
         "--explain", action="store_true", help="print each kernel's tiles, prediction and time"
     )
     parser.add_argument(
-        "--no-verify",
-        action="store_true",
-        help="do not compare with ONNX Runtime",
+        "--dump",
+        metavar="FOLDER",
+        help="write graph, kernels and code too, as text, in a folder for each variant",
     )
+    parser.add_argument("--no-verify", action="store_true", help="do not compare with ONNX Runtime")
     parser.add_argument(
         "--sign", metavar="KEY", help="PEM file of an Ed25519 private key to sign the bundle with"
     )
@@ -98,14 +101,14 @@ def add_commands(commands: Any) -> None:
 def _compile(options: argparse.Namespace) -> int:
     own = {}
     if options.targets:
-        from shiftedge.export.compiler.backends.cpu.targets_file import read_targets
+        from shiftedge.export.compiler.targets_file import read_targets
 
         own = read_targets(options.targets)
         if importlib.util.find_spec("tvm") is not None:
-            from shiftedge.export.compiler.backends.cpu.processors import check_processor
+            from shiftedge.export.compiler.targets import check
 
             for target in own.values():
-                check_processor(target)
+                check(target)
     if options.list_targets:
         return _list_targets(options.json, own)
     if not options.model:
@@ -116,8 +119,8 @@ def _compile(options: argparse.Namespace) -> int:
 
     for package in ("onnx", "tvm", "ziglang") + (() if options.no_verify else ("onnxruntime",)):
         require(package)
-    from shiftedge.export.compiler.backends.cpu.targets import find_target
     from shiftedge.export.compiler.compile import compile_model
+    from shiftedge.export.compiler.targets import backend_of, find_target, variants_of
 
     target = find_target(options.target, own)
     models = [Path(model) for model in options.model]
@@ -132,77 +135,73 @@ def _compile(options: argparse.Namespace) -> int:
         use_cache=not options.no_cache,
         sign_with=options.sign,
     )
+    if options.dump:
+        from shiftedge.export.compiler.dump import dump_model
+
+        dump_model(models, Path(options.dump), target, options.precision)
     explained = _explanations(compiled, target) if options.explain else []
     if options.json:
         print(json.dumps(_result(compiled, output, explained)))
         return 0
     if explained:
-        from shiftedge.export.compiler.backends.cpu.explain import table
-        from shiftedge.export.compiler.backends.cpu.targets import variants_of
-
         for each in explained:
             variant = variants_of(target, each["precision"])[-1]
             if len(explained) > 1:
                 print(f"{each['precision']}, {each['variant']}")
-            rows = table(each["kernels"], variant, each["seconds"], each["peak_flops"])
+            rows = backend_of(variant.device).table(
+                each["kernels"], variant, each["seconds"], each["peak_flops"]
+            )
             say(rows, sys.stdout)
-    _say(_summary(compiled, output))
+    say(_summary(compiled, output))  # stdout is kept for results
     return 0
 
 
 def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
-    from shiftedge.export.compiler.backends.cpu.targets import TARGETS, find_target, precisions_of
+    from shiftedge.export.compiler.targets import TARGETS, find_target
     from shiftedge.runtime.errors import CompileError
 
     targets = [*TARGETS.values(), *own.values()]
-    try:
-        host = find_target("host")
-        targets.insert(0, host)
-    except CompileError:
-        pass  # a machine that no target fits can still compile for another
+    # A machine that no target fits can still compile for another.
+    with contextlib.suppress(CompileError):
+        targets.insert(0, find_target("host"))
+    rows = [_target_row(target) for target in targets]
     if as_json:
-        print(json.dumps([_target_row(target) for target in targets]))
+        print(json.dumps(rows))
         return 0
     print(
         f"{'name':<17} {'code':<11} {'vectors':>8} {'precision':<10} {'L1, L2':>14} {'cores':>5} "
         f"{'GPU':<6} {'glibc':<5}  for"
     )
-    for target in targets:
-        caches = f"{target.core.l1_bytes >> 10}, {target.core.l2_bytes >> 10} KiB"
+    for row in rows:
+        caches = f"{row['l1_bytes'] >> 10}, {row['l2_bytes'] >> 10} KiB"
         print(
-            f"{target.name:<17} {target.variant:<11} {32 * target.unit.lanes:>4} bit "
-            f"{' '.join(precisions_of(target)):<10} {caches:>14} {target.cores:>5} "
-            f"{target.gpu or '-':<6} {target.glibc:<5}  {target.description}"
+            f"{row['name']:<17} {row['instructions']:<11} {row['vector_bits']:>4} bit "
+            f"{' '.join(row['precisions']):<10} {caches:>14} {row['cores']:>5} "
+            f"{row['gpu'] or '-':<6} {row['glibc']:<5}  {row['description']}"
         )
     print("--json adds triples, the features that a processor must have, and sources.")
     return 0
 
 
 def _target_row(target: Target) -> dict[str, Any]:
-    from shiftedge.export.compiler.backends.cpu.targets import precisions_of, variants_of
+    from shiftedge.export.compiler.targets import precisions_of, variants_of
 
-    precisions = precisions_of(target)
+    precisions, best = precisions_of(target), target.devices[0]
+    variants = [each for precision in precisions for each in variants_of(target, precision)]
     return {
         "name": target.name,
         "description": target.description,
         "architecture": target.architecture,
         "triple": target.triple,
-        "instructions": target.variant,
-        "features": list(target.features),
+        "instructions": best.name,
+        "features": list(best.features),
         "precisions": list(precisions),
         "variants": [
-            {
-                "name": variant.variant,
-                "precision": precision,
-                "features": list(variant.features),
-            }
-            for precision in precisions
-            for variant in variants_of(target, precision)
+            {"name": each.name, "precision": each.precision, "features": list(each.features)}
+            for each in variants
         ],
         "glibc": target.glibc,
-        "vector_bits": 32 * target.unit.lanes,
-        "l1_bytes": target.core.l1_bytes,
-        "l2_bytes": target.core.l2_bytes,
+        **best.facts(),
         "cores": target.cores,
         "gpu": target.gpu,
         "source": target.source,
@@ -212,26 +211,25 @@ def _target_row(target: Target) -> dict[str, Any]:
 def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
     """For each precision the manifest's rows, and where its code runs here each kernel's time and
     the core's peak."""
-    from shiftedge.export.compiler.backends.cpu.targets import runs_here, variants_of
+    from shiftedge.export.compiler.targets import backend_of, runs_here, variants_of
 
     bundle, result = compiled.bundle, []
     for precision, build in bundle.manifest.builds.items():
         # The rows are those of the last variant of the precision.
-        variant = variants_of(target, precision)[-1]
-        found: dict[str, Any] = {
-            "precision": precision,
-            "variant": variant.variant,
-            "kernels": [dict(row) for row in build.kernels],
-            "seconds": None,
-            "peak_flops": None,
-        }
+        variant, seconds, peak = variants_of(target, precision)[-1], None, None
         if runs_here(variant):
-            from shiftedge.export.compiler.backends.cpu.measure import kernel_seconds, peak_flops
-
             listed = {each.name: each.library for each in bundle.manifest.variants}
-            found["seconds"] = kernel_seconds(bundle.folder / listed[variant.variant])
-            found["peak_flops"] = peak_flops(variant)
-        result.append(found)
+            library = bundle.folder / listed[variant.name]
+            seconds, peak = backend_of(variant.device).measure(library, variant)
+        result.append(
+            {
+                "precision": precision,
+                "variant": variant.name,
+                "kernels": [dict(row) for row in build.kernels],
+                "seconds": seconds,
+                "peak_flops": peak,
+            }
+        )
     return result
 
 
@@ -273,28 +271,15 @@ def _proof(numerics: Mapping[str, Any]) -> str:
     """What the verification found, in a few words."""
     if not numerics.get("verified"):
         return "not verified"
-    over = f"over {numerics['frames']} frames"
-    if "bf16" in numerics:
-        far = numerics["float32"]["relative_error"]
-        proof = (
-            f"states {numerics['bf16']} those of numpy's bf16 {over}, logits within {far:.1e} of "
-            "float32's"
-        )
-    elif "codes" in numerics:
+    reference, over = numerics["reference"], f"over {numerics['frames']} frames"
+    if "states" in numerics:
         far = numerics["onnxruntime"]["relative_error"]
-        proof = (
-            f"codes {numerics['codes']} those of numpy's integers {over}, logits within {far:.1e} "
-            "of ONNX Runtime's"
-        )
+        proof = f"states {numerics['states']} those of {reference} {over}, logits within {far:.1e} "
+        proof += "of ONNX Runtime's"
     else:
         worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
-        proof = f"within {worst:.1e} of ONNX Runtime {over}"
+        proof = f"within {worst:.1e} of {reference} {over}"
     code = numerics["code"]
     if "instructions" in numerics:
-        code += f"; the target's own {numerics['instructions']['bf16']}"
+        code += f"; the target's own {numerics['instructions']['states']}"
     return proof if code == "the target's" else f"{proof} ({code})"
-
-
-def _say(text: str) -> None:
-    """For people; stdout is kept for results."""
-    say(text)

@@ -1,11 +1,11 @@
 """ONNX file in, verified bundle out; of several precisions of a model, one bundle of them all.
 
-read_onnx   the file as a graph                         frontend, fusion
-lower       a schedule and tiles for every kernel       rules, choose, schedules
-layout      one workspace, one block of weights         program, memory
-build       machine code, linked                        tir, link
-verify      against the precision's reference           proof, check
-record      its logits for the board's self-test        proof
+read_onnx   the file as a graph                         frontend, graph
+lower       a schedule and tiles for every kernel       backends
+layout      one workspace, one block of weights         link
+build       machine code, linked                        backends, link
+verify      against the precision's reference           verify
+record      its logits for the board's self-test        verify
 write       the folder, at once                         package
 """
 
@@ -13,29 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.resources
+import itertools
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shiftedge.export.compiler import cache, package
-from shiftedge.export.compiler.backends.cpu import explain
-from shiftedge.export.compiler.backends.cpu.processors import check_processor
-from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target, find_target, variants_of
+from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link import program
-from shiftedge.export.compiler.link.library import KERNELS, TABLE, link, link_runner
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout, layout, weights
+from shiftedge.export.compiler.link.library import (
+    TABLE,
+    link,
+    link_runner,
+    runner_table,
+    soname,
+)
+from shiftedge.export.compiler.link.program import WEIGHTS_FILE, source
 from shiftedge.export.compiler.sources import Source, read_model, read_sources
+from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
-from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
@@ -47,6 +50,7 @@ __all__ = [
     "compile_model",
     "prepare",
     "read_model",
+    "table_of",
 ]
 
 
@@ -102,7 +106,7 @@ def compile_model(
         sign(b"", sign_with)  # a key that cannot sign is told before the work
     chosen = find_target(target) if isinstance(target, str) else target
     if TARGETS.get(chosen.name) != chosen and chosen.name != "host":
-        check_processor(chosen)
+        check(chosen)
     key = cache.key_of([source.data for source in sources], chosen, _settings(sources, verify))
     with package.new_folder(output) as folder:
         cached = use_cache and _recall(key, folder)
@@ -143,24 +147,33 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     return folder
 
 
-def prepare(data: bytes, spec: ModelSpec, target: Target) -> tuple[Step, Layout]:
-    """The step of a serialised ONNX model for a target, and where everything in it lies."""
-    graph = read_onnx(data, spec)
-    step = lower(graph, spec, target)
-    return step, program.layout(step)
+def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, Layout]:
+    """The step of a serialised ONNX model for a variant, and where everything in it lies."""
+    step = backend_of(variant.device).lower(read_onnx(data, spec), spec, variant)
+    return step, layout(step)
 
 
-def build_library(step: Step, places: Layout, spec: ModelSpec, target: Target, to: Path) -> None:
-    """Generate the kernels' code and link ``to``, a libmodel.so."""
-    require("tvm")
-    from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
+def table_of(step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant) -> str:
+    """The C file of a step for a variant."""
+    backend = backend_of(variant.device)
+    plan = backend.plan(step, places, variant)
+    return source(step, places, spec, backend.executor, plan)
 
+
+def build_library(
+    step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant, to: Path, model: str = ""
+) -> None:
+    """Generate the kernels' code and link ``to``, a libmodel.so.
+
+    ``model`` is the digest that tells models apart in one process; left out, one of the table."""
     with work_folder() as folder:
-        code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
-        code.write(folder / KERNELS)
-        (folder / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-        (folder / TABLE).write_text(program.source(step, places, spec, target.features))
-        link(folder, to, target)
+        backend = backend_of(variant.device)
+        objects = backend.emit(step.kernels, variant, folder)
+        (folder / WEIGHTS_FILE).write_bytes(weights(step, places))
+        table = table_of(step, places, spec, variant)
+        (folder / TABLE).write_text(table)
+        digest = model or hashlib.sha256(table.encode()).hexdigest()
+        link(folder, to, variant.target, backend.executor, objects, digest)
 
 
 def _make(
@@ -177,15 +190,20 @@ def _make(
     first = sources[0].compiled_spec
     with show(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
         try:
-            maker = _Maker(folder, verify, advance)
             builds = {
-                source.precision: maker.build(source, plan[source.precision]) for source in sources
+                source.precision: _build(source, plan[source.precision], folder, verify, advance)
+                for source in sources
             }
-            variants = [_listed(each) for wanted in plan.values() for each in wanted]
-            (folder / "LICENSE").write_text(package.LICENSE_TEXT)
-            (folder / "README.md").write_text(package.readme(first, target.name, variants))
-            header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
-            (folder / "shiftedge.h").write_text(header.read_text())
+            variants = [
+                Variant(each.name, _library(each), each.architecture, each.features, precision)
+                for precision, wanted in plan.items()
+                for each in wanted
+            ]
+            tests = {key: build.selftest for key, build in builds.items() if build.selftest}
+            table = runner_table(variants, package.entries(folder), tests)
+            for each in itertools.chain.from_iterable(plan.values()):
+                link_runner(folder / "bin" / each.name / "shiftedge-run", each.target, table)
+            package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,
                 variants=tuple(variants),
@@ -194,7 +212,7 @@ def _make(
                 others={key: build for key, build in builds.items() if key != first.precision},
                 **vars(builds[first.precision]),
             )
-            (folder / "manifest.json").write_text(manifest.to_json())
+            (folder / MANIFEST_NAME).write_text(manifest.to_json())
         except OSError as error:
             raise OutputError(
                 f"Cannot write the bundle: {error.strerror or error}; check the free space of "
@@ -203,69 +221,54 @@ def _make(
         advance(1)
 
 
-class _Maker:
-    """Makes libraries and programs in a bundle's folder."""
+def _build(
+    source: Source,
+    variants: Sequence[TargetVariant],
+    folder: Path,
+    verify: bool,
+    advance: Callable[[int], object],
+) -> Build:
+    """All variants of one file, verified; what the manifest says of them.
 
-    def __init__(self, folder: Path, verify: bool, advance: Callable[[int], object]) -> None:
-        self._folder, self._verify, self._advance = folder, verify, advance
-
-    def build(self, source: Source, variants: Sequence[Target]) -> Build:
-        """All variants of one file, verified; what the manifest says of them.
-
-        Of several variants the last, for the weakest processor, stands in the manifest.
-        """
-        test, shown, spec = None, None, source.compiled_spec
-        for variant in variants:
-            step, places = prepare(source.data, source.spec, variant)
-            self._advance(1)
-            library = self._folder / _library(variant)
-            library.parent.mkdir(parents=True)
-            build_library(step, places, spec, variant, library)
-            runner = self._folder / "bin" / variant.variant / "shiftedge-run"
-            runner.parent.mkdir(parents=True)
-            link_runner(runner, variant)
-            self._advance(1)
-            numerics = proof.UNVERIFIED
-            if self._verify:
-                shown = shown or proof.proof_of(source, step)
-                test = test or shown.self_test()
-                numerics = proof.verified(
-                    shown, test, spec, variant, step, places, library, build_library
-                )
-            self._advance(1)
-        return Build(
-            spec=spec,
-            numerics=numerics,
-            memory=_memory(places),
-            source_sha256=hashlib.sha256(source.data).hexdigest(),
-            kernels=tuple(explain.rows(step, variant)),
-            selftest=test,
-        )
-
-
-def _memory(places: Layout) -> Mapping[str, int]:
-    return {
-        "weights_bytes": places.weights_bytes,
-        "state_bytes": places.state_bytes,
-        "workspace_bytes": places.workspace.size_bytes,
-        "scratch_bytes": places.scratch_bytes,
-    }
-
-
-def _library(variant: Target) -> str:
-    """Of a variant, in the bundle."""
-    return f"lib/{variant.variant}/libmodel.so"
-
-
-def _listed(variant: Target) -> Variant:
-    """As the manifest has it."""
-    return Variant(
-        variant.variant,
-        _library(variant),
-        variant.architecture,
-        variant.features,
-        variant.precision,
+    Of several variants the last, for the weakest processor, stands in the manifest.
+    """
+    test, shown, spec = None, None, source.compiled_spec
+    digest = hashlib.sha256(source.data).hexdigest()
+    model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
+    for variant in variants:
+        step, places = prepare(source.data, source.spec, variant)
+        advance(1)
+        library = folder / _library(variant)
+        library.parent.mkdir(parents=True)
+        build_library(step, places, spec, variant, library, model)
+        (library.parent / soname(model)).symlink_to(library.name)
+        advance(1)
+        numerics = proof.UNVERIFIED
+        if verify:
+            shown = shown or proof.proof_of(source, step)
+            test = test or shown.self_test()
+            numerics = proof.verified(
+                shown, test, spec, variant, step, places, library, build_library
+            )
+        advance(1)
+    return Build(
+        spec=spec,
+        numerics=numerics,
+        memory={
+            "weights_bytes": places.weights_bytes,
+            "state_bytes": places.state_bytes,
+            "workspace_bytes": places.workspace.size_bytes,
+            "scratch_bytes": places.scratch_bytes,
+        },
+        source_sha256=digest,
+        kernels=tuple(backend_of(variant.device).explain(step, variant)),
+        selftest=test,
     )
+
+
+def _library(variant: TargetVariant) -> str:
+    """Of a variant, in the bundle."""
+    return f"lib/{variant.name}/libmodel.so"
 
 
 def _recall(key: str, folder: Path) -> bool:
@@ -274,7 +277,7 @@ def _recall(key: str, folder: Path) -> bool:
     if found is None:
         return False
     try:
-        shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+        shutil.copytree(found.folder, folder, symlinks=True, dirs_exist_ok=True)
         Bundle.open(folder)
     except (OSError, ShiftedgeError):  # another process has thrown it out meanwhile
         for path in folder.iterdir():
@@ -288,7 +291,7 @@ def _remember(key: str, bundle: Path) -> None:
     try:
         with package.new_folder(cache.cache_folder() / key) as folder:
             unsigned = shutil.ignore_patterns(SIGNATURE_NAME)
-            shutil.copytree(bundle, folder, dirs_exist_ok=True, ignore=unsigned)
+            shutil.copytree(bundle, folder, symlinks=True, dirs_exist_ok=True, ignore=unsigned)
         cache.forget_oldest()
     except (OutputError, OSError):
         pass

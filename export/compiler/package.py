@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import importlib.resources
 import os
 import shutil
 import stat
@@ -13,66 +14,52 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from shiftedge import __version__
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.manifest import MANIFEST_NAME, FileEntry, Variant
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["LICENSE_TEXT", "entries", "new_folder", "readme"]
-
-LICENSE_TEXT = """\
-The code in this bundle that comes from shiftedge (the step loop, the threads, the kernels it
-generated) is licensed under the Apache License, Version 2.0:
-https://www.apache.org/licenses/LICENSE-2.0
-
-The weights are those of the model that was compiled; their licence is that model's.
-"""
+__all__ = ["entries", "new_folder", "write_texts"]
 
 
-_SEVERAL = """
-The first of them that a processor can run is used. For another, name its folder's `shiftedge-run`,
-or in Python `shiftedge.load("this folder", precision="fp32")`.
-"""
-
-
-def readme(spec: ModelSpec, target: str, variants: Sequence[Variant]) -> str:
-    """A page for who finds the folder on a board."""
-    libraries = "\n".join(
-        f"- `{variant.library}`, {variant.precision}, for {variant.architecture} with "
-        f"{' '.join(variant.features)}"
-        for variant in variants
+def write_texts(folder: Path, spec: ModelSpec, target: str, variants: Sequence[Variant]) -> None:
+    """What a bundle holds beside libraries and programs: a page for people, the licence, and for C
+    the headers and how pkg-config and CMake find the libraries."""
+    native = importlib.resources.files("shiftedge.runtime.native")
+    libraries = (
+        f"- `{each.library}`, {each.precision}, for {each.architecture} with "
+        f"{' '.join(each.features)}"
+        for each in variants
     )
-    several = len({variant.precision for variant in variants}) > 1
-    return f"""\
-# {spec.name}, compiled by shiftedge for {target}
-
-One step of a streaming model: a frame of {spec.width}x{spec.height} pixels in, {spec.classes}
-logits out, the states in between kept by the caller. Needs glibc 2.27 or newer and nothing else.
-
-{libraries}
-{_SEVERAL if several else ""}
-From a shell, without Python: raw frames in, a JSON line for each gesture out:
-
-    ffmpeg -i clip.mp4 -f rawvideo -pix_fmt bgr24 - | \\
-        bin/{variants[0].name}/shiftedge-run --size 640x480 --fps 30
-
-`shiftedge-run --self-test` compares this machine with what was recorded when the model was
-compiled, and times a step.
-
-From Python: `shiftedge.load("this folder").stream().step(frame)`; needs the package
-shiftedge and numpy.
-From C: the interface is `shiftedge.h`, which stands beside this page.
-
-`manifest.json` holds the model's spec, the SHA-256 of every file, the memory that a model takes,
-and how far the compiled step is from the ONNX file it was made from.
-"""
+    values = {
+        **{key.upper(): str(getattr(spec, key)) for key in ("name", "width", "height", "classes")},
+        "TARGET": target,
+        "LIBRARIES": "\n".join(libraries),
+        "FIRST": variants[0].name,
+        "DEFAULT": variants[-1].name,
+        "VARIANTS": ", ".join(each.name for each in variants),
+        "VERSION": __version__,
+    }
+    pc, cmake = "shiftedge-model.pc", "shiftedge-model-config.cmake"
+    sources = {name: f"package/{name}" for name in ("LICENSE", "README.md")}
+    sources[f"lib/cmake/shiftedge-model/{cmake}"] = f"package/{cmake}"
+    sources |= {f"include/shiftedge/{name}": name for name in ("shiftedge.h", "live.h")}
+    sources |= {f"lib/{each.name}/pkgconfig/{pc}": f"package/{pc}" for each in variants}
+    for path, source in sources.items():
+        own = {**values, "VARIANT": Path(path).parts[1]} if source.endswith(pc) else values
+        text = (native / source).read_text()
+        for key, value in own.items():
+            text = text.replace(f"@{key}@", value)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
 
 
 def entries(folder: Path) -> dict[str, FileEntry]:
-    """Every file of a folder by its path, for the manifest."""
+    """Every file of a folder by its path, for the manifest; links within it are not listed."""
     result = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
             name = path.relative_to(folder).as_posix()
             result[name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

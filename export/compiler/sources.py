@@ -12,21 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.runtime.engines.onnx_claims import check_spec, check_weights
 from shiftedge.runtime.engines.onnxruntime import check_claims
 from shiftedge.runtime.errors import CompileError, MissingExtraError, ModelError
 from shiftedge.runtime.process.extras import require
-from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
+from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 __all__ = ["CHOICES", "Source", "read_model", "read_sources"]
 
 CHOICES = ("auto", "fp32", "bf16", "int8")
 """What a user may ask for, several with commas between; "auto" is what the files are."""
-
-_ORDER = ("int8", "bf16", "fp32")
-"""Of a bundle's builds, the quickest first."""
-_MADE_FROM = {"int8": "int8", "bf16": "fp32", "fp32": "fp32"}
-"""Which file a build is made from, by its precision."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +40,15 @@ class Source:
     @property
     def compiled_spec(self) -> ModelSpec:
         """Of the compiled model: a spec in bf16 says so, and that of the states."""
-        if self.precision == self.spec.precision:
+        precision = PRECISIONS[self.precision]
+        if precision.made_from == self.precision:
             return self.spec
-        states = tuple(map(_narrowed, self.spec.states))
-        return replace(self.spec, precision=self.precision, states=states)
-
-
-def _narrowed(state: StateSpec) -> StateSpec:
-    """In bf16; a vector stays float32, as ``Builder.dtype_of`` has it."""
-    vector = math.prod(state.shape[2:]) == 1
-    return state if vector else replace(state, dtype="bfloat16")
+        states = (
+            # A vector stays float32, as ``Builder.dtype_of`` has it.
+            each if math.prod(each.shape[2:]) == 1 else replace(each, dtype=precision.storage)
+            for each in self.spec.states
+        )
+        return replace(self.spec, precision=self.precision, states=tuple(states))
 
 
 def read_sources(paths: Sequence[Path], precision: str = "auto") -> list[Source]:
@@ -78,17 +73,18 @@ def read_sources(paths: Sequence[Path], precision: str = "auto") -> list[Source]
         _check_pair(first, other)
     wanted = wanted or tuple(files)
     for name in wanted:
-        if _MADE_FROM[name] not in files:
+        if PRECISIONS[name].made_from not in files:
             raise CompileError(_another(first, name))
-    used = {_MADE_FROM[name] for name in wanted}
+    used = {PRECISIONS[name].made_from for name in wanted}
     for name, source in files.items():
         if name not in used:
             raise CompileError(
                 f"{source.path} is {name}, and nothing that is asked for ({', '.join(wanted)}) is "
                 "made from it: leave the file out, or name its precision too."
             )
-    ordered = sorted(wanted, key=_ORDER.index)
-    return [replace(files[_MADE_FROM[name]], precision=name) for name in ordered]
+    # The quickest first.
+    ordered = [precision for name, precision in PRECISIONS.items() if name in wanted]
+    return [replace(files[each.made_from], precision=each.name) for each in ordered]
 
 
 def _wanted(precision: str) -> tuple[str, ...]:
@@ -109,7 +105,7 @@ def _by_precision(paths: Sequence[Path]) -> dict[str, Source]:
     for path in paths:
         data, spec = read_model(path)
         precision = spec.precision
-        if precision not in _MADE_FROM.values():
+        if precision not in PRECISIONS or PRECISIONS[precision].made_from != precision:
             raise CompileError(
                 f"{path} says that it computes in {precision}, which no ONNX file does here: "
                 f"compile the float32 file, with --precision {precision}."
@@ -125,7 +121,7 @@ def _by_precision(paths: Sequence[Path]) -> dict[str, Source]:
 
 def _another(source: Source, precision: str) -> str:
     """That a file has not the precision asked for, and where to get one that has."""
-    if precision == "int8":
+    if PRECISIONS[precision].quantized:
         return (
             f"{source.path} computes in float32, and int8 needs ranges of its tensors: make an "
             f"int8 file with `shiftedge quantize {source.path} --calibration SOURCE --output "

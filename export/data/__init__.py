@@ -8,18 +8,14 @@ Training and quantising read clips through this package alone, and it reads them
 :mod:`shiftedge.runtime.capture`, so that a network learns from the frames that it will be shown.
 """
 
-from shiftedge.export.data.files import VIDEO_SUFFIXES, Clip, Layout
+from shiftedge.export.data.files import Clip, Layout
 from shiftedge.export.data.layouts import find_data
-from shiftedge.export.data.reader import middle_frames, on_ticks
 from shiftedge.export.data.silent import looks_silent, silent_labels
 
 __all__ = [
-    "VIDEO_SUFFIXES",
     "Clip",
     "Layout",
     "find_data",
     "looks_silent",
-    "middle_frames",
-    "on_ticks",
     "silent_labels",
 ]

@@ -21,17 +21,6 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "IGNORED",
-    "Advance",
-    "ClipSet",
-    "load_clips",
-    "problems",
-    "reserve",
-    "some",
-    "split_clips",
-]
-
 IGNORED = -1
 """Frame label of frames that count neither way."""
 
@@ -113,14 +102,10 @@ def load_clips(
     counts for its clip as a whole.
 
     Args:
-        clips: to read.
-        spec: of the model: frame, rate and labels.
-        frames: of each clip in the set.
         unusable: gets a sentence for each clip that is left out.
         remarks: gets what else is to be known of clips.
         clip_rate_hz: of clips that do not say theirs; see :func:`open_clip`.
         folder: for a set that does not fit in memory; None: where temporary files go.
-        advance: told about each clip.
 
     Raises:
         DataError: there is no room for them.

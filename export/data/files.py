@@ -14,18 +14,6 @@ from shiftedge.runtime.capture.base import EventHandler, log_event
 from shiftedge.runtime.capture.folder import IMAGE_SUFFIXES, natural_key
 from shiftedge.runtime.errors import DataError
 
-__all__ = [
-    "VIDEO_SUFFIXES",
-    "Clip",
-    "Layout",
-    "clips_in",
-    "entries",
-    "has_pictures",
-    "is_clip",
-    "open_clip",
-    "path_bytes",
-]
-
 _VIDEOS = """
     .264 .265 .3gp .asf .avi .flv .gif .h264 .h265 .hevc .ivf .m2ts .m4v .mjpeg .mjpg .mkv .mov
     .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv .y4m

@@ -27,8 +27,6 @@ from shiftedge.export.data.lists import Role, role_of
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import expanded
 
-__all__ = ["find_data"]
-
 _LOOKED_AT = 20
 """Entries of a folder that tell what it holds."""
 
@@ -37,7 +35,6 @@ def find_data(data: Path, classes: Path | None = None) -> Layout:
     """Every labelled clip of DATA.
 
     Args:
-        data: a folder, or a list of clips.
         classes: names of the classes that a list gives by number; left out: a file beside the list
             whose name says so (category.txt, jester-v1-labels.csv, classInd.txt, ...).
 

@@ -24,8 +24,6 @@ from shiftedge.export.data.lists import (
 from shiftedge.export.data.silent import nearest
 from shiftedge.runtime.errors import DataError
 
-__all__ = ["Lists", "label_text", "lists_in", "lists_of", "read_lists", "refuse_other_lists"]
-
 _PROBED = 20
 """Rows that are tried in each place, to find where a list's clips lie."""
 _CLASS_WORDS = {"label", "labels", "labelmap", "class", "classes", "classind", "classnames",

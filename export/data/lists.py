@@ -20,19 +20,6 @@ from typing import Literal
 from shiftedge.export.data.files import VIDEO_SUFFIXES
 from shiftedge.runtime.errors import DataError
 
-__all__ = [
-    "FORMS",
-    "LIST_SUFFIXES",
-    "Role",
-    "Row",
-    "parse_classes",
-    "parse_list",
-    "read_text",
-    "role_among",
-    "role_of",
-    "words_of",
-]
-
 LIST_SUFFIXES = frozenset({".csv", ".list", ".lst", ".tsv", ".txt"})
 
 FORMS = (
@@ -135,10 +122,6 @@ def read_text(path: Path) -> str:
 
 def parse_list(text: str, name: str) -> list[Row]:
     """The clips of a list; blank lines and lines that begin with # are passed over.
-
-    Args:
-        text: of the file.
-        name: of the file, for messages.
 
     Raises:
         DataError: a line names no clip or no label, or the columns are not understood.

@@ -27,8 +27,6 @@ from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.live.clock import TOLERANCE_S, FrameClock
 
-__all__ = ["Fit", "Images", "fitted", "middle_frames", "on_ticks"]
-
 Images = NDArray[np.uint8]
 
 Fit = Callable[[Images], Images]
@@ -93,8 +91,6 @@ def middle_frames(
 
     Args:
         opener: opens the clip, each time at its beginning.
-        rate_hz: of the model.
-        fit: of the model's :class:`Preprocessor`.
         most: frames wanted; a shorter clip gives all that it has.
 
     Returns:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.data.clip_set import Advance, ClipSet, reserve
+from shiftedge.export.data.clip_set import ClipSet, reserve
 from shiftedge.runtime.capture.synthetic import (
     GESTURES,
     IGNORED,
@@ -26,13 +26,12 @@ from shiftedge.runtime.capture.synthetic import (
 )
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
+from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.process.signals import end_with_parent
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import Film, Ranges
-
-__all__ = ["film_for", "synthetic_clips"]
 
 SHARES = {NO_GESTURE: 0.12, OTHER: 0.38}
 """Of the clips; the gestures share the rest, swipes twice as much as others. A person before a

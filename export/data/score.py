@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,6 @@ from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.live.score import score
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["EventScore", "call_clip", "decode"]
 
 
 @dataclass
@@ -101,7 +100,6 @@ def call_clip(logits: NDArray[np.float32], spec: ModelSpec) -> int:
 
     Args:
         logits: (T, classes), at the spec's frame rate.
-        spec: gives the labels and the decoder's settings.
     """
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))
@@ -130,3 +128,13 @@ def decode(logits: NDArray[np.float32], spec: ModelSpec) -> list[GestureEvent]:
         if event is not None:
             events.append(event)
     return events
+
+
+def change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
+    """How what one model calls right differs from another's over the same clips: how many it lost
+    and won, and the standard error of the change."""
+    return {
+        "lost": int((before & ~after).sum()),
+        "won": int((after & ~before).sum()),
+        "standard_error": float(np.std(after.astype(float) - before) / len(before) ** 0.5),
+    }

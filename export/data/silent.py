@@ -15,8 +15,6 @@ from collections.abc import Sequence
 
 from shiftedge.runtime.errors import SpecError
 
-__all__ = ["looks_silent", "nearest", "plain_name", "silent_labels"]
-
 _NAMES = """
     nogesture nogestures nongesture nongestures notgesture notagesture nonegesture withoutgesture
     gestureless emptygesture othergesture othergestures unknowngesture randomgesture
@@ -79,7 +77,6 @@ def silent_labels(
     """Which of ``labels`` are silent, in their order.
 
     Args:
-        labels: of the model.
         named: labels that the user says are. Case, spaces and signs need not be the same where one
             label alone can be meant.
         usual: also those that :func:`looks_silent` knows by their names.

@@ -1,7 +1,6 @@
 """A bundle onto a board: copied with the system's ssh and scp, tested there, then put in place.
 
-destination   [USER@]HOST:PATH, taken apart
-connection    one connection for everything: scripts run there, files copied
+connection    [USER@]HOST:PATH; one connection for everything: scripts run there, files copied
 board         what the board is, and whether the bundle can run on it
 rollout       the steps in order, and how they are undone
 """

@@ -6,14 +6,11 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from shiftedge.export.deploy.connection import Connection, last_words
-from shiftedge.export.deploy.destination import Destination
+from shiftedge.export.deploy.connection import Connection, Destination, last_words
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError, DeployError
 from shiftedge.runtime.manifest import Variant
 from shiftedge.runtime.process.cpu import architecture_of, features_of
-
-__all__ = ["Board", "fits", "look"]
 
 GLIBC_OLDEST = (2, 27)
 """That libmodel.so and shiftedge-run need, see docs/formats.md."""
@@ -132,12 +129,6 @@ def look(connection: Connection) -> Board:
 
 def fits(board: Board, bundle: Bundle, where: Destination, size: int) -> Variant:
     """The variant of a bundle that the board can run, once the bundle can stand there too.
-
-    Args:
-        board: from :func:`look`.
-        bundle: opened.
-        where: it is to stand.
-        size: bytes of the bundle.
 
     Raises:
         DeployError: it cannot; the message says why.

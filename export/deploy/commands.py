@@ -12,8 +12,6 @@ from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
-__all__ = ["add_commands"]
-
 EXAMPLES = """\
 examples:
   shiftedge deploy jester-rpi4 pi@board:jester                  below the home of pi

@@ -1,4 +1,5 @@
-"""The system's ssh and scp, with one connection for everything, so that a password is asked once.
+"""``[USER@]HOST:PATH``, and one connection of the system's ssh and scp there for everything, so
+that a password is asked once.
 
 What ssh's own configuration says of the host counts: keys, jump hosts, users, ports. Scripts go to
 the board's ``sh`` through its standard input, so that no other shell ever reads them.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -15,14 +17,21 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from shiftedge.export.deploy.destination import Destination
 from shiftedge.runtime.errors import DeployError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import ProgressFactory
 
-__all__ = ["Answer", "Connection", "last_words"]
+_FORM = re.compile(
+    r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.@+-]*)@)?"
+    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<six>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\])"
+    r":(?P<path>.*)",
+    re.DOTALL,
+)
+"""Nothing that begins with "-": ssh would take it for an option."""
+_PATH = re.compile(r"[A-Za-z0-9._@+/-]{1,512}")
+"""Every shell, and both ways in which scp reads a path, take these as they are."""
+_EXAMPLE = "expected [USER@]HOST:PATH, such as pi@board:jester or pi@[fe80::1]:/opt/jester"
 
 SSH_FAILED = 255
 """ssh's own exit status, whatever the script's would have been."""
@@ -43,6 +52,71 @@ _OWN = re.compile(
 )
 """How a line of ssh's own begins."""
 _GENERAL = re.compile(r"(scp: )?(Connection closed|lost connection|Connection to .* closed)")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder on a board; :func:`parse_destination` makes it."""
+
+    user: str | None
+    """None is who ssh's configuration says."""
+    host: str
+    path: str
+    """"/opt/jester", or "./jester" below the user's home; without a slash at the end."""
+
+    @property
+    def login(self) -> str:
+        """As ssh takes it: "pi@board", "pi@fe80::1"."""
+        return self.host if self.user is None else f"{self.user}@{self.host}"
+
+    @property
+    def scp_login(self) -> str:
+        """As scp takes it in front of a colon: "pi@board", "pi@[fe80::1]"."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.user is None else f"{self.user}@{host}"
+
+    @property
+    def parent(self) -> str:
+        """The folder that :attr:`path` is to stand in: "/opt", "."."""
+        return posixpath.dirname(self.path)
+
+    @property
+    def name(self) -> str:
+        """Of the bundle's folder there."""
+        return posixpath.basename(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.scp_login}:{self.path.removeprefix('./')}"
+
+
+def parse_destination(text: str) -> Destination:
+    """Take a destination apart.
+
+    ``~/x`` is ``x``, which lies in the home. Paths of other characters than letters, digits and
+    ``. _ @ + - /`` are refused, since old and new versions of scp read them differently.
+
+    Raises:
+        DeployError: it is none; the message says what is wrong.
+    """
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise DeployError(f"{text!r} is no destination: {_EXAMPLE}.")
+    path = found["path"]
+    if path.startswith("~/"):
+        path = path[2:].lstrip("/")
+    if not path.strip("/"):
+        raise DeployError(f"{text!r} names no folder for the bundle: {_EXAMPLE}.")
+    if _PATH.fullmatch(path) is None:
+        raise DeployError(
+            f"{text!r} has a path of other characters than letters, digits and . _ @ + - /, or a "
+            f"very long one: {_EXAMPLE}."
+        )
+    path = path.rstrip("/")
+    if posixpath.basename(path) in (".", ".."):
+        raise DeployError(f"{text!r} names no folder of its own for the bundle: {_EXAMPLE}.")
+    if not path.startswith("/"):
+        path = f"./{path}"
+    return Destination(found["user"], found["host"] or found["six"], path)
 
 
 @dataclass(frozen=True)
@@ -72,7 +146,6 @@ class Connection:
     """A connection to a board, as a context.
 
     Args:
-        destination: whereto.
         port: None is ssh's choice.
         identity: file of a private key; None is ssh's choice.
         options: "Name=value" as in ssh_config, which count before what is set here, but for the
@@ -109,12 +182,7 @@ class Connection:
         self._share()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._folder is not None:
             line = [self._ssh, *self._options, "-O", "exit", "--", self.destination.login]
             nothing = subprocess.DEVNULL
@@ -141,10 +209,7 @@ class Connection:
         """Copy files and folders into a folder of the board.
 
         Args:
-            paths: absolute, of this machine.
             folder: there, of the characters that a destination may have.
-            size: bytes of all the files.
-            show: shows progress.
 
         Raises:
             DeployError: scp failed.

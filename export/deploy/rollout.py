@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.export.deploy.board import Board, fits, look
-from shiftedge.export.deploy.connection import Connection, last_words
-from shiftedge.export.deploy.destination import Destination, parse_destination
+from shiftedge.export.deploy.connection import (
+    Connection,
+    Destination,
+    last_words,
+    parse_destination,
+)
 from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle
 from shiftedge.runtime.errors import DeployError, OutputError
 from shiftedge.runtime.manifest import MANIFEST_NAME, Variant
 from shiftedge.runtime.process.files import sha256_of, work_folder
 from shiftedge.runtime.process.progress import ProgressFactory, progress, working
-
-__all__ = ["Deployed", "deploy"]
 
 BLOCK_BYTES = 4096
 """What a file takes on a disk is a multiple of it."""
@@ -64,17 +66,12 @@ class Deployed:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        board = self.board
+        board = ("architecture", "cores", "model", "libc")
         return {
             "destination": str(self.destination),
             "folder": self.folder,
             "command": self.command,
-            "board": {
-                "architecture": board.architecture,
-                "cores": board.cores,
-                "model": board.model,
-                "libc": board.libc,
-            },
+            "board": {name: getattr(self.board, name) for name in board},
             "variant": self.variant.name,
             "bytes": self.bytes,
             "copy_seconds": round(self.copy_seconds, 3),
@@ -102,7 +99,6 @@ def deploy(
     """Put a bundle on a board.
 
     Args:
-        bundle: the folder.
         destination: "[USER@]HOST:PATH"; a bundle that stands there is replaced.
         port, identity: of ssh; None is what its configuration says.
         ssh_options: "Name=value" as in ssh_config.
@@ -110,7 +106,6 @@ def deploy(
         threads: of the self-test; None is the runner's choice.
         self_test: run it; without, the bundle is put in place once its checksums are right.
         trusted_keys: PEM files of public keys, one of which must have signed the bundle.
-        show: shows the copy's progress.
         tell: gets a line for people as soon as it is known.
 
     Raises:
@@ -211,7 +206,7 @@ def _stage(bundle: Bundle, folder: Path) -> dict[str, str]:
 
 
 class _Upload:
-    """The folder on the board that becomes the bundle."""
+    """The folder on the board that becomes the bundle; a step of it that fails is a DeployError."""
 
     def __init__(self, connection: Connection, tell: Tell) -> None:
         mark = secrets.token_hex(4)
@@ -228,11 +223,7 @@ class _Upload:
 
     @contextlib.contextmanager
     def undone_on_failure(self) -> Iterator[None]:
-        """Remove what is there of the copy if the body fails, and say so.
-
-        Raises:
-            DeployError: of the body, with a word more.
-        """
+        """Remove what is there of the copy if the body fails, and say so."""
         try:
             yield
         except BaseException as error:
@@ -245,19 +236,11 @@ class _Upload:
             raise
 
     def begin(self) -> None:
-        """Make the folder.
-
-        Raises:
-            DeployError: it failed.
-        """
+        """Make the folder."""
         self._run("mkdir @NEW@", "make a folder")
 
     def check(self, sums: Mapping[str, str]) -> int:
-        """Have the board compare every file with its SHA-256; their number.
-
-        Raises:
-            DeployError: one differs, or is not there.
-        """
+        """Have the board compare every file with its SHA-256; their number."""
         listed = "".join(f"{digest}  {path}\n" for path, digest in sums.items())
         self._run(
             f"cd @NEW@ || exit\nfound=$(sha256sum -c - 2>&1 <<'END'\n{listed}END\n) || {{\n"
@@ -269,11 +252,7 @@ class _Upload:
     def self_test(
         self, wrapper: Sequence[str], program: str, threads: int | None
     ) -> Mapping[str, Any]:
-        """Have the board run it; what it printed.
-
-        Raises:
-            DeployError: it failed, or printed something else.
-        """
+        """Have the board run it; what it printed."""
         words = [*wrapper, f"{self.folder}/{program}", "--self-test"]
         words += [] if threads is None else ["--threads", str(threads)]
         # Its number, so that one which hangs can be ended; and it may not read the script.
@@ -303,11 +282,7 @@ class _Upload:
         return dict(result)
 
     def put_in_place(self) -> None:
-        """Rename it to its path, and what stood there away; back, if that fails.
-
-        Raises:
-            DeployError: it failed.
-        """
+        """Rename it to its path, and what stood there away; back, if that fails."""
         self._moving = True
         # One function, so that the shell has read it all before it begins.
         answer = self._run(

@@ -12,8 +12,6 @@ from shiftedge.export.models.mobilenet_v2 import MobileNetV2
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.runtime.errors import CheckpointError
 
-__all__ = ["ARCHITECTURES", "build"]
-
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": MobileNetV2,
     **{name: partial(ResNet, layers=layers) for name, layers in LAYERS.items()},

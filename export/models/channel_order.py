@@ -16,8 +16,6 @@ from shiftedge.export.models.mobilenet_v2 import InvertedResidual, MobileNetV2
 from shiftedge.export.models.resnet import ResNet
 from shiftedge.export.models.shift import TemporalShift
 
-__all__ = ["past_first"]
-
 
 class _Stream:
     """Maps that share their channels, because additions join them: what writes and reads them."""

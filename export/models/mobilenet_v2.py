@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from shiftedge.export.models.shift import FOLD_DIV, PreviousFrame, ShiftedBlock, place_shifts
 
-__all__ = ["STAGES", "STEM_CHANNELS", "InvertedResidual", "MobileNetV2", "scaled"]
-
 # expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381.
 STAGES = (
     (1, 16, 1, 1),
@@ -86,14 +84,11 @@ class MobileNetV2(nn.Module):
     of now that the shift pushed out (paper, section 3.2, "residual shift").
 
     Args:
-        classes: length of the logits.
         width: multiplier of all channel counts; 1.0 is the paper's.
         previous_frame: let the first convolution see the frame before as well (6 channels in); the
             states then begin with that frame.
-        dropout: share of features dropped before the classifier in training.
         shifts: where the shifts stand, of ``features.N.conv.0`` (before the branch of a block) and
             ``features.N`` (before the whole block); None: as said above.
-        shift_div: channels per shifted channel.
 
     Raises:
         ValueError: a shift cannot stand there.

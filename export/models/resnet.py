@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from shiftedge.export.models.shift import FOLD_DIV, ShiftedBlock, place_shifts
 
-__all__ = ["EXPANSION", "LAYERS", "Bottleneck", "ResNet"]
-
 LAYERS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 """Blocks of each stage: table 1 of arXiv 1512.03385."""
 EXPANSION = 4
@@ -57,13 +55,10 @@ class ResNet(nn.Module):
     """The network over single frames.
 
     Args:
-        classes: length of the logits.
         layers: blocks of each of the four stages; ResNet-50's unless said otherwise.
-        dropout: share of features dropped before the classifier in training.
         shifts: where the shifts stand, of ``layer1.0.conv1`` (before the branch of a block) and
             ``layer1.0`` (before the whole block); None: in the branch of every block, or of every
             second one where the third stage has 23 blocks or more, as in the official code.
-        shift_div: channels per shifted channel.
 
     Raises:
         ValueError: a shift cannot stand there.

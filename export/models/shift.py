@@ -28,18 +28,6 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "ClipForm",
-    "Form",
-    "OnlineForm",
-    "PreviousFrame",
-    "ShiftedBlock",
-    "TemporalShift",
-    "insert_shift",
-    "place_shifts",
-    "running",
-]
-
 FOLD_DIV = 8
 """One channel in eight is shifted (paper, section 3.2: the best trade of accuracy and movement)."""
 
@@ -139,7 +127,6 @@ class TemporalShift(nn.Module):
         net: a module to run on the shifted input, such as the first convolution of a residual
             branch. The official training code wraps convolutions in this way, hence the attribute's
             name ``net`` in its checkpoints. None: the shift alone.
-        fold_div: channels per shifted channel.
     """
 
     def __init__(self, net: nn.Module | None = None, *, fold_div: int = FOLD_DIV) -> None:
@@ -197,10 +184,8 @@ def place_shifts(
     """Put the shifts into a network's blocks; ``shifts`` as they are kept.
 
     Args:
-        blocks: by name.
         shifts: names of the modules that shifts stand before.
         branch: what the first convolution of a block's branch adds to the block's name.
-        fold_div: channels per shifted channel.
 
     Raises:
         ValueError: a shift that stands neither before a block nor before its branch.

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from shiftedge.export.models.shift import ClipForm, OnlineForm, running
 
-__all__ = ["StreamingModel"]
+
+@contextlib.contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
 
 
 class StreamingModel(nn.Module):
@@ -69,23 +79,9 @@ class StreamingModel(nn.Module):
         return (logits, *next_states)
 
     @torch.no_grad()
-    def initial_states(self, height: int, width: int, *, streams: int = 1) -> list[Tensor]:
+    def initial_states(self, height: int, width: int) -> list[Tensor]:
         """Zero states of a fresh stream for frames of height x width pixels."""
-        training = self.net.training
-        self.net.eval()  # a dry run must not move the batch norm statistics
-        try:
+        with evaluating(self.net):  # a dry run must not move the batch norm statistics
             parameter = next(self.net.parameters(), torch.empty(0))
-            frame = parameter.new_zeros((streams, 3, height, width))
-            _, states = self.step(frame)
-        finally:
-            self.net.train(training)
+            _, states = self.step(parameter.new_zeros((1, 3, height, width)))
         return [torch.zeros_like(state) for state in states]
-
-    @torch.no_grad()
-    def receptive_field(self, height: int, width: int) -> int:
-        """Frames that one prediction can depend on, the current one included.
-
-        Each shift looks back by one more frame than the layers before it. Exact for networks whose
-        shifts follow each other, as in all of ours; an upper bound where they lie in branches.
-        """
-        return 1 + len(self.initial_states(height, width))

@@ -7,6 +7,6 @@
 
 from __future__ import annotations
 
-from shiftedge.export.quantize.pipeline import Quantized, Settings, quantize, quantize_model
+from shiftedge.export.quantize.pipeline import Quantized, Settings, quantize
 
-__all__ = ["Quantized", "Settings", "quantize", "quantize_model"]
+__all__ = ["Quantized", "Settings", "quantize"]

@@ -12,8 +12,6 @@ from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
-__all__ = ["add_commands"]
-
 EXAMPLES = """\
 examples:
   shiftedge quantize my.onnx --calibration my_clips --output my-int8.onnx
@@ -77,7 +75,7 @@ def _points(text: str) -> float:
 def _quantize(options: argparse.Namespace) -> int:
     from shiftedge.runtime.process.extras import require
 
-    for package in ("onnx", "onnxruntime"):
+    for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
     from shiftedge.export.quantize import Settings, quantize
     from shiftedge.runtime.process.files import atomic_path

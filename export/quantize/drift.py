@@ -20,13 +20,11 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.rendered import film_for
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["LENGTHS", "Drift", "Trend", "proof_images", "stream_both", "trend"]
 
 LENGTHS = (300, 3000)
 """Frames over which the error is reported: the first so many of one stream."""
@@ -112,12 +110,9 @@ def stream_both(
     """Step both through ``images`` and report on the first so many frames, for each length.
 
     Args:
-        reference: the float model.
         other: the quantised one; states of the same shapes.
         images: at least ``frames`` of them, uint8 (H, W, 3), BGR.
-        frames: to step.
         lengths: at most ``frames`` each.
-        bar: shows how far it has come.
 
     Raises:
         NumericsError: a value is not finite.
@@ -166,9 +161,7 @@ def trend(
     """A line through the errors of one tensor.
 
     Args:
-        tensor: its name.
         errors: of each frame, at least ``2 * BLOCKS``.
-        scale, worst: see :class:`Trend`.
         tensors: how many are judged together.
     """
     blocks = np.array([block.mean() for block in np.array_split(errors, BLOCKS)])

@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.export.quantize.graph import COPIES, Graph
+from shiftedge.export.quantize.graph import COPIES, Graph, constant, uses
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-
-__all__ = ["equal_std", "one_std"]
 
 
 def one_std(std: tuple[float, float, float]) -> float:
@@ -34,33 +32,30 @@ def equal_std(graph: Graph, spec: ModelSpec) -> tuple[Graph, ModelSpec]:
     """
     if len(set(spec.std)) == 1:
         return graph, spec
-    colours = _colours(graph)
-    readers = _readers(graph, colours)
-    if readers is None:
+    folded = Graph(graph.model.clone())
+    colours = _colours(folded)
+    readers = _readers(folded, colours)
+    if not readers:
         return graph, spec
     std = one_std(spec.std)
     factor = np.array([std / each for each in spec.std], np.float64)
-    onnx = require("onnx")
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    for index, source in readers.items():
-        node = model.graph.node[index]
-        weight = graph.constants[node.input[1]].astype(np.float64)
+    ir = require("onnx_ir")
+    for node, source in readers:
+        value = node.inputs[1]
+        weight = constant(value)
+        assert weight is not None
         share = np.array([1.0 if c < 0 else factor[c] for c in colours[source]])
-        scaled = (weight * share.reshape(1, -1, *[1] * (weight.ndim - 2))).astype(np.float32)
-        name = f"{node.input[1]}" if len(graph.readers[node.input[1]]) == 1 else None
-        if name is None or name not in {tensor.name for tensor in model.graph.initializer}:
-            name = f"{node.output[0]}_folded.weight"
-        else:
-            old = next(tensor for tensor in model.graph.initializer if tensor.name == name)
-            model.graph.initializer.remove(old)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(scaled, name))
-        node.input[1] = name
+        scaled = weight.astype(np.float64) * share.reshape(1, -1, *[1] * (weight.ndim - 2))
+        name = value.name
+        if not value.is_initializer() or len(value.uses()) > 1:
+            name = f"{node.outputs[0].name}_folded.weight"
+            value = ir.Value(name=name)
+            node.replace_input_with(1, value)
+        value.const_value = ir.tensor(scaled.astype(np.float32), name=name)
+        folded.model.graph.initializers[name] = value
     changed = dataclasses.replace(spec, std=(std, std, std))
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            entry.value = changed.to_json()
-    return Graph(model), changed
+    folded.model.metadata_props[METADATA_KEY] = changed.to_json()
+    return Graph(folded.model), changed
 
 
 def _colours(graph: Graph) -> dict[str, list[int]]:
@@ -68,9 +63,11 @@ def _colours(graph: Graph) -> dict[str, list[int]]:
     known: dict[str, list[int]] = {"frame": [0, 1, 2]}
     for _ in range(len(graph.inputs) + 1):  # a state may hold what another state held before
         before = dict(known)
-        for node in graph.nodes:
+        for node in graph.model.graph:
             if node.op_type in COPIES:
-                known.update(_through(graph, node, known))
+                channels = _copied(node, known)
+                if channels:
+                    known[node.outputs[0].name] = channels
         for name in graph.inputs:
             if f"next_{name}" in known:
                 known[name] = known[f"next_{name}"]
@@ -79,45 +76,37 @@ def _colours(graph: Graph) -> dict[str, list[int]]:
     return known
 
 
-def _through(graph: Graph, node: Any, known: dict[str, list[int]]) -> dict[str, list[int]]:
-    """Channels of the results of one copying node, where they hold the frame."""
-    sources = graph.copied(node)
-    if not any(source in known for source in sources):
-        return {}
+def _copied(node: Any, known: dict[str, list[int]]) -> list[int]:
+    """Channels of the result of a copying node, where it holds the frame and it is known which."""
+    first = known.get(node.inputs[0].name, [])
     if node.op_type == "Identity":
-        return {node.output[0]: known[sources[0]]}
-    if node.op_type == "Concat" and node.attribute[0].i == 1:
+        return first
+    if node.op_type == "Concat" and node.attributes["axis"].as_int() == 1:
         channels: list[int] = []
-        for source in sources:
-            shape = graph.shape(source)
-            if source not in known and shape is None:
-                return {}
-            channels += known[source] if source in known else [-1] * (shape or (0, 0))[1]
-        return {node.output[0]: channels}
-    if node.op_type == "Slice" and len(node.input) >= 4:
-        bounds = [graph.constants.get(name) for name in node.input[1:4]]
-        if all(bound is not None and bound.size == 1 for bound in bounds):
-            start, end, axis = (int(bound.item()) for bound in bounds if bound is not None)
-            step = graph.constants.get(node.input[4]) if len(node.input) > 4 else None
-            if axis == 1 and (step is None or int(step.item()) == 1):
-                return {node.output[0]: known[sources[0]][start:end]}
-    return {}
+        for value in node.inputs:
+            if value.name not in known and value.shape is None:
+                return []
+            channels += known.get(value.name) or [-1] * int(value.shape[1])
+        return channels if any(value.name in known for value in node.inputs) else []
+    if node.op_type == "Slice":
+        bounds = [constant(value) for value in node.inputs[1:]]
+        if len(bounds) >= 3 and all(bound is not None and bound.size == 1 for bound in bounds):
+            start, end, axis, *step = (int(bound.item()) for bound in bounds if bound is not None)
+            if axis == 1 and step in ([], [1]):
+                return first[start:end]
+    return []
 
 
-def _readers(graph: Graph, colours: dict[str, list[int]]) -> dict[int, str] | None:
-    """Convolutions that read the frame -> what they read; None where something else does."""
-    readers = {}
-    group = graph.group("frame")
-    for member in graph.groups().get(group, []):
-        for index in graph.users(member):
-            node = graph.nodes[index]
-            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-            if node.op_type != "Conv" or groups != 1 or node.input[1] not in graph.constants:
-                return None
-            if (
-                node.input[0] != member
-                or len(colours.get(member, ())) != (graph.constants[node.input[1]].shape[1])
-            ):
-                return None
-            readers[index] = member
-    return readers or None
+def _readers(graph: Graph, colours: dict[str, list[int]]) -> list[tuple[Any, str]]:
+    """Convolutions that read the frame, and what they read; none where something else does."""
+    readers = []
+    for member in graph.groups().get(graph.group("frame"), []):
+        for node, at in uses(graph.values[member], copied=False):
+            weight = constant(node.inputs[1]) if node.op_type == "Conv" and at == 0 else None
+            groups = node.attributes.get("group")
+            if weight is None or (groups is not None and groups.as_int() != 1):
+                return []
+            if len(colours.get(member, ())) != weight.shape[1]:
+                return []
+            readers.append((node, member))
+    return readers

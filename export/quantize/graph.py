@@ -1,4 +1,4 @@
-"""What the quantiser must know of an ONNX graph: who makes a tensor, who reads it, what is copied.
+"""What the quantiser must know of an ONNX graph: its layers, and which tensors share a scale.
 
 Rules:
 
@@ -8,6 +8,8 @@ Rules:
    a *group*; a state and its next state are of one group too. All of a group shares one scale and
    zero point, or is float, so that the shift stays a pure copy of bytes.
 3. A group with a constant in it, with the logits, or with nothing but states is never quantised.
+
+The graph itself is onnx-ir's (``onnx_ir``), which knows who makes a value and who reads it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["COPIES", "Graph", "Layer", "parse"]
-
 COPIES = ("Slice", "Concat", "Identity", "Split")
 
 # fmt: off
@@ -31,7 +31,7 @@ ACTIVATIONS = frozenset((
     "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid",
     "Tanh", "Gelu", "Mish", "Softplus",
 ))
-QUANTISED = frozenset((
+QUANTIZED = frozenset((
     "QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger", "DynamicQuantizeLinear",
 ))
@@ -45,46 +45,66 @@ class Layer:
     """One convolution."""
 
     name: str
-    node: int
-    """Index of the Conv in the graph."""
+    node: Any
     result: str
     """Its output after the activation that follows it, if one does."""
 
+    @property
+    def source(self) -> str:
+        """What it reads."""
+        return str(self.node.inputs[0].name)
+
+    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """(O, I / groups, ...), and the bias (O,) or None."""
+        weight, bias = (constant(value) for value in (*self.node.inputs[1:3], None)[:2])
+        assert weight is not None
+        return weight, bias
+
+
+def constant(value: Any) -> NDArray[Any] | None:
+    """What a value holds, where an initializer or a Constant gives it."""
+    found = None if value is None else require("onnx_ir").convenience.get_const_tensor(value)
+    return None if found is None else np.asarray(found.numpy())
+
+
+def uses(value: Any, *, copied: bool) -> list[tuple[Any, int]]:
+    """Nodes that copy the elements of a value, or that compute with it, and which input it is."""
+    return [
+        (node, at)
+        for node, at in value.uses()
+        if copied == (node.op_type in COPIES and (at == 0 or node.op_type == "Concat"))
+    ]
+
 
 class Graph:
-    """A parsed model and its indices; the model itself is not changed.
+    """A parsed model and its groups; the model itself is not changed.
 
     Args:
-        model: ModelProto, shapes inferred here.
+        model: of onnx-ir, with shapes.
     """
 
     def __init__(self, model: Any) -> None:
-        onnx = require("onnx")
         self.model = model
-        self.nodes: list[Any] = list(model.graph.node)
-        self.constants: dict[str, NDArray[Any]] = {
-            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-        }
-        self.inputs = [entry.name for entry in model.graph.input]
-        self.outputs = [entry.name for entry in model.graph.output]
-        self.maker: dict[str, int] = {}
-        self.readers: dict[str, list[int]] = defaultdict(list)
-        for index, node in enumerate(self.nodes):
-            for name in node.output:
-                self.maker[name] = index
-            for name in dict.fromkeys(node.input):
-                self.readers[name].append(index)
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                value = onnx.numpy_helper.to_array(node.attribute[0].t)
-                self.constants[node.output[0]] = value
-        self._shapes = _shapes(model)
+        self.inputs = [value.name for value in model.graph.inputs]
+        self.outputs = [value.name for value in model.graph.outputs]
+        made = [value for node in model.graph for value in node.outputs if value.name]
+        self.values: dict[str, Any] = {value.name: value for value in (*model.graph.inputs, *made)}
+        """Inputs, and what nodes make, in order."""
         self._leader: dict[str, str] = {}
-        self._tie()
+        for node in model.graph:
+            if node.op_type in COPIES:
+                moved = [*(node.inputs if node.op_type == "Concat" else node.inputs[:1])]
+                for value in (*moved[1:], *node.outputs):
+                    self._join(moved[0].name, value.name)
+        for name in self.inputs:
+            if f"next_{name}" in self.outputs:
+                self._join(name, f"next_{name}")
         self.layers = self._layers()
 
-    def shape(self, tensor: str) -> tuple[int, ...] | None:
-        """Where it is known."""
-        return self._shapes.get(tensor)
+    def serialised(self) -> bytes:
+        """As an ONNX file."""
+        content: bytes = require("onnx_ir").to_proto(self.model).SerializeToString()
+        return content
 
     def group(self, tensor: str) -> str:
         """The name that stands for the group of ``tensor``."""
@@ -95,40 +115,15 @@ class Graph:
     def groups(self) -> dict[str, list[str]]:
         """Members of every group, single tensors included, constants left out."""
         found: dict[str, list[str]] = defaultdict(list)
-        for tensor in dict.fromkeys((*self.inputs, *self.maker)):
-            if tensor and tensor not in self.constants:
-                found[self.group(tensor)].append(tensor)
+        for name, value in self.values.items():
+            if constant(value) is None:
+                found[self.group(name)].append(name)
         return dict(found)
-
-    def copied(self, node: Any) -> list[str]:
-        """Inputs of a copying node that it copies, which leaves out bounds and axes."""
-        return list(node.input) if node.op_type == "Concat" else list(node.input[:1])
 
     def is_root(self, tensor: str) -> bool:
         """True for the frame and for what a node computes rather than copies."""
-        made = self.maker.get(tensor)
-        if made is None:
-            return not tensor.startswith("state_")
-        return self.nodes[made].op_type not in COPIES
-
-    def users(self, tensor: str) -> list[int]:
-        """Nodes that compute with ``tensor``: its readers but for those that copy it."""
-        return [
-            index
-            for index in self.readers[tensor]
-            if self.nodes[index].op_type not in COPIES
-            or tensor not in self.copied(self.nodes[index])
-        ]
-
-    def _tie(self) -> None:
-        for node in self.nodes:
-            if node.op_type in COPIES:
-                tied = [*self.copied(node), *node.output]
-                for other in tied[1:]:
-                    self._join(tied[0], other)
-        for name in self.inputs:
-            if f"next_{name}" in self.outputs:
-                self._join(name, f"next_{name}")
+        maker = self.values[tensor].producer()
+        return not tensor.startswith("state_") if maker is None else maker.op_type not in COPIES
 
     def _join(self, one: str, other: str) -> None:
         one, other = self.group(one), self.group(other)
@@ -137,90 +132,65 @@ class Graph:
 
     def _layers(self) -> tuple[Layer, ...]:
         found, names = [], set[str]()
-        for index, node in enumerate(self.nodes):
-            if node.op_type != "Conv" or node.input[1] not in self.constants:
+        for node in self.model.graph:
+            if node.op_type != "Conv" or any(
+                value is not None and constant(value) is None for value in node.inputs[1:]
+            ):
                 continue
-            if len(node.input) > 2 and node.input[2] and node.input[2] not in self.constants:
-                continue
-            shape = self.shape(node.input[0])
+            shape = node.inputs[0].shape
             if shape is not None and all(side == 1 for side in shape[2:]):
                 continue
-            name = node.input[1].removesuffix(".weight")
+            name = node.inputs[1].name.removesuffix(".weight")
             if name in names:  # shared weights
-                name = node.output[0]
+                name = node.outputs[0].name
             names.add(name)
-            found.append(Layer(name, index, self._activated(node.output[0])))
+            found.append(Layer(name, node, self._activated(node.outputs[0]).name))
         return tuple(found)
 
-    def _activated(self, tensor: str) -> str:
-        """The last of the activations that alone read ``tensor`` one after another, x * gate(x)
+    def _activated(self, value: Any) -> Any:
+        """The last of the activations that alone read ``value`` one after another, x * gate(x)
         included."""
         while True:
-            readers = [self.nodes[index] for index in self.readers[tensor]]
-            if tensor in self.outputs or not readers:
-                return tensor
+            readers = value.consumers()
+            if value.is_graph_output() or not readers:
+                return value
             if len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
-                tensor = readers[0].output[0]
+                value = readers[0].outputs[0]
                 continue
             gates = [node for node in readers if node.op_type in ("Sigmoid", "HardSigmoid")]
             products = [node for node in readers if node.op_type == "Mul"]
             if len(readers) == 2 and len(gates) == len(products) == 1:
-                gate, product = gates[0].output[0], products[0]
-                if set(product.input) == {tensor, gate} and len(self.readers[gate]) == 1:
-                    tensor = product.output[0]
+                gate, product = gates[0].outputs[0], products[0]
+                if set(product.inputs) == {value, gate} and len(gate.consumers()) == 1:
+                    value = product.outputs[0]
                     continue
-            return tensor
+            return value
 
 
-def parse(model: bytes | Any, what: str) -> Graph:
+def parse(model: bytes, what: str) -> Graph:
     """The graph of a float model.
-
-    Args:
-        model: serialised, or a ModelProto.
-        what: the file, for messages.
 
     Raises:
         ModelError: not an ONNX model, quantised already, or without a convolution to quantise.
     """
     onnx = require("onnx")
-    if isinstance(model, bytes):
-        try:
-            model = onnx.load_model_from_string(model)
-        except Exception as error:  # protobuf's own kinds
-            raise ModelError(f"{what} is not an ONNX model, or is damaged: export it again.") from (
-                error
-            )
-    strange = sorted({node.op_type for node in model.graph.node} & QUANTISED)
+    try:
+        document = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's own kinds
+        raise ModelError(f"{what} is not an ONNX model, or is damaged: export it again.") from error
+    strange = sorted({node.op_type for node in document.graph.node} & QUANTIZED)
     if strange:
         raise ModelError(
             f"{what} is quantised already (it holds {strange[0]}); give the float model that "
             "`shiftedge export` wrote."
         )
-    opset = max((entry.version for entry in model.opset_import if entry.domain == ""), default=0)
+    opset = max((entry.version for entry in document.opset_import if not entry.domain), default=0)
     if opset < OPSET_LEAST:
         raise ModelError(
             f"{what} is of ONNX operator set {opset}; expected {OPSET_LEAST} or newer: export it "
             "again with `shiftedge export`."
         )
-    graph = Graph(model)
+    graph = Graph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
     if not graph.layers:
         raise ModelError(f"{what} holds no convolution with constant weights to quantise.")
     return graph
-
-
-def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    onnx = require("onnx")
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {}
-    for entry in (*inferred.value_info, *inferred.input, *inferred.output):
-        sides = [side.dim_value for side in entry.type.tensor_type.shape.dim]
-        if sides and all(side > 0 for side in sides):
-            shapes[entry.name] = tuple(sides)
-    return shapes
-
-
-def weights(graph: Graph, layer: Layer) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Of a layer: (O, I / groups, ...) and (O,) or None."""
-    node = graph.nodes[layer.node]
-    bias = graph.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else None
-    return graph.constants[node.input[1]], bias

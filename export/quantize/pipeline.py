@@ -7,30 +7,32 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from shiftedge.export.agreement import compare, moving_images
-from shiftedge.export.quantize.accuracy import Agreement, ClipAccuracy, event_scores, rendered
-from shiftedge.export.quantize.carried import read_ranges
+from shiftedge.export.data.score import change
+from shiftedge.export.quantize.accuracy import (
+    CLIPS,
+    FILMS,
+    RANK_FRAMES,
+    Agreement,
+    ClipAccuracy,
+    event_scores,
+    keep_until,
+    rank_layers,
+    rendered,
+)
+from shiftedge.export.quantize.calibration import gather, read_ranges
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import Graph, parse
 from shiftedge.export.quantize.plan import make_plan
-from shiftedge.export.quantize.ranges import Choice
-from shiftedge.export.quantize.rank import FRAMES as RANK_FRAMES
-from shiftedge.export.quantize.rank import keep_until, rank_layers
 from shiftedge.export.quantize.report import Report
-from shiftedge.export.quantize.rewrite import quantised_spec, rewrite
+from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
-from shiftedge.export.quantize.statistics import affine_of, gather
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import ProgressFactory, progress, working
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["MAX_ACCURACY_DROP", "Quantized", "Settings", "quantize_model"]
 
 MAX_ACCURACY_DROP = 0.5
 """Points."""
@@ -50,9 +52,9 @@ class Settings:
     """Points: 100 - the share that is still right, less the float model's."""
     lengths: tuple[int, ...] = LENGTHS
     """Frames of the proof's stream."""
-    clips: int = 600
+    clips: int = CLIPS
     """Rendered to score on, where the renderer knows the labels."""
-    films: int = 10
+    films: int = FILMS
     """Of each kind; 0 leaves the events out."""
 
 
@@ -66,38 +68,6 @@ class Quantized:
     report: Report
 
 
-def quantize_model(
-    path: str | Path,
-    calibration: str | Clips,
-    output: str | Path,
-    settings: Settings | None = None,
-    *,
-    bar: ProgressFactory = progress,
-) -> Report:
-    """Quantise the model at ``path`` and write it to ``output`` once its loss is within the bound.
-
-    Args:
-        path: an ONNX file that ``shiftedge export`` wrote.
-        calibration: a source, see :func:`shiftedge.export.quantize.source.read_clips`, or clips.
-        output: of the int8 file; left as it was unless everything went well.
-        settings: how much is read and proved.
-        bar: shows how far it has come.
-
-    Raises:
-        ModelError: not a float model of the contract.
-        SpecError: its spec is absent, malformed, or from a newer version.
-        DataError: the clips do not serve; the sentence says why.
-        SourceError: the source does not exist, or is of no known form.
-        NumericsError: the float model gives NaN or infinity.
-        VerificationError: the loss is past the bound whatever is kept in float.
-        OutputError: ``output`` cannot be written.
-    """
-    with atomic_path(output) as temporary:
-        result = quantize(path, calibration, settings or Settings(), bar=bar)
-        temporary.write_bytes(result.model)
-    return result.report
-
-
 @working("quantising")
 def quantize(
     path: str | Path,
@@ -106,17 +76,35 @@ def quantize(
     *,
     bar: ProgressFactory = progress,
 ) -> Quantized:
-    """The same, nothing written."""
+    """Quantise the model at ``path``; nothing is written.
+
+    Args:
+        path: an ONNX file that ``shiftedge export`` wrote.
+        settings: how much is read and proved.
+
+    Raises:
+        ModelError: not a float model of the contract.
+        SpecError: its spec is absent, malformed, or from a newer version.
+        DataError: the clips do not serve; the sentence says why.
+        SourceError: the source does not exist, or is of no known form.
+        NumericsError: the float model gives NaN or infinity.
+        VerificationError: the loss is past the bound whatever is kept in float.
+    """
     graph, spec, size = _read(Path(path))
     clips = calibration
     if not isinstance(clips, Clips):
         clips = read_clips(clips, spec, frames=settings.frames, bar=bar)
-    work = _Work(
-        graph, spec, gather(graph, make_plan(graph), spec, clips, bar, held=read_ranges(graph))
-    )
-    reference = Stepper(graph.model.SerializeToString(), spec)
-    longest = max(settings.lengths)
+    whole = make_plan(graph)
+    choices = gather(graph, whole, spec, clips, bar, held=read_ranges(graph))
+    affine = {group: choice.affine for group, choice in choices.items()}
 
+    def build(kept: Sequence[str]) -> Stepper:
+        plan = make_plan(graph, kept)
+        content = rewrite(graph, plan, affine, spec)
+        return Stepper(content, quantized_spec(graph, plan, affine, spec))
+
+    reference = Stepper(graph.serialised(), spec)
+    longest = max(settings.lengths)
     stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
     measure: ClipAccuracy | Agreement
     if rendered(spec):
@@ -124,40 +112,33 @@ def quantize(
     else:
         measure = Agreement(reference, stream)
     before = measure(reference)
-    after = measure(work.build(()))
-    quantised = float(after.mean())
-    names = [layer.name for layer in make_plan(graph).layers]
-    ranking = rank_layers(names, work.build, reference, stream[:RANK_FRAMES], bar=bar)
+    after = measure(build(()))
+    quantized = float(after.mean())
+    names = [layer.name for layer in whole.layers]
+    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES], bar=bar)
 
     def accuracy(layers: Sequence[str]) -> float:
         nonlocal after
-        after = measure(work.build(layers))
+        after = measure(build(layers))
         return float(after.mean())
 
     kept = keep_until(
         ranking,
         accuracy,
         before=float(before.mean()),
-        after=quantised,
+        after=quantized,
         most_drop=settings.max_accuracy_drop,
         what=measure.what,
     )
     floats = [entry.layer for entry in kept]
-    model, changed = work.model(floats)
-    result = Stepper(model, changed)
+    plan = make_plan(graph, floats)
+    result = build(floats)
     events = None
     if rendered(spec) and settings.films:
         first, second = event_scores([reference, result], films=settings.films, bar=bar)
         events = first, second
-    drift = stream_both(
-        reference,
-        result,
-        proof_images(clips, spec, longest),
-        longest,
-        lengths=settings.lengths,
-        bar=bar,
-    )
-    plan = make_plan(graph, floats)
+    images = proof_images(clips, spec, longest)
+    drift = stream_both(reference, result, images, longest, lengths=settings.lengths, bar=bar)
     report = Report(
         calibration={
             "source": clips.source,
@@ -166,17 +147,15 @@ def quantize(
             "notes": list(clips.notes),
         },
         layers=len(plan.layers),
-        tensors={name: work.choices[name] for name in plan.groups},
-        float_states=tuple(s.name for s in changed.states if s.dtype == "float32"),
+        tensors={name: choices[name] for name in plan.groups},
+        float_states=tuple(s.name for s in result.spec.states if s.dtype == "float32"),
         accuracy={
             "what": measure.what,
             "over": measure.over,
             "before": float(before.mean()),
             "after": float(after.mean()),
-            "lost": int((before & ~after).sum()),
-            "won": int((after & ~before).sum()),
-            "standard_error": float(np.std(after.astype(float) - before) / len(before) ** 0.5),
-            "quantised": quantised,
+            **change(before, after),
+            "quantised": quantized,
             "most_drop": settings.max_accuracy_drop,
         },
         events=events,
@@ -184,28 +163,9 @@ def quantize(
         ranking=ranking,
         kept=kept,
         bytes_before=size,
-        bytes_after=len(model),
+        bytes_after=len(result.model),
     )
-    return Quantized(model, changed, report)
-
-
-class _Work:
-    """Quantised models of one calibration, with any layers in float."""
-
-    def __init__(self, graph: Graph, spec: ModelSpec, choices: dict[str, Choice]) -> None:
-        self._graph = graph
-        self._spec = spec
-        self.choices = choices
-
-    def model(self, kept: Sequence[str]) -> tuple[bytes, ModelSpec]:
-        """Serialised, and its spec."""
-        plan, affine = make_plan(self._graph, kept), affine_of(self.choices)
-        spec = quantised_spec(self._graph, plan, affine, self._spec)
-        return rewrite(self._graph, plan, affine, self._spec), spec
-
-    def build(self, kept: Sequence[str]) -> Stepper:
-        """As a fresh stream."""
-        return Stepper(*self.model(kept))
+    return Quantized(result.model, result.spec, report)
 
 
 def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
@@ -217,7 +177,7 @@ def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
     if changed != spec:
         images = moving_images(spec, FOLD_FRAMES)
         original = Stepper(content, spec)
-        other = Stepper(folded.model.SerializeToString(), changed)
+        other = Stepper(folded.serialised(), changed)
         rows = compare(
             "the model / one std for all colours",
             [{"logits": logits} for logits in original.logits(images)],

@@ -1,10 +1,10 @@
-"""Which tensors hold codes, for a choice of layers that multiply in int8.
+"""Which tensors are quantized, for a choice of layers that multiply in int8.
 
 A group of tensors (see ``graph``) is quantised where
 
 1. a quantised layer reads it, directly or through a shift; or
 2. a quantised layer makes it (after its activation) and an addition, a product or a pooling reads
-   it: between a convolution and the addition that follows, other engines need codes; or
+   it: between a convolution and the addition that follows, other engines need int8; or
 3. an addition makes it from a quantised group and the mean before the classifier reads it.
 
 Nothing else is: a layer that is kept in float reads and writes float, as do the mean and the
@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from shiftedge.export.quantize.graph import Graph, Layer
-
-__all__ = ["Plan", "make_plan"]
+from shiftedge.export.quantize.graph import Graph, Layer, constant, uses
 
 POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool", "MaxPool")
 JOINS = ("Add", "Mul")
@@ -33,7 +32,7 @@ class Plan:
     groups: dict[str, tuple[str, ...]]
     """Quantised groups by name, and their members."""
     ties: dict[str, str]
-    """Group -> the group whose range it takes over: a maximum keeps codes as they are."""
+    """Group -> the group whose range it takes over: a maximum keeps its values as they are."""
 
     def roots(self, graph: Graph) -> dict[str, tuple[str, ...]]:
         """Tensors of each quantised group whose values must be gathered; groups in the order in
@@ -42,9 +41,8 @@ class Plan:
             name: tuple(member for member in members if graph.is_root(member))
             for name, members in self.groups.items()
         }
-        return dict(
-            sorted(found.items(), key=lambda each: min(graph.maker.get(r, -1) for r in each[1]))
-        )
+        order = {name: place for place, name in enumerate(graph.values)}
+        return dict(sorted(found.items(), key=lambda each: min(map(order.__getitem__, each[1]))))
 
 
 def make_plan(graph: Graph, kept: Collection[str] = ()) -> Plan:
@@ -54,51 +52,46 @@ def make_plan(graph: Graph, kept: Collection[str] = ()) -> Plan:
     layers = tuple(
         layer
         for layer in graph.layers
-        if layer.name not in kept and graph.group(graph.nodes[layer.node].input[0]) in allowed
+        if layer.name not in kept and graph.group(layer.source) in allowed
     )
-    wanted = {graph.group(graph.nodes[layer.node].input[0]) for layer in layers}
+    wanted = {graph.group(layer.source) for layer in layers}
     made = {graph.group(layer.result) for layer in layers}
     for name in made & allowed:
         if _users(graph, members[name]) & {*POOLS, *JOINS}:
             wanted.add(name)
     for name in allowed - wanted:
         if _users(graph, members[name]) & {"GlobalAveragePool", "ReduceMean"}:
-            sums = [graph.nodes[graph.maker[m]] for m in members[name] if m in graph.maker]
-            inputs = [i for node in sums for i in _summands(graph, node)]
-            if inputs and any(graph.group(each) in wanted for each in inputs):
+            makers = (graph.values[member].producer() for member in members[name])
+            if any(graph.group(each) in wanted for node in makers for each in _summands(node)):
                 wanted.add(name)
-    ties = {}
+    ties: dict[str, str] = {}
     for name in wanted:
         roots = [member for member in members[name] if graph.is_root(member)]
-        if len(roots) == 1 and roots[0] in graph.maker:
-            node = graph.nodes[graph.maker[roots[0]]]
-            if node.op_type == "MaxPool" and graph.group(node.input[0]) in wanted:
-                ties[name] = graph.group(node.input[0])
+        node = graph.values[roots[0]].producer()
+        if len(roots) == 1 and node is not None and node.op_type == "MaxPool":
+            source = graph.group(node.inputs[0].name)
+            ties |= {name: source} if source in wanted else {}
     return Plan(layers, {name: tuple(members[name]) for name in sorted(wanted)}, ties)
 
 
 def _allowed(graph: Graph, members: list[str]) -> bool:
     if "logits" in members or not any(graph.is_root(member) for member in members):
         return False
-    for member in members:
-        made = graph.maker.get(member)
-        if made is not None and graph.is_root(member):
-            continue
-        if made is not None and any(
-            name in graph.constants for name in graph.copied(graph.nodes[made])
-        ):
-            return False
-    return True
+    makers = (graph.values[member].producer() for member in members if not graph.is_root(member))
+    return not any(
+        value is not None and constant(value) is not None
+        for node in makers
+        if node is not None
+        for value in (node.inputs if node.op_type == "Concat" else node.inputs[:1])
+    )
 
 
 def _users(graph: Graph, members: list[str]) -> set[str]:
-    return {graph.nodes[index].op_type for member in members for index in graph.users(member)}
+    return {node.op_type for m in members for node, _ in uses(graph.values[m], copied=False)}
 
 
-def _summands(graph: Graph, node: object) -> list[str]:
+def _summands(node: Any) -> list[str]:
     """Inputs of an addition, or of the one before an activation."""
-    kind, inputs = node.op_type, list(node.input)  # type: ignore[attr-defined]
-    if kind in ("Relu", "Clip") and inputs[0] in graph.maker:
-        before = graph.nodes[graph.maker[inputs[0]]]
-        kind, inputs = before.op_type, list(before.input)
-    return inputs if kind == "Add" else []
+    if node is not None and node.op_type in ("Relu", "Clip"):
+        node = node.inputs[0].producer()
+    return [] if node is None or node.op_type != "Add" else [value.name for value in node.inputs]

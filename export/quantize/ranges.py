@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "Affine", "Choice", "Histogram", "candidates", "choose_range", "mean_squared"]
-
 LEVELS = 255
-"""Steps between the least and the largest code of a uint8."""
+"""Steps between the least and the largest uint8."""
 
 BINS = 8192
 """Half of them on each side of 0: at least eight to a step of the final scale, even where all
@@ -39,7 +37,7 @@ SCALE_LEAST = 1e-20
 
 @dataclass(frozen=True)
 class Affine:
-    """A code q stands for ``scale * (q - zero_point)``."""
+    """A uint8 q stands for ``scale * (q - zero_point)``."""
 
     scale: float
     """Exactly a float32, above 0."""
@@ -48,7 +46,7 @@ class Affine:
 
     @classmethod
     def over(cls, low: float, high: float) -> Affine:
-        """That covers ``low`` .. ``high``, which is widened to hold 0; 0 has a code of its own."""
+        """That covers ``low`` .. ``high``, which is widened to hold 0; 0 itself is kept exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
         if high == low:  # nothing but zeros: any scale will do
             return cls(1.0, 0)
@@ -56,25 +54,11 @@ class Affine:
         zero_point = int(np.clip(np.rint(-low / float(scale)), 0, LEVELS))
         return cls(float(scale), zero_point)
 
-    @property
-    def low(self) -> float:
-        """Least number that has a code."""
-        return -self.zero_point * self.scale
-
-    @property
-    def high(self) -> float:
-        """Largest number that has a code."""
-        return (LEVELS - self.zero_point) * self.scale
-
-    def codes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """As ONNX's QuantizeLinear: rounded half to even, saturated."""
-        scaled = np.rint(values / np.float32(self.scale)) + self.zero_point
-        return np.asarray(np.clip(scaled, 0, LEVELS), np.uint8)
-
-    def numbers(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As ONNX's DequantizeLinear."""
-        result = (codes.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
-        return np.asarray(result, np.float32)
+    def rounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What ONNX's QuantizeLinear, and DequantizeLinear after it, make of them: rounded half to
+        even, saturated."""
+        steps = np.clip(np.rint(values / self.scale) + self.zero_point, 0, LEVELS)
+        return np.asarray((steps - self.zero_point) * self.scale, np.float64)
 
 
 @dataclass(frozen=True)
@@ -100,7 +84,7 @@ class Histogram:
         self.high = 0.0
         """Extremes of all values seen, 0 included."""
         self.zeros = 0
-        """Values of exactly 0: they have a code of their own, so they cost no error."""
+        """Values of exactly 0, which cost no error."""
         self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
         self.reach = 0.0
         """The bins cover -reach .. reach; 0 before the first value that is not 0."""
@@ -154,8 +138,7 @@ def mean_squared(histogram: Histogram, affine: Affine) -> float:
     values, counts = histogram.points()
     if not len(values):
         return 0.0
-    codes = np.clip(np.rint(values / affine.scale) + affine.zero_point, 0, LEVELS)
-    wrong = (codes - affine.zero_point) * affine.scale - values
+    wrong = affine.rounded(values) - values
     return float((wrong * wrong * counts).sum() / histogram.total)
 
 

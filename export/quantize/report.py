@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shiftedge.export.data.score import EventScore
+from shiftedge.export.quantize.accuracy import Kept, LayerError
 from shiftedge.export.quantize.drift import Drift
 from shiftedge.export.quantize.ranges import Choice
-from shiftedge.export.quantize.rank import Kept, LayerError
-
-__all__ = ["SCHEMA", "Report"]
 
 SCHEMA = 1
 """Version of the JSON form."""

@@ -1,5 +1,5 @@
 """The quantised file: QuantizeLinear and DequantizeLinear about float operators, as every engine
-reads it, and the shift on the codes themselves.
+reads it, and the shift on the quantized values themselves.
 
 ::
 
@@ -9,7 +9,8 @@ reads it, and the shift on the codes themselves.
                                    +-> DequantizeLinear -> Add (the residual)
 
 onnxruntime.quantization writes the same nodes about each operator by itself; it would put a pair of
-them about Slice and Concat with float states outside, so these few lines are our own.
+them about Slice and Concat with float states outside, so these few lines are our own. The graph is
+edited by onnx-ir.
 """
 
 from __future__ import annotations
@@ -21,13 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.quantize.graph import COPIES, Graph, Layer, weights
+from shiftedge.export.quantize.graph import Graph, Layer, uses
 from shiftedge.export.quantize.plan import Plan
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-
-__all__ = ["quantised_spec", "quantised_weights", "rewrite"]
 
 BIAS_MOST = 2.0**30
 """Largest magnitude of a bias in its int32 steps: leaves room for the sum of products."""
@@ -36,18 +35,13 @@ SCALE_LEAST = 1e-20
 """Of weights: keeps those of next to nothing from a scale whose products leave float32."""
 
 
-def quantised_weights(
+def quantized_weights(
     weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32] | None]:
-    """Weights of one layer as codes.
-
-    Args:
-        weight: (O, I, ...).
-        bias: (O,) or None.
-        input_scale: of the layer's input.
+    """Weights of one layer in int8.
 
     Returns:
-        int8 codes; float32 (O,), the scale of each output channel; int32 bias in steps of
+        int8 weights; float32 (O,), the scale of each output channel; int32 bias in steps of
         ``input_scale * scale``. A scale is the largest weight over 127, raised where the bias would
         not fit an int32: so for a channel of next to no weights.
     """
@@ -57,18 +51,18 @@ def quantised_weights(
         scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (input_scale * BIAS_MOST))
     scale = np.where(scale > 0.0, np.maximum(scale, SCALE_LEAST), 1.0).astype(np.float32)
     column = scale.reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float64)
-    codes = np.clip(np.rint(weight / column), -127, 127).astype(np.int8)
+    quantized = np.clip(np.rint(weight / column), -127, 127).astype(np.int8)
     if bias is None:
-        return codes, scale, None
+        return quantized, scale, None
     steps = np.rint(bias.astype(np.float64) / _bias_scale(input_scale, scale).astype(np.float64))
-    return codes, scale, steps.astype(np.int32)
+    return quantized, scale, steps.astype(np.int32)
 
 
 def _bias_scale(input_scale: float, scale: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.float32(input_scale) * scale, np.float32)
 
 
-def quantised_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> Any:
+def quantized_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> Any:
     """``spec`` with what its states hold."""
     states = []
     for index, state in enumerate(spec.states):
@@ -83,133 +77,104 @@ def quantised_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec:
 
 
 def rewrite(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> bytes:
-    """Serialise the quantised model.
-
-    Args:
-        graph: of the float model.
-        plan: of this graph.
-        affine: of each group of the plan.
-        spec: of the float model.
-    """
-    return _Writer(graph, plan, affine).write(quantised_spec(graph, plan, affine, spec))
+    """Serialise the quantised model."""
+    writer = _Writer(Graph(graph.model.clone()), affine)
+    layers = {layer.name for layer in plan.layers}
+    for layer in writer.graph.layers:
+        if layer.name in layers:
+            writer.weights(layer)
+    members = {member for group in plan.groups.values() for member in group}
+    for tensor in writer.graph.values:
+        if tensor in members:
+            writer.tensor(tensor)
+    return writer.serialised(quantized_spec(graph, plan, affine, spec))
 
 
 class _Writer:
-    def __init__(self, graph: Graph, plan: Plan, affine: Mapping[str, Affine]) -> None:
-        self.onnx = require("onnx")
+    """Puts the nodes into a graph of its own."""
+
+    def __init__(self, graph: Graph, affine: Mapping[str, Affine]) -> None:
+        self.ir = require("onnx_ir")
         self.graph = graph
-        self.plan = plan
         self.affine = affine
-        self.nodes: list[Any] = []
+        self.whole = graph.model.graph
+        self.first = next(iter(self.whole))
+        """Before it stands what is made of inputs."""
         self.fresh: dict[str, Any] = {}
-        self.codes = {
-            member: self._code_name(member)
-            for members in plan.groups.values()
-            for member in members
-        }
-        """Quantised tensor -> the name that its codes go by."""
 
-    def _code_name(self, member: str) -> str:
-        plain = member.startswith("state_") and member in self.graph.inputs
-        return member if plain or member in self.graph.outputs else f"{member}_codes"
-
-    def _float_name(self, root: str) -> str:
-        # Where the codes take the name of a graph's output, the float tensor needs another.
-        return f"{root}_float" if self.codes.get(root) == root else root
-
-    def write(self, spec: ModelSpec) -> bytes:
-        """All of it."""
-        layers = {layer.node: layer for layer in self.plan.layers}
-        for name in self.graph.inputs:
-            self._announce(name)
-        for index, node in enumerate(self.graph.nodes):
-            copy = self.onnx.NodeProto()
-            copy.CopyFrom(node)
-            if node.op_type in COPIES and node.output[0] in self.codes:
-                self._rename_copy(copy)
-            else:
-                for place, name in enumerate(node.input):
-                    if name in self.codes:
-                        copy.input[place] = f"{name}_numbers"
-                for place, name in enumerate(node.output):
-                    copy.output[place] = self._float_name(name)
-                if index in layers:
-                    self._weights(copy, layers[index])
-            self.nodes.append(copy)
-            for name in node.output:
-                self._announce(name)
-        return self._serialise(spec)
-
-    def _rename_copy(self, node: Any) -> None:
-        for place, name in enumerate(node.input):
-            node.input[place] = self.codes.get(name, name)
-        for place, name in enumerate(node.output):
-            node.output[place] = self.codes.get(name, name)
-
-    def _announce(self, tensor: str) -> None:
-        """After a quantised tensor has been made: its codes, and its numbers if anybody computes
-        with them."""
-        if tensor not in self.codes:
-            return
+    def tensor(self, tensor: str) -> None:
+        """Have one stored in its group's range, and its numbers made for who computes with it."""
+        value = self.graph.values[tensor]
+        made = value.producer()
         group = self.graph.group(tensor)
+        scale = self._constant(f"{group}_scale", np.array(self.affine[group].scale, np.float32))
+        zero_point = np.array(self.affine[group].zero_point, np.uint8)
+        zero = self._constant(f"{group}_zero_point", zero_point)
+        copying, computing = uses(value, copied=True), uses(value, copied=False)
+        nodes = []
+        stored = value
         if self.graph.is_root(tensor):
-            self._linear("QuantizeLinear", self._float_name(tensor), self.codes[tensor], group)
-        if self.graph.users(tensor):
-            self._linear("DequantizeLinear", self.codes[tensor], f"{tensor}_numbers", group)
+            node = self._node("QuantizeLinear", [value, scale, zero], f"{tensor}_quantized")
+            nodes.append(node)
+            (stored,) = node.outputs
+            for user, at in copying:
+                user.replace_input_with(at, stored)
+            if value.is_graph_output():
+                stored.shape = value.shape
+                self.whole.outputs[self.whole.outputs.index(value)] = stored
+                value.name, stored.name = f"{tensor}_float", tensor
+        elif made is not None and not value.is_graph_output():
+            value.name = f"{tensor}_quantized"
+        stored.type = self.ir.TensorType(self.ir.DataType.UINT8)
+        if computing:
+            node = self._node("DequantizeLinear", [stored, scale, zero], f"{tensor}_dequantized")
+            nodes.append(node)
+            for user, at in computing:
+                user.replace_input_with(at, node.outputs[0])
+        if made is None:
+            self.first.prepend(nodes)
+        else:
+            made.append(nodes)
 
-    def _linear(self, kind: str, source: str, result: str, group: str) -> None:
-        affine = self.affine[group]
-        scale = self._constant(f"{group}_scale", np.array(affine.scale, np.float32))
-        zero = self._constant(f"{group}_zero_point", np.array(affine.zero_point, np.uint8))
-        self.nodes.append(
-            self.onnx.helper.make_node(
-                kind, [source, scale, zero], [result], name=f"{result}_{kind}"
-            )
-        )
-
-    def _weights(self, node: Any, layer: Layer) -> None:
-        weight, bias = weights(self.graph, layer)
-        source = self.graph.nodes[layer.node].input[0]
-        input_scale = self.affine[self.graph.group(source)].scale
-        codes, scale, steps = quantised_weights(weight, bias, input_scale)
-        node.input[1] = self._channels(f"{layer.name}.weight", codes, scale)
+    def weights(self, layer: Layer) -> None:
+        """Have a layer's weights in int8."""
+        weight, bias = layer.weights()
+        input_scale = self.affine[self.graph.group(layer.source)].scale
+        quantized, scale, steps = quantized_weights(weight, bias, input_scale)
+        parts: list[tuple[str, NDArray[Any], NDArray[np.float32]]] = [("weight", quantized, scale)]
         if steps is not None:
-            node.input[2] = self._channels(
-                f"{layer.name}.bias", steps, _bias_scale(input_scale, scale)
-            )
+            parts.append(("bias", steps, _bias_scale(input_scale, scale)))
+        for at, (part, stored, scales) in enumerate(parts, 1):
+            name = f"{layer.name}.{part}"
+            inputs = [
+                self._constant(f"{name}_quantized", stored),
+                self._constant(f"{name}_scale", scales),
+                self._constant(f"{name}_zero_point", np.zeros(scales.shape, stored.dtype)),
+            ]
+            node = self._node("DequantizeLinear", inputs, f"{name}_dequantized", axis=0)
+            layer.node.prepend(node)
+            layer.node.replace_input_with(at, node.outputs[0])
 
-    def _channels(self, name: str, codes: NDArray[Any], scale: NDArray[np.float32]) -> str:
-        inputs = [
-            self._constant(f"{name}_codes", codes),
-            self._constant(f"{name}_scale", scale),
-            self._constant(f"{name}_zero_point", np.zeros(scale.shape, codes.dtype)),
-        ]
-        result = f"{name}_numbers"
-        self.nodes.append(
-            self.onnx.helper.make_node(
-                "DequantizeLinear", inputs, [result], name=f"{result}_DequantizeLinear", axis=0
-            )
-        )
-        return result
+    def _node(self, kind: str, inputs: list[Any], result: str, **attributes: int) -> Any:
+        output = self.ir.Value(name=result)
+        return self.ir.node(kind, inputs, attributes, outputs=[output], name=f"{result}_{kind}")
 
-    def _constant(self, name: str, value: NDArray[Any]) -> str:
-        self.fresh[name] = self.onnx.numpy_helper.from_array(value, name)
-        return name
+    def _constant(self, name: str, held: NDArray[Any]) -> Any:
+        if name not in self.fresh:
+            value = self.ir.Value(name=name, const_value=self.ir.tensor(held, name=name))
+            self.whole.register_initializer(value)
+            self.fresh[name] = value
+        return self.fresh[name]
 
-    def _serialise(self, spec: ModelSpec) -> bytes:
-        document = self.onnx.ModelProto()
-        document.CopyFrom(self.graph.model)
-        graph = document.graph
-        read = {name for node in self.nodes for name in node.input}
-        kept = [tensor for tensor in graph.initializer if tensor.name in read]
-        del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(self.nodes)
-        graph.initializer.extend([*kept, *self.fresh.values()])
-        for entry in (*graph.input, *graph.output):
-            if entry.name in self.codes and entry.name != "frame":
-                entry.type.tensor_type.elem_type = self.onnx.TensorProto.UINT8
-        del document.metadata_props[:]
-        document.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
-        self.onnx.checker.check_model(document, full_check=True)
+    def serialised(self, spec: ModelSpec) -> bytes:
+        """The file, with what nobody reads any more left out."""
+        for name, value in list(self.whole.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del self.whole.initializers[name]
+        self.graph.model.metadata_props.clear()
+        self.graph.model.metadata_props[METADATA_KEY] = spec.to_json()
+        document = self.ir.to_proto(self.graph.model)
+        del document.graph.value_info[:]
+        require("onnx").checker.check_model(document, full_check=True)
         serialised: bytes = document.SerializeToString(deterministic=True)
         return serialised

@@ -15,7 +15,7 @@ import numpy as np
 from shiftedge.export.data.files import Clip, clips_in, has_pictures, open_clip, path_bytes
 from shiftedge.export.data.layouts import find_data
 from shiftedge.export.data.lists import LIST_SUFFIXES
-from shiftedge.export.data.reader import Fit, Images, fitted, on_ticks
+from shiftedge.export.data.reader import Images, fitted, on_ticks
 from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
@@ -23,8 +23,6 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import expanded
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["FRAMES", "FRAMES_LEAST", "Clips", "checked", "read_clips"]
 
 FRAMES = 480
 """Taken for calibration unless told otherwise: 20 rendered clips of 24 frames. Measured on the
@@ -72,9 +70,7 @@ def read_clips(
         source: a folder or list of clips as :func:`shiftedge.export.data.find_data` knows them, a
             folder of clips without labels, a folder of pictures, ``synthetic:`` for rendered clips,
             or any other source of frames, which is one clip.
-        spec: of the model: size and rate.
         frames: to stop at; from :data:`FRAMES_LEAST`.
-        bar: shows how far it has come.
 
     Raises:
         DataError: no clips, too few frames, most clips unreadable, or frames that are all alike.
@@ -87,19 +83,26 @@ def read_clips(
     with bar("reading clips", frames, "frames") as advance:
 
         def take(opened: FrameSource, most: int) -> Images:
-            return _clip(opened, spec.frame_rate_hz, fit, most, advance)
+            """The first frames of a source at the model's rate and size."""
+            taken: list[Images] = []
+            with closing(opened):
+                ticks = on_ticks(_of_one_size(opened), spec.frame_rate_hz)
+                for image in islice(fitted(ticks, fit), most):
+                    taken.append(image)
+                    advance(1)
+            if not taken:
+                raise DataError(f"{opened.name} gives no frames; remove it, or convert it to MP4.")
+            return np.stack(taken)
 
-        if source.strip().rstrip(":") == "synthetic":
-            return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
         path = expanded(source)
         is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
+        if source.strip().rstrip(":") == "synthetic":
+            return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
         if not path.is_dir() and not is_list:
-            with closing(open_source(source)) as opened:
-                return checked(Clips(source, (take(opened, frames),)))
+            return checked(Clips(source, (take(open_source(source), frames),)))
         found, notes = _find(path)
         if found == [Clip("", path)]:
-            with closing(open_clip(path)) as opened:
-                return checked(Clips(source, (take(opened, frames),)))
+            return checked(Clips(source, (take(open_clip(path), frames),)))
         return checked(_read_all(source, found, notes, take, frames))
 
 
@@ -117,8 +120,8 @@ def _read_all(
         if total >= frames:
             break
         try:
-            with closing(open_clip(each.path, each.frames, on_event=notes.append)) as opened:
-                clip = take(opened, min(CLIP_MOST, frames - total))
+            opened = open_clip(each.path, each.frames, on_event=notes.append)
+            clip = take(opened, min(CLIP_MOST, frames - total))
         except (SourceError, DataError, FrameError) as error:
             bad.append(f"{each.path} was left out: {error}")
             continue
@@ -196,23 +199,6 @@ def _find(path: Path) -> tuple[list[Clip], list[str]]:
         return hashlib.sha256(path_bytes(name)).hexdigest()
 
     return sorted(clips, key=draw), notes
-
-
-def _clip(
-    source: FrameSource,
-    rate_hz: float,
-    fit: Fit,
-    most: int,
-    advance: Callable[[int], None],
-) -> Images:
-    """The first frames of one source at ``rate_hz``."""
-    taken: list[Images] = []
-    for image in islice(fitted(on_ticks(_of_one_size(source), rate_hz), fit), most):
-        taken.append(image)
-        advance(1)
-    if not taken:
-        raise DataError(f"{source.name} gives no frames; remove it, or convert it to MP4.")
-    return np.stack(taken)
 
 
 def _of_one_size(source: FrameSource) -> Iterator[TimedFrame]:

@@ -18,8 +18,6 @@ from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.score import ClipScore
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["after", "before"]
-
 FEW_CLIPS = 50
 """Of a label, to learn from: a rule of thumb. Jester has 4,400, the bundled model 1,500 of a swipe;
 with 50, some 12 are checked with, and each of these is 8 points of recall."""
@@ -40,9 +38,6 @@ def before(
     """Sentences about the clips of a user's own.
 
     Args:
-        learn, check: the two sides.
-        spec: of the model to train.
-        settings: of the training.
         fresh: whether it begins with random weights.
     """
     names = learn.names

@@ -15,8 +15,6 @@ from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 
-__all__ = ["Batch", "make_batch", "mirror_table"]
-
 _UNSEEN = 6
 """Frames after a cut into a clip in which a gesture's label is dropped: its stroke may lie before
 the cut. A label outlasts its stroke by 0.4 s, which is 5 frames at 12 Hz."""
@@ -69,7 +67,6 @@ def make_batch(
     """Cut, vary and normalise some clips.
 
     Args:
-        clips: the set.
         chosen: int64 (N,), which clips.
         rng: draws the variations; None: none, and the clips are taken from their first frame.
         frames: number of frames T of each clip in the batch, at most the set's.

@@ -24,8 +24,6 @@ from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["Calibration", "Streamed", "apply", "calibrate"]
-
 SMOOTHING_S = (0.05, 0.1, 0.15)
 ENTER = (0.6, 0.65, 0.7, 0.75, 0.8)
 EXIT = (0.3, 0.5)
@@ -66,10 +64,7 @@ def calibrate(
     """Choose settings that serve both the events in ``films`` and the ``clips``.
 
     Args:
-        spec: of the model, before calibration.
-        films: streamed from empty states.
         clips: logits (frames, classes) of single clips.
-        labels: true index of each clip.
     """
     bias = np.zeros(spec.classes, np.float32)
     eligible = [i for i, name in enumerate(spec.labels) if name not in spec.silent_labels]

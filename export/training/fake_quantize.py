@@ -23,17 +23,15 @@ from torch.nn import functional as F
 
 from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
+from shiftedge.export.quantize.calibration import every_pixel
 from shiftedge.export.quantize.fold import one_std
 from shiftedge.export.quantize.ranges import LEVELS, Affine, Histogram, choose_range
 from shiftedge.export.quantize.rewrite import BIAS_MOST, SCALE_LEAST
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.statistics import every_pixel
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["FRAME", "FakeQuantized", "Int8", "Observer", "places", "rounded", "stream_ranges"]
 
 FRAME = "frame"
 STEM = "features.0.0"
@@ -123,13 +121,8 @@ def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tens
 def rounded(weight: Tensor, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:
     """A layer's weight and bias as int8 and int32 hold them; gradients pass straight through.
 
-    The numbers are those of ``shiftedge.export.quantize.rewrite.quantised_weights``, which the file
+    The numbers are those of ``shiftedge.export.quantize.rewrite.quantized_weights``, which the file
     holds. Scales are constants to the gradient.
-
-    Args:
-        weight: float32 (O, I / groups, H, W).
-        bias: float32 (O,).
-        input_scale: of what the layer reads.
     """
     with torch.no_grad():
         wide = weight.abs().amax(dim=(1, 2, 3)).double() / WEIGHT_MOST
@@ -207,7 +200,6 @@ class FakeQuantized(nn.Module):
 
     Args:
         net: with its shifts; the forms of :mod:`shiftedge.export.models` run it.
-        arithmetic: of its int8 file.
     """
 
     def __init__(self, net: MobileNetV2, arithmetic: Arithmetic) -> None:
@@ -235,9 +227,6 @@ def stream_ranges(
 
     Args:
         net: in float; put into evaluation mode.
-        spec: its frame, mean and std.
-        clips: of the spec's size.
-        bar: shows progress.
 
     Raises:
         NumericsError: a tensor takes a value that is not finite.

@@ -23,19 +23,17 @@ from numpy.typing import NDArray
 
 from shiftedge.export.checkpoint import Checkpoint
 from shiftedge.export.data.clip_set import ClipSet
+from shiftedge.export.data.score import change
 from shiftedge.export.models import MobileNetV2
 from shiftedge.export.networks import spec_of
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
-from shiftedge.export.training.data import name_data
+from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.fake_quantize import FRAME, FakeQuantized, Int8, stream_ranges
-from shiftedge.export.training.job import Job
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.session import Session
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
-
-__all__ = ["fine_tune", "gentle"]
 
 CLIPS = 1_200
 """Rendered, to learn from."""
@@ -134,10 +132,6 @@ def _drawn(job: Job, clips: ClipSet) -> Clips:
 
 def _against(wanted: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str, Any]:
     """Accuracy, and how it differs from the float network's on the same clips."""
-    change = right.astype(float) - wanted
-    return {
-        "accuracy": round(float(right.mean()), 4),
-        "lost": int((wanted & ~right).sum()),
-        "won": int((right & ~wanted).sum()),
-        "standard_error": round(float(np.std(change) / len(change) ** 0.5), 4),
-    }
+    found = change(wanted, right)
+    error = round(found["standard_error"], 4)
+    return {"accuracy": round(float(right.mean()), 4), **found, "standard_error": error}

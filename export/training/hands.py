@@ -8,7 +8,6 @@ The heads are thrown away afterwards; the network that is kept does not change.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -16,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shiftedge.export.models import MobileNetV2
-
-__all__ = ["HandLesson"]
 
 _LAYERS = (6, 13)
 """Of ``MobileNetV2.features``: the last at an eighth of the size, and the last at a sixteenth."""
@@ -49,12 +46,7 @@ class HandLesson(nn.Module):
             self._hooks.append(layer.register_forward_hook(self._listener(number)))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

@@ -15,8 +15,6 @@ from shiftedge.export.data.clip_set import reserve
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.process.files import atomic_path, cache_folder
 
-__all__ = ["CHECKPOINT", "SCORES", "Keeper", "Say", "log"]
-
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
 """Names of the files in the output folder."""

@@ -24,8 +24,6 @@ from shiftedge.export.training.hands import HandLesson
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["Epoch", "Settings", "clip_logits", "fit", "keep_freed_memory"]
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -90,9 +88,7 @@ def keep_freed_memory() -> None:
 
 def clip_logits(model: StreamingModel, frames: Tensor, length: int) -> Tensor:
     """Logits (N, T, classes) of N * T frames (N * T, 3, H, W) in clips of ``length`` frames."""
-    clips = frames.reshape(-1, length, *frames.shape[1:])
-    logits: Tensor = model.clip(clips)
-    return logits.reshape(len(clips), length, -1)
+    return model.clip(frames.reshape(-1, length, *frames.shape[1:]))
 
 
 def _loss(logits: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -153,7 +149,6 @@ def fit(
         net: a network over single frames with shifts inside, as the constructors in
             :mod:`shiftedge.export.models` make them.
         clips: at the size that the model will be used at.
-        settings: how.
         teacher: a network of the same frames and classes, in evaluation mode, whose probabilities
             ``net`` is to give for every frame; labels then count for the accuracy alone.
         after_epoch: called when an epoch is done, with ``net`` in the state it reached.

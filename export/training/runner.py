@@ -19,8 +19,7 @@ from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
 from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
-from shiftedge.export.training.data import name_data
-from shiftedge.export.training.job import Job
+from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.score import logits_of_clips, stream_film
 from shiftedge.export.training.session import Session
@@ -28,8 +27,6 @@ from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["Shape", "train"]
 
 CLIPS = 10_000
 """Rendered, to learn from."""
@@ -85,7 +82,6 @@ def train(
     cannot be written is written elsewhere, and the training goes on.
 
     Args:
-        job: what is asked for.
         shape: network and frame; the default is the start's, or the bundled model's.
         size: (width, height) of the frame in pixels, instead of the shape's.
         multiplier: of MobileNetV2's channels, instead of the shape's.

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shiftedge.export.agreement import normalised
-from shiftedge.export.data.clip_set import Advance, ClipSet
+from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.data.rendered import film_for
 from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.training.augment import make_batch
+from shiftedge.export.training.loop import clip_logits
+from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["ClipScore", "score_clips", "score_films", "stream_film"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def logits_of_clips(
             std=spec.std,
         )
         frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
-        logits = model.clip(frames.reshape(len(chosen), length, *frames.shape[1:]))
-        yield chosen, logits.reshape(len(chosen), length, -1).numpy()
+        yield chosen, clip_logits(model, frames, length).numpy()
 
 
 def score_clips(
@@ -114,14 +113,9 @@ def score_films(
     """Stream rendered films of unseen people through the online form and decode them.
 
     Args:
-        net: the network.
-        spec: its size, rate, labels and decoder settings.
         seed: of the first film; the others follow.
-        films: number of films.
-        seconds: of each.
         gestures: False for people who only sit there.
         clean: good light and a good camera; otherwise the worst that training clips show.
-        advance: told about each film.
     """
     total = EventScore()
     for number in range(films):

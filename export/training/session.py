@@ -11,15 +11,12 @@ from typing import Any
 from torch import nn
 
 from shiftedge.export.checkpoint import serialise_checkpoint
-from shiftedge.export.training.data import Named, read_data
-from shiftedge.export.training.job import Job
+from shiftedge.export.training.data import Job, Named, read_data
 from shiftedge.export.training.keep import Keeper
 from shiftedge.export.training.loop import Epoch, Settings, fit
 from shiftedge.export.training.score import ClipScore, score_clips, score_films
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["Session", "stored"]
 
 _LINE_EVERY_S = 10.0
 _UNSEEN_SEED = 1_000_003
@@ -45,12 +42,9 @@ class Session:
     """What a training and a fine-tune do alike.
 
     Args:
-        job: what is asked for.
-        settings: of the loop.
         net: to train, a network of ``description``.
         description: see :func:`shiftedge.export.models.build.build`.
         spec: of the network; may be replaced until the checkpoint is kept for the last time.
-        named: the data.
         clips: to render, where the data is rendered.
         ranges: that the checkpoint is to hold, filled later; None: it holds none.
 

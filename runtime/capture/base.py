@@ -145,12 +145,7 @@ LONGEST_SILENCE_S = 3600.0
 
 
 class Sparing:
-    """Tells of trouble at ever longer intervals, so that a camera away for a month fills no log.
-
-    Args:
-        report: told of what is to be said.
-        clock: monotonic seconds.
-    """
+    """Tells of trouble at ever longer intervals, so that a camera away for a month fills no log."""
 
     def __init__(self, report: EventHandler, clock: Callable[[], float] = time.monotonic) -> None:
         self._report = report

@@ -53,31 +53,8 @@ class CommandStalledError(SourceError):
     """The command wrote nothing for too long."""
 
 
-class _Pipes:
-    """Both outputs of a process and the selector over them."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        # For mypy: both were asked for as pipes.
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self.stdout, self.stderr = process.stdout, process.stderr
-        self.selector = selectors.DefaultSelector()
-        for stream in (self.stdout, self.stderr):
-            os.set_blocking(stream.fileno(), False)
-            self.selector.register(stream, selectors.EVENT_READ)
-
-    def close(self) -> None:
-        self.selector.close()
-        self.stdout.close()
-        self.stderr.close()
-
-
 class CommandOutput:
-    """Runs ``command`` in a shell and a process group of its own.
-
-    Args:
-        command: as typed at a prompt; pipes and quotes work.
-        clock: monotonic seconds.
+    """Runs ``command``, as typed at a prompt, in a shell and a process group of its own.
 
     Raises:
         SourceError: the shell could not be started.
@@ -104,8 +81,15 @@ class CommandOutput:
         self._stopping = threading.Lock()
         self._stopped = False
         self._watcher = _watch(self._process.pid, self._mark)
-        pipes = _Pipes(self._process)
-        self._handle: Handle[_Pipes] = Handle(pipes, lambda opened: opened.close())
+        # For mypy: both were asked for as pipes.
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._stdout, self._stderr = self._process.stdout, self._process.stderr
+        selector = selectors.DefaultSelector()
+        for stream in (self._stdout, self._stderr):
+            os.set_blocking(stream.fileno(), False)
+            selector.register(stream, selectors.EVENT_READ)
+        self._handle: Handle[selectors.BaseSelector] = Handle(selector, self._close_pipes)
 
     @property
     def process_id(self) -> int:
@@ -122,21 +106,19 @@ class CommandOutput:
         Raises:
             CommandStalledError: nothing came in time.
         """
-        with self._handle.use() as pipes:
-            while pipes is not None:
+        with self._handle.use() as selector:
+            while selector is not None:
                 left_s = None
                 if self._deadline_s is not None:
                     left_s = self._deadline_s - self._clock()
                     if left_s <= 0.0:
                         raise CommandStalledError("The command stalled.")
-                ready = {key.fileobj for key, _ in pipes.selector.select(left_s)}
-                if pipes.stderr in ready:
-                    self._read_stderr(pipes)
-                if pipes.stdout in ready:
-                    try:
-                        return os.readv(pipes.stdout.fileno(), [view])
-                    except BlockingIOError:
-                        continue
+                ready = {key.fileobj for key, _ in selector.select(left_s)}
+                if self._stderr in ready:
+                    self._read_stderr(selector)
+                if self._stdout in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        return os.readv(self._stdout.fileno(), [view])
         return 0
 
     def finish(self) -> tuple[int, str]:
@@ -147,10 +129,9 @@ class CommandOutput:
         status: int | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = self._process.wait(EXIT_S)
-        with self._handle.use() as pipes:
-            if pipes is not None:
-                while self._read_stderr(pipes):
-                    pass
+        with self._handle.use() as selector:
+            while selector is not None and self._read_stderr(selector):
+                pass
         self.close()
         lines = self._tail.decode("utf-8", "replace").split("\n")
         return status or 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -186,15 +167,19 @@ class CommandOutput:
                     return
                 time.sleep(POLL_S)
 
-    def _read_stderr(self, pipes: _Pipes) -> bool:
+    def _close_pipes(self, selector: selectors.BaseSelector) -> None:
+        for each in (selector, self._stdout, self._stderr):
+            each.close()
+
+    def _read_stderr(self, selector: selectors.BaseSelector) -> bool:
         """Take what stderr holds; False when it holds nothing now or has ended."""
         try:
-            piece = os.read(pipes.stderr.fileno(), PIECE_BYTES)
+            piece = os.read(self._stderr.fileno(), PIECE_BYTES)
         except BlockingIOError:
             return False
         if not piece:
             with contextlib.suppress(KeyError):
-                pipes.selector.unregister(pipes.stderr)  # else it is ready for ever: a busy wait
+                selector.unregister(self._stderr)  # else it is ready for ever: a busy wait
             return False
         self._tail = (self._tail + piece)[-TAIL_BYTES:]
         return True

@@ -27,32 +27,20 @@ LARGEST_HEAD_BYTES = 1 << 16
 MOST_SAMPLES = 5_000_000
 """Of one track, to be counted one by one: a day at 60 frames a second."""
 
-CODECS = {
-    "av01": "AV1",
-    "v_av1": "AV1",
-    "vvc1": "H.266 (VVC)",
-    "vvi1": "H.266 (VVC)",
-    "hvc1": "H.265 (HEVC)",
-    "hev1": "H.265 (HEVC)",
-    "hevc": "H.265 (HEVC)",
-    "dvh1": "H.265 (Dolby Vision)",
-    "dvhe": "H.265 (Dolby Vision)",
-    "v_mpegh/iso/hevc": "H.265 (HEVC)",
-    "avc1": "H.264",
-    "avc3": "H.264",
-    "h264": "H.264",
-    "v_mpeg4/iso/avc": "H.264",
-    "vp08": "VP8",
-    "vp80": "VP8",
-    "v_vp8": "VP8",
-    "vp09": "VP9",
-    "vp90": "VP9",
-    "v_vp9": "VP9",
-    "encv": "an encrypted codec (DRM)",
-    "webp": "animated WebP",
+_CALLED = {
+    "AV1": "av01 v_av1",
+    "H.266 (VVC)": "vvc1 vvi1",
+    "H.265 (HEVC)": "hvc1 hev1 hevc v_mpegh/iso/hevc",
+    "H.265 (Dolby Vision)": "dvh1 dvhe",
+    "H.264": "avc1 avc3 h264 v_mpeg4/iso/avc",
+    "VP8": "vp08 vp80 v_vp8",
+    "VP9": "vp09 vp90 v_vp9",
+    "an encrypted codec (DRM)": "encv",
+    "animated WebP": "webp",
 }
-"""Names for people, by the lower-case names in files: sample entries (mp4ra.org), FourCCs and
-Matroska's CodecIDs."""
+"""Names for people -> lower-case names in files: sample entries (mp4ra.org), FourCCs and Matroska's
+CodecIDs."""
+CODECS = {name: called for called, names in _CALLED.items() for name in names.split()}
 
 DECODED = frozenset({"H.264", "H.265 (HEVC)", "VP8", "VP9"})
 """What every OpenCV with FFmpeg decodes, in 8 and 10 bits."""

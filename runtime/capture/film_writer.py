@@ -167,14 +167,27 @@ class FilmWriter:
         width, height = self._size
         if image.shape[:2] == (height, width):
             return image
-        scale = min(width / image.shape[1], height / image.shape[0])
-        inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-        fitted = np.zeros((height, width, 3), np.uint8)
-        fitted[top : top + inner[1], left : left + inner[0]] = self._cv2.resize(
-            image, inner, interpolation=self._cv2.INTER_AREA
-        )
+        fitted = np.empty((height, width, 3), np.uint8)
+        letterbox(image, fitted, self._cv2.INTER_AREA)
         return fitted
+
+
+def letterbox(image: NDArray[np.uint8], into: NDArray[np.uint8], interpolation: int) -> None:
+    """Scale ``image`` into another, whole and undistorted, on black where it does not fill it."""
+    cv2 = opencv()
+    height, width = image.shape[:2]
+    high, wide = into.shape[:2]
+    scale = min(high / height, wide / width)
+    # A pixel of rounding is not worth a black line.
+    inner = (
+        wide if abs(width * scale - wide) < 2 else max(1, round(width * scale)),
+        high if abs(height * scale - high) < 2 else max(1, round(height * scale)),
+    )
+    left, top = (wide - inner[0]) // 2, (high - inner[1]) // 2
+    into[:] = 0
+    into[top : top + inner[1], left : left + inner[0]] = cv2.resize(
+        image, inner, interpolation=interpolation
+    )
 
 
 class _Discarded(Exception):  # noqa: N818 - a signal to atomic_path, never seen by anybody

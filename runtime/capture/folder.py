@@ -34,7 +34,6 @@ class ImageFolder(Pictures):
     Args:
         folder: files with other suffixes than :data:`IMAGE_SUFFIXES`, and hidden ones, are passed
             over, and so is optical flow beside the frames.
-        rate_hz: frames per second that the pictures stand for.
 
     Raises:
         SourceError: the folder cannot be read or holds no picture, or the first cannot be decoded.

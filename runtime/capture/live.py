@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ from shiftedge.runtime.capture.base import (
     log_event,
 )
 from shiftedge.runtime.errors import SourceError, SourceLostError
-
-T = TypeVar("T")
 
 SHORTEST_PAUSE_S = 1e-3
 """Less time than this left, and the attempts are over."""
@@ -83,12 +81,9 @@ class Restarted(FrameSource):
     """Frames of what is opened again when it is lost; the time goes on while it is away.
 
     Args:
-        name: for messages.
         subject: the same at the beginning of a sentence.
-        retry: how long to try again.
         on_event: told in a sentence when it is lost, at growing intervals that it is still tried
             again, and when it is back.
-        clock: monotonic seconds.
         wait: waits for that many seconds, True if the source was closed meanwhile.
 
     Raises:
@@ -159,21 +154,28 @@ class Restarted(FrameSource):
 
     def _reconnect(self, error: SourceError, limit_s: float) -> None:
         """Try again with growing pauses; returns when it worked or when the source was closed."""
-        if self._closing.is_set():
-            return
+        start_s, pause_s = self._clock(), self._retry.first_s
         self.away = True
-        try_again(
-            self._connect,
-            error,
-            limit_s,
-            retry=self._retry,
-            news=self._news,
-            clock=self._clock,
-            wait=lambda pause_s: self._wait(pause_s) or self._closing.is_set(),
-        )
+        for attempt in itertools.count(1):
+            if self._closing.is_set():
+                break
+            left_s = limit_s - (self._clock() - start_s)
+            if left_s < SHORTEST_PAUSE_S:
+                raise error
+            pause_s = min(pause_s, left_s)
+            self._news.trouble(f"{error} Trying again in {pause_s:.1f} s (attempt {attempt}).")
+            if self._wait(pause_s) or self._closing.is_set():
+                break
+            try:
+                self._connect()
+                self._news.over(f"{self._subject} gives frames again.")
+                break
+            except FinalSourceError:
+                raise
+            except SourceError as failure:
+                error = failure
+            pause_s = min(2.0 * pause_s, self._retry.longest_s)
         self.away = False
-        if not self._closing.is_set():
-            self._news.over(f"{self._subject} gives frames again.")
 
 
 class LiveSource(Restarted):
@@ -183,8 +185,6 @@ class LiveSource(Restarted):
         name: for messages, such as ``camera /dev/video0``.
         connect: opens the device, or raises SourceError (:class:`FinalSourceError` where another
             attempt is useless).
-        rate_hz: nominal frames per second, None if unknown.
-        retry, on_event, clock, wait: see :class:`Restarted`.
     """
 
     def __init__(
@@ -235,41 +235,3 @@ class LiveSource(Restarted):
                     return as_bgr(image, self._subject), time_s
         handle.close()
         return None
-
-
-def try_again(
-    connect: Callable[[], T],
-    error: SourceError,
-    limit_s: float,
-    *,
-    retry: Retry,
-    news: Sparing,
-    clock: Callable[[], float] = time.monotonic,
-    wait: Callable[[float], object] = time.sleep,
-) -> T | None:
-    """Call ``connect`` after ever longer pauses until it works, once it has failed with ``error``.
-
-    Returns what ``connect`` returned, or None when ``wait`` answered true: nobody waits any more.
-
-    Raises:
-        SourceError: it failed with this at the last attempt within ``limit_s``.
-        FinalSourceError: at once, since another attempt is useless.
-    """
-    start_s = clock()
-    pause_s = retry.first_s
-    for attempt in itertools.count(1):
-        left_s = limit_s - (clock() - start_s)
-        if left_s < SHORTEST_PAUSE_S:
-            break
-        pause_s = min(pause_s, left_s)
-        news.trouble(f"{error} Trying again in {pause_s:.1f} s (attempt {attempt}).")
-        if wait(pause_s):
-            return None
-        try:
-            return connect()
-        except FinalSourceError:
-            raise
-        except SourceError as failure:
-            error = failure
-        pause_s = min(2.0 * pause_s, retry.longest_s)
-    raise error

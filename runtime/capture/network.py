@@ -7,13 +7,12 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from shiftedge.runtime.capture.base import EventHandler, FrameSource, Sparing, log_event, opencv
+from shiftedge.runtime.capture.base import EventHandler, FrameSource, log_event, opencv
 from shiftedge.runtime.capture.live import (
     CaptureDevice,
     FinalSourceError,
     LiveSource,
     Retry,
-    try_again,
 )
 from shiftedge.runtime.capture.video import VideoFile, nominal_rate
 from shiftedge.runtime.errors import SourceError
@@ -90,37 +89,31 @@ def open_url(
     """
     cv2 = opencv()
     shown = without_password(url)
-    retry = retry or Retry()
-    try:
-        capture = connect_url(url, stall_s)
-    except FinalSourceError:
-        raise
-    except SourceError as error:
-        news = Sparing(on_event)
-        capture = try_again(
-            lambda: connect_url(url, stall_s),
-            error,
-            retry.first_limit_s,
-            retry=retry,
-            news=news,
-        )
-        news.over(f"The stream {shown} answers.")
-    from_web = urlsplit(url).scheme.lower() in ("http", "https") and not retry.service
-    if from_web and 0.0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 2**31:
-        return VideoFile(capture, shown, on_event=on_event)
-    opened = [capture]
+    from_web = urlsplit(url).scheme.lower() in ("http", "https")
+    may_end = from_web and not (retry is not None and retry.service)
+    rate_hz: float | None = None
 
     def connect() -> CaptureDevice:
-        device: CaptureDevice = opened.pop() if opened else connect_url(url, stall_s)
+        nonlocal may_end, rate_hz
+        capture = connect_url(url, stall_s)
+        if may_end and 0.0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 2**31:
+            raise _Recording(capture)
+        may_end, rate_hz = False, nominal_rate(capture)  # a stream, whatever it announces later
+        device: CaptureDevice = capture
         return device
 
-    return LiveSource(
-        f"stream {shown}",
-        connect,
-        rate_hz=nominal_rate(capture),
-        retry=retry,
-        on_event=on_event,
-    )
+    try:
+        source = LiveSource(f"stream {shown}", connect, retry=retry, on_event=on_event)
+    except _Recording as found:
+        return VideoFile(found.capture, shown, on_event=on_event)
+    source.rate_hz = rate_hz
+    return source
+
+
+class _Recording(Exception):  # noqa: N818 - what was found, and nothing to complain of
+    def __init__(self, capture: Any) -> None:
+        super().__init__()
+        self.capture = capture
 
 
 def _wrong(url: str) -> str | None:

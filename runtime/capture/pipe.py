@@ -26,7 +26,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,11 +143,9 @@ class PipeSource(FrameSource):
     """Frames that a shell command writes to its standard output.
 
     Args:
-        pipe: the command and what it writes.
         output: of that command, where it runs already; closed with this source.
         stall_s: longest time without a whole frame, in seconds.
         on_event: told when the last frame of YUV4MPEG2 was cut short.
-        clock: monotonic seconds.
 
     Raises:
         SourceError: the command could not be started, failed, stalled, or wrote something else
@@ -271,13 +269,12 @@ class PipeSource(FrameSource):
     def _begin(self, start: bytes) -> RawVideo:
         """Read the rest of a stream's header."""
         line = start + self._reader.line(Y4M_LONGEST_HEADER)
-        header = parse_y4m_header(line, f"The output of {self.name}")
+        video, rate_hz = parse_y4m_header(line, f"The output of {self.name}")
         if self._pipe.rate_hz is None:
             self._start_first = self._recorded_s(self._frames), self._frames
-            self.rate_hz = header.rate_hz
+            self.rate_hz = rate_hz
         given = self._pipe.full_range
-        full = header.full_range if given is None else given
-        return RawVideo(header.width, header.height, header.format, full)
+        return video if given is None else replace(video, full_range=given)
 
     def _read_frame_header(self) -> bool:
         """Skip the line before each frame of YUV4MPEG2; False at the end.
@@ -342,12 +339,6 @@ def _format(text: str) -> str:
 
 class RestartedPipe(Restarted):
     """Frames of a command that is to give them for ever: run again when it ends, fails or stalls.
-
-    Args:
-        pipe: the command and what it writes.
-        retry: how long it may stay away.
-        stall_s: see :class:`PipeSource`.
-        on_event, clock, wait: see :class:`Restarted`.
 
     Raises:
         SourceError: it gave no frame within ``retry.first_limit_s``.

@@ -205,23 +205,9 @@ _Y4M_FORMATS = {
 }
 
 
-@dataclass(frozen=True)
-class Y4MHeader:
-    """What the first line of a stream says."""
-
-    width: int
-    height: int
-    format: str
-    """Name of a pixel format of :mod:`shiftedge.runtime.capture.rawvideo`."""
-    rate_hz: float | None
-    """Frames per second; None where the stream says that it does not know (F0:0)."""
-    full_range: bool = False
-    """XCOLORRANGE=FULL: 0 to 255, as from an MJPEG camera. FFmpeg's extension; without it, 16 to
-    235."""
-
-
-def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
-    """Parse the first line of a stream, without its line feed.
+def parse_y4m_header(line: bytes, name: str) -> tuple[RawVideo, float | None]:
+    """Parse the first line of a stream, without its line feed: the video and its frames a second,
+    None where the stream says that it does not know (F0:0).
 
     See the manual page yuv4mpeg(5) of mjpegtools: ``YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg
     XCOLORRANGE=FULL``.
@@ -250,9 +236,10 @@ def parse_y4m_header(line: bytes, name: str) -> Y4MHeader:
             f"{', '.join('C' + kind for kind in _Y4M_FORMATS)}: tell the command to write yuv420p "
             "(ffmpeg: -pix_fmt yuv420p)."
         )
+    # FFmpeg's extension, as from an MJPEG camera
     full_range = extras.get("COLORRANGE") == "FULL"
     rate_hz = _rate(values.get("F", "0:0"), name)
-    return Y4MHeader(width, height, _Y4M_FORMATS[chroma], rate_hz, full_range)
+    return RawVideo(width, height, _Y4M_FORMATS[chroma], full_range), rate_hz
 
 
 def _side(text: str) -> int:

@@ -21,7 +21,6 @@ class _Threaded(FrameSource):
     """Reads ``source`` in a thread of its own. Closing this closes ``source``.
 
     Args:
-        source: what is read.
         join_s: how long :meth:`close` waits for the thread. A thread that is blocked in a device
             longer than that ends by itself later and keeps no program alive.
     """
@@ -112,7 +111,6 @@ class LatestFrame(_Threaded):
         source: a live source; a recording would lose frames (see :class:`Paced`).
         stall_s: longest wait for a frame in seconds, while the source does not say that it is
             away and tried again; None trusts the source.
-        join_s: longest wait for the thread.
     """
 
     live = True
@@ -155,7 +153,6 @@ class Paced(FrameSource):
 
     Args:
         source: its times must be its own (a recording), not those of arrival.
-        clock: monotonic seconds.
         sleep: waits for that many seconds; None waits so that :meth:`close` cuts it short.
     """
 

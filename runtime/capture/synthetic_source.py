@@ -28,9 +28,6 @@ class SyntheticSource(Pictures):
 
     Args:
         kind: one of :data:`SYNTHETIC_KINDS`.
-        seed: the same seed gives the same film.
-        length_s: in seconds.
-        rate_hz: frames per second.
         size_px: (width, height).
 
     Raises:

@@ -104,8 +104,6 @@ class VideoFile(FrameSource):
 
     Args:
         capture: an opened ``cv2.VideoCapture`` or its like; closed with this source.
-        name: for messages.
-        container: what the file says of itself, where there is a file.
         rate_hz: frames per second of a stream without a container, whose times are then
             index / rate; None takes what FFmpeg says.
         measured_hz: the rate by the stamps of some frames, for a container whose nominal rate is
@@ -268,9 +266,7 @@ def open_video(
     """Open a video file (any format that OpenCV's FFmpeg reads, GIF included).
 
     Args:
-        path: whatever bytes its name has.
         rate_hz: frames per second of a raw stream (``.h264``), which has no times.
-        rate_hint, on_event: see :class:`VideoFile`.
 
     Raises:
         SourceError: the file cannot be read, is empty, or is not a video; of one whose codec this

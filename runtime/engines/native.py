@@ -268,14 +268,8 @@ _count = itertools.count(2)
 
 
 def load_private(path: Path, sha256: str | None) -> tuple[Any, bytes]:
-    """Load a copy of a library; the same content is loaded once in a process.
-
-    Args:
-        path: an ordinary file.
-        sha256: that the copy must have, hexadecimal; None takes it as it is.
-
-    Returns:
-        The library and its SHA-256.
+    """Load a copy of a library, and its SHA-256, which may be asked for; the same content is loaded
+    once in a process.
 
     Raises:
         ModelError: the file cannot be read, has another SHA-256, or is no library for this machine;

@@ -93,11 +93,7 @@ class _File:
 
 
 def check_spec(spec: ModelSpec, what: object) -> None:
-    """Refuse frames and states that no board can hold.
-
-    Args:
-        spec: of the model.
-        what: file, for the message.
+    """Refuse frames and states that no board can hold; ``what`` is whose they are, for the message.
 
     Raises:
         ModelError: they are larger than :data:`STEP_MOST_BYTES`.
@@ -109,10 +105,6 @@ def check_spec(spec: ModelSpec, what: object) -> None:
 
 def check_weights(data: bytes, what: object) -> _File:
     """Refuse weights that claim more than the file holds; nothing of that size is allocated.
-
-    Args:
-        data: the file.
-        what: its name, for the message.
 
     Raises:
         ModelError: a tensor's shape does not go with its bytes, or the file is damaged.
@@ -138,10 +130,6 @@ def check_shapes(ort: Any, data: bytes, file: _File, what: object, folder: str) 
     """Refuse a step that needs more memory than a board has, and nothing of it is run.
 
     Args:
-        ort: the package onnxruntime.
-        data: the file.
-        file: what :func:`check_weights` found in it.
-        what: its name, for messages.
         folder: where weights outside the file would be.
 
     Raises:

@@ -238,14 +238,8 @@ class _Tensor:
 
 
 def refusal(data: bytes, spec: ModelSpec) -> str | None:
-    """Why :class:`OnnxRuntimeEngine` would not run a file, found by loading it and one step.
-
-    Args:
-        data: the file.
-        spec: of the model, as its metadata says.
-
-    Returns:
-        None where it would.
+    """Why :class:`OnnxRuntimeEngine` would not run a file, found by loading it and one step; None
+    where it would.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.

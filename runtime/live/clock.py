@@ -82,9 +82,6 @@ class FrameClock:
     def tick(self, time_s: float) -> Tick:
         """Take the next frame's time and say what to do with the frame.
 
-        Args:
-            time_s: when it was taken, in seconds of any steady clock.
-
         Raises:
             FrameError: ``time_s`` is not a finite number; the clock is as it was before.
         """
@@ -153,11 +150,7 @@ UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
 class StampWatch:
-    """Looks at the times of a stream's frames. One per stream.
-
-    Args:
-        max_gap_s: the pause after which the states are emptied, in seconds.
-    """
+    """Looks at the times of a stream's frames. One per stream."""
 
     def __init__(self, max_gap_s: float) -> None:
         self._max_gap_s = max_gap_s

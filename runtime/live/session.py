@@ -8,10 +8,9 @@ by frame, by its own clock, unless it is to be played in real time like a camera
 
 from __future__ import annotations
 
-import collections
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,30 +62,22 @@ class StepTimes:
         return 1e3 * self.LEAST_S * math.pow(self.RATIO, number + 0.5)
 
 
-@dataclass(frozen=True)
-class Observed:
-    """One camera frame and what it led to."""
-
-    frame: TimedFrame
-    result: Result
-
-
-@dataclass(frozen=True)
+@dataclass
 class Summary:
     """A session in numbers. Step times in milliseconds, to within 0.5%, None before the first
     step."""
 
-    frames: int
+    frames: int = 0
     """Camera frames taken."""
-    steps: int
+    steps: int = 0
     """Model steps; fewer than frames when the camera is faster than the model's clock."""
-    events: int
-    dropped: int
+    events: int = 0
+    dropped: int = 0
     """Camera frames that passed while the model was busy with another."""
-    resets: dict[str, int]
+    resets: dict[str, int] = field(default_factory=dict)
     """Reason -> how often the states were emptied for it: "gap", "clock", "cut"."""
-    step_p50_ms: float | None
-    step_p99_ms: float | None
+    step_p50_ms: float | None = None
+    step_p99_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -144,11 +135,10 @@ class Session(Closing):
         if opened.live:
             self._frames = self._latest = LatestFrame(opened, stall_s=STALL_S)
         self._times = StepTimes()
-        self._taken = self._steps = self._events = 0
-        self._resets: collections.Counter[str] = collections.Counter()
+        self._counts = Summary()
 
-    def __iter__(self) -> Iterator[Observed]:
-        """Feed each frame and yield what it led to, until the source ends.
+    def __iter__(self) -> Iterator[tuple[TimedFrame, Result]]:
+        """Feed each frame and yield it with what it led to, until the source ends.
 
         Raises:
             SourceError, SourceLostError: see :meth:`FrameSource.__iter__`.
@@ -157,27 +147,26 @@ class Session(Closing):
         for frame in self._frames:
             result = self.live.feed(frame.image, frame.time_s)
             self._count(frame, result)
-            yield Observed(frame, result)
+            yield frame, result
 
     def _count(self, frame: TimedFrame, result: Result) -> None:
-        self._taken += 1
-        self._steps += result.steps
+        counts = self._counts
+        counts.frames += 1
+        counts.steps += result.steps
         if result.steps:
             self._times.add(result.step_s / result.steps)
-        self._events += result.event is not None
+        counts.events += result.event is not None
         if result.reset is not None:
-            self._resets[result.reset] += 1
+            counts.resets[result.reset] = counts.resets.get(result.reset, 0) + 1
             self._note(f"states emptied at {frame.time_s:.2f} s: {RESET_WORDS[result.reset]}")
 
     def summary(self) -> Summary:
         """What happened so far."""
         p50, p99 = (self._times.share_ms(share) for share in (0.5, 0.99))
-        return Summary(
-            frames=self._taken,
-            steps=self._steps,
-            events=self._events,
+        return replace(
+            self._counts,
             dropped=0 if self._latest is None else self._latest.dropped,
-            resets=dict(self._resets),
+            resets=dict(self._counts.resets),
             step_p50_ms=p50,
             step_p99_ms=p99,
         )

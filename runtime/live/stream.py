@@ -64,13 +64,12 @@ class LiveStream:
         model: gives the stream, the frame rate and the longest gap.
         decoder: takes the logits; None is a ``GestureDecoder`` of the model's spec.
         detect_cuts: False trusts the source to show one scene only.
-        timer: seconds for ``step_s`` and ``fit_s``; replaced in tests.
         on_note: told once, in a sentence, when the frames' times cannot be seconds: milliseconds,
             frame numbers, or a time that stands still. None warns by Python's ``warnings``.
 
     Raises:
         ModelError: ``model`` is none.
-        TypeError: ``decoder``, ``timer`` or ``on_note`` cannot do what is asked of it.
+        TypeError: ``decoder`` or ``on_note`` cannot do what is asked of it.
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class LiveStream:
         decoder: Decoder | None = None,
         *,
         detect_cuts: bool = True,
-        timer: Callable[[], float] = time.perf_counter,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         checked_model(model)
@@ -94,15 +92,13 @@ class LiveStream:
                 f"The decoder is {shown(decoder)}; expected an object with update(logits, time_s) "
                 "and reset(), such as GestureDecoder(model.spec)."
             )
-        for name, called in (("timer", timer), ("on_note", on_note)):
-            if called is not None and not callable(called):
-                raise TypeError(f"{name} is {shown(called)}; expected a function.")
+        if on_note is not None and not callable(on_note):
+            raise TypeError(f"on_note is {shown(on_note)}; expected a function.")
         self._stream = model.stream()
         self._decoder = decoder
         self._fit = model.preprocessor.fit
         self._clock = FrameClock(model.spec.frame_rate_hz, model.spec.max_gap_s)
         self._cuts = CutDetector() if detect_cuts else None
-        self._timer = timer
         self._stamps = StampWatch(model.spec.max_gap_s)
         self._note = on_note
 
@@ -142,21 +138,21 @@ class LiveStream:
             self._empty()
         if steps == 0:
             return Result(None, None, 0, 0.0, 0.0, reset)
-        begin_s = self._timer()
+        begin_s = time.perf_counter()
         fitted = self._fit(image)
         if self._cuts is not None and self._cuts.update(fitted):
             self._stream.reset()
             self._decoder.reset()
             # The other ticks of this frame lie in the time of the scene before.
             reset, steps = "cut", 1
-        middle_s = self._timer()
+        middle_s = time.perf_counter()
         try:
             for _ in range(steps):
                 logits = self._stream.step(fitted)
         except ShiftedgeError:
             self._empty()
             raise
-        end_s = self._timer()
+        end_s = time.perf_counter()
         event = self._decoder.update(logits, time_s)
         return Result(logits, event, steps, end_s - middle_s, middle_s - begin_s, reset)
 

@@ -1,23 +1,29 @@
-#define _GNU_SOURCE /* sched_getaffinity */
+/* Open, step, close: what is the same whatever runs the kernels. See executor.h. */
+#define _POSIX_C_SOURCE 200809L /* getpid */
 
-#include "model.h"
-
-#include <sched.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 #include <unistd.h>
 
-#include "cpu.h"
+#include "error.h"
+#include "options.h"
+#include "program.h"
 
-/* Threads for one step where none are asked for: past four cores a frame's step gains little and
- * the rest of the board starves. */
-#define THREADS_DEFAULT_MOST 4
-
-/* No real options struct is longer: what is, was never set. */
-#define OPTIONS_BYTES_MOST 4096
+struct shiftedge_model {
+    const shiftedge_program *program;
+    void *opened;  /* the executor's */
+    pid_t process; /* that opened it */
+    /* One step at a time: memory and threads are the model's. */
+    pthread_mutex_t turn;
+    double *profile; /* of the caller, one number a kernel; or NULL */
+};
 
 uint32_t shiftedge_abi_version(void) { return SHIFTEDGE_ABI_VERSION; }
+
+const shiftedge_spec *shiftedge_get_spec(void) { return shiftedge_program_table.spec; }
 
 const char *shiftedge_spec_json(void) { return shiftedge_program_table.spec_json; }
 
@@ -26,38 +32,16 @@ size_t shiftedge_state_size(void) {
            shiftedge_round_up((size_t)shiftedge_program_table.state_bytes);
 }
 
-/* Cores that this process may run on. */
-static int32_t usable_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        return (int32_t)CPU_COUNT(&set);
-    }
-    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more than 1,024 cores */
-    return online < 1 ? 1 : (int32_t)online;
-}
-
-/* Take what the caller's header knew; leave the rest zero. */
 static int read_options(const shiftedge_options *given, shiftedge_options *options) {
-    memset(options, 0, sizeof *options);
+    *options = (shiftedge_options){0};
     if (given == NULL) {
         return SHIFTEDGE_OK;
     }
-    uint32_t size = given->size;
-    if (size < offsetof(shiftedge_options, threads) + sizeof given->threads ||
-        size > OPTIONS_BYTES_MOST) {
-        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
-                              "options.size is %u; set it to sizeof(shiftedge_options), %zu.",
-                              (unsigned)size, sizeof *options);
+    const size_t least = offsetof(shiftedge_options, threads) + sizeof given->threads;
+    int status = shiftedge_read_options(options, sizeof *options, given, least, "shiftedge_options");
+    if (status != SHIFTEDGE_OK) {
+        return status;
     }
-    const unsigned char *bytes = (const unsigned char *)given;
-    for (size_t i = sizeof *options; i < size; i++) {
-        if (bytes[i] != 0) {
-            return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
-                                  "The options ask for something that this libmodel.so does not "
-                                  "know: compile the model with a newer shiftedge.");
-        }
-    }
-    memcpy(options, given, size < sizeof *options ? size : sizeof *options);
     if (options->threads < 0) {
         return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
                               "options.threads is %d; expected a number from 1, or 0 for the "
@@ -71,162 +55,25 @@ static int read_options(const shiftedge_options *given, shiftedge_options *optio
     return SHIFTEDGE_OK;
 }
 
-static int32_t choose_threads(const shiftedge_options *options, int32_t cores) {
-    int32_t threads = options->threads;
-    if (threads == 0) {
-        threads = cores < THREADS_DEFAULT_MOST ? cores : THREADS_DEFAULT_MOST;
-    }
-    if (threads > cores && (options->flags & SHIFTEDGE_FLAG_OVERSUBSCRIBE) == 0) {
-        threads = cores;
-    }
-    return threads < SHIFTEDGE_THREADS_MOST ? threads : SHIFTEDGE_THREADS_MOST;
-}
-
-/* Bytes that arguments of this kind may begin within. */
-static uint64_t region_bytes(const shiftedge_program *program, uint32_t kind) {
-    switch (kind) {
-    case SHIFTEDGE_FRAME:
-        return shiftedge_frame_bytes(program);
-    case SHIFTEDGE_WEIGHTS:
-        return program->weights_bytes;
-    case SHIFTEDGE_STATE:
-    case SHIFTEDGE_NEXT_STATE:
-        return program->state_bytes;
-    case SHIFTEDGE_WORKSPACE:
-        return program->workspace_bytes;
-    case SHIFTEDGE_LOGITS:
-        return (uint64_t)program->classes * sizeof(float);
-    case SHIFTEDGE_SCRATCH:
-        return program->scratch_bytes;
-    default:
-        return 0;
-    }
-}
-
 /* NULL, or what is wrong with the table. What a compiler can get wrong without a crash at build
  * time should not become one on a board. */
-static const char *check_kernel(const shiftedge_program *program, const shiftedge_kernel *kernel) {
-    if (kernel->name == NULL || kernel->function == NULL) {
-        return "a kernel has no name or no code";
+static const char *check_program(const shiftedge_program *program) {
+    const shiftedge_spec *spec = program->spec;
+    if (spec == NULL || program->spec_json == NULL || program->executor == NULL ||
+        program->plan == NULL || program->fingerprint == 0 || program->kernel_count < 1 ||
+        program->kernel_names == NULL) {
+        return "its spec, kernels, plan or fingerprint are missing";
     }
-    if (kernel->units < 1) {
-        return "a kernel has no work units";
-    }
-    if (kernel->buffer_count > SHIFTEDGE_BUFFERS_MOST ||
-        (kernel->buffers == NULL && kernel->buffer_count > 0)) {
-        return "a kernel has too many arguments, or none where it should";
-    }
-    for (uint32_t i = 0; i < kernel->buffer_count; i++) {
-        const shiftedge_buffer *buffer = &kernel->buffers[i];
-        if (buffer->offset >= region_bytes(program, buffer->kind)) {
-            return "a kernel's argument lies outside its memory";
+    for (uint32_t i = 0; i < program->kernel_count; i++) {
+        if (program->kernel_names[i] == NULL) {
+            return "a kernel has no name";
         }
     }
-    return NULL;
-}
-
-static const char *check_program(const shiftedge_program *program) {
-    const uint64_t most = (uint64_t)1 << 28; /* bytes */
-    const int32_t alignment = program->frame_alignment;
-    if (program->abi != SHIFTEDGE_PROGRAM_ABI) {
-        return "its kernel table is of another version";
-    }
-    if (program->frame_height < 1 || program->frame_height > 8192 || program->frame_width < 1 ||
-        program->frame_width > 8192 || program->classes < 1 || program->classes > 1 << 20) {
+    if (spec->height < 1 || spec->height > 8192 || spec->width < 1 || spec->width > 8192 ||
+        spec->classes < 1 || spec->classes > 1 << 20) {
         return "its frame or its classes are out of range";
     }
-    if (alignment < 1 || alignment > 64 || (alignment & (alignment - 1)) != 0) {
-        return "its frame's alignment is not a power of two up to 64";
-    }
-    if (program->state_bytes > most || program->workspace_bytes > most ||
-        program->scratch_bytes > most / SHIFTEDGE_THREADS_MOST) {
-        return "its state, workspace or scratch is too large";
-    }
-    if (program->spec_json == NULL || program->kernels == NULL || program->kernel_count < 1 ||
-        program->fingerprint == 0 || (program->weights == NULL && program->weights_bytes > 0)) {
-        return "its spec, kernels, fingerprint or weights are missing";
-    }
-    if ((uintptr_t)program->weights % 64 != 0) {
-        return "its weights are not aligned to 64 bytes";
-    }
-    for (uint32_t i = 0; i < program->kernel_count; i++) {
-        const char *wrong = check_kernel(program, &program->kernels[i]);
-        if (wrong != NULL) {
-            return wrong;
-        }
-    }
-    return NULL;
-}
-
-/* Read a byte of every page, so that the first frame need not wait for the disk. */
-static void touch_weights(const shiftedge_program *program) {
-    const volatile unsigned char *weights = program->weights;
-    for (uint64_t i = 0; i < program->weights_bytes; i += 4096) {
-        (void)weights[i];
-    }
-}
-
-/* The next part of the model's memory: where it begins, in bytes. */
-static size_t place(size_t *end, size_t bytes) {
-    size_t begin = *end;
-    *end += shiftedge_round_up(bytes);
-    return begin;
-}
-
-static bool allocate(shiftedge_model *model) {
-    const shiftedge_program *program = model->program;
-    size_t threads = (size_t)model->threads;
-    size_t end = 0;
-    model->workspace_at = place(&end, (size_t)program->workspace_bytes);
-    model->next_state_at = place(&end, (size_t)program->state_bytes);
-    model->logits_at = place(&end, (size_t)program->classes * sizeof(float));
-    model->frame_at = place(&end, shiftedge_frame_bytes(program));
-    end += SHIFTEDGE_APART;
-    model->scratch_stride = shiftedge_round_up((size_t)program->scratch_bytes) + SHIFTEDGE_APART;
-    model->scratch_at = place(&end, model->scratch_stride * threads);
-    model->memory = aligned_alloc(64, end);
-
-    size_t count = SHIFTEDGE_APART / sizeof(void *);
-    for (uint32_t i = 0; i < program->kernel_count; i++) {
-        count += program->kernels[i].buffer_count;
-    }
-    model->argument_stride = count;
-    model->arguments = calloc(count * threads, sizeof *model->arguments);
-    if (model->memory == NULL || model->arguments == NULL) {
-        return false;
-    }
-    /* Touches every page, and keeps the padding between states 0 for ever. */
-    memset(model->memory, 0, end);
-    return true;
-}
-
-static void release(shiftedge_model *model) {
-    free(model->items);
-    free(model->arguments);
-    free(model->memory);
-    free(model);
-}
-
-static int start_threads(shiftedge_model *model, int32_t cores) {
-    if (model->threads > 1) {
-        bool out_of_memory;
-        model->items = calloc(model->program->kernel_count, sizeof *model->items);
-        if (model->items == NULL) {
-            return shiftedge_fail(SHIFTEDGE_ERROR_MEMORY, "There is no memory for threads.");
-        }
-        model->pool = pool_open(model->threads, model->threads <= cores, shiftedge_run_kernels,
-                                model, &out_of_memory);
-        if (model->pool == NULL) {
-            return out_of_memory
-                       ? shiftedge_fail(SHIFTEDGE_ERROR_MEMORY, "There is no memory for threads.")
-                       : shiftedge_fail(SHIFTEDGE_ERROR_THREADS,
-                                        "The system gives no %d threads (see ulimit -u); open the "
-                                        "model with fewer.",
-                                        (int)model->threads);
-        }
-    }
-    pthread_mutex_init(&model->turn, NULL); /* cannot fail on Linux with default attributes */
-    return SHIFTEDGE_OK;
+    return program->state_bytes <= (uint64_t)1 << 28 ? NULL : "its state is too large";
 }
 
 int shiftedge_open(const shiftedge_options *options, shiftedge_model **model) {
@@ -243,10 +90,9 @@ int shiftedge_open(const shiftedge_options *options, shiftedge_model **model) {
     const shiftedge_program *program = &shiftedge_program_table;
     const char *wrong = check_program(program);
     if (wrong != NULL) {
-        return shiftedge_fail(SHIFTEDGE_ERROR_PROGRAM,
-                              "This libmodel.so is not right (%s): compile the model again.", wrong);
+        return shiftedge_fail_program(wrong);
     }
-    status = shiftedge_check_cpu(program->cpu_features);
+    status = program->executor->check(program);
     if (status != SHIFTEDGE_OK) {
         return status;
     }
@@ -254,22 +100,14 @@ int shiftedge_open(const shiftedge_options *options, shiftedge_model **model) {
     if (opened == NULL) {
         return shiftedge_fail(SHIFTEDGE_ERROR_MEMORY, "There is no memory for a model.");
     }
-    int32_t cores = usable_cores();
-    opened->program = program;
-    opened->process = getpid();
-    opened->threads = choose_threads(&settings, cores);
-    if (!allocate(opened)) {
-        release(opened);
-        return shiftedge_fail(SHIFTEDGE_ERROR_MEMORY,
-                              "There is no memory for the workspace of %llu bytes.",
-                              (unsigned long long)program->workspace_bytes);
-    }
-    status = start_threads(opened, cores);
+    status = program->executor->open(program, &settings, &opened->opened);
     if (status != SHIFTEDGE_OK) {
-        release(opened);
+        free(opened);
         return status;
     }
-    touch_weights(program);
+    opened->program = program;
+    opened->process = getpid();
+    pthread_mutex_init(&opened->turn, NULL); /* cannot fail on Linux with default attributes */
     *model = opened;
     return SHIFTEDGE_OK;
 }
@@ -278,17 +116,160 @@ void shiftedge_close(shiftedge_model *model) {
     if (model == NULL) {
         return;
     }
+    /* In a child the lock may be held for ever. */
+    bool forked = model->process != getpid();
+    model->program->executor->close(model->opened, forked);
+    if (!forked) {
+        pthread_mutex_destroy(&model->turn);
+    }
+    free(model);
+}
+
+/* The state's owner word. While a step runs it holds a number made of the process and the block's
+ * address, so that whoever finds it knows whether the block is in use right here, or is a copy that
+ * was taken in the middle of a step. */
+static uint64_t owner_of(const shiftedge_model *model, const void *state) {
+    uint64_t mixed = ((uint64_t)(uintptr_t)state ^ ((uint64_t)(uint32_t)model->process << 40)) *
+                     UINT64_C(0x9e3779b97f4a7c15); /* odd, so different inputs stay different */
+    return mixed == 0 ? 1 : mixed;
+}
+
+static int claim(shiftedge_state_header *header, uint64_t owner) {
+    uint64_t found = 0;
+    if (__atomic_compare_exchange_n(&header->owner, &found, owner, false, __ATOMIC_ACQUIRE,
+                                    __ATOMIC_RELAXED)) {
+        return SHIFTEDGE_OK;
+    }
+    if (found == owner) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_BUSY,
+                              "This state is being stepped by another thread; use one state per "
+                              "thread.");
+    }
+    return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                          "This state block was never zeroed, or was copied while a step was "
+                          "writing it; zero it with memset, or restore an older copy.");
+}
+
+static void release(shiftedge_state_header *header) {
+    __atomic_store_n(&header->owner, 0, __ATOMIC_RELEASE);
+}
+
+/* Whether the block is fresh or one of this model's. Called by its owner. */
+static int check_header(const shiftedge_state_header *header, const shiftedge_program *program) {
+    const uint64_t *rest = header->reserved;
+    uint64_t reserved = rest[0] | rest[1] | rest[2] | rest[3];
+    if (header->magic == 0 && header->version == 0 && header->block_bytes == 0 &&
+        header->fingerprint == 0 && reserved == 0) {
+        return SHIFTEDGE_OK;
+    }
+    if (header->magic != SHIFTEDGE_STATE_MAGIC || header->version != SHIFTEDGE_STATE_VERSION ||
+        reserved != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                              "This block is neither zeroed nor a state of this version; zero "
+                              "shiftedge_state_size() bytes with memset.");
+    }
+    if (header->block_bytes != shiftedge_state_size()) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                              "This state block has %llu bytes; this model's has %zu.",
+                              (unsigned long long)header->block_bytes, shiftedge_state_size());
+    }
+    if (header->fingerprint != program->fingerprint) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_STATE,
+                              "This state is of another model; zero it with memset to begin anew.");
+    }
+    return SHIFTEDGE_OK;
+}
+
+static int check_arguments(const shiftedge_model *model, const void *state, const uint8_t *bgr,
+                           int32_t stride_bytes, const float *logits) {
+    if (model == NULL || state == NULL || bgr == NULL || logits == NULL) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT, "shiftedge_step was given no %s (NULL).",
+                              model == NULL   ? "model"
+                              : state == NULL ? "state"
+                              : bgr == NULL   ? "frame"
+                                              : "logits");
+    }
     if (model->process != getpid()) {
-        /* The parent's threads are not here, and its lock may be held for ever. */
-        if (model->pool != NULL) {
-            pool_abandon(model->pool);
+        return shiftedge_fail(SHIFTEDGE_ERROR_FORKED,
+                              "This model was opened before a fork, by process %ld, and its "
+                              "threads stayed there; open a model of its own in this process.",
+                              (long)model->process);
+    }
+    if ((uintptr_t)state % SHIFTEDGE_STATE_ALIGNMENT != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "The state begins at %p; expected a multiple of %d bytes, as from "
+                              "aligned_alloc(%d, shiftedge_state_size()).",
+                              state, SHIFTEDGE_STATE_ALIGNMENT, SHIFTEDGE_STATE_ALIGNMENT);
+    }
+    if ((uintptr_t)logits % sizeof(float) != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "The logits begin at %p; expected a multiple of %zu bytes.",
+                              (const void *)logits, sizeof(float));
+    }
+    int32_t row = model->program->spec->width * 3;
+    if (stride_bytes < row) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "The stride is %d bytes; a row of %d pixels has %d, so expected at "
+                              "least that.",
+                              (int)stride_bytes, (int)model->program->spec->width, (int)row);
+    }
+    return SHIFTEDGE_OK;
+}
+
+/* What was staged, over the caller's. */
+static void commit(const shiftedge_program *program, const shiftedge_staged *staged,
+                   shiftedge_state_header *header, float *logits) {
+    memcpy(header + 1, staged->states, (size_t)program->state_bytes);
+    memcpy(logits, staged->logits, (size_t)program->spec->classes * sizeof *logits);
+    header->magic = SHIFTEDGE_STATE_MAGIC;
+    header->version = SHIFTEDGE_STATE_VERSION;
+    header->block_bytes = shiftedge_state_size();
+    header->fingerprint = program->fingerprint;
+}
+
+int shiftedge_step(shiftedge_model *model, void *state, const uint8_t *bgr, int32_t stride_bytes,
+                   float *logits) {
+    int status = check_arguments(model, state, bgr, stride_bytes, logits);
+    if (status != SHIFTEDGE_OK) {
+        return status;
+    }
+    shiftedge_state_header *header = state;
+    status = claim(header, owner_of(model, state));
+    if (status != SHIFTEDGE_OK) {
+        return status;
+    }
+    status = check_header(header, model->program);
+    if (status == SHIFTEDGE_OK) {
+        shiftedge_staged staged;
+        shiftedge_frame frame = {bgr, stride_bytes, header + 1, NULL};
+        /* The state first, the turn second: a second thread on one state is told at once, not
+         * after it has waited. */
+        pthread_mutex_lock(&model->turn);
+        frame.profile = model->profile;
+        status = model->program->executor->step(model->opened, &frame, &staged);
+        if (status == SHIFTEDGE_OK) {
+            commit(model->program, &staged, header, logits);
         }
-        release(model);
-        return;
+        pthread_mutex_unlock(&model->turn);
     }
-    if (model->pool != NULL) {
-        pool_close(model->pool);
+    release(header);
+    return status;
+}
+
+uint32_t shiftedge_kernel_count(void) { return shiftedge_program_table.kernel_count; }
+
+const char *shiftedge_kernel_name(uint32_t kernel) {
+    const shiftedge_program *program = &shiftedge_program_table;
+    return kernel < program->kernel_count ? program->kernel_names[kernel] : "";
+}
+
+int shiftedge_profile(shiftedge_model *model, double *seconds) {
+    if (model == NULL) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "shiftedge_profile was given no model (NULL).");
     }
-    pthread_mutex_destroy(&model->turn);
-    release(model);
+    pthread_mutex_lock(&model->turn);
+    model->profile = seconds;
+    pthread_mutex_unlock(&model->turn);
+    return SHIFTEDGE_OK;
 }

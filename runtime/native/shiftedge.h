@@ -1,5 +1,6 @@
-/* The C interface of a compiled model, libmodel.so. It needs libc, libm and libpthread (glibc 2.27
- * or newer), no TVM and no Python.
+/* The C interface of a compiled model, libmodel.so: a frame of the model's own size in, logits out.
+ * From a camera's frames to events is live.h. It needs libc, libm and libpthread (glibc 2.27 or
+ * newer), no TVM and no Python.
  *
  *     shiftedge_model *model = NULL;
  *     shiftedge_options options = {.size = sizeof options, .threads = 2};
@@ -27,7 +28,10 @@
  * the child shiftedge_step answers SHIFTEDGE_ERROR_FORKED; open a model of its own there. States
  * may be taken along.
  *
- * dlopen: close every model before dlclose, or its threads lose their code.
+ * Several models in one process: each library resolves to itself, however it was loaded. Its SONAME
+ * and the version of its symbols are made from the model's content, so a program that is linked with
+ * one model does not start with another; who wants to exchange models uses dlopen and dlsym. Close
+ * every model before dlclose, or its threads lose their code.
  */
 #ifndef SHIFTEDGE_H
 #define SHIFTEDGE_H
@@ -62,6 +66,7 @@ typedef enum shiftedge_status {
     SHIFTEDGE_ERROR_KERNEL = 7,   /* a kernel failed */
     SHIFTEDGE_ERROR_PROGRAM = 8,  /* the library itself is wrong: compile the model again */
     SHIFTEDGE_ERROR_CPU = 9,      /* this CPU lacks a feature that the library was compiled for */
+    SHIFTEDGE_ERROR_NUMERICS = 10, /* logits that are not finite; from live.h alone */
 } shiftedge_status;
 
 /* For shiftedge_options.flags: start as many threads as asked for, even on fewer cores. Results
@@ -83,8 +88,30 @@ typedef struct shiftedge_model shiftedge_model;
 /* SHIFTEDGE_ABI_VERSION of the header that the library was built with. */
 SHIFTEDGE_API uint32_t shiftedge_abi_version(void);
 
-/* The model's spec, JSON in UTF-8: frame height and width in pixels, labels (one logit each),
- * states, frame rate. Lives as long as the library. */
+/* When logits become an event: probabilities in 0..1, times in seconds. */
+typedef struct shiftedge_decoder_settings {
+    double smoothing_s, enter, exit, min_duration_s, rearm_s;
+} shiftedge_decoder_settings;
+
+/* What a program needs to know of the model. Later versions may add to the end. */
+typedef struct shiftedge_spec {
+    const char *name;
+    const char *precision; /* such as "int8" */
+    int32_t height;        /* of a frame, pixels */
+    int32_t width;
+    int32_t resize_short_side; /* a camera frame's short side is scaled to this before the cut */
+    int32_t classes;
+    const char *const *labels;  /* one for each logit, UTF-8 */
+    const unsigned char *silent; /* for each label: 1, it never becomes an event */
+    double frame_rate_hz;       /* at which the model was trained, and is to be stepped */
+    double max_gap_s;           /* a longer pause between frames is to empty the state */
+    shiftedge_decoder_settings decoder;
+} shiftedge_spec;
+
+/* The model's spec. Lives as long as the library. */
+SHIFTEDGE_API const shiftedge_spec *shiftedge_get_spec(void);
+
+/* All of it, JSON in UTF-8, with what only compilers need (docs/formats.md). */
 SHIFTEDGE_API const char *shiftedge_spec_json(void);
 
 /* Bytes of a state block, a multiple of 64. A zeroed block is a fresh stream. */

@@ -2,9 +2,9 @@
 
 ``SHIFTEDGE_CPU_WITHOUT="avx512f avx512_vnni"`` makes a processor look poorer to everything here: to
 the choice of a bundle's variant, to the compiler and to the benchmarks, and, since child processes
-inherit it, to ``libmodel.so`` and ``shiftedge-run``, which read it in ``native/cpu.c``. So one
-machine shows what another one would do. It adds nothing, and other libraries (numpy, ONNX Runtime,
-torch) choose their own code as always.
+inherit it, to ``libmodel.so`` and ``shiftedge-run`` (``native/cpu/cpu_features.c``). So one machine
+shows what another one would do. It adds nothing, and other libraries (numpy, ONNX Runtime, torch)
+choose their own code as always.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "aarch64": _ARM64,
     "armv7l": _ARM32,
 }
-"""By architecture, the features that :data:`WITHOUT` may name: those that native/cpu.c knows."""
+"""By architecture, the features that :data:`WITHOUT` may name: those of cpu_features.c."""
 
 
 def machine_name() -> str:
@@ -64,7 +64,6 @@ def architecture_of(machine: str, *, bits: int) -> str:
 
     Args:
         machine: what ``uname -m`` says there, which is the kernel's.
-        bits: of an address in its programs, 32 or 64.
     """
     if bits == 32:
         return {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
@@ -118,12 +117,8 @@ def taken_away() -> frozenset[str]:
 
 
 def features_of(text: str, *, bits: int) -> frozenset[str]:
-    """:func:`cpu_features` of a text, such as another machine's /proc/cpuinfo.
-
-    Args:
-        text: of /proc/cpuinfo.
-        bits: of an address in that machine's programs, 32 or 64.
-    """
+    """:func:`cpu_features` of a text, such as another machine's /proc/cpuinfo, whose programs'
+    addresses have 32 or 64 bits."""
     cores: list[frozenset[str]] = []
     for line in text.splitlines():
         key, _, value = line.partition(":")

@@ -262,12 +262,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _sweep_one(path: Path, *, own: bool) -> None:
-    """Remove a path if nobody holds it.
-
-    Args:
-        path: with the mark in its name.
-        own: it was made by this system, since it was started.
-    """
+    """Remove a path if nobody holds it; ``own``: of this system, since it was started."""
     status = os.lstat(path)
     folder = stat.S_ISDIR(status.st_mode)
     if not folder and not stat.S_ISREG(status.st_mode):

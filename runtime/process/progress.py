@@ -22,6 +22,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from shiftedge.runtime.words import plain, say
+
 Advance: TypeAlias = Callable[[int], None]
 """Call with the number of units done since the last call; negative when work is done over."""
 
@@ -95,12 +97,7 @@ class _Item:
 
 
 class Lines:
-    """Says a line on stderr, at most every :data:`EVERY_S`, while there is work.
-
-    Args:
-        clock: seconds, of any origin; for tests.
-        say: takes a line; None writes it to stderr.
-    """
+    """Says a line on stderr, at most every :data:`EVERY_S`, while there is work."""
 
     def __init__(
         self,
@@ -123,7 +120,7 @@ class Lines:
             now_s = self._clock()
             if not self._items:
                 self._said_s = now_s
-            item = _Item(_plain(description), total, unit, quiet, now_s)
+            item = _Item(plain(description), total, unit, quiet, now_s)
             if self._items and not unit and self._items[-1].description == item.description:
                 item.begun_s = self._items[-1].begun_s  # a command's work, and that of its library
             self._items.append(item)
@@ -187,18 +184,10 @@ def _duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _plain(text: str) -> str:
-    """Without what would move a terminal's cursor or break the line: names come from files."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-
-
 def _to_stderr(line: str) -> None:
-    # Work does not end because nobody listens: None without a console, an error where it is closed.
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"shiftedge: {line}\n")
-        sys.stderr.flush()
+    # Work does not end because nobody listens.
+    with contextlib.suppress(OSError, ValueError):
+        say(f"shiftedge: {line}")
 
 
 LINES = Lines()
@@ -245,27 +234,17 @@ def _for_people() -> bool:
 
 
 def _bar(unit: str) -> Any:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
-    counts: list[ProgressColumn]
     if unit == "bytes":
-        counts = [DownloadColumn(), TransferSpeedColumn()]
+        counts: list[bars.ProgressColumn] = [bars.DownloadColumn(), bars.TransferSpeedColumn()]
     else:
-        counts = [MofNCompleteColumn(), TextColumn(unit)]
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        counts = [bars.MofNCompleteColumn(), bars.TextColumn(unit)]
+    return bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
         *counts,
-        TimeRemainingColumn(),
+        bars.TimeRemainingColumn(),
         console=Console(stderr=True),
     )

@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -155,32 +155,6 @@ def ending() -> Iterator[None]:
 SelfT = TypeVar("SelfT", bound="Closing")  # typing.Self is newer than Python 3.10
 
 
-class _Closes(Protocol):
-    """What can be closed."""
-
-    def close(self) -> None:
-        """Give back what is held."""
-
-
-_open: weakref.WeakSet[_Closes] = weakref.WeakSet()
-
-
-def close_at_exit(thing: _Closes) -> None:
-    """Close ``thing`` when Python ends, if nobody has before: for what has a daemon thread.
-
-    Python ends such a thread when it next asks for the interpreter's lock, by unwinding its stack,
-    and C++ on it that may not be unwound (OpenCV's, numpy's) then ends the process with SIGABRT.
-    """
-    _open.add(thing)
-
-
-@atexit.register
-def _close_all() -> None:
-    for thing in list(_open):
-        with contextlib.suppress(Exception):  # there is nobody left to tell
-            thing.close()
-
-
 class Closing(abc.ABC):
     """``with thing:`` closes it at the end, whatever happens inside."""
 
@@ -198,3 +172,22 @@ class Closing(abc.ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_open: weakref.WeakSet[Closing] = weakref.WeakSet()
+
+
+def close_at_exit(thing: Closing) -> None:
+    """Close ``thing`` when Python ends, if nobody has before: for what has a daemon thread.
+
+    Python ends such a thread when it next asks for the interpreter's lock, by unwinding its stack,
+    and C++ on it that may not be unwound (OpenCV's, numpy's) then ends the process with SIGABRT.
+    """
+    _open.add(thing)
+
+
+@atexit.register
+def _close_all() -> None:
+    for thing in list(_open):
+        with contextlib.suppress(Exception):  # there is nobody left to tell
+            thing.close()

@@ -35,43 +35,30 @@ class _Harmless(io.TextIOWrapper):
     """
 
     def write(self, text: str) -> int:
-        with self.failing():
+        try:
             super().write(_OBEYED.sub("?", text))
+        except OSError as error:
+            self.failed(error)
         return len(text)
 
     def flush(self) -> None:
-        with self.failing():
+        try:
             super().flush()
+        except OSError as error:
+            self.failed(error)
 
-    @contextlib.contextmanager
-    def failing(self) -> Iterator[None]:
-        """What an OSError within means."""
-        yield
+    def failed(self, error: OSError) -> None:
+        """What a failure means; of standard error nothing, since nobody could be told: what was to
+        be said is lost, and the work goes on."""
 
 
 class _Out(_Harmless):
     """Standard output, whose failures say what they are of."""
 
-    @contextlib.contextmanager
-    def failing(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError as error:
+    def failed(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
             raise ReaderGoneError(*error.args) from error
-        except OSError as error:
-            raise OutputError(
-                f"Cannot write to standard output: {error.strerror or error}."
-            ) from error
-
-
-class _Err(_Harmless):
-    """Standard error, which nobody is told about when it cannot be written to: who would read it?
-    What was to be said is lost, and the work goes on."""
-
-    @contextlib.contextmanager
-    def failing(self) -> Iterator[None]:
-        with contextlib.suppress(OSError):
-            yield
+        raise OutputError(f"Cannot write to standard output: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
@@ -91,7 +78,7 @@ def own_streams() -> Iterator[None]:
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives on
     sys.stdout = _text(_Out, 1, line_buffering=os.isatty(1))
-    sys.stderr = _text(_Err, 2, line_buffering=True)
+    sys.stderr = _text(_Harmless, 2, line_buffering=True)
     try:
         yield
     finally:

@@ -43,9 +43,6 @@ def switch_off(environment: MutableMapping[str, str] | None = None) -> None:
     Where onnxruntime was imported before shiftedge, the switch comes too late: what that version
     can still be asked for, which is to report no more than that it was started, is asked for, and
     a warning says what to do.
-
-    Args:
-        environment: None is this process's.
     """
     own = os.environ if environment is None else environment
     loaded = sys.modules.get("onnxruntime") if environment is None else None

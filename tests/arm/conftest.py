@@ -16,8 +16,8 @@ import pytest
 from arm_kit import NETWORKS
 from once import locked, run_folder
 
-from shiftedge.benchmarks.emulate import missing
-from shiftedge.benchmarks.emulate_python import EmulatedPython, emulated_python
+from shiftedge.benchmarks.emulation.python import EmulatedPython, emulated_python
+from shiftedge.benchmarks.emulation.qemu import missing
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder
 

@@ -15,9 +15,10 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from arm_kit import GESTURES
 
 from shiftedge.__main__ import main
-from shiftedge.benchmarks import emulate, emulate_report
-from shiftedge.benchmarks.emulate_mca import Mca, find_mca
-from shiftedge.benchmarks.emulate_python import count_onnxruntime
+from shiftedge.benchmarks.emulation import qemu
+from shiftedge.benchmarks.emulation import report as emulation_report
+from shiftedge.benchmarks.emulation.mca import Mca, find_mca
+from shiftedge.benchmarks.emulation.python import count_onnxruntime
 from shiftedge.runtime.bundle import Bundle
 
 Bundles = Callable[[str, str], Path]
@@ -25,7 +26,7 @@ Bundles = Callable[[str, str], Path]
 
 @pytest.fixture
 def emulated() -> None:
-    if why := emulate.missing("aarch64"):
+    if why := qemu.missing("aarch64"):
         pytest.skip(why)
 
 
@@ -37,12 +38,11 @@ def without_mca() -> Mca:
 def test_counting_is_exact(bundles: Bundles) -> None:
     """The same figure each time; the kernels are nearly all of it."""
     bundle = Bundle.open(bundles("gestures", "rpi4"))
-    first = emulate.count_instructions(bundle, frames=1)
-    second = emulate.count_instructions(bundle, frames=2, each=True)
+    first = qemu.count_instructions(bundle, frames=1)
+    second = qemu.count_instructions(bundle, frames=2)
     assert (first.frame, first.kernels) == (second.frame, second.kernels)
-    assert first.frame_executions is None is first.kernel_executions
-    assert sum((second.frame_executions or {}).values()) // 2 == second.frame
-    each = [sum(executions.values()) for executions in second.kernel_executions or ()]
+    assert sum(second.executions.values()) // 2 == second.frame
+    each = [sum(executions.values()) for executions in second.kernel_executions]
     assert each == [count for _, count in second.kernels]
     kernels = sum(count for _, count in first.kernels)
     assert 0.97 * first.frame <= kernels <= 1.001 * first.frame
@@ -52,13 +52,12 @@ def test_counting_is_exact(bundles: Bundles) -> None:
 def test_onnxruntime_is_counted_much_the_same_each_time(python_folder: Path) -> None:
     once = count_onnxruntime(GESTURES, 1, python_folder)
     assert once.version
-    assert once.executions is None
-    thrice = count_onnxruntime(GESTURES, 3, python_folder, each=True)
+    thrice = count_onnxruntime(GESTURES, 3, python_folder)
     # It waits by the clock: up to 2.4% were seen between runs on a busy machine.
     assert thrice.frame == pytest.approx(once.frame, rel=0.05)
     # Of one run both, and yet not equal: other threads of it go on between the reading of one
     # counter and of the other. Some hundreds of instructions, of seventeen million.
-    assert sum((thrice.executions or {}).values()) / 3 == pytest.approx(thrice.frame, rel=0.001)
+    assert sum(thrice.executions.values()) / 3 == pytest.approx(thrice.frame, rel=0.001)
 
 
 @pytest.mark.usefixtures("emulated")
@@ -86,7 +85,7 @@ def test_the_command(
     else:
         assert "apt-get install llvm" in used["reason"]
     # Without llvm-mca the same, but for the cycles.
-    monkeypatch.setattr(emulate_report, "find_mca", without_mca)
+    monkeypatch.setattr(emulation_report, "find_mca", without_mca)
     assert main(["bench", bundle, "--emulate", "--engines", "native", "--json", "-"]) == 0
     bare = json.loads(capsys.readouterr().out)
     assert bare["results"][0]["instructions"] == ours["instructions"]
@@ -97,8 +96,8 @@ def test_the_command(
     assert "no cycles: There is no llvm-mca" in said
     assert f"{ours['instructions']:,}" in said
     assert "onnxruntime" not in said
-    assert said.endswith(emulate_report.NOTE + "\n")
-    assert "Instructions, not time" in emulate_report.NOTE
+    assert said.endswith(emulation_report.NOTE + "\n")
+    assert "Instructions, not time" in emulation_report.NOTE
 
 
 @pytest.mark.parametrize(

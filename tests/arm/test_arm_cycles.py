@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from shiftedge.benchmarks.emulate_blocks import Instruction
-from shiftedge.benchmarks.emulate_cycles import predict
-from shiftedge.benchmarks.emulate_mca import Core, Mca, disassembled, find_mca, parsed, simulate
+from shiftedge.benchmarks.emulation.blocks import Instruction
+from shiftedge.benchmarks.emulation.cycles import predict
+from shiftedge.benchmarks.emulation.mca import Core, Mca, disassembled, find_mca, parsed, simulate
 from shiftedge.runtime.errors import ShiftedgeError
 
 A57 = Core("aarch64", "cortex-a57")
@@ -145,15 +144,12 @@ def install(folder: Path, name: str, version: str, script: str = "exit 1") -> Pa
     return folder / name
 
 
-def test_the_newest_is_taken(tmp_path: Path) -> None:
-    install(tmp_path / "a", "llvm-mca", "14.0.6")
-    newest = install(tmp_path / "b", "llvm-mca-22", "22.1.8")
-    install(tmp_path / "b", "llvm-mca-9", "9.0.1")
-    (install(tmp_path / "b", "llvm-mca-23", "23.0.0").with_name("llvm-mc-23")).unlink()
-    program(tmp_path / "b" / "llvm-mca-24", "echo nothing")
-    shutil.copy(newest, tmp_path / "b" / "llvm-mca-wrapper")
-    path = f"{tmp_path / 'a'}::{tmp_path / 'b'}:{tmp_path / 'none'}"
-    assert find_mca(path) == Mca(newest, newest.with_name("llvm-mc-22"), "22.1.8")
+def test_both_of_its_programs_are_found(tmp_path: Path) -> None:
+    found = install(tmp_path, "llvm-mca", "22.1.8")
+    assert find_mca(str(tmp_path)) == Mca(found, found.with_name("llvm-mc"), "22.1.8")
+    found.with_name("llvm-mc").unlink()
+    with pytest.raises(ShiftedgeError, match="There is no llvm-mca"):
+        find_mca(str(tmp_path))
 
 
 def test_none_or_too_old(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from arm_kit import GESTURES
 from sshd_kit import Sshd, running
 
 from shiftedge.__main__ import main
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.compiler.compile import compile_cached
 from shiftedge.runtime.bundle import Bundle
 
@@ -106,10 +106,10 @@ def test_a_model_that_computes_something_else_here(
 
 
 def test_onto_an_emulated_board(pi: Sshd, tmp_path: Path, capfd: Captured) -> None:
-    if why := emulate.missing("aarch64"):
+    if why := qemu.missing("aarch64"):
         pytest.skip(why)
-    machine = emulate.machine_of("aarch64")
-    cpu = emulate.emulated_cpu(machine.emulator, "cortex-a72")
+    machine = qemu.machine_of("aarch64")
+    cpu = qemu.emulated_cpu(machine.emulator, "cortex-a72")
     emulator = shutil.which(machine.emulator)
     wrapper = shlex.join([str(emulator), "-cpu", cpu, "-L", str(machine.root)])
     bundle, there = compile_cached(GESTURES, "rpi4"), tmp_path / "gestures"

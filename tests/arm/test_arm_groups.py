@@ -14,14 +14,16 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
-from integer_kit import SPEC, Layers, expected
+from layers_kit import SPEC, Layers
 
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.rules import lower
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, variants_of
 from shiftedge.export.compiler.graph.graph import Activation, Quantization
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
+from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.targets import TARGETS, variants_of
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 
 EVEN = (1, 1, 1, 1)
 # Inputs, outputs, groups, kernel, stride, padding, zero point, channels shifted, lowest weight.
@@ -41,11 +43,11 @@ def layers_of_all() -> tuple[Layers, list[str]]:
     """One step of all of them, and the names of what they make."""
     layers, made = Layers(), []
     for inputs, outputs, groups, kernel, stride, padding, zero, shift, least in GROUPED:
-        x = layers.codes((*MAP, inputs), zero)
+        x = layers.map((*MAP, inputs), zero)
         x = layers.shift(x, shift) if shift else x
         y = layers.conv(x, outputs, kernel, stride=stride, padding=padding, groups=groups)
         layers.operators[-1].quantized_weight.reshape(-1)[0] = least
-        other = layers.codes(layers.shapes[y], 140)
+        other = layers.map(layers.shapes[y], 140)
         made.append(layers.ended(y, Activation.RELU, Quantization(0.03, 0), other))
     return layers, made
 
@@ -77,7 +79,7 @@ def program(step: Step, given: Mapping[Argument, bytes], made: Sequence[str]) ->
 @pytest.mark.parametrize("board", ["rpi5", "rpi4"])
 def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     [target] = variants_of(TARGETS[board], "int8")
-    if why := emulate.missing(target.architecture):
+    if why := qemu.missing(target.architecture):
         pytest.skip(why)
     layers, made = layers_of_all()
     graph, dot = layers.graph(), target.unit.dot
@@ -100,15 +102,17 @@ def test_every_code_is_the_reference(board: str, tmp_path: Path) -> None:
     code = tir.compile_kernels(step.kernels, target.llvm(), target.unit.lanes, target.dots)
     code.write(tmp_path / "kernels.o")
     (tmp_path / "main.c").write_text(program(step, given, made))
-    machine = emulate.machine_of(target.architecture)
+    machine = qemu.machine_of(target.architecture)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", machine.zig, "-O1"]
     files = [tmp_path / "main.c", tmp_path / "kernels.o", "-o", tmp_path / "main"]
     subprocess.run([*compiler, *files], check=True)
-    cpu = emulate.emulated_cpu(machine.emulator, target.cpu)
+    cpu = qemu.emulated_cpu(machine.emulator, target.device.cpu)
     line = [machine.emulator, "-cpu", cpu, "-L", machine.root, tmp_path / "main"]
     ran = subprocess.run(line, input=b"".join(given.values()), capture_output=True, check=True)
     ours = np.frombuffer(ran.stdout, dot.dtype).astype(np.int64) + dot.storage_offset
-    want = expected(graph, layers.given, layers.states)
+    evaluator = Evaluator(graph, SPEC, INT8)
+    evaluator.states = layers.states
+    want = evaluator.step(np.zeros((SPEC.height, SPEC.width, 3), np.uint8), layers.given)
     theirs = np.concatenate([want.values[name].reshape(-1) for name in made])
     np.testing.assert_array_equal(ours, theirs)
     assert len(np.unique(ours)) > 200

@@ -18,15 +18,17 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 from arm_kit import steps
 from qdq_kit import quantized, with_equal_std
 
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import moving_images, normalised
-from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare, read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.targets import find_target, find_variant, variants_of
 from shiftedge.export.compiler.verify.agreement import states_of
-from shiftedge.export.compiler.verify.integer import Int8Reference
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.spec import ModelSpec
 
 Get = Callable[[str], Path]
@@ -42,7 +44,7 @@ class Built(NamedTuple):
 
     model: bytes
     spec: ModelSpec
-    target: Target
+    target: CpuVariant
     step: Step
     places: Layout
     library: Path
@@ -51,7 +53,7 @@ class Built(NamedTuple):
 
 def build(file: Path, folder: Path, board: str = "rpi5") -> Built:
     [target] = variants_of(find_target(board), "int8")
-    if why := emulate.missing(target.architecture):
+    if why := qemu.missing(target.architecture):
         pytest.skip(why)
     data, spec = read_model(file)
     spec = with_equal_std(spec)
@@ -77,15 +79,15 @@ def test_the_step_is_the_reference_bit_for_bit(
     """Moving frames: every code of every state, and the same bytes from 1, 2 and 3 threads."""
     built = build(exported("mobilenet-0.5@112x112"), tmp_path, board)
     assert dot in built.target.dots
-    machine, counts = emulate.machine_of(built.target.architecture), tmp_path / "counts"
+    machine, counts = qemu.machine_of(built.target.architecture), tmp_path / "counts"
     files = {threads: tmp_path / str(threads) for threads in (1, 2, 3)}
     for threads, file in files.items():
-        emulate.stream(
-            built.library, built.images, built.spec.classes, machine, built.target.cpu,
-            threads=threads, output=file, counts=counts if threads == 1 else None,
+        qemu.stream(
+            built.library, built.images, built.spec.classes, machine, built.target.device.cpu,
+            threads=threads, output=file, recorded=tmp_path if threads == 1 else None,
         )  # fmt: skip
         assert file.read_bytes() == files[1].read_bytes(), f"{threads} threads differ from 1"
-    reference = Int8Reference(read_onnx(built.model, built.spec), built.spec)
+    reference = Evaluator(read_onnx(built.model, built.spec), built.spec, INT8)
     ours = steps(files[1], built.spec.classes, built.places.state_bytes)
     moved = np.zeros(len(built.step.states), bool)
     before: list[NDArray[np.float32]] = []
@@ -107,10 +109,10 @@ def large(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def test_how_many_instructions_a_step_takes(large: Built, tmp_path: Path) -> None:
-    machine, counts = emulate.machine_of(large.target.architecture), tmp_path / "counts"
-    emulate.stream(
-        large.library, large.images[:2], large.spec.classes, machine, large.target.cpu,
-        counts=counts,
+    machine, counts = qemu.machine_of(large.target.architecture), tmp_path / "counts"
+    qemu.stream(
+        large.library, large.images[:2], large.spec.classes, machine, large.target.device.cpu,
+        recorded=tmp_path,
     )  # fmt: skip
     first, second, _ = (int(mark) for mark in np.fromfile(counts, np.uint64))
     assert second - first <= MOST_INSTRUCTIONS
@@ -119,6 +121,6 @@ def test_how_many_instructions_a_step_takes(large: Built, tmp_path: Path) -> Non
 def test_what_a_quantised_model_weighs(large: Built, exported: Get) -> None:
     """A third of the float32 model's library, and a quarter of its states."""
     data, spec = read_model(exported("mobilenet-1.0@224x224"))
-    _, floats = prepare(data, spec, find_target("rpi5"))
+    _, floats = prepare(data, spec, find_variant("rpi5"))
     assert large.places.weights_bytes <= 0.32 * floats.weights_bytes
     assert large.places.state_bytes <= 0.26 * floats.state_bytes

@@ -14,7 +14,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from arm_kit import GESTURES
 
 import shiftedge
-from shiftedge.benchmarks.emulate_python import EmulatedPython
+from shiftedge.benchmarks.emulation.python import EmulatedPython
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import ShiftedgeError
 

@@ -23,8 +23,8 @@ from arm_kit import ROOT
 from elf import Elf
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks import emulate
-from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.benchmarks.emulation import qemu
+from shiftedge.export.compiler.targets import find_target, find_variant
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import CompileError
 
@@ -95,15 +95,15 @@ def emulated(
     started: dict[tuple[str, str], Future[Run]] = {}
 
     def run(target: str, form: str) -> Run:
-        chosen, logits = find_target(target), folder / f"{target}-{form}"
-        machine = emulate.machine_of(chosen.architecture)
+        chosen, logits = find_variant(target), folder / f"{target}-{form}"
+        machine = qemu.machine_of(chosen.architecture)
         line = arguments(bundles("gestures", target), film, form, logits)
-        return result(emulate.run(machine, chosen.cpu, line, check=False), logits)
+        return result(qemu.run(machine, chosen.device.name, line, check=False), logits)
 
     with ThreadPoolExecutor(2) as pool:
 
         def get(target: str, form: str) -> Run:
-            if why := emulate.missing(find_target(target).architecture):
+            if why := qemu.missing(find_target(target).architecture):
                 pytest.skip(why)
             for name, other in RUNS if not started else ():
                 bundles("gestures", name)  # not in two threads
@@ -175,9 +175,9 @@ def test_the_program_as_a_file(target: str, bundles: Bundles) -> None:
 @pytest.mark.parametrize("architecture", ["aarch64", "armv7l"])
 def test_checksums(architecture: str, tmp_path: Path) -> None:
     """Of every length to some blocks, with the processor's instructions for it and without."""
-    if why := emulate.missing(architecture):
+    if why := qemu.missing(architecture):
         pytest.skip(why)
-    machine = emulate.machine_of(architecture)
+    machine = qemu.machine_of(architecture)
     runner = ROOT / "runtime" / "native" / "runner"
     program = tmp_path / "digests"
     line = [sys.executable, "-m", "ziglang", "cc", "-target", machine.zig, "-std=c11", "-O2"]
@@ -186,7 +186,7 @@ def test_checksums(architecture: str, tmp_path: Path) -> None:
     line += [f"-I{runner}", *map(str, sources)]
     subprocess.run([*line, "-o", str(program)], check=True, timeout=300)
     data = bytes(7 * i % 256 for i in range(400))
-    said = emulate.run(machine, "cortex-a72", [program, str(len(data))]).stdout.splitlines()
+    said = qemu.run(machine, "cortex-a72", [program, str(len(data))]).stdout.splitlines()
     ways = 2 if architecture == "aarch64" else 1  # the emulated core has them, not every A72
     assert len(said) == len(data)
     for length, text in enumerate(said):

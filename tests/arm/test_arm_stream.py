@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from arm_kit import steps
 
-from shiftedge.benchmarks import emulate
+from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import (
     FRAMES,
     TOLERANCE,
@@ -24,8 +24,8 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 
 Get = Callable[[str], Path]
@@ -49,19 +49,19 @@ def test_the_step_is_the_models(
 ) -> None:
     """32 moving frames: logits, every state; the same bytes of the first 12, which every state has
     reached the logits in, from 2 and 3 threads."""
-    chosen = find_target(target)
-    if why := emulate.missing(chosen.architecture):
+    chosen = find_variant(target)
+    if why := qemu.missing(chosen.architecture):
         pytest.skip(why)
-    machine = emulate.machine_of(chosen.architecture)
+    machine = qemu.machine_of(chosen.architecture)
     data, spec = read_model(exported(name))
     step, places = prepare(data, spec, chosen)
     images = moving_images(spec, FRAMES)
     assert spec.receptive_field <= FEW
     files = {threads: tmp_path / str(threads) for threads in (1, 2, 3)}
     for threads, file in files.items():
-        emulate.stream(
+        qemu.stream(
             library(bundles(name, target)), images[: FRAMES if threads == 1 else FEW],
-            spec.classes, machine, chosen.cpu, threads=threads, output=file,
+            spec.classes, machine, chosen.device.name, threads=threads, output=file,
         )  # fmt: skip
     first = files[1].read_bytes()
     for threads in (2, 3):
@@ -87,15 +87,15 @@ def test_the_step_is_the_models(
 
 def test_a_cortex_a72_refuses_dot_products(bundles: Bundles) -> None:
     """Said when the model is opened; it would be a crash (SIGILL) at the first step."""
-    if why := emulate.missing("aarch64"):
+    if why := qemu.missing("aarch64"):
         pytest.skip(why)
-    machine = emulate.machine_of("aarch64")
+    machine = qemu.machine_of("aarch64")
     bundle = bundles("gestures", "rpi5")
     spec = Bundle.open(bundle).manifest.spec
     images = moving_images(spec, 2)
 
     def on(cpu: str) -> tuple[int, str]:
-        done = emulate.stream(library(bundle), images, spec.classes, machine, cpu, check=False)
+        done = qemu.stream(library(bundle), images, spec.classes, machine, cpu, check=False)
         return done.returncode, done.stderr
 
     status, said = on("cortex-a72")

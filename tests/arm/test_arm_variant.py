@@ -20,7 +20,7 @@ from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
-targets = pytest.importorskip("shiftedge.export.compiler.backends.cpu.targets")
+targets = pytest.importorskip("shiftedge.export.compiler.targets")
 
 CPUINFO = Path(__file__).parent / "cpuinfo"
 OLD = (
@@ -39,9 +39,9 @@ def bundle_of(*names: str) -> Bundle:
     metadata = {entry.key: entry.value for entry in onnx.load(str(GESTURES)).metadata_props}
     variants = []
     for name in names:
-        for each in targets.find_target(name).variants:
-            library = f"lib/{each.variant}/libmodel.so"
-            variants.append(Variant(each.variant, library, each.architecture, each.features))
+        for each in targets.variants_of(targets.find_target(name), "fp32"):
+            library = f"lib/{each.name}/libmodel.so"
+            variants.append(Variant(each.name, library, each.architecture, each.features))
     manifest = Manifest(
         spec=ModelSpec.from_json(metadata[METADATA_KEY]),
         target=names[0],

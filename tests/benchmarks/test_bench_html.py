@@ -320,5 +320,3 @@ def test_what_is_wrong_is_said_before_minutes_of_measuring(tiny_onnx, tmp_path, 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'shiftedge\[plots\]'"):
         bench(tiny_onnx, "--html", tmp_path / "page.html")
-    with pytest.raises(MissingExtraError, match="plots"):
-        page(REPORT)

@@ -83,7 +83,7 @@ def test_each_instruction_is_measured_or_refused_in_a_sentence(ready):
     limit = Roofline([1], [*INSTRUCTIONS, "fma4"])
     limit.measure(1)
     assert limit.reason is None
-    peaks = limit.to_dict()["by_threads"]["1"]["peaks_gops"]
+    peaks = limit.to_dict({})["by_threads"]["1"]["peaks_gops"]
     had = cpu_features()
     for name, features in INSTRUCTIONS.items():
         if features <= had:
@@ -187,7 +187,7 @@ def test_a_probe_that_fails_is_a_reason(quick, monkeypatch):
     limit._probe.write_text("#!/bin/sh\nexit 3\n")
     limit.measure(1)
     limit.measure(1)
-    assert "exit status 3" in limit.to_dict()["reason"]
+    assert "exit status 3" in limit.to_dict({})["reason"]
 
 
 def test_work_of_a_file(tiny_onnx, spec: ModelSpec):

@@ -198,8 +198,6 @@ def test_progress_is_for_terminals(monkeypatch):
 
 def test_settings():
     assert Settings(frames=10, rounds=3).round_frames() == [4, 3, 3]
-    with pytest.raises(ShiftedgeError, match="at least one frame"):
-        Settings(frames=3, rounds=4)
 
 
 def test_no_files_are_left(make_bench, tmp_path, monkeypatch):

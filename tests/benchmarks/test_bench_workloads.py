@@ -6,11 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from shiftedge.benchmarks import cores, worker
+from shiftedge.benchmarks import machine as cores
+from shiftedge.benchmarks import worker
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.engines import HARNESS
-from shiftedge.benchmarks.scenes import RECORDED_MOST, Recorded, Rendered, open_scene, record
-from shiftedge.benchmarks.workloads import CLIP_FRAMES, Step, workload
+from shiftedge.benchmarks.workloads import (
+    CLIP_FRAMES,
+    RECORDED_MOST,
+    Scene,
+    Step,
+    record,
+    workload,
+)
 from shiftedge.runtime.errors import SourceError
 
 TURN = {"do": "turn", "begin": 0, "lead_in": 1, "frames": 4}
@@ -25,7 +32,7 @@ def good(spec_file, monkeypatch):
 
 
 def test_a_clip_begins_from_a_fresh_state(good, spec):
-    scene = Rendered(0, spec)
+    scene = Scene(None, 0, spec)
     contender, twin = good("Good"), good("Good")
     work = workload("clip", contender, scene)
     assert work.frames == CLIP_FRAMES
@@ -40,7 +47,7 @@ def test_a_clip_begins_from_a_fresh_state(good, spec):
 
 
 def test_the_loop_takes_the_cameras_frame(good, spec):
-    scene = Rendered(0, spec)
+    scene = Scene(None, 0, spec)
     contender = good("Good")
     work = workload("loop", contender, scene)
     drawn = work.draw(3)
@@ -52,7 +59,7 @@ def test_the_loop_takes_the_cameras_frame(good, spec):
 
 def test_streams_step_apart(good, spec):
     contender = good("Many")
-    work = workload("streams-3", contender, Rendered(0, spec))
+    work = workload("streams-3", contender, Scene(None, 0, spec))
     assert work.frames == 3
     for index in range(4):
         work.take(work.draw(index))
@@ -67,7 +74,7 @@ def test_streams_step_apart(good, spec):
 
 
 def test_a_stream_that_breaks_is_told(good, spec):
-    work = workload("streams-2", good("OneStreamBreaks"), Rendered(0, spec))
+    work = workload("streams-2", good("OneStreamBreaks"), Scene(None, 0, spec))
     with pytest.raises(Exception, match="This stream is broken"):
         work.take(work.draw(0))
 
@@ -99,16 +106,16 @@ class Stepwise(Step):
 
 def test_warm_up_ends_when_times_are_steady():
     falling = [1000 - 20 * i for i in range(30)]
-    found = worker._warm_up(Stepwise(falling + [400] * 400), 200, 10.0)
+    found = worker.warm_up(Stepwise(falling + [400] * 400), 200, 10.0)
     assert found["steady"]
     assert 50 <= found["units"] <= 70
 
 
 def test_warm_up_ends_at_its_limit():
     restless = [1000, 2000] * 5 + [1000] * 10 + [3000] * 10
-    found = worker._warm_up(Stepwise(restless * 20), 100, 10.0)
+    found = worker.warm_up(Stepwise(restless * 20), 100, 10.0)
     assert (found["units"], found["steady"], found["unit_s"]) == (100, False, 1.5e-6)
-    found = worker._warm_up(Stepwise([1] * 20), 200, 0.0)
+    found = worker.warm_up(Stepwise([1] * 20), 200, 0.0)
     assert (found["units"], found["steady"]) == (1, False)
 
 
@@ -160,8 +167,7 @@ def folder(tmp_path):
 def test_a_recording_is_played_to_and_fro(folder, tmp_path, spec):
     file = tmp_path / "scene.npy"
     assert record(str(folder), file) == 5
-    scene = open_scene(str(file), 0, spec)
-    assert isinstance(scene, Recorded)
+    scene = Scene(str(file), 0, spec)
     levels = [int(scene.frame_at(index)[0, 0, 0]) // 50 for index in range(11)]
     assert levels == [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2]
     assert scene.frame_at(2).shape == (spec.height, spec.width, 3)
@@ -173,7 +179,7 @@ def test_one_image_is_a_recording_too(folder, tmp_path, spec):
     for index in range(1, 5):
         (folder / f"{index}.png").unlink()
     assert record(str(folder), file) == 1
-    assert open_scene(str(file), 0, spec).frame_at(7).max() == 0
+    assert Scene(str(file), 0, spec).frame_at(7).max() == 0
 
 
 def test_an_endless_source_is_cut(tmp_path):

@@ -15,7 +15,7 @@ import torch
 
 from shiftedge.__main__ import main, parser
 from shiftedge.benchmarks.complexity import count, latency
-from shiftedge.benchmarks.complexity.nets import CONTENDERS, find
+from shiftedge.benchmarks.complexity.nets import CONTENDERS
 
 COMMAND = ("bench", "complexity")
 SMALL = (*COMMAND, "--size", "32")
@@ -35,7 +35,7 @@ def test_json_of_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["interrupted"] is False
     assert report["settings"]["size"] == 32
     assert report["settings"]["rounds"] == 0
-    assert [row["key"] for row in report["results"]] == [one.key for one in CONTENDERS]
+    assert [row["key"] for row in report["results"]] == list(CONTENDERS)
     for row in report["results"]:
         assert row["flops"] == 2 * row["macs"]
         assert row["macs_per_frame"] * row["frames"] == pytest.approx(row["macs"])
@@ -61,7 +61,7 @@ def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.get_num_threads() == before
     report = json.loads(file.read_text())
     for row in report["results"]:
-        if not find(row["key"]).timed:
+        if not CONTENDERS[row["key"]].timed:
             assert row["latency_ms"] is None
             continue
         found = row["latency_ms"]
@@ -104,7 +104,7 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         def run() -> list[latency.Time]:
             nonlocal calls
             calls += 1
-            if calls == len([one for one in CONTENDERS if one.timed]) + 3:
+            if calls == len([one for one in CONTENDERS.values() if one.timed]) + 3:
                 raise KeyboardInterrupt
             return [latency.Time(2_000_000, 1_000_000)]
 

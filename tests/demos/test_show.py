@@ -19,6 +19,7 @@ from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.errors import FrameError, OutputError, SourceError, SourceLostError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.model import Model
+from shiftedge.runtime.process.signals import Closing
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
 
@@ -174,7 +175,7 @@ def test_an_error_of_the_model_goes_through_and_the_film_stays(
     assert frames_of(tmp_path / "a.mp4") == 12
 
 
-class FakeScreen:
+class FakeScreen(Closing):
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.closed = False
@@ -188,14 +189,16 @@ class FakeScreen:
         self.closed = True
 
 
-def test_closing_the_window_ends_the_show(reading_model: Model, play: PlaySource) -> None:
+def test_closing_the_window_ends_the_show(
+    reading_model: Model, play: PlaySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     screen = FakeScreen(patience=5)
+    monkeypatch.setattr(show_module, "Screen", lambda: screen)
     report = show(
         reading_model,
         play(Frames(film_of([(REST, 60.0)]))),
         window=True,
         realtime=False,
-        open_screen=lambda: screen,
     )
     assert report.ended == "closed"
     assert screen.closed

@@ -29,15 +29,14 @@ from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
 from shiftedge.export.models.mobilenet_v2 import InvertedResidual
-from shiftedge.export.quantize.carried import KEY, read_ranges, write_ranges
+from shiftedge.export.quantize.calibration import RANGES_KEY, gather, read_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.ranges import Affine
-from shiftedge.export.quantize.rewrite import quantised_spec, quantised_weights, rewrite
+from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
 from shiftedge.export.quantize.source import Clips
-from shiftedge.export.quantize.statistics import affine_of, gather
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, SCORES
 from shiftedge.export.training.fake_quantize import (
@@ -147,18 +146,20 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
     exported = parse(SHIPPED.read_bytes(), "bundled")
     folded, changed = equal_std(exported, spec)
     plan = make_plan(folded)
-    choices = affine_of(gather(folded, plan, changed, clips, no_bar))
+    found = gather(folded, plan, changed, clips, no_bar)
+    choices = {group: choice.affine for group, choice in found.items()}
     assert tuple(ranges) == places(net)
     assert len(ranges) == len(plan.groups), "a place for each group of tensors that hold codes"
     assert ranges[FRAME] == choices[folded.group("frame")]
-    write_ranges(folded.model, {place: ranges[place] for place in places(net)[1:]})
+    pairs = {place: (ranges[place].scale, ranges[place].zero_point) for place in places(net)[1:]}
+    folded.model.metadata_props[RANGES_KEY] = json.dumps(pairs)
     carried = read_ranges(folded)
     assert set(carried) == set(plan.groups) - {folded.group("frame")}
     for group, affine in carried.items():
         assert affine.scale == pytest.approx(choices[group].scale), group
         assert affine.zero_point == choices[group].zero_point, group
 
-    file = rewrite(folded, plan, choices, changed), quantised_spec(folded, plan, choices, changed)
+    file = rewrite(folded, plan, choices, changed), quantized_spec(folded, plan, choices, changed)
     optimised, plain = Stepper(*file), Stepper(*file)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -193,7 +194,7 @@ def test_weights_and_biases_are_those_of_the_file() -> None:
     weight[3] *= 1e-30
     weight[4] *= 1e5
     bias[5] *= 1e7
-    codes, scale, steps = quantised_weights(weight, bias, 0.02)
+    codes, scale, steps = quantized_weights(weight, bias, 0.02)
     assert steps is not None
     found, offset = rounded(torch.from_numpy(weight), torch.from_numpy(bias), 0.02)
     column = scale.reshape(-1, 1, 1, 1)
@@ -224,7 +225,7 @@ def test_clips_see_the_codes_that_a_stream_stores(
     for place, state in zip(held, states, strict=True):
         affine, values = ranges[place], state.numpy()
         np.testing.assert_allclose(
-            affine.numbers(affine.codes(values)), values, atol=1e-5 * affine.scale, err_msg=place
+            affine.rounded(values), values, atol=1e-5 * affine.scale, err_msg=place
         )
     assert rms((clip - torch.stack(rows)).numpy()) < 0.3 * rms((clip - floats).numpy())
 
@@ -415,7 +416,7 @@ def test_malformed_ranges_are_refused(given: Path, tmp_path: Path, ranges: Any) 
 )
 def test_odd_ranges_in_a_file_are_refused(text: str, message: str) -> None:
     graph = parse(SHIPPED.read_bytes(), "bundled")
-    graph.model.metadata_props.add(key=KEY, value=text)
+    graph.model.metadata_props[RANGES_KEY] = text
     with pytest.raises(ModelError, match=message):
         read_ranges(graph)
 

@@ -22,7 +22,7 @@ def model() -> shiftedge.Model:
 
 def watch(model: shiftedge.Model, text: str) -> tuple[list[shiftedge.GestureEvent], Session]:
     with Session(model, text) as session:
-        events = [one.result.event for one in session if one.result.event is not None]
+        events = [result.event for _, result in session if result.event is not None]
     return events, session
 
 

@@ -1,26 +1,25 @@
-"""Rewrites of a graph read from a quantised file: which values are codes, which steps are skipped.
+"""Rewrites of a graph read from a quantised file: what is uint8, which roundings are skipped.
 
 A quantised file writes every rounding out, as Quantise and Dequantise between float operators. In
 this order:
 
 1. **After the mean** everything is float32: vectors cost nothing, and roundings of them much.
-2. **The frame** is not rounded to codes where convolutions alone read it: they have its bytes.
+2. **The frame** is not rounded to uint8 where convolutions alone read it: they have its bytes.
 3. **Between a convolution and the sum or activation that runs in its kernel** nothing is rounded.
-   Other engines need codes there to count in integers; here the sum is made before the rounding.
-   Of a sum of two convolutions that is the one that runs last; the other is stored, as codes.
-4. A **Quantise** becomes part of the kernel that makes its input, where that counts in integers
-   and nothing else reads the input. A **Dequantise** becomes part of the operators that read codes.
+   Other engines need uint8 there to compute in int8; here the sum is made before the rounding.
+   Of a sum of two convolutions that is the one that runs last; the other is stored, as uint8.
+4. A **Quantise** becomes part of the kernel that makes its input, where that is an int8 one
+   and nothing else reads the input. A **Dequantise** becomes part of the operators that read uint8.
 5. Whatever is left, beside layers kept in float32, stands for itself in the graph; convolutions
-   that do not count in integers after all lose their codes, not their weights.
+   that are not int8 after all lose their int8 weights, and keep the float32 ones.
 
-A graph without codes comes out as it went in.
+A graph of float32 alone comes out as it went in.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from shiftedge.export.compiler.frontend.rewrites import alive
 from shiftedge.export.compiler.graph.graph import (
@@ -29,119 +28,82 @@ from shiftedge.export.compiler.graph.graph import (
     Conv,
     Dense,
     Dequantize,
+    Graph,
     Mean,
     Mul,
     Operator,
     Pool,
     Quantization,
     Quantize,
+    Uses,
 )
 
-__all__ = ["Folded", "fold_quantization"]
+__all__ = ["fold_quantization"]
 
 _MOST_TERMS = (2**31 - 1) // (255 * 128)
-"""Of one sum of products of a uint8 and an int8 code: more may leave int32."""
+"""Of one sum of products of a uint8 and an int8 number: more may leave int32."""
 
 
-@dataclass(frozen=True)
-class Folded:
-    """What a graph is made of."""
-
-    operators: tuple[Operator, ...]
-    logits: str
-    quantization: dict[str, Quantization]
-
-
-def fold_quantization(
-    operators: Sequence[Operator],
-    logits: str,
-    quantization: Mapping[str, Quantization],
-    *,
-    frame: str,
-    bytes_fit: bool,
-) -> Folded:
+def fold_quantization(graph: Graph, *, bytes_fit: bool) -> Graph:
     """Apply the rules above.
 
     Args:
-        operators: in order; those that the logits and next states depend on.
-        logits: name of that value.
-        codes: values that are codes as the file says, states included.
-        frame: name of the frame's value.
+        graph: of which each rounding stands for itself; what is stored as uint8 in the file too.
         bytes_fit: whether a kernel can count with the frame's bytes: they stand for the frame's
             numbers by one scale, so the spec's ``std`` is the same for all colours.
     """
-    folder = _Folder(operators, logits, quantization, frame, bytes_fit)
-    if folder.quantization or any(
-        isinstance(each, Conv) and each.quantized_weight is not None for each in operators
-    ):
-        folder.merge_equal()
-        folder.drop_after_mean()
-        folder.drop_of_frame()
-        folder.drop_before_activations()
-        folder.drop_before_sums()
-        folder.store_quantized()
-        folder.read_quantized()
-    return folder.result()
+    int8 = (isinstance(op, Conv) and op.quantized_weight is not None for op in graph.operators)
+    return _Folder(graph, bytes_fit).folded() if graph.quantization or any(int8) else graph
 
 
 class _Folder:
-    def __init__(
-        self,
-        operators: Iterable[Operator],
-        logits: str,
-        quantization: Mapping[str, Quantization],
-        frame: str,
-        bytes_fit: bool,
-    ) -> None:
-        self._operators = list(operators)
-        self._logits = logits
-        self.quantization = dict(quantization)
-        self._frame, self._bytes_fit = frame, bytes_fit
-        self._index()
+    def __init__(self, graph: Graph, bytes_fit: bool) -> None:
+        self._graph, self._bytes_fit = graph, bytes_fit
+        self._frame, self.quantization = graph.frame, graph.quantization
+        self._logits = graph.logits
+        self._set(graph.operators)
 
-    def result(self) -> Folded:
+    def folded(self) -> Graph:
+        self.merge_equal()
+        self.drop_after_mean()
+        self.drop_of_frame()
+        self.drop_before_activations()
+        self.drop_before_sums()
+        self.store_quantized()
+        self.read_quantized()
         operators = alive(self._operators, self._logits)
-        present = {operator.out for operator in operators}
-        present.update(name for operator in operators for name in operator.inputs)
+        present = {name for operator in operators for name in (operator.out, *operator.inputs)}
         stored = {
             name: quantization
             for name, quantization in self.quantization.items()
             if name in present or name.startswith("state_")
         }
-        return Folded(operators, self._logits, stored)
+        return replace(
+            self._graph, operators=operators, logits=self._logits, quantization=stored
+        )  # fmt: skip
 
     # The graph as it stands.
 
-    def _index(self) -> None:
-        self._made = {each.out: each for each in self._operators}
-        self._place = {each.out: place for place, each in enumerate(self._operators)}
-        self._readers: dict[str, list[Operator]] = {}
-        for operator in self._operators:
-            for name in operator.inputs:
-                self._readers.setdefault(name, []).append(operator)
-        self._uses = Counter({name: len(readers) for name, readers in self._readers.items()})
-        self._uses[self._logits] += 1
+    def _set(self, operators: Iterable[Operator]) -> None:
+        self._operators = tuple(operators)
+        self._uses = Uses(self._operators, self._logits)
+        self._made, self._readers = self._uses.made, self._uses.readers
+        self._place, self._count = self._uses.place, self._uses.count
+        self._only_reader = self._uses.only_reader
 
-    def _rename(self, names: Mapping[str, str]) -> None:
-        """Let everything read other values."""
+    def _rename(self, operators: Iterable[Operator], names: Mapping[str, str]) -> None:
+        """Of these operators, let everything read other values."""
 
         def follow(name: str) -> str:
             while name in names:
                 name = names[name]
             return name
 
-        self._operators = [
-            replace(each, inputs=tuple(follow(name) for name in each.inputs))
-            for each in self._operators
-        ]
         self._logits = follow(self._logits)
-        self._index()
-
-    def _only_reader(self, value: str) -> Operator | None:
-        return self._readers[value][0] if self._uses[value] == 1 and value != self._logits else None
+        self._set(replace(each, inputs=tuple(map(follow, each.inputs))) for each in operators)
 
     def _drop(self, rounding: Iterable[Quantize]) -> None:
-        """Let readers of what these codes stand for read what the codes were made of."""
+        """Let readers of what these stand for read what was rounded."""
         names = {}
         gone: set[int] = set()
         for quantise in rounding:
@@ -150,11 +112,10 @@ class _Folder:
                 gone.add(id(reader))
             gone.add(id(quantise))
         if gone:
-            self._operators = [each for each in self._operators if id(each) not in gone]
-            self._rename(names)
+            self._rename((each for each in self._operators if id(each) not in gone), names)
 
     def _droppable(self, quantise: Operator | None) -> bool:
-        """Whether codes are there for their numbers alone: no shift, no state, no pool."""
+        """Whether it is there for its numbers alone: no shift, no state, no pool."""
         return isinstance(quantise, Quantize) and all(
             isinstance(reader, Dequantize) for reader in self._readers.get(quantise.out, [])
         )
@@ -169,12 +130,12 @@ class _Folder:
         return None if reader is None else (quantise, reader)
 
     def _quantized_of(self, value: str) -> str | None:
-        """The codes that ``value`` is the numbers of."""
+        """The uint8 value that ``value`` is the numbers of."""
         maker = self._made.get(value)
         return maker.inputs[0] if isinstance(maker, Dequantize) else None
 
     def _in_int8(self, operator: Operator | None) -> bool:
-        """Whether it is a convolution whose kernel counts in integers."""
+        """Whether it is a convolution whose kernel is an int8 one."""
         if not isinstance(operator, Conv) or operator.quantized_weight is None:
             return False
         source = operator.inputs[0]
@@ -195,8 +156,7 @@ class _Folder:
                 kept = first.setdefault((operator.inputs[0], operator.quantization), operator.out)
                 if kept != operator.out:
                     names[operator.out] = kept
-        self._operators = [each for each in self._operators if each.out not in names]
-        self._rename(names)
+        self._rename((each for each in self._operators if each.out not in names), names)
 
     def drop_after_mean(self) -> None:
         late: set[str] = set()
@@ -208,14 +168,14 @@ class _Folder:
                 late.add(operator.out)
         self._drop(
             each
-            for each in list(self._operators)
+            for each in self._operators
             if isinstance(each, Quantize) and each.out in late and self._droppable(each)
         )
 
     def drop_of_frame(self) -> None:
         self._drop(
             each
-            for each in list(self._operators)
+            for each in self._operators
             if isinstance(each, Quantize)
             and each.inputs == (self._frame,)
             and self._droppable(each)
@@ -227,13 +187,13 @@ class _Folder:
         )
 
     def drop_before_activations(self) -> None:
-        for operator in list(self._operators):
+        for operator in self._operators:
             found = self._rounded_once(operator.out) if self._in_int8(operator) else None
             if found is not None and isinstance(found[1], Activate):
                 self._drop([found[0]])
 
     def drop_before_sums(self) -> None:
-        for operator in list(self._operators):
+        for operator in self._operators:
             if not isinstance(operator, Add):
                 continue
             add = self._made[operator.out]  # as the sums before have left it
@@ -255,7 +215,7 @@ class _Folder:
 
     def store_quantized(self) -> None:
         """Quantise as the last act of the kernel that makes the numbers."""
-        for operator in list(self._operators):
+        for operator in self._operators:
             quantise = self._made.get(operator.out)
             if not isinstance(quantise, Quantize):
                 continue
@@ -263,23 +223,22 @@ class _Folder:
             maker = self._made.get(value)
             source = self._quantized_of(value)
             if source is not None and self.quantization[source] == quantise.quantization:
-                self._operators.remove(quantise)
-                self._rename({quantise.out: source})
-            elif maker is not None and self._uses[value] == 1 and self._can_store(maker, quantise):
+                kept = (each for each in self._operators if each is not quantise)
+                self._rename(kept, {quantise.out: source})
+            elif maker is not None and self._count[value] == 1 and self._can_store(maker, quantise):
                 stored = replace(maker, out=quantise.out)
-                if isinstance(maker, Pool):  # moves codes as they are
+                if isinstance(maker, Pool):  # moves them as they are
                     stored = replace(stored, inputs=(self._quantized_of(maker.inputs[0]) or "",))
-                self._operators = [
+                self._set(
                     stored if each is maker else each
                     for each in self._operators
                     if each is not quantise
-                ]
-                self._index()
+                )
 
     def _can_store(self, maker: Operator, quantise: Quantize) -> bool:
         if isinstance(maker, Activate):
             before = self._made.get(maker.inputs[0])
-            alone = self._uses[maker.inputs[0]] == 1
+            alone = self._count[maker.inputs[0]] == 1
             return alone and (
                 self._in_int8(before) or (isinstance(before, Add) and self._sums_in_kernel(before))
             )
@@ -296,18 +255,18 @@ class _Folder:
         )
 
     def _sums_in_kernel(self, add: Add) -> bool:
-        """Whether it runs in the kernel of a convolution that counts, with codes added."""
+        """Whether it runs in the kernel of an int8 convolution, and adds uint8."""
         for value, other in (add.inputs, add.inputs[::-1]):
             source = other if other in self.quantization else self._quantized_of(other)
             conv = self._made.get(value)
             if source is None or conv is None or not self._in_int8(conv):
                 continue
-            if self._uses[value] == 1 and self._place.get(source, -1) < self._place[value]:
+            if self._count[value] == 1 and self._place.get(source, -1) < self._place[value]:
                 return True
         return False
 
     def read_quantized(self) -> None:
-        """Operators that read codes read those; the others keep their Dequantise."""
+        """Operators that read uint8 read that; the others keep their Dequantise."""
         changed = []
         for operator in self._operators:
             takes = (
@@ -325,5 +284,4 @@ class _Folder:
             elif isinstance(operator, Conv) and operator.quantized_weight is not None:
                 current = replace(operator, quantized_weight=None, weight_scale=None)
             changed.append(current)
-        self._operators = changed
-        self._index()
+        self._set(changed)

@@ -3,39 +3,46 @@
 Each rule looks at one operator and what makes its inputs, and gives another operator for the same
 value, or none. In two rounds, each until nothing changes:
 
-1. **Activations written out.** relu6(x + 3) / 6 is hard sigmoid, x times either of both sigmoids is
-   hard swish or swish, and x * relu6(x + 3) / 6 too.
+1. **Activations written out**, as ``graph.activations`` has their forms.
 2. **Scale and shift a channel** into the convolution or matrix product before, if nothing else
    reads that one. **Zeros around a map** into the padding of a convolution that reads it.
 
-A round by itself, because folding the 3 of x + 3 into the convolution before would hide round 1's
-patterns. Refused: folds whose weights would leave float32's range.
+A round by itself, because folding the 3 of a hard sigmoid's x + 3 into the convolution before would
+hide round 1's patterns. Refused: folds whose weights would leave float32's range.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.graph.activations import (
+    Activation,
+    Form,
+    Of,
+    Plus,
+    Scaled,
+    Times,
+    X,
+)
 from shiftedge.export.compiler.graph.graph import (
     Activate,
-    Activation,
+    Add,
     Conv,
     Dense,
     KeepState,
     Mul,
     Operator,
+    Uses,
 )
 
 __all__ = ["alive", "simplify"]
 
-_Made = Mapping[str, Operator]
-_Rule = Callable[[Operator, _Made, Counter[str]], Operator | None]
-_WHOLE = {Activation.SIGMOID: Activation.SWISH, Activation.HARD_SIGMOID: Activation.HARD_SWISH}
+_Rule = Callable[[Operator, Uses], Operator | None]
+_FORMS = tuple((kind, form) for kind in Activation for form in kind.value.written)
 
 
 def simplify(operators: Sequence[Operator], logits: str) -> tuple[Operator, ...]:
@@ -44,7 +51,7 @@ def simplify(operators: Sequence[Operator], logits: str) -> tuple[Operator, ...]
     Every value that is left keeps its name and shape.
     """
     result = alive(operators, logits)
-    for rules in ((_hard_sigmoid, _hard_swish, _swish), (_fold_scale, _fold_zeros)):
+    for rules in ((_activation,), (_fold_scale, _fold_zeros)):
         changed = True
         while changed:
             result, changed = _round(result, rules, logits)
@@ -66,18 +73,15 @@ def _round(
     operators: Sequence[Operator], rules: Sequence[_Rule], logits: str
 ) -> tuple[tuple[Operator, ...], bool]:
     """Each rule once at each operator; and whether one applied."""
-    made = {operator.out: operator for operator in operators}
-    uses = Counter(name for operator in operators for name in operator.inputs)
-    uses[logits] += 1
-    changed = False
+    uses, changed = Uses(operators, logits), False
     result = []
     for operator in operators:
         current = operator
         for rule in rules:
-            better = rule(current, made, uses)
+            better = rule(current, uses)
             if better is not None:
                 changed = True
-                current = made[current.out] = better
+                current = uses.made[current.out] = better
         result.append(current)
     return alive(result, logits), changed
 
@@ -85,60 +89,48 @@ def _round(
 # Activations
 
 
-def _hard_sigmoid(operator: Operator, made: _Made, _: Counter[str]) -> Operator | None:
-    """relu6(x + 3) / 6."""
-    if not _is_scale(operator, 1 / 6, 0.0):
+def _activation(operator: Operator, uses: Uses) -> Operator | None:
+    if isinstance(operator, Activate):
         return None
-    source = _shifted_relu6(operator.inputs[0], made)
-    if source is None:
-        return None
-    return Activate(operator.name, (source,), operator.out, Activation.HARD_SIGMOID)
-
-
-def _hard_swish(operator: Operator, made: _Made, _: Counter[str]) -> Operator | None:
-    """x * relu6(x + 3) / 6, multiplied first."""
-    product = made.get(operator.inputs[0])
-    if not _is_scale(operator, 1 / 6, 0.0) or not isinstance(product, Mul):
-        return None
-    for x, gate in (product.inputs, product.inputs[::-1]):
-        if _shifted_relu6(gate, made) == x:
-            return Activate(operator.name, (x,), operator.out, Activation.HARD_SWISH)
+    for kind, form in _FORMS:
+        for x in _matches(form, operator.out, uses.made):
+            return Activate(operator.name, (x,), operator.out, kind)
     return None
 
 
-def _swish(operator: Operator, made: _Made, _: Counter[str]) -> Operator | None:
-    """x * sigmoid(x), of either kind."""
-    if not isinstance(operator, Mul):
-        return None
-    for x, gate in (operator.inputs, operator.inputs[::-1]):
-        maker = made.get(gate)
-        if isinstance(maker, Activate) and maker.kind in _WHOLE and maker.inputs == (x,):
-            return Activate(operator.name, (x,), operator.out, _WHOLE[maker.kind])
-    return None
+_OF_TWO: Mapping[type, type[Operator]] = {Times: Mul, Plus: Add}
 
 
-def _shifted_relu6(value: str, made: _Made) -> str | None:
-    """x, where ``value`` is relu6(x + 3)."""
-    clipped = made.get(value)
-    if not isinstance(clipped, Activate) or clipped.kind is not Activation.RELU6:
-        return None
-    shifted = made.get(clipped.inputs[0])
-    return shifted.inputs[0] if shifted is not None and _is_scale(shifted, 1.0, 3.0) else None
+def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[str]:
+    """Each x of which ``value`` is such a form."""
+    operator = made.get(value)
+    if form == X:
+        yield value
+    elif isinstance(form, Of):
+        if isinstance(operator, Activate) and operator.kind.name == form.kind:
+            yield from _matches(form.x, operator.inputs[0], made)
+    elif isinstance(form, Scaled):
+        if operator is not None and _is_scale(operator, form.by, form.plus):
+            yield from _matches(form.x, operator.inputs[0], made)
+    elif isinstance(form, (Times, Plus)) and isinstance(operator, _OF_TWO[type(form)]):
+        for one, other in (operator.inputs, operator.inputs[::-1]):
+            found = set(_matches(form.one, one, made))
+            yield from (x for x in _matches(form.other, other, made) if x in found)
 
 
 # Constants
 
 
-def _fold_scale(operator: Operator, made: _Made, uses: Counter[str]) -> Operator | None:
-    before = made.get(operator.inputs[0])
+def _fold_scale(operator: Operator, uses: Uses) -> Operator | None:
+    before = uses.made.get(operator.inputs[0])
     numbers = _scale(operator)
-    if numbers is None or not isinstance(before, (Conv, Dense)) or uses[before.out] != 1:
+    if numbers is None or not isinstance(before, (Conv, Dense)) or uses.count[before.out] != 1:
         return None
     scale, shift = numbers
     weight_scale = None
     if isinstance(before, Conv) and before.weight_scale is not None:
         if (scale <= 0).any():
-            return None  # a step is above 0, and its codes do not change
+            return None  # a scale is above 0, and int8 weights do not change
         weight_scale = (before.weight_scale * scale).astype(np.float32)
     columns = scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
     with np.errstate(over="ignore"):
@@ -153,8 +145,8 @@ def _fold_scale(operator: Operator, made: _Made, uses: Counter[str]) -> Operator
     return replace(before, out=operator.out, weight=weight, bias=bias)
 
 
-def _fold_zeros(operator: Operator, made: _Made, _: Counter[str]) -> Operator | None:
-    zeros = made.get(operator.inputs[0])
+def _fold_zeros(operator: Operator, uses: Uses) -> Operator | None:
+    zeros = uses.made.get(operator.inputs[0])
     if not isinstance(operator, Conv) or not isinstance(zeros, Conv) or not _by_channel(zeros):
         return None
     if (zeros.weight != 1.0).any() or zeros.bias.any():

@@ -22,7 +22,6 @@ plan decides when.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from shiftedge.export.compiler.graph.graph import (
@@ -37,13 +36,14 @@ from shiftedge.export.compiler.graph.graph import (
     Mean,
     Operator,
     Quantization,
+    Uses,
 )
 
-__all__ = ["ConvKernel", "InvertedResidual", "Kernel", "Linear", "Single", "Tail", "fuse"]
+__all__ = ["ConvKernel", "FusedKernel", "InvertedResidual", "Linear", "Single", "Tail", "fuse"]
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel:
+class FusedKernel:
     """Operators that run as one."""
 
     operators: tuple[Operator, ...]
@@ -78,7 +78,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class InvertedResidual(Kernel):
+class InvertedResidual(FusedKernel):
     """Family 1."""
 
     join: Join | None
@@ -92,16 +92,17 @@ class InvertedResidual(Kernel):
 
 
 @dataclass(frozen=True, eq=False)
-class Tail(Kernel):
+class Tail(FusedKernel):
     """Family 2."""
 
     join: Join | None
     pointwise: Linear
+    mean: Mean
     dense: Dense
 
 
 @dataclass(frozen=True, eq=False)
-class ConvKernel(Kernel):
+class ConvKernel(FusedKernel):
     """Family 3. The activation comes after the residual."""
 
     join: Join | None
@@ -111,13 +112,18 @@ class ConvKernel(Kernel):
     quantization: Quantization | None = None
     """Of the result; None where it is float32."""
 
+    @property
+    def linear(self) -> Linear:
+        """The convolution with the activation behind it."""
+        return Linear(self.conv, self.activation, self.quantization)
+
 
 @dataclass(frozen=True, eq=False)
-class Single(Kernel):
+class Single(FusedKernel):
     """Family 4: one operator."""
 
 
-def fuse(graph: Graph) -> tuple[tuple[Kernel, ...], tuple[KeepState, ...]]:
+def fuse(graph: Graph) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
     """Group the operators of ``graph`` into kernels, in an order in which they can run.
 
     Returns:
@@ -129,16 +135,12 @@ def fuse(graph: Graph) -> tuple[tuple[Kernel, ...], tuple[KeepState, ...]]:
 class _Fuser:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._uses: Counter[str] = graph.uses()
-        self._readers: dict[str, list[Operator]] = {}
-        for operator in graph.operators:
-            for name in operator.inputs:
-                self._readers.setdefault(name, []).append(operator)
-        self._place = {operator.out: i for i, operator in enumerate(graph.operators)}
+        self._uses = Uses(graph.operators, graph.logits)
+        self._place = self._uses.place
 
-    def fuse(self) -> tuple[tuple[Kernel, ...], tuple[KeepState, ...]]:
+    def fuse(self) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
         taken: set[str] = set()
-        kernels: list[Kernel] = []
+        kernels: list[FusedKernel] = []
         kept: list[KeepState] = []
         for operator in self._graph.operators:
             if isinstance(operator, KeepState):
@@ -151,7 +153,7 @@ class _Fuser:
         kernels.sort(key=lambda kernel: self._place[kernel.out])
         return tuple(kernels), tuple(kept)
 
-    def _kernel_from(self, first: Operator) -> Kernel:
+    def _kernel_from(self, first: Operator) -> FusedKernel:
         chain: list[Operator] = []
         join = None
         head: Operator | None = first
@@ -167,10 +169,8 @@ class _Fuser:
         return Single((first,))
 
     def _only_reader(self, value: str) -> Operator | None:
-        """The operator that reads ``value``, if it is alone and ``value`` is not the logits."""
-        readers = self._readers.get(value, [])
-        alone = self._uses[value] == 1 and len(readers) == 1
-        return readers[0] if alone and not isinstance(readers[0], KeepState) else None
+        reader = self._uses.only_reader(value)
+        return None if isinstance(reader, KeepState) else reader
 
     def _linear(self, conv: Conv) -> tuple[Linear, list[Operator]]:
         """A convolution with the activation that alone reads it, and the operators of both."""
@@ -259,7 +259,7 @@ class _Fuser:
         if not isinstance(dense, Dense):
             return None
         chain = (*before, *parts, mean, dense)
-        return Tail(chain, join=join, pointwise=pointwise, dense=dense)
+        return Tail(chain, join=join, pointwise=pointwise, mean=mean, dense=dense)
 
     def _convolution(self, before: list[Operator], join: Join | None, head: Conv) -> ConvKernel:
         chain = [*before, head]

@@ -21,12 +21,14 @@ said in :mod:`shiftedge.export.compiler.numerics.requantize`. In a graph that th
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shiftedge.export.compiler.graph.activations import Activation
 
 __all__ = [
     "Activate",
@@ -47,6 +49,7 @@ __all__ = [
     "Quantization",
     "Quantize",
     "Shape",
+    "Uses",
     "is_vector",
 ]
 
@@ -59,18 +62,6 @@ Int8Array = NDArray[np.int8]
 def is_vector(shape: Shape) -> bool:
     """Whether a value is numbers by channel, as a mean leaves them: 1 x 1 is, as (channels,) is."""
     return shape[:-1] in ((), (1, 1))
-
-
-class Activation(enum.Enum):
-    """Pointwise functions that a kernel may apply to its result."""
-
-    NONE = "none"
-    RELU = "relu"
-    RELU6 = "relu6"
-    HARD_SWISH = "hard_swish"
-    HARD_SIGMOID = "hard_sigmoid"
-    SWISH = "swish"
-    SIGMOID = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -214,6 +205,27 @@ class Dequantize(Operator):
     quantization: Quantization
 
 
+class Uses:
+    """Who makes each value of a list of operators, and who reads it."""
+
+    def __init__(self, operators: Sequence[Operator], logits: str) -> None:
+        self.made = {each.out: each for each in operators}
+        self.place = {each.out: place for place, each in enumerate(operators)}
+        """In the list."""
+        self.readers: dict[str, list[Operator]] = {}
+        for operator in operators:
+            for name in operator.inputs:
+                self.readers.setdefault(name, []).append(operator)
+        self.count = Counter({name: len(readers) for name, readers in self.readers.items()})
+        """How often each is read; the logits once more."""
+        self.count[logits] += 1
+
+    def only_reader(self, value: str) -> Operator | None:
+        """Who reads ``value``, if it is alone and ``value`` is not the logits."""
+        readers = self.readers.get(value, [])
+        return readers[0] if self.count[value] == len(readers) == 1 else None
+
+
 @dataclass(frozen=True)
 class Graph:
     """One step. ``frame`` and the states come from outside; ``logits`` and next states go out."""
@@ -227,43 +239,16 @@ class Graph:
     quantization: dict[str, Quantization] = field(default_factory=dict)
     """Of every value that is stored as uint8, states included; others are float32."""
 
-    def uses(self) -> Counter[str]:
-        """How many operators read each value; the logits count as read once more."""
-        counts = Counter(name for operator in self.operators for name in operator.inputs)
-        counts[self.logits] += 1
-        return counts
-
-    def flops(self) -> int:
-        """Floating-point operations of one step in convolutions and matrix products, 2 a MAC."""
+    def flops(self, *, packed: bool = False) -> int:
+        """Operations of one step in convolutions and matrix products, 2 a multiply-add; ``packed``:
+        those alone that int8 kernels make several a lane, of all convolutions but depthwise ones.
+        """
         total = 0
         for operator in self.operators:
             if isinstance(operator, Conv):
                 rows, columns, _ = self.shapes[operator.out]
-                total += 2 * rows * columns * operator.weight.size
-            elif isinstance(operator, Dense):
+                int8 = operator.quantized_weight is not None and not operator.depthwise
+                total += 2 * rows * columns * operator.weight.size * (int8 or not packed)
+            elif isinstance(operator, Dense) and not packed:
                 total += 2 * operator.weight.size
-        return total
-
-    def packed_flops(self) -> int:
-        """Of them, those that multiply packed values: of all int8 convolutions but depthwise
-        ones."""
-        total = 0
-        for operator in self.operators:
-            if (
-                isinstance(operator, Conv)
-                and operator.quantized_weight is not None
-                and not operator.depthwise
-            ):
-                rows, columns, _ = self.shapes[operator.out]
-                total += 2 * rows * columns * operator.weight.size
-        return total
-
-    def weight_bytes(self) -> int:
-        """Bytes of all weights, biases and steps as they are stored."""
-        total = 0
-        for operator in self.operators:
-            if isinstance(operator, Conv) and operator.quantized_weight is not None:
-                total += operator.quantized_weight.nbytes + 2 * operator.bias.nbytes
-            elif isinstance(operator, (Conv, Dense)):
-                total += operator.weight.nbytes + operator.bias.nbytes
         return total

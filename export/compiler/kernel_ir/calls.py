@@ -16,7 +16,7 @@ __all__ = ["Argument", "Call", "Memory", "Step"]
 
 
 class Memory(enum.Enum):
-    """Where an argument lies; the names of ``runtime/native/program.h``."""
+    """Where an argument lies; the names of ``runtime/native/cpu/kernels.h``."""
 
     FRAME = "FRAME"
     WEIGHTS = "WEIGHTS"

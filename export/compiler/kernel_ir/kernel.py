@@ -498,5 +498,5 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
             rounded = "rounded to " if ends.stage.rounded else ""
             yield f"{deeper}store {statement.target} = {rounded}{ends.stage.low}..{ends.stage.high}"
             return
-        function = statement.activation.value
+        function = statement.activation.name.lower()
         yield f"{deeper}store {statement.target} = {function}(sum)"

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import importlib.resources
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shiftedge import __version__
-from shiftedge.export.compiler.backends.cpu.targets import Target
+from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.link.zig import run_zig
+from shiftedge.runtime.manifest import FileEntry, SelfTest, Variant
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["KERNELS", "TABLE", "link", "link_runner"]
+__all__ = ["TABLE", "link", "link_runner", "runner_table", "soname"]
 
-KERNELS, TABLE = "kernels.o", "table.c"
-"""TVM's object file; the C file that defines ``shiftedge_program_table``."""
+TABLE = "table.c"
+"""The C file that defines ``shiftedge_program_table``."""
 _EXPORTS = "exports.map"
+_SAME_NUMBERS = "-ffp-contract=off"
+"""The same numbers on every processor, and the same as Python's."""
 
 _FLAGS = (
     "-std=c11",
     "-O2",
+    _SAME_NUMBERS,
     "-fPIC",
     "-shared",
     "-fvisibility=hidden",
@@ -34,6 +39,7 @@ _FLAGS = (
 )
 _LINKER_FLAGS = (
     f"-Wl,--version-script={_EXPORTS}",
+    "-Wl,-Bsymbolic",  # of two models in one process each calls itself
     "-Wl,--gc-sections",
     "-Wl,-s",
     "-Wl,-z,nodelete",  # threads of the pool may outlive a dlclose
@@ -44,43 +50,95 @@ _LINKER_FLAGS = (
 )
 
 
-def link(folder: Path, output: Path, target: Target) -> None:
-    """Link ``output`` from TVM's object, the generated table and the native runtime.
+def link(
+    folder: Path, output: Path, target: Target, executor: str, objects: Sequence[str], model: str
+) -> None:
+    """Link ``output`` from the kernels, the generated table and the native runtime.
 
     Args:
-        folder: a temporary one that holds :data:`KERNELS`, :data:`TABLE` and what that includes.
+        folder: a temporary one that holds ``objects``, :data:`TABLE` and what that includes.
             Zig works in it and is told plain names only, since of a path it, or its linker, takes
             some characters for something else.
         output: the shared library to write, of any name.
         target: for which machine.
+        executor: the folder of ``runtime/native`` whose step loop runs the kernels.
+        objects: files of the kernels, from ``Backend.emit``.
+        model: digest of the model. The library's SONAME and the version of its symbols are made of
+            it, so that no loader takes one model for another; variants of a model share it.
 
     Raises:
         MissingExtraError: ziglang is not installed.
         CompileError: the compiler failed; its first error is in the message.
         OSError: ``output`` cannot be written.
     """
-    native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    shutil.copy(native / _EXPORTS, folder)
-    words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-I{native}", "-I."]
-    words += ["-Wa,-I."]  # the assembler looks for the weights there
-    # Only what a model needs: TVM's packed kernels are not generated.
-    sources = sorted(path for path in native.glob("*.c") if path.name != "tvm_abi.c")
-    run_zig([*words, TABLE, *map(str, sources), KERNELS, "-o", "libmodel.so"], folder)
+    native = _native()
+    exports = (native / _EXPORTS).read_text().replace("MODEL {", f"MODEL_{model[:8]} {{")
+    (folder / _EXPORTS).write_text(exports)
+    words = ["-target", target.zig, *_FLAGS, *_LINKER_FLAGS, f"-Wl,-soname,{soname(model)}"]
+    # The assembler looks for the weights in the folder.
+    words += [f"-I{native}", "-I.", "-Wa,-I."]
+    sources = sorted(
+        path for part in (".", executor, "live") for path in (native / part).glob("*.c")
+    )
+    run_zig([*words, TABLE, *map(str, sources), *objects, "-lm", "-o", "libmodel.so"], folder)
     shutil.copy(folder / "libmodel.so", output)
 
 
-def link_runner(output: Path, target: Target) -> None:
-    """Build ``output``, the standalone runner, for a target: one program for every model.
+def soname(model: str) -> str:
+    """The SONAME of a model's library, by the model's digest."""
+    return f"libmodel-{model[:8]}.so"
+
+
+def link_runner(output: Path, target: Target, bundle: str) -> None:
+    """Build ``output``, the standalone runner, for a target.
+
+    Args:
+        output: the program to write.
+        target: for which machine.
+        bundle: from :func:`runner_table`.
 
     Raises:
         As :func:`link`.
     """
-    native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    # No contraction: the same numbers on every processor, and the same as Python's.
-    words = ["-target", target.zig, "-std=c11", "-O2", "-ffp-contract=off", "-fno-sanitize=all"]
+    native = _native()
+    words = ["-target", target.zig, "-std=c11", "-O2", _SAME_NUMBERS, "-fno-sanitize=all"]
     words += ["-g0", "-pthread", "-Wl,-s", "-Wl,--build-id=none", f"-I{native}"]
-    words += [f'-DSHIFTEDGE_VERSION="{__version__}"']
-    words += [*map(str, sorted((native / "runner").glob("*.c"))), "-ldl", "-lm"]
+    words += [f"-I{native / 'runner'}", f'-DSHIFTEDGE_VERSION="{__version__}"', TABLE]
+    sources = [*sorted((native / "runner").glob("*.c")), native / "live" / "video.c"]
     with work_folder() as folder:
-        run_zig([*words, "-o", "shiftedge-run"], folder)
+        (folder / TABLE).write_text(bundle)
+        run_zig([*words, *map(str, sources), "-ldl", "-lm", "-o", "shiftedge-run"], folder)
+        output.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "shiftedge-run", output)
+
+
+def runner_table(
+    variants: Sequence[Variant], files: Mapping[str, FileEntry], tests: Mapping[str, SelfTest]
+) -> str:
+    """The C file of a bundle for its runners: what ``runner/bundle.h`` declares.
+
+    Args:
+        variants: in order of preference.
+        files: among which are the variants' libraries.
+        tests: the self-test of each precision that has one.
+    """
+    lines = ["/* Generated by `shiftedge compile`. */", '#include "bundle.h"']
+    for precision, test in tests.items():
+        rows = ",\n    ".join(", ".join(map(repr, row)) for row in test.logits)
+        lines.append(f"static const double logits_{precision}[] = {{\n    {rows}}};")
+        fields = f"{test.tolerance!r}, {len(test.logits)}, logits_{precision}"
+        lines.append(f"static const bundle_selftest selftest_{precision} = {{{fields}}};")
+    lines.append("const bundle_variant bundle_variants[] = {")
+    for each in variants:
+        file = files[each.library]
+        test_of = f"&selftest_{each.precision}" if each.precision in tests else "NULL"
+        texts = f'"{each.name}", "{each.library}", {file.bytes}, "{file.sha256}"'
+        lines.append(f"    {{{texts}, {test_of}}},")
+    # C has no arrays of nothing.
+    lines += [] if variants else ["    {NULL, NULL, 0, NULL, NULL},"]
+    lines += ["};", f"const int bundle_variant_count = {len(variants)};"]
+    return "\n".join(lines) + "\n"
+
+
+def _native() -> Path:
+    return Path(str(importlib.resources.files("shiftedge.runtime.native")))

@@ -72,8 +72,6 @@ __all__ = [
 
 _FEW, _MANY = 1 << 23, 1 << 30
 """What sums begin at is less: of those in float32, and of those in int32."""
-_CLAMPED = (Activation.NONE, Activation.RELU, Activation.RELU6)
-"""Activations that are clamps, in steps as in numbers."""
 Exact = NDArray[np.float64]
 
 
@@ -369,19 +367,15 @@ def stage_of(out: Quantization | None, activation: Activation = Activation.NONE)
     Raises:
         CompileError: a scale leaves float32.
     """
+    bounds = activation.value.bounds
+    kind = activation if bounds is None else Activation.NONE
     if out is None:
-        low = 0.0 if activation in (Activation.RELU, Activation.RELU6) else -np.inf
-        high = 6.0 if activation is Activation.RELU6 else np.inf
-        kind = Activation.NONE if activation in _CLAMPED else activation
-        return OutputStage(kind, None, False, 0, low, high)
-    zero, low, high = out.zero_point, 0.0, 255.0
-    if activation not in _CLAMPED:
-        return OutputStage(activation, quantize_constant(out), True, zero, low, high)
-    if activation is not Activation.NONE:
-        low = float(zero)
-    if activation is Activation.RELU6:
-        high = min(high, float(np.rint(6.0 / out.scale)) + zero)
-    return OutputStage(Activation.NONE, None, True, zero, low, high)
+        return OutputStage(kind, None, False, 0, *(bounds or (-np.inf, np.inf)))
+    zero = out.zero_point
+    if bounds is None:
+        return OutputStage(kind, quantize_constant(out), True, zero, 0.0, 255.0)
+    low, high = (float(np.rint(each / out.scale)) + zero for each in bounds)
+    return OutputStage(kind, None, True, zero, max(low, 0.0), min(high, 255.0))
 
 
 def _float32(name: str, values: Exact | np.float64) -> Array:

@@ -3,37 +3,29 @@
 The library is loaded through the same engine that users load it with, and given the camera's bytes.
 Of a float32 model the reference is ONNX Runtime, given the frames that numpy normalised; so the
 comparison covers the normalisation inside the first kernel, the states' places in the block, and
-the split of the work over threads. Of a quantised model it is ``integer.IntegerReference``, whose
-codes compiled code must have one and all; in bf16 it is ``bf16_reference.HalfReference``.
+the split of the work over threads. Of a quantised model it is ``evaluate.Evaluator``, whose
+quantised values compiled code must have one and all; of narrower floats the kernels themselves,
+run by ``kernel_ir.interpret``, once :func:`check_kernels` has shown that they are the graph's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.agreement import (
-    FRAMES,
-    TOLERANCE,
-    Outputs,
-    Report,
-    compare,
-    moving_images,
-    named_outputs,
-    normalised,
-    onnx_outputs,
-)
-from shiftedge.export.compiler.graph.graph import Activation, Graph, Quantize
+from shiftedge.export.agreement import Outputs, Report, compare, named_outputs
+from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
 from shiftedge.export.compiler.kernel_ir.kernel import BF16
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.numerics.bf16 import numbers_of
-from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
-from shiftedge.export.compiler.verify.integer import Int8Reference
+from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.manifest import SelfTest
@@ -42,14 +34,14 @@ from shiftedge.runtime.spec import ModelSpec
 
 __all__ = [
     "HEADER_BYTES",
-    "bf16_outputs",
     "check",
-    "check_bf16",
-    "check_int8",
+    "check_kernels",
     "check_self_test",
-    "int8_tolerance",
-    "integer_outputs",
+    "evaluated_outputs",
+    "exact_activations",
+    "interpreted_outputs",
     "native_outputs",
+    "quantized_tolerance",
     "states_of",
 ]
 
@@ -57,135 +49,111 @@ HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
 
 FLIPPED = 0.3
-"""Largest accepted difference of codes and logits, relative to the largest, of a model some of
-whose codes are rounded from float32 sums. Those are summed in another order, and one that lies on
-the border between two codes takes the other; the layers behind it hand that on. Of an untrained
-MobileNetV2 of 64x32 pixels, whose first layer's weights were changed by 3e-6 of themselves, no code
-differed over 8 frames; changed by 3e-5, codes by 0.05 and logits by 0.27."""
+"""Largest accepted difference of quantised values and logits, relative to the largest, of a model
+some of whose values are rounded from float32 sums. Those are summed in another order, and one that
+lies on the border between two steps takes the other; the layers behind it hand that on. Of an
+untrained MobileNetV2 of 64x32 pixels, whose first layer's weights were changed by 3e-6 of
+themselves, no value differed over 8 frames; changed by 3e-5, values by 0.05 and logits by 0.27."""
+
+KERNELS = 1e-5
+"""Largest accepted difference of a step that rounds nothing from its graph, relative to a tensor's
+largest value: constants are float32."""
 
 
 def check(
     library: Path,
-    model: bytes,
-    spec: ModelSpec,
+    images: NDArray[np.uint8],
+    expected: Sequence[Outputs],
     step: Step,
     places: Layout,
     *,
-    frames: int = FRAMES,
-    tolerance: float = TOLERANCE,
-) -> Report:
-    """Compare a compiled library with the float32 ONNX file it was made from.
+    reference: str,
+    accepted: Mapping[str, float],
+) -> tuple[Report, list[Outputs]]:
+    """Compare a compiled library with its reference.
 
     Args:
         library: libmodel.so.
-        model: the serialised ONNX model.
-        spec: of the model.
+        images: uint8 (frames, height, width, 3), BGR, of the model's size.
+        expected: of the reference, frame by frame.
         step: that was compiled, for the shapes of its states.
         places: where the states lie in the block.
-        frames: length of the stream.
-        tolerance: of a difference, relative to the tensor's largest value.
+        reference: its name in the report.
+        accepted: difference of each tensor, relative to its largest value; 0 is bit for bit.
+
+    Returns:
+        The report, in which a quantised state is compared as such, and what the library gave.
 
     Raises:
         VerificationError: an output is not finite, or depends on the number of threads. A
-            difference past the tolerance is in the report instead.
+            difference past what is accepted is in the report instead.
     """
-    images = moving_images(spec, frames)
-    expected = list(onnx_outputs(model, spec, normalised(images, spec)))
     ours = _on_all_threads(library, images, step, places)
-    rows = compare("ONNX Runtime / compiled", expected, ours, tolerance=tolerance)
-    return Report(frames, tolerance, tuple(rows))
+    forms = f"{reference} / compiled"
+    return _report(forms, expected, ours, accepted), ours
 
 
-def check_int8(
-    library: Path,
-    images: NDArray[np.uint8],
-    expected: Sequence[Outputs],
+def check_kernels(
+    graph: Graph,
+    spec: ModelSpec,
     step: Step,
-    places: Layout,
-    *,
-    tolerance: float,
-) -> tuple[Report, list[Outputs]]:
-    """Compare a library of a quantised model with what numpy's integers made of the same frames.
+    images: NDArray[np.uint8],
+    weight: Callable[[Conv], NDArray[Any]],
+) -> None:
+    """See to it that a step's kernels, run without rounding, compute what its graph says.
 
     Args:
-        library: libmodel.so.
-        images: uint8 (frames, height, width, 3), BGR, of the model's size.
-        expected: of :func:`integer_outputs`.
-        step: that was compiled.
-        places: where the states lie in the block.
-        tolerance: of codes, relative to the largest; 0 is bit for bit. Numbers have at least
-            ``agreement.TOLERANCE``, since a float32 sum depends on its order.
-
-    Returns:
-        The report, in which a state of codes is compared as codes, and what the library gave.
+        graph: of a float32 model.
+        spec: of the model.
+        step: made of it.
+        images: uint8 (frames, height, width, 3), BGR.
+        weight: of a convolution, as its kernel multiplies it.
 
     Raises:
-        VerificationError: as for :func:`check`.
+        VerificationError: they differ.
     """
-    forms = "integers in numpy / compiled"
-    ours = _on_all_threads(library, images, step, places)
-    quantized = {f"next_state_{i}" for i, each in enumerate(step.quantization) if each is not None}
-    loose = max(tolerance, TOLERANCE)
-    rows = compare(forms, _only(expected, quantized), _only(ours, quantized), tolerance=tolerance)
-    rest = set(expected[0]) - quantized
-    rows += compare(forms, _only(expected, rest), _only(ours, rest), tolerance=loose)
-    return Report(len(images), loose, tuple(rows)), ours
-
-
-def check_bf16(
-    library: Path,
-    images: NDArray[np.uint8],
-    expected: Sequence[Outputs],
-    step: Step,
-    places: Layout,
-    *,
-    accepted: Mapping[str, float],
-) -> Report:
-    """Compare a library in bf16 with what numpy made of the same frames.
-
-    Args:
-        library: libmodel.so.
-        images: uint8 (frames, height, width, 3), BGR, of the model's size.
-        expected: of :func:`bf16_outputs`.
-        step: that was compiled.
-        places: where the states lie in the block.
-        accepted: of each tensor, relative to its largest value.
-
-    Raises:
-        VerificationError: as for :func:`check`.
-    """
-    ours = _on_all_threads(library, images, step, places)
-    rows = []
-    for name, tolerance in accepted.items():
-        pair = _only(expected, {name}), _only(ours, {name})
-        rows += compare("bf16 in numpy / compiled", *pair, tolerance=tolerance)
-    rows.sort(key=lambda row: -row.worst / max(row.scale, 1e-6))
-    return Report(len(images), max(accepted.values()), tuple(rows))
-
-
-def bf16_outputs(reference: Bf16Reference, images: NDArray[np.uint8]) -> Iterator[Outputs]:
-    """Logits and states frame by frame from numpy's bfloat16, of a fresh reference."""
+    evaluator, interpreter = Evaluator(graph, spec, weight=weight), Interpreter(step, exact=True)
+    pairs = []
     for image in images:
-        logits = reference.step(image)
-        yield named_outputs(logits[None], [_map(state) for state in reference.states])
+        made, logits = evaluator.step(image), interpreter.step(image).logits
+        theirs = named_outputs(made.logits[None], list(map(_map, made.states)))
+        pairs.append((theirs, named_outputs(logits[None], _states(interpreter, step))))
+    expected, ours = zip(*pairs, strict=True)
+    accepted = dict.fromkeys(expected[0], KERNELS)
+    _report("the graph / its kernels", expected, ours, accepted).require_passed()
 
 
-def int8_tolerance(graph: Graph) -> float:
-    """What :func:`check_int8` may accept of codes: 0, unless a sum of float32 is rounded to
-    them, or an activation that no two processors compute alike."""
+def evaluated_outputs(
+    graph: Graph, spec: ModelSpec, images: NDArray[np.uint8]
+) -> Iterator[Outputs]:
+    """Logits and states frame by frame from the graph; a quantised state's own values, as
+    float32."""
+    evaluator = Evaluator(graph, spec, INT8)
+    for image in images:
+        found = evaluator.step(image)
+        yield named_outputs(_float32(found.logits)[None], list(map(_map, found.states)))
+
+
+def interpreted_outputs(step: Step, images: NDArray[np.uint8]) -> Iterator[Outputs]:
+    """The same from the kernels of a step."""
+    interpreter = Interpreter(step)
+    for image in images:
+        logits = interpreter.step(image).logits
+        yield named_outputs(logits[None], _states(interpreter, step))
+
+
+def quantized_tolerance(graph: Graph) -> float:
+    """What may be accepted of quantised values: 0, unless a sum of float32 is rounded to them, or
+    an activation that no two processors compute alike."""
     rounded = any(isinstance(operator, Quantize) for operator in graph.operators)
-    inexact = (Activation.SIGMOID, Activation.SWISH)
-    curved = any(getattr(operator, "kind", None) in inexact for operator in graph.operators)
-    return FLIPPED if rounded or curved else 0.0
+    return FLIPPED if rounded or not exact_activations(graph) else 0.0
 
 
-def integer_outputs(graph: Graph, spec: ModelSpec, images: NDArray[np.uint8]) -> Iterator[Outputs]:
-    """Logits and states frame by frame from numpy's integers; of a state of codes, the codes as
-    float32 numbers."""
-    reference = Int8Reference(graph, spec)
-    for image in images:
-        found = reference.step(image)
-        yield named_outputs(found.logits[None], [_map(state) for state in found.states])
+def exact_activations(graph: Graph) -> bool:
+    """Whether every processor computes its activations alike."""
+    return all(
+        operator.kind.value.exact for operator in graph.operators if isinstance(operator, Activate)
+    )
 
 
 def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
@@ -210,8 +178,8 @@ def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
 def native_outputs(
     library: Path, images: NDArray[np.uint8], step: Step, places: Layout, *, threads: int
 ) -> Iterator[Outputs]:
-    """Logits and states frame by frame from a library; of a state of codes, the codes as float32
-    numbers.
+    """Logits and states frame by frame from a library, a quantised state as
+    :func:`evaluated_outputs` has it.
 
     More threads than cores are really started: it is the split of the work that is tested.
     """
@@ -227,9 +195,15 @@ def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDAr
     """The states in a block's bytes after its header, as the ONNX contract has them.
 
     Returns:
-        Each (1, channels, height, width): numbers, or of a state of codes the codes.
+        Each (1, channels, height, width): numbers, or quantised values.
     """
-    return [_state(block, number, step, places) for number in range(len(step.states))]
+    states = []
+    for number, offset in enumerate(places.states):
+        buffer = step.state_buffer(number)
+        size = buffer.size * np.dtype(buffer.dtype).itemsize
+        values = block[offset : offset + size].view(buffer.dtype)
+        states.append(_state(numbers_of(values) if buffer.dtype == BF16 else values, number, step))
+    return states
 
 
 def _on_all_threads(
@@ -249,28 +223,39 @@ def _on_all_threads(
     return reference
 
 
-def _only(outputs: Sequence[Outputs], names: set[str]) -> list[Outputs]:
-    return [{name: each[name] for name in each if name in names} for each in outputs]
+def _report(
+    forms: str,
+    expected: Sequence[Outputs],
+    ours: Sequence[Outputs],
+    accepted: Mapping[str, float],
+) -> Report:
+    rows = []
+    for name, tolerance in accepted.items():
+        pair = ([{name: each[name]} for each in outputs] for outputs in (expected, ours))
+        rows += compare(forms, *pair, tolerance=tolerance)
+    rows.sort(key=lambda row: -row.worst / max(row.scale, 1e-6))
+    return Report(len(ours), max(accepted.values()), tuple(rows))
 
 
-def _state(
-    block: NDArray[np.uint8], number: int, step: Step, places: Layout
-) -> NDArray[np.float32]:
-    buffer, quantization, offset = (
-        step.state_buffer(number),
-        step.quantization[number],
-        places.states[number],
-    )
-    size = buffer.size * np.dtype(buffer.dtype).itemsize
-    values = block[offset : offset + size].view(buffer.dtype).reshape(step.states[number])
-    if values.dtype == BF16:
-        values = numbers_of(values)
-    elif quantization is not None:
-        # Whatever the type, it holds the code less the code of 0, cut to its width.
+def _states(interpreter: Interpreter, step: Step) -> list[NDArray[np.float32]]:
+    sizes = [step.state_buffer(number).size for number in range(len(step.states))]
+    found = zip(interpreter.states, sizes, strict=True)
+    return [_state(state[:size], number, step) for number, (state, size) in enumerate(found)]
+
+
+def _state(values: NDArray[Any], number: int, step: Step) -> NDArray[np.float32]:
+    """A state as it is stored, narrow floats as numbers."""
+    quantization = step.quantization[number]
+    if quantization is not None:
+        # Whatever the type, it holds a value less the zero point, cut to its width.
         values = (values.astype(np.int32) + quantization.zero_point) & 255
-    return _map(values)
+    return _map(values.reshape(step.states[number]))
 
 
 def _map(values: NDArray[Any]) -> NDArray[np.float32]:
     """(height, width, channels) to float32 (1, channels, height, width)."""
-    return np.ascontiguousarray(values.astype(np.float32).transpose(2, 0, 1))[None]
+    return np.ascontiguousarray(_float32(values).transpose(2, 0, 1))[None]
+
+
+def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    return values.astype(np.float32)

@@ -1,19 +1,21 @@
 """What is shown of a compiled model before its bundle is written, and what a board is to repeat.
 
-Each precision has a reference of its own. Float32 code is held against ONNX Runtime. Codes are held
-against our integers in numpy, bit for bit; ONNX Runtime rounds a quantised file in more places than
-we do, so its run of the file is a looser check, that the file was read as it is meant. In bf16 the
-reference is numpy's, which rounds where we do, and ONNX Runtime says what the rounding loses.
+Each precision has a reference of its own. Float32 code is held against ONNX Runtime. Quantised code
+is held against the graph evaluated by numpy, bit for bit; ONNX Runtime rounds a quantised file in
+more places than we do, so its run of the file is a looser check, that the file was read as it is
+meant. Of narrower floats the reference is the interpreter, which rounds where the kernels do and
+adds in their order, once the kernels are shown to be the graph's; ONNX Runtime says what the
+rounding loses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftedge.export.agreement import (
     TOLERANCE,
@@ -24,62 +26,82 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, runs_here
+from shiftedge.export.compiler.backends.base import TargetVariant
+from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.fusion import InvertedResidual, fuse
+from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.link.program import Layout
+from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
+from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
 from shiftedge.export.compiler.verify.agreement import (
-    bf16_outputs,
     check,
-    check_bf16,
-    check_int8,
+    check_kernels,
     check_self_test,
-    int8_tolerance,
-    integer_outputs,
+    evaluated_outputs,
+    exact_activations,
+    interpreted_outputs,
+    quantized_tolerance,
 )
-from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["UNVERIFIED", "Bf16Proof", "FloatProof", "IntegerProof", "Proof", "proof_of", "verified"]
+__all__ = [
+    "UNVERIFIED",
+    "Proof",
+    "QuantizedProof",
+    "RoundedProof",
+    "multiplied",
+    "proof_of",
+    "verified",
+]
 
 UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
 """What a manifest says of a model that was not compared."""
-
-INT8_FRAMES = 12
-"""Of the stream that codes are compared over: past the receptive field of MobileNetV2 TSM, 11.
-Where every code is equal nothing can grow, and a frame takes numpy's integers half a second."""
 
 ABSURD = 1.0
 """Of ONNX Runtime's own run of a quantised file: difference of a logit, relative to the largest,
 past which the two are not one function. Its additional roundings make 0.04 of it over 32 frames of
 a MobileNetV2 of 224x224 pixels, and 0.33 of an untrained one of 64x32, whose logits are nearly
-noise. That every code is right is for the integers in numpy to say."""
+noise. That every value is right is for the evaluated graph to say."""
 
-BF16_FRAMES = 12
-"""Of the stream that bf16 is compared over, likewise."""
-
-BF16_STEP = 2.0**-8
-"""Relative to a tensor's largest value: what one number of it may be off by rounding once."""
+FAITHFUL_FRAMES = 3
+"""Over which a step is held against its graph without rounding: each state is read twice."""
 
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
 
-Linker = Callable[[Step, Layout, ModelSpec, Target, Path], None]
+Linker = Callable[[Step, Layout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
-class Proof(Protocol):
-    """A model's reference, computed once for all variants of its precision."""
+def proof_of(source: Source, step: Step) -> Proof:
+    """The proof for a file, by the precision that it is compiled in; ``step`` is what was made of
+    it for the first variant of that precision."""
+    precision = PRECISIONS[source.precision]
+    if precision.quantized:
+        return QuantizedProof(source, step)
+    return RoundedProof(source, step) if precision.rounds else Proof(source, step)
 
-    @property
-    def needs_plain(self) -> bool:
-        """Whether only the plain lowering can be held against it to the bit, so that it is on every
-        machine, also on one that runs the target's own code."""
+
+class Proof:
+    """A model's reference, computed once for all variants of its precision; of a float32 model ONNX
+    Runtime, logits and states."""
+
+    needs_plain = False
+    """Whether only the plain lowering can be held against it to the bit, so that it is on every
+    machine, also on one that runs the target's own code."""
+
+    def __init__(self, source: Source, step: Step) -> None:
+        self._data, self._spec, self._step = source.data, source.spec, step
+        self._precision = PRECISIONS[source.precision]
+        self._images = moving_images(self._spec, self._precision.frames)
+        self._expected = self._outputs(self._images)
 
     def self_test(self) -> SelfTest:
         """What a board is to compute, for the manifest.
@@ -87,6 +109,9 @@ class Proof(Protocol):
         Raises:
             VerificationError: a logit is not finite.
         """
+        images = self_test_clip(self._spec.height, self._spec.width)
+        tolerance = self._accepted(plain=False)["logits"]
+        return _recorded(self._precision.reference, self._outputs(images), tolerance)
 
     def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """The report on a library for this machine, for the manifest.
@@ -100,74 +125,63 @@ class Proof(Protocol):
         Raises:
             VerificationError: it differs from the reference.
         """
-
-
-def proof_of(source: Source, step: Step) -> Proof:
-    """The proof for a file, by the precision that it is compiled in; ``step`` is what was made of
-    it for the first variant of that precision."""
-    if source.precision == "fp32":
-        return FloatProof(source.data, source.spec)
-    if source.precision == "bf16":
-        return Bf16Proof(source.data, source.spec, step)
-    return IntegerProof(source.data, source.spec)
-
-
-class FloatProof:
-    """Against ONNX Runtime, logits and states over a stream of 32 frames."""
-
-    needs_plain = False
-
-    def __init__(self, data: bytes, spec: ModelSpec) -> None:
-        self._data, self._spec = data, spec
-
-    def self_test(self) -> SelfTest:
-        """See :meth:`Proof.self_test`."""
-        spec = self._spec
-        frames = normalised(self_test_clip(spec.height, spec.width), spec)
-        return _recorded("ONNX Runtime", list(onnx_outputs(self._data, spec, frames)), TOLERANCE)
-
-    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
-        """See :meth:`Proof.of`."""
-        report = check(library, self._data, self._spec, step, places)
+        accepted = self._accepted(plain=plain)
+        report, ours = check(
+            library, self._images, self._expected, step, places,
+            reference=self._precision.reference, accepted=accepted,
+        )  # fmt: skip
         report.require_passed()
-        return _document(report)
+        words = self._words(ours, accepted, plain=plain)
+        return {**_document(report), "reference": self._precision.reference, **words}
+
+    def _outputs(self, images: NDArray[np.uint8]) -> list[Outputs]:
+        """Of the reference."""
+        return self._onnx_outputs(images)
+
+    def _onnx_outputs(self, images: NDArray[np.uint8]) -> list[Outputs]:
+        return list(onnx_outputs(self._data, self._spec, normalised(images, self._spec)))
+
+    def _accepted(self, *, plain: bool) -> dict[str, float]:
+        """Difference of each tensor, relative to its largest value."""
+        return dict.fromkeys(self._expected[0], TOLERANCE)
+
+    def _words(
+        self, ours: Sequence[Outputs], accepted: Mapping[str, float], *, plain: bool
+    ) -> dict[str, Any]:
+        """What a report says beside its comparisons."""
+        return {}
 
 
-class IntegerProof:
-    """Against integers in numpy: codes bit for bit, and ONNX Runtime's logits loosely.
+class QuantizedProof(Proof):
+    """The graph evaluated by numpy: quantised values bit for bit, and ONNX Runtime's logits
+    loosely.
 
-    A file that keeps layers in float32 in front of others has codes that are rounded from sums of
-    float32; there codes and logits may differ by ``check.FLIPPED``, and the report says so.
+    A file that keeps layers in float32 in front of others has values that are rounded from sums of
+    float32; there they and the logits may differ by ``agreement.FLIPPED``, and the report says so.
     """
 
-    needs_plain = False
-    """Integers are the same, whichever instructions add them."""
+    def __init__(self, source: Source, step: Step) -> None:
+        self._graph = read_onnx(source.data, source.spec)
+        super().__init__(source, step)
+        self._loose = self._onnx_outputs(self._images)
 
-    def __init__(self, data: bytes, spec: ModelSpec) -> None:
-        self._spec = spec
-        self._graph = read_onnx(data, spec)
-        self._images = moving_images(spec, INT8_FRAMES)
-        self._expected = list(integer_outputs(self._graph, spec, self._images))
-        self._tolerance = int8_tolerance(self._graph)
-        self._loose = list(onnx_outputs(data, spec, normalised(self._images, spec)))
+    def _outputs(self, images: NDArray[np.uint8]) -> list[Outputs]:
+        return list(evaluated_outputs(self._graph, self._spec, images))
 
-    def self_test(self) -> SelfTest:
-        """See :meth:`Proof.self_test`."""
-        images = self_test_clip(self._spec.height, self._spec.width)
-        outputs = list(integer_outputs(self._graph, self._spec, images))
-        return _recorded("integers in numpy", outputs, max(self._tolerance, TOLERANCE))
+    def _accepted(self, *, plain: bool) -> dict[str, float]:
+        tolerance = quantized_tolerance(self._graph)
+        accepted = dict.fromkeys(self._expected[0], max(tolerance, TOLERANCE))
+        for number, quantization in enumerate(self._step.quantization):
+            if quantization is not None:
+                accepted[f"next_state_{number}"] = tolerance
+        return accepted
 
-    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
-        """See :meth:`Proof.of`."""
-        report, ours = check_int8(
-            library, self._images, self._expected, step, places, tolerance=self._tolerance
-        )
-        report.require_passed()
-        exact = "bit for bit" if self._tolerance == 0 else f"within {self._tolerance:g}"
-        return {**_document(report), "codes": exact, "onnxruntime": self._rounded(ours)}
-
-    def _rounded(self, ours: Sequence[Outputs]) -> dict[str, Any]:
-        """How far ONNX Runtime is, with the roundings that we leave out."""
+    def _words(
+        self, ours: Sequence[Outputs], accepted: Mapping[str, float], *, plain: bool
+    ) -> dict[str, Any]:
+        """With how far ONNX Runtime is, which rounds where we do not."""
+        tolerance = quantized_tolerance(self._graph)
+        exact = "bit for bit" if tolerance == 0 else f"within {tolerance:g}"
         theirs = np.array([each["logits"] for each in self._loose])
         scale = max(float(np.abs(theirs).max()), 1e-6)
         worst = float(np.abs(theirs - np.array([each["logits"] for each in ours])).max()) / scale
@@ -177,61 +191,79 @@ class IntegerProof:
                 f"{worst:.2g} of the largest; its roundings make a few hundredths (accepted "
                 f"{ABSURD:g}), so the file was misread: please report it. Nothing was written."
             )
-        return {"tensor": "logits", "relative_error": worst, "accepted": ABSURD}
+        far = {"tensor": "logits", "relative_error": worst, "accepted": ABSURD}
+        return {"states": exact, "onnxruntime": far}
 
 
-class Bf16Proof:
-    """Against bfloat16 in numpy: states bit for bit where plain arithmetic makes the sums.
+class RoundedProof(Proof):
+    """The kernels interpreted: states bit for bit where plain arithmetic makes the sums, and no
+    activation has an exponential.
 
-    Where the processor's own instruction does, or the model has what numpy does not reproduce to
-    the bit, one rounding that goes another way moves others, layer by layer and frame by frame. How
-    far that goes is taken from the model itself: at most as far as rounding to bfloat16 takes it
-    from float32, tensor by tensor, since those are the roundings there are; half as far again as
-    that is accepted. Such a bound is wider than what a wrong bit of the weights does, so the plain
-    lowering is held against numpy on every machine.
+    Where the processor's own instruction makes them, one rounding that goes another way moves
+    others, layer by layer and frame by frame. How far that goes is taken from the model itself: at
+    most as far as rounding takes it from float32, tensor by tensor, since those are the roundings
+    there are; half as far again as that is accepted. Such a bound is wider than what a wrong bit of
+    the weights does, so the plain lowering is held against the interpreter on every machine.
     """
 
     needs_plain = True
 
-    def __init__(self, data: bytes, spec: ModelSpec, step: Step) -> None:
-        self._spec, self._step = spec, step
-        self._graph = read_onnx(data, spec)
-        self._images = moving_images(spec, BF16_FRAMES)
-        self._expected = list(bf16_outputs(self._reference(), self._images))
-        floats = list(onnx_outputs(data, spec, normalised(self._images, spec)))
-        rows = compare("float32 / bf16 in numpy", floats, self._expected, tolerance=ABSURD)
+    def __init__(self, source: Source, step: Step) -> None:
+        super().__init__(source, step)
+        graph = read_onnx(source.data, source.spec)
+        self._exact = exact_activations(graph)
+        images = self._images[:FAITHFUL_FRAMES]
+        check_kernels(graph, source.spec, step, images, multiplied(graph, step, self._precision))
+        floats = self._onnx_outputs(self._images)
+        rows = compare("float32 / rounded", floats, self._expected, tolerance=ABSURD)
         self._lost = {row.tensor: row.worst / max(row.scale, 1e-6) for row in rows}
-        self._loose = {
-            name: min(1.5 * max(lost, BF16_STEP), ABSURD) for name, lost in self._lost.items()
-        }
-        self._reproduced = self._reference().exact
 
-    def self_test(self) -> SelfTest:
-        """See :meth:`Proof.self_test`."""
-        images = self_test_clip(self._spec.height, self._spec.width)
-        outputs = list(bf16_outputs(self._reference(), images))
-        return _recorded("bf16 in numpy", outputs, self._loose["logits"])
+    def _outputs(self, images: NDArray[np.uint8]) -> list[Outputs]:
+        return list(interpreted_outputs(self._step, images))
 
-    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
-        """See :meth:`Proof.of`."""
-        accepted, exact = self._loose, plain and self._reproduced
-        if exact:  # but the mean and the classifier, which are float32
-            accepted = {name: TOLERANCE if name == "logits" else 0.0 for name in accepted}
-        report = check_bf16(library, self._images, self._expected, step, places, accepted=accepted)
-        report.require_passed()
-        states = "bit for bit" if exact else "within roundings of bf16"
+    def _accepted(self, *, plain: bool) -> dict[str, float]:
+        if plain and self._exact:  # but the mean and the classifier, which are float32
+            return {name: TOLERANCE if name == "logits" else 0.0 for name in self._lost}
+        least = self._precision.step
+        return {name: min(1.5 * max(lost, least), ABSURD) for name, lost in self._lost.items()}
+
+    def _words(
+        self, ours: Sequence[Outputs], accepted: Mapping[str, float], *, plain: bool
+    ) -> dict[str, Any]:
+        states = (
+            "bit for bit"
+            if plain and self._exact
+            else f"within roundings of {self._precision.name}"
+        )
         lost = {"tensor": "logits", "relative_error": self._lost["logits"]}
-        return {**_document(report), "accepted": accepted, "bf16": states, "float32": lost}
+        return {"accepted": dict(accepted), "states": states, "onnxruntime": lost}
 
-    def _reference(self) -> Bf16Reference:
-        return Bf16Reference(self._graph, self._step, self._spec)
+
+def multiplied(graph: Graph, step: Step, precision: Precision) -> Callable[[Conv], NDArray[Any]]:
+    """Weights as the step's kernels multiply them: rounded where they go in pairs over what is
+    stored narrow, in memory or inside of a kernel."""
+    stored = {
+        call.arguments[buffer.name].name: buffer.dtype
+        for call in step.calls
+        for buffer in call.kernel.buffers
+    }
+    rounded = set()
+    for kernel in fuse(graph)[0]:
+        convs = [each for each in kernel.operators if isinstance(each, Conv)]
+        for conv in convs:
+            source = conv.inputs[0]
+            head = convs[0] if isinstance(kernel, InvertedResidual) else conv
+            inside = "" if is_vector(graph.shapes[head.inputs[0]]) else precision.buffer
+            if in_pairs(conv, graph) and stored.get(source, inside) == precision.buffer:
+                rounded.add(conv.name)
+    return lambda conv: precision.round(conv.weight) if conv.name in rounded else conv.weight
 
 
 def verified(
     proof: Proof,
     test: SelfTest,
     spec: ModelSpec,
-    target: Target,
+    variant: TargetVariant,
     step: Step,
     places: Layout,
     library: Path,
@@ -247,7 +279,7 @@ def verified(
         proof: of the model.
         test: that the manifest will hold.
         spec: of the model.
-        target: the variant.
+        variant: that it is.
         step: that was compiled for it.
         places: where everything in the step lies.
         library: of the variant.
@@ -258,13 +290,13 @@ def verified(
         CompileError: no target fits this machine, and it cannot run the variant.
     """
     own: dict[str, Any] | None = None
-    if runs_here(target):
+    if runs_here(variant):
         own = proof.of(step, places, library, plain=False)
         check_self_test(library, spec, test)
         if not proof.needs_plain:
             return {**own, "verified": True, "code": TARGETS_OWN}
     with work_folder() as folder:
-        stand_in = _stand_in(target)
+        stand_in = backend_of(variant.device).stand_in(variant, find_variant("host"))
         other = folder / "libmodel.so"
         build(step, places, spec, stand_in, other)
         document = proof.of(step, places, other, plain=True)
@@ -274,28 +306,8 @@ def verified(
     return {
         **document,
         "verified": True,
-        "code": f"the same kernels generated for {stand_in.cpu}",
+        "code": f"the same kernels generated for {stand_in.device.name}",
     }
-
-
-def _stand_in(target: Target) -> Target:
-    """This machine's instructions with the target's vectors, caches and cores.
-
-    Rules see only the latter, so they make the same kernels, weights and memory plan: what is left
-    unverified is the code generator's back end for the target.
-
-    Raises:
-        CompileError: no target fits this machine.
-    """
-    host = find_target("host")
-    return replace(
-        host,
-        name=target.name,
-        unit=target.unit,
-        core=target.core,
-        cores=target.cores,
-        precision=target.precision,
-    )
 
 
 def _document(report: Report) -> dict[str, Any]:

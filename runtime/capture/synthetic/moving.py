@@ -28,10 +28,6 @@ class MovingScene:
     use the whole range, and the sensor is noisy, so that a model fed with it has no dead channels
     by accident.
 
-    Args:
-        seed: the same seed and size give the same bytes.
-        height, width: pixels, at least 8.
-
     Raises:
         ValueError: a size is too small.
     """

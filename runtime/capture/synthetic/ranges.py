@@ -14,27 +14,98 @@ import numpy as np
 
 from shiftedge.runtime.capture.synthetic.hand import Floats, pose
 
+_TABLE = """
+name          kind   wide         narrow        clean       why
+
+head          log    0.06..0.6    0.21..0.5     0.27..0.32  share of the height: from 4 m before
+              a webcam to leaning into it; a model trained on 0.21 and more missed heads of 0.09
+across        even   0.06..0.94   0.3..0.7      0.46..0.54  of the width: cameras stand anywhere
+down          even   0..1         0..0.8        0.37..0.58  0: the head touches the upper edge, 1: as
+              low as lets a chest in
+headless      chance 0.12         0             0           of a head above the image, as laptops see
+              who stands, and boards who is near
+perspective   even   0.75..1.05   0.75..1.05    0.75..1.05  height of the image over the camera's
+              distance: webcams see 40 to 55 degrees of height
+standing      chance 0.4          0             0           who is far from a camera often stands
+desk          chance 0.4          0             0           of a desk before who sits
+
+left          chance 0.5          0.5           0.5         of the left hand: mirrored images of the
+              right one have their room and clothes mirrored as well
+stroke_s      log    0.2..2       0.24..0.85    0.24..0.85  a flick, to who shows a gesture to a
+              machine; swipes of 1 to 1.8 s were missed after training on 0.24 to 0.85
+hold_s        log    0.03..1.2    0.15..0.7     0.15..0.7   waiting before and after a stroke
+shown_s       log    0.5..2.6     0.5..2.6      0.5..2.6    for which a thumb or a palm is shown
+tempo         log    0.7..1.8     1             1           factor on the time of all but strokes
+travel        even   0.8..1.25    1             1           factor on the length of strokes
+from_hold     chance 0.25         0.15          0.15        that the hand is held out already
+return_stroke chance 0.25         0             0           that the hand goes back the way it came,
+              the commonest false event with real people
+repeat        chance 0.4          0             0           of another stroke after such a return
+elbow         even   0.3..1.2     0             0           how far the elbow follows the hand's
+              direction: a thumb that points down needs it high
+restless      chance 0.4          0.4           0.4         of a person who sways a good deal
+lively        chance 0.35         0             0           among other things, of walking, sitting
+              down, clapping, typing, knocking against the camera, switching a lamp
+
+source_hz     log    5..30        240           240         webcams in the dark give 5 to 10, boards
+              15; 240 stands for any camera that is never too slow for the model's clock
+dropped       even   0..0.15      0             0           share of frames that never arrive
+exposure_s    log    0.004..0.08  0.01..0.075   0.012..0.03 for blur; in the dark as long as a frame
+light         log    0.3..1.5     0.5..1.25     0.95..1.1   a dim room, to one with the sun in it
+light_slope   even   0..0.35      0..0.3        0..0.12     a lamp or a window on one side
+balance       even   0..0.09      0.06          0.02        deviation of the colour channels
+contrast      even   -0.25..0.4   -0.2..0.35    0.05        of the tone curve
+gamma         even   0..0.25      0.22          0.06        deviation of the tone curve's exponent
+lift          even   -14..24      -12..22       0           black that is none, or crushed
+noise         log    0.3..14      0.5..10       0.8..1.8    deviation in levels of 255
+frozen        chance 0.2          0.2           0           of no noise: codecs freeze what is still
+drift         chance 0.3          0             0           that exposure and white balance roll
+lamp          chance 0.04         0.06          0           that a lamp is switched in any clip
+blur          chance 0.35         0.35          0           of a lens out of focus
+blur_px       log    0.4..1.5     0.4..0.9      0.4..0.9    its deviation at 96 lines
+jpeg          chance 0.25         0.5           0           of a codec's blocks
+jpeg_quality  even   12..92       25..92        25..92      of them
+palette       chance 0.12         0.18          0           of few colours in a pattern, as in GIFs
+palette_step  even   8..34        6..28         6..28       levels between two of its colours
+grey          chance 0.04         0.03          0           of a camera without colour, or infrared
+tilted        chance 0.25         0.5           0           of a telephone that leans on a cup
+roll          even   0..0.06      0.035         0.035       deviation of its tilt in radians
+shaky         chance 0.1          0.12          0           of a desk that somebody types on
+shake         log    0.001..0.008 0.0005..0.006 0.001       its deviation, share of the height
+
+empty         chance 0.15         0.08          0           of nobody, in clips of no gesture
+passer        chance 0.08         0             0           that somebody walks by behind
+neighbour     chance 0.08         0             0           that somebody sits beside, and moves
+pet           chance 0.05         0             0           of a cat or a dog
+screen        chance 0.08         0             0           of a screen that plays
+curtain       chance 0.06         0             0           of a curtain in the wind
+photo_hand    chance 0.6          0.6           0.6         of photographed hands, of those given
+photo_room    chance 0.6          0.6           0.6         of a photographed room
+photo_people  chance 0.12         0.12          0.12        of a photographed person, arms painted
+"""
+"""``log`` is even in the logarithm: each doubling is as likely as another. A single number is both
+ends. Lengths of time are in seconds, sizes in shares of the image."""
+
 
 @dataclass(frozen=True)
 class Range:
     """Where one quantity is drawn from."""
 
+    kind: str
     low: float
     high: float
     why: str
-    even: bool = True
-    """Evenly; else evenly in the logarithm, so that each doubling is as likely as another."""
 
     def draw(self, rng: np.random.Generator) -> float:
         """A value from ``low`` to ``high``."""
-        if self.even:
-            return float(rng.uniform(self.low, self.high))
-        return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+        if self.kind == "log":
+            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+        return float(rng.uniform(self.low, self.high))
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """A preset: a range for every name. Those in [0, 1] that are one number are chances."""
+    """A preset: a range for every name."""
 
     name: str
     table: Mapping[str, Range]
@@ -51,184 +122,24 @@ class Ranges:
         return Ranges(name, table)
 
 
-_LOG = False
+def _preset(name: str) -> Ranges:
+    head, *lines = _TABLE.strip().splitlines()
+    column = head.split().index(name)
+    rows: list[str] = []
+    for line in filter(None, lines):
+        if line[0] == " ":
+            rows[-1] += " " + line.strip()
+        else:
+            rows.append(line)
+    table = {}
+    for row in rows:
+        cells = row.split(maxsplit=5)
+        low, _, high = cells[column].partition("..")
+        table[cells[0]] = Range(cells[1], float(low), float(high or low), cells[5])
+    return Ranges(name, table)
 
-WIDE = Ranges(
-    "wide",
-    {
-        # Where the person is.
-        "head": Range(
-            0.06,
-            0.60,
-            "share of the height: from 4 m before a webcam to leaning into it; a model "
-            "trained on 0.21 and more missed heads of 0.09",
-            _LOG,
-        ),
-        "across": Range(0.06, 0.94, "share of the width: a camera stands where there is room"),
-        "headless": Range(
-            0.12,
-            0.12,
-            "chance that the head is above the image, as laptops see who "
-            "stands, and boards who is near",
-        ),
-        "down": Range(0.0, 1.0, "0: the head touches the upper edge, 1: as low as lets a chest in"),
-        "perspective": Range(
-            0.75,
-            1.05,
-            "height of the image over the camera's distance: 40 to 55 "
-            "degrees of height are what webcams see",
-        ),
-        "standing": Range(0.4, 0.4, "chance; who is far from the camera mostly stands"),
-        "left": Range(
-            0.5,
-            0.5,
-            "chance of the left hand; with few left-handers in the training, "
-            "mirrored images would be the only ones",
-        ),
-        # How people move.
-        "stroke_s": Range(
-            0.2,
-            2.0,
-            "seconds: a flick, to who shows a gesture to a machine; real "
-            "swipes of 1 to 1.8 s were missed after training on 0.24 to 0.85",
-            _LOG,
-        ),
-        "hold_s": Range(0.03, 1.2, "seconds of waiting before and after a stroke", _LOG),
-        "shown_s": Range(0.5, 2.6, "seconds for which a thumb or a palm is shown", _LOG),
-        "tempo": Range(
-            0.7, 1.8, "factor on the time of everything but strokes: people differ", _LOG
-        ),
-        "from_hold": Range(0.25, 0.25, "chance that the hand is held out already"),
-        "return_stroke": Range(
-            0.25,
-            0.25,
-            "chance that the hand goes back the way it came, the "
-            "commonest false event with real people",
-        ),
-        "repeat": Range(0.4, 0.4, "chance that a stroke is repeated after its return"),
-        "elbow": Range(
-            0.3, 1.2, "how far the elbow follows the hand's direction: thumbs down need it high"
-        ),
-        "travel": Range(0.8, 1.25, "factor on the length of strokes"),
-        # What the camera does.
-        "source_hz": Range(
-            5.0,
-            30.0,
-            "frames a second: webcams in the dark give 5 to 10, boards "
-            "15; they are resampled to the model's clock",
-            _LOG,
-        ),
-        "dropped": Range(0.0, 0.15, "share of frames that never arrive"),
-        "exposure_s": Range(0.004, 0.08, "seconds, for blur; in the dark as long as a frame", _LOG),
-        "light": Range(0.3, 1.5, "factor: a dim room to one with the sun in it", _LOG),
-        "light_slope": Range(0.0, 0.35, "a lamp or a window on one side"),
-        "balance": Range(0.0, 0.09, "deviation of the colour channels: lamps, cheap sensors"),
-        "contrast": Range(-0.25, 0.4, "of the tone curve"),
-        "gamma": Range(0.0, 0.25, "deviation of the exponent of the tone curve"),
-        "lift": Range(-14.0, 24.0, "black that is none, or crushed"),
-        "noise": Range(0.3, 14.0, "deviation in levels of 255", _LOG),
-        "frozen": Range(0.2, 0.2, "chance of no noise: codecs freeze what does not move"),
-        "drift": Range(0.3, 0.3, "chance that exposure and white balance roll while it films"),
-        "lamp": Range(0.04, 0.04, "chance that a lamp is switched in any clip"),
-        "blur": Range(0.35, 0.35, "chance of a lens out of focus"),
-        "blur_px": Range(0.4, 1.5, "its deviation at 96 lines", _LOG),
-        "jpeg": Range(0.25, 0.25, "chance of a codec's blocks"),
-        "jpeg_quality": Range(12.0, 92.0, "of them"),
-        "palette": Range(0.12, 0.12, "chance of few colours with a fixed pattern, as in GIFs"),
-        "palette_step": Range(8.0, 34.0, "levels between two of its colours"),
-        "grey": Range(0.04, 0.04, "chance of a camera without colour, or infrared"),
-        "roll": Range(0.0, 0.06, "deviation in radians: a telephone that leans on a cup"),
-        "tilted": Range(0.25, 0.25, "chance of that"),
-        "shaky": Range(0.1, 0.1, "chance of a camera on a desk that somebody types on"),
-        "shake": Range(0.001, 0.008, "its deviation, share of the height", _LOG),
-        # Who and what else is there.
-        "lively": Range(
-            0.35,
-            0.35,
-            "chance, among other things, of walking, sitting down, "
-            "clapping, typing, knocking against the camera, a lamp",
-        ),
-        "empty": Range(0.15, 0.15, "chance of nobody, among clips of no gesture"),
-        "passer": Range(0.08, 0.08, "chance that somebody walks by behind"),
-        "neighbour": Range(0.08, 0.08, "chance that somebody sits beside, and moves"),
-        "pet": Range(0.05, 0.05, "chance of a cat or a dog"),
-        "screen": Range(0.08, 0.08, "chance of a screen that plays"),
-        "curtain": Range(0.06, 0.06, "chance of a curtain in the wind"),
-        "desk": Range(0.4, 0.4, "chance of a desk before who sits"),
-        "photo_hand": Range(0.6, 0.6, "chance of photographed hands, where pictures are given"),
-        "photo_room": Range(0.6, 0.6, "chance of a photographed room, where pictures are given"),
-        "photo_people": Range(0.12, 0.12, "chance of a photographed person with painted arms"),
-        "restless": Range(0.4, 0.4, "chance of a person who sways a good deal"),
-    },
-)
 
-_ALONE = dict.fromkeys(("passer", "neighbour", "pet", "screen", "curtain"), 0.0)
-
-NARROW = WIDE.with_(
-    "narrow",
-    head=(0.21, 0.50),
-    across=(0.3, 0.7),
-    headless=0.0,
-    down=(0.0, 0.8),
-    standing=0.0,
-    stroke_s=(0.24, 0.85),
-    hold_s=(0.15, 0.7),
-    tempo=1.0,
-    from_hold=0.15,
-    return_stroke=0.0,
-    travel=1.0,
-    elbow=0.0,
-    source_hz=240.0,
-    dropped=0.0,
-    exposure_s=(0.01, 0.075),
-    light=(0.5, 1.25),
-    light_slope=(0.0, 0.3),
-    balance=0.06,
-    contrast=(-0.2, 0.35),
-    gamma=0.22,
-    lift=(-12.0, 22.0),
-    noise=(0.5, 10.0),
-    drift=0.0,
-    lamp=0.06,
-    blur_px=(0.4, 0.9),
-    jpeg=0.5,
-    jpeg_quality=(25.0, 92.0),
-    palette=0.18,
-    palette_step=(6.0, 28.0),
-    grey=0.03,
-    roll=0.035,
-    tilted=0.5,
-    shaky=0.12,
-    desk=0.0,
-    lively=0.0,
-    shake=(0.0005, 0.006),
-    empty=0.08,
-    **_ALONE,
-)
-
-CLEAN = NARROW.with_(
-    "clean",
-    head=(0.27, 0.32),
-    across=(0.46, 0.54),
-    down=(0.37, 0.58),
-    exposure_s=(0.012, 0.03),
-    light=(0.95, 1.1),
-    light_slope=(0.0, 0.12),
-    balance=0.02,
-    contrast=0.05,
-    gamma=0.06,
-    lift=0.0,
-    noise=(0.8, 1.8),
-    frozen=0.0,
-    lamp=0.0,
-    blur=0.0,
-    jpeg=0.0,
-    palette=0.0,
-    grey=0.0,
-    tilted=0.0,
-    shaky=0.0,
-    empty=0.0,
-)
+WIDE, NARROW, CLEAN = (_preset(name) for name in ("wide", "narrow", "clean"))
 
 
 class Dice:

@@ -1,9 +1,9 @@
-/* A compiled bundle: which libraries its manifest names, and whether a file is the one it lists.
+/* The compiled bundle that this program was made with: which libraries belong to it, what each must
+ * be to the byte, and what it is to compute.
  *
- * The manifest is not believed: of any bytes, a path cannot leave the folder. A file is as long, and
- * has the SHA-256, that the manifest says, or there is no copy of it to load. That finds damage and
- * half of an update; it is no signature. What each key means is in docs/formats.md; what the runner
- * does not use, it does not look at. */
+ * The compiler writes bundle_variants into a C file, which it builds into the runner; no manifest is
+ * read. A file is as long as it was then, and has the SHA-256, or there is no copy of it to load. That
+ * finds damage, half of an update, and a library of another bundle; it is no signature. */
 #ifndef RUNNER_BUNDLE_H
 #define RUNNER_BUNDLE_H
 
@@ -15,35 +15,39 @@
 #include "failure.h"
 
 #define BUNDLE_MANIFEST "manifest.json"
-#define BUNDLE_VARIANTS_MOST 64
-#define BUNDLE_NAME_BYTES 513 /* of a file in it, with the NUL */
+
+/* The logits of the model's reference for the clip of clip.h. */
+typedef struct bundle_selftest {
+    double tolerance; /* of a difference, relative to the largest magnitude of all logits */
+    int frames;
+    const double *logits; /* frames x classes */
+} bundle_selftest;
 
 typedef struct bundle_variant {
-    char library[BUNDLE_NAME_BYTES];
-    char architecture[65];
+    const char *name;
+    const char *library; /* its path in the bundle: lib/<name>/libmodel.so */
+    long long bytes;
+    const char *sha256;              /* hexadecimal */
+    const bundle_selftest *selftest; /* of its precision; NULL: none was recorded */
 } bundle_variant;
 
-typedef struct bundle {
-    char folder[PATH_MAX]; /* resolved */
-    char *manifest;
-    size_t manifest_bytes;
-    int variant_count;
-    bundle_variant *variants; /* in order of preference */
-} bundle;
+/* In order of preference. */
+extern const bundle_variant bundle_variants[];
+extern const int bundle_variant_count;
 
 /* Whether a folder is meant as a bundle. */
 bool bundle_has_manifest(const char *folder);
 
-/* Read the manifest. On failure there is nothing to close. */
-bool bundle_open(bundle *bundle, const char *folder, failure *failure);
+/* Resolve a bundle's folder. */
+bool bundle_open(char folder[PATH_MAX], const char *path, failure *failure);
 
-/* Copy a file to where its code may run, and check the copy against the manifest.
- *
- * name: the file's path in the bundle.
+/* The variant whose library has this path in the bundle. */
+const bundle_variant *bundle_find(const char *folder, const char *library, failure *failure);
+
+/* Copy a variant's library to where its code may run, and check the copy.
  *
  * The copy is the caller's to close; on failure there is nothing to close. */
-bool bundle_copy_file(const bundle *bundle, const char *name, copy *copy, failure *failure);
-
-void bundle_close(bundle *bundle);
+bool bundle_copy_library(const char *folder, const bundle_variant *variant, copy *copy,
+                         failure *failure);
 
 #endif

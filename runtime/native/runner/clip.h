@@ -5,9 +5,6 @@
 
 #include <stdint.h>
 
-/* Name of the formula, as a manifest has it. */
-#define CLIP_NAME "drift-1"
-
 /* Frame `index` of the clip, from 0. frame: 3 * height * width bytes, rows of blue, green, red. */
 void clip_frame(uint8_t *frame, int height, int width, int index);
 

@@ -31,7 +31,7 @@ static void name_of(char *name, const video *video) {
 
 static void look_at(search *search, const video *video) {
     uint64_t frame = video_frame_bytes(video), count = search->total / frame;
-    bool odd = video_halved(video->format) && (video->width % 2 != 0 || video->height % 2 != 0);
+    bool odd = video_subsampled(video->format) && (video->width % 2 != 0 || video->height % 2 != 0);
     if (odd || count == 0 || search->total % frame != 0 || search->found == NAMED_MOST) {
         return;
     }
@@ -73,7 +73,7 @@ static void look_at_others(search *search, const video *said) {
     }
     for (int form = 0; form < VIDEO_FORMATS; form++) {
         video other = plain;
-        other.format = (video_format)form;
+        other.format = (shiftedge_format)form;
         if (other.format != said->format) {
             look_at(search, &other);
         }

@@ -1,12 +1,12 @@
 /* Raw video of another size or format than was said: what its number of bytes tells. The same words
- * as from shiftedge/runtime/capture/fitting.py, which explains them. */
+ * as from shiftedge/runtime/capture/rawvideo.py, which explains them. */
 #ifndef RUNNER_FITTING_H
 #define RUNNER_FITTING_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "video.h"
+#include "live/video.h"
 
 /* Fits what fitting_text writes, with its end. */
 #define FITTING_TEXT_BYTES 512

@@ -15,19 +15,8 @@
 #include "bundle.h"
 #include "copy.h"
 
-/* A library that asks for a larger state is damaged. */
-#define STATE_BYTES_MOST ((size_t)1 << 31)
-
-/* As a manifest calls the machine that this program is for; empty: it is not known. */
-#if defined(__x86_64__)
-#define ARCHITECTURE "x86_64"
-#elif defined(__aarch64__)
-#define ARCHITECTURE "aarch64"
-#elif defined(__arm__)
-#define ARCHITECTURE "armv7l"
-#else
-#define ARCHITECTURE ""
-#endif
+/* Bytes of a label or name: far above any model's, so that a line of output has a bound. */
+#define LABEL_BYTES_MOST 512
 
 /* A function pointer from dlsym, which C cannot cast. */
 static bool find(void *handle, const char *name, void *function) {
@@ -36,20 +25,41 @@ static bool find(void *handle, const char *name, void *function) {
     return symbol != NULL;
 }
 
+static bool find_functions(library *library, uint32_t (**abi_version)(void),
+                           int (**open)(const shiftedge_options *, shiftedge_model **)) {
+    void *handle = library->handle;
+    const shiftedge_spec *(*get_spec)(void) = NULL;
+    bool found = find(handle, "shiftedge_abi_version", abi_version) &&
+                 find(handle, "shiftedge_get_spec", &get_spec) &&
+                 find(handle, "shiftedge_state_size", &library->state_size) &&
+                 find(handle, "shiftedge_open", open) &&
+                 find(handle, "shiftedge_step", &library->step) &&
+                 find(handle, "shiftedge_last_error", &library->last_error) &&
+                 find(handle, "shiftedge_close", &library->close) &&
+                 find(handle, "shiftedge_live_open", &library->live_open) &&
+                 find(handle, "shiftedge_live_feed", &library->live_feed) &&
+                 find(handle, "shiftedge_live_close", &library->live_close);
+    library->spec = found ? get_spec() : NULL;
+    return found;
+}
+
+static bool check_labels(const shiftedge_spec *spec, failure *failure) {
+    for (int i = 0; i < spec->classes; i++) {
+        if (strlen(spec->labels[i]) > LABEL_BYTES_MOST) {
+            return fail(failure,
+                        "The model's label %.60s... has more than %d bytes; name it shorter and "
+                        "compile the model again.",
+                        spec->labels[i], LABEL_BYTES_MOST);
+        }
+    }
+    return true;
+}
+
 static bool open_model(library *library, const char *path, int threads, int *status,
                        failure *failure) {
     uint32_t (*abi_version)(void) = NULL;
-    const char *(*spec_json)(void) = NULL;
-    size_t (*state_size)(void) = NULL;
     int (*open)(const shiftedge_options *, shiftedge_model **) = NULL;
-    void *handle = library->handle;
-    if (!find(handle, "shiftedge_abi_version", &abi_version) ||
-        !find(handle, "shiftedge_spec_json", &spec_json) ||
-        !find(handle, "shiftedge_state_size", &state_size) ||
-        !find(handle, "shiftedge_open", &open) ||
-        !find(handle, "shiftedge_step", &library->step) ||
-        !find(handle, "shiftedge_last_error", &library->last_error) ||
-        !find(handle, "shiftedge_close", &library->close)) {
+    if (!find_functions(library, &abi_version, &open)) {
         return fail(failure, "%s is no model that shiftedge compiled.", path);
     }
     if (abi_version() != SHIFTEDGE_ABI_VERSION) {
@@ -58,16 +68,13 @@ static bool open_model(library *library, const char *path, int threads, int *sta
                     "runner that was made with the model.",
                     path, abi_version(), SHIFTEDGE_ABI_VERSION);
     }
-    library->spec_json = spec_json();
-    library->state_size = state_size();
-    if (library->spec_json == NULL || library->state_size == 0 ||
-        library->state_size > STATE_BYTES_MOST ||
-        library->state_size % SHIFTEDGE_STATE_ALIGNMENT != 0) {
-        return fail(failure, "%s is damaged; compile the model again.", path);
-    }
     shiftedge_options options = {.size = sizeof options, .threads = threads};
     *status = open(&options, &library->model);
-    return *status == SHIFTEDGE_OK || fail(failure, "%s", library->last_error());
+    return library_did(library, *status, failure) && check_labels(library->spec, failure);
+}
+
+bool library_did(const library *library, int status, failure *failure) {
+    return status == SHIFTEDGE_OK || fail(failure, "%s", library->last_error());
 }
 
 /* file: what dlopen takes; path: what the user knows it by. */
@@ -83,12 +90,7 @@ static bool open_library(library *library, const char *file, const char *path, i
         return fail(failure, "Cannot load the model %s: %s.", path, named ? why + length + 2 : why);
     }
     if (open_model(library, path, threads, status, failure)) {
-        library->state = aligned_alloc(SHIFTEDGE_STATE_ALIGNMENT, library->state_size);
-        if (library->state != NULL) {
-            library_reset(library);
-            return true;
-        }
-        (void)fail(failure, "There is no memory left for the model's states.");
+        return true;
     }
     library_close(library);
     return false;
@@ -103,67 +105,58 @@ static bool open_copy(library *library, copy *copy, const char *path, int thread
     return opened;
 }
 
-/* Where an open library is from. */
-static void remember(library *library, const bundle *bundle, const char *name) {
-    (void)snprintf(library->folder, sizeof library->folder, "%s", bundle->folder);
-    (void)snprintf(library->name, sizeof library->name, "%s", name);
+/* A library of the bundle. whole: receives false where its file is not as it must be. */
+static bool open_variant(library *library, const char *folder, const bundle_variant *variant,
+                         int threads, int *status, bool *whole, failure *failure) {
+    copy copy;
+    *whole = bundle_copy_library(folder, variant, &copy, failure);
+    if (!*whole || !open_copy(library, &copy, variant->library, threads, status, failure)) {
+        return false;
+    }
+    library->variant = variant;
+    return true;
 }
 
-/* The first variant of the manifest that opens. Only what this CPU or system cannot run leads to
- * the next: once a file is damaged, nothing of the bundle is loaded. Of failures, one that a library
- * found out (a CPU without a feature) says more than that of the system's loader. */
-static bool open_variant(library *library, const bundle *bundle, int threads, failure *failure) {
+/* The first variant that opens. Only what this CPU or system cannot run leads to the next: once a
+ * file is damaged, nothing of the bundle is loaded. Of failures, one that a library found out (a CPU
+ * without a feature) says more than that of the system's loader. */
+static bool open_bundle(library *library, const char *path, int threads, failure *failure) {
+    char folder[PATH_MAX];
     bool told = false;
-    for (int i = 0; i < bundle->variant_count; i++) {
-        const bundle_variant *variant = &bundle->variants[i];
+    if (!bundle_open(folder, path, failure)) {
+        return false;
+    }
+    if (bundle_variant_count == 0) {
+        return fail(failure, "This runner was made without a bundle; name a libmodel.so.");
+    }
+    for (int i = 0; i < bundle_variant_count; i++) {
         struct failure why = {""};
         int status = 0;
-        if (ARCHITECTURE[0] != '\0' && strcmp(variant->architecture, ARCHITECTURE) != 0) {
-            continue;
-        }
-        copy copy;
-        if (!bundle_copy_file(bundle, variant->library, &copy, failure)) {
-            return false;
-        }
-        if (open_copy(library, &copy, variant->library, threads, &status, &why)) {
-            remember(library, bundle, variant->library);
+        bool whole = true;
+        if (open_variant(library, folder, &bundle_variants[i], threads, &status, &whole, &why)) {
             return true;
         }
-        if (!told || status == SHIFTEDGE_ERROR_CPU) {
+        if (!told || !whole || status == SHIFTEDGE_ERROR_CPU) {
             *failure = why;
             told = true;
         }
-    }
-    if (!told) {
-        (void)fail(failure,
-                   "%s is for %s, and this runner is for " ARCHITECTURE ": compile the model for "
-                   "this machine.",
-                   bundle->folder, bundle->variants[0].architecture);
+        if (!whole) {
+            return false;
+        }
     }
     return false;
 }
 
-/* name: of the library in the bundle; NULL: of its variants, the first that opens. */
-static bool open_bundle(library *library, const char *folder, const char *name, int threads,
-                        failure *failure) {
-    bundle bundle;
-    bool opened = false;
-    int ignored = 0;
-    if (!bundle_open(&bundle, folder, failure)) {
-        return false;
-    }
-    if (name == NULL) {
-        opened = open_variant(library, &bundle, threads, failure);
-    } else {
-        copy copy;
-        opened = bundle_copy_file(&bundle, name, &copy, failure) &&
-                 open_copy(library, &copy, name, threads, &ignored, failure);
-        if (opened) {
-            remember(library, &bundle, name);
-        }
-    }
-    bundle_close(&bundle);
-    return opened;
+/* name: of the library in the bundle. */
+static bool open_named(library *library, const char *path, const char *name, int threads,
+                       failure *failure) {
+    char folder[PATH_MAX];
+    int status = 0;
+    bool whole = true;
+    const bundle_variant *variant =
+        bundle_open(folder, path, failure) ? bundle_find(folder, name, failure) : NULL;
+    return variant != NULL &&
+           open_variant(library, folder, variant, threads, &status, &whole, failure);
 }
 
 /* What stands between the last slash of `path` and its end; the slash goes. */
@@ -193,7 +186,7 @@ static bool open_beside_program(library *library, int threads, failure *failure)
     if (access(path, F_OK) != 0) {
         return fail(failure, "There is no model %s; use --model.", path);
     }
-    return open_bundle(library, program, path + strlen(program) + 1, threads, failure);
+    return open_named(library, program, path + strlen(program) + 1, threads, failure);
 }
 
 /* A library by its own path; if that is lib/<variant>/ of a bundle, as a file of the bundle. */
@@ -212,7 +205,7 @@ static bool open_file(library *library, const char *path, int threads, failure *
     const char *name = cut_name(folder), *variant = cut_name(folder), *lib = cut_name(folder);
     if (name != NULL && variant != NULL && lib != NULL && strcmp(lib, "lib") == 0 &&
         bundle_has_manifest(folder)) {
-        return open_bundle(library, folder, real + strlen(folder) + 1, threads, failure);
+        return open_named(library, folder, real + strlen(folder) + 1, threads, failure);
     }
     int descriptor = open(real, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) {
@@ -232,22 +225,12 @@ bool library_open(library *library, const char *path, int threads, failure *fail
         return open_beside_program(library, threads, failure);
     }
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return open_bundle(library, path, NULL, threads, failure);
+        return open_bundle(library, path, threads, failure);
     }
     return open_file(library, path, threads, failure);
 }
 
-bool library_step(library *library, const uint8_t *frame, int32_t stride_bytes, float *logits,
-                  failure *failure) {
-    return library->step(library->model, library->state, frame, stride_bytes, logits) ==
-               SHIFTEDGE_OK ||
-           fail(failure, "%s", library->last_error());
-}
-
-void library_reset(library *library) { memset(library->state, 0, library->state_size); }
-
 void library_close(library *library) {
-    free(library->state);
     if (library->model != NULL) {
         library->close(library->model);
     }

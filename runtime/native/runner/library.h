@@ -1,50 +1,46 @@
 /* A compiled model, found and opened at run time.
  *
- * dlopen and not a link: one runner serves every model and every variant of a bundle, a model is
- * changed by changing a file, and the runner can be built and tested before there is a model. */
+ * dlopen and not a link: one runner serves every variant of a bundle, what is loaded is a copy that
+ * was checked, and the runner can be tried with any library by itself. */
 #ifndef RUNNER_LIBRARY_H
 #define RUNNER_LIBRARY_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "bundle.h"
 #include "failure.h"
-#include "shiftedge.h"
+#include "live.h"
 
 typedef struct library {
     void *handle; /* of dlopen */
-    char folder[PATH_MAX];        /* of the bundle that it is from, resolved; "": of none */
-    char name[BUNDLE_NAME_BYTES]; /* its path in there */
+    const bundle_variant *variant; /* which it is of the bundle; NULL: a library by itself */
     shiftedge_model *model;
-    const char *spec_json;
-    void *state; /* one stream's, state_size bytes */
-    size_t state_size;
+    const shiftedge_spec *spec;
+    size_t (*state_size)(void);
     int (*step)(shiftedge_model *, void *, const uint8_t *, int32_t, float *);
     const char *(*last_error)(void);
     void (*close)(shiftedge_model *);
+    int (*live_open)(shiftedge_model *, const shiftedge_live_options *, shiftedge_live **);
+    int (*live_feed)(shiftedge_live *, const uint8_t *, double, const shiftedge_live_result **);
+    void (*live_close)(shiftedge_live *);
 } library;
 
-/* Open a model and a stream.
+/* Open a model.
  *
- * path: a libmodel.so; the folder of a bundle, of whose variants the first one in its manifest that
- *     loads and that this CPU can run is taken; or NULL: ../../lib/<variant>/libmodel.so as seen
- *     from this program, which stands in bin/<variant>/ of a bundle.
+ * path: a libmodel.so; the folder of the bundle that this program was made with, of whose variants the
+ *     first one that loads and that this CPU can run is taken; or NULL: ../../lib/<variant>/
+ *     libmodel.so as seen from this program, which stands in bin/<variant>/ of that bundle.
  * threads: for one step; 0: the library's default.
  *
- * A library that lies in a bundle is loaded only if it is as the bundle's manifest says, byte for
- * byte; beside one that lies anywhere else there is nothing to compare it with. On failure there is
- * nothing to close. */
+ * A library that lies in a bundle is loaded only if it is one that this program was made with, byte
+ * for byte; beside one that lies anywhere else there is nothing to compare it with. On failure there
+ * is nothing to close. */
 bool library_open(library *library, const char *path, int threads, failure *failure);
 
-/* One step; on failure the sentence is the library's. logits: one for each label. */
-bool library_step(library *library, const uint8_t *frame, int32_t stride_bytes, float *logits,
-                  failure *failure);
-
-/* Empty the stream's states. */
-void library_reset(library *library);
+/* Whether a call of the library succeeded; on failure the sentence is the library's. */
+bool library_did(const library *library, int status, failure *failure);
 
 void library_close(library *library);
 

@@ -12,7 +12,7 @@
 
 #include "fitting.h"
 #include "input.h"
-#include "live.h"
+#include "library.h"
 #include "options.h"
 #include "output.h"
 #include "selftest.h"
@@ -26,7 +26,8 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };
 
 typedef struct session {
     options options;
-    live live;
+    library library;
+    shiftedge_live *live;
     input input;
     FILE *logits; /* or NULL */
     double start_s;
@@ -50,56 +51,59 @@ static double frame_time_s(session *session) {
     return time_s - session->start_s;
 }
 
-static void count(output_summary *summary, const live_result *result, double time_s) {
+static void count(output_summary *summary, const shiftedge_live_result *result, double time_s) {
     summary->frames++;
     summary->steps += result->steps;
-    summary->events += result->has_event;
+    summary->events += result->event != NULL;
     if (result->steps > 0) {
         output_count_step(summary, result->step_s / (double)result->steps);
     }
-    if (result->reset != RESET_NONE) {
+    if (result->reset != SHIFTEDGE_RESET_NONE) {
         summary->resets[result->reset]++;
-        output_note("states emptied at %.2f s: %s", time_s, output_reset_words(result->reset));
+        output_note("states emptied at %.2f s: %s", time_s, output_reset_reason(result->reset));
     }
 }
 
 /* The lines of one frame. */
-static output_answer print(session *session, const live_result *result, double time_s,
+static output_answer print(session *session, const shiftedge_live_result *result, double time_s,
                            failure *failure) {
-    const live *live = &session->live;
+    const shiftedge_spec *spec = session->library.spec;
+    const shiftedge_event *event = result->event;
     output_answer answer = OUTPUT_WRITTEN;
     if (session->options.steps && result->steps > 0) {
         int best = 0;
-        double share = output_share(live->logits, live->spec.classes, &best);
-        answer = output_line(time_s, live->spec.labels[best], share, true, failure);
+        double share = output_share(result->logits, spec->classes, &best);
+        answer = output_line(time_s, spec->labels[best], share, true, failure);
     }
-    if (answer == OUTPUT_WRITTEN && result->has_event) {
-        const gesture_event *event = &result->event;
-        answer = output_line(event->time_s, live->spec.labels[event->index], event->confidence,
-                             false, failure);
+    if (answer == OUTPUT_WRITTEN && event != NULL) {
+        answer = output_line(event->time_s, event->label, event->confidence, false, failure);
     }
     return answer;
 }
 
-static bool write_logits(session *session, failure *failure) {
-    size_t classes = (size_t)session->live.spec.classes;
-    return fwrite(session->live.logits, sizeof(float), classes, session->logits) == classes ||
+static bool write_logits(session *session, const float *logits, failure *failure) {
+    size_t classes = (size_t)session->library.spec->classes;
+    return fwrite(logits, sizeof(float), classes, session->logits) == classes ||
            fail(failure, "Cannot write %s: %s.", session->options.logits, strerror(errno));
 }
 
 /* One frame; false when the stream is over, with the exit status. */
 static bool take_frame(session *session, int *status, failure *failure) {
-    live_result result;
+    const library *library = &session->library;
+    const shiftedge_live_result *result = NULL;
     double time_s = frame_time_s(session);
     *status = FAILED;
-    if (!live_feed(&session->live, session->input.frame, time_s, &result, failure)) {
+    if (!library_did(library,
+                     library->live_feed(session->live, session->input.frame, time_s, &result),
+                     failure)) {
         return false;
     }
-    count(&session->summary, &result, time_s);
-    if (session->logits != NULL && result.steps > 0 && !write_logits(session, failure)) {
+    count(&session->summary, result, time_s);
+    if (session->logits != NULL && result->steps > 0 &&
+        !write_logits(session, result->logits, failure)) {
         return false;
     }
-    output_answer answer = print(session, &result, time_s, failure);
+    output_answer answer = print(session, result, time_s, failure);
     /* A reader that went away (`| head`) is no mistake; a signal is looked at by the caller. */
     *status = answer == OUTPUT_FAILED ? FAILED : DONE;
     return answer == OUTPUT_WRITTEN;
@@ -161,7 +165,7 @@ static int close_logits(session *session, int status, failure *failure) {
 /* Frames that are all further apart than the model's limit: no gesture can be seen, and the reason
  * is an --fps that is not the film's. */
 static void check_rate(const session *session) {
-    double rate_hz = session->options.rate_hz, most_s = session->live.spec.max_gap_s;
+    double rate_hz = session->options.rate_hz, most_s = session->library.spec->max_gap_s;
     if (rate_hz > 0 && 1 / rate_hz > most_s + 1e-6) {
         output_note("With --fps %g frames lie %g s apart, and after %g s without one the states "
                     "are emptied, so that no gesture can be seen: frames per second are expected.",
@@ -169,10 +173,33 @@ static void check_rate(const session *session) {
     }
 }
 
+static bool open_live(session *session, failure *failure) {
+    const options *options = &session->options;
+    const video *video = &options->video;
+    library *library = &session->library;
+    shiftedge_live_options wanted = {
+        .size = sizeof wanted,
+        .format = (uint32_t)video->format,
+        .width = video->width,
+        .height = video->height,
+        .stride_bytes = video->stride,
+        .flags = video->full_range ? SHIFTEDGE_LIVE_FULL_RANGE : 0,
+    };
+    if (!library_open(library, options->model, options->threads, failure)) {
+        return false;
+    }
+    int status = library->live_open(library->model, &wanted, &session->live);
+    if (!library_did(library, status, failure)) {
+        library_close(library);
+        return false;
+    }
+    return true;
+}
+
 static int run(session *session, failure *failure) {
     const options *options = &session->options;
     int status = FAILED;
-    if (live_open(&session->live, options->model, options->threads, &options->video, failure)) {
+    if (open_live(session, failure)) {
         check_rate(session);
         if (input_open(&session->input, options->input, video_frame_bytes(&options->video),
                        failure)) {
@@ -191,7 +218,8 @@ static int run(session *session, failure *failure) {
         } else if (stop_signal() != 0) {
             status = DONE; /* while it waited for the other end of a named pipe */
         }
-        live_close(&session->live);
+        session->library.live_close(session->live);
+        library_close(&session->library);
     }
     if (status == FAILED) {
         output_note("%s", failure->text);

@@ -19,8 +19,9 @@ const char options_help[] =
     "  --fps F              times are frame number / F, for a recording; left out: the times\n"
     "                       at which frames arrive, for a camera\n"
     "  --input FILE         read frames from FILE; - or left out: standard input\n"
-    "  --model PATH         a libmodel.so or a bundle's folder; left out: the model beside\n"
-    "                       this program, ../../lib/<its folder's name>/libmodel.so\n"
+    "  --model PATH         the folder of this program's bundle, or a libmodel.so; left out:\n"
+    "                       the model beside this program, ../../lib/<its folder's\n"
+    "                       name>/libmodel.so\n"
     "  --threads N          threads for one step (default: the cores, at most 4)\n"
     "  --steps              print a line for every model step too, marked \"step\": true\n"
     "  --logits FILE        write each stepped frame's logits, 32-bit floats, to FILE\n"
@@ -88,7 +89,7 @@ static bool read_rate(const char *text, double *rate_hz, failure *failure) {
 }
 
 static bool check_self_test(const options *options, failure *failure) {
-    bool others = options->video.width != 0 || options->video.format != VIDEO_BGR24 ||
+    bool others = options->video.width != 0 || options->video.format != SHIFTEDGE_BGR24 ||
                   options->range_given || options->stride_given ||
                   options->rate_hz > 0 || options->input != NULL || options->logits != NULL ||
                   options->steps;
@@ -111,12 +112,12 @@ static bool check(const options *options, failure *failure) {
     if (video->width == 0) {
         return fail(failure, "--size is needed: the frames' size, such as --size 640x480.");
     }
-    bool halved = video_halved(video->format);
-    if (halved && (video->width % 2 != 0 || video->height % 2 != 0)) {
+    bool subsampled = video_subsampled(video->format);
+    if (subsampled && (video->width % 2 != 0 || video->height % 2 != 0)) {
         return fail(failure, "--size %dx%d is odd; %s needs even width and height.", video->width,
                     video->height, video_format_name(video->format));
     }
-    if (options->range_given && !halved) {
+    if (options->range_given && !subsampled) {
         return fail(failure, "--range goes with yuv420p and nv12, not with %s.",
                     video_format_name(video->format));
     }
@@ -126,7 +127,7 @@ static bool check(const options *options, failure *failure) {
         return fail(failure, "--stride %d: expected bytes from %zu, which the pixels take, to %d.",
                     video->stride, row, VIDEO_STRIDE_MOST);
     }
-    if (halved && video->stride % 2 != 0) {
+    if (subsampled && video->stride % 2 != 0) {
         return fail(failure, "--stride %d is odd; %s needs an even one.", video->stride,
                     video_format_name(video->format));
     }
@@ -202,7 +203,7 @@ bool options_read(options *options, int argc, char *const argv[], failure *failu
         {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    *options = (struct options){.video = {.format = VIDEO_BGR24}};
+    *options = (struct options){.video = {.format = SHIFTEDGE_BGR24}};
     int name = 0;
     opterr = 0; /* the messages are ours */
     while ((name = getopt_long(argc, argv, ":h", known, NULL)) != -1) {

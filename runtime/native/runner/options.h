@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "failure.h"
-#include "video.h"
+#include "live/video.h"
 
 typedef struct options {
     const char *model; /* NULL: the one beside the program */

@@ -157,15 +157,15 @@ static double percentile_ms(const output_summary *summary, double share) {
 }
 
 static const struct {
-    const char *name, *words;
-} resets[RESET_REASONS] = {
-    [RESET_NONE] = {"", ""},
-    [RESET_GAP] = {"gap", "no frame for longer than the model's limit"},
-    [RESET_CLOCK] = {"clock", "the frames' time went back"},
-    [RESET_CUT] = {"cut", "the scene was cut"},
+    const char *name, *reason;
+} resets[] = {
+    [SHIFTEDGE_RESET_NONE] = {"", ""},
+    [SHIFTEDGE_RESET_GAP] = {"gap", "no frame for longer than the model's limit"},
+    [SHIFTEDGE_RESET_CLOCK] = {"clock", "the frames' time went back"},
+    [SHIFTEDGE_RESET_CUT] = {"cut", "the scene was cut"},
 };
 
-const char *output_reset_words(reset_reason reason) { return resets[reason].words; }
+const char *output_reset_reason(int32_t reset) { return resets[reset].reason; }
 
 void output_print_summary(const output_summary *summary) {
     char times[80] = "no step taken", emptied[160] = "";
@@ -174,7 +174,7 @@ void output_print_summary(const output_summary *summary) {
         (void)snprintf(times, sizeof times, "step p50 %.2f ms, p99 %.2f ms",
                        percentile_ms(summary, 0.5), percentile_ms(summary, 0.99));
     }
-    for (int i = RESET_GAP; i < RESET_REASONS; i++) {
+    for (int i = SHIFTEDGE_RESET_GAP; i <= SHIFTEDGE_RESET_CUT; i++) {
         if (summary->resets[i] > 0) {
             used += (size_t)snprintf(emptied + used, sizeof emptied - used, "%s%lld by %s",
                                      used == 0 ? ", states emptied: " : ", ",

@@ -7,10 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "clock.h"
 #include "failure.h"
+#include "live.h"
 
-/* A label of SPEC_TEXT_BYTES_MOST bytes, each of which may become \u00XX, and the rest. */
+/* A label of 512 bytes (see library.c), each of which may become \u00XX, and the rest. */
 #define OUTPUT_LINE_BYTES 4096
 
 typedef enum output_answer {
@@ -53,7 +53,7 @@ double output_share(const float *logits, int count, int *best);
 
 typedef struct output_summary {
     int64_t frames, steps, events;
-    int64_t resets[RESET_REASONS];
+    int64_t resets[SHIFTEDGE_RESET_CUT + 1];
     int64_t timed; /* frames in the bins */
     int64_t bins[OUTPUT_BINS];
 } output_summary;
@@ -64,7 +64,7 @@ void output_count_step(output_summary *summary, double seconds);
 void output_print_summary(const output_summary *summary);
 
 /* "the scene was cut" */
-const char *output_reset_words(reset_reason reason);
+const char *output_reset_reason(int32_t reset);
 
 /* A sentence to standard error, behind the program's name, control codes as "?": it names what
  * others have named. */

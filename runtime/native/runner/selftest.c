@@ -11,14 +11,12 @@
 #include "clip.h"
 #include "library.h"
 #include "output.h"
-#include "recorded.h"
-#include "spec.h"
 
 typedef struct selftest {
     library library;
-    spec spec;
-    recorded recorded;
-    uint8_t *frames; /* recorded.frames of them */
+    const bundle_selftest *recorded;
+    void *state;
+    uint8_t *frames; /* recorded->frames of them */
     float *logits;
     size_t frame_bytes;
     double scale; /* the largest magnitude recorded */
@@ -36,19 +34,27 @@ static double now_s(void) {
 
 static bool step(selftest *test, int index, failure *failure) {
     const uint8_t *frame = test->frames + (size_t)index * test->frame_bytes;
-    return library_step(&test->library, frame, 3 * test->spec.width, test->logits, failure);
+    const library *library = &test->library;
+    return library_did(library,
+                       library->step(library->model, test->state, frame, 3 * library->spec->width,
+                                     test->logits),
+                       failure);
 }
 
 static bool prepare(selftest *test, int steps, failure *failure) {
-    const spec *spec = &test->spec;
-    const recorded *recorded = &test->recorded;
+    const shiftedge_spec *spec = test->library.spec;
+    const bundle_selftest *recorded = test->recorded;
+    size_t state_bytes = test->library.state_size();
     test->frame_bytes = 3 * (size_t)spec->height * (size_t)spec->width;
+    test->state = aligned_alloc(SHIFTEDGE_STATE_ALIGNMENT, state_bytes);
     test->frames = malloc((size_t)recorded->frames * test->frame_bytes);
     test->logits = malloc((size_t)spec->classes * sizeof *test->logits);
     test->seconds = malloc((size_t)steps * sizeof *test->seconds);
-    if (test->frames == NULL || test->logits == NULL || test->seconds == NULL) {
+    if (test->state == NULL || test->frames == NULL || test->logits == NULL ||
+        test->seconds == NULL) {
         return fail(failure, "There is no memory left for the self-test.");
     }
+    memset(test->state, 0, state_bytes);
     for (int i = 0; i < recorded->frames; i++) {
         clip_frame(test->frames + (size_t)i * test->frame_bytes, spec->height, spec->width, i);
     }
@@ -61,12 +67,12 @@ static bool prepare(selftest *test, int steps, failure *failure) {
 
 /* The clip through a fresh stream. Logits that are not finite are as wrong as can be. */
 static bool compare(selftest *test, failure *failure) {
-    const double *expected = test->recorded.logits;
-    for (int i = 0; i < test->recorded.frames; i++) {
+    const double *expected = test->recorded->logits;
+    for (int i = 0; i < test->recorded->frames; i++) {
         if (!step(test, i, failure)) {
             return false;
         }
-        for (int k = 0; k < test->spec.classes; k++) {
+        for (int k = 0; k < test->library.spec->classes; k++) {
             double error = fabs((double)test->logits[k] - *expected++) / test->scale;
             error = isfinite(error) ? error : INFINITY;
             if (error > test->worst) {
@@ -86,7 +92,7 @@ static int ascending(const void *one, const void *other) {
 static bool measure(selftest *test, int steps, double most_s, failure *failure) {
     double begin_s = now_s(), before_s = begin_s;
     while (test->steps < steps && (test->steps == 0 || before_s - begin_s < most_s)) {
-        if (!step(test, test->steps % test->recorded.frames, failure)) {
+        if (!step(test, test->steps % test->recorded->frames, failure)) {
             return false;
         }
         double after_s = now_s();
@@ -110,22 +116,8 @@ static int threads_used(int threads) {
     return wanted < cores ? wanted : cores;
 }
 
-/* Name of the folder in which the library lies: lib/<variant>/libmodel.so. */
-static void variant_of(const library *library, char *name, size_t room) {
-    const char *begin = strchr(library->name, '/');
-    const char *end = begin != NULL ? strchr(begin + 1, '/') : NULL;
-    size_t length = end != NULL ? (size_t)(end - begin) - 1 : 0;
-    name[0] = '\0';
-    if (length > 0 && length < room) {
-        memcpy(name, begin + 1, length);
-        name[length] = '\0';
-    }
-}
-
 static bool print(const selftest *test, int threads, bool passed, failure *failure) {
-    char variant[256], quoted[6 * sizeof variant + 3], worst[32] = "null", times[160] = "null";
-    variant_of(&test->library, variant, sizeof variant);
-    quoted[output_quote(quoted, variant)] = '\0';
+    char worst[32] = "null", times[160] = "null";
     if (isfinite(test->worst)) {
         (void)snprintf(worst, sizeof worst, "%.3g", test->worst);
     }
@@ -135,11 +127,12 @@ static bool print(const selftest *test, int threads, bool passed, failure *failu
                        percentile_ms(test, 0.5), percentile_ms(test, 0.9),
                        percentile_ms(test, 0.99), percentile_ms(test, 1.0));
     }
-    bool good = printf("{\"self_test\": \"%s\", \"variant\": %s, \"frames\": %d, "
+    bool good = printf("{\"self_test\": \"%s\", \"variant\": \"%s\", \"frames\": %d, "
                        "\"worst_relative_error\": %s, \"tolerance\": %g, \"threads\": %d, "
                        "\"steps\": %d, \"step_ms\": %s}\n",
-                       passed ? "passed" : "failed", quoted, test->recorded.frames, worst,
-                       test->recorded.tolerance, threads_used(threads), test->steps, times) > 0;
+                       passed ? "passed" : "failed", test->library.variant->name,
+                       test->recorded->frames, worst,
+                       test->recorded->tolerance, threads_used(threads), test->steps, times) > 0;
     return (fflush(stdout) == 0 && good) || output_failed(failure);
 }
 
@@ -149,7 +142,7 @@ static bool run(selftest *test, int threads, int steps, failure *failure) {
     if (!prepare(test, steps, failure) || !compare(test, failure)) {
         return false;
     }
-    bool passed = test->worst <= test->recorded.tolerance;
+    bool passed = test->worst <= test->recorded->tolerance;
     if (passed && !measure(test, steps, most_s, failure)) {
         return false;
     }
@@ -160,7 +153,7 @@ static bool run(selftest *test, int threads, int steps, failure *failure) {
                           "The self-test failed: logits of frame %d differ from the recorded ones "
                           "by %.3g of the largest, accepted is %g; the model's file or this "
                           "machine is damaged, or the compiler is wrong for this processor.",
-                          test->worst_frame, test->worst, test->recorded.tolerance);
+                          test->worst_frame, test->worst, test->recorded->tolerance);
 }
 
 bool selftest_run(const char *model, int threads, int steps, failure *failure) {
@@ -169,22 +162,23 @@ bool selftest_run(const char *model, int threads, int steps, failure *failure) {
     if (!library_open(&test.library, model, threads, failure)) {
         return false;
     }
-    const char *json = test.library.spec_json;
-    if (test.library.folder[0] == '\0') {
+    if (test.library.variant == NULL) {
         (void)fail(failure,
-                   "%s lies in no bundle; --self-test takes the folder of a bundle as --model, "
-                   "since its manifest says what is right.",
+                   "%s lies in no bundle; --self-test takes the folder of a bundle as --model, the "
+                   "one that this runner was made with, for which it knows what is right.",
                    model);
-    } else if (spec_read(&test.spec, json, strlen(json), failure)) {
-        if (recorded_read(&test.recorded, test.library.folder, &test.spec, failure)) {
-            passed = run(&test, threads, steps, failure);
-            recorded_close(&test.recorded);
-        }
-        spec_close(&test.spec);
+    } else if (test.library.variant->selftest == NULL) {
+        (void)fail(failure,
+                   "%s has no recorded self-test; compile the model again, with its verification.",
+                   test.library.variant->library);
+    } else {
+        test.recorded = test.library.variant->selftest;
+        passed = run(&test, threads, steps, failure);
     }
     free(test.seconds);
     free(test.logits);
     free(test.frames);
+    free(test.state);
     library_close(&test.library);
     return passed;
 }

@@ -11,7 +11,7 @@
 #define SELFTEST_STEPS 200
 #define SELFTEST_SECONDS 20.0
 
-/* Step the clip, compare each frame's logits with the manifest's, time more steps of the same
+/* Step the clip, compare each frame's logits with what was recorded, time more steps of the same
  * frames, and print one JSON line (docs/formats.md).
  *
  * model: the folder of a bundle, or NULL: the one in which this program lies.

@@ -70,9 +70,7 @@ def test_the_energy_meter_of_a_board(lay, name):
     sensors = lay(board).find()
     meter = sensors.meter
     assert sensors.sources()["energy"] == board.meter
-    meter.start()
-    time.sleep(0.02)
-    energy = meter.stop()
+    energy = meter.measure(0.02, time.sleep)
     if board.meter is None:
         assert meter.reason
         assert energy == Energy(None, 0.0, meter.reason)
@@ -91,8 +89,7 @@ def test_rails_that_do_not_feed_the_whole_board_are_not_added_up(lay):
 def test_this_machine_raises_nothing():
     sensors = find_sensors()
     before, meter = sensors.sample(), sensors.meter
-    meter.start()
-    energy = meter.stop()
+    energy = meter.measure(0.01, time.sleep)
     after = sensors.sample()
     for sample in (before, after):
         json.dumps(sample)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_boards import INTEL_LAPTOP, ORIN_INA, ORIN_NANO, PI_5, PMIC, RAPL
 
-from shiftedge.benchmarks.sensors import energy as energy_module
 from shiftedge.benchmarks.sensors import files as files_module
 from shiftedge.benchmarks.sensors.energy import (
     EnergyMeter,
@@ -143,16 +141,18 @@ def test_rapl_of_two_packages(lay):
     laid.write("sys/class/powercap/intel-rapl:1/name", "package-1\n")
     meter = laid.find().meter
     assert meter.scope == "2 CPU packages"
-    meter.start()
-    laid.write(f"{RAPL}/energy_uj", "15300000\n")
-    laid.write("sys/class/powercap/intel-rapl:1/energy_uj", "99200000\n")
-    assert meter.stop().joules == pytest.approx(0.5)
+
+    def turn(seconds):
+        laid.write(f"{RAPL}/energy_uj", "15300000\n")
+        laid.write("sys/class/powercap/intel-rapl:1/energy_uj", "99200000\n")
+        time.sleep(seconds)
+
+    assert meter.measure(0.02, turn).joules == pytest.approx(0.5)
 
 
 def test_rapl_that_stands_still_is_not_zero(lay):
     meter = lay(INTEL_LAPTOP).find().meter
-    meter.start()
-    assert meter.stop().reason == "the sensor counted no energy"
+    assert meter.measure(0.01, time.sleep).reason == "the sensor counted no energy"
 
 
 # Power over time
@@ -183,134 +183,56 @@ def meter_of(watts, period_s=0.005) -> EnergyMeter:
     return EnergyMeter("fake", "nothing", period_s, lambda: PowerIntegral(watts))
 
 
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "shiftedge-energy"]
+def test_a_constant_power_over_some_turns():
+    turns = []
+    meter = meter_of(lambda: 4.0, period_s=0.05)
+    energy = meter.measure(0.3, lambda s: turns.append(s) or time.sleep(s))
+    assert energy.joules / energy.seconds == pytest.approx(4.0, rel=0.05)
+    assert energy.seconds >= 0.3
+    assert 1 <= len(turns) <= 7
+    assert max(turns) <= 0.05
 
 
-def test_the_thread_lives_from_start_to_stop():
-    meter = meter_of(lambda: 4.0)
-    assert not threads()
-    for _ in range(3):
-        meter.start()
-        assert len(threads()) == 1
-        time.sleep(0.03)
-        energy = meter.stop()
-        assert not threads()
-        assert energy.joules / energy.seconds == pytest.approx(4.0, rel=0.05)
-        assert energy.seconds >= 0.03
+def test_what_is_measured_may_fail():
+    def turn(seconds):
+        raise ValueError("mine")
 
-
-def test_it_is_read_at_its_period():
-    readings = []
-    meter = meter_of(lambda: readings.append(1) or 1.0, period_s=0.02)
-    meter.start()
-    time.sleep(0.11)
-    meter.stop()
-    assert 3 <= len(readings) <= 8
-
-
-def test_started_twice_counts_from_the_second():
-    meter = meter_of(lambda: 2.0)
-    meter.start()
-    time.sleep(0.05)
-    meter.start()
-    energy = meter.stop()
-    assert energy.seconds < 0.05
-    assert energy.joules < 0.1
-    deadline = time.monotonic() + 2.0
-    while threads() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert not threads()
-
-
-def test_stop_without_start():
-    with pytest.raises(RuntimeError, match="not started"):
-        meter_of(lambda: 1.0).stop()
+    with pytest.raises(ValueError, match="mine"):
+        meter_of(lambda: 1.0).measure(0.1, turn)
 
 
 def test_a_sensor_that_vanishes_in_a_turn(lay):
     laid = lay(ORIN_NANO)
     meter = laid.find().meter
-    meter.start()
-    laid.remove(f"{ORIN_INA}/curr1_input")
-    energy = meter.stop()
+    energy = meter.measure(0.2, lambda seconds: laid.remove(f"{ORIN_INA}/curr1_input"))
     assert energy.joules is None
     assert energy.reason == f"/{ORIN_INA}/curr1_input is gone"
     laid.write(f"{ORIN_INA}/curr1_input", "1856\n")
-    meter.start()
-    time.sleep(0.001)
-    assert meter.stop().reason is None
-
-
-def test_a_sensor_that_vanishes_and_comes_back_within_a_turn():
-    answers = iter([1.0, SensorError("asleep"), 1.0, 1.0])
-
-    def watts():
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    meter = meter_of(watts)
-    meter.start()
-    time.sleep(0.05)
-    assert meter.stop().reason == "asleep"
+    assert meter.measure(0.01, time.sleep).reason is None
 
 
 def test_vcgencmd_that_hangs_in_a_turn(lay):
     laid = lay(PI_5)
     meter = laid.find().meter
-    meter.start()
-    laid.answers["pmic_read_adc"] = subprocess.TimeoutExpired(["vcgencmd"], 2.0)
-    assert meter.stop().reason == (
+
+    def turn(seconds):
+        laid.answers["pmic_read_adc"] = subprocess.TimeoutExpired(["vcgencmd"], 2.0)
+
+    assert meter.measure(5.0, turn).reason == (
         "vcgencmd pmic_read_adc gave no answer within 2 s; not asked again"
     )
-
-
-def test_a_reading_that_never_ends(monkeypatch):
-    monkeypatch.setattr(energy_module, "PATIENCE_S", 0.05)
-    hanging, release = threading.Event(), threading.Event()
-
-    def watts():
-        if threading.current_thread() is not threading.main_thread():
-            hanging.set()
-            release.wait(10.0)
-        return 1.0
-
-    meter = meter_of(watts)
-    meter.start()
-    assert hanging.wait(5.0)
-    begin_s = time.monotonic()
-    energy = meter.stop()
-    assert time.monotonic() - begin_s < 2.0
-    assert energy.reason == "the sensor gave no answer within 0.05 s"
-    release.set()
-
-
-def test_no_thread_to_be_had(monkeypatch):
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    meter = meter_of(lambda: 1.0)
-    meter.start()
-    assert meter.stop().reason == "no thread to read the sensor with (can't start new thread)"
 
 
 def test_a_sensor_that_is_gone_when_it_starts():
     def gone():
         raise MissingSensorError
 
-    meter = EnergyMeter("fake", "nothing", 1.0, gone)
-    meter.start()
-    assert meter.stop().reason == "no sensor"
+    assert EnergyMeter("fake", "nothing", 1.0, gone).measure(0.1, time.sleep).reason == "no sensor"
 
 
 @pytest.mark.parametrize("watts", [0.0, -0.4, float("nan")])
 def test_energy_that_was_not_measured_is_not_zero(watts):
-    meter = meter_of(lambda: watts)
-    meter.start()
-    assert meter.stop().joules is None
+    assert meter_of(lambda: watts).measure(0.02, time.sleep).joules is None
 
 
 def test_nothing_to_read():

@@ -2,8 +2,8 @@
 
     python bochs_step.py PROCESSOR LIBRARY IMAGES.npy OUTPUT
 
-OUTPUT holds, for each frame, the logits and then the state block, as ``emulate.stream`` writes them
-for ARM. A process of its own, since the processor's memory is that of the process.
+OUTPUT holds, for each frame, the logits and then the state block, as ``emulation.qemu.stream``
+writes them for ARM. A process of its own, since the processor's memory is that of the process.
 """
 
 from __future__ import annotations

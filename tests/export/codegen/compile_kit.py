@@ -8,6 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.agreement import Report, moving_images, normalised, onnx_outputs
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.verify.agreement import check
+from shiftedge.runtime.spec import ModelSpec
+
 ROOT = Path(__file__).parents[3]
 GESTURES = ROOT / "runtime" / "assets" / "gestures.onnx"
 TOLERANCE = 1e-4
@@ -30,3 +36,16 @@ def environment(**changes: str) -> dict[str, str]:
 
 def near(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:
     return bool(np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max())
+
+
+def with_onnxruntime(
+    library: Path, data: bytes, spec: ModelSpec, step: Step, places: Layout, *, frames: int
+) -> Report:
+    """A library of a float32 model against ONNX Runtime's run of the file."""
+    images = moving_images(spec, frames)
+    expected = list(onnx_outputs(data, spec, normalised(images, spec)))
+    accepted = dict.fromkeys(expected[0], TOLERANCE)
+    report, _ = check(
+        library, images, expected, step, places, reference="ONNX Runtime", accepted=accepted
+    )
+    return report

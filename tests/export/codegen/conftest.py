@@ -14,7 +14,7 @@ import pytest
 from compile_kit import NETWORKS
 from once import locked, run_folder
 
-from shiftedge.export.compiler.backends.cpu.targets import find_target
+from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.errors import CompileError
 
 REASON = "torch and TVM cannot be in one process: run  pytest tests/export/codegen  by itself"

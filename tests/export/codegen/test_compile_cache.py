@@ -17,8 +17,8 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from shiftedge.export.compiler import cache
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, find_target
 from shiftedge.export.compiler.compile import compile_cached, compile_model
+from shiftedge.export.compiler.targets import TARGETS, find_target
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError

@@ -25,8 +25,9 @@ from compile_kit import environment
 
 from shiftedge.__main__ import main
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.backends.cpu import targets
+from shiftedge.export.compiler.backends.cpu import devices
 from shiftedge.export.compiler.link import library as link
+from shiftedge.export.compiler.targets import TARGETS
 from shiftedge.export.compiler.verify import agreement as check
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError
@@ -111,13 +112,31 @@ def test_explain(tiny_onnx: Path, folder: Path, capsys: Captured) -> None:
 def test_list_targets(capsys: Captured) -> None:
     assert main(["compile", "--list-targets"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("host", *targets.TARGETS))
+    assert all(name in text for name in ("host", *TARGETS))
     assert main(["compile", "--list-targets", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row["name"] for row in rows} == {"host", *targets.TARGETS}
+    assert {row["name"] for row in rows} == {"host", *TARGETS}
     assert all(row["features"] and row["source"] and row["triple"] for row in rows)
     [nano] = [row for row in rows if row["name"] == "jetson-nano"]
     assert (nano["gpu"], nano["glibc"], nano["vector_bits"]) == ("sm_53", "2.27", 128)
+
+
+def test_every_stage_is_dumped(tiny_onnx: Path, folder: Path, capsys: Captured) -> None:
+    words = (tiny_onnx, "--no-verify", "--target", "aarch64", "--dump", "stages")
+    assert run(*words, "--output", "b") == 0
+    assert {path.name for path in Path("stages").iterdir()} == {"cortex-a76", "cortex-a72"}
+    texts = {path.name: path.read_text() for path in Path("stages/cortex-a72").iterdir()}
+    assert set(texts) == {"graph.txt", "fused.txt", "kernels.txt", "kernels.ll", "kernels.s"}
+    assert "Conv('frame'" in texts["graph.txt"].replace("(frame", "('frame'")
+    assert "Dense" in texts["fused.txt"]
+    names = [line.split("(")[0].split()[1] for line in texts["kernels.txt"].splitlines()
+             if line.startswith("kernel ")]  # fmt: skip
+    assert names
+    for name in names:
+        assert f"@{name}(" in texts["kernels.ll"]
+        assert f"{name}:" in texts["kernels.s"]
+    assert run(*words[:-1], tiny_onnx / "no folder", "--output", "b") == 1
+    assert "Cannot write" in capsys.readouterr().err
 
 
 def test_a_bundle_is_replaced(tiny_onnx: Path, folder: Path) -> None:
@@ -131,7 +150,7 @@ def test_not_verified_is_said(
     tiny_onnx: Path, folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For another machine, and without ONNX Runtime."""
-    monkeypatch.setattr(targets, "machine_name", lambda: "riscv64")
+    monkeypatch.setattr(devices, "machine_name", lambda: "riscv64")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     words = (tiny_onnx, "--output", "b", "--no-verify", "--target", "x86-64-v3")
     assert run(*words) == 0
@@ -244,8 +263,8 @@ def test_a_target_that_this_machine_cannot_run(
     target: str, tiny_onnx: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same kernels are generated for this machine and compared; the manifest says so."""
-    have = frozenset(targets.TARGETS["x86-64-v3"].features)
-    monkeypatch.setattr(targets, "cpu_features", lambda: have)
+    have = frozenset(devices.X86_64_V3.features)
+    monkeypatch.setattr(devices, "cpu_features", lambda: have)
     assert run(tiny_onnx, "--output", "b", "--target", target) == 0
     assert "the same kernels generated for x86-64-v3" in capsys.readouterr().err
     manifest = Bundle.open("b").manifest
@@ -276,7 +295,7 @@ def test_a_kernel_that_is_wrong_for_another_target_is_found_here(
 def test_a_machine_that_no_target_fits(
     tiny_onnx: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "cpu_features", frozenset)
+    monkeypatch.setattr(devices, "cpu_features", frozenset)
     assert run(tiny_onnx, "--output", "b") == 1
     assert "No target fits this machine" in sentence(capsys)
     assert main(["compile", "--list-targets"]) == 0
@@ -396,7 +415,8 @@ def test_a_disk_that_is_full_for_llvm(tmp_path: Path) -> None:
         "from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run\n"
         "from shiftedge.export.compiler.backends.cpu.families import keep\n"
         "kernel = keep.schedule('k', (2, 2, 2), 0, 1)\n"
-        "code = tir.compile_kernels([kernel], tir_run.host_target(), 8)\n"
+        "from shiftedge.export.compiler.targets import find_variant\n"
+        "code = tir.compile_kernels([kernel], find_variant('host').llvm(), 8)\n"
         "try: code.write(Path('/dev/full'))\n"
         "except OSError as error: print(error.strerror)"
     )

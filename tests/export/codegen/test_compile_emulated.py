@@ -19,9 +19,9 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from compile_kit import environment
-from integer_networks import random_network
 from onnx_kit import SPEC, model
 from qdq_kit import quantized, with_equal_std
+from random_networks import random_network
 
 from shiftedge.export.agreement import (
     Outputs,
@@ -31,17 +31,17 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target, find_target, variants_of
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.sources import read_sources
+from shiftedge.export.compiler.targets import find_target, variants_of
 from shiftedge.export.compiler.verify.agreement import (
     HEADER_BYTES,
-    bf16_outputs,
-    integer_outputs,
+    evaluated_outputs,
+    interpreted_outputs,
     states_of,
 )
-from shiftedge.export.compiler.verify.bf16_reference import Bf16Reference
 from shiftedge.runtime.spec import ModelSpec
 
 HERE = Path(__file__).parent
@@ -75,7 +75,7 @@ def emulated(processor: str, library: Path, images: NDArray[np.uint8]) -> bytes:
 
 
 def outputs(
-    processor: str, model: bytes, spec: ModelSpec, target: Target, folder: Path
+    processor: str, model: bytes, spec: ModelSpec, target: CpuVariant, folder: Path
 ) -> tuple[list[Outputs], list[Outputs]]:
     """What the compiled step gave on the emulated processor, and what numpy gives."""
     library, images = folder / "libmodel.so", moving_images(spec, FRAMES)
@@ -85,8 +85,8 @@ def outputs(
     graph = read_onnx(model, spec)
     expected = {
         "fp32": lambda: onnx_outputs(model, spec, normalised(images, spec)),
-        "int8": lambda: integer_outputs(graph, spec, images),
-        "bf16": lambda: bf16_outputs(Bf16Reference(graph, step, spec), images),
+        "int8": lambda: evaluated_outputs(graph, spec, images),
+        "bf16": lambda: interpreted_outputs(step, images),
     }[target.precision]
     ours = []
     for row in raw.reshape(FRAMES, -1):
@@ -105,10 +105,10 @@ def outputs(
         (NARROW, "arrow-lake", "gestures"),
         (HALF, "sapphire-rapids", "gestures"),
     ],
-    ids=lambda value: value.variant if isinstance(value, Target) else value,
+    ids=lambda value: value.name if isinstance(value, CpuVariant) else value,
 )
 def test_a_stream(
-    target: Target,
+    target: CpuVariant,
     processor: str,
     network: str,
     exported: Callable[[str], Path],
@@ -136,9 +136,9 @@ def test_a_stream(
 @pytest.mark.parametrize(
     ("target", "processor", "seed"),
     [(VNNI, "icelake", 0), (NARROW, "arrow-lake", 3)],
-    ids=lambda value: value.variant if isinstance(value, Target) else value,
+    ids=lambda value: value.name if isinstance(value, CpuVariant) else value,
 )
-def test_a_random_network(target: Target, processor: str, seed: int, tmp_path: Path) -> None:
+def test_a_random_network(target: CpuVariant, processor: str, seed: int, tmp_path: Path) -> None:
     """Of odd channels, windows and strides."""
     ours, expected = outputs(processor, *random_network(seed), target, tmp_path)
     for mine, theirs in zip(ours, expected, strict=True):
@@ -156,7 +156,7 @@ def test_a_random_network(target: Target, processor: str, seed: int, tmp_path: P
     ids=["AVX-512", "bfloat16"],
 )
 def test_a_processor_without_the_instructions(
-    target: Target, processor: str, sentence: str, tmp_path: Path
+    target: CpuVariant, processor: str, sentence: str, tmp_path: Path
 ) -> None:
     """Refused when it is opened, in C, by what the processor says of itself."""
     library, document = tmp_path / "libmodel.so", model()

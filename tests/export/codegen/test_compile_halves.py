@@ -21,16 +21,18 @@ import onnx_kit
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.backends.cpu import targets
+from shiftedge.export.compiler.backends.cpu import devices
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.backends.cpu.targets import (
-    TARGETS,
-    find_target,
-    precisions_of,
-    variants_of,
-)
 from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
 from shiftedge.export.compiler.sources import read_sources
+from shiftedge.export.compiler.targets import (
+    TARGETS,
+    find_target,
+    find_variant,
+    precisions_of,
+    runs_here,
+    variants_of,
+)
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
@@ -38,8 +40,8 @@ from shiftedge.runtime.errors import BundleError, CompileError, VerificationErro
 from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-V4 = TARGETS["x86-64-v4"]
-(HALF,) = variants_of(V4, "bf16")
+(HALF,) = variants_of(TARGETS["x86-64-v4"], "bf16")
+V4 = find_variant("x86-64-v4")
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +84,16 @@ def test_the_manifest(both: Bundle, file: Path) -> None:
     assert {state.dtype for state in half.spec.states} == {"bfloat16"}
     assert 2 * half.spec.state_bytes == full.spec.state_bytes
     assert half.memory["weights_bytes"] < full.memory["weights_bytes"]
-    assert half.numerics["bf16"] == "bit for bit"
+    assert half.numerics["states"] == "bit for bit"
     states = [row for row in half.numerics["comparisons"] if row["tensor"] != "logits"]
     assert len(states) == len(half.spec.states)
     assert all(row["worst"] == 0 and row["scale"] > 0 for row in states)
-    assert 0 < half.numerics["float32"]["relative_error"] < 0.1, "what rounding loses"
+    assert 0 < half.numerics["onnxruntime"]["relative_error"] < 0.1, "what rounding loses"
     # The processor's own instructions too, within a bound, where there are such.
     assert half.numerics["code"].startswith("the same kernels generated for ")
-    assert ("instructions" in half.numerics) is targets.runs_here(HALF)
-    own = half.numerics.get("instructions", {"bf16": "within roundings of bf16", "passed": True})
-    assert own["bf16"] == "within roundings of bf16"
+    assert ("instructions" in half.numerics) is runs_here(HALF)
+    own = half.numerics.get("instructions", {"states": "within roundings of bf16", "passed": True})
+    assert own["states"] == "within roundings of bf16"
     assert own["passed"] is True
     assert half.selftest is not None
     assert 1e-4 < half.selftest.tolerance < 0.2
@@ -110,7 +112,7 @@ def library(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bf16 kernels, generated for this machine."""
     (source,) = read_sources([file], "bf16")
     step, places = prepare(source.data, source.spec, HALF)
-    here = replace(find_target("host"), unit=HALF.unit, precision="bf16")
+    here = replace(find_variant("host").using(unit=HALF.unit), precision="bf16")
     path = tmp_path_factory.mktemp("half") / "libmodel.so"
     build_library(step, places, source.compiled_spec, here, path)
     return path
@@ -181,7 +183,7 @@ def test_what_is_proven_where(
         return
     assert not document["library"]
     assert document["plain"]
-    assert document["code"] == f"the same kernels generated for {find_target('host').cpu}"
+    assert document["code"] == f"the same kernels generated for {find_variant('host').device.name}"
     assert document.get("instructions") == (own if here else None)
     assert len(built) == 1
     assert "vdpbf16ps" not in built[0].dots
@@ -202,7 +204,7 @@ def test_a_wrong_weight_is_found(
         return replace(step, constants={**step.constants, name: changed}), places
 
     monkeypatch.setattr(compiling, "prepare", wrong)
-    with pytest.raises(VerificationError, match="differs between bf16 in numpy / compiled"):
+    with pytest.raises(VerificationError, match="differs between the graph / its kernels"):
         compile_model(file, tmp_path / "b", target="x86-64-v4", precision="bf16", use_cache=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -212,12 +214,12 @@ def test_the_processors_own_instructions(file: Path) -> None:
     data, spec = read_model(file)
     step, _ = prepare(data, spec, HALF)
     code = tir.compile_kernels(step.kernels, HALF.llvm(), HALF.unit.lanes, HALF.dots)
-    loops = _innermost_loops(code.assembly)
+    loops = _innermost_loops(code.text("asm"))
     found = [loop for loop in loops if loop["vdpbf16ps"]]
     assert found
     for loop in found:
         assert not [name for name in loop if name.startswith(("vcvt", "vpmovzx", "vpslld"))]
-    assert "vcvtneps2bf16" in code.assembly
+    assert "vcvtneps2bf16" in code.text("asm")
 
 
 def _innermost_loops(assembly: str) -> list[Counter[str]]:
@@ -268,21 +270,21 @@ def test_refusals(
 
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = replace(V4, name="host")
-    monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
-    monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(V4.features))
+    host = replace(TARGETS["x86-64-v4"], name="host")
+    monkeypatch.setattr(devices, "machine_name", lambda: "x86_64")
+    monkeypatch.setattr(devices, "cpu_features", lambda: frozenset(V4.features))
     assert precisions_of(host) == ("int8", "fp32")
     with pytest.raises(CompileError, match=r"^This machine has no instruction that multiplies"):
         variants_of(host, "bf16")
-    monkeypatch.setattr(targets, "cpu_features", lambda: frozenset(HALF.features))
+    monkeypatch.setattr(devices, "cpu_features", lambda: frozenset(HALF.features))
     assert precisions_of(host) == ("int8", "bf16", "fp32")
     assert variants_of(host, "bf16")[0].features == HALF.features
 
 
 def test_targets() -> None:
-    assert HALF.variant == "x86-64-v4-avx512bf16-bf16"
+    assert HALF.name == "x86-64-v4-avx512bf16-bf16"
     assert HALF.llvm()["mattr"] == ["+avx512bf16"]
     assert set(HALF.features) - set(V4.features) == {"avx512_bf16"}
     with_it = [name for name, each in TARGETS.items() if "bf16" in precisions_of(each)]
     assert with_it == ["x86-64-v4"]
-    assert "bf16" in precisions_of(find_target("host")) or not targets.runs_here(HALF)
+    assert "bf16" in precisions_of(find_target("host")) or not runs_here(HALF)

@@ -19,9 +19,10 @@ from compile_kit import ROOT, environment
 from elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.backends.cpu.targets import find_target
-from shiftedge.export.compiler.compile import prepare, read_model
-from shiftedge.export.compiler.link import program
+from shiftedge.export.compiler.compile import prepare, read_model, table_of
+from shiftedge.export.compiler.kernel_ir.layout import weights
+from shiftedge.export.compiler.link.program import WEIGHTS_FILE
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
 
@@ -51,11 +52,12 @@ def test_it_needs_the_c_library_alone(elf: Elf) -> None:
 
 def test_it_shows_its_interface_alone(elf: Elf) -> None:
     shown = {name for name, defined in elf.symbols() if defined}
-    interface = set(re.findall(r"(shiftedge_\w+);", (NATIVE / "exports.map").read_text()))
-    declared = set(
-        re.findall(r"SHIFTEDGE_API [^;]*?\b(shiftedge_\w+)\(", (NATIVE / "shiftedge.h").read_text())
-    )
-    assert shown == interface == declared
+    headers = "".join((NATIVE / name).read_text() for name in ("shiftedge.h", "live.h"))
+    declared = set(re.findall(r"SHIFTEDGE_API [^;]*?\b(shiftedge_\w+)\(", headers))
+    assert shown == declared
+    name = re.fullmatch(r"libmodel-([0-9a-f]{8})\.so", elf.soname() or "")
+    assert name
+    assert f"\0MODEL_{name[1]}\0".encode() in elf.data, "the version of its symbols"
 
 
 def test_nothing_of_it_is_writable_and_executable(elf: Elf) -> None:
@@ -78,10 +80,10 @@ def test_it_tells_nothing_of_the_machine_that_made_it(elf: Elf) -> None:
 def test_no_address_is_made_in_a_vector(target: str, exported: Get) -> None:
     """LLVM computes the addresses of a tile's rows as one vector if it may, and takes them apart in
     the innermost loop: the bundled model's first convolution ran at a quarter of its speed."""
-    chosen = find_target(target)
+    chosen = find_variant(target)
     data, spec = read_model(exported("gestures"))
     step, _ = prepare(data, spec, chosen)
-    assembly = compile_kernels(step.kernels, chosen.llvm(), chosen.unit.lanes).assembly
+    assembly = compile_kernels(step.kernels, chosen.llvm(), chosen.unit.lanes).text("asm")
     assert assembly.count("vfmadd") > 1000
     assert not re.search(r"vpextr[dq]", assembly)
 
@@ -98,13 +100,13 @@ def sources(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Callable
         made = folder / name
         if not made.exists():
             made.mkdir()
-            target = find_target("host")
+            target = find_variant("host")
             data, spec = read_model(exported(name))
             step, places = prepare(data, spec, target)
             code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)
             code.write(made / "kernels.o")
-            (made / program.WEIGHTS_FILE).write_bytes(program.weights(step, places))
-            (made / "table.c").write_text(program.source(step, places, spec, target.features))
+            (made / WEIGHTS_FILE).write_bytes(weights(step, places))
+            (made / "table.c").write_text(table_of(step, places, spec, target))
         return made
 
     return get
@@ -114,7 +116,7 @@ def built(folder: Path, output: Path, *flags: str) -> Path:
     gcc = shutil.which("gcc") or shutil.which("clang")
     if gcc is None:
         pytest.skip("sanitizers need gcc or clang, and neither is installed")
-    runtime = [path for path in sorted(NATIVE.glob("*.c")) if path.name != "tvm_abi.c"]
+    runtime = [path for part in (".", "cpu", "live") for path in (NATIVE / part).glob("*.c")]
     line = [gcc, "-std=c11", "-O1", "-g", "-pthread", *flags, f"-I{NATIVE}", f"-I{folder}"]
     line += [f"-Wa,-I{folder}", *map(str, runtime), str(HERE / "stream.c"), str(folder / "table.c")]
     line += [str(folder / "kernels.o"), "-lm", "-o", str(output)]

@@ -15,12 +15,11 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import NETWORKS, ROOT, TOLERANCE, environment, near
+from compile_kit import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
 
 import shiftedge
-from shiftedge.export.compiler.backends.cpu.targets import find_target, runs_here
 from shiftedge.export.compiler.compile import compile_model, prepare, read_model
-from shiftedge.export.compiler.verify.agreement import check
+from shiftedge.export.compiler.targets import find_variant, runs_here
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import SnapshotError
@@ -47,7 +46,7 @@ def test_the_step_is_the_models(name: str, bundles: Get, exported: Get) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_the_manifest_says_what_was_laid_out(name: str, bundles: Get, exported: Get) -> None:
     manifest = Bundle.open(bundles(name)).manifest
-    step, places = prepare(*read_model(exported(name)), find_target("host"))
+    step, places = prepare(*read_model(exported(name)), find_variant("host"))
     assert manifest.memory == {
         "weights_bytes": places.weights_bytes,
         "state_bytes": places.state_bytes,
@@ -98,16 +97,18 @@ def test_a_long_stream(bundles: Get, exported: Get) -> None:
     """300 frames, which is 25 seconds: nothing grows."""
     name = "mobilenet-0.5@112x112"
     data, spec = read_model(exported(name))
-    step, places = prepare(data, spec, find_target("host"))
-    report = check(Bundle.open(bundles(name)).library, data, spec, step, places, frames=300)
+    step, places = prepare(data, spec, find_variant("host"))
+    report = with_onnxruntime(
+        Bundle.open(bundles(name)).library, data, spec, step, places, frames=300
+    )
     assert report.passed, report.table()
     assert len(report.comparisons) == 1 + len(spec.states)
 
 
-@hosts.only_where(runs_here(find_target("x86-64-v3")), "this is no x86-64 machine")
+@hosts.only_where(runs_here(find_variant("x86-64-v3")), "this is no x86-64 machine")
 @pytest.mark.parametrize("name", [*SMALL, "mobilenet-0.5@112x112"])
 def test_avx2(name: str, exported: Get, tmp_path: Path) -> None:
-    target = find_target("x86-64-v3")
+    target = find_variant("x86-64-v3")
     compiled = compile_model(exported(name), tmp_path / "b", target=target.name, use_cache=False)
     manifest = compiled.bundle.manifest
     assert manifest.numerics["passed"] is True

@@ -12,12 +12,12 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from compile_kit import with_onnxruntime
 from onnx_kit import CLASSES, HEIGHT, WIDTH, Builder, step_model
 
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.kernel_ir.calls import Memory, Step
-from shiftedge.export.compiler.verify.agreement import check
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.engines.native import NativeEngine
 
 STATE = (1, 2, HEIGHT, WIDTH)
@@ -27,11 +27,11 @@ ODD = ('say "hi"', "back\\slash ??/", "naïve 手势 👍", "tab\there")
 def compiled(folder: Path, body: Callable[[Builder], str], *states: tuple[int, ...]) -> Step:
     """The step, once it was built and agrees with ONNX Runtime for every number of threads."""
     data, spec = step_model(body, *states, labels=ODD)
-    target = find_target("host")
+    target = find_variant("host")
     step, places = prepare(data, spec, target)
     library = folder / "libmodel.so"
     build_library(step, places, spec, target, library)
-    report = check(library, data, spec, step, places, frames=6)
+    report = with_onnxruntime(library, data, spec, step, places, frames=6)
     assert report.passed, report.table()
     assert NativeEngine(library).spec == spec
     return step

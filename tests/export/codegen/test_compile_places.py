@@ -22,10 +22,10 @@ from compile_kit import environment
 from shiftedge.__main__ import main
 from shiftedge.export.compiler import cache
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
 from shiftedge.export.compiler.compile import compile_model
 from shiftedge.export.compiler.link import zig
 from shiftedge.export.compiler.link.zig import run_zig, zig_environment
+from shiftedge.export.compiler.targets import TARGETS, check
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, OutputError
 from shiftedge.runtime.model import load
@@ -297,13 +297,13 @@ def test_a_processor_that_llvm_does_not_know(
 
 
 def test_a_target_that_a_program_made(tiny_onnx: Path, tmp_path: Path) -> None:
-    target = replace(TARGETS["rpi4"], name="mine", cpu="cortex-a37")
+    target = TARGETS["rpi4"]
+    cpu = replace(target.devices[0], cpu="cortex-a37")
+    target = replace(target, name="mine", devices=(cpu,))
     with pytest.raises(CompileError, match="has the cpu 'cortex-a37'"):
         compile_model(tiny_onnx, tmp_path / "b", target=target)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_target_of_ours_is_known(name: str) -> None:
-    from shiftedge.export.compiler.backends.cpu.processors import check_processor
-
-    check_processor(TARGETS[name])
+    check(TARGETS[name])

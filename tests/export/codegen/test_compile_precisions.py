@@ -26,18 +26,21 @@ from qdq_kit import quantized, with_equal_std
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler import compile as compiling
-from shiftedge.export.compiler.backends.cpu.targets import (
+from shiftedge.export.compiler.backends.cpu import devices
+from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,
+    find_variant,
     precisions_of,
     runs_here,
     variants_of,
 )
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
-from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.verify import agreement as check
 from shiftedge.export.compiler.verify import proof
-from shiftedge.export.compiler.verify.integer import Int8Reference
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime import bundle as bundle_module
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, ShiftedgeError, SnapshotError, VerificationError
@@ -85,12 +88,12 @@ def test_the_manifest(mixed: Bundle, files: tuple[Path, Path]) -> None:
     integers, floats = manifest.builds["int8"], manifest.builds["fp32"]
     assert integers.spec == read_model(files[1])[1]
     assert floats.spec == read_model(files[0])[1]
-    assert integers.numerics["codes"] == "bit for bit"
+    assert integers.numerics["states"] == "bit for bit"
     states = [row for row in integers.numerics["comparisons"] if row["tensor"] != "logits"]
     assert len(states) == len(integers.spec.states)
     assert all(row["worst"] == 0 and row["scale"] > 20 for row in states), "codes, all alike"
     assert 0 < integers.numerics["onnxruntime"]["relative_error"] < proof.ABSURD
-    assert "codes" not in floats.numerics
+    assert "states" not in floats.numerics
     assert floats.numerics["verified"]
     assert integers.memory["weights_bytes"] < floats.memory["weights_bytes"]
     assert integers.source_sha256 != floats.source_sha256
@@ -98,7 +101,7 @@ def test_the_manifest(mixed: Bundle, files: tuple[Path, Path]) -> None:
 
 def test_the_self_test_is_of_the_integers(mixed: Bundle, files: tuple[Path, Path]) -> None:
     data, spec = read_model(files[1])
-    reference = Int8Reference(read_onnx(data, spec), spec)
+    reference = Evaluator(read_onnx(data, spec), spec, INT8)
     test = mixed.manifest.builds["int8"].selftest
     assert test is not None
     clip = self_test_clip(spec.height, spec.width)
@@ -207,9 +210,9 @@ def test_layers_kept_in_float(exported: Callable[[str], Path]) -> None:
     frames = normalised(moving_images(spec, 3), spec)
     model, changed = quantized(data, spec, frames, kept=(0,))
     graph = read_onnx(model, changed)
-    assert check.int8_tolerance(graph) == check.FLIPPED
+    assert check.quantized_tolerance(graph) == check.FLIPPED
     whole, same = quantized(data, spec, frames)
-    assert check.int8_tolerance(read_onnx(whole, same)) == 0
+    assert check.quantized_tolerance(read_onnx(whole, same)) == 0
 
 
 # What is refused.
@@ -257,8 +260,7 @@ def test_variants_of_targets() -> None:
         found = []
         for each in variants_of(TARGETS[name], "int8"):
             assert each.precision == "int8"
-            assert not each.others
-            found.append((each.variant, each.unit.dot.kind if each.unit.dot else None))
+            found.append((each.name, each.unit.dot.kind if each.unit.dot else None))
         return found
 
     assert of("x86-64-v3") == [
@@ -287,7 +289,8 @@ def test_variants_of_targets() -> None:
         with pytest.raises(CompileError, match="compile the float32 model for it"):
             variants_of(TARGETS[name], "int8")
     for target in TARGETS.values():
-        assert variants_of(target, "fp32") == target.variants
+        variants = variants_of(target, "fp32")
+        assert tuple(each.device for each in variants) == target.devices
 
 
 @pytest.mark.hosts
@@ -295,25 +298,23 @@ def test_the_hosts_variant_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     (variant,) = variants_of(find_target("host"), "int8")
     assert runs_here(variant)
     host = replace(TARGETS["x86-64-v4"], name="host")
-    from shiftedge.export.compiler.backends.cpu import targets
-
-    monkeypatch.setattr(targets, "machine_name", lambda: "x86_64")
+    monkeypatch.setattr(devices, "machine_name", lambda: "x86_64")
     for more, expected in (
         (("avx512_vnni", "avx512_vbmi2"), "x86-64-v4-avx512vnni-int8"),
         (("avx512_vnni",), "x86-64-v4-int8"),
         ((), "x86-64-v4-int8"),
     ):
-        features = frozenset((*host.features, *more))
-        monkeypatch.setattr(targets, "cpu_features", lambda features=features: features)
+        features = frozenset((*host.devices[0].features, *more))
+        monkeypatch.setattr(devices, "cpu_features", lambda features=features: features)
         (variant,) = variants_of(host, "int8")
-        assert variant.variant == expected
+        assert variant.name == expected
 
 
 def test_wide_vectors_of_a_stand_in() -> None:
     """16 lanes of pmaddwd are no instruction of AVX2."""
-    narrow, wide = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
+    narrow, wide = find_variant("x86-64-v3"), find_variant("x86-64-v4")
     assert narrow.dots == wide.dots == ("pmaddwd",)
-    assert replace(narrow, unit=wide.unit).dots == ()
+    assert narrow.using(unit=wide.unit).dots == ()
 
 
 def test_list_targets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 
-from compile_kit import GESTURES, ROOT, environment
+from compile_kit import GESTURES, environment
 
 from shiftedge.export.agreement import normalised, onnx_outputs
 from shiftedge.export.compiler.compile import compile_cached, compile_model, read_model
@@ -28,18 +28,14 @@ from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 
-NATIVE = ROOT / "runtime" / "native"
-FLAGS = "-std=c11 -O2 -ffp-contract=off -fno-sanitize=all -pthread -Wl,--no-as-needed -ldl -lm"
 WIDTH, HEIGHT, RATE_HZ = 320, 240, 30
 
 
 @pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("runner") / "shiftedge-run"
-    sources = sorted((NATIVE / "runner").glob("*.c"))
-    line = [sys.executable, "-m", "ziglang", "cc", *FLAGS.split(), f"-I{NATIVE}", *sources]
-    subprocess.run([*map(str, line), "-o", str(output)], check=True, env=environment())
-    return output
+def runner() -> Path:
+    """The bundle's own."""
+    bundle = Bundle.open(compile_cached(GESTURES))
+    return bundle.folder / "bin" / bundle.variant().name / "shiftedge-run"
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +122,8 @@ def test_a_self_test_that_would_fail_is_not_written(
         test = record(*arguments)
         return dataclasses.replace(test, logits=test.logits[::-1])
 
-    record = proof.FloatProof.self_test
-    monkeypatch.setattr(proof.FloatProof, "self_test", other)
+    record = proof.Proof.self_test
+    monkeypatch.setattr(proof.Proof, "self_test", other)
     with pytest.raises(VerificationError, match="logits differs between reference / self-test"):
         compile_model(tiny_onnx, tmp_path / "b", target=target, use_cache=False)
     assert not (tmp_path / "b").exists()

@@ -22,14 +22,14 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from compile_kit import GESTURES
-from integer_networks import coded, random_network
+from random_networks import coded, random_network
 from step_networks import NETWORKS, Network
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.backends.cpu.targets import find_target, variants_of
 from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.link.program import weights
+from shiftedge.export.compiler.kernel_ir.layout import weights
 from shiftedge.export.compiler.sources import read_model
+from shiftedge.export.compiler.targets import find_target, variants_of
 
 RECORDED = Path(__file__).with_suffix(".json")
 TARGETS = {
@@ -67,10 +67,10 @@ def made(case: tuple[str, str, str], folder: Path) -> Iterator[tuple[str, dict[s
         # Numbered, since a kernel's name may change.
         kernels = [replace(each, name=f"kernel_{n}") for n, each in enumerate(step.kernels)]
         code = compile_kernels(kernels, variant.llvm(), variant.unit.lanes, variant.dots)
-        path = folder / f"{variant.variant}.o"
+        path = folder / f"{variant.name}.o"
         code.write(path)
         yield (
-            variant.variant,
+            variant.name,
             {
                 "kernels": len(kernels),
                 "calls": len(step.calls),

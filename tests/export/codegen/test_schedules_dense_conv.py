@@ -13,8 +13,10 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, compiled, host_unit, normal, run, shifted
 
-from shiftedge.export.compiler.backends.cpu.families import dense_conv, padding
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
+from shiftedge.export.compiler.backends.cpu.families import conv, padding
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.graph.graph import Activation
@@ -23,7 +25,7 @@ UNIT = host_unit()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # R, G, B
 
 
-def reference(shape: DenseConv, x, state, residual, weight, bias) -> np.ndarray:
+def reference(shape: ConvShape, x, state, residual, weight, bias) -> np.ndarray:
     """float64, straight from the definition."""
     if shape.frame:
         x = (x[..., ::-1] / 255.0 - MEAN) / STD
@@ -39,9 +41,9 @@ def reference(shape: DenseConv, x, state, residual, weight, bias) -> np.ndarray:
     return activate(shape.activation, total + shape.residual * residual)
 
 
-def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
+def verify(shape: ConvShape, cuts=(), tiles=None) -> None:
     rng = np.random.default_rng(shape.outputs)
-    tiles = tiles or dense_conv.tiles_for(shape, UNIT)
+    tiles = tiles or conv.tiles_for(shape, UNIT)
     weight = normal(rng, shape.outputs, shape.inputs, *shape.kernel, scale=shape.depth**-0.5)
     bias = normal(rng, shape.outputs)
     x = normal(rng, shape.height, shape.width, shape.inputs)
@@ -50,10 +52,10 @@ def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
     state = normal(rng, shape.height, shape.width, shape.shift)
     residual = normal(rng, shape.out_height, shape.out_width, shape.outputs)
     arrays = {"x": x, "state": state, "residual": residual}
-    arrays |= dense_conv.pack(weight, bias, shape, tiles, UNIT)
+    arrays |= conv.pack(ConvConstants(FP32, weight, bias), shape, tiles, UNIT)
     if shape.frame:
         arrays |= padding.normalisation(MEAN[::-1], STD[::-1], shape.padded.width)
-    kernels = dense_conv.schedule("conv", shape, tiles, UNIT)
+    kernels = conv.schedule("conv", shape, tiles, UNIT)
     libraries = [compiled(kernel, UNIT) for kernel in kernels]
     results = []
     for cut in ((), cuts):
@@ -68,7 +70,7 @@ def verify(shape: DenseConv, cuts=(), tiles=None) -> None:
 
 
 SHAPES = st.builds(
-    DenseConv,
+    ConvShape,
     height=st.integers(1, 10),
     width=st.integers(1, 17),
     inputs=st.sampled_from([1, 3, 7, 16, 33, 97]),
@@ -93,20 +95,20 @@ def test_any_shape_is_right_and_the_same_in_any_split(shape, cuts):
 @pytest.mark.parametrize("inputs", [1, 97])
 def test_a_map_of_one_pixel(kernel, inputs):
     sides = (kernel[0] // 2, kernel[1] // 2) * 2
-    verify(DenseConv(1, 1, inputs, 7, kernel, (2, 2), sides, shift=inputs - 1), (1,))
+    verify(ConvShape(1, 1, inputs, 7, kernel, (2, 2), sides, shift=inputs - 1), (1,))
 
 
 @pytest.mark.parametrize("size", [7, 8])
 def test_the_shortcut_of_a_strided_block(size):
     """1 x 1 of stride 2, as ResNet halves a map; an odd size leaves no row over."""
-    shape = DenseConv(size, size, 32, 48, (1, 1), (2, 2), residual=True, activation=Activation.RELU)
+    shape = ConvShape(size, size, 32, 48, (1, 1), (2, 2), residual=True, activation=Activation.RELU)
     assert shape.out_height == shape.out_width == 4
     verify(shape, (1, 2))
 
 
 @pytest.mark.parametrize(("size", "outputs", "kernel"), [(14, 32, 3), (15, 24, 3), (21, 8, 7)])
 def test_the_first_convolution_reads_bytes(size, outputs, kernel):
-    shape = DenseConv(
+    shape = ConvShape(
         size, size, 3, outputs, (kernel, kernel), (2, 2), (kernel // 2,) * 4,
         frame=True, activation=Activation.RELU6,
     )  # fmt: skip
@@ -114,22 +116,22 @@ def test_the_first_convolution_reads_bytes(size, outputs, kernel):
 
 
 def test_what_needs_no_border_is_read_as_it_is():
-    shape = DenseConv(8, 8, 16, 32, (1, 1), (2, 2))
-    [kernel] = dense_conv.schedule("down", shape, dense_conv.tiles_for(shape, UNIT), UNIT)
+    shape = ConvShape(8, 8, 16, 32, (1, 1), (2, 2))
+    [kernel] = conv.schedule("down", shape, conv.tiles_for(shape, UNIT), UNIT)
     assert kernel.buffers[0].name == "x"
     verify(shape)
 
 
 def test_addresses_of_a_tile_of_whole_rows_are_plain():
-    shape = DenseConv(7, 7, 512, 512, (3, 3), padding=(1, 1, 1, 1))
-    tiles = dense_conv.tiles_for(shape, AVX512)
+    shape = ConvShape(7, 7, 512, 512, (3, 3), padding=(1, 1, 1, 1))
+    tiles = conv.tiles_for(shape, AVX512)
     assert tiles.rows == 14
-    _, kernel = dense_conv.schedule("conv", shape, tiles, AVX512)
+    _, kernel = conv.schedule("conv", shape, tiles, AVX512)
     [whole, rest] = kernel.tiles()
     assert (whole.rows, rest.rows) == (14, 7)
 
 
 def test_compiles_for_avx2():
-    shape = DenseConv(14, 14, 64, 64, (3, 3), padding=(1, 1, 1, 1))
-    tiles = dense_conv.tiles_for(shape, AVX2)
-    tir.compile_kernels(dense_conv.schedule("conv", shape, tiles, AVX2), X86_64_V3, AVX2.lanes)
+    shape = ConvShape(14, 14, 64, 64, (3, 3), padding=(1, 1, 1, 1))
+    tiles = conv.tiles_for(shape, AVX2)
+    tir.compile_kernels(conv.schedule("conv", shape, tiles, AVX2), X86_64_V3, AVX2.lanes)

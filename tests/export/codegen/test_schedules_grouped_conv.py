@@ -22,17 +22,19 @@ from test_schedules_kit import (
     shifted,
 )
 
-from shiftedge.export.compiler.backends.cpu.families import grouped_conv
-from shiftedge.export.compiler.backends.cpu.families.grouped_conv import GroupedConv
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
+from shiftedge.export.compiler.backends.cpu.families import conv
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.graph.graph import Activation, Conv
-from shiftedge.export.compiler.verify.reference import run_operator
+from shiftedge.export.compiler.verify.evaluate import run_operator
 
 UNIT = host_unit()
 
 
-def reference(shape: GroupedConv, x, state, residual, weight, bias) -> np.ndarray:
+def reference(shape: ConvShape, x, state, residual, weight, bias) -> np.ndarray:
     joined = np.concatenate([state, x[..., shape.shift :]], axis=-1).astype(np.float64)
     conv = Conv(
         "conv", ("x",), "y", weight, bias, shape.stride, shape.padding, groups=shape.groups
@@ -41,17 +43,17 @@ def reference(shape: GroupedConv, x, state, residual, weight, bias) -> np.ndarra
     return activate(shape.activation, total + shape.residual * residual)
 
 
-def verify(shape: GroupedConv, cuts=(), tiles=None, unit=UNIT) -> None:
+def verify(shape: ConvShape, cuts=(), tiles=None, unit=UNIT) -> None:
     rng = np.random.default_rng(shape.outputs)
-    tiles = tiles or grouped_conv.tiles_for(shape, unit)
+    tiles = tiles or conv.tiles_for(shape, unit)
     weight = normal(rng, shape.outputs, shape.group_inputs, *shape.kernel, scale=shape.depth**-0.5)
     bias = normal(rng, shape.outputs)
     x = normal(rng, shape.height, shape.width, shape.inputs)
     state = normal(rng, shape.height, shape.width, shape.shift)
     residual = normal(rng, shape.out_height, shape.out_width, shape.outputs)
     arrays = {"x": x, "state": state, "residual": residual}
-    arrays |= grouped_conv.pack(weight, bias, shape, tiles, unit)
-    kernels = grouped_conv.schedule("conv", shape, tiles, unit)
+    arrays |= conv.pack(ConvConstants(FP32, weight, bias), shape, tiles, unit)
+    kernels = conv.schedule("conv", shape, tiles, unit)
     libraries = [compiled(kernel, unit) for kernel in kernels]
     results = []
     for cut in ((), cuts):
@@ -65,9 +67,9 @@ def verify(shape: GroupedConv, cuts=(), tiles=None, unit=UNIT) -> None:
     np.testing.assert_array_equal(*results, err_msg="depends on the split")
 
 
-def shape_of(groups, into, out, shift, **rest) -> GroupedConv:
+def shape_of(groups, into, out, shift, **rest) -> ConvShape:
     inputs = groups * into
-    return GroupedConv(
+    return ConvShape(
         inputs=inputs, outputs=groups * out, groups=groups, shift=shifted(shift, inputs), **rest
     )
 
@@ -121,7 +123,7 @@ def test_known_networks_on_every_vector_unit_of_this_machine(unit, groups, into,
 
 def test_what_needs_no_border_is_read_as_it_is():
     shape = shape_of(4, 3, 5, 0, height=5, width=5, kernel=(1, 1), stride=(2, 2))
-    [kernel] = grouped_conv.schedule("conv", shape, grouped_conv.tiles_for(shape, UNIT), UNIT)
+    [kernel] = conv.schedule("conv", shape, conv.tiles_for(shape, UNIT), UNIT)
     assert kernel.buffers[0].name == "x"
     verify(shape)
 
@@ -130,8 +132,8 @@ def test_vectors_are_as_wide_as_a_group_and_fit_the_registers():
     for unit in (AVX512, AVX2, NEON):
         for out in (1, 2, 3, 4, 6, 8, 12, 24, 32, 97):
             shape = shape_of(8, 4, out, 0, height=14, width=14, kernel=(3, 3))
-            tiles = grouped_conv.tiles_for(shape, unit)
-            [tile, *_] = grouped_conv.schedule("conv", shape, tiles, unit)[-1].tiles()
+            tiles = conv.tiles_for(shape, unit)
+            [tile, *_] = conv.schedule("conv", shape, tiles, unit)[-1].tiles()
             lanes = {part.lanes for part in tile.vectors}
             assert max(lanes) <= unit.lanes
             assert max(lanes) < 2 * max(out, 1)
@@ -141,13 +143,13 @@ def test_vectors_are_as_wide_as_a_group_and_fit_the_registers():
 def test_groups_that_do_not_divide_are_refused():
     shape = dataclasses.replace(shape_of(2, 3, 4, 0, height=3, width=3, kernel=(1, 1)), groups=4)
     with pytest.raises(ValueError, match="expected a divisor of both"):
-        grouped_conv.schedule("conv", shape, Tiles(2, UNIT.lanes), UNIT)
+        conv.schedule("conv", shape, Tiles(2, UNIT.lanes), UNIT)
 
 
 def test_folded_tiles_are_refused():
     shape = shape_of(2, 4, 24, 0, height=3, width=3, kernel=(1, 1))
     with pytest.raises(ValueError, match="no folded tiles"):
-        grouped_conv.schedule("conv", shape, Tiles(2, 24, folded=True), AVX512)
+        conv.schedule("conv", shape, Tiles(2, 24, folded=True), AVX512)
 
 
 def test_compiles_for_avx2_and_neon():
@@ -156,5 +158,5 @@ def test_compiles_for_avx2_and_neon():
         (AVX2, X86_64_V3),
         (NEON, {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}),
     ):
-        tiles = grouped_conv.tiles_for(shape, unit)
-        tir.compile_kernels(grouped_conv.schedule("conv", shape, tiles, unit), target, unit.lanes)
+        tiles = conv.tiles_for(shape, unit)
+        tir.compile_kernels(conv.schedule("conv", shape, tiles, unit), target, unit.lanes)

@@ -13,11 +13,13 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, compiled, every_unit, host_unit, normal, run
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import inverted_residual, padding
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (
+    BlockShape,
     BlockTiles,
-    InvertedResidual,
 )
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
@@ -26,7 +28,7 @@ from shiftedge.export.compiler.graph.graph import Activation
 UNIT = host_unit()
 
 
-def reference(shape: InvertedResidual, x, state, residual, w) -> np.ndarray:
+def reference(shape: BlockShape, x, state, residual, w) -> np.ndarray:
     """float64, straight from the definition."""
     joined = np.concatenate([state, x[..., shape.shift :]], axis=-1).astype(np.float64)
     hidden = joined
@@ -44,7 +46,15 @@ def reference(shape: InvertedResidual, x, state, residual, w) -> np.ndarray:
     return total @ w["project_weight"].T + w["project_bias"] + shape.residual * residual
 
 
-def verify(shape: InvertedResidual, tiles: BlockTiles, cuts=(), unit=UNIT) -> None:
+def stages(weights) -> dict[str, ConvConstants]:
+    names = {name.removesuffix("_bias") for name in weights if name.endswith("_bias")}
+    return {
+        name: ConvConstants(FP32, weights[f"{name}_weight"], weights[f"{name}_bias"])
+        for name in names
+    }
+
+
+def verify(shape: BlockShape, tiles: BlockTiles, cuts=(), unit=UNIT) -> None:
     rng = np.random.default_rng(shape.hidden)
     size, hidden, outputs = shape.kernel, shape.hidden, shape.outputs
     weights = {
@@ -61,7 +71,7 @@ def verify(shape: InvertedResidual, tiles: BlockTiles, cuts=(), unit=UNIT) -> No
     kernels = inverted_residual.schedule("block", shape, tiles, unit)
     residual = normal(rng, shape.out_height, shape.out_width, outputs)
     arrays = {"x": x, "state": state, "residual": residual}
-    arrays |= inverted_residual.pack(weights, shape, tiles, unit)
+    arrays |= inverted_residual.pack(stages(weights), shape, tiles, unit)
     libraries = [compiled(kernel, unit) for kernel in kernels]
     results = []
     for cut in ((), cuts):
@@ -75,7 +85,7 @@ def verify(shape: InvertedResidual, tiles: BlockTiles, cuts=(), unit=UNIT) -> No
 
 
 SHAPES = st.builds(
-    InvertedResidual,
+    BlockShape,
     height=st.integers(1, 12),
     width=st.integers(1, 20),
     inputs=st.integers(1, 24),
@@ -121,7 +131,7 @@ def test_any_tile_is_right(shape, expand, window, vectors, outer):
 @pytest.mark.parametrize("band", [0, 2])
 @pytest.mark.parametrize("unit", every_unit(), ids=lambda unit: f"{unit.lanes}lanes")
 def test_residual_on_every_vector_unit_of_this_machine(band, unit):
-    shape = InvertedResidual(6, 9, 24, 40, 24, shift=3, residual=True)
+    shape = BlockShape(6, 9, 24, 40, 24, shift=3, residual=True)
     tiles = inverted_residual.tiles_for(shape, unit)
     verify(shape, dataclasses.replace(tiles, band=band), (1, 2), unit)
 
@@ -129,12 +139,12 @@ def test_residual_on_every_vector_unit_of_this_machine(band, unit):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [5, 32, 35])
 def test_without_an_expand(channels, stride):
-    shape = InvertedResidual(8, 10, channels, channels, 16, stride=stride, expand=False)
+    shape = BlockShape(8, 10, channels, channels, 16, stride=stride, expand=False)
     verify(shape, inverted_residual.tiles_for(shape, UNIT), (1,))
 
 
 def test_text_of_a_band():
-    shape = InvertedResidual(56, 56, 24, 144, 24, shift=3, residual=True)
+    shape = BlockShape(56, 56, 24, 144, 24, shift=3, residual=True)
     tiles = BlockTiles(2, Tiles(7, 48), 14, Tiles(8, 24, folded=True))
     [kernel] = inverted_residual.schedule("block", shape, tiles, AVX512)
     expand, depthwise, project = kernel.tiles()
@@ -146,7 +156,7 @@ def test_text_of_a_band():
 
 def test_small_images_are_phased_and_their_expanded_block_stays_in_the_first_level_cache():
     for size in (14, 7):
-        shape = InvertedResidual(size, size, 96, 576, 96)
+        shape = BlockShape(size, size, 96, 576, 96)
         tiles = inverted_residual.tiles_for(shape, AVX512)
         assert tiles.band == 0
         hidden, project = inverted_residual.schedule("block", shape, tiles, AVX512)
@@ -156,7 +166,7 @@ def test_small_images_are_phased_and_their_expanded_block_stays_in_the_first_lev
 
 
 def test_compiles_for_avx2_and_neon():
-    shape = InvertedResidual(14, 14, 64, 384, 96, stride=2, shift=8)
+    shape = BlockShape(14, 14, 64, 384, 96, stride=2, shift=8)
     for unit, target in (
         (AVX2, X86_64_V3),
         (NEON, {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}),
@@ -167,7 +177,7 @@ def test_compiles_for_avx2_and_neon():
 
 
 def test_tiles_that_do_not_fit_are_refused():
-    shape = InvertedResidual(14, 14, 8, 48, 8)
+    shape = BlockShape(14, 14, 8, 48, 8)
     tiles = inverted_residual.tiles_for(shape, AVX512)
     bad = dataclasses.replace(tiles, band=4)
     with pytest.raises(ValueError, match="bands of 4 do not divide 14 rows"):
@@ -179,9 +189,9 @@ def test_tiles_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(("size", "hidden"), [(16, 32), (21, 7)])
 def test_the_first_convolution_in_the_place_of_the_expand(size, hidden):
-    stem = DenseConv(size, size, 3, hidden, (3, 3), (2, 2), (1, 1, 1, 1), frame=True)
+    stem = ConvShape(size, size, 3, hidden, (3, 3), (2, 2), (1, 1, 1, 1), frame=True)
     height = stem.out_height
-    shape = InvertedResidual(height, height, 3, hidden, 16, stem=stem)
+    shape = BlockShape(height, height, 3, hidden, 16, stem=stem)
     tiles = inverted_residual.tiles_for(shape, UNIT)
     rng = np.random.default_rng(3)
     weights = {
@@ -195,7 +205,7 @@ def test_the_first_convolution_in_the_place_of_the_expand(size, hidden):
     frame = rng.integers(0, 256, (size, size, 3), np.uint8)
     width = stem.padded.width
     values = {"x": frame, **padding.normalisation((0.4, 0.45, 0.5), (0.2, 0.3, 0.4), width)}
-    values |= inverted_residual.pack(weights, shape, tiles, UNIT)
+    values |= inverted_residual.pack(stages(weights), shape, tiles, UNIT)
     [block] = inverted_residual.schedule("block", shape, tiles, UNIT)
     library = compiled(block, UNIT)
     whole = run(block, values, library)

@@ -1,69 +1,43 @@
-"""What the tests of the schedules share: buffers between guard pages, and running in pieces.
-
-A kernel that reads or writes outside a buffer ends the process here, rather than passing.
-"""
+"""What the tests of the schedules share: kernels run in pieces, by the interpreter."""
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import mmap
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tvm")
 
-from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, VectorUnit
+from library_kit import X86_64_V3, Guarded, every_unit, host_unit
+
+from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.kernel_ir import interpret
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.targets import find_variant
 
-X86_64_V3 = {"kind": "llvm", "mcpu": "x86-64-v3"}
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PROT_NONE = 0
-
-
-def host_unit() -> VectorUnit:
-    """The vector unit of this machine."""
-    return find_target("host").unit
+__all__ = ["X86_64_V3", "activate", "check", "compiled", "every_unit", "generated", "host_unit"]
 
 
-def every_unit() -> list[VectorUnit]:
-    """All of this architecture, widest first: wider ones than this machine's are generated for its
-    own instructions, two for one."""
-    unit = host_unit()
-    return [AVX512, AVX2] if unit in (AVX512, AVX2) else [unit]
+class Interpreted:
+    """Kernels as the interpreter runs them, which code is held against in ``test_conformance``."""
+
+    @staticmethod
+    def call(kernel, arrays, begin, end, scratch) -> None:
+        calls = None if (begin, end) == (0, kernel.units) else [(begin, end)]
+        interpret.run(kernel, arrays, calls=calls)
 
 
-class Guarded:
-    """An array whose last byte is the last before memory that must not be touched.
-
-    Before the array stands a pattern that must not change, and before that another guard.
-    """
-
-    def __init__(self, array: np.ndarray) -> None:
-        page = mmap.PAGESIZE
-        inner = -(-max(array.nbytes, 1) // page) * page
-        self._memory = mmap.mmap(-1, inner + 2 * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        for address in (start, start + page + inner):
-            if _LIBC.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), _PROT_NONE):
-                raise OSError(ctypes.get_errno(), "mprotect")
-        body = np.frombuffer(self._memory, np.uint8)[page : page + inner]
-        body[:] = 0xA5
-        self._before = body[: inner - array.nbytes]
-        self.array = body[inner - array.nbytes :].view(array.dtype).reshape(array.shape)
-        self.array[...] = array
-
-    def intact(self) -> bool:
-        return bool((self._before == 0xA5).all())
+def compiled(kernel: Kernel, unit: VectorUnit) -> Interpreted:
+    return Interpreted()
 
 
-def compiled(kernel: Kernel, unit: VectorUnit) -> tir_run.Library:
-    target = X86_64_V3 if unit is AVX2 else tir_run.host_target()
+def generated(kernel: Kernel, unit: VectorUnit) -> tir_run.Library:
+    """As machine code."""
+    target = X86_64_V3 if unit is AVX2 else find_variant("host").llvm()
     return tir_run.Library(tir.compile_kernels([kernel], target, unit.lanes))
 
 
@@ -92,9 +66,9 @@ def run(kernel, arrays, library, cuts=()):
     return {b.name: views[b.name].copy() for b in kernel.buffers if b.role == "output"}
 
 
-def check(kernel, arrays, unit, expected, cuts=(), tolerance=2e-5):
+def check(kernel, arrays, unit, expected, cuts=(), tolerance=2e-5, made=compiled):
     """The kernel against float64 results, and bit for bit in any split into calls."""
-    library = compiled(kernel, unit)
+    library = made(kernel, unit)
     whole = run(kernel, arrays, library)
     for name, want in expected.items():
         want = np.asarray(want, np.float64).reshape(-1)
@@ -105,18 +79,8 @@ def check(kernel, arrays, unit, expected, cuts=(), tolerance=2e-5):
 
 
 def activate(kind: Activation, x: np.ndarray) -> np.ndarray:
-    """float64 reference of the activations."""
-    gate = np.clip(x / 6 + 0.5, 0, 1)
-    sigmoid = 1 / (1 + np.exp(-x))
-    return {
-        Activation.NONE: x,
-        Activation.RELU: np.maximum(x, 0),
-        Activation.RELU6: np.clip(x, 0, 6),
-        Activation.HARD_SIGMOID: gate,
-        Activation.HARD_SWISH: x * gate,
-        Activation.SIGMOID: sigmoid,
-        Activation.SWISH: x * sigmoid,
-    }[kind]
+    """float64 reference of the activations; test_activations holds it against ONNX Runtime."""
+    return kind.value.definition(np.asarray(x, np.float64))
 
 
 def shifted(shift: int, channels: int) -> int:

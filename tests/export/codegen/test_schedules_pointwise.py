@@ -11,7 +11,9 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import X86_64_V3, activate, check, every_unit, host_unit, normal
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import pointwise
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
@@ -30,11 +32,11 @@ def verify(shape: Pointwise, tiles: Tiles, cuts=(), unit=UNIT) -> None:
     weight = normal(rng, shape.outputs, shape.inputs, scale=shape.inputs**-0.5)
     bias = normal(rng, shape.outputs)
     residual = normal(rng, shape.pixels, shape.outputs)
-    kernel = pointwise.schedule("pointwise", shape, tiles, unit)
+    [kernel] = pointwise.schedule("pointwise", shape, tiles, unit)
     joined = np.concatenate([state, x[:, shape.shift :]], axis=1).astype(np.float64)
     expected = joined @ weight.T.astype(np.float64) + bias + shape.residual * residual
     arrays = {"x": x, "state": state, "residual": residual}
-    arrays |= pointwise.pack(weight, bias, tiles, unit)
+    arrays |= pointwise.pack(ConvConstants(FP32, weight, bias), shape, tiles, unit)
     check(kernel, arrays, unit, {"out": activate(shape.activation, expected)}, cuts)
 
 
@@ -95,7 +97,7 @@ def test_every_vector_unit(unit, outputs):
 
 def test_the_text_shows_the_two_segments_and_no_test_inside_them():
     shape = Pointwise(98, 64, 96, 8, activation=Activation.RELU6)
-    kernel = pointwise.schedule("expand", shape, Tiles(14, 48), AVX512)
+    [kernel] = pointwise.schedule("expand", shape, Tiles(14, 48), AVX512)
     text = kernel.text()
     assert "add state[(unit % 7*14 + row)*8 + k]" in text
     assert "for k < 8" in text
@@ -111,7 +113,8 @@ def test_default_tiles_fit_the_registers():
             for outputs in (1, 3, 16, 24, 32, 96, 97, 144, 160, 1280):
                 shape = Pointwise(pixels, 8, outputs)
                 tiles = pointwise.tiles_for(shape, unit)
-                [tile, *_] = pointwise.schedule("p", shape, tiles, unit).tiles()
+                [kernel] = pointwise.schedule("p", shape, tiles, unit)
+                [tile, *_] = kernel.tiles()
                 across = -(-tiles.columns // unit.lanes)
                 assert len(tile.vectors) + across < unit.registers, (unit, pixels, outputs)
 
@@ -121,8 +124,8 @@ def test_nothing_spills_and_everything_fuses_on_avx512_and_avx2():
     for unit, target in ((AVX512, {"kind": "llvm", "mcpu": "x86-64-v4"}), (AVX2, X86_64_V3)):
         shape = Pointwise(84, 64, 96, residual=True, activation=Activation.RELU6)
         tiles = pointwise.tiles_for(shape, unit)
-        kernel = pointwise.schedule("pointwise", shape, tiles, unit)
-        assembly = tir.compile_kernels([kernel], target, unit.lanes).assembly
+        [kernel] = pointwise.schedule("pointwise", shape, tiles, unit)
+        assembly = tir.compile_kernels([kernel], target, unit.lanes).text("asm")
         assert assembly.count("vfmadd") >= tiles.rows * tiles.columns // unit.lanes
         register = "zmm" if unit is AVX512 else "ymm"
         stacked = [line for line in assembly.splitlines() if register in line and "(%rsp" in line]

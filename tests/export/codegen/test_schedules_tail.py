@@ -11,7 +11,9 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import activate, check, host_unit, normal, shifted
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import pointwise, tail
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
 from shiftedge.export.compiler.graph.graph import Activation
@@ -40,8 +42,9 @@ def test_any_shape_is_right_and_the_same_in_any_split(
     bias = normal(rng, outputs)
     joined = np.concatenate([state, x[:, shift:]], axis=1).astype(np.float64)
     expected = activate(activation, joined @ weight.T + bias).mean(axis=0)
-    kernel = tail.schedule("tail", shape, tiles, UNIT)
-    arrays = {"x": x, "state": state, **pointwise.pack(weight, bias, tiles, UNIT)}
+    [kernel] = tail.schedule("tail", shape, tiles, UNIT)
+    constants = pointwise.pack(ConvConstants(FP32, weight, bias), shape, tiles, UNIT)
+    arrays = {"x": x, "state": state, **constants}
     check(kernel, arrays, UNIT, {"out": expected}, cuts)
 
 

@@ -13,7 +13,9 @@ pytest.importorskip("tvm")
 
 from test_schedules_kit import activate, compiled, host_unit, normal, run, shifted
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import depthwise, keep, pool
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.window import Window
 from shiftedge.export.compiler.graph.graph import Activation
 
@@ -74,7 +76,8 @@ def test_depthwise(shape, residual, activation, cuts):
     taps = weight.reshape(shape.channels, -1).T.astype(np.float64)
     expected = (windows(shape, x, state, 0.0) * taps).sum(axis=2) + bias + residual * more
     kernels = depthwise.schedule("depthwise", shape, UNIT, activation, residual)
-    arrays = {"x": x, "state": state, "residual": more, **depthwise.pack(weight, bias)}
+    constants = depthwise.pack(ConvConstants(FP32, weight, bias))
+    arrays = {"x": x, "state": state, "residual": more, **constants}
     verify(kernels, arrays, activate(activation, expected), cuts)
 
 

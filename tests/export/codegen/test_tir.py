@@ -10,10 +10,9 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from test_schedules_kit import activate, check, compiled, host_unit, normal, run
+from test_schedules_kit import activate, check, generated, host_unit, normal, run
 
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
@@ -33,6 +32,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
     pieces,
 )
+from shiftedge.export.compiler.targets import find_variant
 
 UNIT_OF_HOST = host_unit()
 
@@ -43,7 +43,7 @@ def pointless(activation: Activation, size: int = 5) -> Kernel:
     tile = Tile(
         grid(1, size, 8), size, (x.at(COLUMN),), (), out.at(ROW * size + COLUMN), activation
     )
-    return Kernel(f"apply_{activation.value}", (x, out), 1, (tile,))
+    return Kernel(f"apply_{activation.name}", (x, out), 1, (tile,))
 
 
 @pytest.mark.parametrize("activation", Activation)
@@ -51,14 +51,14 @@ def test_activations(activation):
     x = np.array([*np.linspace(-30, 30, 2001), -1e30, -200, -100, -88, 88, 100, 200, 1e30])
     x = x.astype(np.float32)
     kernel = pointless(activation, len(x))
-    out = run(kernel, {"x": x}, compiled(kernel, UNIT_OF_HOST))["out"]
+    out = run(kernel, {"x": x}, generated(kernel, UNIT_OF_HOST))["out"]
     with np.errstate(over="ignore"):
         expected = activate(activation, x.astype(np.float64))
     np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_an_object_is_plain_c_without_any_symbol_of_tvm(tmp_path):
-    code = tir.compile_kernels([pointless(Activation.SWISH)], tir_run.host_target(), 8)
+    code = tir.compile_kernels([pointless(Activation.SWISH)], find_variant("host").llvm(), 8)
     code.write(tmp_path / "k.o")
     command = [sys.executable, "-m", "ziglang", "ld.lld", "-shared", "--no-undefined"]
     linked = [*command, "-o", str(tmp_path / "k.so"), str(tmp_path / "k.o")]
@@ -69,12 +69,12 @@ def test_an_object_is_plain_c_without_any_symbol_of_tvm(tmp_path):
 def test_two_kernels_of_one_name_are_refused():
     kernel = pointless(Activation.RELU)
     with pytest.raises(ValueError, match="one name"):
-        tir.compile_kernels([kernel, kernel], tir_run.host_target(), 8)
+        tir.compile_kernels([kernel, kernel], find_variant("host").llvm(), 8)
 
 
 def test_a_buffer_of_the_wrong_size_is_refused():
     kernel = pointless(Activation.NONE)
-    library = compiled(kernel, UNIT_OF_HOST)
+    library = generated(kernel, UNIT_OF_HOST)
     arrays = {"x": np.zeros(4, np.float32), "out": np.zeros(5, np.float32)}
     with pytest.raises(ValueError, match="buffer x takes 5 float32, got 4 float32"):
         library.call(kernel, arrays)
@@ -101,7 +101,7 @@ def test_runs_conditions_and_scratch():
     expected = values * tables.astype(np.float64) + tables
     expected[1] = 0.5
     arrays = {"x": values, "table": tables}
-    check(kernel, arrays, UNIT_OF_HOST, {"out": expected}, cuts=(1,))
+    check(kernel, arrays, UNIT_OF_HOST, {"out": expected}, cuts=(1,), made=generated)
 
 
 def test_the_text_of_a_kernel():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,29 +12,32 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import SPEC, model
 
-from shiftedge.export.compiler.backends.cpu import choose, explain
+from shiftedge.export.compiler.backends.cpu import choose as choosing
+from shiftedge.export.compiler.backends.cpu import explain
+from shiftedge.export.compiler.backends.cpu.choose import choose
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import (
-    dense_conv,
+    conv,
     inverted_residual,
     pointwise,
     tail,
 )
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
-from shiftedge.export.compiler.backends.cpu.families.inverted_residual import InvertedResidual
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
+from shiftedge.export.compiler.backends.cpu.families.inverted_residual import BlockShape
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
-from shiftedge.export.compiler.backends.cpu.families.tiles import NEON
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target
+from shiftedge.export.compiler.backends.cpu.families.tiles import NEON, Tiles
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.targets import find_variant
 
-V3 = TARGETS["x86-64-v3"]
-UNITS = (V3, TARGETS["x86-64-v4"], replace(V3, name="neon", unit=NEON))
+V3 = find_variant("x86-64-v3")
+UNITS = (V3, find_variant("x86-64-v4"), V3.using(unit=NEON))
 on_every_unit = pytest.mark.parametrize("target", UNITS, ids=lambda each: each.name)
 few = settings(max_examples=12, deadline=None)
 
 
-def fits(kernel: Kernel, target: Target) -> bool:
+def fits(kernel: Kernel, target: CpuVariant) -> bool:
     """Accumulators, one step's weights and what they are multiplied with are in registers."""
     for tile in kernel.tiles():
         product = any(s.weight is not None and not s.by_column for s in tile.segments)
@@ -45,13 +47,17 @@ def fits(kernel: Kernel, target: Target) -> bool:
     return True
 
 
+def tiles_of(shape: Pointwise, target: CpuVariant) -> Tiles:
+    return choose(shape, target, pointwise.candidates, pointwise.schedule)
+
+
 @on_every_unit
 @given(st.integers(1, 200), st.integers(1, 130), st.integers(1, 130), st.integers(0, 5))
 @few
-def test_pointwise(target: Target, pixels: int, inputs: int, outputs: int, shift: int) -> None:
+def test_pointwise(target: CpuVariant, pixels: int, inputs: int, outputs: int, shift: int) -> None:
     shape = Pointwise(pixels, inputs, outputs, min(shift, inputs - 1))
-    tiles = choose.pointwise(shape, target)
-    kernel = pointwise.schedule("k", shape, tiles, target.unit)
+    tiles = choose(shape, target, pointwise.candidates, pointwise.schedule)
+    [kernel] = pointwise.schedule("k", shape, tiles, target.unit)
     assert fits(kernel, target)
     assert 1 <= tiles.rows <= pixels
     lanes = target.unit.lanes
@@ -66,46 +72,45 @@ def test_pointwise(target: Target, pixels: int, inputs: int, outputs: int, shift
 @on_every_unit
 @given(st.integers(4, 20), st.sampled_from([3, 8, 24, 33]), st.sampled_from([8, 24, 40]))
 @few
-def test_dense_conv(target: Target, side: int, inputs: int, outputs: int) -> None:
-    shape = DenseConv(side, side + 1, inputs, outputs, (3, 3), (2, 1), (1, 1, 1, 1))
-    tiles = choose.dense_conv(shape, target)
-    assert all(
-        fits(kernel, target) for kernel in dense_conv.schedule("k", shape, tiles, target.unit)
-    )
+def test_dense_conv(target: CpuVariant, side: int, inputs: int, outputs: int) -> None:
+    shape = ConvShape(side, side + 1, inputs, outputs, (3, 3), (2, 1), (1, 1, 1, 1))
+    tiles = choose(shape, target, conv.candidates, conv.schedule)
+    assert all(fits(kernel, target) for kernel in conv.schedule("k", shape, tiles, target.unit))
 
 
 @on_every_unit
 @pytest.mark.parametrize("hidden", [24, 48, 144])
 @pytest.mark.parametrize("shift", [0, 2, 3])
-def test_blocks_and_tails(target: Target, hidden: int, shift: int) -> None:
-    block = InvertedResidual(
+def test_blocks_and_tails(target: CpuVariant, hidden: int, shift: int) -> None:
+    block = BlockShape(
         height=14, width=14, inputs=24, hidden=hidden, outputs=24, stride=1, kernel=3,
         expand=True, stem=None, shift=shift, residual=True,
         expand_activation=Activation.RELU6, depthwise_activation=Activation.RELU6,
     )  # fmt: skip
-    tiles = choose.inverted_residual(block, target)
+    tiles = choose(block, target, inverted_residual.candidates, inverted_residual.schedule)
     kernels = inverted_residual.schedule("k", block, tiles, target.unit)
     assert all(fits(kernel, target) for kernel in kernels)
     assert not (tiles.expand.folded and shift % 2)
     end = Pointwise(49, 24, hidden, shift)
-    found = choose.tail(end, target)
-    assert fits(tail.schedule("k", end, found, target.unit), target)
+    found = choose(end, target, tail.candidates, tail.schedule)
+    [kernel] = tail.schedule("k", end, found, target.unit)
+    assert fits(kernel, target)
 
 
 @on_every_unit
-def test_the_same_every_time(target: Target) -> None:
+def test_the_same_every_time(target: CpuVariant) -> None:
     shape = Pointwise(49, 24, 96, 4)
-    first = choose.pointwise(shape, target)
-    choose.pointwise.cache_clear()
-    assert choose.pointwise(shape, target) == first
+    first = tiles_of(shape, target)
+    choosing._chosen.cache_clear()
+    assert tiles_of(shape, target) == first
 
 
 def test_odd_inputs_are_never_folded() -> None:
     """24 channels on 16 lanes are one vector and a half: folded where inputs come in pairs."""
-    wide = TARGETS["x86-64-v4"]
-    assert choose.pointwise(Pointwise(196, 144, 24), wide).folded
-    assert not choose.pointwise(Pointwise(196, 143, 24), wide).folded
-    assert not choose.pointwise(Pointwise(196, 144, 24, 17), wide).folded
+    wide = find_variant("x86-64-v4")
+    assert tiles_of(Pointwise(196, 144, 24), wide).folded
+    assert not tiles_of(Pointwise(196, 143, 24), wide).folded
+    assert not tiles_of(Pointwise(196, 144, 24, 17), wide).folded
 
 
 # explain

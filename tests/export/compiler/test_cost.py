@@ -9,34 +9,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shiftedge.export.compiler.backends.cpu.cost import Cost, kernel_cost
-from shiftedge.export.compiler.backends.cpu.families import dense_conv, elementwise, pointwise, pool
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
+from shiftedge.export.compiler.backends.cpu.families import conv, elementwise, pointwise, pool
+from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
 from shiftedge.export.compiler.backends.cpu.families.window import Window
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, Target
 from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.targets import TARGETS, find_variant
 
-V3, V4 = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
+V3, V4 = find_variant("x86-64-v3"), find_variant("x86-64-v4")
 SIZES = st.integers(1, 90)
 
 
-def cost(shape: Pointwise, target: Target, tiles: Tiles | None = None) -> Cost:
+def cost(shape: Pointwise, target: CpuVariant, tiles: Tiles | None = None) -> Cost:
     tiles = tiles or pointwise.tiles_for(shape, target.unit)
-    return kernel_cost(pointwise.schedule("k", shape, tiles, target.unit), target)
+    [kernel] = pointwise.schedule("k", shape, tiles, target.unit)
+    return kernel_cost(kernel, target)
 
 
-def peak(target: Target) -> float:
+def peak(target: CpuVariant) -> float:
     """Operations a cycle."""
     return 2 * target.unit.lanes * target.core.fmas
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("target", [*map(find_variant, TARGETS)], ids=TARGETS)
 @given(pixels=SIZES, inputs=SIZES, outputs=SIZES)
 @settings(max_examples=25, deadline=None)
 def test_no_prediction_is_faster_than_the_machine(
-    target: Target, pixels: int, inputs: int, outputs: int
+    target: CpuVariant, pixels: int, inputs: int, outputs: int
 ) -> None:
     shape = Pointwise(pixels, inputs, outputs)
     found = cost(shape, target)
@@ -47,11 +49,11 @@ def test_no_prediction_is_faster_than_the_machine(
     assert found.bound in ("arithmetic", "edges", "memory")
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("target", [*map(find_variant, TARGETS)], ids=TARGETS)
 @given(pixels=SIZES, inputs=SIZES, outputs=SIZES)
 @settings(max_examples=25, deadline=None)
 def test_more_work_of_the_same_tiling_is_never_cheaper(
-    target: Target, pixels: int, inputs: int, outputs: int
+    target: CpuVariant, pixels: int, inputs: int, outputs: int
 ) -> None:
     tiles = Tiles(4, target.unit.lanes)
     # Where numbers are taken from lanes, what is left of four inputs costs more than four.
@@ -82,9 +84,9 @@ def test_wider_vectors_and_more_units_help() -> None:
     shape = Pointwise(196, 96, 96)
     narrow = Tiles(6, 16)
     once = cost(shape, V3, narrow).cycles
-    twice = replace(V3, core=replace(V3.core, fmas=4, loads=4))
+    twice = V3.using(core=replace(V3.core, fmas=4, loads=4))
     assert cost(shape, twice, narrow).cycles < once
-    slow = replace(V3, core=replace(V3.core, fma_latency=40))
+    slow = V3.using(core=replace(V3.core, fma_latency=40))
     assert cost(shape, slow, narrow).cycles > once
 
 
@@ -107,10 +109,10 @@ def test_weights_that_arrive_from_memory_bound_a_small_map() -> None:
 
 
 def test_every_family_has_a_prediction() -> None:
-    conv = DenseConv(12, 12, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1))
+    dense = ConvShape(12, 12, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1))
     window = Window(12, 12, 8, (3, 3), (2, 2), (1, 1, 1, 1))
     kernels = (
-        *dense_conv.schedule("k", conv, dense_conv.tiles_for(conv, V3.unit), V3.unit),
+        *conv.schedule("k", dense, conv.tiles_for(dense, V3.unit), V3.unit),
         *pool.schedule("k", window, V3.unit, largest=True),
         *pool.schedule("k", window, V3.unit, largest=False),
         elementwise.schedule("k", Elementwise(9, 5), V3.unit),

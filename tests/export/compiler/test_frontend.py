@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not instal
 
 from networks import KINDS  # noqa: E402
 
-from shiftedge.export.agreement import moving_frames, onnx_outputs  # noqa: E402
+from shiftedge.export.agreement import moving_images, normalised, onnx_outputs  # noqa: E402
 from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
 from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
@@ -20,7 +20,7 @@ from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     fuse,
 )
 from shiftedge.export.compiler.graph.graph import Activation, Conv  # noqa: E402
-from shiftedge.export.compiler.verify.reference import run_operator, run_step  # noqa: E402
+from shiftedge.export.compiler.verify.evaluate import Evaluator, run_operator  # noqa: E402
 from shiftedge.export.models import MobileNetV2  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 from shiftedge.runtime.errors import CompileError  # noqa: E402
@@ -39,13 +39,13 @@ def nhwc(array):
 def test_the_graph_is_the_model(exported):
     _, model, spec = exported
     graph = read_onnx(model, spec)
-    frames = moving_frames(spec, 5)
-    states = [np.zeros(shape, np.float32) for shape in graph.states]
-    for frame, expected in zip(frames, onnx_outputs(model, spec, frames), strict=True):
-        logits, states = run_step(graph, nhwc(frame[None]), states)
+    images, evaluator = moving_images(spec, 5), Evaluator(graph, spec)
+    frames = normalised(images, spec)
+    for image, expected in zip(images, onnx_outputs(model, spec, frames), strict=True):
+        made = evaluator.step(image)
         scale = np.abs(expected["logits"]).max()
-        assert np.abs(logits - expected["logits"][0]).max() < 1e-4 * scale
-        for index, state in enumerate(states):
+        assert np.abs(made.logits - expected["logits"][0]).max() < 1e-4 * scale
+        for index, state in enumerate(made.states):
             wanted = nhwc(expected[f"next_state_{index}"])
             assert state.shape == wanted.shape
             assert np.abs(state - wanted).max() <= 1e-4 * max(np.abs(wanted).max(), 1e-6)
@@ -63,11 +63,9 @@ def test_kernels_hold_every_operator_once_and_can_run_in_order(exported):
     values = {"frame": generator.normal(size=graph.shapes["frame"])}
     for index, shape in enumerate(graph.states):
         values[f"state_{index}"] = generator.normal(size=shape)
-    expected, _ = run_step(
-        graph, values["frame"].astype(np.float32),
-        [values[f"state_{i}"].astype(np.float32) for i in range(len(graph.states))],
-    )  # fmt: skip
-    values = {name: value.astype(np.float32).astype(np.float64) for name, value in values.items()}
+    expected = (
+        Evaluator(graph, spec).step(np.zeros((spec.height, spec.width, 3), np.uint8), values).logits
+    )
     for kernel in kernels:
         # A kernel sees what it says it reads and nothing else.
         local = {name: values[name] for name in kernel.reads}

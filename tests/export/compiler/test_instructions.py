@@ -26,7 +26,7 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmeti
 from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise  # noqa: E402
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (  # noqa: E402
     BlockArithmetic,
-    InvertedResidual,
+    BlockShape,
 )
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise  # noqa: E402
 from shiftedge.export.compiler.backends.cpu.families.tiles import (  # noqa: E402
@@ -42,21 +42,22 @@ from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
     operations,
     operations_a_cycle,
 )
-from shiftedge.export.compiler.backends.cpu.targets import (  # noqa: E402
-    TARGETS,
-    find_target,
-    precisions_of,
-    variants_of,
-)
 from shiftedge.export.compiler.compile import prepare  # noqa: E402
 from shiftedge.export.compiler.graph.graph import Activation  # noqa: E402
 from shiftedge.export.compiler.numerics.requantize import OutputStage  # noqa: E402
+from shiftedge.export.compiler.targets import (  # noqa: E402
+    TARGETS,
+    find_target,
+    find_variant,
+    precisions_of,
+    variants_of,
+)
 from shiftedge.export.models import insert_shift  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
 
 ENDING = OutputStage(Activation.NONE, None, True, 0, 0.0, 255.0, False)
 VARIANTS = [
-    pytest.param(variant, id=f"{name}-{variant.variant}")
+    pytest.param(variant, id=f"{name}-{variant.name}")
     for name, target in TARGETS.items()
     for precision in precisions_of(target)
     for variant in variants_of(target, precision)
@@ -64,7 +65,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_variants_words_are_multiplied_as_its_unit_says(variant) -> None:
+def test_a_variants_packed_values_are_multiplied_as_its_unit_says(variant) -> None:
     found = instructions(variant.precision, variant.features)
     assert found["float32"] == "float32"
     if variant.precision == "fp32":
@@ -83,7 +84,7 @@ def test_a_variants_words_are_multiplied_as_its_unit_says(variant) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_words_are_quicker_than_single_numbers(variant) -> None:
+def test_packed_values_are_quicker_than_single_numbers(variant) -> None:
     rates = operations_a_cycle(variant.unit, variant.core.fmas)
     assert rates["float32"] == 2 * variant.unit.lanes * variant.core.fmas
     if variant.precision != "fp32":
@@ -94,7 +95,7 @@ def block(dot, unit):
     """The kernels of a small block whose stages count as ``dot`` does."""
     stage = None if dot is VDPBF16PS else ENDING
     stages = [Arithmetic(dot, 0, stage, unpacked=whole) for whole in (True, False, False)]
-    shape = InvertedResidual(8, 8, 16, 64, 16, arithmetic=BlockArithmetic(*stages))
+    shape = BlockShape(8, 8, 16, 64, 16, arithmetic=BlockArithmetic(*stages))
     tiles = inverted_residual.tiles_for(shape, unit)
     return shape, inverted_residual.schedule("k", shape, tiles, unit)
 
@@ -121,13 +122,13 @@ def test_a_blocks_depthwise_is_counted_apart(dot, target, precision, single) -> 
 
 
 def test_kernels_of_one_part() -> None:
-    unit = find_target("x86-64-v3").unit
+    unit = find_variant("x86-64-v3").unit
     (kernel,) = depthwise.schedule("k", Window(6, 6, 8, (3, 3), (1, 1), (0, 0, 0, 0)), unit)[-1:]
     assert operations(kernel) == {"float32": kernel.flops}
     assert operations(elementwise.schedule("k", Elementwise(9, 5), unit)) == {}
-    words = Pointwise(9, 8, 8, arithmetic=Arithmetic(VPDPBUSD, 0, ENDING))
+    packed = Pointwise(9, 8, 8, arithmetic=Arithmetic(VPDPBUSD, 0, ENDING))
     (vnni,) = {variants_of(find_target("x86-64-v4"), "int8")[0].unit}
-    kernel = pointwise.schedule("k", words, Tiles(3, 16), vnni)
+    (kernel,) = pointwise.schedule("k", packed, Tiles(3, 16), vnni)
     assert operations(kernel) == {"packed": 2 * 9 * 8 * 8}
 
 
@@ -137,11 +138,11 @@ def test_more_instructions_than_a_core_takes_cost_cycles() -> None:
     shape = Pointwise(96, 256, 96, arithmetic=Arithmetic(variant.unit.dot, 0, ENDING))
 
     def cycles(rows: int, columns: int) -> float:
-        kernel = pointwise.schedule("k", shape, Tiles(rows, columns), variant.unit)
+        (kernel,) = pointwise.schedule("k", shape, Tiles(rows, columns), variant.unit)
         return kernel_cost(kernel, variant).arithmetic
 
     assert cycles(6, 16) < cycles(3, 24) < cycles(2, 32) < cycles(12, 8)
-    # 12 products and sums, 6 words, 2 vectors of weights and 4 for the loop: 36 of 4 a cycle.
+    # 12 products and sums, 6 packed, 2 vectors of weights and 4 for the loop: 36 of 4 a cycle.
     turns = 96 // 6 * (96 // 16) * 128
     assert cycles(6, 16) / turns == pytest.approx(9, rel=0.05)
 
@@ -159,7 +160,7 @@ def files():
 
 
 @pytest.mark.parametrize(
-    ("target", "precision", "words"),
+    ("target", "precision", "packed"),
     [
         ("x86-64-v3", "int8", "vpdpbusd-256"),
         ("x86-64-v4", "int8", "vpdpbusd"),
@@ -168,14 +169,14 @@ def files():
         ("rpi4", "fp32", None),
     ],
 )
-def test_the_shares_are_of_the_peak_that_is_named(files, target, precision, words) -> None:
+def test_the_shares_are_of_the_peak_that_is_named(files, target, precision, packed) -> None:
     variant = variants_of(find_target(target), precision)[0]
     step, _ = prepare(*files[precision], variant)
     rows = explain.rows(step, variant)
     rates = operations_a_cycle(variant.unit, variant.core.fmas)
     names = {name for row in rows for name in row["peak"]}
-    assert names <= {words or "float32", "float32", "smlal"}
-    assert words is None or words in names
+    assert names <= {packed or "float32", "float32", "smlal"}
+    assert packed is None or packed in names
     for row in rows:
         assert sum(row["operations"].values()) == row["flops"]
         least = sum(count / rates[part] for part, count in row["operations"].items())

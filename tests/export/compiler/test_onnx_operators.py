@@ -17,7 +17,7 @@ from onnx_kit import CLASSES, SPEC, Builder, kinds, model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.fusion import fuse
 from shiftedge.export.compiler.graph.graph import Activate, Activation, Conv, Graph, Pool
-from shiftedge.export.compiler.verify.reference import run_step
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 
 ENDING = ["Join", "Mean", "Dense", "KeepState"]
 
@@ -35,19 +35,18 @@ def agree(data: bytes, spec=SPEC) -> Graph:
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     given = {f"state_{i}": np.zeros(state.shape, np.float32) for i, state in enumerate(spec.states)}
-    states = [np.zeros(shape, np.float32) for shape in graph.states]
+    evaluator, nothing = Evaluator(graph, spec), np.zeros((spec.height, spec.width, 3), np.uint8)
     rng = np.random.default_rng(1)
     for _ in range(4):
         frame = rng.normal(size=(1, 3, spec.height, spec.width)).astype(np.float32)
         outputs = session.run(names, {"frame": frame, **given})
         expected = dict(zip(names, outputs, strict=True))
         given = {name: expected[f"next_{name}"] for name in given}
-        logits, kept = run_step(graph, frame[0].transpose(1, 2, 0), states)
-        np.testing.assert_allclose(logits, expected["logits"][0], rtol=0, atol=1e-4)
-        for index, state in enumerate(kept):
+        made = evaluator.step(nothing, {"frame": frame[0].transpose(1, 2, 0)})
+        np.testing.assert_allclose(made.logits, expected["logits"][0], rtol=0, atol=1e-4)
+        for index, state in enumerate(made.states):
             want = expected[f"next_state_{index}"][0].transpose(1, 2, 0)
             np.testing.assert_allclose(state, want, rtol=0, atol=1e-4)
-        states = [state.astype(np.float32) for state in kept]
     return graph
 
 
@@ -80,6 +79,16 @@ def plus_three(b: Builder, x: str) -> str:
     return relu6(b, b.op("Add", x, b.const(3.0)))
 
 
+def one_more_than_erf(b: Builder, x: str) -> str:
+    return b.op("Add", b.op("Erf", b.op("Div", x, b.const(np.sqrt(2)))), b.const(1.0))
+
+
+def one_more_than_tanh(b: Builder, x: str) -> str:
+    cubed = b.op("Mul", b.const(0.044715), b.op("Pow", x, b.const(3.0)))
+    inner = b.op("Mul", b.const(np.sqrt(2 / np.pi)), b.op("Add", x, cubed))
+    return b.op("Add", b.op("Tanh", inner), b.const(1.0))
+
+
 ACTIVATIONS = {
     "relu6 as clip": (lambda b, x: relu6(b, x), Activation.RELU6),
     "relu as clip": (lambda b, x: b.op("Clip", x, b.const(0.0)), Activation.RELU),
@@ -104,13 +113,30 @@ ACTIVATIONS = {
         lambda b, x: b.op("Mul", x, b.op("HardSigmoid", x, alpha=1 / 6)), Activation.HARD_SWISH
     ),
     "swish": (lambda b, x: b.op("Mul", b.op("Sigmoid", x), x), Activation.SWISH),
+    "tanh": (lambda b, x: b.op("Tanh", x), Activation.TANH),
+    "erf": (lambda b, x: b.op("Erf", x), Activation.ERF),
+    "gelu": (lambda b, x: b.op("Gelu", x), Activation.GELU),
+    "gelu by tanh": (lambda b, x: b.op("Gelu", x, approximate="tanh"), Activation.GELU_BY_TANH),
+    "gelu, halved last": (
+        lambda b, x: b.op("Mul", b.const(0.5), b.op("Mul", x, one_more_than_erf(b, x))),
+        Activation.GELU,
+    ),
+    "gelu, halved first": (
+        lambda b, x: b.op("Mul", b.op("Mul", x, b.const(0.5)), one_more_than_erf(b, x)),
+        Activation.GELU,
+    ),
+    "gelu by tanh, written out": (
+        lambda b, x: b.op("Mul", x, b.op("Mul", b.const(0.5), one_more_than_tanh(b, x))),
+        Activation.GELU_BY_TANH,
+    ),
+    "mish": (lambda b, x: b.op("Mish", x), Activation.MISH),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_activations_are_named(case):
     make, kind = ACTIVATIONS[case]
-    graph = agree(model(make))
+    graph = agree(model(make, opset=20))  # the first with Gelu
     assert kinds(graph.operators) == ["Conv", "Activate", *ENDING]
     assert isinstance(graph.operators[1], Activate)
     assert graph.operators[1].kind is kind
@@ -215,6 +241,8 @@ POOLS = {
     "mean that counts padding": lambda b, x: b.op(
         "AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1
     ),
+    "square": lambda b, x: b.op("Pow", x, b.const([2.0])),
+    "cube": lambda b, x: b.op("Pow", x, b.const(3, np.int64)),
     "global largest": lambda b, x: b.op("Add", x, b.op("Mul", x, b.op("GlobalMaxPool", x))),
 }
 

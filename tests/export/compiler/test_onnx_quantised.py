@@ -28,7 +28,8 @@ from shiftedge.export.compiler.graph.graph import (
     Quantization,
     Quantize,
 )
-from shiftedge.export.compiler.verify.integer import Int8Reference, run_kernel
+from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
@@ -121,7 +122,7 @@ def shifting(state=(0.03, 100), joined=(0.03, 100), dtype=np.uint8, spec=CODED) 
 def agree(model: bytes, spec: ModelSpec, most: float = 0.01, unequal: float = 0.3) -> None:
     """A stream through the graph stays with ONNX Runtime's."""
     images = moving_images(spec, 4)
-    reference, stream = Int8Reference(read_onnx(model, spec), spec), Stream(model, spec)
+    reference, stream = Evaluator(read_onnx(model, spec), spec, INT8), Stream(model, spec)
     for image, frame in zip(images, normalised(images, spec), strict=True):
         ours, theirs = reference.step(image), stream.step(frame)
         scale = np.abs(theirs["logits"]).max()
@@ -180,7 +181,7 @@ def test_int8_features_are_uint8_ones_128_steps_higher():
     graph = read_onnx(model, STATELESS)
     made = next(each for each in graph.operators if isinstance(each, Mean)).inputs[0]
     assert graph.quantization[made] == Quantization(float(np.float32(0.05)), 0)
-    stream, reference = Stream(model, STATELESS), Int8Reference(graph, STATELESS)
+    stream, reference = Stream(model, STATELESS), Evaluator(graph, STATELESS, INT8)
     images = moving_images(STATELESS, 2)
     for image, frame in zip(images, normalised(images, STATELESS), strict=True):
         ours, theirs = reference.step(image), stream.step(frame)
@@ -275,7 +276,7 @@ def test_an_activation_is_applied_to_the_numbers(kind):
         }
         kernel = fuse(graph)[0][1]
         wanted = values[kernel.out].astype(int)
-        run_kernel(graph, STATELESS, kernel, image, values)
+        Evaluator(graph, STATELESS, INT8).kernel(kernel, image, values)
         # Half of a step of 0.2, in steps of 0.02, through slopes of 1.5 at most.
         assert np.abs(values[kernel.out] - wanted).max() <= 9
         assert wanted.std() > 1
@@ -295,7 +296,7 @@ def test_a_rounding_for_each_reader_is_one():
     assert last.residual in graph.quantization
     images = moving_images(STATELESS, 2)
     for image, frame in zip(images, normalised(images, STATELESS), strict=True):
-        ours = Int8Reference(graph, STATELESS).step(image).values[last.out].astype(int)
+        ours = Evaluator(graph, STATELESS, INT8).step(image).values[last.out].astype(int)
         theirs = Stream(model, STATELESS).step(frame)[last.out][0].transpose(1, 2, 0)
         assert np.abs(ours - theirs).max() <= 1  # half of 0.6, in steps of 0.61, and a rounding
         assert theirs.std() > 1
@@ -359,7 +360,7 @@ def test_files_of_onnx_runtimes_own_quantiser(tmp_path):
     assert len(convs) == 4
     assert all(each.quantized_weight is not None for each in convs)
     assert not {Quantize, Dequantize} & set(kinds(graph))
-    reference, stream = Int8Reference(graph, STATELESS), Stream(model, STATELESS)
+    reference, stream = Evaluator(graph, STATELESS, INT8), Stream(model, STATELESS)
     exact = Stream(float_model, STATELESS)
     for image, frame in zip(moving_images(STATELESS, 4), frames, strict=True):
         ours, theirs = reference.step(image).logits, stream.step(frame)["logits"][0]

@@ -1,4 +1,4 @@
-"""The generated table and weights: against program.h, and back from C's text."""
+"""The generated table and weights: against the headers, and back from C's text."""
 
 from __future__ import annotations
 
@@ -14,22 +14,17 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import SPEC, model, step_model
 
-from shiftedge.export.compiler.backends.cpu import builder
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
-from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.link import program
-from shiftedge.export.compiler.link.memory import ALIGNMENT
+from shiftedge.export.compiler.backends.cpu.families import keep
+from shiftedge.export.compiler.c_text import quoted
+from shiftedge.export.compiler.compile import prepare, table_of
+from shiftedge.export.compiler.kernel_ir.layout import weights
+from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT
+from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import HEADER_BYTES
 
 NATIVE = Path(__file__).parents[3] / "runtime" / "native"
-TARGET = TARGETS["x86-64-v3"]
+TARGET = find_variant("x86-64-v3")
 ODD = ('say "hi"', "back\\slash", "??/ ??= ??'", "naïve 手势 👍", "tab\there\nline", "%s{}$")
-
-
-def constant(name: str) -> int:
-    found = re.search(rf"#define {name} (\d+)u?", (NATIVE / "program.h").read_text())
-    assert found is not None
-    return int(found[1])
 
 
 def from_c(text: str) -> str:
@@ -42,17 +37,17 @@ def from_c(text: str) -> str:
     return data.decode()
 
 
-def test_the_numbers_of_program_h() -> None:
-    assert constant("SHIFTEDGE_PROGRAM_ABI") == program.PROGRAM_ABI
-    assert constant("SHIFTEDGE_BUFFERS_MOST") == builder._BUFFERS_MOST
+def test_the_numbers_of_the_headers() -> None:
+    text = (NATIVE / "cpu" / "kernels.h").read_text()
+    assert f"#define SHIFTEDGE_BUFFERS_MOST {keep._BUFFERS_MOST}\n" in text
     assert "sizeof(shiftedge_state_header) == 64" in (NATIVE / "program.h").read_text()
     assert HEADER_BYTES == 64
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_any_text_survives_c(text: str) -> None:
-    assert from_c(program._quoted(text)) == text
-    assert max(map(len, program._quoted(text).splitlines())) < 509  # what C90 promises to take
+    assert from_c(quoted(text)) == text
+    assert max(map(len, quoted(text).splitlines())) < 509  # what C90 promises to take
 
 
 def test_odd_names_and_labels() -> None:
@@ -62,16 +57,16 @@ def test_odd_names_and_labels() -> None:
         return b.op("Flatten", b.op("GlobalAveragePool", x))
 
     data, spec = step_model(body, (1, 1, 6, 5), labels=ODD)
-    text = program.source(*prepare(data, spec, TARGET), spec, TARGET.features)
+    text = table_of(*prepare(data, spec, TARGET), spec, TARGET)
     assert text.isascii()
-    stored = re.search(r"\.spec_json = (.*?),\n    \.frame", text, re.DOTALL)
+    stored = re.search(r"\.spec_json = (.*?),\n    \.fingerprint", text, re.DOTALL)
     assert stored is not None
     assert type(spec).from_json(from_c(stored[1])) == spec
 
 
 def test_the_weights_are_the_constants_in_the_order_of_use() -> None:
     step, places = prepare(model(), SPEC, TARGET)
-    block = program.weights(step, places)
+    block = weights(step, places)
     assert len(block) == places.weights_bytes
     assert places.weights_bytes % ALIGNMENT == 0
     assert set(places.constants) == set(step.constants)
@@ -89,7 +84,7 @@ def test_the_weights_are_the_constants_in_the_order_of_use() -> None:
 
 def test_the_table_names_what_was_laid_out() -> None:
     step, places = prepare(model(), SPEC, TARGET)
-    text = program.source(step, places, SPEC, TARGET.features)
+    text = table_of(step, places, SPEC, TARGET)
     for name, value in {
         "kernel_count": len(step.calls),
         "workspace_bytes": places.workspace.size_bytes,
@@ -97,6 +92,8 @@ def test_the_table_names_what_was_laid_out() -> None:
         "scratch_bytes": places.scratch_bytes,
         "weights_bytes": places.weights_bytes,
         "classes": SPEC.classes,
+        "height": SPEC.height,
+        "max_gap_s": SPEC.max_gap_s,
     }.items():
         assert f".{name} = {value}," in text
     assert f'"{" ".join(TARGET.features)}"' in text
@@ -107,7 +104,7 @@ def test_the_table_names_what_was_laid_out() -> None:
 
 def test_the_fingerprint_is_of_weights_and_states() -> None:
     def fingerprint(step, places) -> str:
-        found = re.search(r"UINT64_C\((.*?)\)", program.source(step, places, SPEC, ()))
+        found = re.search(r"UINT64_C\((.*?)\)", table_of(step, places, SPEC, TARGET))
         assert found is not None
         return found[1]
 

@@ -18,8 +18,7 @@ from shiftedge.export.compiler.numerics.requantize import (
     requantize_frame,
     requantize_sum,
 )
-from shiftedge.export.compiler.verify.integer import integer_sums
-from shiftedge.export.compiler.verify.reference import run_operator
+from shiftedge.export.compiler.verify.evaluate import integer_sums, run_operator
 from shiftedge.runtime.errors import CompileError
 
 SCALES = st.floats(1e-3, 10.0).map(lambda value: float(np.float32(value)))

@@ -8,12 +8,12 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 from onnx_kit import HEIGHT, SPEC, WIDTH, Builder, model, step_model
 
-from shiftedge.export.compiler.backends.cpu import builder
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS
+from shiftedge.export.compiler.backends.cpu.families import keep
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
+from shiftedge.export.compiler.targets import find_variant
 
-TARGET = TARGETS["x86-64-v3"]
+TARGET = find_variant("x86-64-v3")
 STATE = (1, 2, HEIGHT, WIDTH)
 
 
@@ -115,7 +115,7 @@ def test_no_kernel_takes_more_arguments_than_the_runtime_gives() -> None:
         return finish(b, y, 4)
 
     step = lowered(*step_model(body, *[STATE] * count))
-    assert all(len(call.kernel.buffers) < builder._BUFFERS_MOST for call in step.calls)
+    assert all(len(call.kernel.buffers) < keep._BUFFERS_MOST for call in step.calls)
     assert all(len(keepers(step, index)) == 1 for index in range(count))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.export.compiler.backends.cpu.processors import known_features
-from shiftedge.export.compiler.backends.cpu.targets import TARGETS, find_target
-from shiftedge.export.compiler.backends.cpu.targets_file import read_targets
+from shiftedge.export.compiler.targets import TARGETS, find_target
+from shiftedge.export.compiler.targets_file import read_targets
 from shiftedge.runtime.errors import CompileError
+from shiftedge.runtime.process.cpu import KNOWN
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,9 +23,10 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
     own = read_targets(file)
     target = find_target("my-board", own)
     base = TARGETS["rpi4"]
-    assert (target.cpu, target.cores, target.core.l1_bytes) == ("cortex-a73", 2, 65536)
-    assert target.features == ("asimd", "crc32")
-    assert (target.unit, target.zig, target.core.fmas) == (base.unit, base.zig, base.core.fmas)
+    (cpu,), (known,) = target.devices, base.devices
+    assert (cpu.cpu, target.cores, cpu.core.l1_bytes) == ("cortex-a73", 2, 65536)
+    assert cpu.features == ("asimd", "crc32")
+    assert (cpu.unit, target.zig, cpu.core.fmas) == (known.unit, base.zig, known.core.fmas)
     with pytest.raises(CompileError, match=r"known are host, .*my-board"):
         find_target("other", own)
 
@@ -34,8 +35,7 @@ def test_a_base_alone_is_that_target_under_another_name(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text('[mine]\nbase = "aarch64"\n')
     target = read_targets(file)["mine"]
-    assert target.variants == (target,)
-    assert target.core == TARGETS["aarch64"].core
+    assert target.devices == TARGETS["aarch64"].devices[:1]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_feature_of_ours_can_be_asked_for(name: str) -> None:
     target = TARGETS[name]
-    for each in target.variants:
-        assert set(each.features) <= set(known_features(each.architecture))
+    for each in target.devices:
+        assert set(each.features) <= set(KNOWN[target.architecture])
 
 
 def test_a_mark_of_the_encoding_and_kib_for_bytes(tmp_path: Path) -> None:

@@ -356,10 +356,11 @@ def test_a_list_of_another_machine(tmp_path: Path) -> None:
 
 
 def test_names_are_never_shortened_to_what_several_share(tmp_path: Path) -> None:
-    video(tmp_path / "1.mp4")
-    (tmp_path / "train.csv").write_text("/far/left/1.mp4,left\n/far/right/1.mp4,right\n")
+    data = tmp_path / "mine"  # folders beside it are looked into as well
+    video(data / "1.mp4")
+    (data / "train.csv").write_text("/far/left/1.mp4,left\n/far/right/1.mp4,right\n")
     with pytest.raises(DataError, match="Not one of the 2 clips"):
-        find_data(tmp_path)
+        find_data(data)
 
 
 @pytest.mark.parametrize("where", ["", "labels"])

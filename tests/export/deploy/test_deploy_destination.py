@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shiftedge.export.deploy.destination import Destination, parse_destination
+from shiftedge.export.deploy.connection import Destination, parse_destination
 from shiftedge.runtime.errors import DeployError
 
 

@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx_kit import Builder
 
+from shiftedge.export.quantize import Settings, quantize
+from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.source import Clips
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
@@ -130,3 +132,10 @@ def painful(net: Net) -> str:
 def images(frames: int, seed: int = 99) -> NDArray[np.uint8]:
     """Another scene."""
     return moving_scene(seed, frames=frames, height=HEIGHT, width=WIDTH)
+
+
+def quantized_to(path: Path, calibration: str | Clips, output: Path, settings: Settings) -> Report:
+    """Write the int8 file of a model."""
+    result = quantize(path, calibration, settings)
+    output.write_bytes(result.model)
+    return result.report

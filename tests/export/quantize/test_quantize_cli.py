@@ -20,11 +20,11 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
-from quantize_kit import HEIGHT, WIDTH, images, no_convolution, small, spec, write
+from quantize_kit import HEIGHT, WIDTH, images, no_convolution, quantized_to, small, spec, write
 
 from shiftedge.__main__ import main
 from shiftedge.export import quantize as package
-from shiftedge.export.quantize import Settings, accuracy, pipeline, quantize_model
+from shiftedge.export.quantize import Settings, accuracy, pipeline
 from shiftedge.export.quantize.source import CLIP_MOST, FRAMES_LEAST, read_clips
 from shiftedge.runtime.errors import DataError, SourceError
 
@@ -279,7 +279,7 @@ def test_models_whose_labels_the_renderer_knows_are_scored(tmp_path: Path) -> No
     assert not accuracy.rendered(spec())
     path = write(tmp_path / "known.onnx", small, known)
     settings = Settings(lengths=(40, 80), clips=12, films=0, max_accuracy_drop=100.0)
-    report = quantize_model(path, "synthetic:", tmp_path / "int8.onnx", settings)
+    report = quantized_to(path, "synthetic:", tmp_path / "int8.onnx", settings)
     assert report.accuracy["what"] == "clip accuracy"
     assert report.accuracy["over"].endswith("rendered clips")
     a = report.accuracy

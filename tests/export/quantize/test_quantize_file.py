@@ -16,30 +16,30 @@ import onnxruntime as ort
 from quantize_kit import HEIGHT, MAP, WIDTH, clips, images, small, spec, write
 
 import shiftedge
-from shiftedge.export.agreement import normalised
+from shiftedge.export.agreement import normalised, onnx_outputs
+from shiftedge.export.quantize.calibration import gather
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
-from shiftedge.export.quantize.rewrite import quantised_spec, quantised_weights, rewrite
-from shiftedge.export.quantize.statistics import affine_of, gather
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 
 def prepared(path: Path) -> tuple[Any, ModelSpec]:
     graph = parse(path.read_bytes(), str(path))
-    text = next(e.value for e in graph.model.metadata_props if e.key == METADATA_KEY)
-    return equal_std(graph, ModelSpec.from_json(text))
+    return equal_std(graph, ModelSpec.from_json(graph.model.metadata_props[METADATA_KEY]))
 
 
 def quantized(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
     graph, description = prepared(path)
-    affine = affine_of(gather(graph, make_plan(graph), description, clips()))
+    found = gather(graph, make_plan(graph), description, clips())
+    affine = {group: choice.affine for group, choice in found.items()}
     plan = make_plan(graph, kept)
     out = path.with_name(f"{path.stem}-int8.onnx")
     out.write_bytes(rewrite(graph, plan, affine, description))
-    return out, quantised_spec(graph, plan, affine, description)
+    return out, quantized_spec(graph, plan, affine, description)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,9 @@ def test_a_script_of_plain_onnxruntime_steps_it_as_the_runtime_does(pair: Any) -
 def test_it_stays_near_the_float_model(pair: Any) -> None:
     path, int8, description = pair
     graph, same = prepared(path)
-    expected = Stepper(graph.model.SerializeToString(), same)
-    got = Stepper(int8.read_bytes(), description)
-    for one, two in zip(expected.outputs(images(40)), got.outputs(images(40)), strict=True):
+    expected = onnx_outputs(graph.serialised(), same, normalised(images(40), same))
+    got = onnx_outputs(int8.read_bytes(), description, normalised(images(40), description))
+    for one, two in zip(expected, got, strict=True):
         for name in one:
             scale = np.abs(one[name]).max()
             assert np.sqrt(np.mean((one[name] - two[name]) ** 2)) < 0.05 * scale, name
@@ -136,10 +136,12 @@ def test_one_scale_ties_block_input_states_and_junction(pair: Any) -> None:
             (float(np.float32(state.scale)), state.zero_point),
         }
         assert len(pairs) == 1
-        (consumer,) = file.readers(f"{junction.output[0].removesuffix('_codes')}_numbers")
+        (consumer,) = file.readers(f"{junction.output[0].removesuffix('_quantized')}_dequantized")
         assert consumer.op_type == "Conv"
         assert inputs[f"state_{index}"].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-        residual = {n.op_type for n in file.readers(f"{codes.removesuffix('_codes')}_numbers")}
+        residual = {
+            n.op_type for n in file.readers(f"{codes.removesuffix('_quantized')}_dequantized")
+        }
         assert residual == {"Add"}
 
 
@@ -147,7 +149,7 @@ def test_no_pixel_saturates(pair: Any) -> None:
     """Though the clips hold neither the darkest nor the brightest."""
     _, path, description = pair
     file = File(path)
-    scale, zero = file.linear("frame_codes")
+    scale, zero = file.linear("frame_quantized")
     extremes = np.array([[[[0] * 3, [255] * 3]]], np.uint8)
     frame = normalised(extremes, description)
     codes = np.rint(frame / scale) + zero
@@ -257,7 +259,7 @@ def test_the_colours_get_one_std_and_the_function_stays(pair: Any) -> None:
     assert len(set(original.std)) == 3
     assert len(set(description.std)) == 1
     one = Stepper(path.read_bytes(), original).logits(images(8))
-    two = Stepper(graph.model.SerializeToString(), description).logits(images(8))
+    two = Stepper(graph.serialised(), description).logits(images(8))
     assert np.abs(one - two).max() < 1e-5 * np.abs(one).max()
 
 
@@ -274,14 +276,14 @@ def test_a_state_that_holds_the_frame_before(tmp_path: Path) -> None:
     path = write(tmp_path / "before.onnx", body, spec(states=states))
     graph, description = prepared(path)
     one = Stepper(path.read_bytes(), spec(states=states)).logits(images(8))
-    two = Stepper(graph.model.SerializeToString(), description).logits(images(8))
+    two = Stepper(graph.serialised(), description).logits(images(8))
     assert len(set(description.std)) == 1
     assert np.abs(one - two).max() < 1e-5 * np.abs(one).max()
     int8, quantised_ = quantized(path)
     assert [state.dtype for state in quantised_.states] == ["uint8", "uint8"]
     file = File(int8)
     assert file.maker["next_state_0"].op_type == "Identity"
-    assert file.maker["frame_codes"].op_type == "QuantizeLinear"
+    assert file.maker["frame_quantized"].op_type == "QuantizeLinear"
     stepper = Stepper(int8.read_bytes(), quantised_)
     three = stepper.logits(images(8))
     assert np.abs(three - one).max() < 0.1 * np.abs(one).max()
@@ -304,9 +306,9 @@ def test_a_state_of_a_whole_map(tmp_path: Path) -> None:
     assert file.maker["next_state_0"].op_type == "QuantizeLinear"
     assert description.states[0].dtype == "uint8"
     graph, same = prepared(path)
-    expected = Stepper(graph.model.SerializeToString(), same)
-    got = Stepper(int8.read_bytes(), description)
-    for one, two in zip(expected.outputs(images(20)), got.outputs(images(20)), strict=True):
+    expected = onnx_outputs(graph.serialised(), same, normalised(images(20), same))
+    got = onnx_outputs(int8.read_bytes(), description, normalised(images(20), description))
+    for one, two in zip(expected, got, strict=True):
         for name in one:
             assert np.abs(one[name] - two[name]).max() < 0.1 * np.abs(one[name]).max() + 1e-6
 
@@ -354,7 +356,7 @@ def test_dead_and_tiny_channels_are_handled() -> None:
     weight = np.zeros((3, 2, 1, 1), np.float32)
     weight[0] = 1.0
     weight[2] = 1e-30
-    codes, scale, bias = quantised_weights(weight, np.array([1.0, 5.0, -7.0], np.float32), 1e-3)
+    codes, scale, bias = quantized_weights(weight, np.array([1.0, 5.0, -7.0], np.float32), 1e-3)
     assert bias is not None
     assert np.isfinite(scale).all()
     assert (scale > 0).all()

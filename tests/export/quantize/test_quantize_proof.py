@@ -13,13 +13,13 @@ import pytest
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-from quantize_kit import clips, painful, small, spec, write
+from quantize_kit import clips, painful, quantized_to, small, spec, write
 
 import shiftedge
-from shiftedge.export.quantize import Settings, quantize, quantize_model
+from shiftedge.export.quantize import Settings, quantize
+from shiftedge.export.quantize.accuracy import LayerError, keep_until
 from shiftedge.export.quantize.drift import BLOCKS, stream_both, student, trend
-from shiftedge.export.quantize.rank import LayerError, keep_until
-from shiftedge.export.quantize.stream import Stepper
+from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError, VerificationError
 from shiftedge.runtime.spec import ModelSpec
@@ -113,7 +113,7 @@ def test_the_layer_that_hurts_goes_back_to_float(tmp_path: Path) -> None:
     path = write(tmp_path / "painful.onnx", painful, spec())
     output = tmp_path / "int8.onnx"
     settings = Settings(lengths=(100, 200), max_accuracy_drop=5.0)
-    report = quantize_model(path, clips(), output, settings)
+    report = quantized_to(path, clips(), output, settings)
     assert report.ranking[0].layer == "fine"
     assert report.ranking[0].error > 5 * report.ranking[1].error
     assert report.accuracy["quantised"] < 0.95 <= report.accuracy["after"]
@@ -156,7 +156,7 @@ def test_keeping_stops_at_the_bound_and_refuses_in_the_end() -> None:
 def test_the_report_is_plain_json_and_a_table(net: Path, tmp_path: Path) -> None:
     import json
 
-    report = quantize_model(net, clips(), tmp_path / "int8.onnx", QUICK)
+    report = quantized_to(net, clips(), tmp_path / "int8.onnx", QUICK)
     document = json.loads(json.dumps(report.to_dict()))
     assert document["schema"] == 1
     assert document["layers"] == 9
@@ -211,7 +211,7 @@ def test_a_trained_networks_states_stream_as_in_torch(
     path = tmp_path / "mobile.onnx"
     path.write_bytes(float_file("mobilenet_v2")[0])
     large = clips(height=64, width=32)
-    report = quantize_model(path, large, tmp_path / "int8.onnx", QUICK)
+    report = quantized_to(path, large, tmp_path / "int8.onnx", QUICK)
     assert report.layers == 52
     assert report.float_states == ()
     logits, *states = report.drift[-1].trends

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftedge.runtime.capture import FilmWriter, open_source
+from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.errors import OutputError
 
 SIZE = (64, 48)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shiftedge.runtime.capture import LiveSource, Retry, open_camera
+from shiftedge.runtime.capture import Retry
 from shiftedge.runtime.capture import camera as camera_module
 from shiftedge.runtime.capture.base import Handle
 from shiftedge.runtime.capture.camera import (
@@ -23,8 +23,9 @@ from shiftedge.runtime.capture.camera import (
     camera_users,
     check_camera,
     connect_camera,
+    open_camera,
 )
-from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError
+from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, LiveSource
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from shiftedge.runtime.capture import LiveSource, Retry, VideoFile, open_source, open_url
-from shiftedge.runtime.capture.network import without_password
+from shiftedge.runtime.capture import Retry, open_source
+from shiftedge.runtime.capture.live import LiveSource
+from shiftedge.runtime.capture.network import open_url, without_password
+from shiftedge.runtime.capture.video import VideoFile
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
@@ -124,7 +126,6 @@ def test_a_service_waits_for_its_stream(servers: list[Server]) -> None:
     with open_source(url, stall_s=0.5, retry=retry, on_event=events.append) as source:
         frames = list(itertools.islice(source, 45))
     assert [frame.index for frame in frames] == list(range(45))
-    assert f"The stream {url} answers." in events
     assert f"The stream {url} gives frames again." in events
 
 

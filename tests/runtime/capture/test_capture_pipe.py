@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
-from shiftedge.runtime.capture.rawvideo import ByteReader, Y4MHeader, parse_y4m_header
+from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture.pipe import PipeSource, parse_pipe
+from shiftedge.runtime.capture.rawvideo import ByteReader, RawVideo, parse_y4m_header
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 RAW = "[size=4x2,format=bgr24,fps=10]"
@@ -292,7 +293,8 @@ def test_yuv4mpeg_headers_survive(
     fields = [f"W{width}", f"H{height}", f"F{above}:{below}", *extra]
     line = " ".join(["YUV4MPEG2", *fields]).encode()
     full = "XCOLORRANGE=FULL" in extra
-    assert parse_y4m_header(line, "x") == Y4MHeader(width, height, "yuv420p", above / below, full)
+    video = RawVideo(width, height, "yuv420p", full)
+    assert parse_y4m_header(line, "x") == (video, above / below)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_yuv4mpeg_headers_survive(
     ],
 )
 def test_the_range_stands_in_the_header(fields: str, full: bool) -> None:
-    header = parse_y4m_header(f"YUV4MPEG2 W4 H2 {fields}".encode(), "x")
+    header, _ = parse_y4m_header(f"YUV4MPEG2 W4 H2 {fields}".encode(), "x")
     assert (header.format, header.full_range) == ("yuv420p", full)
 
 
@@ -355,15 +357,15 @@ def test_a_frame_without_room_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 def test_any_header_parses_or_is_refused(rest: bytes) -> None:
     for line in (rest, b"YUV4MPEG2 " + rest, b"YUV4MPEG2 W4 H2 " + rest):
         try:
-            header = parse_y4m_header(line, "x")
+            header, rate_hz = parse_y4m_header(line, "x")
         except SourceError:
             continue
         assert header.width > 0
-        assert header.rate_hz is None or header.rate_hz > 0
+        assert rate_hz is None or rate_hz > 0
 
 
 def test_a_stream_without_a_known_rate_has_none() -> None:
-    assert parse_y4m_header(b"YUV4MPEG2 W4 H2 F0:0", "x").rate_hz is None
+    assert parse_y4m_header(b"YUV4MPEG2 W4 H2 F0:0", "x")[1] is None
 
 
 @settings(deadline=None)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.runtime.capture import PipeSource, RawVideo, open_source, parse_pipe
-from shiftedge.runtime.capture.rawvideo import FORMATS, to_bgr, what_fits
+from shiftedge.runtime.capture import open_source
+from shiftedge.runtime.capture.pipe import PipeSource, parse_pipe
+from shiftedge.runtime.capture.rawvideo import FORMATS, RawVideo, to_bgr, what_fits
 from shiftedge.runtime.errors import MissingExtraError, SourceError
 
 

@@ -20,17 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shiftedge.runtime.capture import (
-    LatestFrame,
-    LiveSource,
-    RestartedPipe,
-    Retry,
-    open_source,
-    parse_pipe,
-)
+from shiftedge.runtime.capture import LatestFrame, Retry, open_source
 from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.capture.command import _any_runs
+from shiftedge.runtime.capture.live import LiveSource
 from shiftedge.runtime.capture.options import add_source_options
+from shiftedge.runtime.capture.pipe import RestartedPipe, parse_pipe
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 DAY_S = 86400.0

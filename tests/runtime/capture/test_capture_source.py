@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.runtime import capture
-from shiftedge.runtime.capture import open_source, parse_source
+from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.capture.base import FrameSource
 from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.options import parse_options, rate, size, whole_number
+from shiftedge.runtime.capture.source import parse_source
+from shiftedge.runtime.capture.synthetic_source import SyntheticSource
 from shiftedge.runtime.errors import SourceError
 
 
@@ -124,12 +126,12 @@ def test_synthetic_moving_is_a_recording_of_the_right_length() -> None:
     assert frames[0].image.shape == (48, 64, 3)
     assert frames[0].image.dtype == np.uint8
     assert not np.array_equal(frames[0].image, frames[1].image)
-    again = capture.SyntheticSource("moving", seed=2, length_s=2, rate_hz=10, size_px=(64, 48))
+    again = SyntheticSource("moving", seed=2, length_s=2, rate_hz=10, size_px=(64, 48))
     assert np.array_equal(next(iter(again)).image, frames[0].image)
 
 
 def test_a_long_moving_scene_needs_no_memory_and_never_stands_still() -> None:
-    source = capture.SyntheticSource("moving", length_s=3600, rate_hz=30, size_px=(32, 32))
+    source = SyntheticSource("moving", length_s=3600, rate_hz=30, size_px=(32, 32))
     before = None
     for number, frame in enumerate(source):
         assert before is None or not np.array_equal(frame.image, before)
@@ -140,7 +142,7 @@ def test_a_long_moving_scene_needs_no_memory_and_never_stands_still() -> None:
 
 def test_synthetic_gestures_know_what_happens() -> None:
     source = open_source("synthetic:gestures?seed=1&seconds=12&fps=4&size=64x48")
-    assert isinstance(source, capture.SyntheticSource)
+    assert isinstance(source, SyntheticSource)
     assert next(iter(source)).image.shape == (48, 64, 3)
     assert source.truth
     assert all(0.0 <= event.start_s < event.end_s <= 12.0 for event in source.truth)

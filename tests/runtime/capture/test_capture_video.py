@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from film_kit import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
 
-from shiftedge.runtime.capture import VideoFile, open_source
+from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.capture.base import as_bgr
 from shiftedge.runtime.capture.container import read_container
-from shiftedge.runtime.capture.video import RecordingTimes
+from shiftedge.runtime.capture.video import RecordingTimes, VideoFile
 from shiftedge.runtime.errors import SourceError
 
 SIZE = (64, 48)

@@ -377,7 +377,9 @@ def test_every_range_says_why_and_every_preset_has_them_all() -> None:
         for name, known in ranges.table.items():
             assert known.low <= known.high, name
             assert known.why, name
-            assert known.even or known.low > 0.0, name
+            assert known.kind in ("even", "log", "chance"), name
+            assert known.kind != "log" or known.low > 0.0, name
+            assert known.kind != "chance" or 0.0 <= known.low == known.high <= 1.0, name
     with pytest.raises(KeyError):
         WIDE.with_("wrong", nothing_of_this_name=1.0)
 

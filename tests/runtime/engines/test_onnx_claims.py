@@ -233,7 +233,7 @@ def test_the_bundled_model_and_weights_outside_are_taken(tmp_path):
 def test_a_step_that_fails_is_a_sentence_wherever_it_is_run():
     pytest.importorskip("torch", reason="the export extra (torch) is not installed")
     from shiftedge.export.agreement import onnx_outputs
-    from shiftedge.export.quantize.stream import Stepper
+    from shiftedge.export.stepper import Stepper
 
     def beyond(b, x):
         index = b.op("Cast", b.op("Add", b.op("ReduceMax", x, keepdims=0), b.const(1e6)), to=7)

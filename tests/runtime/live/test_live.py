@@ -191,9 +191,12 @@ def test_a_failing_step_starts_everything_anew(
     assert (result.steps, result.reset) == (1, None)
 
 
-def test_times_are_measured(fake_model: Model, camera_frames: Frames) -> None:
+def test_times_are_measured(
+    fake_model: Model, camera_frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter([10.0, 10.25, 11.0])
-    stream, _ = live(fake_model, timer=lambda: next(clock))
+    stream, _ = live(fake_model)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     result = stream.feed(camera_frames[0], 0.0)
     assert (result.fit_s, result.step_s) == (0.25, 0.75)
 

@@ -1,8 +1,8 @@
-/* Damages a file of a bundle in every place, for a sanitizer: bundle_fuzz FOLDER FILE MASK STEP.
- * Prints a line with a 1 for each byte whose bits of MASK are changed and with which the first
- * library may still be loaded, a 0 where not; then such a line for the file cut to multiples of STEP
+/* Damages the first library of a bundle in every place, for a sanitizer: bundle_fuzz FOLDER FILE MASK
+ * STEP. Prints a line with a 1 for each byte whose bits of MASK are changed and with which it may
+ * still be loaded, a 0 where not; then such a line for the file cut to multiples of STEP
  * bytes, longest first. Status 1: a refusal without a sentence. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* PATH_MAX */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +13,11 @@
 
 /* '1', '0', or 'x' for a refusal that says nothing. */
 static char may_load(const char *folder) {
-    bundle bundle;
+    char resolved[PATH_MAX];
     failure failure = {""};
     copy copy;
-    bool good = false;
-    if (bundle_open(&bundle, folder, &failure)) {
-        good = bundle_copy_file(&bundle, bundle.variants[0].library, &copy, &failure);
-        bundle_close(&bundle);
-    }
-    if (good) {
+    if (bundle_open(resolved, folder, &failure) &&
+        bundle_copy_library(resolved, &bundle_variants[0], &copy, &failure)) {
         copy_close(&copy, false);
         return '1';
     }

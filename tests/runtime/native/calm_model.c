@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/kernels.h"
 #include "program.h"
 
 enum { H = 24, W = 32, K = 4 };
@@ -35,20 +36,36 @@ static const shiftedge_buffer arguments[] = {
     {SHIFTEDGE_NEXT_STATE, 0, 0},
     {SHIFTEDGE_LOGITS, 0, 0},
 };
-static const shiftedge_kernel kernels[] = {{"quarters", quarters, arguments, 4, 1, 0}};
+static const shiftedge_kernel kernels[] = {{quarters, arguments, 4, 1, 0}};
+static const char *const kernel_names[] = {"quarters"};
+static const shiftedge_cpu_plan plan = {.kernels = kernels, .frame_alignment = 1};
+
+static const char *const labels[] = {"No gesture", "Left", "Right", "Stop"};
+static const unsigned char silent[K] = {1};
+static const shiftedge_spec spec = {
+    .name = "calm",
+    .precision = "fp32",
+    .height = H,
+    .width = W,
+    .resize_short_side = 24,
+    .classes = K,
+    .labels = labels,
+    .silent = silent,
+    .frame_rate_hz = 12.0,
+    .max_gap_s = 1.0,
+    .decoder = {0.15, 0.6, 0.3, 0.08, 0.5},
+};
 
 const shiftedge_program shiftedge_program_table = {
-    .abi = SHIFTEDGE_PROGRAM_ABI,
-    .kernel_count = 1,
-    .kernels = kernels,
+    .spec = &spec,
     .spec_json = "{\"name\": \"calm\", \"labels\": [\"No gesture\", \"Left\", \"Right\", \"Stop\"], "
                  "\"height\": 24, \"width\": 32, \"resize_short_side\": 24, "
                  "\"states\": [{\"name\": \"means\", \"shape\": [1, 4]}], "
                  "\"silent_labels\": [\"No gesture\"], \"receptive_field\": 100, \"schema\": 1}",
-    .frame_height = H,
-    .frame_width = W,
-    .classes = K,
-    .frame_alignment = 1,
     .fingerprint = 0x5ca1ab1e,
     .state_bytes = K * sizeof(float),
+    .kernel_count = 1,
+    .kernel_names = kernel_names,
+    .executor = &shiftedge_cpu_executor,
+    .plan = &plan,
 };

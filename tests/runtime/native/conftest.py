@@ -20,6 +20,7 @@ from fake_library import (
     compilers,
 )
 from numpy.typing import NDArray
+from runner_kit import Runners
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +46,18 @@ def build_fake(
 
 
 @pytest.fixture(scope="session")
+def runners(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Runners:
+    """shiftedge-run for any bundle."""
+    return Runners(compiler, tmp_path_factory.mktemp("runners"))
+
+
+@pytest.fixture(scope="session")
+def runner(runners: Runners) -> Path:
+    """shiftedge-run of no bundle, for libraries by themselves."""
+    return runners.bare
+
+
+@pytest.fixture(scope="session")
 def fake_path(build_fake: Callable[..., Path]) -> Path:
     """libmodel.so of the fake model."""
     return build_fake()
@@ -56,6 +69,13 @@ def small_path(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("small") / "libmodel.so"
     flags = ["-Os", "-ffunction-sections", "-Wl,--gc-sections", "-Wl,-s"]
     return build(compiler, path, [*RUNTIME, HERE / "calm_model.c"], *LIBRARY, *flags)
+
+
+@pytest.fixture(scope="session")
+def calm_path(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A libmodel.so whose logits are of a real model's size, so that gestures come and go."""
+    path = tmp_path_factory.mktemp("calm") / "libmodel.so"
+    return build(compiler, path, [*RUNTIME, HERE / "calm_model.c"], *LIBRARY)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runner_kit import Runners
+
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.manifest import FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.selftest import CLIP, FRAMES, self_test_clip
@@ -33,21 +35,17 @@ def write_bundle(
     *,
     variants: Sequence[tuple[str, str, tuple[str, ...]]] = (HERE_RUNS,),
     spec: ModelSpec | None = None,
-    runner: Path | None = None,
+    runners: Runners | None = None,
     **changes: Any,
 ) -> Path:
-    """A bundle with a copy of ``library`` for each variant (name, architecture, features), and of
-    ``runner``, if there is one."""
+    """A bundle with a copy of ``library`` for each variant (name, architecture, features), and a
+    runner, if there are ``runners``."""
     spec = NativeEngine(library, threads=1).spec if spec is None else spec
     listed = []
     for name, architecture, features in variants:
         path = folder / "lib" / name / "libmodel.so"
         path.parent.mkdir(parents=True)
         shutil.copy(library, path)
-        if runner is not None:
-            program = folder / "bin" / name / "shiftedge-run"
-            program.parent.mkdir(parents=True)
-            shutil.copy(runner, program)
         own = f"lib/{name}/libmodel.so"
         listed.append(Variant(name, own, architecture, features, spec.precision))
     (folder / "LICENSE").write_text("Yours.\n")
@@ -73,7 +71,18 @@ def write_bundle(
         "kernels": ({"name": "normalise", "units": 24, "family": "elementwise"},),
     }
     manifest = Manifest(**{**fields, **changes})
+    return _write(folder, manifest, runners)
+
+
+def _write(folder: Path, manifest: Manifest, runners: Runners | None) -> Path:
     (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    if runners is not None:
+        for variant in manifest.variants:
+            program = folder / "bin" / variant.name / "shiftedge-run"
+            program.parent.mkdir(parents=True)
+            shutil.copy(runners.of(folder), program)
+        (folder / "manifest.json").unlink()
+        return _write(folder, replace(manifest, files=_files(folder)), None)
     return folder
 
 
@@ -82,7 +91,7 @@ def write_mixed(
     libraries: Mapping[str, Path],
     features: Mapping[str, tuple[str, ...]] | None = None,
     *,
-    runner: Path | None = None,
+    runners: Runners | None = None,
 ) -> Path:
     """A bundle of several precisions, in order of preference, for this machine.
 
@@ -90,7 +99,7 @@ def write_mixed(
         folder: to be made.
         libraries: of each precision.
         features: that the processor must have for a precision; none by default.
-        runner: a program for each variant.
+        runners: makes a program for each variant.
     """
     own = folder.with_name(f"{folder.name}-parts")
     manifests = {}
@@ -100,7 +109,6 @@ def write_mixed(
             own / precision,
             library,
             variants=[(f"any-{precision}", platform.machine(), needed)],
-            runner=runner,
             selftest=recorded(library),
         )
         text = (own / precision / "manifest.json").read_text("utf-8")
@@ -115,8 +123,7 @@ def write_mixed(
         files=_files(folder),
         others={name: manifests[name].builds[name] for name in others},
     )
-    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-    return folder
+    return _write(folder, manifest, runners)
 
 
 def _files(folder: Path) -> dict[str, FileEntry]:

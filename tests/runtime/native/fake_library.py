@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 NATIVE = Path(__file__).parents[3] / "runtime" / "native"
-RUNTIME = sorted(NATIVE.glob("*.c"))
-FAKE = [HERE / "fake_model.c", HERE / "fake_tvm_kernel.c"]
+RUNTIME = sorted(path for part in (".", "cpu", "live") for path in (NATIVE / part).glob("*.c"))
+FAKE = [HERE / "fake_model.c"]
 DRIVER = [*FAKE, HERE / "driver.c"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
 # No contraction: a * b + c in one rounding is not what numpy does.
-FLAGS = ["-std=c11", "-O2", "-ffp-contract=off", *WARNINGS, f"-I{NATIVE}", f"-I{HERE}", "-pthread"]
-LIBRARY = ["-shared", "-fPIC"]
+FLAGS = ["-std=c11", "-O2", "-ffp-contract=off", "-fvisibility=hidden", *WARNINGS, "-pthread"]
+FLAGS += [f"-I{folder}" for folder in (NATIVE, HERE)]
+LIBRARY = ["-shared", "-fPIC", "-Wl,-Bsymbolic"]
 HEIGHT, WIDTH, CLASSES = 24, 32, 4
 
 
@@ -44,7 +45,8 @@ def compilers() -> dict[str, list[str]]:
 
 
 def build(command: list[str], output: Path, sources: list[Path], *flags: str) -> Path:
-    line = [*command, *FLAGS, *flags, *map(str, sources), "-o", str(output)]
+    libraries = [] if "-c" in flags else ["-ldl", "-lm"]
+    line = [*command, *FLAGS, *flags, *map(str, sources), *libraries, "-o", str(output)]
     run = subprocess.run(line, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return output
@@ -126,13 +128,10 @@ class Fake:
         self.state_size: int = library.shiftedge_state_size()
         self.switch()
 
-    def switch(
-        self, *, fail: int = -1, unit: int = 0, gate: bool = False, tvm_mode: int = 0
-    ) -> None:
+    def switch(self, *, fail: int = -1, unit: int = 0, gate: bool = False) -> None:
         """Set the fake kernels' switches, see fake_model.h."""
         self.set("fake_fail_unit", unit)
         self.set("fake_fail_kernel", fail)
-        self.set("fake_tvm_mode", tvm_mode)
         self.set("fake_gate", int(gate))
 
     def set(self, name: str, value: int) -> None:

@@ -15,8 +15,8 @@
 #include <stdalign.h>
 #include <stddef.h>
 
+#include "cpu/kernels.h"
 #include "program.h"
-#include "tvm_abi.h"
 
 /* What the table promises its first kernel. */
 #ifndef FAKE_FRAME_ALIGNMENT
@@ -27,7 +27,6 @@ FAKE_API _Atomic int32_t fake_fail_kernel = -1;
 FAKE_API _Atomic int32_t fake_fail_unit = 0;
 FAKE_API _Atomic int32_t fake_gate = 0;
 FAKE_API _Atomic int32_t fake_waiting = 0;
-FAKE_API _Atomic int32_t fake_tvm_mode = 0;
 
 enum { H = FAKE_HEIGHT, W = FAKE_WIDTH, C = 3, K = FAKE_CLASSES };
 
@@ -136,26 +135,24 @@ static int32_t columns(void *const *buffers, int32_t begin, int32_t end) {
     return 0;
 }
 
-/* In fake_tvm_kernel.c, with the interface that TVM gives its kernels. */
-extern int32_t __tvm_ffi_classify(void *self, const TVMFFIAny *arguments, int32_t count,
-                                  TVMFFIAny *answer);
-static const int64_t classify_columns[] = {W};
-static const int64_t classify_matrix[] = {K, W};
-static const int64_t classify_logits[] = {K};
-static const shiftedge_tvm_tensor classify_tensors[] = {
-    {.dtype = {kDLFloat, 32, 1}, .ndim = 1, .shape = classify_columns},
-    {.dtype = {kDLFloat, 32, 1}, .ndim = 1, .shape = classify_columns},
-    {.dtype = {kDLFloat, 32, 1}, .ndim = 2, .shape = classify_matrix},
-    {.dtype = {kDLFloat, 32, 1}, .ndim = 1, .shape = classify_logits},
-};
-SHIFTEDGE_TVM_KERNEL(classify, classify_tensors)
-
-static int32_t classify_or_fail(void *const *buffers, int32_t begin, int32_t end) {
-    int32_t code = classify(buffers, begin, end);
-    if (code == 0 && fake_fail_unit >= begin && fake_fail_unit < end) {
-        code = result(3, fake_fail_unit);
+static int32_t classify(void *const *buffers, int32_t begin, int32_t end) {
+    const float *column = buffers[0], *trace = buffers[1];
+    const float(*matrix)[W] = buffers[2];
+    float *logits = buffers[3];
+    for (int32_t k = begin; k < end; k++) {
+        float sum = 0.0f;
+        for (int32_t x = 0; x < W; x++) {
+            sum += matrix[k][x] * (column[x] + trace[x]);
+        }
+        logits[k] = sum;
+#ifdef FAKE_NOT_FINITE
+        logits[k] = 1.0f / 0.0f;
+#endif
+        if (result(3, k) != 0) {
+            return result(3, k);
+        }
     }
-    return code;
+    return 0;
 }
 
 static const shiftedge_buffer normalise_buffers[] = {
@@ -194,44 +191,66 @@ static const shiftedge_buffer classify_buffers[] = {
 /* -DFAKE_CPU_FEATURES="..." is what the kernels would need. */
 
 static const shiftedge_kernel kernels[] = {
-    {"normalise", normalise, normalise_buffers, 3, H, 1},
-    {"shift", shift, shift_buffers, 4, FAKE_BROKEN == 1 ? 0 : H, 2},
-    {"columns", FAKE_BROKEN == 2 ? NULL : columns, columns_buffers, 5, W, 0},
-    {"classify", classify_or_fail, classify_buffers, FAKE_BROKEN == 3 ? SHIFTEDGE_BUFFERS_MOST + 1 : 4, K, 2},
+    {normalise, normalise_buffers, 3, H, 1},
+    {shift, shift_buffers, 4, FAKE_BROKEN == 1 ? 0 : H, 2},
+    {FAKE_BROKEN == 2 ? NULL : columns, columns_buffers, 5, W, 0},
+    {classify, classify_buffers, FAKE_BROKEN == 3 ? SHIFTEDGE_BUFFERS_MOST + 1 : 4, K, 2},
+};
+static const char *const kernel_names[] = {"normalise", FAKE_BROKEN == 4 ? NULL : "shift",
+                                           "columns", "classify"};
+
+static const shiftedge_cpu_plan plan = {
+    .kernels = kernels,
+    .workspace_bytes = WORKSPACE_BYTES,
+    .scratch_bytes = FAKE_BROKEN == 9 ? 16 : SCRATCH_BYTES,
+    .weights_bytes = sizeof constants,
+    .weights = FAKE_BROKEN == 7 ? (const char *)&constants + 4 : (const char *)&constants,
+    .frame_alignment = FAKE_BROKEN == 8 ? 3 : FAKE_FRAME_ALIGNMENT,
+#ifdef FAKE_CPU_FEATURES
+    .cpu_features = FAKE_CPU_FEATURES,
+#endif
 };
 
 /* -DFAKE_INT8 is a model that says of itself that it multiplies integers. */
 #ifdef FAKE_INT8
+#define FAKE_PRECISION "int8"
 #define FAKE_SCHEMA "2, \"precision\": \"int8\""
-#define FAKE_CODES ", \"dtype\": \"uint8\", \"scale\": 0.5, \"zero_point\": 3"
+#define FAKE_DTYPE ", \"dtype\": \"uint8\", \"scale\": 0.5, \"zero_point\": 3"
 #else
+#define FAKE_PRECISION "fp32"
 #define FAKE_SCHEMA "1"
-#define FAKE_CODES ""
+#define FAKE_DTYPE ""
 #endif
 
-static const char spec[] =
+static const char *const labels[] = {"No gesture", "Left", "Right", "Stop"};
+static const unsigned char silent[K] = {0};
+static const shiftedge_spec spec = {
+    .name = "fake",
+    .precision = FAKE_PRECISION,
+    .height = H,
+    .width = FAKE_BROKEN == 5 ? 0 : W,
+    .resize_short_side = 24,
+    .classes = K,
+    .labels = labels,
+    .silent = silent,
+    .frame_rate_hz = 12.0,
+    .max_gap_s = 1.0,
+    .decoder = {0.15, 0.6, 0.3, 0.08, 0.5},
+};
+static const char spec_json[] =
     "{\"name\": \"fake\", \"labels\": [\"No gesture\", \"Left\", \"Right\", \"Stop\"], "
     "\"height\": 24, \"width\": 32, \"resize_short_side\": 24, \"states\": ["
-    "{\"name\": \"first\", \"shape\": [1, 1, 24, 32]" FAKE_CODES "}, "
+    "{\"name\": \"first\", \"shape\": [1, 1, 24, 32]" FAKE_DTYPE "}, "
     "{\"name\": \"trace\", \"shape\": [1, 32]}], "
     "\"receptive_field\": 100, \"schema\": " FAKE_SCHEMA "}";
 
 const shiftedge_program shiftedge_program_table = {
-    .abi = FAKE_BROKEN == 4 ? SHIFTEDGE_PROGRAM_ABI + 1 : SHIFTEDGE_PROGRAM_ABI,
-    .kernel_count = 4,
-    .kernels = kernels,
-    .spec_json = spec,
-    .frame_height = H,
-    .frame_width = FAKE_BROKEN == 5 ? 0 : W,
-    .classes = K,
-    .frame_alignment = FAKE_BROKEN == 8 ? 3 : FAKE_FRAME_ALIGNMENT,
+    .spec = &spec,
+    .spec_json = FAKE_BROKEN == 10 ? NULL : spec_json,
     .fingerprint = FAKE_FINGERPRINT,
     .state_bytes = FAKE_BROKEN == 6 ? TRACE_AT : STATE_BYTES,
-    .workspace_bytes = WORKSPACE_BYTES,
-    .scratch_bytes = FAKE_BROKEN == 9 ? 16 : SCRATCH_BYTES,
-    .weights_bytes = sizeof constants,
-#ifdef FAKE_CPU_FEATURES
-    .cpu_features = FAKE_CPU_FEATURES,
-#endif
-    .weights = FAKE_BROKEN == 7 ? (const char *)&constants + 4 : (const char *)&constants,
+    .kernel_count = 4,
+    .kernel_names = kernel_names,
+    .executor = &shiftedge_cpu_executor,
+    .plan = &plan,
 };

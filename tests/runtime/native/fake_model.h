@@ -17,8 +17,4 @@ extern FAKE_API _Atomic int32_t fake_fail_unit;
 extern FAKE_API _Atomic int32_t fake_gate;
 extern FAKE_API _Atomic int32_t fake_waiting;
 
-/* 1: the kernel `classify` asks TVM's workspace function for memory. 2: it is given a tensor of
- * the wrong shape, as far as it can tell. 3: it runs its loop through TVM's parallel launch. */
-extern FAKE_API _Atomic int32_t fake_tvm_mode;
-
 #endif

@@ -1,8 +1,8 @@
-/* What cpu.c says of each feature named on the command line, and of all of them as a program's. */
+/* What features.c says of each feature named on the command line, and of all of them as a program's. */
 #include <stdio.h>
 #include <string.h>
 
-#include "cpu.h"
+#include "cpu/cpu_features.h"
 #include "shiftedge.h"
 
 int main(int argc, char **argv) {

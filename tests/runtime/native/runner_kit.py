@@ -10,24 +10,56 @@ import numpy as np
 from fake_library import HERE, NATIVE, build
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.link.library import runner_table
 from shiftedge.runtime.capture.rawvideo import RawVideo
+from shiftedge.runtime.manifest import Manifest
+from shiftedge.runtime.spec import ModelSpec
 
 RUNNER = NATIVE / "runner"
-SOURCES = sorted(RUNNER.glob("*.c"))
-PARTS = [path for path in SOURCES if path.name != "main.c"]
-SYSTEM = ("-Wl,--no-as-needed", "-ldl", "-lm")  # they stand before the sources that need them
+SOURCES = [*sorted(RUNNER.glob("*.c")), NATIVE / "live" / "video.c"]
+PARTS = [path for path in SOURCES if path.name in ("clip.c", "fitting.c", "sha256.c", "output.c")]
+LIVE = [path for path in sorted((NATIVE / "live").glob("*.c")) if path.name != "live.c"]
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 RESETS = [None, "gap", "clock", "cut"]
 
 
-def build_runner(command: list[str], output: Path, *flags: str) -> Path:
-    """Build shiftedge-run."""
-    return build(command, output, SOURCES, f"-I{RUNNER}", '-DSHIFTEDGE_VERSION="1.2.3"', *flags)
+class Runners:
+    """shiftedge-run for one bundle or another: compiled once, linked with each one's table."""
+
+    def __init__(self, command: list[str], folder: Path, *flags: str) -> None:
+        self._command, self._folder, self._flags = command, folder, flags
+        own = [*flags, f"-I{RUNNER}", '-DSHIFTEDGE_VERSION="1.2.3"', "-c"]
+        self._objects = [
+            build(command, folder / f"{path.stem}.o", [path], *own) for path in SOURCES
+        ]
+        self._built: dict[str, Path] = {}
+
+    def build(self, table: str) -> Path:
+        """By the table of a bundle."""
+        if table not in self._built:
+            source = self._folder / f"table_{len(self._built)}.c"
+            source.write_text(table)
+            output = source.with_suffix("")
+            flags = [*self._flags, f"-I{RUNNER}"]
+            self._built[table] = build(self._command, output, [*self._objects, source], *flags)
+        return self._built[table]
+
+    @property
+    def bare(self) -> Path:
+        """Of no bundle."""
+        return self.build(runner_table([], {}, {}))
+
+    def of(self, bundle: Path) -> Path:
+        """Of a bundle, as its manifest is now."""
+        manifest = Manifest.from_json((bundle / "manifest.json").read_text("utf-8"))
+        tests = {key: each.selftest for key, each in manifest.builds.items() if each.selftest}
+        return self.build(runner_table(manifest.variants, manifest.files, tests))
 
 
 def build_probe(command: list[str], output: Path, *flags: str) -> Path:
-    """Build the runner's parts behind runner_probe.c, as a library."""
-    return build(command, output, [*PARTS, HERE / "runner_probe.c"], f"-I{RUNNER}", *flags)
+    """Build the parts of runner and live stream behind runner_probe.c, as a library."""
+    more = [RUNNER / "stop.c", RUNNER / "failure.c", HERE / "runner_probe.c"]
+    return build(command, output, [*PARTS, *LIVE, *more], *flags)
 
 
 def run_frames(
@@ -97,13 +129,16 @@ class Probe:
         return [bool(value) for value in out]
 
     def decode(
-        self, json: str, logits: NDArray[np.float32], times: list[float], resets: list[bool]
-    ) -> list[tuple[float, int, float]]:
-        """(time, label, confidence) of each event."""
+        self, spec: ModelSpec, logits: NDArray[np.float32], times: list[float], resets: list[bool]
+    ) -> list[tuple[float, float, float, int]]:
+        """(time, start, confidence, label) of each event."""
         count = len(times)
-        events = (ctypes.c_double * (3 * count))()
+        events = (ctypes.c_double * (4 * count))()
         found = self.library.probe_decode(
-            json.encode(),
+            spec.classes,
+            bytes(label in spec.silent_labels for label in spec.labels),
+            ctypes.c_double(spec.frame_rate_hz),
+            (ctypes.c_double * 5)(*vars(spec.decoder).values()),
             np.ascontiguousarray(logits, np.float32).tobytes(),
             (ctypes.c_double * count)(*times),
             count,
@@ -111,13 +146,8 @@ class Probe:
             events,
         )
         assert found >= 0
-        return [(events[3 * i], int(events[3 * i + 1]), events[3 * i + 2]) for i in range(found)]
-
-    def spec(self, json: bytes) -> str | None:
-        """Why the spec is refused, or None."""
-        sentence = ctypes.create_string_buffer(2048)
-        good = self.library.probe_spec(json, ctypes.c_size_t(len(json)), sentence, 2048)
-        return None if good else sentence.value.decode("utf-8", "replace")
+        rows = (events[4 * i : 4 * i + 4] for i in range(found))
+        return [(time, start, confidence, int(label)) for time, start, confidence, label in rows]
 
     def clip(self, frames: int, height: int, width: int) -> NDArray[np.uint8]:
         """uint8 (frames, height, width, 3)."""

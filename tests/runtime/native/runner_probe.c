@@ -2,15 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clip.h"
-#include "clock.h"
-#include "cuts.h"
-#include "decode.h"
-#include "fit.h"
-#include "fitting.h"
-#include "output.h"
-#include "sha256.h"
-#include "spec.h"
+#include "live/clock.h"
+#include "live/cuts.h"
+#include "live/decode.h"
+#include "live/fit.h"
+#include "runner/clip.h"
+#include "runner/fitting.h"
+#include "runner/output.h"
+#include "runner/sha256.h"
 
 #define PROBE __attribute__((visibility("default")))
 
@@ -26,12 +25,11 @@ PROBE void probe_crop(int image_height, int image_width, int height, int width, 
 PROBE void probe_clock(double rate_hz, double max_gap_s, const double *times, int count,
                        int64_t *steps, int *resets);
 PROBE void probe_cuts(const uint8_t *frames, int count, int height, int width, int *cuts);
-/* events: time, label, confidence; returns how many. */
-PROBE int probe_decode(const char *json, const float *logits, const double *times, int count,
-                       const int *resets, double *events);
-/* 1: read; 0: refused, with the sentence. The bytes are copied so that a sanitizer sees a read
- * behind them. */
-PROBE int probe_spec(const char *json, size_t length, char *sentence, size_t room);
+/* decoder: smoothing_s, enter, exit, min_duration_s, rearm_s. events: time, start, confidence, label;
+ * returns how many. */
+PROBE int probe_decode(int classes, const uint8_t *silent, double rate_hz, const double *decoder,
+                       const float *logits, const double *times, int count, const int *resets,
+                       double *events);
 PROBE void probe_clip(uint8_t *frame, int height, int width, int index);
 PROBE size_t probe_line(double time_s, const char *label, double confidence, int step, char *out);
 /* In pieces of `piece` bytes. portable: without the CPU's instructions for it; 0: it has none. */
@@ -41,11 +39,10 @@ PROBE void probe_sha256(const uint8_t *data, size_t length, size_t piece, int po
 int probe_fit(const uint8_t *frame, const char *format, int full_range, int stride,
               int image_height, int image_width, int height, int width, int short_side,
               uint8_t *out) {
-    video video = {image_width, image_height, VIDEO_BGR24, full_range != 0, stride};
+    video video = {image_width, image_height, SHIFTEDGE_BGR24, full_range != 0, stride};
     fit fit;
-    failure failure;
     if (!video_format_named(format, &video.format) ||
-        !fit_open(&fit, &video, height, width, short_side, &failure)) {
+        !fit_open(&fit, &video, height, width, short_side)) {
         return 0;
     }
     /* Twice: nothing of the first frame may stay. */
@@ -89,51 +86,36 @@ void probe_cuts(const uint8_t *frames, int count, int height, int width, int *cu
     }
 }
 
-int probe_decode(const char *json, const float *logits, const double *times, int count,
-                 const int *resets, double *events) {
-    spec spec;
+int probe_decode(int classes, const uint8_t *silent, double rate_hz, const double *settings,
+                 const float *logits, const double *times, int count, const int *resets,
+                 double *events) {
+    const char **labels = calloc((size_t)classes, sizeof *labels);
+    shiftedge_spec spec = {
+        .classes = classes,
+        .labels = labels,
+        .silent = silent,
+        .frame_rate_hz = rate_hz,
+        .decoder = {settings[0], settings[1], settings[2], settings[3], settings[4]},
+    };
     decoder decoder;
-    failure failure;
     int found = -1;
-    if (!spec_read(&spec, json, strlen(json), &failure)) {
-        return found;
-    }
-    if (decode_open(&decoder, &spec, &failure)) {
+    if (labels != NULL && decode_open(&decoder, &spec)) {
         found = 0;
         for (int i = 0; i < count; i++) {
-            gesture_event event;
+            shiftedge_event event;
             if (resets[i]) {
                 decode_reset(&decoder);
             }
-            if (decode_update(&decoder, logits + i * spec.classes, times[i], &event)) {
-                events[3 * found] = event.time_s;
-                events[3 * found + 1] = event.index;
-                events[3 * found + 2] = event.confidence;
+            if (decode_update(&decoder, logits + i * classes, times[i], &event)) {
+                double fields[] = {event.time_s, event.start_s, event.confidence, event.index};
+                memcpy(events + 4 * found, fields, sizeof fields);
                 found++;
             }
         }
         decode_close(&decoder);
     }
-    spec_close(&spec);
+    free(labels);
     return found;
-}
-
-int probe_spec(const char *json, size_t length, char *sentence, size_t room) {
-    spec spec;
-    failure failure = {""};
-    char *copy = malloc(length > 0 ? length : 1);
-    if (copy == NULL) {
-        return 0;
-    }
-    memcpy(copy, json, length);
-    bool good = spec_read(&spec, copy, length, &failure);
-    if (good) {
-        spec_close(&spec);
-    }
-    free(copy);
-    sentence[0] = '\0';
-    strncat(sentence, failure.text, room - 1);
-    return good;
 }
 
 size_t probe_line(double time_s, const char *label, double confidence, int step, char *out) {

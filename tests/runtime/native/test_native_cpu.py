@@ -17,8 +17,8 @@ from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.cpu import KNOWN, WITHOUT, cpu_features
 
 OK, ARGUMENT, PROGRAM, CPU = 0, 1, 8, 9
-NAMES = sorted(set(re.findall(r'\{"(\w+)", ', (NATIVE / "cpu.c").read_text())))
-GUARD = [NATIVE / "cpu.c", NATIVE / "error.c", HERE / "guard.c"]
+NAMES = sorted(set(re.findall(r'\{"(\w+)", ', (NATIVE / "cpu/cpu_features.c").read_text())))
+GUARD = [NATIVE / "cpu/cpu_features.c", NATIVE / "error.c", HERE / "guard.c"]
 ALIASES = {"sse3": "pni", "lzcnt": "abm"}
 """What LLVM calls differently from Linux."""
 X86_64_V4 = (
@@ -34,7 +34,7 @@ def asks_for(*features: str) -> str:
 
 @pytest.fixture(scope="module")
 def guard(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that says what cpu.c says of the names on its command line."""
+    """A program that says what features.c says of the names on its command line."""
     path = tmp_path_factory.mktemp("guard") / "guard"
     build(compiler, path, GUARD)
     return path
@@ -42,7 +42,7 @@ def guard(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def answers(guard: Path) -> dict[str, str]:
-    """What cpu.c says of every name that it knows on some architecture."""
+    """What features.c says of every name that it knows on some architecture."""
     lines = run_program([guard, *NAMES]).stdout.splitlines()
     assert lines[-1].startswith(f"{PROGRAM} ")  # names of all architectures
     return dict(line.split() for line in lines[:-1])
@@ -107,7 +107,7 @@ def test_a_name_that_nobody_knows(build_fake: Callable[..., Path], name: str) ->
 def test_both_languages_know_the_same_names() -> None:
     """What the environment may name; C has two bits under a second name."""
     tables = re.findall(
-        r"feature features\[\] = {\n(.*?)\n};", (NATIVE / "cpu.c").read_text(), re.S
+        r"feature features\[\] = {\n(.*?)\n};", (NATIVE / "cpu/cpu_features.c").read_text(), re.S
     )
     in_c = [set(re.findall(r'\{"(\w+)"', table)) - set(ALIASES) for table in tables]
     assert in_c == [set(KNOWN[name]) for name in ("x86_64", "aarch64", "armv7l")]

@@ -155,13 +155,13 @@ def test_a_failing_kernel_keeps_the_states(engine: NativeEngine, native_frames: 
     session.step(native_frames[0])
     plain.step(native_frames[0])
     before = session.save()
-    mode = ctypes.c_int32.in_dll(engine.library, "fake_tvm_mode")  # of the engine's own copy
-    mode.value = 2
+    failing = ctypes.c_int32.in_dll(engine.library, "fake_fail_kernel")  # of the engine's own copy
+    failing.value = 3
     try:
-        with pytest.raises(ModelError, match=r"libmodel\.so: Kernel classify failed .*ValueError"):
+        with pytest.raises(ModelError, match=r"libmodel\.so: Kernel classify failed with code 43"):
             session.step(native_frames[1])
     finally:
-        mode.value = 0
+        failing.value = -1
     assert session.save() == before
     assert (session.step(native_frames[1]) == plain.step(native_frames[1])).all()
 

@@ -292,39 +292,6 @@ def test_a_fresh_state_stays_fresh_after_a_failure(fake: Fake, native_frames: Fr
     assert not state.any()
 
 
-# TVM's kernel interface.
-
-
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_what_a_tvm_kernel_says(fake: Fake, native_frames: Frames, threads: int) -> None:
-    model, state = fake.open(threads), fake.state()
-    fake.switch(tvm_mode=2)
-    assert fake.step(model, state, native_frames[0])[0] == KERNEL
-    assert fake.error() == (
-        "Kernel classify failed with code -1 (ValueError: Mismatched classify(column, trace, "
-        "matrix, logits): expected matrix.shape[0] to be 5); the state is as it was."
-    )
-    fake.switch(fail=0, unit=23)  # the last thread's; nobody's last words are repeated
-    assert fake.step(model, state, native_frames[0])[0] == KERNEL
-    assert fake.error() == "Kernel normalise failed with code 40; the state is as it was."
-
-
-def test_a_tvm_kernel_gets_no_memory_during_a_step(fake: Fake, native_frames: Frames) -> None:
-    model, state = fake.open(2), fake.state()
-    fake.switch(tvm_mode=1)
-    assert fake.step(model, state, native_frames[0])[0] == KERNEL
-    assert "code -1 (MemoryError: a kernel asked for memory during a step" in fake.error()
-
-
-def test_a_parallel_loop_in_a_tvm_kernel(
-    fake: Fake, native_frames: Frames, reference: Reference
-) -> None:
-    model, state = fake.open(2), fake.state()
-    fake.switch(tvm_mode=3)
-    logits = fake.step(model, state, native_frames[0])[1]
-    assert logits.tobytes() == reference.step(native_frames[0]).tobytes()
-
-
 # Opening.
 
 
@@ -386,12 +353,13 @@ def test_threads_have_names_and_take_no_signals(fake: Fake) -> None:
         (1, "no work units"),
         (2, "no code"),
         (3, "too many arguments"),
-        (4, "another version"),
+        (4, "a kernel has no name"),
         (5, "out of range"),
         (6, "outside its memory"),
         (7, "not aligned to 64"),
         (8, "not a power of two"),
         (9, "outside its memory"),
+        (10, "are missing"),
     ],
 )
 def test_a_library_that_was_built_wrongly(

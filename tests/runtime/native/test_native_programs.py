@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,12 +86,13 @@ def test_a_sanitizer_would_speak_up(tmp_path: Path) -> None:
     if path is None:
         pytest.skip("needs gcc")
     source = tmp_path / "step.c"
-    text = (NATIVE / "step.c").read_text()
-    waiting = "return pool_wait(model->pool, item, run, count, index);"
+    text = (NATIVE / "cpu" / "step.c").read_text()
+    waiting = "return pool_wait(cpu->pool, item, run, count, index);"
     assert waiting in text
     source.write_text(text.replace(waiting, "return true;"))
     runtime = [source if file.name == "step.c" else file for file in RUNTIME]
-    driver = build([path], tmp_path / "driver", [*runtime, *DRIVER], "-fsanitize=thread", "-g")
+    flags = ["-fsanitize=thread", "-g", f"-I{NATIVE / 'cpu'}"]
+    driver = build([path], tmp_path / "driver", [*runtime, *DRIVER], *flags)
     assert run_program([driver]).returncode != 0
 
 
@@ -117,19 +119,11 @@ def test_symbols(compiler: list[str], tmp_path: Path) -> None:
     output = subprocess.run(
         [nm, "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True
     ).stdout
-    names = {line.split()[-1] for line in output.splitlines()}
-    assert names == {
-        "shiftedge_abi_version",
-        "shiftedge_close",
-        "shiftedge_kernel_count",
-        "shiftedge_kernel_name",
-        "shiftedge_last_error",
-        "shiftedge_open",
-        "shiftedge_profile",
-        "shiftedge_spec_json",
-        "shiftedge_state_size",
-        "shiftedge_step",
-    }
+    names = {line.split()[-1].partition("@")[0] for line in output.splitlines()}
+    headers = "".join((NATIVE / name).read_text() for name in ("shiftedge.h", "live.h"))
+    declared = re.findall(r"SHIFTEDGE_API [^;]*?\b(shiftedge_\w+)\(", headers)
+    assert names - {"MODEL"} == set(declared)
+    assert len(declared) == len(set(declared)) == 16
 
 
 def test_the_header_is_c_plus_plus_too(tmp_path: Path) -> None:
@@ -137,14 +131,15 @@ def test_the_header_is_c_plus_plus_too(tmp_path: Path) -> None:
     if program is None:
         pytest.skip("no C++ compiler")
     source = tmp_path / "user.cpp"
-    source.write_text(
-        '#include "shiftedge.h"\nint main() { return shiftedge_abi_version() == 0; }\n'
-    )
+    source.write_text('#include "live.h"\nint main() { return shiftedge_abi_version() == 0; }\n')
     line = [program, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}", str(source)]
     subprocess.run(line, check=True)
 
 
-@pytest.mark.parametrize("header", sorted(path.name for path in NATIVE.glob("*.h")))
+HEADERS = sorted(str(path.relative_to(NATIVE)) for path in NATIVE.rglob("*.h"))
+
+
+@pytest.mark.parametrize("header", HEADERS)
 def test_each_header_stands_alone(compiler: list[str], tmp_path: Path, header: str) -> None:
     source = tmp_path / "user.c"
     source.write_text(f'#include "{header}"\nint user(void);\nint user(void) {{ return 0; }}\n')
@@ -169,6 +164,42 @@ def test_boards(target: str, tmp_path: Path) -> None:
     build(command, tmp_path / "libmodel.so", [*RUNTIME, *FAKE], *flags)
 
 
+GLOBALLY = """
+import ctypes, os, sys
+for path in sys.argv[1:]:
+    library = ctypes.CDLL(path, os.RTLD_NOW | os.RTLD_GLOBAL)
+    library.shiftedge_spec_json.restype = ctypes.c_char_p
+for path in sys.argv[1:]:
+    sys.path.insert(0, os.environ["KITS"])
+    from live_library import LiveLibrary
+    library = LiveLibrary(path)
+    stream = library.stream()
+    generator = __import__("numpy").random.default_rng(1)
+    logits = [
+        stream.feed(generator.integers(0, 256, stream.frame_bytes, "uint8").tobytes(), i / 12)
+        for i in range(5)
+    ]
+    print(library.spec["name"], logits)
+"""
+
+
+def test_models_that_are_loaded_globally(build_fake: Callable[..., Path], small_path: Path) -> None:
+    """Each calls itself, whichever came first; the same as in a process of its own."""
+    paths = [build_fake(), small_path]
+    environment = {**os.environ, "KITS": str(HERE)}
+
+    def said(*order: Path) -> list[str]:
+        line = [sys.executable, "-c", GLOBALLY, *order]
+        run = run_program(line, environment=environment)
+        assert run.returncode == 0, run.stderr
+        return run.stdout.splitlines()
+
+    alone = [said(path)[0] for path in paths]
+    assert [line.split()[0] for line in alone] == ["fake", "calm"]
+    assert said(*paths) == alone
+    assert said(*reversed(paths)) == alone[::-1]
+
+
 def test_many_models_in_one_process(build_fake: Callable[..., Path]) -> None:
     """Two libraries side by side keep apart: each has its own program, errors and threads."""
     one, two = Fake(build_fake()), Fake(build_fake("-DFAKE_FINGERPRINT=7"))
@@ -183,7 +214,7 @@ def test_many_models_in_one_process(build_fake: Callable[..., Path]) -> None:
 
 def test_no_file_is_longer_than_a_person_reads() -> None:
     for folder in (NATIVE, Path(__file__).parent):
-        for path in folder.iterdir():
+        for path in folder.rglob("*"):
             if path.suffix in (".c", ".h"):
                 assert len(path.read_text().splitlines()) < 500, path
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from fake_bundle import write_bundle, write_mixed
 from numpy.typing import NDArray
-from runner_kit import SYSTEM, build_runner, run_frames
+from runner_kit import Runners, run_frames
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.errors import BundleError, SettingError, ShiftedgeError, SnapshotError
@@ -26,11 +27,6 @@ from shiftedge.runtime.process.cpu import WITHOUT, machine_name
 pytestmark = pytest.mark.timeout(120, method="thread")
 
 IMPOSSIBLE = {"int8": ("not_a_feature",)}
-
-
-@pytest.fixture(scope="module")
-def runner(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_runner(compiler, tmp_path_factory.mktemp("runner") / "shiftedge-run", *SYSTEM)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +43,8 @@ def unable(build_fake: Callable[..., Path], fake_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def mixed(libraries: dict[str, Path], runner: Path, tmp_path: Path) -> Path:
-    return write_mixed(tmp_path / "mixed", libraries, runner=runner)
+def mixed(libraries: dict[str, Path], runners: Runners, tmp_path: Path) -> Path:
+    return write_mixed(tmp_path / "mixed", libraries, runners=runners)
 
 
 def self_test(*line: str | Path) -> dict[str, object]:
@@ -82,7 +78,7 @@ COMMON = {"x86_64": "sse2", "aarch64": "asimd", "armv7l": "neon"}
 
 
 def test_the_environment_leads_all_to_the_same_variant(
-    build_fake: Callable[..., Path], libraries: dict[str, Path], runner: Path, tmp_path: Path,
+    build_fake: Callable[..., Path], libraries: dict[str, Path], runners: Runners, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Python by the manifest, the runner by what the library says, and no other in silence."""
@@ -90,6 +86,7 @@ def test_the_environment_leads_all_to_the_same_variant(
     flags = ("-DFAKE_INT8", "-DFAKE_FINGERPRINT=77", f'-DFAKE_CPU_FEATURES="{needed}"')
     mixed = {"int8": build_fake(*flags), "fp32": libraries["fp32"]}
     folder = write_mixed(tmp_path / "b", mixed, {"int8": (needed,)})
+    runner = runners.of(folder)
     for without, chosen in (("", "int8"), (needed, "fp32")):
         monkeypatch.setenv(WITHOUT, without)
         assert load(folder).spec.precision == chosen
@@ -114,12 +111,13 @@ def test_a_cpu_that_can_run_none_is_told_so(libraries: dict[str, Path], tmp_path
 
 
 def test_the_runner_takes_the_same_variant(
-    mixed: Path, unable: dict[str, Path], runner: Path, tmp_path: Path
+    mixed: Path, unable: dict[str, Path], runners: Runners, tmp_path: Path
 ) -> None:
     """The library says what it needs, whatever a manifest leaves out."""
-    assert self_test(runner, "--self-test", "--model", mixed)["variant"] == "any-int8"
+    said = self_test(runners.of(mixed), "--self-test", "--model", mixed)
+    assert said["variant"] == "any-int8"
     other = with_a_library_that_refuses(tmp_path, mixed, unable)
-    said = self_test(runner, "--self-test", "--model", other)
+    said = self_test(runners.of(other), "--self-test", "--model", other)
     assert said["variant"] == "any-fp32"
 
 
@@ -144,26 +142,27 @@ def test_each_variants_own_program(mixed: Path, precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
-def test_a_self_test_is_of_one_precision(mixed: Path, precision: str) -> None:
+def test_a_self_test_is_of_one_precision(mixed: Path, runners: Runners, precision: str) -> None:
     """The other precision's logits are not looked at, wherever they stand."""
     document = json.loads((mixed / "manifest.json").read_text())
     own = document if precision == "int8" else document["others"]["fp32"]
     other = document["others"]["fp32"] if precision == "int8" else document
     other["selftest"]["logits"][0][0] += 1e3
-    (mixed / "manifest.json").write_text(json.dumps(document))
-    program = mixed / "bin" / f"any-{precision}" / "shiftedge-run"
-    assert self_test(program, "--self-test")["self_test"] == "passed"
+    model = mixed / "lib" / f"any-{precision}" / "libmodel.so"
+
+    def run() -> subprocess.CompletedProcess[bytes]:
+        (mixed / "manifest.json").write_text(json.dumps(document))
+        return run_frames([runners.of(mixed), "--self-test", "--model", model], b"")
+
+    assert run().returncode == 0
     own["selftest"]["logits"][0][0] += 1e3
-    (mixed / "manifest.json").write_text(json.dumps(document))
-    assert run_frames([program, "--self-test"], b"").returncode == 1
+    assert run().returncode == 1
     del own["selftest"]
-    (mixed / "manifest.json").write_text(json.dumps(document))
-    run = run_frames([program, "--self-test"], b"")
-    assert b"has no recorded self-test" in run.stderr
+    assert b"has no recorded self-test" in run().stderr
 
 
 @pytest.mark.parametrize("damage", ["twice", "deep", "no object", "precision"])
-def test_damaged_builds_in_the_runner(mixed: Path, damage: str) -> None:
+def test_damaged_builds(mixed: Path, damage: str) -> None:
     document = json.loads((mixed / "manifest.json").read_text())
     text = json.dumps(document)
     if damage == "twice":
@@ -178,10 +177,6 @@ def test_damaged_builds_in_the_runner(mixed: Path, damage: str) -> None:
         document["others"]["fp32"]["spec"]["precision"] = "x" * 99
         text = json.dumps(document)
     (mixed / "manifest.json").write_text(text)
-    run = run_frames([mixed / "bin" / "any-fp32" / "shiftedge-run", "--self-test"], b"")
-    assert run.returncode == 1
-    assert b"damaged" in run.stderr
-    assert run.stderr.count(b"\n") == 1
     with pytest.raises(ShiftedgeError):
         load(mixed)
 
@@ -197,11 +192,9 @@ def test_snapshots_between_precisions(mixed: Path, native_frames: list[NDArray[n
     streams["int8"].restore(streams["int8"].snapshot())
 
 
-def test_libraries_of_the_other_precision(
-    libraries: dict[str, Path], runner: Path, tmp_path: Path
-) -> None:
+def test_libraries_of_the_other_precision(libraries: dict[str, Path], tmp_path: Path) -> None:
     """Swapped after the manifest was written, with sums that fit: the specs tell."""
-    folder = write_mixed(tmp_path / "b", libraries, runner=runner)
+    folder = write_mixed(tmp_path / "b", libraries)
     document = json.loads((folder / "manifest.json").read_text())
     names = [f"lib/any-{precision}/libmodel.so" for precision in ("int8", "fp32")]
     a, b = (folder / name for name in names)

@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 from fake_bundle import write_bundle
 from fake_library import HERE, LIBRARY, RUNTIME, build, compilers
-from runner_kit import RUNNER, SANITIZERS, SYSTEM, build_runner, run_frames
+from runner_kit import SANITIZERS, Runners, run_frames
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.capture.rawvideo import HALVED, RawVideo
-from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 pytestmark = pytest.mark.timeout(120, method="thread")
 
@@ -30,20 +29,18 @@ WIDE, TALL = 96, 64
 
 
 @pytest.fixture(scope="module")
-def runner(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_runner(compiler, tmp_path_factory.mktemp("runner") / "shiftedge-run", *SYSTEM)
-
-
-@pytest.fixture(scope="module")
-def calm(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A libmodel.so whose logits are of a real model's size, so that gestures come and go."""
-    path = tmp_path_factory.mktemp("calm") / "libmodel.so"
-    return build(compiler, path, [*RUNTIME, HERE / "calm_model.c"], *LIBRARY)
+def calm(calm_path: Path) -> Path:
+    return calm_path
 
 
 @pytest.fixture(scope="module")
 def bundle(calm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("bundle") / "calm", calm)
+
+
+@pytest.fixture(scope="module")
+def runner(runners: Runners, bundle: Path) -> Path:
+    return runners.of(bundle)
 
 
 def film(count: int = 150, seed: int = 0, form: str = "bgr24") -> bytes:
@@ -135,34 +132,6 @@ def test_it_finds_its_model(runner: Path, bundle: Path, tmp_path: Path) -> None:
     run = run_frames(line, film(20))
     assert run.returncode == 1
     assert b"libmodel.so; use --model" in run.stderr
-
-
-def test_the_first_variant_that_runs(runner: Path, calm: Path, tmp_path: Path) -> None:
-    variants: list[tuple[str, str, tuple[str, ...]]] = [
-        ("odd", "m68k", ()),
-        ("plain", "x86_64", ()),
-    ]
-    folder = write_bundle(tmp_path / "two", calm, variants=variants)
-    (folder / "lib" / "odd" / "libmodel.so").write_bytes(b"\x7fELF" + bytes(60))
-    assert run_frames(arguments(runner, folder), film(20)).returncode == 0
-    (folder / "lib" / "plain" / "libmodel.so").write_bytes(b"")
-    run = run_frames(arguments(runner, folder), film(20))
-    assert run.returncode == 1
-    assert run.stderr.count(b"\n") == 1
-
-
-@pytest.mark.parametrize("library", ["../libmodel.so", "/lib/libmodel.so", "lib/../../x", "a b"])
-def test_a_manifest_that_leaves_its_folder(
-    runner: Path, bundle: Path, library: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(bundle, folder)
-    document = json.loads((folder / "manifest.json").read_text())
-    document["variants"][0]["library"] = library
-    (folder / "manifest.json").write_text(json.dumps(document))
-    run = run_frames(arguments(runner, folder), film(2))
-    assert run.returncode == 1
-    assert b"damaged" in run.stderr
 
 
 def test_a_cpu_that_lacks_a_feature(
@@ -354,14 +323,16 @@ def sanitized(tmp_path: Path) -> tuple[list[str], Path]:
     if command is None:
         pytest.skip("no compiler with sanitizers: install gcc or clang")
     try:
-        return command, build_runner(command, tmp_path / "run", *SYSTEM, *SANITIZERS)
+        return command, Runners(command, tmp_path, *SANITIZERS).bare
     except AssertionError as error:
         pytest.skip(f"the compiler has no sanitizers: {str(error)[:200]}")
 
 
-def test_sanitized_streams(calm: Path, bundle: Path, tmp_path: Path) -> None:
-    """Every format and scale, wrong specs and manifests, input cut anywhere."""
-    _, program = sanitized(tmp_path)
+def test_sanitized_streams(tmp_path: Path) -> None:
+    """Every format and scale, input cut anywhere; the library is instrumented like the runner."""
+    command, program = sanitized(tmp_path)
+    sources = [*RUNTIME, HERE / "calm_model.c"]
+    calm = build(command, tmp_path / "calm.so", sources, *LIBRARY, *SANITIZERS)
 
     def check(line: list[str | Path], data: bytes) -> subprocess.CompletedProcess[bytes]:
         run = run_frames(line, data)
@@ -374,7 +345,7 @@ def test_sanitized_streams(calm: Path, bundle: Path, tmp_path: Path) -> None:
         for size in ("96x64", "32x24", "30x20", "200x30", "2x2", "640x480"):
             width, height = map(int, size.split("x"))
             data = RawVideo(width, height, form).frame_bytes
-            line = [program, "--model", bundle, "--size", size, "--format", form, "--steps"]
+            line = [program, "--model", calm, "--size", size, "--format", form, "--steps"]
             noise = np.random.default_rng(1).integers(0, 256, 2 * data + 7, np.uint8).tobytes()
             assert check([*line, "--fps", "8"], noise[:-7]).returncode == 0
             more = ["--range", "full"] if form in HALVED else []
@@ -384,39 +355,6 @@ def test_sanitized_streams(calm: Path, bundle: Path, tmp_path: Path) -> None:
     frames = film(3)
     for end in (0, 1, 18431, 18432, 18433, 40000):
         check(arguments(program, calm), frames[:end])
-    generator = np.random.default_rng(2)
-    folder = tmp_path / "copy"
-    shutil.copytree(bundle, folder)
-    manifest = (folder / "manifest.json").read_bytes()
-    for _ in range(40):
-        damaged = bytearray(manifest)
-        for place in generator.integers(0, len(damaged), 3):
-            damaged[place] = generator.choice(list(b'{}[]":,\\0 \xff'))
-        (folder / "manifest.json").write_bytes(damaged[: generator.integers(1, len(damaged) * 2)])
-        check(arguments(program, folder), frames)
-
-
-def test_sanitized_specs(tmp_path: Path) -> None:
-    """Specs with a few bytes changed, lost or repeated: each is read or refused."""
-    command, _ = sanitized(tmp_path)
-    spec = ModelSpec(
-        name="fuzzed",
-        labels=("No gesture", "\u00e9\U0001f44b", "c", "d"),
-        height=24,
-        width=32,
-        resize_short_side=28,
-        states=(StateSpec("trace", (1, 4)),),
-        receptive_field=4,
-        silent_labels=("No gesture",),
-    ).to_json()
-    sources = [HERE / "runner_fuzz.c", *(RUNNER / f"{name}.c" for name in PARSERS)]
-    program = build(command, tmp_path / "fuzz", sources, f"-I{RUNNER}", *SANITIZERS)
-    run = run_frames([program, spec, "30000"], b"")
-    assert run.returncode == 0, run.stderr.decode()
-    assert 0 < int(run.stdout) < 15000
-
-
-PARSERS = ("spec", "json", "failure")
 
 
 def peak_kb(process: subprocess.Popen[bytes]) -> int:

@@ -16,7 +16,7 @@ import pytest
 from damage_kit import LIBRARY_NAME
 from fake_bundle import recorded, write_bundle
 from fake_library import HERE, LIBRARY, build
-from runner_kit import SYSTEM, build_runner
+from runner_kit import Runners
 
 pytestmark = pytest.mark.timeout(120, method="thread")
 
@@ -26,15 +26,15 @@ FRAMES = np.random.default_rng(8).integers(0, 256, 12 * FRAME_BYTES, np.uint8).t
 CLOSED = b"shiftedge-run: Standard output is closed, so every event would be lost; send it"
 
 
-@pytest.fixture(scope="module")
-def runner(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_runner(compiler, tmp_path_factory.mktemp("runner") / "shiftedge-run", *SYSTEM)
+@pytest.fixture
+def runner(runners: Runners, folder: Path) -> Path:
+    return runners.of(folder)
 
 
 @pytest.fixture(scope="module")
 def no_memory(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("preload") / "no_memory.so"
-    return build(compiler, path, [HERE / "no_memory.c"], *LIBRARY, *SYSTEM)
+    return build(compiler, path, [HERE / "no_memory.c"], *LIBRARY)
 
 
 @pytest.fixture
@@ -158,9 +158,10 @@ def test_a_closed_standard_output_is_told_before_the_work(runner: Path, folder: 
 )
 @pytest.mark.parametrize("what", ["--self-test", "--help", "--version"])
 def test_whatever_is_printed_is_printed_or_told(
-    runner: Path, small_path: Path, tmp_path: Path, what: str, redirection: str, why: str
+    runners: Runners, small_path: Path, tmp_path: Path, what: str, redirection: str, why: str
 ) -> None:
     model = write_bundle(tmp_path / "b", small_path, selftest=recorded(small_path))
+    runner = runners.of(model)
     more = ["--frames", "1", "--model", str(model)] if what == "--self-test" else []
     done = run(shell([str(runner), what, *more], redirection))
     assert done.returncode == 1

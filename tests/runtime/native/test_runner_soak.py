@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from fake_library import HERE, LIBRARY, RUNTIME, build
-from runner_kit import SYSTEM, build_runner
 
 pytestmark = [
     pytest.mark.timeout(120, method="thread"),
@@ -22,13 +21,15 @@ WIDE, TALL = 32, 24
 
 
 @pytest.fixture(scope="module")
-def built(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def built(
+    compiler: list[str], runner: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The runner, a model and the counting library."""
     folder = tmp_path_factory.mktemp("soak")
     model = folder / "libmodel.so"
     counter = folder / "count.so"
     return {
-        "runner": build_runner(compiler, folder / "shiftedge-run", *SYSTEM),
+        "runner": runner,
         "model": build(compiler, model, [*RUNTIME, HERE / "calm_model.c"], *LIBRARY),
         "counter": build(compiler, counter, [HERE / "count_malloc.c"], "-fPIC", "-shared"),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runner_kit import SYSTEM, build_runner, run_frames
+from runner_kit import run_frames
 
 pytestmark = pytest.mark.timeout(240, method="thread")
 
@@ -24,11 +24,6 @@ FRAMES = -(-(10**10) // FRAME_BYTES)
 PIECES = (1, 65_537, 777, 131_071, 4096, 262_139, 30_011)
 """Bytes of the writes, in turn; few of them end where a frame does."""
 GROWTH_KB, MOST_KB = 1024, 30_000
-
-
-@pytest.fixture(scope="module")
-def runner(compiler: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_runner(compiler, tmp_path_factory.mktemp("runner") / "shiftedge-run", *SYSTEM)
 
 
 def start(runner: Path, model: Path, size: str, *options: str) -> subprocess.Popen[bytes]:

@@ -1,42 +1,49 @@
-"""How kernels over narrow elements count, and with which constants, as the schedules take it."""
+"""What a convolution's kernel reads, and by which arithmetic it computes: what families start
+from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import Added, Arithmetic
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.tiles import SMLAL, SMULL
 from shiftedge.export.compiler.graph.fusion import Linear
 from shiftedge.export.compiler.graph.graph import Array, Conv, Graph, Quantization
-from shiftedge.export.compiler.kernel_ir.kernel import Dot
+from shiftedge.export.compiler.kernel_ir.kernel import BF16, NOT_ADDED, Added, Dot
 from shiftedge.export.compiler.numerics.requantize import requantize, requantize_frame
+from shiftedge.runtime.errors import CompileError
 
-__all__ = ["ConvConstants", "count", "frame_constants", "in_pairs", "weights_of"]
+if TYPE_CHECKING:
+    from shiftedge.export.compiler.backends.cpu.context import Context
+    from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
+
+__all__ = ["ConvConstants", "constants_of", "float_arithmetic", "in_pairs"]
 
 
 @dataclass(frozen=True, eq=False)
 class ConvConstants:
-    """How a kernel counts, and its constants; see ``Requantization``."""
+    """Of one convolution, before a family lays them out for its tiles; see ``Requantization``."""
 
-    arithmetic: Arithmetic | None
-    """None where it does not; the others are then but a bias."""
-    start: NDArray[Any]
-    """What sums begin at, (outputs,), int32; or the bias, float32."""
+    arithmetic: Arithmetic
+    weight: NDArray[Any]
+    """(outputs, inputs of a group, ...): int8, or float32."""
+    bias: NDArray[Any]
+    """What accumulators begin at, (outputs,): int32, or float32."""
     scale: Array | None = None
     """(outputs,)"""
     offset: Array | None = None
     """(outputs,), or of the first convolution (classes of rows, classes of columns, outputs)."""
 
-
-def weights_of(conv: Conv) -> NDArray[np.int8] | Array:
-    """What its kernel reads: codes where there are any."""
-    return conv.weight if conv.quantized_weight is None else conv.quantized_weight
+    def packed(self, pad: Callable[[NDArray[Any]], NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Bias, scale and offset, those that there are, each laid out by ``pad``."""
+        bias = self.arithmetic.packed_bias(self.bias, self.weight)
+        values = {"bias": bias, "scale": self.scale, "offset": self.offset}
+        return {name: pad(each) for name, each in values.items() if each is not None}
 
 
 def in_pairs(conv: Conv, graph: Graph) -> bool:
@@ -52,84 +59,98 @@ def in_pairs(conv: Conv, graph: Graph) -> bool:
     return conv.kernel[1] * int(conv.weight.shape[1]) % 2 == 0
 
 
-def count(
+def constants_of(
+    context: Context,
     linear: Linear,
-    source: Quantization,
-    dot: Dot,
+    out: str,
     *,
-    residual: Quantization | None = None,
+    residual: str | None = None,
+    frame: ConvShape | None = None,
     unpacked: bool = False,
     unpacked_source: bool = False,
 ) -> ConvConstants:
-    """Of a convolution over codes.
+    """Of a convolution in the precision of the step.
 
     Args:
+        context: the step in the making.
         linear: with the activation after the residual.
-        source: of its input.
-        dot: how codes are stored.
-        residual: of the map that is added.
-        whole: keep the result's codes whole, see ``Dot``.
-        whole_source: the input's codes are kept so.
+        out: the value that its kernel makes.
+        residual: the map that is added.
+        frame: shape of the first convolution over the camera's bytes, whose offsets are by classes
+            of places, see :meth:`ConvShape.place_class`.
+        unpacked: keep the result unpacked, see ``Arithmetic``.
+        unpacked_source: the input is kept so.
 
     Raises:
-        CompileError: a constant leaves float32.
+        CompileError: a constant leaves float32; the frame's colours have scales of their own; in
+            bf16, a map is made of a vector.
     """
-    made = requantize(linear.conv, source, linear.quantization, linear.activation, residual)
-    dot = _exact(dot, linear.conv)
-    zero = source.zero_point - (0 if unpacked_source else dot.storage_offset)
-    arithmetic = Arithmetic(
-        dot,
-        zero,
-        made.stage,
-        _added(made.residual, residual, dot),
-        unpacked,
-        made.offset is not None,
+    conv = linear.conv
+    if conv.quantized_weight is None:
+        arithmetic = float_arithmetic(context, conv, out, unpacked=unpacked)
+        return ConvConstants(arithmetic, conv.weight, conv.bias)
+    quantization, dot = context.graph.quantization, _exact(context.dot(), conv)
+    more = None if residual is None else quantization[residual]
+    result = linear.quantization, linear.activation, more
+    if frame is None:
+        source = quantization[conv.inputs[0]]
+        made = requantize(conv, source, *result)
+        zero = source.zero_point - (0 if unpacked_source else dot.storage_offset)
+        arithmetic = Arithmetic(
+            dot,
+            zero,
+            made.stage,
+            _added(made.residual, more, dot),
+            unpacked,
+            made.offset is not None,
+        )
+        return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, made.offset)
+    std = context.spec.std
+    if len(set(std)) > 1:
+        raise CompileError(
+            f"The model's standard deviations differ between colours ({std}), and its first "
+            "convolution counts in integers; quantise the model with `shiftedge quantize`."
+        )
+    bytes_made = requantize_frame(
+        conv, frame.height, frame.width, context.spec.mean, std[0], *result
     )
-    return ConvConstants(arithmetic, made.start, made.scale, made.offset)
+    rows, columns = frame.places
+    offset = bytes_made.offset[bytes_made.rows.of[list(rows)]][
+        :, bytes_made.columns.of[list(columns)]
+    ]
+    added = _added(bytes_made.residual, more, dot)
+    arithmetic = Arithmetic(dot, -dot.storage_offset, bytes_made.stage, added, unpacked, True)
+    start, scale = np.zeros(len(bytes_made.scale), np.int32), bytes_made.scale
+    offset = np.ascontiguousarray(offset)
+    return ConvConstants(arithmetic, conv.quantized_weight, start, scale, offset)
 
 
-def frame_constants(
-    linear: Linear,
-    shape: DenseConv,
-    mean: Sequence[float],
-    std: float,
-    dot: Dot,
-    *,
-    residual: Quantization | None = None,
-    unpacked: bool = False,
-) -> ConvConstants:
-    """Of the first convolution, over the camera's bytes: the offset is (classes of rows, classes of
-    columns, outputs), classes as in :meth:`DenseConv.place_class`.
+def float_arithmetic(
+    context: Context, conv: Conv, out: str, *, unpacked: bool = False
+) -> Arithmetic:
+    """Of a convolution over numbers: float32, or over maps of bfloat16 that.
 
     Args:
-        linear: see :func:`count`.
-        shape: of the convolution.
-        mean: of the spec, R, G, B.
-        std: of the spec, the same for all colours.
-        dot: how codes are stored.
-        residual: of the map that is added.
-        whole: see :func:`count`.
+        context: the step in the making.
+        conv: the convolution.
+        out: the value that its kernel makes.
+        unpacked: that is no value in memory: keep the result as float32.
 
     Raises:
-        CompileError: a constant leaves float32.
+        CompileError: in bf16, it makes a map of a vector.
     """
-    made = requantize_frame(
-        linear.conv,
-        shape.height,
-        shape.width,
-        mean,
-        std,
-        linear.quantization,
-        linear.activation,
-        residual,
-    )
-    dot = _exact(dot, linear.conv)
-    rows, columns = shape.places
-    offset = made.offset[made.rows.of[list(rows)]][:, made.columns.of[list(columns)]]
-    added = _added(made.residual, residual, dot)
-    arithmetic = Arithmetic(dot, -dot.storage_offset, made.stage, added, unpacked, True)
-    start = np.zeros(len(made.scale), np.int32)
-    return ConvConstants(arithmetic, start, made.scale, np.ascontiguousarray(offset))
+    if context.target.precision != "bf16":
+        return FP32
+    made = context.dtype_of(out) == BF16
+    if context.dtype_of(conv.inputs[0]) != BF16:
+        if made:
+            raise CompileError(
+                f"{conv.name!r} makes a map of a vector, which has no rule in bf16: compile "
+                "the model in fp32."
+            )
+        return FP32
+    packed = in_pairs(conv, context.graph)
+    return Arithmetic(context.dot(), unpacked=unpacked or not made, packed=packed)
 
 
 def _exact(dot: Dot, conv: Conv) -> Dot:
@@ -138,7 +159,7 @@ def _exact(dot: Dot, conv: Conv) -> Dot:
     return SMULL if dot == SMLAL and lowest else dot
 
 
-def _added(factor: np.float32 | None, residual: Quantization | None, dot: Dot) -> Added | None:
+def _added(factor: np.float32 | None, residual: Quantization | None, dot: Dot) -> Added:
     if factor is None or residual is None:
-        return None
+        return NOT_ADDED
     return Added(float(factor), dot.storage_offset - residual.zero_point)

@@ -25,8 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftedge.export.compiler.backends.cpu.targets import Target
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
@@ -46,18 +45,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 
 __all__ = ["Cost", "kernel_cost"]
 
-_ACTIVATION_OPERATIONS = {
-    Activation.NONE: 0,
-    Activation.RELU: 1,
-    Activation.RELU6: 2,
-    Activation.HARD_SIGMOID: 3,
-    Activation.HARD_SWISH: 4,
-    Activation.SWISH: 18,
-    Activation.SIGMOID: 17,
-}
-"""Vector operations, after ``llvm.math``."""
 _REQUANTIZE_OPERATIONS = 6
-"""Of a vector of sums: to float32, times its scale, to whole numbers, to 16 bits, bounds."""
+"""Of a vector of sums: to float32, times its scale, to int32, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0
 """To begin a tile: addresses, and the branch at the end of its loop that is mispredicted."""
 _LOOP_INSTRUCTIONS = 4
@@ -92,7 +81,7 @@ class Cost:
         return "arithmetic" if self.arithmetic > 4 * self.edges else "edges"
 
 
-def kernel_cost(kernel: Kernel, target: Target) -> Cost:
+def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
     """Predict a kernel on one core of a target."""
     walk = _Walk(kernel, target)
     arithmetic, edges = walk.units()
@@ -108,7 +97,7 @@ def kernel_cost(kernel: Kernel, target: Target) -> Cost:
 class _Walk:
     """Adds up one kernel. Values are pairs: arithmetic, edges."""
 
-    def __init__(self, kernel: Kernel, target: Target) -> None:
+    def __init__(self, kernel: Kernel, target: CpuVariant) -> None:
         self._kernel = kernel
         self._core = target.core
         self._lanes = target.unit.lanes
@@ -171,7 +160,7 @@ class _Walk:
         vectors = self._vectors(tile)
         arithmetic = sum(self._segment(tile, segment) for segment in tile.segments)
         core = self._core
-        operations = vectors * _ACTIVATION_OPERATIONS[tile.activation] / 2
+        operations = vectors * tile.activation.value.operations / 2
         if tile.epilogue:
             more = (1 if tile.epilogue.offset else 0) + (3 if tile.epilogue.residual else 0)
             operations += vectors * (_REQUANTIZE_OPERATIONS + more) / 2
@@ -215,7 +204,7 @@ class _Walk:
             cycles = max(cycles, lines / core.l2_bytes_per_cycle)
         cycles += _LOAD_CONTENTION * loads
         if segment.weight is not None and not segment.by_column:
-            # A word of codes is as wide as it has codes, less than a float32 where it has two.
+            # A lane of weights has 8 bits a value, less than a float32 where it has two.
             width = np.dtype(segment.weight.buffer.dtype).itemsize
             step_bytes = terms * unrolled * weights * self._lanes * width
             if trips * step_bytes > core.l1_bytes / 2:
@@ -230,7 +219,7 @@ class _Walk:
         return sum(self._registers_of(part) for part in tile.vectors)
 
     def _registers_of(self, part: Part) -> float:
-        """Of one accumulator: of 16-bit codes it may be wider than a register."""
+        """Of one accumulator: of int16 it may be wider than a register."""
         return max(1.0, part.lanes / self._lanes)
 
     def _collide(self, tile: Tile, segment: Segment) -> bool:

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftedge.export.compiler.backends.cpu.cost import kernel_cost
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.instructions import (
     FLOAT32,
     instructions,
     operations,
     operations_a_cycle,
 )
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.kernel_ir.calls import Step
 
 __all__ = ["rows", "table"]
 
 
-def rows(step: Step, target: Target) -> list[dict[str, Any]]:
+def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """One row a kernel, in order, as plain JSON types; cycles are of one core.
 
     ``operations`` are by what is multiplied, see ``instructions``; ``peak`` names what multiplies
@@ -51,7 +51,7 @@ def rows(step: Step, target: Target) -> list[dict[str, Any]]:
     return result
 
 
-def _peak_cycles(parts: Mapping[str, int], target: Target) -> float:
+def _peak_cycles(parts: Mapping[str, int], target: CpuVariant) -> float:
     """Of one core that makes nothing but multiply-adds."""
     rates = operations_a_cycle(target.unit, target.core.fmas)
     return sum(count / rates[part] for part, count in parts.items())
@@ -59,7 +59,7 @@ def _peak_cycles(parts: Mapping[str, int], target: Target) -> float:
 
 def table(
     found: Sequence[dict[str, Any]],
-    target: Target,
+    target: CpuVariant,
     seconds: Sequence[float] | None = None,
     peak_flops: float | None = None,
 ) -> str:
@@ -78,18 +78,19 @@ def table(
     if peak_flops:
         clock = peak_flops / operations_a_cycle(target.unit, target.core.fmas)[FLOAT32]
     widest = max([len("peak of"), *(len(_named(row)) for row in found)])
+    name = max([len("kernel"), *(len(row["name"]) for row in found)])
     lines = [
-        f"{'kernel':<30} {'MFLOP':>7} {'KB':>7} {'cycles':>9} {'of peak':>7}"
+        f"{'kernel':<{name}} {'MFLOP':>7} {'KB':>7} {'cycles':>9} {'of peak':>7}"
         + (f" {'predicted':>10} {'measured':>10} {'of peak':>7}" if seconds and clock else "")
         + f"  {'peak of':<{widest}}  tiles"
     ]
     for number, row in enumerate(found):
         took = None if seconds is None else seconds[number]
-        line = f"{row['name']:<30} {row['flops'] / 1e6:>7.2f} {row['bytes'] / 1e3:>7.0f} "
+        line = f"{row['name']:<{name}} {row['flops'] / 1e6:>7.2f} {row['bytes'] / 1e3:>7.0f} "
         line += _figures(row["predicted_cycles"], row["peak_cycles"], took, clock)
         lines.append(f"{line}  {_named(row):<{widest}}  {row['tiles']}; {row['bound']}")
     cycles, least = (sum(row[key] for row in found) for key in ("predicted_cycles", "peak_cycles"))
-    total = f"{'all':<30} {sum(row['flops'] for row in found) / 1e6:>7.2f} {'':>7} "
+    total = f"{'all':<{name}} {sum(row['flops'] for row in found) / 1e6:>7.2f} {'':>7} "
     total += _figures(cycles, least, None if seconds is None else sum(seconds), clock)
     return "\n".join((*lines, total))
 

@@ -1,13 +1,13 @@
 """Which operations of a kernel multiply what, by which instruction, and how many a cycle.
 
-A kernel may multiply words of narrow elements and, between them, single numbers: a depthwise stage
-of codes, whose channels do not sum, takes them as whole numbers of float32 or of 16 bits. Each part
-is held against the peak of its own instruction. Parts are named by what is multiplied:
+A kernel may multiply packed values and, between them, single ones: an int8 depthwise stage, whose
+channels do not sum, takes them unpacked, as float32 or of 16 bits. Each part is held against the
+peak of its own instruction. Parts are named by what is multiplied:
 
 packed    several elements of a lane at once, as the vector unit's ``Dot`` does
 float32   numbers one by one
-int16     codes one by one, as whole numbers of 16 bits (NEON)
-gathered  words of a depthwise stage, in which a byte or more is of no use (AVX-512 VNNI)
+int16     quantised values one by one, of 16 bits (NEON)
+gathered  lanes of a depthwise stage, in which a byte or more is of no use (AVX-512 VNNI)
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from shiftedge.export.agreement import moving_images
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise, schedule, tiles_for
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 from shiftedge.export.compiler.backends.cpu.llvm.run import Library, aligned
-from shiftedge.export.compiler.backends.cpu.targets import Target
 from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import Loop
 from shiftedge.runtime.engines.native import NativeEngine
@@ -47,7 +47,7 @@ def kernel_seconds(library: Path, *, steps: int = 100, threads: int = 1) -> list
     return medians
 
 
-def peak_flops(target: Target, *, rounds: int = 30) -> float:
+def peak_flops(target: CpuVariant, *, rounds: int = 30) -> float:
     """Operations a second of one core in multiply-adds, the most over some rounds.
 
     A product whose features and weights lie in the first-level cache, over and over: what a
@@ -55,7 +55,7 @@ def peak_flops(target: Target, *, rounds: int = 30) -> float:
     """
     shape = Pointwise(14, 128, 2 * target.unit.lanes)
     tiles = tiles_for(shape, target.unit)
-    once = schedule("peak", shape, tiles, target.unit)
+    (once,) = schedule("peak", shape, tiles, target.unit)
     loop = Loop(Var("again"), Const(0), Const(_PEAK_TURNS), once.body)
     kernel = replace(once, body=(loop,))
     library = Library(compile_kernels([kernel], target.llvm(), target.unit.lanes))

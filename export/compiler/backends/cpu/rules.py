@@ -1,73 +1,118 @@
-"""Which schedule makes which kernel, and what each of its buffers is.
+"""Which family makes which kernel.
 
-One method a family. What a family's schedule does not take (a depthwise window with an uneven
-border inside an inverted residual, a join that is no shift) is made of smaller kernels here, so
-that every graph the frontend reads can be lowered.
+A family is a module: whether it takes a kernel of ``fusion``, and how that becomes calls. What a
+family does not take (a depthwise window with an uneven border inside an inverted residual, a join
+that is no shift) is made of smaller kernels, so that every graph the frontend reads can be lowered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
-from shiftedge.export.compiler.backends.cpu.rules_blocks import Blocks
-from shiftedge.export.compiler.backends.cpu.targets import Target
-from shiftedge.export.compiler.graph.fusion import ConvKernel, InvertedResidual, Kernel, Tail, fuse
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
+from shiftedge.export.compiler.backends.cpu.families import (
+    conv,
+    dense,
+    depthwise,
+    elementwise,
+    frame,
+    inverted_residual,
+    join,
+    keep,
+    pointwise,
+    pool,
+    separate,
+    tail,
+)
+from shiftedge.export.compiler.graph.fusion import (
+    ConvKernel,
+    FusedKernel,
+    InvertedResidual,
+    fuse,
+)
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["lower"]
+__all__ = ["FAMILIES", "Family", "lower"]
 
 
-def lower(graph: Graph, spec: ModelSpec, target: Target) -> Step:
+class Family(Protocol):
+    """A kernel family."""
+
+    def matches(self, kernel: FusedKernel, context: Context) -> bool:
+        """Whether it takes ``kernel``."""
+
+    def lower(self, kernel: Any, context: Context) -> None:
+        """Schedule a kernel that it takes, and add its calls to the step."""
+
+
+FAMILIES: tuple[Family, ...] = (
+    inverted_residual,
+    tail,
+    separate,
+    pointwise,
+    depthwise,
+    conv,
+    dense,
+    frame,
+    elementwise,
+    pool,
+    join,
+)
+"""In the order in which they are asked."""
+
+
+def lower(graph: Graph, spec: ModelSpec, target: CpuVariant) -> Step:
     """Choose a schedule, tiles and buffers for every kernel of ``graph``.
 
     Raises:
-        CompileError: an operator has no rule; the message names its node.
+        CompileError: an operator has no family; the message names its node.
     """
-    return _Lowering(graph, spec, target).step()
+    context = Context(graph, spec, target, _lower)
+    kernels, kept = fuse(graph)
+    if _frame_is_a_map(graph, kernels, kept):
+        frame.normalize(context)
+    for kernel in kernels:
+        _lower(kernel, context)
+    for state in kept:
+        keep.lower(state, context)
+    return context.finish()
 
 
-class _Lowering(Blocks):
-    def step(self) -> Step:
-        kernels, kept = fuse(self.graph)
-        if self._frame_is_a_map(kernels, kept):
-            self.normalise()
-        for kernel in kernels:
-            self._kernel(kernel)
-        for state in kept:
-            self.keep(state)
-        return self.finish()
+def _lower(kernel: FusedKernel, context: Context) -> None:
+    for family in FAMILIES:
+        if family.matches(kernel, context):
+            family.lower(kernel, context)
+            return
+    kind = type(kernel.operators[-1]).__name__
+    raise CompileError(
+        f"{kind} (node {kernel.name!r}) was read and has no schedule, which is a fault of "
+        "shiftedge; please report it with the model."
+    )
 
-    # The frame.
 
-    def _frame_is_a_map(self, kernels: Sequence[Kernel], kept: Sequence[KeepState]) -> bool:
-        """Whether anything but one first convolution reads the frame."""
-        frame = self.graph.frame
-        first = [kernel for kernel in kernels if frame in kernel.reads]
-        kept_of_frame = any(frame in state.inputs for state in kept)
-        return kept_of_frame or not all(self._reads_bytes(kernel) for kernel in first)
+def _frame_is_a_map(
+    graph: Graph, kernels: Sequence[FusedKernel], kept: Sequence[KeepState]
+) -> bool:
+    """Whether anything but one first convolution reads the frame."""
+    if any(graph.frame in state.inputs for state in kept):
+        return True
+    readers = (kernel for kernel in kernels if graph.frame in kernel.reads)
+    return not all(_reads_bytes(kernel, graph.frame) for kernel in readers)
 
-    def _reads_bytes(self, kernel: Kernel) -> bool:
-        if isinstance(kernel, InvertedResidual):
-            return kernel.stem is not None and kernel.residual != self.graph.frame
-        if isinstance(kernel.operators[0], Quantize):
-            return True
-        return (
-            isinstance(kernel, ConvKernel)
-            and kernel.join is None
-            and kernel.conv.groups == 1
-            and kernel.residual != self.graph.frame
-        )
 
-    # Families.
-
-    def _kernel(self, kernel: Kernel) -> None:
-        if isinstance(kernel, InvertedResidual):
-            self.inverted_residual(kernel)
-        elif isinstance(kernel, Tail):
-            self.tail(kernel)
-        elif isinstance(kernel, ConvKernel):
-            self.convolution(kernel)
-        else:
-            self.single(kernel)
+def _reads_bytes(kernel: FusedKernel, frame_name: str) -> bool:
+    if isinstance(kernel, InvertedResidual):
+        return kernel.stem is not None and kernel.residual != frame_name
+    if isinstance(kernel.operators[0], Quantize):
+        return True
+    return (
+        isinstance(kernel, ConvKernel)
+        and kernel.join is None
+        and kernel.conv.groups == 1
+        and kernel.residual != frame_name
+    )

@@ -1,13 +1,13 @@
-"""What a rule needs to multiply words: of codes, or of bfloat16 numbers, and how sums end.
+"""How a convolution multiplies, and how its accumulators begin and end: an object each.
 
-Maps of codes lie as maps of numbers do, (height, width, channels), a code an element, so that the
-codes of a word are neighbours. A map's word begins at a multiple of its length, whatever channels a
-shift takes from the state: weights are 0 for those, and for what lies between the last channel and
-the end of a word. With words of one float32 number all of it is what it is without codes.
+Maps of narrow values lie as maps of numbers do, (height, width, channels), so that the values
+packed in a lane are neighbours. A map's lane begins at a multiple of its length, whatever channels
+a shift takes from the state: weights are 0 for those, and for what lies between the last channel
+and the end of a lane. With one float32 number a lane all of it is what it is without packing.
 
-Words of bfloat16 numbers never reach past a map's channels: a weight of 0 makes nothing of a code,
-but NaN of what may be NaN. Where channels are not even in number, each is multiplied by itself. A
-state's last word may reach past it, since what lies between states is 0 for ever.
+Lanes of bfloat16 never reach past a map's channels: a weight of 0 makes nothing of an integer, but
+NaN of what may be NaN. Where channels are not even in number, each is multiplied by itself. A
+state's last lane may reach past it, since what lies between states is 0 for ever.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.kernel_ir.index import Index
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BF16,
     NOT_ADDED,
@@ -30,175 +31,202 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 from shiftedge.export.compiler.numerics.bf16 import bits_of
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
-__all__ = [
-    "Added",
-    "Arithmetic",
-    "accumulator_dtype",
-    "begins",
-    "dot_of",
-    "ends",
-    "input_dtype",
-    "pack_inputs",
-    "packed_bias",
-    "packed_rows",
-    "packed_runs",
-    "residual_dtype",
-    "stage_buffers",
-    "terms_of",
-    "unpacked_dtype",
-    "weight_dtype",
-]
+__all__ = ["FP32", "Arithmetic", "StageBuffers", "precision_of"]
+
+_FMA = Dot("fma", terms=1, dtype="float32", accumulator_dtype="float32")
+"""A multiply-add of single numbers."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a convolution over narrow elements counts: codes in integers, bfloat16 in float32."""
+    """Of one convolution: float32, int8 or bf16, which is multiplied and summed in float32."""
 
-    dot: Dot
-    zero: int
-    """The input's code of 0, as it is stored: what a border holds, and what a state's codes lack.
+    instruction: Dot = _FMA
+    """What the target multiplies the precision with, which says how values are stored too."""
+    zero: int = 0
+    """The input's zero point, as it is stored: what a border holds, and what a state's values lack.
     """
-    stage: OutputStage | None
-    """None of bfloat16, whose sums begin and end as those of float32 do."""
-    added: Added | None = None
+    stage: OutputStage | None = None
+    """Of int8; the accumulators of others begin and end as numbers."""
+    added: Added = NOT_ADDED
     """How a residual is added."""
     unpacked: bool = False
-    """The result's codes are kept whole, see ``Dot``, for a stage that treats channels apart; of
-    bfloat16, the result is not rounded."""
-    offset: bool = False
-    """There is an offset, in steps of the result."""
+    """The result is kept unpacked, see ``Dot``, for a stage that treats channels apart; of bf16, it
+    is not rounded."""
+    has_offset: bool = False
+    """There is an offset beside the scale, in steps of the result."""
     packed: bool = True
-    """Elements are multiplied in words; otherwise one by one, as float32."""
+    """Values are multiplied packed; otherwise one by one, as float32."""
+
+    @property
+    def dot(self) -> Dot | None:
+        """How packed values are multiplied; None where each is multiplied by itself."""
+        return self.instruction if self.packed and self.instruction.terms > 1 else None
+
+    @property
+    def terms(self) -> int:
+        """Values packed in a lane: what a step of the inner loop takes."""
+        return 1 if self.dot is None else self.dot.terms
+
+    @property
+    def narrow(self) -> bool:
+        """Whether values are stored in less than float32."""
+        return self.instruction.dtype != "float32"
 
     @property
     def quantized(self) -> bool:
-        """Whether it counts in integers, from sums to codes by a scale and an offset."""
+        """Whether it is int8: from accumulators to quantised values by a scale and an offset."""
         return self.stage is not None
 
+    # Types of elements.
+
     @property
-    def out(self) -> str:
-        """Type of what is made."""
+    def input_dtype(self) -> str:
+        """Of an input, and of states."""
+        return self.instruction.dtype
+
+    @property
+    def unpacked_dtype(self) -> str:
+        """Of an input that is kept unpacked, and of the weights for it."""
+        return self.instruction.unpacked_dtype
+
+    @property
+    def weight_dtype(self) -> str:
+        """Of the weights as they are multiplied: a lane's, or numbers."""
+        return "float32" if self.dot is None else self.dot.packed_dtype
+
+    @property
+    def accumulator_dtype(self) -> str:
+        """Of the accumulators, and of what they begin at."""
+        return self.instruction.accumulator_dtype
+
+    @property
+    def output_dtype(self) -> str:
+        """Of the result."""
         if self.stage is not None and not self.stage.rounded:
             return "float32"
-        return self.dot.unpacked_dtype if self.unpacked else self.dot.dtype
+        return self.unpacked_dtype if self.unpacked else self.input_dtype
+
+    @property
+    def residual_dtype(self) -> str:
+        """Of what is added, a map of the result's shape."""
+        return self.input_dtype if self.quantized else self.output_dtype
+
+    # Constants.
+
+    def buffers(
+        self,
+        weights: int,
+        channels: int,
+        *,
+        prefix: str = "",
+        classes: int = 1,
+        dtype: str | None = None,
+    ) -> StageBuffers:
+        """The constants as a kernel's parameters.
+
+        Args:
+            weights: elements of them.
+            channels: elements of the bias, and of the scale.
+            prefix: of the parameters' names.
+            classes: how many offsets each channel has.
+            dtype: of the weights where values are unpacked.
+        """
+        weight = Buffer(f"{prefix}weight", weights, "weight", dtype or self.weight_dtype)
+        sums = self.accumulator_dtype
+        if dtype is not None:
+            sums = "float32" if dtype == "float32" else "int32"
+        bias = Buffer(f"{prefix}bias", channels, "weight", sums)
+        scale = Buffer(f"{prefix}scale", channels, "weight")
+        offset = Buffer(f"{prefix}offset", channels * classes, "weight")
+        return StageBuffers(self, weight, bias, scale, offset)
+
+    def packed_bias(self, bias: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+        """What accumulators of packed products begin at, (outputs,): the bias, and what the storage
+        offset takes from the products.
+
+        ``weight`` is int8, (outputs, ...). Of others than int8 it is the bias as it is.
+        """
+        if not self.quantized:
+            return bias
+        lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
+        total: NDArray[np.int32] = (bias + lacking * self.instruction.storage_offset).astype(
+            np.int32
+        )
+        return total
+
+    def packed_rows(self, inputs: int, shift: int = 0) -> int:
+        """Lanes of a pixel: the state's, then the map's, from the lane on that the shift ends
+        in."""
+        return sum(self.packed_runs(inputs, shift))
+
+    def packed_runs(self, inputs: int, shift: int = 0) -> tuple[int, ...]:
+        """The same, of the state and of the map."""
+        terms = self.terms
+        return -(-shift // terms), -(-inputs // terms) - shift // terms
+
+    def packed_inputs(self, weight: NDArray[Any], shift: int = 0) -> NDArray[Any]:
+        """(outputs, inputs), int8, or float32 that becomes bfloat16, as packed lanes (outputs,
+        ``packed_rows``); float32 that is multiplied as such stays as it is."""
+        dot = self.dot
+        if dot is None:
+            return weight
+        if dot.dtype == BF16:
+            weight = bits_of(weight)
+        terms = dot.terms
+        state = np.pad(weight[:, :shift], ((0, 0), (0, -shift % terms)))
+        begin = shift // terms * terms
+        own = weight[:, begin:].copy()
+        own[:, : shift - begin] = 0
+        own = np.pad(own, ((0, 0), (0, -own.shape[1] % terms)))
+        return np.ascontiguousarray(np.concatenate([state, own], axis=1)).view(dot.packed_dtype)
 
 
-def terms_of(arithmetic: Arithmetic | None) -> int:
-    """Elements of a word: what a step of the inner loop takes."""
-    dot = dot_of(arithmetic)
-    return 1 if dot is None else dot.terms
+FP32 = Arithmetic()
 
 
-def dot_of(arithmetic: Arithmetic | None) -> Dot | None:
-    """How words are multiplied; None where elements are, one by one."""
-    return arithmetic.dot if arithmetic is not None and arithmetic.packed else None
+@dataclass(frozen=True)
+class StageBuffers:
+    """Constants of a convolution among a kernel's parameters, and what its tiles do with them."""
+
+    arithmetic: Arithmetic
+    weight: Buffer
+    bias: Buffer
+    scale: Buffer
+    offset: Buffer
+
+    @property
+    def parameters(self) -> tuple[Buffer, ...]:
+        """Those that it has, in order."""
+        if not self.arithmetic.quantized:
+            return self.weight, self.bias
+        more = (self.offset,) if self.arithmetic.has_offset else ()
+        return self.weight, self.bias, self.scale, *more
+
+    def start(self, at: Index, residual: Access | None = None) -> tuple[Access, ...]:
+        """First values of a tile; a quantised residual is added at its end."""
+        bias = self.bias.at(at)
+        return (bias,) if self.arithmetic.quantized or residual is None else (bias, residual)
+
+    def epilogue(
+        self, at: Index, residual: Access | None = None, offset_at: Index | None = None
+    ) -> Epilogue | None:
+        """The end of a tile of int8; None of others."""
+        stage, arithmetic = self.arithmetic.stage, self.arithmetic
+        if stage is None:
+            return None
+        return Epilogue(
+            self.scale.at(at),
+            self.offset.at(at if offset_at is None else offset_at)
+            if arithmetic.has_offset
+            else None,
+            stage,
+            residual,
+            arithmetic.added,
+            0 if arithmetic.unpacked else arithmetic.instruction.storage_offset,
+        )
 
 
-def input_dtype(arithmetic: Arithmetic | None) -> str:
-    """Type of the elements of an input."""
-    return "float32" if arithmetic is None else arithmetic.dot.dtype
-
-
-def weight_dtype(arithmetic: Arithmetic | None) -> str:
-    """Type of the packed weights: words, or numbers."""
-    dot = dot_of(arithmetic)
-    return "float32" if dot is None else dot.packed_dtype
-
-
-def accumulator_dtype(arithmetic: Arithmetic | None) -> str:
-    """Type of the sums of products of words, and of what they begin at."""
-    return "float32" if arithmetic is None else arithmetic.dot.accumulator_dtype
-
-
-def residual_dtype(arithmetic: Arithmetic | None) -> str:
-    """Type of the elements of what is added: a map of the result's shape."""
-    return (
-        "float32"
-        if arithmetic is None
-        else arithmetic.dot.dtype
-        if arithmetic.quantized
-        else arithmetic.out
-    )
-
-
-def unpacked_dtype(arithmetic: Arithmetic | None) -> str:
-    """Type of the elements of an input whose codes are kept whole, and of the weights for it."""
-    return "float32" if arithmetic is None else arithmetic.dot.unpacked_dtype
-
-
-def ends(
-    arithmetic: Arithmetic | None, scale: Access, offset: Access, residual: Access | None = None
-) -> Epilogue | None:
-    """The end of a tile; None without codes."""
-    if arithmetic is None or arithmetic.stage is None:
-        return None
-    return Epilogue(
-        scale,
-        offset if arithmetic.offset else None,
-        arithmetic.stage,
-        residual,
-        arithmetic.added or NOT_ADDED,
-        0 if arithmetic.unpacked else arithmetic.dot.storage_offset,
-    )
-
-
-def begins(
-    arithmetic: Arithmetic | None, bias: Access, residual: Access | None = None
-) -> tuple[Access, ...]:
-    """First values of a tile; a residual's codes are added at its end."""
-    counts = arithmetic is not None and arithmetic.quantized
-    return (bias,) if counts or residual is None else (bias, residual)
-
-
-def stage_buffers(
-    arithmetic: Arithmetic | None, weight: Buffer, bias: Buffer, scale: Buffer, offset: Buffer
-) -> tuple[Buffer, ...]:
-    """Constants of a convolution, those that it has, in the order of the parameters."""
-    if arithmetic is None or not arithmetic.quantized:
-        return weight, bias
-    return weight, bias, scale, *((offset,) if arithmetic.offset else ())
-
-
-def packed_bias(
-    bias: NDArray[Any], weight: NDArray[Any], arithmetic: Arithmetic | None
-) -> NDArray[Any]:
-    """What sums of words begin at, (outputs,): the bias, and what codes lack as they are stored.
-
-    ``weight``: int8, (outputs, ...). Without codes the bias as it is.
-    """
-    if arithmetic is None or not arithmetic.quantized:
-        return bias
-    lacking = (
-        weight.reshape(len(weight), -1).astype(np.int64).sum(1) * arithmetic.dot.storage_offset
-    )
-    total: NDArray[np.int32] = (bias + lacking).astype(np.int32)
-    return total
-
-
-def packed_rows(inputs: int, shift: int, terms: int) -> int:
-    """Words of a pixel: the state's, then the map's, from the word on that the shift ends in."""
-    return sum(packed_runs(inputs, shift, terms))
-
-
-def packed_runs(inputs: int, shift: int, terms: int) -> tuple[int, ...]:
-    """The same, of the state and of the map."""
-    return -(-shift // terms), -(-inputs // terms) - shift // terms
-
-
-def pack_inputs(weight: NDArray[Any], shift: int, arithmetic: Arithmetic | None) -> NDArray[Any]:
-    """(outputs, inputs), int8, or float32 that becomes bfloat16, to words (outputs,
-    ``packed_rows``);
-    float32 that is multiplied as such stays as it is."""
-    dot = dot_of(arithmetic)
-    if dot is None:
-        return weight
-    if dot.dtype == BF16:
-        weight = bits_of(weight)
-    terms = dot.terms
-    state = np.pad(weight[:, :shift], ((0, 0), (0, -shift % terms)))
-    begin = shift // terms * terms
-    own = weight[:, begin:].copy()
-    own[:, : shift - begin] = 0
-    own = np.pad(own, ((0, 0), (0, -own.shape[1] % terms)))
-    quantized = np.ascontiguousarray(np.concatenate([state, own], axis=1))
-    return quantized.view(dot.packed_dtype)
+def precision_of(dtype: str) -> str:
+    """What values of a type are: "fp32", "bf16" or "int8"."""
+    return {"float32": "fp32", BF16: "bf16"}.get(dtype, "int8")

@@ -1,26 +1,62 @@
 """Depthwise convolution by itself, where it is no part of an inverted residual.
 
 Applies to one filter a channel, any kernel, stride and padding, with a bias, an activation and at
-most one residual and one shift. See ``window`` for how it is cut, and what it does with codes.
+most one residual and one shift. See ``window`` for how it is cut.
+
+In int8 it takes values unpacked, as float32, into which ``padding`` turns them: a filter of k x k
+sums up to 255 * 127 * k^2, exact in float32 up to 16 x 16 with any bias that such sums begin at,
+and one multiply-add a tap is all there is to gain. Filters whose sums could leave that are
+``grouped_conv``'s.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
 from shiftedge.export.compiler.backends.cpu.families import window
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
+from shiftedge.export.compiler.backends.cpu.families.join import joined
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
-from shiftedge.export.compiler.backends.cpu.families.window import Window
+from shiftedge.export.compiler.backends.cpu.families.window import Window, tile_pixels, window_of
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.numerics.requantize import exact_in_float32
 
-__all__ = ["pack", "schedule"]
+__all__ = ["lower", "matches", "pack", "schedule"]
 
-Array = NDArray[np.float32]
+
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    return (
+        isinstance(kernel, ConvKernel) and kernel.conv.depthwise and exact_in_float32(kernel.conv)
+    )
+
+
+def lower(kernel: ConvKernel, context: Context) -> None:
+    conv, unit = kernel.conv, context.target.unit
+    shift, arguments = joined(context, kernel.join, conv.inputs[0])
+    if kernel.residual is not None:
+        arguments["residual"] = source_of(context, kernel.residual)
+    shape = window_of(conv.inputs[0], conv.kernel, context)
+    shape = replace(shape, stride=conv.stride, padding=conv.padding, shift=shift)
+    constants = constants_of(
+        context, kernel.linear, kernel.out, residual=kernel.residual, unpacked_source=True
+    )
+    arithmetic = replace(constants.arithmetic, packed=False)
+    name = context.name("depthwise", arithmetic, f"{tile_pixels(shape, unit)}x{unit.lanes}")
+    arguments |= context.pack(name, pack(constants))
+    arguments["out"] = context.value(kernel.out)
+    residual = kernel.residual is not None
+    kernels = schedule(name, shape, unit, kernel.activation, residual, arithmetic)
+    family = f"depthwise {conv.kernel[0]} x {conv.kernel[1]}"
+    context.call(kernels, arguments, family, kernel.name)
 
 
 def schedule(
@@ -29,43 +65,34 @@ def schedule(
     unit: VectorUnit,
     activation: Activation = Activation.NONE,
     residual: bool = False,
-    arithmetic: Arithmetic | None = None,
+    arithmetic: Arithmetic = FP32,
 ) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), weight, bias,
     [scale, [offset]], [residual], out.
 
-    ``scale`` with codes, whose bias is in whole numbers; the activation is part of ``arithmetic``,
-    whose ``zero`` is a code.
+    ``scale`` in int8, whose activation is part of its output stage.
     """
     return window.schedule(
         name,
         shape,
         unit,
-        weighted=True,
+        arithmetic=arithmetic,
         residual=residual,
         activation=activation,
-        arithmetic=arithmetic,
-        fill=0.0 if arithmetic is None else float(arithmetic.zero),
+        fill=float(arithmetic.zero),
         plus=shape.storage_offset,
         note=f"depthwise {shape.kernel[0]} x {shape.kernel[1]}",
     )
 
 
-def pack(
-    weight: NDArray[Any],
-    bias: NDArray[Any],
-    scale: Array | None = None,
-    offset: Array | None = None,
-) -> dict[str, Array]:
-    """Weight (channels, 1, kernel height, kernel width) as [tap][channel], and the bias.
+def pack(constants: ConvConstants) -> dict[str, NDArray[Any]]:
+    """The constants as the kernel reads them, all float32: weights as [tap][channel]."""
 
-    With codes the weight is int8, the bias in whole numbers, and there are ``scale`` and, where
-    the bias does not hold it, ``offset``, (channels,).
-    """
-    taps = weight.reshape(len(weight), -1).T
-    values = {"weight": taps, "bias": bias, "scale": scale, "offset": offset}
-    return {
-        name: np.ascontiguousarray(each, np.float32).ravel()
-        for name, each in values.items()
-        if each is not None
-    }
+    def as_float(values: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(values, np.float32).ravel()
+
+    taps = constants.weight.reshape(len(constants.weight), -1).T
+    # The storage offset is added to values where they are unpacked, not taken from their sum.
+    values = {"weight": taps, "bias": constants.bias}
+    values |= {"scale": constants.scale, "offset": constants.offset}
+    return {name: as_float(each) for name, each in values.items() if each is not None}

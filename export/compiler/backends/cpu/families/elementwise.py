@@ -3,16 +3,27 @@
 ``y`` of a sum or product is a map of x's shape, or for ``by_channel`` one number a channel (a
 squeeze-and-excite gate). Work units are runs of ``RUN`` vectors, or pixels for ``by_channel``.
 
-:class:`Stepwise` goes between numbers and codes, and sums codes.
+:class:`Rescale` goes between numbers and quantised values, and sums the latter.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
+from shiftedge.export.compiler.graph.graph import (
+    Activate,
+    Activation,
+    Add,
+    Dequantize,
+    Mul,
+    Operator,
+    Quantize,
+)
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
 from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
@@ -31,9 +42,14 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
     pieces,
 )
-from shiftedge.export.compiler.numerics.requantize import OutputStage
+from shiftedge.export.compiler.numerics.requantize import (
+    OutputStage,
+    quantize_constant,
+    requantize_sum,
+    stage_of,
+)
 
-__all__ = ["RUN", "Elementwise", "Operation", "Rescale", "schedule"]
+__all__ = ["RUN", "Elementwise", "Operation", "Rescale", "lower", "matches", "schedule"]
 
 RUN = 64
 """Vectors of a work unit, large enough to outweigh handing it to a thread."""
@@ -49,20 +65,20 @@ class Operation(enum.Enum):
 
 @dataclass(frozen=True)
 class Rescale:
-    """What is done to x, or to x and y, where codes are read or made.
+    """What is done to x, or to x and y, where quantised values are read or made.
 
-    Of x: y = (x + plus) * scale, then ``stage``; of a sum fma(code of y, factor, y) between.
-    Without an ending, numbers.
+    Of x: (x + plus) * scale, then ``stage``; of a sum fma(y + its plus, factor, that) between.
+    Without a stage, numbers.
     """
 
     stage: OutputStage | None
     scale: float
     added: Added = NOT_ADDED
-    """How y's codes are added."""
+    """How y is added."""
     plus: int = 0
-    """Added to x's codes as they are stored."""
+    """Added to x as it is stored."""
     storage_offset: int = 0
-    """Of the result's codes, see ``Dot``."""
+    """Of the result, see ``Dot``."""
     source: str = "float32"
     """Type of x, and of y."""
     made: str = "float32"
@@ -79,9 +95,77 @@ class Elementwise:
     by_channel: bool = False
     activation: Activation = Activation.NONE
     rescale: Rescale | None = None
-    """With codes, of a sum or of x alone."""
+    """Where quantised values are read or made: of a sum, or of x alone."""
     dtype: str = "float32"
-    """Type of x, of a map y and of the result, where there are no ``steps``."""
+    """Type of x, of a map y and of the result, where there is no ``rescale``."""
+
+
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    kinds = (Activate, Add, Dequantize, Mul, Quantize)
+    return isinstance(kernel, Single) and isinstance(kernel.operators[0], kinds)
+
+
+def lower(kernel: Single, context: Context) -> None:
+    (operator,) = kernel.operators
+    shape = _shape(operator, context)
+    parts = ("x", "y")[: len(operator.inputs)]
+    arguments = {
+        part: source_of(context, value) for part, value in zip(parts, operator.inputs, strict=True)
+    }
+    arguments["out"] = context.value(operator.out)
+    name = context.name(_NAMES[type(operator)], context.dtype_of(operator.inputs[0]))
+    made = schedule(name, shape, context.target.unit)
+    context.call((made,), arguments, "elementwise", operator.name)
+
+
+_NAMES: dict[type[Operator], str] = {
+    Activate: "activate",
+    Add: "add",
+    Dequantize: "dequantize",
+    Mul: "multiply",
+    Quantize: "quantize",
+}
+
+
+def _shape(operator: Operator, context: Context) -> Elementwise:
+    height, width, channels = context.map_of(operator.out)
+    shape = Elementwise(height * width, channels, dtype=context.dtype_of(operator.out))
+    match operator:
+        case Activate():
+            return replace(shape, activation=operator.kind)
+        case Mul(inputs=(x, y)):
+            by_channel = context.map_of(y) != context.map_of(x)
+            return replace(shape, operation=Operation.MULTIPLY, by_channel=by_channel)
+        case Add(inputs=(x, _)):
+            quantized = x in context.graph.quantization
+            rescale = _sum(operator, context) if quantized else None
+            return replace(shape, operation=Operation.ADD, rescale=rescale)
+        case Quantize(quantization=made):
+            dot, scale = context.dot(), float(quantize_constant(made))
+            storage_offset, dtype = dot.storage_offset, dot.dtype
+            rescale = Rescale(stage_of(made), scale, storage_offset=storage_offset, made=dtype)
+            return replace(shape, rescale=rescale)
+        case Dequantize(quantization=read):
+            dot = context.dot()
+            plus = dot.storage_offset - read.zero_point
+            return replace(shape, rescale=Rescale(None, read.scale, plus=plus, source=dot.dtype))
+    raise TypeError(f"{operator.name}: {type(operator).__name__} is not elementwise")
+
+
+def _sum(add: Add, context: Context) -> Rescale:
+    """Of two quantised maps."""
+    quantization, dot = context.graph.quantization, context.dot()
+    x, y = (quantization[name] for name in add.inputs)
+    made = requantize_sum(add, x, y, quantization.get(add.out))
+    return Rescale(
+        made.stage,
+        float(made.first),
+        Added(float(made.second), dot.storage_offset - y.zero_point),
+        plus=dot.storage_offset - x.zero_point,
+        storage_offset=dot.storage_offset,
+        source=dot.dtype,
+        made=context.dtype_of(add.out),
+    )
 
 
 def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
@@ -139,7 +223,7 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
         buffers=(x, *((y,) if paired else ()), out),
         units=units,
         body=body,
-        note=f"elementwise {shape.operation.value}, {shape.activation.value}",
+        note=f"elementwise {shape.operation.value}, {shape.activation.name.lower()}",
     )
 
 

@@ -25,30 +25,31 @@ Reached in MobileNetV2 (Zen 4): phased 95 to 99% of a core's peak, banded 93 to 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cpu.families import padding, product
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
-    accumulator_dtype,
-    begins,
-    dot_of,
-    ends,
-    input_dtype,
-    residual_dtype,
-    stage_buffers,
-    terms_of,
-    unpacked_dtype,
-    weight_dtype,
+from shiftedge.export.compiler.backends.cpu.choose import choose
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.conv_constants import (
+    ConvConstants,
+    constants_of,
+    float_arithmetic,
+    in_pairs,
 )
-from shiftedge.export.compiler.backends.cpu.families.dense_conv import DenseConv, window_row
-from shiftedge.export.compiler.backends.cpu.families.inverted_residual_shape import (
-    BlockArithmetic,
-    BlockTiles,
-    InvertedResidual,
-    pack,
-    tiles_for,
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
+from shiftedge.export.compiler.backends.cpu.families import conv, padding, product
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
+from shiftedge.export.compiler.backends.cpu.families.conv import (
+    ConvShape,
+    frame_arguments,
+    weight_rows,
+    window_row,
 )
+from shiftedge.export.compiler.backends.cpu.families.join import joined
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.pointwise import stretches
 from shiftedge.export.compiler.backends.cpu.families.product import (
     CHANNEL,
@@ -58,8 +59,15 @@ from shiftedge.export.compiler.backends.cpu.families.product import (
     blocked_stretches,
 )
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
+    Tiles,
     VectorUnit,
+    best_divisor,
+    default_tiles,
+    most_rows,
+    tilings,
+    window_pixels,
 )
+from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidual, Linear
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import (
@@ -71,6 +79,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Buffer,
     Copy,
     Fill,
+    Gather,
     If,
     Kernel,
     Loop,
@@ -80,20 +89,376 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Tile,
     grid,
 )
+from shiftedge.export.compiler.numerics.requantize import exact_in_float32
 
-__all__ = ["BlockArithmetic", "BlockTiles", "InvertedResidual", "pack", "schedule", "tiles_for"]
+__all__ = [
+    "BlockArithmetic",
+    "BlockShape",
+    "BlockTiles",
+    "candidates",
+    "lower",
+    "matches",
+    "pack",
+    "schedule",
+    "tiles_for",
+]
 
-Array = NDArray[np.float32]
+_STAGES = ("expand", "depthwise", "project")
+_GATHERED = 4
+"""Values in a lane that is put together: bytes of 32 bits."""
+_PHASED_PIXELS = 14 * 14  # with 32 hidden channels and borders 32 KiB, within any L1
+_BAND_BYTES = 192 * 1024  # expanded and depthwise rows of a band, within any L2
+
+
+@dataclass(frozen=True)
+class BlockArithmetic:
+    """Of each convolution of a block.
+
+    The expanded map is kept unpacked. In int8 as float32 (AVX2) a filter of k x k of it sums up to
+    255 * 127 * k^2, exact in float32 up to 22 x 22, so that the depthwise takes multiply-adds of
+    float32, one each, where packed values would first have to be widened. In bf16 too it is
+    float32.
+    """
+
+    expand: Arithmetic = FP32
+    """Unused without an expand."""
+    depthwise: Arithmetic = FP32
+    """Its ``zero`` is the expanded map's border."""
+    project: Arithmetic = FP32
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Shape of a block."""
+
+    height: int
+    width: int
+    inputs: int
+    hidden: int
+    outputs: int
+    stride: int = 1
+    kernel: int = 3
+    """Odd; padded with kernel // 2 zeros at each side."""
+    expand: bool = True
+    """False: the depthwise reads the input; hidden must equal inputs."""
+    stem: ConvShape | None = None
+    """The network's first convolution in the place of the expand: its outputs are this block's
+    hidden channels, its output's size this block's, its inputs these inputs."""
+    shift: int = 0
+    """Channels that the expand reads from the state; 0 for no shift."""
+    residual: bool = False
+    """Add a map of the output's shape, usually the block's input."""
+    expand_activation: Activation = Activation.RELU6
+    depthwise_activation: Activation = Activation.RELU6
+    arithmetic: BlockArithmetic = BlockArithmetic()
+    """In int8 activations are part of its output stages."""
+
+    @property
+    def narrow(self) -> bool:
+        return self.arithmetic.depthwise.narrow
+
+    @property
+    def pad(self) -> int:
+        return self.kernel // 2
+
+    @property
+    def out_height(self) -> int:
+        return (self.height + 2 * self.pad - self.kernel) // self.stride + 1
+
+    @property
+    def out_width(self) -> int:
+        return (self.width + 2 * self.pad - self.kernel) // self.stride + 1
+
+    @property
+    def expand_depth(self) -> int:
+        """Products summed for one expanded number."""
+        return self.stem.depth if self.stem else self.inputs
+
+    @property
+    def expand_rows(self) -> int:
+        """Rows of the expand's packed weights."""
+        return sum(self.expand_runs)
+
+    @property
+    def expand_runs(self) -> tuple[int, ...]:
+        """Of them, those of each of its innermost loops."""
+        if self.stem:
+            return self.stem.runs
+        return self.arithmetic.expand.packed_runs(self.inputs, self.shift)
+
+    @property
+    def gather(self) -> Gather | None:
+        """How the depthwise puts packed lanes together, where it multiplies those."""
+        gathers = self.arithmetic.depthwise.unpacked_dtype == "int32"
+        return Gather(self.kernel, self.stride) if gathers else None
+
+    @property
+    def packed_taps(self) -> int:
+        """Then the lanes of a row of its window."""
+        return -(-self.kernel // _GATHERED)
+
+    @property
+    def project_rows(self) -> int:
+        """Rows of the project's packed weights."""
+        return self.arithmetic.project.packed_rows(self.hidden)
+
+    @property
+    def flops(self) -> int:
+        pixels, out_pixels = self.height * self.width, self.out_height * self.out_width
+        expand = 2 * pixels * self.expand_depth * self.hidden if self.expand else 0
+        taps = self.kernel * self.kernel
+        return expand + 2 * out_pixels * self.hidden * (taps + self.outputs)
+
+    @property
+    def single_flops(self) -> int:
+        """Of them, those of stages that multiply single numbers, or lanes that they gather: the
+        depthwise, and an expand whose values are not packed."""
+        single = self.expand and self.arithmetic.expand.dot is None
+        return replace(self, outputs=0, expand=single).flops
+
+
+@dataclass(frozen=True)
+class BlockTiles:
+    """Tiling of a block. ``expand.columns`` is the block of hidden channels of all stages."""
+
+    band: int
+    """Output rows of a work unit, a divisor of all; 0 for the phased form."""
+    expand: Tiles
+    window: int
+    """Output pixels of a depthwise tile, of one vector of channels each."""
+    project: Tiles
+    channels_outer: bool = False
+    """The depthwise takes one vector of channels over all rows of the band, with its weights in
+    registers, rather than all vectors row by row."""
+
+    def __str__(self) -> str:
+        form = f"band{self.band}" if self.band else "phased"
+        return f"{form}_{self.expand}_{self.project}"
+
+
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    if not isinstance(kernel, InvertedResidual):
+        return False
+    conv = kernel.depthwise.conv
+    size, pad = conv.kernel[0], conv.kernel[0] // 2
+    return (
+        conv.kernel == (size, size)
+        and size % 2 == 1
+        and size >= 3
+        and conv.stride[0] == conv.stride[1]
+        and conv.padding == (pad,) * 4
+        and exact_in_float32(conv)
+    )
+
+
+def lower(kernel: InvertedResidual, context: Context) -> None:
+    depthwise, project, unit = kernel.depthwise, kernel.project.conv, context.target.unit
+    head = kernel.stem or kernel.expand
+    first = (head or depthwise).conv
+    shift, arguments = joined(context, kernel.join, first.inputs[0])
+    stem = None if kernel.stem is None else conv.shape_of(kernel.stem.conv, context)
+    stages = _constants(kernel, head, stem, context)
+    arithmetic = {name: each.arithmetic for name, each in stages.items()}
+    if stem is not None:
+        stem = replace(stem, arithmetic=arithmetic["expand"])
+        arguments |= frame_arguments(stem, context)
+    height, width, _ = context.map_of(depthwise.conv.inputs[0])
+    shape = BlockShape(
+        height=height,
+        width=width,
+        inputs=context.map_of(first.inputs[0])[2],
+        hidden=int(depthwise.conv.weight.shape[0]),
+        outputs=int(project.weight.shape[0]),
+        stride=depthwise.conv.stride[0],
+        kernel=depthwise.conv.kernel[0],
+        expand=head is not None,
+        stem=stem,
+        shift=shift,
+        residual=kernel.residual is not None,
+        expand_activation=Activation.NONE if head is None else head.activation,
+        depthwise_activation=depthwise.activation,
+        arithmetic=BlockArithmetic(**arithmetic),
+    )
+    tiles = choose(shape, context.target, candidates, schedule)
+    kind = "first_block" if stem else "inverted_residual"
+    name = context.name(kind, shape.arithmetic.project, tiles)
+    arguments |= context.pack(name, pack(stages, shape, tiles, unit))
+    arguments["out"] = context.value(kernel.out)
+    if kernel.residual is not None:
+        arguments["residual"] = source_of(context, kernel.residual)
+    family = "first convolution and block" if stem else "inverted residual"
+    context.call(schedule(name, shape, tiles, unit), arguments, family, kernel.name)
+
+
+def _constants(
+    kernel: InvertedResidual, head: Linear | None, stem: ConvShape | None, context: Context
+) -> dict[str, ConvConstants]:
+    """Of each convolution, by name of its stage."""
+    depthwise, project = kernel.depthwise, kernel.project
+    if depthwise.conv.quantized_weight is None:
+        # Numbers are rounded to bf16 for the project alone, which reads them so whatever their
+        # size.
+        first = float_arithmetic(context, (head or depthwise).conv, kernel.out, unpacked=True)
+        unpacked = context.dtype_of(kernel.out) == "float32"
+        packed = in_pairs(project.conv, context.graph)
+        convs = (None if head is None else head.conv, depthwise.conv, project.conv)
+        arithmetics = (
+            first,
+            replace(first, unpacked=False, packed=False),
+            replace(first, unpacked=unpacked, packed=packed),
+        )
+        return {
+            stage: ConvConstants(arithmetic, conv.weight, conv.bias)
+            for stage, arithmetic, conv in zip(_STAGES, arithmetics, convs, strict=True)
+            if conv is not None
+        }
+    stages = {}
+    if head is not None:
+        frame = stem if stem is not None and stem.frame else None
+        out = depthwise.conv.inputs[0]
+        stages["expand"] = constants_of(context, head, out, frame=frame, unpacked=True)
+    out = project.conv.inputs[0]
+    stages["depthwise"] = constants_of(context, depthwise, out, unpacked_source=True)
+    residual = kernel.residual
+    stages["project"] = constants_of(context, project, kernel.out, residual=residual)
+    return stages
+
+
+def tiles_for(shape: BlockShape, unit: VectorUnit) -> BlockTiles:
+    """The default tiles."""
+    out_pixels = shape.out_height * shape.out_width
+    phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
+    pixels = shape.height * shape.width if phased else shape.width
+    expand = default_tiles(pixels, shape.expand_rows, shape.hidden, unit, line=shape.width)
+    expand = Tiles(expand.rows, expand.columns, prefetch=phased and expand.prefetch)
+    band = 0
+    if not phased:
+        row_bytes = 4 * shape.hidden * (shape.stride * shape.width + shape.out_width)
+        band = best_divisor(shape.out_height, max(1, min(4, _BAND_BYTES // row_bytes)))
+    project_pixels = out_pixels if phased else band * shape.out_width
+    even = shape.hidden % 2 == 0 and not shape.narrow
+    project = default_tiles(project_pixels, shape.project_rows, shape.outputs, unit, even=even)
+    window = best_divisor(shape.out_width, window_pixels(unit))
+    if window < 4:
+        window = min(shape.out_width, window_pixels(unit))
+    return BlockTiles(band, expand, window, project)
+
+
+def candidates(shape: BlockShape, target: CpuVariant) -> list[BlockTiles]:
+    """Tiles to choose from."""
+    unit = target.unit
+    default = tiles_for(shape, unit)
+    line = shape.width if default.band else shape.height * shape.width
+    bands = {default.band}
+    if default.band:
+        bands |= {band for band in (1, 2, 4) if shape.out_height % band == 0}
+    windows = {default.window, best_divisor(shape.out_width, window_pixels(unit))}
+    widest = -(-shape.hidden // unit.lanes) * unit.lanes
+    every = [default]
+    for expand in tilings(default.expand, line, shape.hidden, unit):
+        if expand.columns > widest:
+            continue
+        for band in sorted(bands):
+            for window in sorted(windows):
+                outer = bool(band)
+                every.append(
+                    replace(default, band=band, expand=expand, window=window, channels_outer=outer)
+                )
+    return [tiles for tiles in every if not _crowded(tiles, shape, unit)] or every
+
+
+def _crowded(tiles: BlockTiles, shape: BlockShape, unit: VectorUnit) -> bool:
+    """Whether LLVM puts a sum on the stack: seen on NEON where a tile that fills the registers is
+    part of an image's line, whose places in the bordered image then take registers too."""
+    rows = tiles.expand.rows
+    if unit.dot is not None and unit.dot.pairs:
+        return False  # more registers are left free than that
+    full = rows >= most_rows(unit, tiles.expand.columns // unit.lanes)
+    return unit.by_lane and not tiles.band and full and rows < shape.width
+
+
+def pack(
+    stages: dict[str, ConvConstants], shape: BlockShape, tiles: BlockTiles, unit: VectorUnit
+) -> dict[str, NDArray[Any]]:
+    """The constants as the kernels read them, by name of their parameters.
+
+    ``stages``: of "expand" (hidden, inputs), or a stem's (hidden, inputs, kernel height, kernel
+    width); "depthwise" (hidden, kernel, kernel); "project" (outputs, hidden).
+    """
+    block = tiles.expand.columns
+    more = -shape.hidden % block
+    packed = {"depthwise": _packed_depthwise(stages["depthwise"], shape, block)}
+    project = stages["project"]
+    arithmetic = project.arithmetic
+    packed["project"] = product.pack(
+        project,
+        arithmetic.packed_inputs(project.weight.reshape(shape.outputs, -1)),
+        tiles.project,
+        unit.lanes,
+        product.blocked_runs(shape.hidden, block, arithmetic.terms),
+    )
+    if shape.expand:
+        expand = stages["expand"]
+        if shape.stem:
+            rows = weight_rows(expand.weight, shape.stem)
+        else:
+            inputs = expand.weight.reshape(shape.hidden, -1)
+            rows = expand.arithmetic.packed_inputs(inputs, shape.shift)
+        rows = np.pad(rows, ((0, more), (0, 0)))
+        packed["expand"] = {
+            "weight": product.pack_weights(
+                rows, tiles.expand, unit.lanes, expand.arithmetic.dot, shape.expand_runs
+            ),
+            **expand.packed(lambda values: _widened(values, more)),
+        }
+    return {
+        f"{stage}_{name}": values
+        for stage, constants in packed.items()
+        for name, values in constants.items()
+    }
+
+
+def _packed_depthwise(
+    constants: ConvConstants, shape: BlockShape, block: int
+) -> dict[str, NDArray[Any]]:
+    """Weights as [block][tap][channel], of the type that the expanded map has."""
+    dtype, taps = constants.arithmetic.unpacked_dtype, shape.kernel * shape.kernel
+    more = -shape.hidden % block
+    weight = np.pad(constants.weight.reshape(shape.hidden, taps), ((0, more), (0, 0)))
+    if shape.gather:
+        packed = _gathered(weight, shape, block)
+    else:
+        packed = weight.reshape(-1, block, taps).transpose(0, 2, 1).ravel().astype(dtype)
+    bias = constants.bias.astype(np.float32) if dtype == "float32" else constants.bias
+    # The storage offset is not in what is unpacked, so it takes nothing from the sums.
+    values = {"bias": bias, "scale": constants.scale, "offset": constants.offset}
+    vectors = {key: _widened(each, more) for key, each in values.items() if each is not None}
+    return {"weight": packed, **vectors}
+
+
+def _widened(values: NDArray[Any], more: int) -> NDArray[Any]:
+    """(..., channels) with so many channels more, of which nothing is read."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)]).ravel()
+
+
+def _gathered(weight: NDArray[Any], shape: BlockShape, block: int) -> NDArray[Any]:
+    """(channels, taps), int8, as [block][row of the window][lane][channel]; see ``Gather``."""
+    rows = weight.reshape(-1, shape.kernel, shape.kernel)
+    more = _GATHERED * shape.packed_taps - shape.kernel
+    values = np.ascontiguousarray(np.pad(rows, ((0, 0), (0, 0), (more, 0))))
+    lanes = values.view(np.int32).reshape(-1, block, shape.kernel * shape.packed_taps)
+    packed: NDArray[Any] = lanes.transpose(0, 2, 1).ravel()
+    return packed
 
 
 def schedule(
-    name: str, shape: InvertedResidual, tiles: BlockTiles, unit: VectorUnit
+    name: str, shape: BlockShape, tiles: BlockTiles, unit: VectorUnit
 ) -> tuple[Kernel, ...]:
     """One kernel, or two in turn when phased: ``name_hidden`` and ``name``.
 
     Parameters, each where the shape calls for it: x, state, scale and offset (of a stem's frame),
     expand_weight, expand_bias, depthwise_weight, depthwise_bias, project_weight, project_bias,
-    residual, out. With codes each stage has a scale after its bias, and may have an offset behind.
+    residual, out. In int8 each stage has a scale after its bias, and may have an offset behind.
     Phased: the first takes x to the depthwise's and writes hidden; the second takes hidden and the
     others.
     """
@@ -103,9 +468,7 @@ def schedule(
 class _Block:
     """Builds the kernels of one block."""
 
-    def __init__(
-        self, name: str, shape: InvertedResidual, tiles: BlockTiles, unit: VectorUnit
-    ) -> None:
+    def __init__(self, name: str, shape: BlockShape, tiles: BlockTiles, unit: VectorUnit) -> None:
         if tiles.expand.columns % unit.lanes:
             raise ValueError(f"{name}: hidden channels go in whole vectors of {unit.lanes}")
         if tiles.band and shape.out_height % tiles.band:
@@ -123,7 +486,6 @@ class _Block:
         if not shape.expand and (shape.shift or shape.hidden != shape.inputs or not tiles.band):
             raise ValueError(f"{name}: without an expand there is no shift, no phase, no widening")
         self.name, self.shape, self.tiles = name, shape, tiles
-        self.lanes, self.by_lane = unit.lanes, unit.by_lane
         self.block = tiles.expand.columns
         self.blocks = -(-shape.hidden // self.block)
         padded = self.blocks * self.block
@@ -135,50 +497,39 @@ class _Block:
         # Rows of expanded features kept at a time, and the width of one with its zero borders.
         self.ring = (self.band_rows - 1) * shape.stride + shape.kernel
         self.line = (shape.width + 2 * shape.pad) * self.block
-        self.arithmetic = arithmetic = shape.arithmetic
-        self.dtype = input_dtype(arithmetic.project if arithmetic else None)
-        self.quantized = arithmetic is not None and arithmetic.quantized
-        sums = accumulator_dtype(arithmetic.project if arithmetic else None)
+        self.unit, self.arithmetic = unit, shape.arithmetic
+        expand, depthwise, project = (getattr(shape.arithmetic, each) for each in _STAGES)
+        self.dtype = project.input_dtype
         self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
         kind = shape.stem.padded.dtype if shape.stem else self.dtype
         self.lines = Buffer("lines", lines, "scratch", kind)
-        size = shape.expand_rows * padded
-        packed_dtype = weight_dtype(arithmetic.expand if arithmetic else None)
-        self.expand_weight = Buffer("expand_weight", size, "weight", packed_dtype)
-        self.expand_bias = Buffer("expand_bias", padded, "weight", sums)
-        self.expand_scale = Buffer("expand_scale", padded, "weight")
-        classes = shape.stem.classes if shape.stem and self.quantized else 1
-        self.expand_offset = Buffer("expand_offset", classes * padded, "weight")
-        # Codes that are kept whole take weights of their own type, and sums of whole numbers.
-        self.unpacked_dtype = unpacked_dtype(arithmetic.depthwise if arithmetic else None)
+        classes = shape.stem.classes if shape.stem and expand.quantized else 1
+        self.expand = expand.buffers(
+            shape.expand_rows * padded, padded, prefix="expand_", classes=classes
+        )
         self.gather = shape.gather
         if self.gather:
             taps = shape.kernel * shape.packed_taps
-        self.depthwise_weight = Buffer(
-            "depthwise_weight", taps * padded, "weight", self.unpacked_dtype
-        )
-        kind = "float32" if self.unpacked_dtype == "float32" else "int32"
-        self.depthwise_bias = Buffer("depthwise_bias", padded, "weight", kind)
-        self.depthwise_scale, self.depthwise_offset = (
-            Buffer(f"depthwise_{each}", padded, "weight") for each in ("scale", "offset")
+        self.unpacked_dtype = depthwise.unpacked_dtype
+        self.depthwise = depthwise.buffers(
+            taps * padded, padded, prefix="depthwise_", dtype=self.unpacked_dtype
         )
         # 16 bits a channel: twice as many are loaded at once.
         wide = unit.lanes * (4 // np.dtype(self.unpacked_dtype).itemsize)
         self.columns = wide if self.block % wide == 0 else unit.lanes
-        size = product.packed_size(shape.outputs, shape.project_rows, tiles.project, self.lanes)
-        packed_dtype = weight_dtype(arithmetic.project if arithmetic else None)
-        self.project_weight = Buffer("project_weight", size, "weight", packed_dtype)
-        kind = residual_dtype(arithmetic.project if arithmetic else None)
-        self.residual = Buffer("residual", self.out_pixels * shape.outputs, dtype=kind)
-        bias_size = -(-shape.outputs // self.lanes) * self.lanes
-        self.project_bias = Buffer("project_bias", bias_size, "weight", sums)
-        self.project_scale, self.project_offset = (
-            Buffer(f"project_{each}", bias_size, "weight") for each in ("scale", "offset")
+        self.project = product.buffers(
+            project,
+            shape.outputs,
+            shape.project_rows,
+            tiles.project,
+            unit.lanes,
+            prefix="project_",
         )
-        out = arithmetic.project.out if arithmetic else "float32"
-        self.out = Buffer("out", self.out_pixels * shape.outputs, "output", out)
+        size = self.out_pixels * shape.outputs
+        self.residual = Buffer("residual", size, dtype=project.residual_dtype)
+        self.out = Buffer("out", size, "output", project.output_dtype)
 
     def kernels(self) -> tuple[Kernel, ...]:
         return (self._banded(),) if self.tiles.band else self._phased()
@@ -190,39 +541,18 @@ class _Block:
         else:
             buffers = [self.x, *([self.state] if self.shape.shift else [])]
         if self.shape.expand:
-            arithmetic = self.arithmetic.expand if self.arithmetic else None
-            buffers += stage_buffers(
-                arithmetic,
-                self.expand_weight,
-                self.expand_bias,
-                self.expand_scale,
-                self.expand_offset,
-            )
-        depthwise = stage_buffers(
-            self.arithmetic.depthwise if self.arithmetic else None,
-            self.depthwise_weight,
-            self.depthwise_bias,
-            self.depthwise_scale,
-            self.depthwise_offset,
-        )
-        return [*buffers, *depthwise]
+            buffers += self.expand.parameters
+        return [*buffers, *self.depthwise.parameters]
 
     def _outputs(self) -> list[Buffer]:
         """Parameters of the project."""
         residual = [self.residual] if self.shape.residual else []
-        weights = stage_buffers(
-            self.arithmetic.project if self.arithmetic else None,
-            self.project_weight,
-            self.project_bias,
-            self.project_scale,
-            self.project_offset,
-        )
-        return [*weights, *residual, self.out]
+        return [*self.project.parameters, *residual, self.out]
 
     @property
     def _border(self) -> float:
         """What stands for 0 in the expanded map."""
-        return float(self.arithmetic.depthwise.zero) if self.arithmetic else 0.0
+        return float(self.arithmetic.depthwise.zero)
 
     # Banded
 
@@ -292,10 +622,10 @@ class _Block:
         shape, column = self.shape, Var("x")
         if shape.expand:
             place = start + (PIXEL + shape.pad) * self.block + COLUMN
-            sources, offset = self._pointwise(row * shape.width), CHANNEL + Const(0)
+            sources, offset = self._pointwise(row * shape.width), None
             if shape.stem:
                 sources = (window_row(self.lines, shape.stem),)
-                if self.quantized:
+                if self.arithmetic.expand.quantized:
                     padded = self.blocks * self.block
                     offset = shape.stem.place_class(row, PIXEL) * padded + CHANNEL
             return self._expand(expanded, place, shape.width, sources, offset).block(block)
@@ -303,15 +633,15 @@ class _Block:
         def copy(count: int) -> Statement:
             source = self.x.at((row * shape.width + column) * shape.inputs + block * self.block)
             target = expanded.at(start + (column + shape.pad) * self.block)
-            storage_offset = self.arithmetic.depthwise.dot.storage_offset if self.arithmetic else 0
-            return _loop(column, shape.width, Copy(source, target, count, plus=storage_offset))
+            plus = self.arithmetic.depthwise.instruction.storage_offset
+            return _loop(column, shape.width, Copy(source, target, count, plus=plus))
 
         full, rest = divmod(shape.hidden, self.block)
         if not rest:
             return (copy(self.block),)
         return (If(block.below(full), (copy(self.block),), (copy(rest),)),)
 
-    def _stem_lines(self, stem: DenseConv, row: Index) -> tuple[Statement, ...]:
+    def _stem_lines(self, stem: ConvShape, row: Index) -> tuple[Statement, ...]:
         """Makes the padded lines of the input that row ``row`` of the stem reads."""
         down = Var("line")
         number = row * stem.stride[0] + down
@@ -333,7 +663,7 @@ class _Block:
             + COLUMN
         )
         pixels = shape.height * shape.width
-        expand = self._expand(expanded, place, pixels, self._pointwise(0), CHANNEL + Const(0))
+        expand = self._expand(expanded, place, pixels, self._pointwise(0))
         work = self._project(read, self.out_pixels, 0)
         project_flops = 2 * self.out_pixels * shape.hidden * shape.outputs
         first = Kernel(
@@ -354,7 +684,7 @@ class _Block:
             name=self.name,
             buffers=(read, *self._outputs()),
             units=work.blocks * work.tile_count,
-            body=work.unit(UNIT),
+            body=work.work_unit(UNIT),
             flops=project_flops,
             note=self._note("phased"),
         )
@@ -365,8 +695,9 @@ class _Block:
     def _pointwise(self, first: IndexLike) -> tuple[Stretch, ...]:
         """The expand's inner loops, for pixels from ``first`` on."""
         shape = self.shape
-        arithmetic = self.arithmetic.expand if self.arithmetic else None
-        return stretches(self.x, self.state, shape.inputs, shape.shift, first + PIXEL, arithmetic)
+        pixel = first + PIXEL
+        arithmetic = self.arithmetic.expand
+        return stretches(self.x, self.state, shape.inputs, shape.shift, pixel, arithmetic)
 
     def _expand(
         self,
@@ -374,25 +705,20 @@ class _Block:
         place: Index,
         pixels: int,
         sources: tuple[Stretch, ...],
-        offset: Index,
+        offset: Index | None = None,
     ) -> Product:
-        """[Shift and] expand of ``pixels`` into ``place``; its offset in steps is at ``offset``."""
-        shape = self.shape
-        arithmetic = self.arithmetic.expand if self.arithmetic else None
+        """[Shift and] expand of ``pixels`` into ``place``; see ``Product`` for ``offset``."""
         return Product(
             pixels=pixels,
-            inputs=shape.expand_rows,
+            inputs=self.shape.expand_rows,
             outputs=self.blocks * self.block,
             stretches=sources,
-            weight=self.expand_weight,
-            start=begins(arithmetic, self.expand_bias.at(CHANNEL)),
-            dot=dot_of(arithmetic),
-            ends=ends(arithmetic, self.expand_scale.at(CHANNEL), self.expand_offset.at(offset)),
+            constants=self.expand,
+            offset=offset,
             target=expanded.at(place),
-            activation=shape.expand_activation,
+            activation=self.shape.expand_activation,
             tiles=self.tiles.expand,
-            lanes=self.lanes,
-            by_lane=self.by_lane,
+            unit=self.unit,
         )
 
     def _depthwise(
@@ -404,14 +730,14 @@ class _Block:
         down, right = Var("down"), Var("right")
         own = 0 if not self.tiles.band else block * (self.ring * self.line)
         width = shape.out_width
-        arithmetic = self.arithmetic.depthwise if self.arithmetic else None
+        dot = self.arithmetic.depthwise.dot if self.gather else None
 
         def window(number: Index, pixels: int) -> Statement:
             pixel = number * self.tiles.window + ROW
             row = first + y * shape.stride + down
             line = row % self.ring if self.tiles.band else row
             channel = vector * lanes + COLUMN
-            # Taps, or words of them.
+            # Taps, or packed lanes of them.
             across = shape.packed_taps if self.gather else shape.kernel
             along = TERM if self.gather else right
             source = own + line * self.line + (pixel * shape.stride + along) * size + channel
@@ -423,18 +749,16 @@ class _Block:
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,
-                start=begins(arithmetic, self.depthwise_bias.at(place)),
-                epilogue=ends(
-                    arithmetic, self.depthwise_scale.at(place), self.depthwise_offset.at(place)
-                ),
+                start=self.depthwise.start(place),
+                epilogue=self.depthwise.epilogue(place),
                 segments=(
                     Segment(
                         taps,
                         expanded.at(source),
-                        self.depthwise_weight.at(weight),
+                        self.depthwise.weight.at(weight),
                         by_column=True,
                         terms=across if self.gather else 1,
-                        dot=arithmetic.dot if arithmetic and self.gather else None,
+                        dot=dot,
                         gather=self.gather,
                     ),
                 ),
@@ -456,28 +780,17 @@ class _Block:
         """Project of ``pixels``, which are the image's from pixel ``first`` on."""
         shape = self.shape
         at = (first + PIXEL) * shape.outputs + CHANNEL
-        arithmetic = self.arithmetic.project if self.arithmetic else None
-        terms = terms_of(arithmetic)
-        residual = self.residual.at(at) if shape.residual else None
+        terms = self.arithmetic.project.terms
         return Product(
             pixels=pixels,
             inputs=shape.project_rows,
             outputs=shape.outputs,
             stretches=blocked_stretches(hidden, pixels, shape.hidden, self.block, terms),
-            weight=self.project_weight,
-            start=begins(arithmetic, self.project_bias.at(CHANNEL), residual),
-            dot=dot_of(arithmetic),
-            ends=ends(
-                arithmetic,
-                self.project_scale.at(CHANNEL),
-                self.project_offset.at(CHANNEL),
-                residual,
-            ),
+            constants=self.project,
             target=self.out.at(at),
-            activation=Activation.NONE,
+            residual=self.residual.at(at) if shape.residual else None,
             tiles=self.tiles.project,
-            lanes=self.lanes,
-            by_lane=self.by_lane,
+            unit=self.unit,
         )
 
     def _note(self, form: str) -> str:

@@ -5,8 +5,8 @@ the state's channels for a shift, or turns the camera's bytes into normalised nu
 through the second-level cache; 3 x 3 convolutions read each number 9 times after that. Work units
 are rows of the padded map.
 
-For a grouped convolution of words there is a map for each group, one after the other: a window's
-row of one group is then contiguous, and its words need not end with a pixel.
+For a grouped convolution of packed values there is a map for each group, one after the other: a
+window's row of one group is then contiguous, and its lanes need not end with a pixel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Statement,
 )
 
-__all__ = ["Padding", "inputs", "normalisation", "row", "schedule"]
+__all__ = ["Padding", "before", "inputs", "normalisation", "row", "schedule"]
 
 Array = NDArray[np.float32]
 
@@ -54,13 +54,13 @@ class Padding:
     begin: int | None = None
     """First channel of the map that is taken; by default ``shift``, those before are replaced."""
     dtype: str = "float32"
-    """Of the padded map, and of a map that is no frame. A frame's bytes are codes as they are."""
+    """Of the padded map, and of a map that is no frame. A frame's bytes are uint8 as they are."""
     storage_offset: int = 0
-    """What is subtracted from a frame's bytes, and was from a map's codes, see ``Dot``."""
+    """What is subtracted from a frame's bytes, and was from a map's values, see ``Dot``."""
     zero: int = 0
-    """What a state's codes lack."""
+    """What a state's values lack."""
     unpacked: bool = False
-    """The padded map holds codes as whole numbers of float32, of 0 to 255."""
+    """The padded map is float32: values without their storage offset."""
     groups: int = 1
     """The padded map is so many, each of its share of the channels."""
 
@@ -106,7 +106,7 @@ def schedule(name: str, shape: Padding) -> Kernel:
     if shape.frame and shape.shift:
         raise ValueError(f"{name}: a camera frame has no state's channels")
     if shape.groups > 1 and (shape.frame or shape.unpacked):
-        raise ValueError(f"{name}: only codes, or numbers, are taken apart into groups as they are")
+        raise ValueError(f"{name}: only values are taken apart into groups as they are")
     padded = Buffer("padded", shape.size, "output", "float32" if shape.unpacked else shape.dtype)
     return Kernel(
         name=name,
@@ -117,6 +117,11 @@ def schedule(name: str, shape: Padding) -> Kernel:
         else row(shape, UNIT, padded, UNIT * shape.line),
         note="padding",
     )
+
+
+def before(kernel: Kernel, shape: Padding) -> tuple[Kernel, ...]:
+    """``kernel``, which reads the map with its border, behind what makes that, if it is needed."""
+    return (schedule(f"{kernel.name}_padded", shape), kernel) if shape.needed else (kernel,)
 
 
 def inputs(shape: Padding) -> tuple[Buffer, ...]:

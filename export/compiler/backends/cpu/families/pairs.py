@@ -2,18 +2,18 @@
 
 A widening multiply makes eight products of 16 bits of eight bytes each, a second one adds eight
 more, and a pairwise sum adds those two by two to four sums of 32 bits: 16 products of 4 outputs in
-three instructions. Numbered by pairs of codes (16 bits, P0 to P7 of 16 codes), both multiplies want
-a pair for each of outputs 0 to 3. None of them can take its bytes from a lane, but the eight pairs
-of a register turned by t are, in its lower and its upper half,
+three instructions. Numbered by pairs of values (16 bits, P0 to P7 of 16 values), both multiplies
+want a pair for each of outputs 0 to 3. None of them can take its bytes from a lane, but the eight
+pairs of a register turned by t are, in its lower and its upper half,
 
     P(t)  P(t+1)  P(t+2)  P(t+3)      P(t+4)  P(t+5)  P(t+6)  P(t+7)        all modulo 8
 
 and over t = 0, 1, 2, 3 each output meets every pair once, whichever pair it begins with. So the
 weights of output j lie in lanes j and j + 4 of vector t, those of pairs t + j and t + j + 4, and a
-pixel's 16 codes cost three turns (``ext``) where a broadcast of each pair would cost eight.
+pixel's 16 values cost three turns (``ext``) where a broadcast of each pair would cost eight.
 
-Words that do not fill a register are broadcast, each as a register of its own: its first pair in
-the lower half, its second in the upper.
+Packed lanes that do not fill a register are broadcast, each as a register of its own: its first
+pair in the lower half, its second in the upper.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from numpy.typing import NDArray
 __all__ = ["LANES", "arranged"]
 
 LANES = 4
-"""Of a register, each of two pairs of codes; as many outputs share one."""
+"""Of a register, each of two pairs of values; as many outputs share one."""
 
 
 def arranged(block: NDArray[np.int32], runs: Sequence[int]) -> NDArray[np.int32]:
     """A block's weights in the order above.
 
     Args:
-        block: words (inputs, outputs), outputs a multiple of 4.
-        runs: how many of the words each innermost loop takes, in their order; they sum to inputs.
+        block: packed weights (inputs, outputs), outputs a multiple of 4.
+        runs: how many of the inputs each innermost loop takes, in their order; they sum to inputs.
 
     Raises:
         ValueError: the runs are not those of the block.
     """
     inputs, outputs = block.shape
     if sum(runs) != inputs or outputs % LANES:
-        raise ValueError(f"{inputs} words of {outputs} outputs are not runs of {list(runs)}")
+        raise ValueError(f"{inputs} inputs of {outputs} outputs are not runs of {list(runs)}")
     made, first = [], 0
     for run in runs:
         whole = run - run % LANES
@@ -54,7 +54,7 @@ def arranged(block: NDArray[np.int32], runs: Sequence[int]) -> NDArray[np.int32]
 
 
 def _turned(packed: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Words for whole registers of codes."""
+    """Inputs that fill registers."""
     pairs = _pairs(packed)
     # [register][pair of it][vector of outputs][output of it]
     found = pairs.reshape(-1, 2 * LANES, *pairs.shape[2:])
@@ -65,13 +65,13 @@ def _turned(packed: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _spread(packed: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Words that are a register of codes each."""
-    # [word][half][vector][output], and halves go inside the vectors.
+    """Inputs that are a register each."""
+    # [input][half][vector][output], and halves of a register go inside the vectors.
     return _packed(_pairs(packed).transpose(0, 2, 1, 3), packed.shape)
 
 
 def _pairs(packed: NDArray[np.int32]) -> NDArray[np.int16]:
-    """(inputs, outputs) as [word][pair of it][vector of 4 outputs][output of it]."""
+    """(inputs, outputs) as [input][pair of it][vector of 4 outputs][output of it]."""
     pairs_of_bytes = (
         np.ascontiguousarray(packed, "<i4").view("<i2").reshape(len(packed), -1, LANES, 2)
     )

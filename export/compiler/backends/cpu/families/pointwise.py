@@ -15,35 +15,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.choose import choose
+from shiftedge.export.compiler.backends.cpu.context import Context
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import product
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
-    Arithmetic,
-    accumulator_dtype,
-    begins,
-    dot_of,
-    ends,
-    input_dtype,
-    pack_inputs,
-    packed_bias,
-    packed_rows,
-    packed_runs,
-    residual_dtype,
-    stage_buffers,
-    terms_of,
-    weight_dtype,
-)
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
+from shiftedge.export.compiler.backends.cpu.families.join import joined
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
-from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles, VectorUnit, default_tiles
+from shiftedge.export.compiler.backends.cpu.families.tiles import (
+    Tiles,
+    VectorUnit,
+    default_tiles,
+    in_order,
+    tilings,
+)
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
 
-__all__ = ["Pointwise", "pack", "schedule", "stretches", "tiles_for"]
-
-Array = NDArray[np.float32]
+__all__ = [
+    "Pointwise",
+    "candidates",
+    "lower",
+    "matches",
+    "pack",
+    "schedule",
+    "stretches",
+    "tiles_for",
+]
 
 
 @dataclass(frozen=True)
@@ -57,91 +61,121 @@ class Pointwise:
     """Channels that come from the state; 0 for no shift."""
     residual: bool = False
     activation: Activation = Activation.NONE
-    arithmetic: Arithmetic | None = None
-    """With codes the activation is part of its ending."""
+    arithmetic: Arithmetic = FP32
+    """In int8 the activation is part of its output stage."""
+
+    @property
+    def narrow(self) -> bool:
+        return self.arithmetic.narrow
 
     @property
     def rows(self) -> int:
-        """Rows of the packed weights: words of codes, or inputs."""
-        return packed_rows(self.inputs, self.shift, terms_of(self.arithmetic))
+        """Rows of the packed weights."""
+        return self.arithmetic.packed_rows(self.inputs, self.shift)
 
-    @property
-    def runs(self) -> tuple[int, ...]:
-        """Of them, the state's and the map's."""
-        return packed_runs(self.inputs, self.shift, terms_of(self.arithmetic))
+
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    return (
+        isinstance(kernel, ConvKernel)
+        and kernel.conv.pointwise
+        and not context.reads_frame(kernel.conv)
+    )
+
+
+def lower(kernel: ConvKernel, context: Context) -> None:
+    conv, unit = kernel.conv, context.target.unit
+    shift, arguments = joined(context, kernel.join, conv.inputs[0])
+    if kernel.residual is not None:
+        arguments["residual"] = source_of(context, kernel.residual)
+    constants = constants_of(context, kernel.linear, kernel.out, residual=kernel.residual)
+    height, width, channels = context.map_of(conv.inputs[0])
+    shape = Pointwise(
+        height * width,
+        channels,
+        int(conv.weight.shape[0]),
+        shift,
+        kernel.residual is not None,
+        kernel.activation,
+        constants.arithmetic,
+    )
+    tiles = choose(shape, context.target, candidates, schedule)
+    name = context.name("pointwise", shape.arithmetic, tiles)
+    arguments |= context.pack(name, pack(constants, shape, tiles, unit))
+    arguments["out"] = context.value(kernel.out)
+    context.call(schedule(name, shape, tiles, unit), arguments, "pointwise", kernel.name)
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
     """The default tiles."""
-    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0 and shape.arithmetic is None
+    even = shape.shift % 2 == 0 and shape.inputs % 2 == 0 and not shape.narrow
     return default_tiles(shape.pixels, shape.rows, shape.outputs, unit, even=even)
 
 
-def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> Kernel:
+def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
+    """Tiles to choose from."""
+    maps = shape.pixels * (shape.inputs + shape.outputs * (2 if shape.residual else 1))
+    default = in_order(tiles_for(shape, target.unit), shape.inputs, maps, target.core)
+    return (default, *tilings(default, shape.pixels, shape.outputs, target.unit))
+
+
+def schedule(name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit) -> tuple[Kernel, ...]:
     """The kernel: parameters x, [state], weight, bias, [scale, [offset]], [residual], out.
 
-    ``scale`` with codes, whose ``bias`` is int32.
+    ``scale`` in int8, whose ``bias`` is int32.
     """
-    lanes, arithmetic = unit.lanes, shape.arithmetic
-    dtype = input_dtype(arithmetic)
-    x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
-    state = Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
-    size = product.packed_size(shape.outputs, shape.rows, tiles, lanes)
-    weight = Buffer("weight", size, "weight", weight_dtype(arithmetic))
-    columns = -(-shape.outputs // lanes) * lanes
-    bias = Buffer("bias", columns, "weight", accumulator_dtype(arithmetic))
-    scale, offset = (Buffer(each, columns, "weight") for each in ("scale", "offset"))
-    residual = Buffer("residual", shape.pixels * shape.outputs, dtype=residual_dtype(arithmetic))
-    out_dtype = arithmetic.out if arithmetic else "float32"
-    out = Buffer("out", shape.pixels * shape.outputs, "output", out_dtype)
+    arithmetic = shape.arithmetic
+    x, state = sources(shape)
+    constants = product.buffers(arithmetic, shape.outputs, shape.rows, tiles, unit.lanes)
+    size = shape.pixels * shape.outputs
+    residual = Buffer("residual", size, dtype=arithmetic.residual_dtype)
+    out = Buffer("out", size, "output", arithmetic.output_dtype)
     at = PIXEL * shape.outputs + CHANNEL
-    added = residual.at(at) if shape.residual else None
     work = Product(
         pixels=shape.pixels,
         inputs=shape.rows,
         outputs=shape.outputs,
         stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, arithmetic),
-        weight=weight,
-        start=begins(arithmetic, bias.at(CHANNEL), added),
+        constants=constants,
         target=out.at(at),
+        residual=residual.at(at) if shape.residual else None,
         activation=shape.activation,
         tiles=tiles,
-        lanes=lanes,
-        by_lane=unit.by_lane,
-        dot=dot_of(arithmetic),
-        ends=ends(arithmetic, scale.at(CHANNEL), offset.at(CHANNEL), added),
+        unit=unit,
     )
-    buffers = [x, *stage_buffers(arithmetic, weight, bias, scale, offset), out]
-    if shape.shift:
-        buffers.insert(1, state)
-    if shape.residual:
-        buffers.insert(-1, residual)
-    return Kernel(
+    kernel = Kernel(
         name=name,
-        buffers=tuple(buffers),
+        buffers=(
+            x,
+            *((state,) if shape.shift else ()),
+            *constants.parameters,
+            *((residual,) if shape.residual else ()),
+            out,
+        ),
         units=work.blocks * work.tile_count,
-        body=work.unit(UNIT),
+        body=work.work_unit(UNIT),
         flops=2 * shape.pixels * shape.inputs * shape.outputs,
         note=f"pointwise, tiles {tiles.rows} x {tiles.columns}",
     )
+    return (kernel,)
+
+
+def sources(shape: Pointwise) -> tuple[Buffer, Buffer]:
+    """x, and the state, which is a parameter where there is a shift."""
+    dtype = shape.arithmetic.input_dtype
+    x = Buffer("x", shape.pixels * shape.inputs, dtype=dtype)
+    return x, Buffer("state", max(1, shape.pixels * shape.shift), dtype=dtype)
 
 
 def stretches(
-    x: Buffer,
-    state: Buffer,
-    inputs: int,
-    shift: int,
-    pixel: Index,
-    arithmetic: Arithmetic | None = None,
+    x: Buffer, state: Buffer, inputs: int, shift: int, pixel: Index, arithmetic: Arithmetic
 ) -> tuple[Stretch, ...]:
-    """The inner loops over input channels, or words of them: the state's, then the features'."""
-    k, terms = Var("k"), terms_of(arithmetic)
+    """The inner loops over input channels, or lanes of them: the state's, then the features'."""
+    k, terms = Var("k"), arithmetic.terms
     before, first = -(-shift // terms), shift // terms
     result = []
     if shift:
         source = state.at(pixel * shift + k * terms)
-        zero = arithmetic.zero if arithmetic else 0
-        result.append(Stretch((Step(k, before),), source, k, zero))
+        result.append(Stretch((Step(k, before),), source, k, arithmetic.zero))
     if inputs > shift:
         source = x.at(pixel * inputs + (k + first) * terms)
         result.append(Stretch((Step(k, -(-inputs // terms) - first),), source, k + before))
@@ -149,28 +183,10 @@ def stretches(
 
 
 def pack(
-    weight: NDArray[Any],
-    bias: NDArray[Any],
-    tiles: Tiles,
-    unit: VectorUnit,
-    *,
-    shift: int = 0,
-    arithmetic: Arithmetic | None = None,
-    scale: Array | None = None,
-    offset: Array | None = None,
+    constants: ConvConstants, shape: Pointwise, tiles: Tiles, unit: VectorUnit
 ) -> dict[str, NDArray[Any]]:
-    """Weight (outputs, inputs) and bias (outputs,) as the kernel reads them.
-
-    With codes the weight is int8, the bias int32, and there are ``scale`` and, where the bias does
-    not hold it, ``offset``, (outputs,).
-    """
-    inputs = pack_inputs(weight, shift, arithmetic)
-    runs = packed_runs(weight.shape[1], shift, terms_of(arithmetic))
-    packed = {
-        "weight": product.pack_weights(inputs, tiles, unit.lanes, dot_of(arithmetic), runs),
-        "bias": product.pack_bias(packed_bias(bias, weight, arithmetic), unit.lanes),
-    }
-    for name, values in (("scale", scale), ("offset", offset)):
-        if values is not None:
-            packed[name] = product.pack_bias(values, unit.lanes)
-    return packed
+    """The constants as the kernel reads them, by name of its parameters."""
+    arithmetic = shape.arithmetic
+    rows = arithmetic.packed_inputs(constants.weight.reshape(shape.outputs, -1), shape.shift)
+    runs = arithmetic.packed_runs(shape.inputs, shape.shift)
+    return product.pack(constants, rows, tiles, unit.lanes, runs)

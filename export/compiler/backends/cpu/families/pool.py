@@ -6,17 +6,23 @@ each output pixel brings its own 1 / count, from a map that ``pack`` makes, and 
 window is multiplied by it (so a tile is one pixel by several vectors of channels). Windows that
 hold nothing but padding are refused.
 
-The largest of codes is a code. The mean of codes over a whole map is of their exact sum in int32.
+The largest of int8 is int8. The mean of int8 over a whole map is of the exact sum in int32.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families import padding, window
+from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
-from shiftedge.export.compiler.backends.cpu.families.window import Window
+from shiftedge.export.compiler.backends.cpu.families.window import Window, window_of
+from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
+from shiftedge.export.compiler.graph.graph import Mean, Pool
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BF16,
@@ -33,12 +39,41 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
     pieces,
 )
+from shiftedge.export.compiler.numerics.requantize import mean_constants
 
-__all__ = ["pack", "quantized_mean", "schedule"]
+__all__ = ["lower", "matches", "pack", "quantized_mean", "schedule"]
 
 Array = NDArray[np.float32]
 _VECTORS = 8
 """Of channels in a tile of one pixel: hides the latency of a multiply-add (4 x 2 a cycle)."""
+
+
+def matches(kernel: FusedKernel, context: Context) -> bool:
+    return isinstance(kernel, Single) and isinstance(kernel.operators[0], (Mean, Pool))
+
+
+def lower(kernel: Single, context: Context) -> None:
+    (operator,), unit = kernel.operators, context.target.unit
+    (x,) = operator.inputs
+    height, width, _ = context.map_of(x)
+    shape, largest = window_of(x, (height, width), context), False
+    if isinstance(operator, Pool):
+        largest = operator.largest
+        shape = window_of(x, operator.kernel, context)
+        shape = replace(shape, stride=operator.stride, padding=operator.padding)
+    family = "pool_largest" if largest else "pool_mean"
+    name = context.name(family, shape.dtype, f"{shape.kernel[0]}x{shape.kernel[1]}")
+    arguments = {"x": source_of(context, x), "out": context.value(operator.out)}
+    if isinstance(operator, Mean) and x in context.graph.quantization:
+        count = height * width
+        made = mean_constants(operator, context.graph.quantization[x], count)
+        zero = made.zeros // count - shape.storage_offset
+        kernels = quantized_mean(name, shape, unit, zero, float(made.scale))
+    else:
+        dtype = context.dtype_of(operator.out)
+        kernels = schedule(name, shape, unit, largest=largest, made=dtype)
+        arguments |= context.pack(name, pack(shape, largest=largest))
+    context.call(kernels, arguments, "pool", operator.name)
 
 
 def schedule(
@@ -46,9 +81,9 @@ def schedule(
 ) -> tuple[Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [share], out.
 
-    ``share`` is there for a mean with padding; ``pack`` makes it. Of codes, the mean is
-    :func:`quantized_mean`. ``made`` is the type of the result; by default the
-    map's of the largest, and float32 of a mean.
+    ``share`` is there for a mean with padding; ``pack`` makes it. Of int8, the mean is
+    :func:`quantized_mean`. ``made`` is the type of the result; by default the map's of the largest,
+    and float32 of a mean.
     """
     top, left, bottom, right = shape.padding
     if max(top, bottom) >= shape.kernel[0] or max(left, right) >= shape.kernel[1]:
@@ -71,11 +106,11 @@ def schedule(
 def quantized_mean(
     name: str, shape: Window, unit: VectorUnit, zero: int, factor: float
 ) -> tuple[Kernel, ...]:
-    """The kernel: parameters x, out; sums of codes less ``zero``, times ``factor``.
+    """The kernel: parameters x, out; sums of values less ``zero``, times ``factor``.
 
-    ``zero`` is as codes are stored, and the window the whole map.
+    ``zero`` is as values are stored, and the window the whole map.
     """
-    note = f"mean of codes, {shape.kernel[0]} x {shape.kernel[1]}"
+    note = f"mean of int8, {shape.kernel[0]} x {shape.kernel[1]}"
     return window.schedule(name, shape, unit, scale=factor, plus=-zero, note=note)
 
 
@@ -146,4 +181,4 @@ def _mean_with_border(
         body=(Loop(pixel, Const(0), Const(width), tuple(body)),),
         note=f"{note}, without its border",
     )
-    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)
+    return padding.before(kernel, border)

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import pairs
-from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic, StageBuffers
+from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles, VectorUnit
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import (
@@ -48,7 +50,9 @@ __all__ = [
     "Stretch",
     "blocked_runs",
     "blocked_stretches",
+    "buffers",
     "even",
+    "pack",
     "pack_bias",
     "pack_weights",
     "packed_size",
@@ -76,7 +80,7 @@ class Stretch:
     row: Index
     """Which row of the weights, over the steps."""
     plus: int = 0
-    """Added to each code, see ``Segment``."""
+    """Added to each packed value, see ``Segment``."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +92,31 @@ class Product:
     """Rows of the weights: the sum of all stretches."""
     outputs: int
     stretches: tuple[Stretch, ...]
-    weight: Buffer
-    start: tuple[Access, ...]
-    """Over PIXEL and CHANNEL: bias, residual."""
+    constants: StageBuffers
+    """Where values are packed, stretches and ``inputs`` are of packed lanes."""
     target: Access
     """Over PIXEL and CHANNEL."""
-    activation: Activation
     tiles: Tiles
-    lanes: int
-    by_lane: bool = False
-    """Multiply-adds take their number from a lane of a vector: ``VectorUnit.by_lane``."""
-    dot: Dot | None = None
-    """What a step takes is a word of codes; stretches and ``inputs`` count words."""
-    ends: Epilogue | None = None
-    """How sums of codes end, over PIXEL and CHANNEL; ``activation`` is unused, and ``start`` is of
-    int32."""
+    unit: VectorUnit
+    """Of the vectors that are used, which may be narrower than the target's."""
+    activation: Activation = Activation.NONE
+    """Of int8 it is in the epilogue instead."""
+    residual: Access | None = None
+    """What is added, over PIXEL and CHANNEL."""
+    channel: Index = CHANNEL
+    """Where a channel's constants are, over CHANNEL."""
+    offset: Index | None = None
+    """Where its offset is, over PIXEL and CHANNEL, if that is not ``channel``."""
+
+    @property
+    def lanes(self) -> int:
+        """Of a vector."""
+        return self.unit.lanes
+
+    @property
+    def dot(self) -> Dot | None:
+        """How packed values are multiplied."""
+        return self.constants.arithmetic.dot
 
     def __post_init__(self) -> None:
         tiles = self.tiles
@@ -115,9 +129,9 @@ class Product:
         if (
             self.dot is not None
             and self.dot.pairs
-            and not (self.by_lane and self.lanes == pairs.LANES)
+            and not (self.unit.by_lane and self.lanes == pairs.LANES)
         ):
-            raise ValueError("sums of pairs take a register of words at once")
+            raise ValueError("sums of pairs take a register of packed lanes at once")
         if tiles.folded and not even(self.stretches):
             raise ValueError("folded tiles take inputs in even numbers from each buffer")
 
@@ -138,7 +152,7 @@ class Product:
             block, full, self.blocks, lambda at, whole: self._row_of_tiles(at, tile, whole)
         )
 
-    def unit(self, number: Index) -> tuple[Statement, ...]:
+    def work_unit(self, number: Index) -> tuple[Statement, ...]:
         """The tile that work unit ``number`` does, of ``blocks * tile_count``."""
         if self.tiles.blocks_outer:
             return self.one(number // self.tile_count, number % self.tile_count)
@@ -189,6 +203,8 @@ class Product:
         rows = self.tiles.rows if all_rows else self.pixels % self.tiles.rows
         columns = self.tiles.columns if whole else self.outputs % self.tiles.columns
         first = block * self.tiles.columns
+        constants = self.constants
+        epilogue = constants.epilogue(self.channel, self.residual, self.offset)
         here: dict[Var, IndexLike] = {
             PIXEL: tile * self.tiles.rows + ROW,
             CHANNEL: first + COLUMN,
@@ -197,7 +213,9 @@ class Product:
         return Tile(
             vectors=self._vectors(rows, columns),
             columns=columns,
-            start=tuple(_replace(access, here) for access in self.start),
+            start=tuple(
+                _replace(access, here) for access in constants.start(self.channel, self.residual)
+            ),
             segments=tuple(
                 segment
                 for stretch in self.stretches
@@ -205,7 +223,7 @@ class Product:
             ),
             target=_replace(self.target, here),
             activation=self.activation,
-            epilogue=None if self.ends is None else _ends(self.ends, here),
+            epilogue=None if epilogue is None else _placed(epilogue, here),
         )
 
     @property
@@ -224,7 +242,7 @@ class Product:
             return (self._folded_segment(stretch, block, columns, here),)
         inner = stretch.steps[-1]
         quads, rest = divmod(inner.extent, _LANES_BY)
-        if not self.by_lane or (quads == 0 and self.dot is None):
+        if not self.unit.by_lane or (quads == 0 and self.dot is None):
             return (self._segment(stretch, block, tile, columns, here, 1),)
         if quads == 0:
             return (self._few_packed(stretch, block, tile, columns, here, 0),)
@@ -249,7 +267,7 @@ class Product:
         here: dict[Var, IndexLike],
         first: int,
     ) -> Segment:
-        """Words from ``first`` on, less than a vector of them, from one."""
+        """Packed lanes from ``first`` on, less than a vector of them, from one."""
         rest = stretch.steps[-1].extent - first
         left = _with_inner(stretch, Var("few"), 1, TERM + first)
         return self._segment(left, block, tile, columns, here, rest)
@@ -264,21 +282,21 @@ class Product:
         terms: int,
     ) -> Segment:
         width = _width(columns, self.tiles, self.lanes)
-        weight = self.weight.at(block * self._block_size + stretch.row * width + COLUMN)
+        weight = self.constants.weight.at(block * self._block_size + stretch.row * width + COLUMN)
         ahead = None
         if self.tiles.prefetch and self.blocks > 1 and self.tiles.blocks_outer:
             row = stretch.row.replace({TERM: 0})
-            numbers = _CACHE_LINE // np.dtype(self.weight.dtype).itemsize
+            numbers = _CACHE_LINE // np.dtype(self.constants.weight.dtype).itemsize
             line = (tile * self.inputs + row) * numbers
-            last = self.weight.size - numbers
-            ahead = self.weight.at(minimum((block + 1) * self._block_size + line, last))
+            last = self.constants.weight.size - numbers
+            ahead = self.constants.weight.at(minimum((block + 1) * self._block_size + line, last))
         source = _replace(stretch.source, here)
         return Segment(
             stretch.steps,
             source,
             weight,
             terms=terms,
-            by_lane=terms > 1 or (self.by_lane and self.dot is not None),
+            by_lane=terms > 1 or (self.unit.by_lane and self.dot is not None),
             prefetch=ahead,
             dot=self.dot,
             plus=stretch.plus,
@@ -296,7 +314,7 @@ class Product:
         size = self.inputs * self.tiles.columns
         place = block * size + first * columns + TERM * whole + COLUMN
         source = _replace(halved.source, here)
-        return Segment(halved.steps, source, self.weight.at(place), terms=2)
+        return Segment(halved.steps, source, self.constants.weight.at(place), terms=2)
 
 
 def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> Stretch:
@@ -317,7 +335,7 @@ def blocked_stretches(
     """Input channels stored as [block of channels][pixel][channel of the block].
 
     A depthwise stage leaves them like that; what is read in the inner loop is then contiguous.
-    ``terms`` are the channels of a word; what fills a block beyond the last may be anything.
+    ``terms`` are the channels of a lane; what fills a block beyond the last may be anything.
     """
     outer, k = Var("kb"), Var("k")
     full, rest = divmod(inputs, block)
@@ -335,9 +353,45 @@ def blocked_stretches(
 
 
 def blocked_runs(inputs: int, block: int, terms: int) -> tuple[int, ...]:
-    """Words of the innermost loops of :func:`blocked_stretches`."""
+    """Packed lanes of the innermost loops of :func:`blocked_stretches`."""
     full, rest = divmod(inputs, block)
     return (*(block // terms for _ in range(full)), -(-rest // terms))
+
+
+def buffers(
+    arithmetic: Arithmetic,
+    outputs: int,
+    inputs: int,
+    tiles: Tiles,
+    lanes: int,
+    *,
+    prefix: str = "",
+    classes: int = 1,
+) -> StageBuffers:
+    """A product's constants as parameters; ``classes`` as for :meth:`Arithmetic.buffers`."""
+    channels = -(-outputs // lanes) * lanes
+    size = packed_size(outputs, inputs, tiles, lanes)
+    return arithmetic.buffers(size, channels, prefix=prefix, classes=classes)
+
+
+def pack(
+    constants: ConvConstants,
+    rows: NDArray[Any],
+    tiles: Tiles,
+    lanes: int,
+    runs: Sequence[int],
+) -> dict[str, NDArray[Any]]:
+    """The constants as a product reads them, by name of the parameters.
+
+    Args:
+        constants: of the convolution.
+        rows: its weights, (outputs, inputs) in the order of reading, inputs packed.
+        tiles: of the product.
+        lanes: of a vector.
+        runs: inputs of each stretch's innermost loops.
+    """
+    weight = pack_weights(rows, tiles, lanes, constants.arithmetic.dot, runs)
+    return {"weight": weight, **constants.packed(lambda values: pack_bias(values, lanes))}
 
 
 def pack_weights(
@@ -349,8 +403,8 @@ def pack_weights(
 ) -> NDArray[Any]:
     """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors.
 
-    float32, or words of codes, in the order that ``dot`` wants them in; ``runs`` are the words of
-    each stretch's innermost loops.
+    float32, or packed lanes in the order that ``dot`` wants them in; ``runs`` are the lanes of each
+    stretch's innermost loops.
     """
     packed = []
     for first in range(0, len(weight), tiles.columns):
@@ -405,7 +459,7 @@ def even(parts: Sequence[Stretch]) -> bool:
     )
 
 
-def _ends(epilogue: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
+def _placed(epilogue: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
     scale = (
         _replace(epilogue.scale, values) if isinstance(epilogue.scale, Access) else epilogue.scale
     )

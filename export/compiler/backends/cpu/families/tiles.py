@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Dot
 
@@ -26,30 +28,47 @@ __all__ = [
     "VectorUnit",
     "best_divisor",
     "default_tiles",
+    "in_order",
     "most_rows",
+    "tilings",
     "window_pixels",
 ]
+
+
+class Caches(Protocol):
+    """What lies close to a core."""
+
+    @property
+    def l1_bytes(self) -> int:
+        """Of its data cache."""
+
+    @property
+    def l2_bytes(self) -> int:
+        """Of its second-level cache."""
 
 
 @dataclass(frozen=True)
 class VectorUnit:
     """Vector registers of a core."""
 
+    name: str
+    """Of the instructions, for people and kernels' names."""
     lanes: int
     """float32 numbers a register holds."""
     registers: int
     by_lane: bool = False
     """A multiply-add can take its number from a lane of a vector."""
     dot: Dot | None = None
-    """How it multiplies words; None where that is no quicker than multiply-adds of float32."""
+    """How it multiplies packed values; None where that is no quicker than multiply-adds of
+    float32."""
 
     def for_dot(self) -> VectorUnit:
-        """The unit for the tiles of kernels that count in integers.
+        """The unit for the tiles of kernels that multiply packed values.
 
-        With words from lanes a tile that fills the registers makes LLVM keep sums on the stack
-        (A76: 7 x 12, beside which a step's weights and words leave no register); two more are then
-        left free. Sums of pairs take two registers more on their way, and a broadcast's order one.
-        Where products are added by an instruction of their own they need a register on
+        With packed values from lanes a tile that fills the registers makes LLVM keep sums on the
+        stack (A76: 7 x 12, beside which a step's weights and values leave no register); two more
+        are then left free. Sums of pairs take two registers more on their way, and a broadcast's
+        order one. Where products are added by an instruction of their own they need a register on
         the way: on AVX2 (Zen 3, of 160 GOP/s that its instructions reach without loads) 6 x 16
         makes 142, 4 x 24 makes 90 to 120.
         """
@@ -72,12 +91,12 @@ _PMADDWD_512 = replace(PMADDWD, slots=1)
 Intel vpmaddwd goes to p05 and vpaddd to p05, on Zen 4 each takes two of four units for half of it.
 """
 VPDPBUSD = Dot("vpdpbusd", terms=4, dtype="uint8", unpacked_dtype="int32")
-"""AVX-512 VNNI: unsigned codes times signed weights, added to 32 bits at once. A depthwise stage
-gathers words from codes that have 32 bits each: three dots a 3 x 3 window instead of nine
+"""AVX-512 VNNI: unsigned values times signed weights, added to 32 bits at once. A depthwise stage
+gathers lanes from values that have 32 bits each: three dots a 3 x 3 window instead of nine
 multiply-adds."""
 SDOT = Dot("sdot", terms=4, dtype="int8", storage_offset=128, unpacked_dtype="int16")
 """Armv8.2 dot product: both signed. Its widening multiply-add of 16 bits is one of as many lanes as
-a multiply-add of float32, on half the bytes, and codes need no rounding to be kept for it."""
+a multiply-add of float32, on half the bytes, and values need no rounding to be kept for it."""
 SMLAL = Dot(
     "smlal",
     terms=4,
@@ -94,16 +113,18 @@ SMULL = replace(SMLAL, kind="smull")
 """The same for any weights: each product is summed in 32 bits."""
 VDPBF16PS = Dot("vdpbf16ps", terms=2, dtype=BF16, accumulator_dtype="float32")
 """AVX512_BF16: pairs of bfloat16, added to float32."""
-AVX512 = VectorUnit(lanes=16, registers=32, dot=_PMADDWD_512)
-AVX512_VNNI = VectorUnit(lanes=16, registers=32, dot=VPDPBUSD)
-AVX512_BF16 = VectorUnit(lanes=16, registers=32, dot=VDPBF16PS)
-AVX2 = VectorUnit(lanes=8, registers=16, dot=PMADDWD)
-AVX2_VNNI = VectorUnit(lanes=8, registers=16, dot=replace(VPDPBUSD, unpacked_dtype="float32"))
+AVX512 = VectorUnit("avx512", lanes=16, registers=32, dot=_PMADDWD_512)
+AVX512_VNNI = VectorUnit("avx512", lanes=16, registers=32, dot=VPDPBUSD)
+AVX512_BF16 = VectorUnit("avx512", lanes=16, registers=32, dot=VDPBF16PS)
+AVX2 = VectorUnit("avx2", lanes=8, registers=16, dot=PMADDWD)
+AVX2_VNNI = VectorUnit(
+    "avx2", lanes=8, registers=16, dot=replace(VPDPBUSD, unpacked_dtype="float32")
+)
 """AVX-VNNI: processors without AVX-512, which have no shift over two registers either."""
-NEON = VectorUnit(lanes=4, registers=32, by_lane=True)
-NEON_DOT = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SDOT)
-NEON_PAIRS = VectorUnit(lanes=4, registers=32, by_lane=True, dot=SMLAL)
-NEON32 = VectorUnit(lanes=4, registers=16)
+NEON = VectorUnit("neon", lanes=4, registers=32, by_lane=True)
+NEON_DOT = VectorUnit("neon", lanes=4, registers=32, by_lane=True, dot=SDOT)
+NEON_PAIRS = VectorUnit("neon", lanes=4, registers=32, by_lane=True, dot=SMLAL)
+NEON32 = VectorUnit("neon", lanes=4, registers=16)
 
 
 @dataclass(frozen=True)
@@ -121,6 +142,9 @@ class Tiles:
     blocks_outer: bool = True
     """All pixels for one block of channels, then the next block: weights are read once. Otherwise
     all channels for one tile of pixels: features are read once."""
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}"
 
 
 def _fitting(rows: int, line: int) -> int:
@@ -171,7 +195,7 @@ def default_tiles(
     candidates = ((2, 3, 4) if wide else (2,)) if vectors > 1 else (1,)
     square = 3 if unit.by_lane else 2
     if unit.dot is not None and unit.dot.pairs:
-        square = 4  # turns of a pixel's codes serve more channels, and blocks are whole registers
+        square = 4  # turns of a pixel's values serve more channels, and blocks are whole registers
     across = min(candidates, key=lambda n: (-vectors % n, abs(n - square)))
     most = (_WIDE_ROWS if wide else _NARROW_ROWS)[across]
     rows = min(pixels, most, most_rows(unit, across))
@@ -181,6 +205,41 @@ def default_tiles(
     # Arm's prefetchers follow the weights by themselves, and a hint is an instruction of a few
     # ten; asking once a tile instead costs x86-64 5% of the step, where requests then pile up.
     return Tiles(rows, across * lanes, prefetch=not unit.by_lane, blocks_outer=outer)
+
+
+def tilings(default: Tiles, line: int, outputs: int, unit: VectorUnit) -> Iterator[Tiles]:
+    """Tiles of 1 to 4 vectors across and as many rows as registers allow, by three ways to end.
+
+    Args:
+        default: what they are apart from that.
+        line: pixels, of all or of an image's line.
+        outputs: channels.
+        unit: of the target.
+    """
+    vectors = -(-outputs // unit.lanes)
+    for across in range(1, min(4, vectors) + 1):
+        most = min(most_rows(unit, across), line)
+        if most < 1:
+            continue
+        rows = {most, -(-line // -(-line // most)), best_divisor(line, most)}
+        if unit.by_lane and most > 1:
+            rows.add(most - 1)
+        if line > 14:
+            rows.add(best_divisor(line, min(most, 14)))
+        for number in sorted(rows):
+            if 2 * number >= min(most, 14):
+                yield replace(default, rows=number, columns=across * unit.lanes, folded=False)
+
+
+def in_order(tiles: Tiles, inputs: int, maps: int, core: Caches) -> Tiles:
+    """All pixels for one block of channels first, where blocks in turn would not stay in a cache.
+
+    Measured on 3 x 3 x 64 over 56 x 56 (Zen 4): two blocks in turn 66% of the peak, one after the
+    other 99%. ``inputs`` are of a channel, ``maps`` the numbers of all maps.
+    """
+    block = 4 * inputs * tiles.columns
+    outer = block > core.l1_bytes // 2 and 4 * maps > core.l2_bytes // 2
+    return replace(tiles, blocks_outer=tiles.blocks_outer or outer)
 
 
 def window_pixels(unit: VectorUnit) -> int:

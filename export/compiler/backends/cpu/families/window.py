@@ -4,10 +4,7 @@ Two kernels: ``padding`` makes the map with its border, unless there is none; th
 an output row, in tiles of some pixels by one vector of channels. Channels beyond the last whole
 vector go in vectors of a half, a quarter, ... so nothing outside the map is touched.
 
-Over codes a depthwise convolution takes them as whole numbers of float32, into which ``padding``
-turns them: a filter of k x k sums up to 255 * 127 * k^2, exact in float32 up to 16 x 16 with any
-bias that such sums begin at, and one multiply-add a tap is all there is to gain. The largest of
-codes is found in vectors of codes.
+The largest of int8 is found in vectors of int8.
 """
 
 from __future__ import annotations
@@ -16,14 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families import padding
-from shiftedge.export.compiler.backends.cpu.families.arithmetic import (
-    Arithmetic,
-    begins,
-    ends,
-    residual_dtype,
-    stage_buffers,
-)
+from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit, best_divisor
 from shiftedge.export.compiler.graph.graph import Activation
@@ -44,7 +36,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     pieces,
 )
 
-__all__ = ["Window", "schedule", "tile_pixels"]
+__all__ = ["Window", "schedule", "tile_pixels", "window_of"]
 
 _UNROLLED_TAPS = 25
 """Larger windows than 5 x 5 are loops."""
@@ -66,14 +58,14 @@ class Window:
     shift: int = 0
     """Channels that come from the state; 0 for no shift."""
     dtype: str = "float32"
-    """Of the map, and of the state; codes as they are stored."""
+    """Of the map, and of the state."""
     storage_offset: int = 0
-    """What was subtracted from codes to store them, see ``Dot``."""
+    """What was subtracted from values to store them, see ``Dot``."""
     zero: int = 0
-    """What a state's codes lack."""
+    """What a state's values lack."""
 
     def border(self, fill: float, *, unpacked: bool = False) -> Padding:
-        """The input with its border of ``fill``; ``whole``: as numbers, if it has a border."""
+        """The input with its border of ``fill``; ``unpacked``, if it has a border."""
         bordered = any(self.padding) or self.shift > 0
         return Padding(
             self.height,
@@ -103,6 +95,21 @@ class Window:
         return (padded - self.kernel[1]) // self.stride[1] + 1
 
 
+def window_of(name: str, kernel: tuple[int, int], context: Context) -> Window:
+    """A window over a value, of stride 1 and without padding."""
+    height, width, channels = context.map_of(name)
+    quantized = name in context.graph.quantization
+    return Window(
+        height,
+        width,
+        channels,
+        kernel,
+        dtype=context.dtype_of(name),
+        storage_offset=context.dot().storage_offset if quantized else 0,
+        zero=context.zero_of(name),
+    )
+
+
 def tile_pixels(shape: Window, unit: VectorUnit) -> int:
     """Output pixels of a tile: a divisor of the row, if not too small."""
     most = min(16, unit.registers - _SPARE_REGISTERS)
@@ -115,13 +122,12 @@ def schedule(
     shape: Window,
     unit: VectorUnit,
     *,
-    weighted: bool = False,
+    arithmetic: Arithmetic | None = None,
     largest: bool = False,
     residual: bool = False,
     scale: float = 1.0,
     fill: float = 0.0,
     activation: Activation = Activation.NONE,
-    arithmetic: Arithmetic | None = None,
     plus: int = 0,
     made: str = "float32",
     note: str,
@@ -129,25 +135,21 @@ def schedule(
     """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias,
     [scale, [offset]]], [residual], out.
 
-    ``weighted``: each tap has a weight a channel, [tap][channel], and channels have a bias;
-    otherwise the window is summed, or its largest number taken. ``scale`` multiplies the sum. With
-    ``arithmetic`` there is a scale too, and the bias is in whole numbers; ``plus`` is added to each
-    code. ``made`` is the type of a result that is not counted.
+    With an ``arithmetic`` each tap has a weight a channel, [tap][channel], and channels have a
+    bias; otherwise the window is summed, or its largest number taken, and the result is of type
+    ``made``. ``scale`` multiplies the sum; ``plus`` is added to each value that is read unpacked.
     """
-    border = shape.border(fill, unpacked=weighted and arithmetic is not None)
+    stage = arithmetic or FP32
+    border = shape.border(fill, unpacked=stage.narrow)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
     if largest and shape.dtype != BF16:
         lanes *= 4 // np.dtype(shape.dtype).itemsize
     dtype = "float32" if border.unpacked else shape.dtype
     source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
-    weight = Buffer("weight", shape.taps * channels, "weight")
-    factor = Buffer("scale", channels, "weight")
-    bias = Buffer("bias", channels, "weight")
-    offset = Buffer("offset", channels, "weight")
-    kind = residual_dtype(arithmetic)
-    added = Buffer("residual", shape.out_height * width * channels, dtype=kind)
+    constants = stage.buffers(shape.taps * channels, channels, dtype="float32")
     size = shape.out_height * width * channels
-    out = Buffer("out", size, "output", arithmetic.out if arithmetic else made)
+    added = Buffer("residual", size, dtype=stage.residual_dtype)
+    out = Buffer("out", size, "output", stage.output_dtype if arithmetic else made)
     pixels = tile_pixels(shape, unit)
     down, right = Var("down"), Var("right")
     unrolled = shape.taps <= _UNROLLED_TAPS
@@ -162,7 +164,7 @@ def schedule(
         segment = Segment(
             steps=(Step(down, shape.kernel[0], unrolled), Step(right, shape.kernel[1], unrolled)),
             source=source.at(place),
-            weight=weight.at(tap * channels + channel) if weighted else None,
+            weight=constants.weight.at(tap * channels + channel) if arithmetic else None,
             by_column=True,
             largest=largest,
             plus=plus if source.dtype == shape.dtype else 0,
@@ -171,8 +173,8 @@ def schedule(
         return Tile(
             vectors=grid(rows, length, length),
             columns=length,
-            start=begins(arithmetic, bias.at(channel), more) if weighted else (),
-            epilogue=ends(arithmetic, factor.at(channel), offset.at(channel), more),
+            start=constants.start(channel, more) if arithmetic else (),
+            epilogue=constants.epilogue(channel, more),
             segments=(segment,),
             target=out.at(at),
             activation=activation,
@@ -200,13 +202,13 @@ def schedule(
         name=name,
         buffers=(
             source,
-            *(stage_buffers(arithmetic, weight, bias, factor, offset) if weighted else ()),
+            *(constants.parameters if arithmetic else ()),
             *((added,) if residual else ()),
             out,
         ),
         units=shape.out_height,
         body=body,
-        flops=2 * shape.taps * shape.out_height * width * channels if weighted else 0,
+        flops=2 * shape.taps * shape.out_height * width * channels if arithmetic else 0,
         note=f"{note}, tiles {pixels} x {lanes}",
     )
-    return (padding.schedule(f"{name}_padded", border), kernel) if border.needed else (kernel,)
+    return padding.before(kernel, border)

@@ -18,93 +18,59 @@ from typing import Any
 from tvm import tirx
 from tvm.ir.expr import StringImm
 
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import number, splat, vector_type
+from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
+    as_type,
+    bits_as,
+    literal,
+    number,
+    vector_type,
+)
 
 __all__ = ["importing", "multiply_add", "narrowed", "widened"]
 
 _DOT_LANES = 16
 _ROUNDING_LANES = (8, 16)
-_BITS = 16  # bits
+_BITS = 16
 
-_FUNCTION = """
-declare {result} @llvm.x86.avx512bf16.{instruction}({taken})
-define linkonce_odr hidden {given} @{name}({parameters}) alwaysinline {{
-{body}
+_DOT = """
+declare <{n} x float> @llvm.x86.avx512bf16.dpbf16ps.{bits}(<{n} x float>, <{m} x bfloat>, <{m} x bfloat>)
+define linkonce_odr hidden <{n} x float> @shiftedge_dpbf16ps_{n}(<{n} x float> %total, <{n} x i32> %source, <{n} x i32> %weights) alwaysinline {{
+  %x = bitcast <{n} x i32> %source to <{m} x bfloat>
+  %w = bitcast <{n} x i32> %weights to <{m} x bfloat>
+  %r = call <{n} x float> @llvm.x86.avx512bf16.dpbf16ps.{bits}(<{n} x float> %total, <{m} x bfloat> %w, <{m} x bfloat> %x)
+  ret <{n} x float> %r
+}}
+"""  # noqa: E501
+_ROUND = """
+declare <{n} x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.{bits}(<{n} x float>)
+define linkonce_odr hidden <{n} x i16> @shiftedge_cvtneps2bf16_{n}(<{n} x float> %x) alwaysinline {{
+  %r = call <{n} x bfloat> @llvm.x86.avx512bf16.cvtneps2bf16.{bits}(<{n} x float> %x)
+  %b = bitcast <{n} x bfloat> %r to <{n} x i16>
+  ret <{n} x i16> %b
 }}
 """
 
 
-def _dot_function(lanes: int) -> str:
-    floats, packed, bf16_pairs = (
-        f"<{lanes} x float>",
-        f"<{lanes} x i32>",
-        f"<{2 * lanes} x bfloat>",
-    )
-    call = f"dpbf16ps.{32 * lanes}"
-    body = (
-        f"  %x = bitcast {packed} %source to {bf16_pairs}\n"
-        f"  %w = bitcast {packed} %weights to {bf16_pairs}\n"
-        f"  %r = call {floats} @llvm.x86.avx512bf16.{call}"
-        f"({floats} %total, {bf16_pairs} %w, {bf16_pairs} %x)\n"
-        f"  ret {floats} %r"
-    )
-    return _FUNCTION.format(
-        result=floats,
-        instruction=call,
-        taken=f"{floats}, {bf16_pairs}, {bf16_pairs}",
-        given=floats,
-        name=_dot_name(lanes),
-        parameters=f"{floats} %total, {packed} %source, {packed} %weights",
-        body=body,
-    )
-
-
-def _round_function(lanes: int) -> str:
-    floats, bf16_pairs, bits = f"<{lanes} x float>", f"<{lanes} x bfloat>", f"<{lanes} x i16>"
-    call = f"cvtneps2bf16.{32 * lanes}"
-    body = (
-        f"  %r = call {bf16_pairs} @llvm.x86.avx512bf16.{call}({floats} %x)\n"
-        f"  %b = bitcast {bf16_pairs} %r to {bits}\n"
-        f"  ret {bits} %b"
-    )
-    return _FUNCTION.format(
-        result=bf16_pairs,
-        instruction=call,
-        taken=floats,
-        given=bits,
-        name=_round_name(lanes),
-        parameters=f"{floats} %x",
-        body=body,
-    )
-
-
-def _dot_name(lanes: int) -> str:
-    return f"shiftedge_dpbf16ps_{lanes}"
-
-
-def _round_name(lanes: int) -> str:
-    return f"shiftedge_cvtneps2bf16_{lanes}"
-
-
 def importing(body: Any) -> Any:
     """A statement in which the processor's own instructions may be used."""
-    functions = [_dot_function(_DOT_LANES), *map(_round_function, _ROUNDING_LANES)]
+    wanted = ((_DOT, _DOT_LANES), *((_ROUND, lanes) for lanes in _ROUNDING_LANES))
+    functions = (text.format(n=lanes, m=2 * lanes, bits=32 * lanes) for text, lanes in wanted)
     return tirx.AttrStmt(number(0), "pragma_import_llvm", StringImm("".join(functions)), body)
 
 
 def multiply_add(total: Any, source: Any, weights: Any, lanes: int, *, own: bool) -> Any:
-    """float32 ``total`` plus, lane by lane, the two products of a word's numbers and weights.
+    """float32 ``total`` plus, lane by lane, the products of a lane's two numbers and weights.
 
     Args:
         total: float32, ``lanes`` of them.
-        codes: int32 words, of the source; the even element is the lower half.
-        weights: int32 words.
+        source: pairs packed into int32; the even element is the lower half.
+        weights: likewise.
         lanes: of all of them.
         own: the processor has the instruction, and the statement is in :func:`importing`.
     """
     if own and lanes == _DOT_LANES:
-        result = vector_type("float32", lanes)
-        return tirx.call_pure_extern(result, _dot_name(lanes), total, source, weights)
+        name, result = f"shiftedge_dpbf16ps_{lanes}", vector_type("float32", lanes)
+        return tirx.call_pure_extern(result, name, total, source, weights)
     for half in (_upper, _lower):
         total = total + half(source, lanes) * half(weights, lanes)
     return total
@@ -112,34 +78,26 @@ def multiply_add(total: Any, source: Any, weights: Any, lanes: int, *, own: bool
 
 def widened(bits: Any, lanes: int) -> Any:
     """uint16 ``bits`` as the float32 numbers that they stand for."""
-    wide = tirx.Cast(vector_type("uint32", lanes), bits)
-    return _float32(wide << _unsigned(_BITS, lanes), lanes)
+    wide = as_type("uint32", bits, lanes)
+    return bits_as("float32", wide << literal("uint32", _BITS, lanes), lanes)
 
 
 def narrowed(value: Any, lanes: int, *, own: bool) -> Any:
     """float32 ``value``, not NaN, to the nearest bfloat16, halves to even, as uint16 bits."""
     if own and lanes in _ROUNDING_LANES:
-        result = vector_type("uint16", lanes)
-        return tirx.call_pure_extern(result, _round_name(lanes), value)
-    bits = tirx.reinterpret(vector_type("uint32", lanes), value)
-    odd = (bits >> _unsigned(_BITS, lanes)) & _unsigned(1, lanes)
-    bits = (bits + odd + _unsigned(0x7FFF, lanes)) >> _unsigned(_BITS, lanes)
-    return tirx.Cast(vector_type("uint16", lanes), bits)
+        name, result = f"shiftedge_cvtneps2bf16_{lanes}", vector_type("uint16", lanes)
+        return tirx.call_pure_extern(result, name, value)
+    bits, shift = bits_as("uint32", value, lanes), literal("uint32", _BITS, lanes)
+    odd = (bits >> shift) & literal("uint32", 1, lanes)
+    bits = (bits + odd + literal("uint32", 0x7FFF, lanes)) >> shift
+    return as_type("uint16", bits, lanes)
 
 
 def _lower(packed: Any, lanes: int) -> Any:
-    wide = tirx.reinterpret(vector_type("uint32", lanes), packed)
-    return _float32(wide << _unsigned(_BITS, lanes), lanes)
+    bits = bits_as("uint32", packed, lanes) << literal("uint32", _BITS, lanes)
+    return bits_as("float32", bits, lanes)
 
 
 def _upper(packed: Any, lanes: int) -> Any:
-    wide = tirx.reinterpret(vector_type("uint32", lanes), packed)
-    return _float32(wide & _unsigned(0xFFFF0000, lanes), lanes)
-
-
-def _float32(bits: Any, lanes: int) -> Any:
-    return tirx.reinterpret(vector_type("float32", lanes), bits)
-
-
-def _unsigned(value: int, lanes: int) -> Any:
-    return splat(tirx.IntImm("uint32", value), lanes)
+    bits = bits_as("uint32", packed, lanes) & literal("uint32", 0xFFFF0000, lanes)
+    return bits_as("float32", bits, lanes)

@@ -31,14 +31,11 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
+from tvm.target.codegen import llvm_get_cpu_archlist
 
-from shiftedge.export.compiler.backends.cpu.llvm import bf16 as tir_bf16
-from shiftedge.export.compiler.backends.cpu.llvm import epilogue as tir_ends
-from shiftedge.export.compiler.backends.cpu.llvm import gather as tir_gather
-from shiftedge.export.compiler.backends.cpu.llvm import int8 as tir_int8
-from shiftedge.export.compiler.backends.cpu.llvm import math as tir_math
-from shiftedge.export.compiler.backends.cpu.llvm import nodes
-from shiftedge.export.compiler.backends.cpu.llvm import pairs as tir_pairs
+from shiftedge.export.compiler.backends.cpu.llvm import bf16, dots, epilogue, nodes
+from shiftedge.export.compiler.backends.cpu.llvm.math import activation
+from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, get, number, put, shuffle
 from shiftedge.export.compiler.kernel_ir.index import Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
@@ -53,6 +50,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Buffer,
     Copy,
     Dot,
+    Epilogue,
     Fill,
     If,
     Kernel,
@@ -64,7 +62,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     pieces,
 )
 
-__all__ = ["Code", "compile_kernels", "lower"]
+__all__ = ["Code", "compile_kernels", "lower", "processors"]
 
 _UNROLLED_RUNS = 4
 """Longer runs of whole vectors than this become a loop."""
@@ -76,7 +74,7 @@ class Code:
     """Compiled kernels: one object file."""
 
     module: Any
-    """TVM's module; ``inspect_source("asm")`` shows the assembly."""
+    """TVM's."""
 
     def write(self, path: Path) -> None:
         """Writes the object file; OSError if that fails.
@@ -90,10 +88,9 @@ class Code:
             self.module.write_to_file(f"/proc/self/fd/{memory.fileno()}", "o")
             path.write_bytes(memory.read())
 
-    @property
-    def assembly(self) -> str:
-        """The assembly of all kernels."""
-        return str(self.module.inspect_source("asm"))
+    def text(self, kind: str) -> str:
+        """Of all kernels: "ll" is LLVM's language, "asm" the assembly."""
+        return str(self.module.inspect_source(kind))
 
 
 def compile_kernels(
@@ -112,6 +109,14 @@ def compile_kernels(
         {name: function.with_attr("target", resolved) for name, function in functions.items()}
     )
     return Code(tvm.get_global_func("target.build.llvm")(module, resolved))
+
+
+@functools.cache
+def processors(triple: str) -> tuple[str, ...]:
+    """The processors that LLVM knows by name. For any other it generates code for a plain one, with
+    a line on standard error, and a bundle would be said to be for the one that was named."""
+    target = tvm.target.Target({"kind": "llvm", "mtriple": triple})
+    return tuple(map(str, llvm_get_cpu_archlist(target)))
 
 
 def lower(kernel: Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
@@ -153,7 +158,7 @@ class _Lowering:
         ]
         body += [tirx.DeclBuffer(view, data=self.pointers[-1]) for view in self.views.values()]
         work = nodes.sequence(self._statements((*self.kernel.prologue, unit), environment))
-        body.append(tir_bf16.importing(work) if self.own_bf16 else work)
+        body.append(bf16.importing(work) if self.own_bf16 else work)
         parameters = [*self.pointers, *self.scalars.values()]
         function = tirx.PrimFunc(parameters, nodes.sequence(body))
         return function.with_attrs({"global_symbol": self.kernel.name, "tirx.noalias": True})
@@ -164,15 +169,10 @@ class _Lowering:
             if isinstance(each, Loop):
                 result.append(self._loop(each, env))
             elif isinstance(each, If):
-                then = nodes.sequence(self._statements(each.then, env))
-                otherwise = self._statements(each.otherwise, env)
-                result.append(
-                    tirx.IfThenElse(
-                        nodes.expression(each.condition, env),
-                        then,
-                        nodes.sequence(otherwise) if otherwise else None,
-                    )
-                )
+                condition = nodes.expression(each.condition, env)
+                bodies = (self._statements(body, env) for body in (each.then, each.otherwise))
+                sequences = (nodes.sequence(body) if body else None for body in bodies)
+                result.append(tirx.IfThenElse(condition, *sequences))
             elif isinstance(each, Fill):
                 result += self._fill(each, env)
             elif isinstance(each, Copy):
@@ -185,16 +185,15 @@ class _Lowering:
         variable = tirx.Var(loop.variable.name, "int32")
         begin, end = nodes.expression(loop.begin, env), nodes.expression(loop.end, env)
         body = self._statements(loop.body, {**env, loop.variable: variable})
-        return tirx.For(variable, begin, end - begin, tirx.ForKind.SERIAL, nodes.sequence(body))
+        return _serial(variable, begin, end - begin, body)
 
     # Runs of elements
 
     def _fill(self, fill: Fill, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
-            position = self._position(fill.target, env) + first
-            dtype = fill.target.buffer.dtype
-            value = nodes.splat(nodes.constant(dtype, fill.value), length)
-            return self._store_raw(fill.target.buffer, position, length, value)
+            buffer, position = fill.target.buffer, self._position(fill.target, env) + first
+            value = nodes.constant(buffer.dtype, fill.value, length)
+            return self._store_raw(buffer, position, length, value)
 
         return self._runs(fill.count, run)
 
@@ -208,15 +207,15 @@ class _Lowering:
             value = self._load(copy.source, env, length, first)
             kind, made = (_computed(each) for each in kinds)
             if copy.before:
-                value = value + nodes.splat(nodes.literal(kind, copy.before), length)
+                value = value + nodes.literal(kind, copy.before, length)
             if kind != made:
-                value = tirx.Cast(nodes.vector_type(made, length), value)
+                value = as_type(made, value, length)
             if copy.scale:
                 value = value * self._load(copy.scale, env, length, first)
             if copy.shift:
                 value = value + self._load(copy.shift, env, length, first)
             if copy.plus:
-                value = value + nodes.splat(nodes.constant(made, copy.plus), length)
+                value = value + nodes.constant(made, copy.plus, length)
             return self._store(copy.target.buffer, position, length, value)
 
         return self._runs(copy.count, run)
@@ -227,8 +226,8 @@ class _Lowering:
         if whole <= _UNROLLED_RUNS:
             return [run(first, length) for first, length in pieces(count, self.lanes)]
         variable = tirx.Var("run", "int32")
-        body = run(variable * self.lanes, self.lanes)
-        loop = tirx.For(variable, nodes.number(0), nodes.number(whole), tirx.ForKind.SERIAL, body)
+        body = [run(variable * self.lanes, self.lanes)]
+        loop = _serial(variable, number(0), number(whole), body)
         done = whole * self.lanes
         rest = pieces(count - done, self.lanes)
         return [loop, *(run(done + first, length) for first, length in rest)]
@@ -237,25 +236,23 @@ class _Lowering:
 
     def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
         registers = [
-            tirx.decl_buffer((part.lanes,), tile.accumulator_dtype, f"sum{number}")
-            for number, part in enumerate(tile.vectors)
+            tirx.decl_buffer((part.lanes,), tile.accumulator_dtype, f"sum{place}")
+            for place, part in enumerate(tile.vectors)
         ]
+        both = [*zip(registers, tile.vectors, strict=True)]
         result: list[Any] = [tirx.AllocBuffer(each) for each in registers]
-        for register, part in zip(registers, tile.vectors, strict=True):
+        for register, part in both:
             result += self._start(tile, register, part, env)
         for segment in tile.segments:
             result += self._segment(tile, segment, registers, env, 0)
         if tile.epilogue:
-            ends = tir_ends.finished(
-                tile, tile.epilogue, self._finished_y(tile, registers, env), self.dots
-            )
-            return result + [
-                self._store(
-                    tile.target.buffer, self._at(tile.target, end, env), end.lanes, end.value
-                )
-                for end in ends
-            ]
-        for register, part in zip(registers, tile.vectors, strict=True):
+            ended = self._ended(tile, tile.epilogue, registers, env)
+            for piece in epilogue.finished(tile, tile.epilogue, ended, self.dots):
+                here = {**env, ROW: piece.row, COLUMN: piece.column}
+                position = self._position(tile.target, here)
+                result.append(self._store(tile.target.buffer, position, piece.lanes, piece.value))
+            return result
+        for register, part in both:
             result += self._finish(tile, register, part, env)
         return result
 
@@ -264,20 +261,19 @@ class _Lowering:
         dtype = str(register.dtype)
         largest = any(segment.largest for segment in tile.segments)
         least = LOWEST if dtype == "float32" else int(np.iinfo(dtype).min)
-        none = nodes.constant(dtype, least if largest else 0)
-        value = nodes.splat(none, part.lanes)
+        value = nodes.constant(dtype, least if largest else 0, part.lanes)
         if part.folded:  # its columns are whole at the end only
-            return [nodes.put(register, 0, part.lanes, value)]
+            return [put(register, 0, part.lanes, value)]
         padded, exact = _by_padding(tile)
         here = {**env, ROW: part.row, COLUMN: part.column}
-        for number, access in enumerate(padded):
+        for place, access in enumerate(padded):
             loaded = self._load(access, here, part.lanes)
-            value = loaded if number == 0 else value + loaded
-        result = [nodes.put(register, 0, part.lanes, value)]
-        for first, length in tir_ends.valid(part, tile.columns):
+            value = loaded if place == 0 else value + loaded
+        result = [put(register, 0, part.lanes, value)]
+        for first, length in epilogue.valid(part, tile.columns):
             for access in exact:
-                value = nodes.get(register, first, length) + self._load(access, here, length, first)
-                result.append(nodes.put(register, first, length, value))
+                value = get(register, first, length) + self._load(access, here, length, first)
+                result.append(put(register, first, length, value))
         return result
 
     def _segment(
@@ -291,29 +287,26 @@ class _Lowering:
         # then holds them all.
         if step.unrolled or step.extent == 1:
             result: list[Any] = []
-            for number in range(step.extent):
-                here = {**env, step.variable: number}
+            for turn in range(step.extent):
+                here = {**env, step.variable: turn}
                 result += self._segment(tile, segment, registers, here, depth + 1)
             return result
         variable = tirx.Var(step.variable.name, "int32")
         inner = self._segment(tile, segment, registers, {**env, step.variable: variable}, depth + 1)
-        extent = nodes.number(step.extent)
-        return [
-            tirx.For(variable, nodes.number(0), extent, tirx.ForKind.SERIAL, nodes.sequence(inner))
-        ]
+        return [_serial(variable, number(0), number(step.extent), inner)]
 
     def _step(
         self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any]
     ) -> list[Any]:
         """One step: every accumulator takes its source, times its weight."""
         if segment.gather:
-            return tir_gather.step(
+            return dots.gathered(
                 segment, tile.vectors, registers, env, self._load, self._multiply_add
             )
         result = []
         if segment.prefetch:
             address = tirx.address_of(self._load_raw(segment.prefetch, env, 1))
-            hints = [nodes.number(n) for n in (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA)]
+            hints = map(number, (_PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA))
             call = tirx.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints)
             result.append(tirx.Evaluate(call))
         for term in range(segment.terms):
@@ -321,30 +314,24 @@ class _Lowering:
                 if part.folded and term == 0:
                     continue
                 here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
-                source = self._source(segment, part, here)
-                if segment.dot and segment.weight:
-                    old, weights = (
-                        nodes.get(register, 0, part.lanes),
-                        self._load(segment.weight, here, part.lanes),
-                    )
-                    new = self._multiply_add(old, source, weights, part.lanes, segment.dot)
-                    result.append(nodes.put(register, 0, part.lanes, new))
-                    continue
+                source, old = self._source(segment, part, here), get(register, 0, part.lanes)
                 if segment.weight:
                     weights = self._load(segment.weight, here, part.lanes)
+                    if segment.dot:
+                        new = self._multiply_add(old, source, weights, part.lanes, segment.dot)
+                        result.append(put(register, 0, part.lanes, new))
+                        continue
                     if segment.weight.buffer.dtype not in ("float32", BF16):
-                        weights = tirx.Cast(nodes.vector_type("int32", part.lanes), weights)
+                        weights = as_type("int32", weights, part.lanes)
                     source = source * weights
-                old = nodes.get(register, 0, part.lanes)
                 new = tirx.max(old, source) if segment.largest else old + source
-                result.append(nodes.put(register, 0, part.lanes, new))
+                result.append(put(register, 0, part.lanes, new))
         return result
 
     def _multiply_add(self, old: Any, source: Any, weights: Any, lanes: int, dot: Dot) -> Any:
         if dot.dtype == BF16:
-            return tir_bf16.multiply_add(old, source, weights, lanes, own=self.own_bf16)
-        own = dot.kind in self.dots
-        return tir_int8.multiply_add(old, source, weights, lanes, dot, own=own)
+            return bf16.multiply_add(old, source, weights, lanes, own=self.own_bf16)
+        return dots.multiply_add(old, source, weights, lanes, dot, own=dot.kind in self.dots)
 
     def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
         if segment.dot:
@@ -353,81 +340,71 @@ class _Lowering:
             return self._by_column(segment, part, here)
         if segment.by_lane:
             terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
-            return nodes.splat(tirx.Shuffle([terms], [nodes.number(here[TERM])]), part.lanes)
+            return nodes.splat(shuffle([here[TERM]], terms), part.lanes)
         if not part.folded:
             return nodes.splat(self._load(segment.source, here, 1), part.lanes)
         # Two numbers as one of 64 bits: one broadcasting load, no shuffle.
         two = self._load(segment.source, {**here, TERM: 0}, 2)
         wide = nodes.splat(tirx.reinterpret("float64", two), part.lanes // 2)
-        return tirx.reinterpret(nodes.vector_type("float32", part.lanes), wide)
+        return nodes.bits_as("float32", wide, part.lanes)
 
     def _by_column(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
-        """The source's own number for each column; codes as what the accumulators are."""
+        """The source's own number for each column; int8 as what the accumulators are."""
         value = self._load(segment.source, here, part.lanes)
         if segment.reverse:
             group = segment.reverse
             order = [lane - lane % group + group - 1 - lane % group for lane in range(part.lanes)]
-            value = tirx.Shuffle([value], [nodes.number(lane) for lane in order])
+            value = shuffle(order, value)
         if segment.source.buffer.dtype in ("float32", BF16) or segment.largest:
             return value
-        value = tirx.Cast(nodes.vector_type("int32", part.lanes), value)
+        value = as_type("int32", value, part.lanes)
         if segment.plus:
-            value = value + nodes.splat(nodes.number(segment.plus), part.lanes)
+            value = value + nodes.literal("int32", segment.plus, part.lanes)
         if segment.weight and segment.weight.buffer.dtype == "float32":
-            return tirx.Cast(nodes.vector_type("float32", part.lanes), value)
+            return as_type("float32", value, part.lanes)
         return value
 
     def _packed(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
-        """A word of the source's codes in every lane."""
+        """The values of a step's dot product in every lane."""
         if not segment.by_lane:
             values = self._load_raw(segment.source, here, dot.terms)
             packed = nodes.splat(tirx.reinterpret("int32", values), part.lanes)
         else:
             # A whole register, whatever of it is used: what lies behind is readable.
             values = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
-            packed = tirx.reinterpret(nodes.vector_type("int32", part.lanes), values)
+            packed = nodes.bits_as("int32", values, part.lanes)
             if dot.pairs:
-                packed = tir_int8.plus(packed, part.lanes, dot, segment.plus)
-                return tir_pairs.factors(packed, here[TERM], segment.terms)
+                packed = dots.plus(packed, part.lanes, dot, segment.plus)
+                return dots.pair_factors(packed, here[TERM], segment.terms)
             # One shuffle, no number on its way, or LLVM loads it by itself.
-            packed = tirx.Shuffle([packed], [nodes.number(here[TERM])] * part.lanes)
-        return tir_int8.plus(packed, part.lanes, dot, segment.plus)
+            packed = shuffle([here[TERM]] * part.lanes, packed)
+        return dots.plus(packed, part.lanes, dot, segment.plus)
 
-    def _finished_y(
-        self, tile: Tile, registers: list[Any], env: dict[Var, Any]
-    ) -> Iterator[tir_ends.Piece]:
-        """The valid columns of a tile of codes, up to where they are rounded."""
-        epilogue = tile.epilogue
-        if epilogue is None:
-            return
+    def _ended(
+        self, tile: Tile, ends: Epilogue, registers: list[Any], env: dict[Var, Any]
+    ) -> Iterator[epilogue.Piece]:
+        """The valid columns of a tile of int8, up to where they are rounded."""
         for register, part in zip(registers, tile.vectors, strict=True):
             here = {**env, ROW: part.row, COLUMN: part.column}
-            for first, length in tir_ends.valid(part, tile.columns, self.lanes):
-                value = tir_ends.ended(
-                    epilogue,
-                    nodes.get(register, first, length),
-                    str(register.dtype),
-                    length,
-                    functools.partial(self._load, env=here, lanes=length, first=first),
-                )
-                yield tir_ends.Piece(value, part.row, part.column + first, length)
-
-    def _at(self, target: Access, piece: tir_ends.Piece, env: Mapping[Var, Any]) -> Any:
-        return self._position(target, {**env, ROW: piece.row, COLUMN: piece.column})
+            for first, length in epilogue.valid(part, tile.columns, self.lanes):
+                sums = get(register, first, length)
+                load = functools.partial(self._load, env=here, lanes=length, first=first)
+                value = epilogue.ended(ends, sums, str(register.dtype), length, load)
+                yield epilogue.Piece(value, part.row, part.column + first, length)
 
     def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
         """Activation and store, valid columns only."""
         here = {**env, ROW: part.row, COLUMN: part.column}
         result = self._unfold(tile, register, part, here) if part.folded else []
-        position = self._position(tile.target, here)
-        for first, length in tir_ends.valid(part, tile.columns):
-            value = nodes.get(register, first, length)
-            if str(register.dtype) == "int32" and tile.target.buffer.dtype == "float32":
-                value = tirx.Cast(nodes.vector_type("float32", length), value)
+        target, position = tile.target.buffer, self._position(tile.target, here)
+        for first, length in epilogue.valid(part, tile.columns):
+            value = get(register, first, length)
+            if str(register.dtype) == "int32" and target.dtype == "float32":
+                value = as_type("float32", value, length)
             if tile.scale != 1.0:
-                value = value * nodes.splat(tirx.FloatImm("float32", tile.scale), length)
-            value = tir_math.activation(tile.activation, value, length)
-            result.append(self._store(tile.target.buffer, position + first, length, value))
+                value = value * nodes.constant("float32", tile.scale, length)
+            value = activation(tile.activation, value, length)
+            result.append(self._store(target, position + first, length, value))
         return result
 
     def _unfold(self, tile: Tile, register: Any, part: Part, here: dict[Var, Any]) -> list[Any]:
@@ -435,16 +412,13 @@ class _Lowering:
 
         The first values are added in the order of the whole accumulators'.
         """
-        total = nodes.get(register, 0, part.lanes)
-        even, odd = (
-            tirx.Shuffle([total], [nodes.number(lane) for lane in range(half, part.lanes, 2)])
-            for half in (0, 1)
-        )
+        total = get(register, 0, part.lanes)
+        even, odd = (shuffle(range(half, part.lanes, 2), total) for half in (0, 1))
         padded, exact = _by_padding(tile)
         value = even + odd
         for access in (*padded, *exact):
             value = value + self._load(access, here, part.width)
-        return [nodes.put(register, 0, part.width, value)]
+        return [put(register, 0, part.width, value)]
 
     # Memory
 
@@ -462,7 +436,7 @@ class _Lowering:
     def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
         """Elements; of bfloat16 the numbers, as float32."""
         value = self._load_raw(access, env, lanes, first)
-        return tir_bf16.widened(value, lanes) if access.buffer.dtype == BF16 else value
+        return bf16.widened(value, lanes) if access.buffer.dtype == BF16 else value
 
     def _load_raw(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
         position = self._position(access, env) + first
@@ -471,11 +445,15 @@ class _Lowering:
     def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
         """To bfloat16, float32 numbers are rounded."""
         if buffer.dtype == BF16:
-            value = tir_bf16.narrowed(value, lanes, own=self.own_bf16)
+            value = bf16.narrowed(value, lanes, own=self.own_bf16)
         return self._store_raw(buffer, position, lanes, value)
 
     def _store_raw(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
         return tirx.BufferStore(self._buffer(buffer), value, [nodes.ramp(position, lanes)])
+
+
+def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:
+    return tirx.For(variable, begin, extent, tirx.ForKind.SERIAL, nodes.sequence(body))
 
 
 def _computed(dtype: str) -> str:

@@ -5,12 +5,14 @@ TVM would call libm's exp lane by lane; these stay in vector registers on every 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tvm import tirx
 
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import splat
+from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, bits_as, constant, literal
 from shiftedge.export.compiler.graph.graph import Activation
 
 __all__ = ["activation"]
@@ -28,61 +30,66 @@ _MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # IEEE 754 binary32
 
 def activation(kind: Activation, value: Any, lanes: int) -> Any:
     """``kind`` of each lane of ``value``."""
-
-    def const(number: float) -> Any:
-        return splat(tirx.FloatImm("float32", number), lanes)
-
-    def clip(clipped: Any, low: float, high: float) -> Any:
-        return tirx.max(tirx.min(clipped, const(high)), const(low))
-
-    if kind is Activation.RELU:
-        return _clip_bits(value, None, lanes)
-    if kind is Activation.RELU6:
-        return _clip_bits(value, 6.0, lanes)
-    if kind in (Activation.HARD_SIGMOID, Activation.HARD_SWISH):
-        gate = clip(value * const(1 / 6) + const(0.5), 0.0, 1.0)
-        return gate if kind is Activation.HARD_SIGMOID else value * gate
-    if kind in (Activation.SIGMOID, Activation.SWISH):
-        negative = clip(const(0.0) - value, _EXP_LOWEST, _EXP_HIGHEST)
-        gate = const(1.0) / (const(1.0) + _exp(negative, lanes))
-        return gate if kind is Activation.SIGMOID else value * gate
-    return value
+    row, vectors = kind.value, _Vectors(lanes)
+    if row.expression is not None:
+        return row.expression(vectors, value)
+    return vectors.clamp_bits(value, *(row.bounds or (-math.inf, math.inf)))
 
 
-def _clip_bits(value: Any, high: float | None, lanes: int) -> Any:
-    """max(value, 0), and no more than ``high``, by comparing bits as whole numbers.
+@dataclass(frozen=True)
+class _Vectors:
+    """``graph.activations.Vectors`` of TIR."""
 
-    Floats that are not negative are in the order of their bits, and negative ones are negative
-    there too. On AMD's Zen the largest and least of floats run in the pipes of the multiply-adds,
-    those of whole numbers in all four: worth 1 to 4% of a block.
-    """
-    integers = "int32" if lanes == 1 else f"int32x{lanes}"
-    floats = "float32" if lanes == 1 else f"float32x{lanes}"
-    bits = tirx.reinterpret(integers, value)
-    bits = tirx.max(bits, splat(tirx.IntImm("int32", 0), lanes))
-    if high is not None:
-        most = int(np.float32(high).view(np.int32))
-        bits = tirx.min(bits, splat(tirx.IntImm("int32", most), lanes))
-    return tirx.reinterpret(floats, bits)
+    lanes: int
 
+    def number(self, value: float) -> Any:
+        return constant("float32", value, self.lanes)
 
-def _exp(value: Any, lanes: int) -> Any:
-    """exp of lanes between _EXP_LOWEST and _EXP_HIGHEST."""
+    def multiply_add(self, x: Any, factor: Any, plus: Any) -> Any:
+        return x * factor + plus  # which LLVM makes one instruction of
 
-    def const(number: float) -> Any:
-        return splat(tirx.FloatImm("float32", number), lanes)
+    def largest(self, x: Any, y: Any) -> Any:
+        return tirx.max(x, y)
 
-    def whole(number: int) -> Any:
-        return splat(tirx.IntImm("int32", number), lanes)
+    def clamp(self, x: Any, low: float, high: float) -> Any:
+        return tirx.max(tirx.min(x, self.number(high)), self.number(low))
 
-    dtype = "int32" if lanes == 1 else f"int32x{lanes}"
-    floats = "float32" if lanes == 1 else f"float32x{lanes}"
-    # The cast cuts towards zero: shifted by the bias, no number is negative and it floors.
-    biased = tirx.Cast(dtype, value * const(_LOG2_E) + const(_EXPONENT_BIAS + 0.5))
-    power = tirx.Cast(floats, biased) - const(float(_EXPONENT_BIAS))
-    rest = value - power * const(_LN2_HIGH) - power * const(_LN2_LOW)
-    result = const(_EXP_POLYNOMIAL[0])
-    for coefficient in _EXP_POLYNOMIAL[1:]:
-        result = result * rest + const(coefficient)
-    bits = tirx.shift_left(biased, whole(_MANTISSA_BITS))
-    return result * tirx.reinterpret(floats, bits)
+    def with_sign(self, size: Any, x: Any) -> Any:
+        sign = self._bits(x) & self._whole(-(1 << 31))
+        return self._floats(self._bits(size) | sign)
+
+    def clamp_bits(self, x: Any, low: float, high: float) -> Any:
+        """A clamp from 0 on, by comparing bits as whole numbers.
+
+        Floats that are not negative are in the order of their bits, and negative ones are negative
+        there too. On AMD's Zen the largest and least of floats run in the pipes of the
+        multiply-adds, those of whole numbers in all four: worth 1 to 4% of a block.
+        """
+        if low == -math.inf:
+            return x
+        bits = tirx.max(self._bits(x), self._whole(0))
+        if high < math.inf:
+            bits = tirx.min(bits, self._whole(int(np.float32(high).view(np.int32))))
+        return self._floats(bits)
+
+    def exp(self, x: Any) -> Any:
+        x = self.clamp(x, _EXP_LOWEST, _EXP_HIGHEST)
+        # The cast cuts towards zero: shifted by the bias, no number is negative and it floors.
+        biased = x * self.number(_LOG2_E) + self.number(_EXPONENT_BIAS + 0.5)
+        biased = as_type("int32", biased, self.lanes)
+        power = as_type("float32", biased, self.lanes) - self.number(float(_EXPONENT_BIAS))
+        rest = x - power * self.number(_LN2_HIGH) - power * self.number(_LN2_LOW)
+        result = self.number(_EXP_POLYNOMIAL[0])
+        for coefficient in _EXP_POLYNOMIAL[1:]:
+            result = result * rest + self.number(coefficient)
+        bits = tirx.shift_left(biased, self._whole(_MANTISSA_BITS))
+        return result * self._floats(bits)
+
+    def _whole(self, number: int) -> Any:
+        return literal("int32", number, self.lanes)
+
+    def _bits(self, x: Any) -> Any:
+        return bits_as("int32", x, self.lanes)
+
+    def _floats(self, bits: Any) -> Any:
+        return bits_as("float32", bits, self.lanes)

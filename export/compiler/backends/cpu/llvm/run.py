@@ -15,24 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import Code
-from shiftedge.export.compiler.backends.cpu.targets import find_target
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.runtime.engines.native import load_private
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["Library", "aligned", "host_target"]
+__all__ = ["Library", "aligned"]
 
 _ALIGNMENT = 64  # bytes: a cache line, an AVX-512 vector
-
-
-def host_target() -> dict[str, Any]:
-    """The LLVM target of this machine: what a bundle for it is generated for. What LLVM itself
-    finds of the processor would not be less what the environment takes away.
-
-    Raises:
-        CompileError: no target fits this machine.
-    """
-    return find_target("host").llvm()
 
 
 class Library:

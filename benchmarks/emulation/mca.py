@@ -1,0 +1,378 @@
+"""``llvm-mca``, LLVM's machine code analyser: cycles of straight code on a named core.
+
+It simulates a core's dispatch, its execution units and the dependencies between registers, with the
+widths and latencies of LLVM's scheduling models. It knows no caches (each load hits), no branches
+that are predicted wrongly, no aliases between stores and loads. For many cores LLVM takes the model
+of another one; which, the names of the units in its output say: see :data:`MODELS`.
+
+On Debian and Ubuntu: ``apt-get install llvm`` (14 or newer).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shiftedge.runtime.errors import ShiftedgeError
+
+__all__ = [
+    "MODELS",
+    "STAND_INS",
+    "Core",
+    "Mca",
+    "Timing",
+    "disassembled",
+    "find_mca",
+    "parsed",
+    "simulate",
+]
+
+OLDEST = 14
+"""Its JSON holds several regions; before, it was not valid."""
+RUN_S = 600
+VERSION_S = 10
+ITERATIONS = (24, 88)
+"""What the longer run takes more is the steady state: filling and draining the pipeline is in
+both. A loop whose timing repeats after 2, 4, ... 64 turns is met exactly."""
+_ADVANCING = re.compile(
+    r"(?P<store>v?st[\w.]* .*\[(?P<base>\w+)[^\]]*\])(?:!|, (?:#-?\d+|[xr]\d+))"
+)
+"""A store that changes its address afterwards or before."""
+IN_ORDER = frozenset({"cortex-a53"})
+"""Cores that do not reorder."""
+REJECTIONS = 40
+"""Runs of the check; each finds at least one kind of instruction that has no model."""
+
+STAND_INS: Mapping[str, str] = {
+    "cortex-a76": "neoverse-n1",
+    "cortex-a78": "neoverse-n1",
+    "cortex-a78ae": "neoverse-n1",
+    "cortex-a15": "cortex-a57",
+}
+"""Cores -> another one to ask for, with the same or the nearest pipeline that has a model of its
+own. LLVM 14 to 22 take Cortex-A57's for A72, A73, A75, A76, A77 and A78 (llvm/lib/Target/AArch64/
+AArch64.td, later AArch64Processors.td), though an A76 makes two vector multiply-adds a cycle and an
+A57 one. Neoverse N1 is the A76's design for servers, with a model of its own in newer LLVM (22; not
+14, which takes the A57's for it too). An A78 dispatches more than an N1, with as many vector units.
+In 32 bits LLVM takes the Cortex-A9's model for A15 (llvm/lib/Target/ARM/ARM.td), which lacks
+instructions and makes llvm-mca 14 divide by zero; the A57's has them all. LLVM has no 32-bit model
+of the Cortex-A53 that the target is for."""
+
+MODELS: Mapping[str, str] = {
+    "A53": "cortex-a53",
+    "A57": "cortex-a57",
+    "A9": "cortex-a9",
+    "CortexA55": "cortex-a55",
+    "CortexA510": "cortex-a510",
+    "N1": "neoverse-n1",
+}
+"""Prefix of a model's units -> the core it was written for. Of the targets' cores A53 and A57 have
+their own, A72 has the A57's, Carmel has none; others see :data:`STAND_INS`."""
+
+FEATURES = {"aarch64": (), "armv7l": ("+neon,+vfp4",)}
+TRIPLES = {"aarch64": "aarch64-linux-gnu", "armv7l": "armv7-linux-gnueabihf"}
+"""Of what is disassembled: in 32 bits, ARM's instructions and not Thumb's."""
+
+
+ANY = {"aarch64": "add x0, x0, x0", "armv7l": "add r0, r0, r0"}
+"""An instruction of every model: where no block is left, it still tells model and width."""
+
+
+class Core(NamedTuple):
+    """For whom to simulate."""
+
+    architecture: str
+    """As ``platform.machine()`` says there."""
+    cpu: str
+    """LLVM's name; its stand-in is looked up here."""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it executes instructions in their order."""
+        return self.cpu in IN_ORDER
+
+    def options(self, dash: str, cpu: str) -> list[str]:
+        """Of LLVM's programs, which spell the triple's option in two ways."""
+        return [
+            f"-{dash}triple={TRIPLES[self.architecture]}",
+            f"-mcpu={cpu}",
+            *(f"-mattr={features}" for features in FEATURES[self.architecture]),
+        ]
+
+
+class Mca(NamedTuple):
+    """Made by :func:`find_mca`."""
+
+    program: Path
+    disassembler: Path
+    """llvm-mc of the same version."""
+    version: str
+
+
+class Timing(NamedTuple):
+    """Of a block of code, when it is repeated for long."""
+
+    cycles: float
+    """A repetition."""
+    modelled: int
+    """Instructions that took part; what LLVM has no model of was left out."""
+    units: Mapping[str, float]
+    """Cycles of a repetition for which each unit is busy. ``dispatch`` is the width at which
+    micro-operations are handed to the units."""
+
+    @property
+    def bound(self) -> float:
+        """Cycles that the busiest unit takes: as if nothing waited for another's result."""
+        return max(self.units.values(), default=0.0)
+
+
+class Simulation(NamedTuple):
+    """What :func:`simulate` found."""
+
+    model: str
+    """The core whose model was used."""
+    width: int
+    """Micro-operations dispatched a cycle."""
+    timings: tuple[Timing, ...]
+    """One for each block."""
+
+
+def find_mca(path: str | None = None) -> Mca:
+    """llvm-mca as it is installed.
+
+    Args:
+        path: folders to look into; None is PATH.
+
+    Raises:
+        ShiftedgeError: there is none that can be used; the sentence says what to install.
+    """
+    program, disassembler = (shutil.which(name, path=path) for name in ("llvm-mca", "llvm-mc"))
+    version = _version(Path(program)) if program and disassembler else ""
+    if not program or not disassembler or not version:
+        raise ShiftedgeError("There is no llvm-mca: run  apt-get install llvm")
+    if int(version.partition(".")[0]) < OLDEST:
+        raise ShiftedgeError(
+            f"llvm-mca is of version {version}, which is too old: install LLVM {OLDEST} or newer"
+        )
+    return Mca(Path(program), Path(disassembler), version)
+
+
+def disassembled(mca: Mca, core: Core, codes: Collection[bytes]) -> dict[bytes, str]:
+    """The text of each instruction; branches have distances. What is not one has no entry.
+
+    Args:
+        mca: from :func:`find_mca`.
+        core: which knows the instructions.
+        codes: their bytes.
+
+    Raises:
+        ShiftedgeError: the disassembler failed.
+    """
+    every = list(dict.fromkeys(codes))
+    lines = "\n".join(" ".join(f"{byte:#04x}" for byte in code) for code in every)
+    # A core's own name fixes the instructions that it knows.
+    words = [str(mca.disassembler), "--disassemble", *core.options("", core.cpu)]
+    done = _run(words, lines + "\n")
+    wrong = {
+        int(line)
+        for line in re.findall(r"<stdin>:(\d+):\d+: \w+: invalid instruction", done.stderr)
+    }
+    valid = [code for number, code in enumerate(every, 1) if number not in wrong]
+    texts = [_plain(line) for line in done.stdout.splitlines() if not line.startswith("\t.")]
+    texts = [text for text in texts if text]
+    if len(texts) != len(valid):
+        raise ShiftedgeError(
+            f"{mca.disassembler.name} gave {len(texts)} of {len(valid)} instructions."
+        )
+    return dict(zip(valid, texts, strict=True))
+
+
+def simulate(mca: Mca, core: Core, blocks: Sequence[Sequence[str]]) -> Simulation:
+    """The cycles of each block, repeated for long.
+
+    Args:
+        mca: from :func:`find_mca`.
+        core: whose model is used.
+        blocks: texts of instructions, from :func:`disassembled`.
+
+    Raises:
+        ShiftedgeError: LLVM has no model for the core, or llvm-mca failed.
+    """
+    pieces = {text: _pieces(text, core) for block in blocks for text in block}
+    unknown = _without_model(mca, core, {one for parts in pieces.values() for one in parts})
+    kept = [[text for text in block if unknown.isdisjoint(pieces[text])] for block in blocks]
+    source = "".join(
+        _region(str(number), [one for text in texts for one in pieces[text]])
+        for number, texts in enumerate(kept)
+        if texts
+    )
+    source += _region("any", [ANY[core.architecture]])
+    short, long = (
+        parsed(_simulated(mca, core, source, iterations).stdout) for iterations in ITERATIONS
+    )
+    if [one.name for one in short.regions] != [one.name for one in long.regions]:
+        raise ShiftedgeError("llvm-mca gave different blocks in two runs.")
+    found = {}
+    turns = ITERATIONS[1] - ITERATIONS[0]
+    for before, after in zip(short.regions, long.regions, strict=True):
+        micro_operations = (after.micro_operations - before.micro_operations) / turns
+        units = {**after.units, "dispatch": micro_operations / long.width}
+        found[after.name] = ((after.cycles - before.cycles) / turns, units)
+    if wrong := [str(i) for i, texts in enumerate(kept) if texts and str(i) not in found]:
+        raise ShiftedgeError(f"llvm-mca left out {len(wrong)} of {len(kept)} blocks.")
+    timings = []
+    for number, texts in enumerate(kept):
+        cycles, units = found[str(number)] if texts else (0.0, {})
+        timings.append(Timing(cycles, len(texts), units))
+    return Simulation(long.model, long.width, tuple(timings))
+
+
+class Region(NamedTuple):
+    name: str
+    cycles: int
+    micro_operations: int
+    units: Mapping[str, float]
+
+
+class Output(NamedTuple):
+    model: str
+    width: int
+    regions: tuple[Region, ...]
+
+
+def parsed(text: str) -> Output:
+    """What llvm-mca printed with ``--json``.
+
+    Raises:
+        ShiftedgeError: it cannot be understood.
+    """
+    try:
+        said: dict[str, Any] = json.loads(text)
+        # Units there are several of have a number, as a byte, at the end of their name.
+        units = [
+            "".join(letter if letter.isprintable() else str(ord(letter)) for letter in name)
+            for name in said["TargetInfo"]["Resources"]
+        ]
+        found = said["CodeRegions"]
+        regions = tuple(_parsed_region(one, units) for one in found)
+        width = int(found[0]["SummaryView"]["DispatchWidth"])
+        prefix = next((name.partition("Unit")[0] for name in units if "Unit" in name), "")
+        model = MODELS.get(prefix, prefix or str(said["TargetInfo"]["CPUName"]))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ShiftedgeError(
+            f"llvm-mca printed what cannot be understood ({type(error).__name__}: {error})."
+        ) from error
+    return Output(model, width, regions)
+
+
+def _parsed_region(one: dict[str, Any], units: Sequence[str]) -> Region:
+    total = len(one["Instructions"])
+    summary = one["SummaryView"]
+    pressure = {
+        units[int(row["ResourceIndex"])]: float(row["ResourceUsage"])
+        for row in one["ResourcePressureView"]["ResourcePressureInfo"]
+        if row["InstructionIndex"] == total
+    }
+    return Region(
+        str(one["Name"]), int(summary["TotalCycles"]), int(summary["TotaluOps"]), pressure
+    )
+
+
+def _without_model(mca: Mca, core: Core, texts: Collection[str]) -> set[str]:
+    """Those that llvm-mca refuses; it names but the first of them, so it is asked again."""
+    left, refused = sorted(texts), set[str]()
+    for _ in range(REJECTIONS):
+        if not left:
+            return refused
+        source = _region("check", left)
+        done = _simulated(mca, core, source, 1, check=False)
+        lines = source.splitlines()
+        # Which cannot be read, and the first that has no model.
+        wrong = {
+            _plain(lines[int(number) - 1])
+            for number in re.findall(r"<stdin>:(\d+):\d+: error:", done.stderr)
+            if 0 < int(number) <= len(lines)
+        }
+        wrong |= {_plain(text) for text in re.findall(r"note: instruction:(.*)", done.stderr)}
+        if done.returncode == 0 and not wrong:
+            return refused
+        shapes = {_shape(text) for text in wrong}
+        found = {text for text in left if _shape(text) in shapes}
+        if not found:
+            raise ShiftedgeError(_failure(done))
+        refused |= found
+        left = [text for text in left if text not in found]
+    raise ShiftedgeError(f"llvm-mca has no model of {len(refused)} instructions and more.")
+
+
+def _pieces(text: str, core: Core) -> list[str]:
+    """The instruction as llvm-mca gets it: one, or a store and the advance of its address.
+
+    llvm-mca starts an instruction when all it reads is there, so an address that a store advances
+    would wait for the stored number, and a loop over an array in place would seem to take the
+    latency of its whole computation each turn. Cores that reorder make the advance an operation of
+    its own (Arm, Cortex-A57 and A72 software optimisation guides, chapter 4.8), which reads the
+    address alone.
+    """
+    found = _ADVANCING.fullmatch(text)
+    if found is None or core.in_order:
+        return [text]
+    return [found["store"], f"add {found['base']}, {found['base']}, #16"]
+
+
+def _region(name: str, texts: Sequence[str]) -> str:
+    return "\n".join((f"# LLVM-MCA-BEGIN {name}", *texts, f"# LLVM-MCA-END {name}", ""))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _shape(text: str) -> str:
+    """The instruction without its numbers: an operation and its kinds of operands."""
+    return re.sub(r"-?\d+", "0", text)
+
+
+def _simulated(
+    mca: Mca, core: Core, source: str, iterations: int, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    words = [str(mca.program), *core.options("m", STAND_INS.get(core.cpu, core.cpu)), "--json"]
+    words += [f"--iterations={iterations}", "--instruction-info=0"]
+    done = _run(words, source)
+    if check and done.returncode != 0:
+        raise ShiftedgeError(_failure(done))
+    return done
+
+
+def _run(words: Sequence[str], source: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            words, input=source, capture_output=True, text=True, check=False,
+            timeout=RUN_S, errors="replace",
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ShiftedgeError(f"{Path(words[0]).name} did not run: {error}") from error
+
+
+def _failure(done: subprocess.CompletedProcess[str]) -> str:
+    name = Path(done.args[0]).name
+    lines = [line for line in done.stderr.splitlines() if "error:" in line]
+    said = lines[0].partition("error:")[2].strip() if lines else "it said nothing"
+    return f"{name} ended with status {done.returncode}: {said}"
+
+
+def _version(program: Path) -> str:
+    """Of LLVM, such as 14.0.6; empty where the program does not say."""
+    try:
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=VERSION_S
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return ""
+    found = re.search(r"LLVM version (\d+(?:\.\d+)*)", done.stdout)
+    return found[1] if found else ""

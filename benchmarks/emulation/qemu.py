@@ -1,0 +1,349 @@
+"""A compiled model on an emulated ARM machine: its outputs, and the instructions of a step.
+
+``qemu-aarch64`` and ``qemu-arm`` (QEMU's user mode) run a small C program that opens the bundle's
+own ``libmodel.so`` with an ARM glibc beside it, so what is counted is what a board would execute.
+A plugin of ours, compiled here when it is first needed, counts guest instructions. They are exact
+and the same each time. They are no time: an emulator knows no pipeline and no cache, so a step with
+fewer instructions is not always the faster one, and this module measures no seconds.
+
+On Debian and Ubuntu: ``apt-get install qemu-user libc6-arm64-cross libc6-armhf-cross``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge import __version__
+from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
+from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
+from shiftedge.runtime.bundle import Bundle
+from shiftedge.runtime.capture.synthetic.moving import moving_scene
+from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.process.cpu import WITHOUT
+from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
+
+__all__ = [
+    "Counts",
+    "Machine",
+    "Marks",
+    "count_instructions",
+    "machine_of",
+    "missing",
+    "run",
+    "stream",
+]
+
+RUN_S = 600
+"""Longer than any run here; under emulation a step of MobileNetV2 takes some seconds."""
+COMPILE_S = 300
+"""Zig's first run for a target also compiles its own support library."""
+LIST_S = 10
+
+_CPUS = {"cortex-a78": "cortex-a76", "cortex-a78ae": "cortex-a76", "carmel": "cortex-a76"}
+"""Cores that QEMU 7.2 has not -> one with at least their instructions."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An emulator and what its guest needs."""
+
+    emulator: str
+    """QEMU's program."""
+    root: Path
+    """Folder with the guest's glibc in lib/, for QEMU's -L."""
+    zig: str
+    """``zig cc -target``."""
+    packages: str
+    """Debian's, which bring emulator and glibc."""
+    clock_calls: tuple[int, ...]
+    """Numbers of clock_gettime and, on 32 bits, clock_gettime64: Linux, asm-generic/unistd.h and
+    arch/arm/tools/syscall.tbl."""
+    step_call: int
+    """Of getppid, which marks the end of a step: nothing else makes it, while libraries look at the
+    clock too."""
+
+
+MACHINES = {
+    "aarch64": Machine(
+        "qemu-aarch64", Path("/usr/aarch64-linux-gnu"), "aarch64-linux-gnu.2.27",
+        "qemu-user libc6-arm64-cross", (113,), 173,
+    ),
+    "armv7l": Machine(
+        "qemu-arm", Path("/usr/arm-linux-gnueabihf"), "arm-linux-gnueabihf.2.27",
+        "qemu-user libc6-armhf-cross", (263, 403), 64,
+    ),
+}  # fmt: skip
+"""By architecture, as ``platform.machine()`` says there; the folders are where Debian and Ubuntu
+put a foreign glibc."""
+
+
+def missing(architecture: str) -> str:
+    """Why this machine cannot emulate that one: a sentence, or nothing."""
+    machine = MACHINES.get(architecture)
+    if machine is None:
+        known = ", ".join(MACHINES)
+        return f"There is no emulation of {architecture}; there is of {known}."
+    lacking = [machine.emulator] if shutil.which(machine.emulator) is None else []
+    if not (machine.root / "lib" / "libc.so.6").exists():
+        lacking.append(str(machine.root))
+    if not lacking:
+        return ""
+    return f"There is no {' and no '.join(lacking)}: run  apt-get install {machine.packages}"
+
+
+def machine_of(architecture: str) -> Machine:
+    """The emulated machine of an architecture.
+
+    Raises:
+        ShiftedgeError: there is none, or something it needs is not installed.
+    """
+    if why := missing(architecture):
+        raise ShiftedgeError(why)
+    return MACHINES[architecture]
+
+
+@functools.cache
+def emulated_cpu(emulator: str, cpu: str) -> str:
+    """QEMU's name for a core that has at least the instructions of LLVM's ``cpu``."""
+    line = [emulator, "-cpu", "help"]
+    listed = subprocess.run(line, capture_output=True, text=True, check=False, timeout=LIST_S)
+    known = listed.stdout.split()
+    return next((name for name in (cpu, _CPUS.get(cpu)) if name in known), "max")
+
+
+def run(
+    machine: Machine,
+    cpu: str,
+    words: Sequence[str | Path],
+    *,
+    root: Path | None = None,
+    recorded: Path | None = None,
+    at: Sequence[int] = (),
+    check: bool = True,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the emulated machine.
+
+    Args:
+        machine: from :func:`machine_of`.
+        cpu: LLVM's name of the core.
+        words: the program and its arguments.
+        root: where the guest's libraries lie, if not in ``machine.root``.
+        recorded: folder for what the plugin writes: ``counts``, whole numbers of 64 bits, the
+            instructions executed at each call of ``at``, last those of the whole run; and
+            ``blocks``, the executions of each block between them. None runs without the plugin.
+        at: numbers of system calls, two at most.
+        check: raise if it fails.
+        environment: of the guest, set beside this process's.
+
+    Raises:
+        ShiftedgeError: it failed, or took longer than ten minutes.
+    """
+    line: list[str | Path] = [machine.emulator, "-cpu", emulated_cpu(machine.emulator, cpu)]
+    line += ["-L", root or machine.root]
+    if recorded is not None:
+        options = [f"{plugin()},out={recorded / 'counts'}", *(f"at={call}" for call in at)]
+        line += ["-plugin", ",".join([*options, f"blocks={recorded / 'blocks'}"])]
+    # What is taken away is taken from this machine, which the guest is not.
+    variables = {**os.environ, WITHOUT: "", **(environment or {})}
+    try:
+        done = subprocess.run(
+            [*line, *words],
+            capture_output=True, text=True, check=False, timeout=RUN_S, env=variables,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ShiftedgeError(f"{machine.emulator} did not run: {error}") from error
+    if check and done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise ShiftedgeError(
+            f"{Path(words[0]).name} under {machine.emulator} ended with status "
+            f"{done.returncode}: {said[-1]}"
+        )
+    return done
+
+
+def stream(
+    library: Path,
+    images: NDArray[np.uint8],
+    classes: int,
+    machine: Machine,
+    cpu: str,
+    *,
+    steps: int | None = None,
+    threads: int = 1,
+    output: Path | None = None,
+    recorded: Path | None = None,
+    profile: bool = False,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Step a libmodel.so in the emulated machine.
+
+    Args:
+        library: for that machine.
+        images: uint8 (frames, height, width, 3), blue first.
+        classes: logits of a step.
+        machine: from :func:`machine_of`.
+        cpu: LLVM's name of the core.
+        steps: how many, from the first image again where they end; None is one for each.
+        threads: started even where there are fewer cores.
+        output: receives each step's logits and state block.
+        recorded: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
+            clock instead.
+        profile: look at the clock around each kernel.
+        check: raise if it fails.
+
+    Raises:
+        ShiftedgeError: it failed, or cannot be emulated here.
+    """
+    program = driver(machine)
+    with work_folder() as folder:
+        frames = folder / "frames"
+        frames.write_bytes(images.tobytes())
+        height, width = images.shape[1:3]
+        words: list[str | Path] = [program, library.resolve(), str(threads)]
+        words += [str(steps or len(images)), frames, str(height), str(width), str(classes)]
+        words += [output or "-", *(["profile"] if profile else [])]
+        at = machine.clock_calls if profile else (machine.step_call,)
+        return run(machine, cpu, words, recorded=recorded, at=at, check=check)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Guest instructions of one step."""
+
+    frame: int
+    """From the end of one step to the end of the next, on the average of those counted."""
+    frames: int
+    """That were counted."""
+    executions: Executions = field(repr=False)
+    """How often each instruction was executed in all of the frames."""
+    version: str
+    """Of what was counted."""
+    kernels: tuple[tuple[str, int], ...] = ()
+    """(name, instructions) of each kernel, in order; from the last step of a run of its own."""
+    kernel_executions: tuple[Executions, ...] = field(default=(), repr=False)
+    """The same as ``executions`` for each of ``kernels``, in one frame."""
+
+
+class Marks:
+    """What the plugin wrote in one run: the instructions executed at each of its marks, last those
+    of the whole run, and which they were.
+
+    Args:
+        folder: with the files ``counts`` and ``blocks``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.counts = [int(number) for number in np.fromfile(folder / "counts", np.uint64)]
+        self._recording = read_recording(folder / "blocks", len(self.counts))
+
+    def between(self, first: int, last: int) -> tuple[int, Executions]:
+        """What was executed between two marks."""
+        executions = self._recording.between(first, last)
+        return self.counts[last] - self.counts[first], executions
+
+
+def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 2) -> Counts:
+    """Count the guest instructions of one step with one thread; the first step is left out.
+
+    Args:
+        bundle: compiled for an ARM target.
+        target: a name from ``targets.TARGETS``: whose core is emulated, and which of the bundle's
+            libraries is taken; None is the bundle's own.
+        frames: steps to count.
+
+    Raises:
+        ShiftedgeError: this machine cannot emulate it, or it failed.
+    """
+    from shiftedge.export.compiler.targets import find_variant
+
+    chosen = find_variant(target or bundle.manifest.target)
+    machine = machine_of(chosen.architecture)
+    spec = bundle.manifest.spec
+    library = bundle.folder / bundle.variant(chosen.architecture, chosen.features).library
+    scene = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
+    images = np.stack(list(scene))
+    with work_folder() as folder:
+        given = (library, images, spec.classes, machine, chosen.device.name)
+        stream(*given, steps=1 + frames, recorded=folder)
+        instructions, executions = Marks(folder).between(0, frames)
+        names = stream(*given, steps=2, recorded=folder, profile=True).stdout.split()
+        looks = Marks(folder)
+    # One look at the clock before the first kernel, one after each; the last entry is the end.
+    first = len(looks.counts) - 2 - len(names)
+    found = [looks.between(first + kernel, first + kernel + 1) for kernel in range(len(names))]
+    return Counts(
+        instructions // frames,
+        frames,
+        executions,
+        __version__,
+        tuple((name, count) for name, (count, _) in zip(names, found, strict=True)),
+        tuple(executions for _, executions in found),
+    )
+
+
+def plugin() -> Path:
+    """The counting plugin, compiled for this machine's QEMU.
+
+    Raises:
+        ShiftedgeError: there is no C compiler, or it failed.
+    """
+    flags = ["-shared", "-fPIC", "-fvisibility=hidden"]
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    command = [compiler] if compiler else _zig()
+    return _built("count.c", [*command, *flags], "count.so")
+
+
+def driver(machine: Machine) -> Path:
+    """The program that :func:`stream` runs, compiled for the emulated machine.
+
+    Raises:
+        ShiftedgeError: ziglang is not installed, or it failed.
+    """
+    native = importlib.resources.files("shiftedge.runtime.native")
+    line = [*_zig(), "-target", machine.zig, f"-I{native}"]
+    return _built("stream.c", line, "stream", ["-ldl", "-lpthread"])
+
+
+def _zig() -> list[str]:
+    require("ziglang")
+    return list(ZIG_CC)
+
+
+def _built(source: str, command: Sequence[str], name: str, libraries: Sequence[str] = ()) -> Path:
+    """The program of one C file of this package in the user's cache, compiled if need be."""
+    line = [*command, "-std=c11", "-O2", "-Wall", "-Wextra"]
+    text = (importlib.resources.files("shiftedge.benchmarks.emulation") / source).read_bytes()
+    header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
+    key = hashlib.sha256(text + header.read_bytes() + repr(line).encode()).hexdigest()[:16]
+    output = cache_folder() / f"emulate-{key}" / name
+    if output.is_file():
+        return output
+    output_folder(output.parent)
+    with work_folder(output.parent) as folder:
+        file, built = folder / source, folder / name
+        file.write_bytes(text)
+        try:
+            subprocess.run(
+                [*line, str(file), *libraries, "-o", str(built)],
+                capture_output=True, text=True, check=True, timeout=COMPILE_S,
+                env=zig_environment(),
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
+            why = said[0] if said else "the compiler said nothing"
+            raise ShiftedgeError(f"{source} was not compiled: {why}") from error
+        os.replace(built, output)
+    return output

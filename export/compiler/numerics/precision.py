@@ -1,0 +1,76 @@
+"""Precisions: what a model's maps and states are stored in, and what follows from that.
+
+A precision more is a row more. What processors make of it (instructions, packed weights) is a
+backend's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.export.compiler.numerics import bf16
+
+__all__ = ["BF16", "FP32", "INT8", "PRECISIONS", "Precision"]
+
+
+def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One of them."""
+
+    name: str
+    made_from: str
+    """The precision of the ONNX file that it is compiled from."""
+    storage: str
+    """Type of the elements of maps, as a spec's states have it; vectors stay float32."""
+    buffer: str
+    """The same in the kernel IR; empty where a backend chooses how quantised values are stored."""
+    accumulator: str
+    round: Callable[[NDArray[Any]], NDArray[np.float32]]
+    """A stored number as float32: what is left of a number that is not quantised."""
+    reference: str
+    """What compiled code is held against, in reports."""
+    frames: int
+    """Of the stream that both compute."""
+    step: float = 0.0
+    """Relative to a tensor's largest value: what one number of it may be off by rounding once; 0 of
+    float32 and of quantised values, which are not rounded numbers."""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether values stand for numbers by a scale and a zero point."""
+        return self.storage == "uint8"
+
+    @property
+    def rounds(self) -> bool:
+        """Whether numbers are stored in fewer bits than they are computed in."""
+        return self.step > 0
+
+
+FP32 = Precision("fp32", "fp32", "float32", "float32", "float32", _float32, "ONNX Runtime", 32)
+"""Three times the receptive field of MobileNetV2 TSM: what an error in a state adds has time to
+grow."""
+BF16 = Precision(
+    "bf16",
+    "fp32",
+    "bfloat16",
+    "uint16",
+    "float32",
+    bf16.rounded,
+    "bf16 in numpy",
+    12,
+    step=2.0**-8,
+)
+"""Past the receptive field; where every bit is equal nothing can grow."""
+INT8 = Precision("int8", "int8", "uint8", "", "int32", _float32, "integers in numpy", 12)
+
+PRECISIONS = {each.name: each for each in (INT8, BF16, FP32)}
+"""The quickest first."""
