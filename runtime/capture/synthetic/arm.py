@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.hand import FINGER_RADII, Floats, joints, unit
 from shiftedge.runtime.capture.synthetic.lens import Lens
-from shiftedge.runtime.capture.synthetic.motion import Key, Wobble, arm_at
 from shiftedge.runtime.capture.synthetic.room import FRACTION_BITS
 
 _LIMIT_PX = 16000.0
@@ -55,7 +54,7 @@ _WHOLE = tuple(range(21 + finger, 22 + finger) for finger in range(4))
 
 @dataclass(frozen=True)
 class ArmShapes:
-    """One arm at N moments, ready to draw. K capsules."""
+    """Arms at N moments, ready to draw. K capsules."""
 
     polygons: NDArray[np.int32]
     """(N, L, K, P, 2) pixels << FRACTION_BITS, for L layers of shading, darkest first."""
@@ -87,8 +86,6 @@ class ArmShapes:
     """(N, 4, 2), pixels: corners of a thing in the hand."""
     near: Floats
     """(N,), depth of the wrist in heads."""
-    mirror: float
-    """1 for the right arm, -1 for the left one."""
 
     def finger(self, moment: int, number: int) -> range:
         """Numbers of the capsules that draw a finger."""
@@ -139,7 +136,9 @@ def fixed(points: Floats) -> NDArray[np.int32]:
     return np.ascontiguousarray(np.rint(clipped * (1 << FRACTION_BITS)), np.int32)
 
 
-def _elbow(shoulder: Floats, wrist: Floats, forward: Floats, build: Build, mirror: float) -> Floats:
+def _elbow(
+    shoulder: Floats, wrist: Floats, forward: Floats, build: Build, mirror: Floats
+) -> Floats:
     """Two-bone reach: the elbow (N, 3) hangs down and outwards; arms too short stretch.
 
     Wrists bend only so far, so the elbow also follows the hand's direction.
@@ -152,46 +151,42 @@ def _elbow(shoulder: Floats, wrist: Floats, forward: Floats, build: Build, mirro
     along = (upper**2 - lower**2 + distance**2) / (2.0 * distance)
     height = np.sqrt(np.maximum(upper**2 - along**2, 0.0))
     axis = unit(reach)
-    pole = np.array([-build.elbow_out * mirror, 1.0, -0.35]) - build.elbow_follows * forward
+    pole = np.array([-build.elbow_out, 1.0, -0.35]) * mirror - build.elbow_follows * forward
     bend = unit(pole - axis * (axis * pole).sum(-1, keepdims=True))
     result: Floats = shoulder + axis * along + bend * height
     return result
 
 
 def arm_shapes(
-    keys: tuple[Key, ...],
-    wobbles: tuple[Wobble, ...],
-    times: Floats,
+    hands: tuple[Floats, ...],
+    mirror: Floats,
     body: Floats,
     build: Build,
     lens: Lens,
     light: Floats,
     layers: Floats,
-    mirror: float,
 ) -> ArmShapes:
-    """Shapes of one arm at N times.
+    """Shapes of arms at N moments, right and left ones together.
 
     Args:
-        keys, wobbles: as a right arm does it.
-        times: (N,), seconds.
+        hands: as :func:`~shiftedge.runtime.capture.synthetic.motion.arm_at` gives them, all as
+            right ones.
+        mirror: (N,), 1 for a right arm, -1 for a left one.
         body: (N, 2), how far the trunk has moved, heads.
-        build: lengths and widths.
-        lens: the projection.
         light: (3,), direction to the light.
         layers: (L, 2), see :func:`capsules`.
-        mirror: 1 for the right arm, -1 for the left one.
     """
-    wrist, forward, normal, poses = arm_at(keys, wobbles, times)
+    wrist, forward, normal, poses = hands
     fingers, thumb, side = joints(forward, normal, poses)
-    across = np.array([mirror, 1.0, 1.0])
-    hand = build.hand
-    shift = np.concatenate([body, np.zeros((len(times), 1))], axis=1)
+    hand, across = build.hand, np.ones((len(wrist), 3))
+    across[:, 0] = mirror
+    shift = np.concatenate([body, np.zeros((len(wrist), 1))], axis=1)
     wrist = wrist * across + shift
     forward, normal, side = forward * across, normal * across, side * across
-    fingers = wrist[:, None, None] + hand * fingers * across
-    thumb = wrist[:, None] + hand * thumb * across
+    fingers = wrist[:, None, None] + hand * fingers * across[:, None, None]
+    thumb = wrist[:, None] + hand * thumb * across[:, None]
     shoulder = build.shoulder * across + shift
-    elbow = _elbow(shoulder, wrist, forward, build, mirror)
+    elbow = _elbow(shoulder, wrist, forward, build, across)
     heels = wrist[:, None] + hand * (
         side[:, None] * np.array([0.10, 0.035, -0.035, -0.10])[:, None] + 0.06 * forward[:, None]
     )
@@ -258,7 +253,6 @@ def arm_shapes(
         poses=poses,
         cup=lens.project(corners)[0],
         near=wrist[:, 2],
-        mirror=mirror,
     )
 
 

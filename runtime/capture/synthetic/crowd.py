@@ -10,19 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shiftedge.runtime.capture.synthetic.hand import Floats
 from shiftedge.runtime.capture.synthetic.ranges import Dice
-from shiftedge.runtime.capture.synthetic.room import FRACTION_BITS, Bgr, Image, colour
+from shiftedge.runtime.capture.synthetic.room import FRACTION_BITS, Bgr, Image, bgr, colour
 from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 
 Mover = Callable[[Image, float], None]
 """Paints itself over a picture, at a time in seconds."""
-
-
-def _bgr(fill: Floats) -> Bgr:
-    return float(fill[0]), float(fill[1]), float(fill[2])
 
 
 def _oval(image: Image, x: float, y: float, a: float, b: float, fill: Bgr) -> None:
@@ -43,7 +38,7 @@ def _figure(dice: Dice, height: int) -> tuple[float, Bgr, Bgr, Bgr]:
     """Height of the head in pixels, and colours of skin, hair or trousers, and cloth."""
     head = dice.even(0.05, 0.16) * height
     skin = np.array([60.0, 85.0, 120.0]) * dice.even(0.5, 1.9)
-    return head, _bgr(np.clip(skin, 0, 250)), _bgr(0.5 * colour(dice.rng)), _bgr(colour(dice.rng))
+    return head, bgr(np.clip(skin, 0, 250)), bgr(0.5 * colour(dice.rng)), bgr(colour(dice.rng))
 
 
 def _body(image: Image, x: float, y: float, k: float, skin: Bgr, dark: Bgr, cloth: Bgr) -> None:
@@ -102,7 +97,7 @@ def _neighbour(dice: Dice, height: int, width: int) -> Mover:
 def _pet(dice: Dice, height: int, width: int) -> Mover:
     """A cat or a dog that strolls along an edge, or a shelf."""
     size = dice.even(0.04, 0.12) * height
-    fur = _bgr(np.array([35.0, 60.0, 85.0]) * dice.even(0.3, 2.4))
+    fur = bgr(np.array([35.0, 60.0, 85.0]) * dice.even(0.3, 2.4))
     y = dice.even(0.45, 0.97) * height
     rate, phase = dice.even(0.03, 0.2), dice.even(0.0, 6.3)
 

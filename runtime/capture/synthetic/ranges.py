@@ -20,10 +20,10 @@ name          kind   wide         narrow        clean       why
 head          log    0.06..0.6    0.21..0.5     0.27..0.32  share of the height: from 4 m before
               a webcam to leaning into it; a model trained on 0.21 and more missed heads of 0.09
 across        even   0.06..0.94   0.3..0.7      0.46..0.54  of the width: cameras stand anywhere
-down          even   0..1         0..0.8        0.37..0.58  0: the head touches the upper edge, 1: as
-              low as lets a chest in
-headless      chance 0.12         0             0           of a head above the image, as laptops see
-              who stands, and boards who is near
+down          even   0..1         0..0.8        0.37..0.58  0: the head touches the upper edge, 1:
+              as low as lets a chest in
+headless      chance 0.12         0             0           of a head above the image, as laptops
+              see who stands, and boards who is near
 perspective   even   0.75..1.05   0.75..1.05    0.75..1.05  height of the image over the camera's
               distance: webcams see 40 to 55 degrees of height
 standing      chance 0.4          0             0           who is far from a camera often stands
@@ -51,7 +51,7 @@ source_hz     log    5..30        240           240         webcams in the dark 
               15; 240 stands for any camera that is never too slow for the model's clock
 dropped       even   0..0.15      0             0           share of frames that never arrive
 exposure_s    log    0.004..0.08  0.01..0.075   0.012..0.03 for blur; in the dark as long as a frame
-light         log    0.3..1.5     0.5..1.25     0.95..1.1   a dim room, to one with the sun in it
+light         log    0.45..1.4    0.5..1.25     0.95..1.1   a dim room, to one with the sun in it
 light_slope   even   0..0.35      0..0.3        0..0.12     a lamp or a window on one side
 balance       even   0..0.09      0.06          0.02        deviation of the colour channels
 contrast      even   -0.25..0.4   -0.2..0.35    0.05        of the tone curve

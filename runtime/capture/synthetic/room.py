@@ -45,8 +45,8 @@ def soft_noise(
     return total
 
 
-def _bgr(values: NDArray[np.float64]) -> Bgr:
-    b, g, r = (float(v) for v in np.clip(values, 0.0, 255.0))
+def bgr(values: NDArray[np.float64]) -> Bgr:
+    b, g, r = (min(max(v, 0.0), 255.0) for v in values.tolist())
     return b, g, r
 
 
@@ -62,20 +62,18 @@ class _Painter:
         return round(x * self.width * 16), round(y * self.height * 16)
 
     def box(self, x: float, y: float, w: float, h: float, fill: NDArray[np.float64]) -> None:
-        a, b = self.point(x, y), self.point(x + w, y + h)
-        corners = np.array([a, (b[0], a[1]), b, (a[0], b[1])], np.int32)
-        cv2.fillConvexPoly(self.canvas, corners, _bgr(fill), cv2.LINE_AA, 4)
+        self.polygon([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], fill)
 
     def polygon(self, points: list[tuple[float, float]], fill: NDArray[np.float64]) -> None:
         corners = np.array([self.point(x, y) for x, y in points], np.int32)
-        cv2.fillConvexPoly(self.canvas, corners, _bgr(fill), cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(self.canvas, corners, bgr(fill), cv2.LINE_AA, 4)
 
     def line(
         self, a: tuple[float, float], b: tuple[float, float], fill: NDArray[np.float64]
     ) -> None:
         thickness = max(1, round(self.height * uniform(self.rng, 0.004, 0.02)))
         start, stop = self.point(*a), self.point(*b)
-        cv2.line(self.canvas, start, stop, _bgr(fill), thickness, cv2.LINE_AA, 4)
+        cv2.line(self.canvas, start, stop, bgr(fill), thickness, cv2.LINE_AA, 4)
 
 
 def _wall(paint: _Painter) -> None:
@@ -92,6 +90,10 @@ def _wall(paint: _Painter) -> None:
         far = top_y - 0.3
         ceiling = [(x, top_y), (2.0, far), (2.0, -1.0), (-1.0, -1.0), (-1.0, top_y - 0.2)]
         paint.polygon(ceiling, np.minimum(top * 1.15, 245.0))
+    if rng.random() < 0.25:  # a floor, as far rooms have
+        edge, slope = uniform(rng, 0.6, 0.95), uniform(rng, -0.08, 0.08)
+        floor = [(0.0, edge), (1.0, edge + slope), (1.0, 1.1), (0.0, 1.1)]
+        paint.polygon(floor, colour(rng, dull=0.8) * 0.8)
 
 
 def _window(paint: _Painter) -> None:
@@ -188,18 +190,11 @@ def draw_room(rng: np.random.Generator, height: int, width: int) -> Image:
     _wall(paint)
     for _ in range(int(rng.integers(0, 6))):
         _THINGS[int(rng.integers(len(_THINGS)))](paint)
-    room = paint.canvas.astype(np.float32)
-    if rng.random() < 0.25:  # wallpaper, trees behind a balcony, a blurred photograph
-        room += (uniform(rng, 4.0, 30.0) * soft_noise(rng, height, width, 4, 5))[..., None]
-        for channel in range(3):
-            room[..., channel] += uniform(rng, 0.0, 10.0) * soft_noise(rng, height, width, 3, 2)
-    grain = soft_noise(rng, height, width, int(rng.integers(2, 6)), 2)
-    room += (uniform(rng, 2.0, 12.0) * grain)[..., None]
     # Plaster and cloth are never quite even; half of it survives the lens.
-    fine = rng.standard_normal((height, width, 1)).astype(np.float32)
-    room += uniform(rng, 0.0, 4.0) * fine
+    uneven = uniform(rng, 2.0, 12.0) * soft_noise(rng, height, width, int(rng.integers(2, 6)), 2)
+    uneven += uniform(rng, 0.0, 4.0) * rng.standard_normal((height, width), np.float32)
+    if rng.random() < 0.25:  # wallpaper, trees behind a balcony, a blurred photograph
+        uneven += uniform(rng, 4.0, 30.0) * soft_noise(rng, height, width, 4, 5)
+    room: Image = np.clip(paint.canvas + uneven[..., None], 0, 255).astype(np.uint8)
     blur = uniform(rng, 0.0, 0.02) * height if rng.random() < 0.6 else 0.0
-    if blur > 0.4:
-        room = cv2.GaussianBlur(room, (0, 0), blur)
-    clipped: Image = np.clip(room, 0, 255).astype(np.uint8)
-    return clipped
+    return cv2.GaussianBlur(room, (0, 0), blur) if blur > 0.4 else room

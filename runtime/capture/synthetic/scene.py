@@ -25,7 +25,7 @@ from shiftedge.runtime.capture.synthetic.person import (
 )
 from shiftedge.runtime.capture.synthetic.pictures import Pictures
 from shiftedge.runtime.capture.synthetic.ranges import Dice
-from shiftedge.runtime.capture.synthetic.room import FRACTION_BITS, Image, colour, draw_room
+from shiftedge.runtime.capture.synthetic.room import FRACTION_BITS, Image, bgr, colour, draw_room
 from shiftedge.runtime.capture.synthetic.timeline import Timeline
 from shiftedge.runtime.process.extras import require
 
@@ -79,7 +79,10 @@ class _Idle:
 class _Arm:
     """One arm during the exposures of some frames."""
 
+    side: int
+    """0 right, 1 left."""
     shapes: ArmShapes
+    """Of both arms."""
     first: NDArray[np.intp]
     """Of each frame, the number of its first moment in ``shapes``."""
     counts: NDArray[np.intp]
@@ -146,12 +149,26 @@ class Scene:
             paint = pictures.person(dice, looks, self._layers)
         self._paint = paint or ArmPaint(dice, looks, self._layers)
         self._idle = _Idle.draw(dice)
-        self._chair = colour(dice.rng) * 0.6 if not standing and dice.chance(0.35) else None
-        self._desk: Floats | None = None
-        if not standing and dice.happens("desk"):
-            self._desk = colour(dice.rng, dull=0.8) * 0.7
-        self._desk_top = dice.even(2.2, 2.7)
+        self._furniture(dice, standing)
         self._kept: list[tuple[tuple[int, ...], Image]] = [((), self._room)] * 2
+
+    def _furniture(self, dice: Dice, standing: bool) -> None:
+        """A chair behind and a desk before who sits."""
+        (x, y), k = self._lens.head, self._lens.scale
+        self._desk: list[tuple[float, float, float, float, Floats]] = []
+        """Its boxes: left, top, right, bottom, colour."""
+        if standing:
+            return
+        if dice.chance(0.35) or y + 3.6 * k < self._size[0]:
+            seat = y + 4.4 * k
+            back = (x - 0.75 * k, y + 0.35 * k, x + 0.75 * k, seat)
+            self._box(self._room, *back, 0.7 * colour(dice.rng))
+        if dice.happens("desk"):
+            left, right = (x - dice.even(2.0, 7.0) * k, x + dice.even(2.0, 7.0) * k)
+            top, wood = y + dice.even(2.2, 2.7) * k, colour(dice.rng, dull=0.8) * 0.8
+            bottom = top + dice.even(1.5, 4.0) * k
+            self._desk.append((left, top, right, top + 0.25 * k, wood * 1.2))
+            self._desk.append((left + 0.1 * k, top + 0.25 * k, right - 0.1 * k, bottom, wood))
 
     @staticmethod
     def _drawn_build(dice: Dice, looks: Looks) -> Build:
@@ -184,7 +201,7 @@ class Scene:
             ]
             return empty, np.full((len(times), 2, 2), np.nan)
         state = self._state_at(times)
-        arms = [self._arm(side, times, state) for side in (0, 1)]
+        arms = self._arms(times, state)
         frames = []
         for i, (time_s, number) in enumerate(zip(times.tolist(), numbers, strict=True)):
             picture = self._paint_moment([arm for arm in arms if arm.seen[i]], state[i], i, time_s)
@@ -198,30 +215,36 @@ class Scene:
         state[:, :5] += body_at(self._timeline.body(), times)
         return state
 
-    def _arm(self, side: int, times: Floats, state: Floats) -> _Arm:
-        """An arm during the exposures of frames: at more moments where it moves."""
-        keys, wobbles = self._timeline.arm(side)
+    def _arms(self, times: Floats, state: Floats) -> list[_Arm]:
+        """Both arms during the exposures of frames: at more moments where they move."""
         late = times + self._exposure_s
-        moved = arm_at(keys, wobbles, late)[0] - arm_at(keys, wobbles, times)[0]
-        moved[:, :2] += self._state_at(late)[:, :2] - state[:, :2]
-        travel = np.abs(moved).max(1) / (self._build.hand * self._blur_step)
-        counts = np.minimum(1 + travel.astype(int), self._moments)
-        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        frame = np.repeat(np.arange(len(times)), counts)
-        share = (np.arange(len(frame)) - first[frame]) / np.maximum(counts[frame] - 1, 1)
-        fine = times[frame] + self._exposure_s * share
+        swayed = self._state_at(late)[:, :2] - state[:, :2]
+        hands, moments, parts = [], [], []
+        for side in (0, 1):
+            keys, wobbles = self._timeline.arm(side)
+            moved = arm_at(keys, wobbles, late)[0] - arm_at(keys, wobbles, times)[0]
+            moved[:, :2] += swayed
+            travel = np.abs(moved).max(1) / (self._build.hand * self._blur_step)
+            counts = np.minimum(1 + travel.astype(int), self._moments)
+            first = np.cumsum(counts) - counts
+            frame = np.repeat(np.arange(len(times)), counts)
+            share = (np.arange(len(frame)) - first[frame]) / np.maximum(counts[frame] - 1, 1)
+            moments.append(times[frame] + self._exposure_s * share)
+            hands.append(arm_at(keys, wobbles, moments[-1]))
+            parts.append((first + sum(map(len, moments[:-1])), counts))
         shapes = arm_shapes(
-            keys,
-            wobbles,
-            fine,
-            self._state_at(fine)[:, :2],
+            tuple(np.concatenate(both) for both in zip(*hands, strict=True)),
+            np.repeat([1.0, -1.0], [len(part) for part in moments]),
+            self._state_at(np.concatenate(moments))[:, :2],
             self._build,
             self._lens,
             self._looks.light,
             self._layers[:, :2],
-            1.0 if side == 0 else -1.0,
         )
-        return _Arm(shapes, first, counts, self._in_frame(shapes, first))
+        return [
+            _Arm(side, shapes, first, counts, self._in_frame(shapes, first))
+            for side, (first, counts) in enumerate(parts)
+        ]
 
     def _background(self, time_s: float) -> Image:
         if not self._crowd:
@@ -254,15 +277,10 @@ class Scene:
         lens, k = self._lens, self._lens.scale
         if not self._photographed:
             right, down, turn = np.array(place) / self._steps
-            if self._chair is not None:
-                sides = lens.head[0] - 0.75 * k, lens.head[0] + 0.75 * k
-                self._box(picture, *sides, lens.head[1] + 0.35 * k, self._chair)
             at = (lens.head[0] + right, lens.head[1] + down + 2.6 * k)
             self._trunk.place(picture, at, turn, 1.0)
-            if self._desk is not None:
-                top = lens.head[1] + self._desk_top * k
-                self._box(picture, -1.0, picture.shape[1] + 1.0, top, self._desk * 1.25)
-                self._box(picture, -1.0, picture.shape[1] + 1.0, top + 0.25 * k, self._desk)
+            for box in self._desk:
+                self._box(picture, *box)
         self._kept[0] = (place, picture)
         return picture
 
@@ -296,11 +314,11 @@ class Scene:
         sprite.place(picture, at, float(state[2] + state[5]), 1.0 - 0.06 * abs(yaw))
 
     @staticmethod
-    def _box(picture: Image, left: float, right: float, top: float, fill: Floats) -> None:
-        bottom = picture.shape[0] + 1.0
+    def _box(
+        picture: Image, left: float, top: float, right: float, bottom: float, fill: Floats
+    ) -> None:
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-        b, g, r = (float(v) for v in np.clip(fill, 0, 250))
-        cv2.fillConvexPoly(picture, fixed(corners), (b, g, r), cv2.LINE_AA, FRACTION_BITS)
+        cv2.fillConvexPoly(picture, fixed(corners), bgr(fill), cv2.LINE_AA, FRACTION_BITS)
 
     def _in_frame(self, arm: ArmShapes, first: NDArray[np.intp]) -> list[bool]:
         height, width = self._size
@@ -317,7 +335,7 @@ class Scene:
         height, width = self._size
         for arm in arms:
             shapes, first, count = arm.shapes, int(arm.first[index]), int(arm.counts[index])
-            prop = self._prop(shapes, time_s)
+            prop = self._prop(arm.side, time_s)
             if count == 1:
                 self._paint.draw(picture, shapes, first, prop)
                 continue
@@ -338,9 +356,8 @@ class Scene:
                 mixed = cv2.addWeighted(picture[region], 1 - weight, other[region], weight, 0)
                 picture[region] = mixed
 
-    def _prop(self, arm: ArmShapes, time_s: float) -> str:
-        for name, side, start, stop in self._timeline.props:
-            mine = arm.mirror < 0 if side == 1 else arm.mirror > 0
-            if mine and start <= time_s <= stop:
+    def _prop(self, side: int, time_s: float) -> str:
+        for name, hand, start, stop in self._timeline.props:
+            if hand == side and start <= time_s <= stop:
                 return name
         return ""
