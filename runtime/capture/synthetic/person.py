@@ -291,14 +291,18 @@ class Head:
             cover = np.maximum(cover, cap)
         return premultiplied(values, cover)
 
-    def sprite(self, yaw: float, nod: float, blink: bool, mouth: float) -> Sprite:
-        """The head with its face turned: yaw and nod -1..1; the mouth open so many heads."""
-        state = (round(4 * yaw), round(3 * nod), int(blink), round(mouth / 0.012))
-        if state not in self._kept:
+    @staticmethod
+    def face(yaw: float, nod: float, blink: bool, mouth: float) -> tuple[int, ...]:
+        """A face's state in steps: yaw and nod -1..1; the mouth open so many heads."""
+        return round(4 * min(max(yaw, -1.0), 1.0)), round(3 * nod), int(blink), round(mouth / 0.024)
+
+    def sprite(self, face: tuple[int, ...]) -> Sprite:
+        """The head with its face in that state."""
+        if face not in self._kept:
             pixels = self._plain.copy()
-            self._face(pixels, state[0] / 4, state[1] / 3, blink, state[3] * 0.012)
-            self._kept[state] = Sprite(pixels, (self._half * self._k, self._half * self._k))
-        return self._kept[state]
+            self._face(pixels, face[0] / 4, face[1] / 3, bool(face[2]), 0.012 + face[3] * 0.024)
+            self._kept[face] = Sprite(pixels, (self._half * self._k, self._half * self._k))
+        return self._kept[face]
 
     def _face(self, pixels: Image, yaw: float, nod: float, blink: bool, mouth: float) -> None:
         """Eyes, brows, nose and mouth."""

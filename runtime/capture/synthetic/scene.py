@@ -33,14 +33,15 @@ cv2 = require("cv2")
 
 _LARGE_PX = 200
 """Frames of at least this height get rounder shading and finer motion blur."""
-_FAR_PX = 11.0
+_FAR_PX = 13.0
 """Heads smaller than this have arms of one colour."""
 _CODEC_PX = 320
 """Frames up to this width may go through JPEG: it costs 5 ms at 640x480."""
-_STEPS_SMALL, _STEPS_LARGE = np.array([2.0, 2.0, 60.0]), np.array([4.0, 4.0, 120.0])
-"""Trunks stand still until they have moved or turned by 1 by these: half a pixel, 1/60 radian."""
-_MOUTH = 0.024
-"""Step of an open mouth, heads."""
+_STEPS_SMALL, _STEPS_LARGE = (
+    np.array([place, place, turn, turn]) for place, turn in ((2.0, 60.0), (4.0, 120.0))
+)
+"""Trunks and heads stand still until they have moved by half a pixel or turned by 1/60 radian;
+half of that in large frames."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,14 @@ class _Idle:
         )
         return wave
 
+    def blinks(self, time_s: float) -> bool:
+        """Whether the eyes are closed."""
+        return time_s % self.blink_s < 0.12
+
     def mouth(self, time_s: float) -> float:
         """How far the mouth is open, heads."""
         wave = np.sin(time_s * 17.0) + np.sin(time_s * 11.3 + 1.0) if self.talks else 0.0
-        return 0.012 + 0.022 * max(0.0, float(wave))
+        return 0.022 * max(0.0, float(wave))
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,14 +262,19 @@ class Scene:
     def _paint_moment(self, arms: list[_Arm], state: Floats, index: int, time_s: float) -> Image:
         behind = [arm for arm in arms if arm.shapes.near[arm.first[index]] < 0.0]
         front = [arm for arm in arms if arm not in behind]
-        scale = np.array([self._lens.scale, self._lens.scale, 1.0]) * self._steps
-        place = tuple(np.rint(state[:3] * scale).astype(int).tolist())
+        shift, down, roll, yaw, nod, tilt = state.tolist()
+        k = self._lens.scale
+        # In steps, so that most moments look like the one before. Nothing finer may be painted:
+        # a frame must not depend on those that were painted before it.
+        across = np.array([shift * k, down * k, roll, roll + tilt]) * self._steps
+        place = tuple(np.rint(across).astype(int).tolist())
+        face = Head.face(yaw, nod, self._idle.blinks(time_s), self._idle.mouth(time_s))
         if behind:
-            picture: Image = self._with_trunk(place, time_s).copy()
+            picture: Image = self._with_trunk(place[:3], time_s).copy()
             self._expose(picture, behind, index, time_s)
-            self._add_head(picture, state, time_s)
+            self._add_head(picture, place, face)
         else:
-            picture = self._with_head(place, state, time_s).copy()
+            picture = self._with_head(place, face, time_s).copy()
         self._expose(picture, front, index, time_s)
         return picture
 
@@ -276,7 +286,7 @@ class Scene:
         picture: Image = self._background(time_s).copy()
         lens, k = self._lens, self._lens.scale
         if not self._photographed:
-            right, down, turn = np.array(place) / self._steps
+            right, down, turn = np.array(place) / self._steps[:3]
             at = (lens.head[0] + right, lens.head[1] + down + 2.6 * k)
             self._trunk.place(picture, at, turn, 1.0)
             for box in self._desk:
@@ -284,34 +294,21 @@ class Scene:
         self._kept[0] = (place, picture)
         return picture
 
-    def _with_head(self, place: tuple[int, ...], state: Floats, time_s: float) -> Image:
-        if self._photographed:
-            return self._with_trunk(place, time_s)
-        tilt = round(float(state[2] + state[5]) * self._steps[2])
-        blink = (time_s % self._idle.blink_s) < 0.12
-        face = (round(4 * state[3]), round(3 * state[4]), int(blink))
-        mouth = round(self._idle.mouth(time_s) / _MOUTH)
-        whole = (*place, tilt, *face, mouth)
+    def _with_head(self, place: tuple[int, ...], face: tuple[int, ...], time_s: float) -> Image:
+        whole = (*place, *face)
         key, kept = self._kept[1]
         if key == whole and not self._crowd:
             return kept
-        picture: Image = self._with_trunk(place, time_s).copy()
-        self._add_head(picture, state, time_s)
+        picture: Image = self._with_trunk(place[:3], time_s).copy()
+        self._add_head(picture, place, face)
         self._kept[1] = (whole, picture)
         return picture
 
-    def _add_head(self, picture: Image, state: Floats, time_s: float) -> None:
-        if self._photographed:
-            return
-        k = self._lens.scale
-        x, y = self._lens.head
-        if y + (state[1] + 1.5) * k < 0.0:
-            return
-        yaw = float(np.clip(state[3], -1.0, 1.0))
-        blink = (time_s % self._idle.blink_s) < 0.12
-        sprite = self._head.sprite(yaw, float(state[4]), blink, self._idle.mouth(time_s))
-        at = (x + state[0] * k, y + state[1] * k)
-        sprite.place(picture, at, float(state[2] + state[5]), 1.0 - 0.06 * abs(yaw))
+    def _add_head(self, picture: Image, place: tuple[int, ...], face: tuple[int, ...]) -> None:
+        right, down, _, turn = np.array(place) / self._steps
+        x, y = self._lens.head[0] + right, self._lens.head[1] + down
+        if not self._photographed and y + 1.5 * self._lens.scale > 0.0:
+            self._head.sprite(face).place(picture, (x, y), turn, 1.0 - 0.015 * abs(face[0]))
 
     @staticmethod
     def _box(
