@@ -13,12 +13,13 @@ SOURCE ?= synthetic:gestures
 # to what https://pytorch.org/get-started says, or install it into .venv first.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo check test lint format clean
 
 help:
 	@echo 'make demo                  the bundled model on a rendered person; writes out/demo.mp4'
 	@echo 'make demo SOURCE=0         the same on camera 0'
 	@echo 'make demo SOURCE=clip.mp4  the same on a file'
+	@echo 'make check                 ruff, mypy and the tests that take no torch, emulator or compiler'
 	@echo 'make test                  ruff, mypy and all tests'
 
 demo: $(VENV)/.demo
@@ -32,6 +33,9 @@ GENERATING ?= tests/export/codegen
 HOST ?=
 # A process for each core, each with half of the files at first; who is done takes from the others.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(HOST:%=--host %)
+
+check: lint
+	$(PYTEST) --ignore=tests/export/codegen --ignore=tests/arm --quick
 
 test: lint
 	$(PYTEST) --ignore=tests/export/codegen

@@ -48,9 +48,6 @@ def check_comparable(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
 def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that both have measured, as plain JSON types.
 
-    Args:
-        now, then: documents, see :func:`report.document`.
-
     Returns:
         ``changes``: engines that both have measured, the earlier median and this one, now over then
         by the rounds' medians, the interval, which holds 1 in 95 of 100 pairs of runs between which

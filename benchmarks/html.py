@@ -40,9 +40,6 @@ Figures = list[dict[str, Any]]
 def page(report: Mapping[str, Any]) -> str:
     """The whole file.
 
-    Args:
-        report: what ``report.document`` gave, or what was read from its JSON.
-
     Raises:
         ShiftedgeError: it is no report, or one of another schema.
     """

@@ -11,7 +11,7 @@ from shiftedge.benchmarks.work import by_instruction
 __all__ = ["COLUMNS", "kernel_rows", "kernel_table", "summary"]
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
-"""Families of kernels that are a product over single pixels, where words are all they multiply."""
+"""Families of kernels that are a product over single pixels, all of it in packed products."""
 COLUMNS = (
     ("us", "ms", ".1f", 1e3), ("share", "share", ".1%", 1.0), ("MFLOP", "flops", ".2f", 1e-6),
     ("GFLOP/s", "gflops", ".1f", 1.0), ("KB", "bytes", ".0f", 1e-3), ("GB/s", "gb_s", ".1f", 1.0),
@@ -62,7 +62,7 @@ def kernel_rows(
                 "share": taken / total if total else None,
                 "flops": flops,
                 "operations": work,
-                "words_alone": parts is not None and set(parts) == {"packed"},
+                "packed_alone": parts is not None and set(parts) == {"packed"},
                 "bytes": size,
                 "gflops": flops / taken / 1e9 if flops and taken else None,
                 "gb_s": size / taken / 1e9 if size and taken else None,
@@ -86,17 +86,14 @@ def _arithmetic(work: Mapping[str, int] | None, peaks: Mapping[str, float]) -> f
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence on the pointwise kernels alone, and one on all, where the peaks are known.
 
-    Pointwise are those that multiply nothing but words, over single pixels; where a depthwise stage
-    lies in the same kernel it is among the others.
-
-    Args:
-        rows: from :func:`kernel_rows`, or what was read from a report's JSON.
+    Pointwise are those that make nothing but packed products, over single pixels; where a depthwise
+    stage lies in the same kernel it is among the others.
     """
     timed = [row for row in rows if row["ms"]]
     alone = [
         row
         for row in timed
-        if row["words_alone"] and row["family"] in POINTWISE and row["peak_ms"] is not None
+        if row["packed_alone"] and row["family"] in POINTWISE and row["peak_ms"] is not None
     ]
     lines = []
     if alone:

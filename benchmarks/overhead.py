@@ -44,11 +44,6 @@ WARM_UP = 10
 def measure(path: str | Path, *, steps: int, threads: int | None = None) -> dict[str, Any]:
     """Time the four ways and the preprocessing.
 
-    Args:
-        path: an .onnx model.
-        steps: timed steps of each way.
-        threads: for ONNX Runtime; None is its engine's default.
-
     Returns:
         ``{"threads", "steps", "ms": {way: {"p50", "p10", "p90"}}, "overhead": {way: ratio}}``;
         milliseconds, and the median over the turns of each way's time over ``run``'s.

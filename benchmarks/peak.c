@@ -6,7 +6,7 @@
  * The first prints {"gflops": ..., "l2_gb_s": ..., "memory_gb_s": ...}, multiply-adds of float32.
  * MILLISECONDS are spent on each; L2_BYTES are read by each thread again and again, MEMORY_BYTES by
  * all together; 0 leaves a reading out, as null. The second prints {"gops": ...}, of an instruction
- * of peak_words.c; one that the CPU lacks is refused by a sentence and status 3. Each figure is the
+ * of peak_packed.c; one that the CPU lacks is refused by a sentence and status 3. Each figure is the
  * best of short pieces, so that a neighbour's burst costs a piece and not the figure. Compiled on the
  * machine it measures, for that machine. */
 #define _GNU_SOURCE
@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "peak_words.h"
+#include "peak_packed.h"
 
 #if defined(__AVX512F__)
 enum { WIDTH_BYTES = 64, CHAINS = 24 };
@@ -75,7 +75,7 @@ static void read_all(const vector *from, int64_t vectors, int64_t rounds) {
 /* One piece of work, done by all threads at once. */
 static struct {
   int threads, reading;
-  const words *words; /* to multiply; NULL for float32 */
+  const packed_product *packed; /* to multiply; NULL for float32 */
   int64_t rounds, vectors; /* of each thread */
   vector *memory;
   atomic_int arrived, turn;
@@ -105,8 +105,8 @@ static void piece(int thread) {
   work.begin_s[thread] = now_s();
   if (work.reading)
     read_all(work.memory + thread * work.vectors, work.vectors, work.rounds);
-  else if (work.words)
-    work.words->run(work.rounds);
+  else if (work.packed)
+    work.packed->run(work.rounds);
   else
     multiply_add(work.rounds, 0.9999f, 1e-4f);
   work.end_s[thread] = now_s();
@@ -170,13 +170,13 @@ int main(int count, char **arguments) {
   work.threads = atoi(arguments[1]);
   const double span_s = atof(arguments[2]) / 1e3;
   if (work.threads < 1 || work.threads > THREADS_MOST) return 2;
-  if (count == 4 && !(work.words = find_words(arguments[3]))) return 3;
+  if (count == 4 && !(work.packed = find_packed(arguments[3]))) return 3;
   pthread_barrier_init(&gate, NULL, (unsigned)work.threads);
   pthread_t helpers[THREADS_MOST];
   for (int i = 1; i < work.threads; i++)
     if (pthread_create(&helpers[i], NULL, helper, (void *)(intptr_t)i)) return 1;
-  if (work.words) {
-    printf("{\"gops\": %.3f}\n", best(work.words->operations, span_s) / 1e9);
+  if (work.packed) {
+    printf("{\"gops\": %.3f}\n", best(work.packed->operations, span_s) / 1e9);
   } else {
     printf("{\"gflops\": %.3f", best(2.0 * CHAINS * LANES, span_s) / 1e9);
     read_figure("l2_gb_s", atoll(arguments[3]), span_s);

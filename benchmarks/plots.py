@@ -124,11 +124,6 @@ def style() -> Iterator[None]:
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """An ``svg`` element for a page, under :func:`style`: colours become variables of the page's
     style sheet, so that a plot follows light and dark; text stays text, in the page's font.
-
-    Args:
-        figure: any.
-        name: an identifier that no other plot of the page has.
-        description: what somebody hears who does not see it.
     """
     written = io.BytesIO()
     canvas: Any = FigureCanvasSVG(figure)

@@ -189,10 +189,6 @@ def _dependence(ratios: Array, levels: Array) -> float:
 
     Disturbed are the third of the rounds that took both engines longest, calm is the third that
     took them least. What the medians of two thirds differ by for chance alone is taken off.
-
-    Args:
-        ratios: of each round, logarithms.
-        levels: of each round, the sum of both engines' logarithms.
     """
     count = len(ratios) // 3
     if count < THIRDS_LEAST:

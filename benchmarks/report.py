@@ -40,11 +40,7 @@ def _frame(entry: Entry) -> Sequence[Sequence[int]]:
 
 
 def document(bench: Bench) -> dict[str, Any]:
-    """Everything measured, as plain JSON types.
-
-    Args:
-        bench: after its run, interrupted or not.
-    """
+    """Everything measured, as plain JSON types."""
     limits, settings = None, bench.settings
     if bench.roofline is not None:
         limits = bench.roofline.to_dict(bench.work.works, _precision(bench), bench.work.reason)

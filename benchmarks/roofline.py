@@ -32,7 +32,7 @@ __all__ = ["Roofline", "Work", "build_probe"]
 
 Work = Mapping[str, int]
 """Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
-``peak_words.c``."""
+``peak_packed.c``."""
 FLOAT32 = "float32"
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
@@ -54,7 +54,7 @@ class Roofline:
 
     Args:
         threads: the counts to measure, 1 among them or not.
-        instructions: of ``peak_words.c``, to measure beside float32.
+        instructions: of ``peak_packed.c``, to measure beside float32.
     """
 
     def __init__(self, threads: list[int], instructions: Sequence[str] = ()) -> None:
@@ -94,9 +94,9 @@ class Roofline:
             self._peaks[threads][FLOAT32] = best["gflops"]
         for name in self.instructions:
             if name not in self.refused:
-                self._measure_words(self._probe, threads, name)
+                self._measure_packed(self._probe, threads, name)
 
-    def _measure_words(self, probe: Path, threads: int, name: str) -> None:
+    def _measure_packed(self, probe: Path, threads: int, name: str) -> None:
         why = f"The peak of {name} was not measured"
         try:
             found = float(self._asked(probe, threads, name)["gops"])
@@ -171,11 +171,11 @@ def build_probe(folder: Path | None = None) -> Path:
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
     sources = [
         own / "peak.c",
-        own / "peak_words.c",
+        own / "peak_packed.c",
         native / "cpu" / "cpu_features.c",
         native / "error.c",
     ]
-    text = b"".join(file.read_bytes() for file in (*sources, own / "peak_words.h"))
+    text = b"".join(file.read_bytes() for file in (*sources, own / "peak_packed.h"))
     # The same home may serve several machines, and the code is for one kind of CPU.
     flags = _flags()
     key = hashlib.sha256(text + f"{flags}{platform.machine()}{cpu_identity()}".encode())

@@ -43,13 +43,7 @@ class Soak:
     """Why it ended early, as a sentence."""
 
     def run(self, worker: Worker, begin: int, advance: Advance) -> None:
-        """Step until the time is over. Ctrl-C passes through; what was measured is kept.
-
-        Args:
-            worker: loaded and warm.
-            begin: number of the first frame.
-            advance: told the seconds that have passed.
-        """
+        """Step until the time is over. Ctrl-C passes through; what was measured is kept."""
         start_s = time.monotonic()
         units, told_s = 30, 0
         while (now_s := time.monotonic() - start_s) < 60.0 * self.minutes:

@@ -1,9 +1,9 @@
 """What a step multiplies, in each precision, and by which instructions on this machine.
 
 Where a compiled bundle is at hand, its manifest says for each kernel how many of its operations are
-products of words and how many of single numbers. Without one, or with a bundle of another version,
-the graph of the .onnx file says it: convolutions over codes multiply words, but for depthwise
-ones, which mostly take codes as whole numbers of float32.
+packed products, several narrow numbers to a lane, and how many are of float32. Without one, or with
+a bundle of another version, the graph of the .onnx file says it: quantised convolutions make packed
+products, but for depthwise ones, which mostly take their values as whole numbers of float32.
 """
 
 from __future__ import annotations
@@ -65,12 +65,7 @@ def step_work(onnx: Path | None, spec: ModelSpec | None, bundle: Path | None) ->
 
 
 def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
-    """A kernel's operations by instruction, words first.
-
-    Args:
-        parts: operations, by part.
-        names: of each part's instruction.
-    """
+    """A kernel's operations by instruction, packed products first."""
     work: dict[str, int] = {}
     for part in sorted(parts, key=lambda part: part != "packed"):
         name = names.get(part, part)
@@ -103,10 +98,10 @@ def _of_graph(onnx: Path, spec: ModelSpec, found: StepWork) -> None:
 
     graph = read_onnx(onnx.read_bytes(), spec)
     names = instructions(spec.precision, cpu_features())
-    words = graph.flops(packed=True)
-    parts = {PACKED: words, FLOAT32: graph.flops() - words}
+    packed = graph.flops(packed=True)
+    parts = {PACKED: packed, FLOAT32: graph.flops() - packed}
     found.instructions.setdefault(spec.precision, names)
-    if words and PACKED not in names:
+    if packed and PACKED not in names:
         found.reason = f"This CPU has no instruction for {spec.precision} that we use."
     else:
         known = {part: count for part, count in parts.items() if count}

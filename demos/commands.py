@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.runtime.capture.options import add_source_options
-from shiftedge.runtime.commands import add_model_options, load_chosen
-from shiftedge.runtime.words import json_text, plain, say, shown
+from shiftedge.runtime.commands import add_model_options, load_chosen, number
+from shiftedge.runtime.words import json_text, plain, say
 
 if TYPE_CHECKING:
     from shiftedge.runtime.live.decode import GestureEvent
@@ -62,14 +62,7 @@ def add_commands(commands: Any) -> None:
     demo.set_defaults(handler=_demo, endless=True)
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of seconds above 0")
-    return value
+_seconds = number("a number of seconds above 0", float, lambda value: 0.0 < value < float("inf"))
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.words import say, shown
+from shiftedge.runtime.words import note, shown
 
 WIDTH_MOST = 8.0
 """Of MobileNetV2's channels: 64 times the work of the whole network."""
@@ -238,23 +238,23 @@ def _export(options: argparse.Namespace) -> int:
     if options.checkpoint is not None:
         checkpoint = load_checkpoint(options.checkpoint, **_reading(options))
         net, spec = checkpoint.net, spec_of(checkpoint, name=options.name, **common)
-        for note in checkpoint.notes:
-            _say(note)
+        for each in checkpoint.notes:
+            note(each)
         if options.size is None:  # frames of another size have other ranges
             ranges = checkpoint.ranges
     else:
         net, spec = from_name(options.model, classes=options.classes, width=options.width, **common)
     if spec.labels[0] == "class 0":
-        _say("the classes have no names; give them with --labels FILE, one a line")
+        note("the classes have no names; give them with --labels FILE, one a line")
     if spec.silent_labels:
-        _say(f"silent, never an event: {', '.join(map(repr, spec.silent_labels))}")
+        note(f"silent, never an event: {', '.join(map(repr, spec.silent_labels))}")
     elif spec.labels[0] != "class 0":
         usual = [label for label in spec.labels if looks_silent(label)]
-        _say(
+        note(
             "no label is silent, so each becomes an event; if one stands for no gesture"
             f"{f' ({usual[0]!r}?)' if usual else ''}, name it with --silent LABEL"
         )
-    _say(
+    note(
         f"exporting {spec.name}: {spec.classes} classes, {spec.width}x{spec.height} pixels, "
         f"{len(spec.states)} states ({spec.state_bytes:,} bytes)"
     )
@@ -400,7 +400,7 @@ def _train(options: argparse.Namespace) -> int:
         clip_rate_hz=options.fps,
         mirror=options.mirror,
         command=shlex.join(words),
-        say=_say,
+        say=note,
     )
     if options.quantize:
         scores = fine_tune(job)
@@ -426,7 +426,7 @@ def _train(options: argparse.Namespace) -> int:
         print(
             f"still   {still['reported']} events in {still['minutes']:g} minutes of sitting still"
         )
-    _say(f"next: shiftedge export --checkpoint {job.output / CHECKPOINT} --output my.onnx")
+    note(f"next: shiftedge export --checkpoint {job.output / CHECKPOINT} --output my.onnx")
     return 0
 
 
@@ -487,12 +487,8 @@ def _fetch(options: argparse.Namespace) -> int:
     if entry.bundled:
         print(f"{entry.name} is part of the installation: `shiftedge run` uses it by itself")
         return 0
-    _say(entry.licence)
+    note(entry.licence)
     path = fetch(entry, options.folder or cache_folder())
     print(path)
-    _say(f"next: shiftedge export --checkpoint {path} --output {entry.name}.onnx")
+    note(f"next: shiftedge export --checkpoint {path} --output {entry.name}.onnx")
     return 0
-
-
-def _say(text: str) -> None:
-    say(f"shiftedge: {text}")

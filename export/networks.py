@@ -24,7 +24,7 @@ DEFAULT_SIZE = 224
 
 # fmt: off
 TRAINED = (
-    "height", "width", "resize_short_side", "frame_rate_hz", "max_gap_s", "mean", "std",
+    "height", "width", "resize_short_side", "frame_rate_hz", "mean", "std", "max_gap_s",
     "silent_labels",
 )
 # fmt: on

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.process.signals import ending, exit_status
 from shiftedge.runtime.process.streams import need_stdout
-from shiftedge.runtime.words import escaped, json_text, say, shown
+from shiftedge.runtime.words import escaped, json_text, note, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
+
+T = TypeVar("T", int, float)
 
 RUN_EXAMPLES = r"""examples:
   shiftedge run                                      the bundled model on a rendered person
@@ -96,15 +100,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from 1")
-    return value
+def number(
+    expected: str, convert: Callable[[str], T], holds: Callable[[T], bool]
+) -> Callable[[str], T]:
+    """What argparse takes as ``type``: a number for which ``holds``; ``expected`` names it."""
+
+    def read(text: str) -> T:
+        with contextlib.suppress(ValueError):
+            if holds(value := convert(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {expected}")
+
+    return read
+
+
+positive = number("a whole number from 1", int, lambda value: value >= 1)
 
 
 def load_chosen(options: argparse.Namespace) -> Model:
@@ -145,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     session, status = None, 0
     try:
         model = load_chosen(options)
-        session = Session(model, options.source, on_note=_note, retry=options.retry)
+        session = Session(model, options.source, on_note=note, retry=options.retry)
         for frame, result in session:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())
@@ -157,19 +167,15 @@ def _run(options: argparse.Namespace) -> int:
                 _line(event.time_s, event.label, event.confidence)
     except KeyboardInterrupt as error:
         status = exit_status(error, endless=True)
-        _note("interrupted")
+        note("interrupted")
     finally:
         if session is not None:
             with ending():
                 session.close()
-                _note(session.summary().sentence())
+                note(session.summary().sentence())
     return status
 
 
 def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:
     document = {"time_s": round(time_s, 4), "label": label, "confidence": round(confidence, 4)}
     print(json_text({**document, **more}), flush=True)
-
-
-def _note(text: str) -> None:
-    say(f"shiftedge: {text}")

@@ -97,8 +97,8 @@ def _build_lines(build: Build, of: str) -> Iterator[str]:
 
 
 def _reference(build: Build) -> str:
-    kinds = {"fp32": "", "bf16": ", rounded to bf16", "int8": "'s integers"}
-    return f"the ONNX file{kinds[build.spec.precision]}"
+    """What it was compared with."""
+    return _text(build.numerics.get("reference", "the ONNX file"))
 
 
 def _self_test(test: SelfTest) -> str:

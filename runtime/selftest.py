@@ -33,8 +33,6 @@ CLIP = "drift-1"
 FRAMES = 16
 """That a compiled bundle has logits for: longer than a prediction of MobileNetV2 TSM looks back."""
 
-_Whole = NDArray[np.uint32]
-
 
 def self_test_clip(height: int, width: int, frames: int = FRAMES) -> NDArray[np.uint8]:
     """The first frames of the clip.
@@ -81,9 +79,9 @@ def _texels(
     return ((patch & 255) ^ (grain & 15)).astype(np.uint8)
 
 
-def _mix(numbers: NDArray[np.int64]) -> _Whole:
+def _mix(numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Numbers without a pattern from numbers with one, each for itself."""
-    n: _Whole = numbers.astype(np.uint32)  # the lowest 32 bits
+    n: NDArray[np.uint32] = numbers.astype(np.uint32)  # the lowest 32 bits
     n ^= n >> np.uint32(16)
     n *= np.uint32(0x7FEB352D)
     n ^= n >> np.uint32(15)

@@ -65,6 +65,11 @@ def say(text: str, to: IO[str] | None = None) -> None:
         stream.flush()
 
 
+def note(text: str) -> None:
+    """A line that the program itself has to say."""
+    say(f"shiftedge: {text}")
+
+
 def json_text(document: Any, *, indent: int | None = None) -> str:
     """JSON in which a text is itself, whatever its script, and a control code is an escape.
 

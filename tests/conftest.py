@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hosts
 import numpy as np
 import pytest
+from kit import hosts
 from numpy.typing import NDArray
 
 # What stands on stderr, here and of programs that tests start, is not to depend on how busy the
 # machine is. Read when shiftedge is imported.
 os.environ["SHIFTEDGE_PROGRESS_S"] = "0"
 
-from fake_engine import FakeEngine
+from kit.fake_engine import FakeEngine
 
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.cpu import WITHOUT
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 Frames = list[NDArray[np.uint8]]
+TORCH = re.compile(
+    r'^\s*import torch|importorskip\("torch"|^from kit\.(networks|official) ', re.MULTILINE
+)
 
 # A shell starts what is to run in the background with Ctrl-C ignored, nohup starts it with SIGHUP
 # ignored, and programs that tests start would inherit that.
@@ -36,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hosts")
     group.addoption("--host", choices=sorted(hosts.HOSTS), help="take this machine for such a one")
     group.addoption("--ran", metavar="FILE", help="write what was collected, and what passed")
+    parser.addoption("--quick", action="store_true", help="leave out what is marked as long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,6 +52,23 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.update(hosts.environment(host))
     if file := config.getoption("--ran"):
         config.pluginmanager.register(hosts.Ran(Path(file)))
+
+
+@functools.cache
+def takes_long(module: Path) -> bool:
+    """Whether a file of tests needs torch, an emulated board, or code that is generated."""
+    own = module.relative_to(Path(__file__).parent)
+    return own.parts[0] == "arm" or "codegen" in own.parts or bool(TORCH.search(module.read_text()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if takes_long(item.path):
+            item.add_marker("long")
+    if config.getoption("--quick"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_report_header() -> list[str]:

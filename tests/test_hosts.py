@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import hosts
 import pytest
-from generating import CACHES
+from kit import hosts
+from kit.generating import CACHES
 
 from shiftedge.runtime.process.cpu import CPUINFO, KNOWN, WITHOUT, cpu_features
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outgoing import ROOT, Run, Tracer, preloaded, strace
+from kit.outgoing import ROOT, Run, Tracer, preloaded, strace
 
 from shiftedge.runtime.process import extras
 from shiftedge.runtime.process.telemetry import (

@@ -43,12 +43,6 @@ def measure(
     times in a round, one after another with the states carried on, and timed one by one. Each
     contender runs once beforehand.
 
-    Args:
-        contenders: what to time.
-        size: pixels a side.
-        threads: of torch; the process's number is put back at the end.
-        rounds: how often.
-
     Returns:
         Key -> times; and 0, or the exit status of a signal that ended it early, which leaves fewer
         rounds.

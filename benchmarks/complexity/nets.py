@@ -82,12 +82,7 @@ class Contender:
             return net.eval()
 
     def inputs(self, net: nn.Module, size: int) -> tuple[Tensor, ...]:
-        """Random inputs of one prediction, on the module's device.
-
-        Args:
-            net: of :meth:`build`.
-            size: pixels a side.
-        """
+        """Random inputs of one prediction, on the module's device."""
         device = next(net.parameters()).device
         shape = {
             "frames": (1, self.frames, 3, size, size),

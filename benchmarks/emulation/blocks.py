@@ -76,10 +76,6 @@ class Recording:
 def read_recording(file: Path, marks: int) -> Recording:
     """Read what the plugin wrote.
 
-    Args:
-        file: that was given as ``blocks``.
-        marks: how many numbers the plugin wrote to ``out``.
-
     Raises:
         ShiftedgeError: it is not whole.
     """

@@ -76,11 +76,6 @@ class Prediction(NamedTuple):
 def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
     """Predict the cycles of each section.
 
-    Args:
-        mca: from :func:`shiftedge.benchmarks.emulation.mca.find_mca`.
-        core: to predict for.
-        sections: what was executed in each.
-
     Raises:
         ShiftedgeError: LLVM has no model for the core, or llvm-mca failed.
     """

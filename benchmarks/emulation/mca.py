@@ -145,9 +145,6 @@ class Simulation(NamedTuple):
 def find_mca(path: str | None = None) -> Mca:
     """llvm-mca as it is installed.
 
-    Args:
-        path: folders to look into; None is PATH.
-
     Raises:
         ShiftedgeError: there is none that can be used; the sentence says what to install.
     """
@@ -164,11 +161,6 @@ def find_mca(path: str | None = None) -> Mca:
 
 def disassembled(mca: Mca, core: Core, codes: Collection[bytes]) -> dict[bytes, str]:
     """The text of each instruction; branches have distances. What is not one has no entry.
-
-    Args:
-        mca: from :func:`find_mca`.
-        core: which knows the instructions.
-        codes: their bytes.
 
     Raises:
         ShiftedgeError: the disassembler failed.
@@ -194,11 +186,6 @@ def disassembled(mca: Mca, core: Core, codes: Collection[bytes]) -> dict[bytes, 
 
 def simulate(mca: Mca, core: Core, blocks: Sequence[Sequence[str]]) -> Simulation:
     """The cycles of each block, repeated for long.
-
-    Args:
-        mca: from :func:`find_mca`.
-        core: whose model is used.
-        blocks: texts of instructions, from :func:`disassembled`.
 
     Raises:
         ShiftedgeError: LLVM has no model for the core, or llvm-mca failed.

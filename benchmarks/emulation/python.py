@@ -80,11 +80,6 @@ class EmulatedPython:
     ) -> subprocess.CompletedProcess[str]:
         """Run it on an emulated Cortex-A72, with this installation of shiftedge on its path.
 
-        Args:
-            words: as for ``python``.
-            recorded: as for :func:`shiftedge.benchmarks.emulation.qemu.run`.
-            at: as there.
-
         Raises:
             ShiftedgeError: it failed; its last line is in the message.
         """
@@ -132,11 +127,6 @@ def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) 
 
     One thread, every graph optimisation, inputs and outputs bound; the frame is normalised before.
     Counted from the end of the first step on: Python's own start is not the same each time.
-
-    Args:
-        model: the .onnx file.
-        frames: steps to count.
-        folder: as for :func:`emulated_python`.
 
     Raises:
         ShiftedgeError: it cannot be run here.

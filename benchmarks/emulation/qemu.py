@@ -240,9 +240,6 @@ class Counts:
 class Marks:
     """What the plugin wrote in one run: the instructions executed at each of its marks, last those
     of the whole run, and which they were.
-
-    Args:
-        folder: with the files ``counts`` and ``blocks``.
     """
 
     def __init__(self, folder: Path) -> None:

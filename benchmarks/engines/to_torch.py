@@ -18,6 +18,7 @@ round them as the file did.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,24 @@ FORMS = ("unsigned", "signed", "float-ends")
 """
 BETWEEN = 128
 """A uint8 value less this is the int8 value of the same number."""
-ACTIVATIONS = {
-    "none": "torch.clone",
-    "relu": "torch.relu",
-    "relu6": "torch.nn.functional.relu6",
-    "hard_swish": "torch.nn.functional.hardswish",
-    "hard_sigmoid": "torch.nn.functional.hardsigmoid",
-    "swish": "torch.nn.functional.silu",
-    "sigmoid": "torch.sigmoid",
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "NONE": lambda torch: torch.clone,
+    "RELU": lambda torch: torch.relu,
+    "RELU6": lambda torch: torch.nn.functional.relu6,
+    "HARD_SIGMOID": lambda torch: torch.nn.functional.hardsigmoid,
+    "HARD_SWISH": lambda torch: torch.nn.functional.hardswish,
+    "SWISH": lambda torch: torch.nn.functional.silu,
+    "SIGMOID": lambda torch: torch.sigmoid,
+    "TANH": lambda torch: torch.tanh,
+    "ERF": lambda torch: torch.erf,
+    "GELU": lambda torch: torch.nn.functional.gelu,
+    "MISH": lambda torch: torch.nn.functional.mish,
 }
-"""Of the graph -> torch's function."""
+"""Of the graph, by name -> torch's function; another one is a row that names it."""
 
 
 def to_torch(path: Path, spec: ModelSpec, form: str = "unsigned") -> Any:
     """The model as a module in evaluation mode.
-
-    Args:
-        path: of the .onnx file.
-        spec: of the model.
-        form: one of :data:`FORMS`.
 
     Returns:
         A ``torch.fx.GraphModule``: (frame, state_0, ...) -> (logits, next_state_0, ...).
@@ -217,7 +217,10 @@ class _Module:
         if isinstance(operator, Pool):
             return self._pool(operator)
         if isinstance(operator, Activate):
-            return self._call(_activation(torch, operator), self._read(inputs[0]))
+            find = ACTIVATIONS.get(operator.kind.name)
+            if find is None:
+                raise _refused(operator, f"is the activation {operator.kind.name}")
+            return self._call(find(torch), self._read(inputs[0]))
         if isinstance(operator, (Add, Mul)):
             function = torch.add if isinstance(operator, Add) else torch.mul
             vectors = len(self._graph.shapes[operator.out]) == 1
@@ -296,16 +299,6 @@ class _Module:
         return self._moved(
             self._torch.narrow, [value], self._meaning.get(name), 1, begin, end - begin
         )
-
-
-def _activation(torch: Any, operator: Activate) -> Any:
-    name = ACTIVATIONS.get(operator.kind.name.lower())
-    if name is None:
-        raise _refused(operator, f"is the activation {operator.kind.name.lower()}")
-    found: Any = torch
-    for part in name.split(".")[1:]:
-        found = getattr(found, part)
-    return found
 
 
 def _refused(operator: Operator, what: str) -> ModelError:

@@ -103,12 +103,7 @@ def read_file(path: Path) -> bytes:
 
 
 class Files:
-    """Files below ``root``, by names without it: ``sys/class/thermal/thermal_zone0/temp``.
-
-    Args:
-        root: "/" but in tests.
-        read: how to read one.
-    """
+    """Files below ``root``, by names without it: ``sys/class/thermal/thermal_zone0/temp``."""
 
     def __init__(self, root: Path = Path("/"), read: Read = read_file) -> None:
         self._root = root

@@ -311,14 +311,7 @@ def find_sensors(
     read: Read = read_file,
     cores: Collection[int] | None = None,
 ) -> Sensors:
-    """Look for what the board has. Raises nothing; what is not there has its reason.
-
-    Args:
-        root: files are looked for below it.
-        run: how to run a program.
-        read: how to read a file.
-        cores: whose clocks and counters are read; None for those that this process may use.
-    """
+    """Look for what the board has. Raises nothing; what is not there has its reason."""
     if cores is None:
         try:
             cores = os.sched_getaffinity(0)
@@ -337,9 +330,6 @@ def throttled_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 
     Flags of this moment count in either sample; those that stay set once they "have occurred"
     only where they were not set before; counters with the times that they were added to.
-
-    Args:
-        before, after: of :meth:`Sensors.sample`.
     """
     earlier, later = before.get("throttled") or [], after.get("throttled") or []
     words = [word for word in earlier if not word.endswith("has occurred")]

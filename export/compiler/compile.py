@@ -33,7 +33,7 @@ from shiftedge.export.compiler.link.library import (
     soname,
 )
 from shiftedge.export.compiler.link.program import WEIGHTS_FILE, source
-from shiftedge.export.compiler.sources import Source, read_model, read_sources
+from shiftedge.export.compiler.sources import Source, read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
@@ -49,7 +49,6 @@ __all__ = [
     "compile_cached",
     "compile_model",
     "prepare",
-    "read_model",
     "table_of",
 ]
 
@@ -107,7 +106,7 @@ def compile_model(
     chosen = find_target(target) if isinstance(target, str) else target
     if TARGETS.get(chosen.name) != chosen and chosen.name != "host":
         check(chosen)
-    key = cache.key_of([source.data for source in sources], chosen, _settings(sources, verify))
+    key = _key(sources, chosen, verify=verify)
     with package.new_folder(output) as folder:
         cached = use_cache and _recall(key, folder)
         if not cached:
@@ -118,11 +117,11 @@ def compile_model(
     return Compiled(Bundle.open(output), cached, time.perf_counter() - begin)
 
 
-def _settings(sources: Sequence[Source], verify: bool) -> str:
-    """What a bundle depends on beside the files and the target."""
-    own = all(source.precision == source.spec.precision for source in sources)
-    precisions = "" if own else f" {','.join(source.precision for source in sources)}"
-    return f"verify={verify}{precisions}"
+def _key(sources: Sequence[Source], target: Target, *, verify: bool) -> str:
+    """Of the bundle in the cache."""
+    precisions = ",".join(source.precision for source in sources)
+    data = [source.data for source in sources]
+    return cache.key_of(data, target, f"verify={verify} {precisions}")
 
 
 def _sign(folder: Path, key: str | Path | None) -> None:
@@ -137,9 +136,8 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     Raises:
         As :func:`compile_model`.
     """
-    data, _ = read_model(Path(model))
-    chosen = find_target(target)
-    folder = cache.cache_folder() / cache.key_of([data], chosen, "verify=True")
+    sources = read_sources([Path(model)])
+    folder = cache.cache_folder() / _key(sources, find_target(target), verify=True)
     if cache.find(folder.name) is None:
         compile_model(model, folder, target=target, use_cache=False)
         with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from typing import Any
 
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.words import say, shown
+from shiftedge.runtime.words import note, shown
 
 EXAMPLES = """\
 examples:
@@ -93,13 +93,13 @@ def _quantize(options: argparse.Namespace) -> int:
         if report is not None:
             report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         output.write_bytes(result.model)
-    for note in result.report.calibration["notes"]:
-        _say(note)
+    for each in result.report.calibration["notes"]:
+        note(each)
     if options.json:
         print(json.dumps(document))
         return 0
     print(result.report.table())
-    _say(f"{options.output}: {len(result.model):,} bytes; next: shiftedge run {options.output}")
+    note(f"{options.output}: {len(result.model):,} bytes; next: shiftedge run {options.output}")
     return 0
 
 
@@ -112,7 +112,3 @@ def _bundled() -> Path:
         importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
     ) as path:
         return path
-
-
-def _say(text: str) -> None:
-    say(f"shiftedge: {text}")

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from shiftedge.export.checkpoint import serialise_checkpoint
+from shiftedge.export.networks import TRAINED
 from shiftedge.export.training.data import Job, Named, read_data
 from shiftedge.export.training.keep import Keeper
 from shiftedge.export.training.loop import Epoch, Settings, fit
@@ -32,9 +33,8 @@ their seeds begin."""
 
 def stored(spec: ModelSpec) -> dict[str, Any]:
     """The part of the spec that training fixes, as plain values."""
-    keys = ("height", "width", "resize_short_side", "frame_rate_hz", "mean", "std")
     everything = dataclasses.asdict(spec)
-    stored = {key: everything[key] for key in (*keys, "max_gap_s", "silent_labels", "decoder")}
+    stored = {key: everything[key] for key in (*TRAINED, "decoder")}
     return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
 
 

@@ -27,6 +27,7 @@ WIDEST_UNCOMPRESSED_PX = 640
 """USB 2 carries uncompressed 640x480 at 30 frames/s (18 MB/s) but not 1280x720 (55 MB/s), so wider
 images are asked for as MJPG."""
 
+DEV, PROC = Path("/dev"), Path("/proc")
 _GONE = (errno.ENODEV, errno.ENXIO)
 
 CSI_HINT = (
@@ -48,7 +49,7 @@ def camera_device(text: str) -> str | None:
         return None
 
 
-def check_camera(device: str, *, dev: Path = Path("/dev")) -> str:
+def check_camera(device: str) -> str:
     """Open ``device`` as a program would, close it, and return the camera's own name.
 
     Raises:
@@ -58,12 +59,12 @@ def check_camera(device: str, *, dev: Path = Path("/dev")) -> str:
     try:
         handle = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        _explain_open(device, error, dev)
+        _explain_open(device, error)
     try:
         answer = fcntl.ioctl(handle, VIDIOC_QUERYCAP, bytes(CAPABILITY.size))
     except OSError as error:
         raise FinalSourceError(
-            f"{device} is not a camera ({error.strerror}); {_others(device, dev)}."
+            f"{device} is not a camera ({error.strerror}); {_others(device)}."
         ) from error
     finally:
         os.close(handle)
@@ -74,7 +75,7 @@ def check_camera(device: str, *, dev: Path = Path("/dev")) -> str:
     if not capabilities & (CAP_VIDEO_CAPTURE | CAP_VIDEO_CAPTURE_MPLANE):
         raise FinalSourceError(
             f"{device} ({name}) gives no images, like the second node of many USB cameras; "
-            f"{_others(device, dev)}."
+            f"{_others(device)}."
         )
     return name
 
@@ -148,11 +149,11 @@ def open_camera(
     )
 
 
-def camera_users(device: str, *, proc: Path = Path("/proc")) -> list[str]:
+def camera_users(device: str) -> list[str]:
     """Programs that hold ``device`` open, as ``name (process 123)``; those we may look into."""
     target = os.path.realpath(device)
     users = []
-    for process in proc.glob("[0-9]*"):
+    for process in PROC.glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
         try:
@@ -163,7 +164,7 @@ def camera_users(device: str, *, proc: Path = Path("/proc")) -> list[str]:
     return users
 
 
-def _explain_open(device: str, error: OSError, dev: Path) -> NoReturn:
+def _explain_open(device: str, error: OSError) -> NoReturn:
     if isinstance(error, PermissionError):
         raise FinalSourceError(
             f"No permission to open the camera {device}: join the group that owns it "
@@ -171,7 +172,7 @@ def _explain_open(device: str, error: OSError, dev: Path) -> NoReturn:
         ) from error
     if isinstance(error, FileNotFoundError) or error.errno in _GONE:
         raise SourceError(
-            f"There is no camera {device}: plug it in and check the cable; {_others(device, dev)}."
+            f"There is no camera {device}: plug it in and check the cable; {_others(device)}."
         ) from error
     if error.errno == errno.EBUSY:
         users = ", ".join(camera_users(device)) or "another program"
@@ -179,9 +180,9 @@ def _explain_open(device: str, error: OSError, dev: Path) -> NoReturn:
     raise SourceError(f"Cannot open the camera {device}: {error.strerror}.") from error
 
 
-def _others(device: str, dev: Path) -> str:
+def _others(device: str) -> str:
     """What else the user may name."""
-    found = sorted(str(path) for path in dev.glob("video[0-9]*") if str(path) != device)
+    found = sorted(str(path) for path in DEV.glob("video[0-9]*") if str(path) != device)
     if found:
         return f"the video devices here are {', '.join(found)}"
     return f"this machine has no other video device; {CSI_HINT}"

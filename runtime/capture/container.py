@@ -257,24 +257,22 @@ _USUAL_SCALE_NS = 1_000_000
 
 
 def _matroska(file: BinaryIO, size: int) -> Container:
-    found = Container()
+    segment = next((each for each in _elements(file, 0, size) if each[0] == _SEGMENT), None)
+    if segment is None:
+        return Container()
+    _, begin, end = segment
+    found = Container(missing_bytes=max(0, (end or size) - size))
     scale_ns = _USUAL_SCALE_NS
-    for kind, begin, end in _elements(file, 0, size):
-        if kind != _SEGMENT:
-            continue
-        if end is not None:
-            found = dataclasses.replace(found, missing_bytes=max(0, end - size))
-        for inner, first, last in _elements(file, begin, min(end or size, size)):
-            until = min(last or size, size)
-            if inner == _INFO:
-                scale_ns = _whole(file, first, until, _SCALE) or _USUAL_SCALE_NS
-            if inner == _TRACKS:
-                codec, lacks = _video_codec(file, first, until)
-                found = dataclasses.replace(found, codec=codec, lacks=lacks)
-            if inner == _CLUSTER:
-                starts_s = (_whole(file, first, until, _TIMESTAMP) or 0) * scale_ns / 1e9
-                return dataclasses.replace(found, starts_s=starts_s)
-        break
+    for kind, first, last in _elements(file, begin, min(end or size, size)):
+        until = min(last or size, size)
+        if kind == _INFO:
+            scale_ns = _whole(file, first, until, _SCALE) or _USUAL_SCALE_NS
+        if kind == _TRACKS:
+            codec, lacks = _video_codec(file, first, until)
+            found = dataclasses.replace(found, codec=codec, lacks=lacks)
+        if kind == _CLUSTER:
+            starts_s = (_whole(file, first, until, _TIMESTAMP) or 0) * scale_ns / 1e9
+            return dataclasses.replace(found, starts_s=starts_s)
     return found
 
 

@@ -17,7 +17,6 @@ import re
 import select
 import sys
 from collections.abc import Iterator
-from typing import TypeVar
 
 from shiftedge.runtime.errors import OutputError
 
@@ -33,6 +32,15 @@ class _Harmless(io.TextIOWrapper):
     Failures are met here and not in a raw stream below: a signal that comes between a write and its
     count there would have the buffer write the same once more.
     """
+
+    def __init__(self, descriptor: int, *, line_buffering: bool) -> None:
+        super().__init__(
+            io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
+            encoding="utf-8",
+            errors=_ERRORS,
+            newline="\n",
+            line_buffering=line_buffering,
+        )
 
     def write(self, text: str) -> int:
         try:
@@ -77,8 +85,8 @@ def own_streams() -> Iterator[None]:
         _ensure(descriptor, mode)  # 1 for reading, so that writing to it fails
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives on
-    sys.stdout = _text(_Out, 1, line_buffering=os.isatty(1))
-    sys.stderr = _text(_Harmless, 2, line_buffering=True)
+    sys.stdout = _Out(1, line_buffering=os.isatty(1))
+    sys.stderr = _Harmless(2, line_buffering=True)
     try:
         yield
     finally:
@@ -158,16 +166,3 @@ _OBEYED = re.compile(
     r"(?!\x1b\[[0-9;]*[mAK]|\x1b\[\?25[hl])"  # colours; up a line, empty a line; the cursor
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
-
-
-_Stream = TypeVar("_Stream", bound=_Harmless)
-
-
-def _text(kind: type[_Stream], descriptor: int, *, line_buffering: bool) -> _Stream:
-    return kind(
-        io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
-        encoding="utf-8",
-        errors=_ERRORS,
-        newline="\n",
-        line_buffering=line_buffering,
-    )

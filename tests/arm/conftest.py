@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import generating
 import pytest
-from arm_kit import NETWORKS
-from once import locked, run_folder
+from kit import generating
+from kit.arm import NETWORKS
+from kit.once import locked, run_folder
 
 from shiftedge.benchmarks.emulation.python import EmulatedPython, emulated_python
 from shiftedge.benchmarks.emulation.qemu import missing

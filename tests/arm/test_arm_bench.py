@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
-from arm_kit import GESTURES
+from kit.arm import GESTURES
 
 from shiftedge.__main__ import main
 from shiftedge.benchmarks.emulation import qemu

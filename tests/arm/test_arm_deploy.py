@@ -17,8 +17,8 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from arm_kit import GESTURES
-from sshd_kit import Sshd, running
+from kit.arm import GESTURES
+from kit.sshd import Sshd, running
 
 from shiftedge.__main__ import main
 from shiftedge.benchmarks.emulation import qemu

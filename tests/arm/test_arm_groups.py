@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
-from layers_kit import SPEC, Layers
+from kit.layers import SPEC, Layers
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir

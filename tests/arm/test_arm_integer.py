@@ -15,17 +15,18 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from arm_kit import steps
-from qdq_kit import quantized, with_equal_std
+from kit.arm import steps
+from kit.qdq import quantized, with_equal_std
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
-from shiftedge.export.compiler.compile import build_library, prepare, read_model
+from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_target, find_variant, variants_of
 from shiftedge.export.compiler.verify.agreement import states_of
 from shiftedge.export.compiler.verify.evaluate import Evaluator

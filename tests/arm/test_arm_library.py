@@ -11,10 +11,11 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
-from elf import Elf
+from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import TARGETS, find_target, find_variant, variants_of
 from shiftedge.runtime.bundle import Bundle
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
-from arm_kit import GESTURES
+from kit.arm import GESTURES
 
 import shiftedge
 from shiftedge.benchmarks.emulation.python import EmulatedPython

@@ -11,16 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import hosts
 import numpy as np
 import pytest
+from kit import hosts
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 
-from arm_kit import ROOT
-from elf import Elf
+from kit.arm import ROOT
+from kit.elf import Elf
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.emulation import qemu

@@ -12,7 +12,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from arm_kit import steps
+from kit.arm import steps
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import (
@@ -24,7 +24,8 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.compile import prepare, read_model
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from arm_kit import GESTURES
+from kit.arm import GESTURES
 
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError

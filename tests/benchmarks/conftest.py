@@ -19,7 +19,7 @@ SRC = HERE.parents[1] / "src"
 @pytest.fixture(autouse=True)
 def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """sys.path of worker processes."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SRC), str(HERE), str(HERE.parent))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SRC), str(HERE.parent))))
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def make_bench(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     def make(*names: str, reference: str = "Good", settings: Settings | None = None) -> Bench:
         return Bench(
             [
-                Candidate(name, f"faulty_contenders:{name}", spec_file, peer=name != "Hidden")
+                Candidate(name, f"kit.faulty_contenders:{name}", spec_file, peer=name != "Hidden")
                 for name in names
             ],
             settings or Settings(frames=12, rounds=3, timeout_s=20.0),
             onnx=spec_file,
-            reference=f"faulty_contenders:{reference}",
+            reference=f"kit.faulty_contenders:{reference}",
         )
 
     return make

@@ -108,7 +108,7 @@ def test_a_native_row_of_something_that_is_no_bundle(tiny_onnx, tmp_path, capsys
 def test_a_compiled_model_by_itself(tmp_path, monkeypatch, capsys):
     """The native tests' fake model, in place of one that the compiler made."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime" / "native"))
-    import fake_library
+    from kit import fake_library
 
     compilers = fake_library.compilers()
     if not compilers:
@@ -256,7 +256,7 @@ def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
 
 
 def test_bf16_is_loaded_in_bf16(tiny_onnx, tmp_path, monkeypatch):
-    from fake_engine import FakeEngine
+    from kit.fake_engine import FakeEngine
 
     from shiftedge.benchmarks.bench import spec_by_onnx
     from shiftedge.benchmarks.engines import native

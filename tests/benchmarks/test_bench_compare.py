@@ -306,7 +306,7 @@ def test_each_precision_has_a_profile(make_bench):
 def test_a_profile_is_in_the_report(make_bench):
     bench = make_bench("Hidden", "Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
     bench.entries[0].candidate = type(bench.entries[0].candidate)(
-        "native", "faulty_contenders:Many", bench.entries[0].candidate.path, peer=False
+        "native", "kit.faulty_contenders:Many", bench.entries[0].candidate.path, peer=False
     )
     bench._profile = True
     bench.run()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine
+from kit.fake_engine import FakeEngine
 
 from shiftedge.benchmarks.agreement import read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
@@ -24,7 +24,7 @@ TURN = {"do": "turn", "begin": 0, "lead_in": 2, "frames": 5}
 @pytest.fixture
 def start(spec_file: Path) -> Callable[..., Worker]:
     def make(name: str, timeout_s: float = 20.0, **changes: Any) -> Worker:
-        factory = f"faulty_contenders:{name}"
+        factory = f"kit.faulty_contenders:{name}"
         return Worker(factory, spec_file, 1, spec=None, timeout_s=timeout_s, **changes)
 
     return make
@@ -140,7 +140,8 @@ def test_a_worker_ends_with_its_parent(spec_file):
     program = (
         "import os, sys\nfrom pathlib import Path\n"
         "from shiftedge.benchmarks.crew import Worker\n"
-        "worker = Worker('faulty_contenders:Good', Path(sys.argv[1]), 1, spec=None, timeout_s=20)\n"
+        "good = 'kit.faulty_contenders:Good'\n"
+        "worker = Worker(good, Path(sys.argv[1]), 1, spec=None, timeout_s=20)\n"
         "worker.ready()\nprint(worker.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     parent = subprocess.run(

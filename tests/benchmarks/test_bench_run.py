@@ -97,7 +97,7 @@ def test_another_model_is_a_disagreement(make_bench, spec, tmp_path):
     other = tmp_path / "other.json"
     other.write_text(replace(spec, labels=("No gesture", "b", "c", "d")).to_json())
     bench = make_bench("Good")
-    candidate = Candidate("other", "faulty_contenders:Good", other)
+    candidate = Candidate("other", "kit.faulty_contenders:Good", other)
     bench.entries.append(Entry(candidate, 1))
     found = rows(bench)
     assert found["other"]["status"] == "disagrees"

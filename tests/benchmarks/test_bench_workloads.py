@@ -26,7 +26,7 @@ TURN = {"do": "turn", "begin": 0, "lead_in": 1, "frames": 4}
 @pytest.fixture
 def good(spec_file, monkeypatch):
     """Contenders of this process, by name."""
-    import faulty_contenders
+    from kit import faulty_contenders
 
     return lambda name: getattr(faulty_contenders, name)(spec_file, 1, None)
 
@@ -82,7 +82,12 @@ def test_a_stream_that_breaks_is_told(good, spec):
 def test_an_engine_without_streams(spec_file):
     with (
         Worker(
-            "faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0, workload="streams-2"
+            "kit.faulty_contenders:Good",
+            spec_file,
+            1,
+            spec=None,
+            timeout_s=20.0,
+            workload="streams-2",
         ) as process,
         pytest.raises(WorkerError, match="Several streams") as caught,
     ):
@@ -120,7 +125,7 @@ def test_warm_up_ends_at_its_limit():
 
 
 def test_a_slow_turn_ends_early(spec_file):
-    with Worker("faulty_contenders:Slower", spec_file, 1, spec=None, timeout_s=20.0) as process:
+    with Worker("kit.faulty_contenders:Slower", spec_file, 1, spec=None, timeout_s=20.0) as process:
         process.ready()
         answer = process.ask({**TURN, "frames": 50, "most_s": 0.02})
         assert 1 <= len(answer["step_ns"]) < 30
@@ -141,11 +146,11 @@ def test_the_harness_costs_less_than_two_microseconds(spec_file, spec):
 
 
 def test_a_kernel_table_only_where_the_engine_tells(spec_file):
-    with Worker("faulty_contenders:Many", spec_file, 1, spec=None, timeout_s=20.0) as process:
+    with Worker("kit.faulty_contenders:Many", spec_file, 1, spec=None, timeout_s=20.0) as process:
         process.ready()
         seconds = process.ask({"do": "profile", "frames": 2})["seconds"]
         assert list(seconds) == ["first", "second"]
-    with Worker("faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0) as process:
+    with Worker("kit.faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0) as process:
         process.ready()
         with pytest.raises(WorkerError, match="does not tell"):
             process.ask({"do": "profile", "frames": 2})
@@ -219,7 +224,7 @@ def test_a_worker_is_where_it_is_put(spec_file):
 
     usable = sorted(os.sched_getaffinity(0))
     with cores.pinned(usable[-1:]):
-        process = Worker("faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0)
+        process = Worker("kit.faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0)
     assert sorted(os.sched_getaffinity(0)) == usable
     with process:
         process.ready()

@@ -125,7 +125,7 @@ CASES: dict[str, tuple[list[Any], dict[str, Any]]] = {
              {**CONV, "low": np.float32(0), "high": np.float32(6)}),
     **{
         kind: ([WIDE, make(kind, ["y"], ["x"])], CONV)
-        for kind in ("Relu", "HardSwish", "Sigmoid")
+        for kind in ("Relu", "HardSwish", "Sigmoid", "Tanh", "Erf")
     },
     "silu": ([WIDE, make("Sigmoid", ["y"], ["z"]), make("Mul", ["y", "z"], ["x"])], CONV),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playback import PlaySource, ReadingEngine
+from kit.playback import PlaySource, ReadingEngine
 
 from shiftedge.runtime.capture import FrameSource
 from shiftedge.runtime.model import Model

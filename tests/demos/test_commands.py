@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playback import Frames, PlaySource, film_of
+from kit.playback import Frames, PlaySource, film_of
 
 from shiftedge.__main__ import main
 from shiftedge.demos.commands import DEFAULT_FILM, _film, add_commands

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playback import Frames, PlaySource, film_of
+from kit.playback import Frames, PlaySource, film_of
 
 from shiftedge.demos import show as show_module
 from shiftedge.demos.show import show

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from once import locked, run_folder
+from kit.once import locked, run_folder
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def trained() -> Callable[..., torch.nn.Module]:
     """A function that gives a network statistics and weights as training might leave them."""
-    from networks import trained
+    from kit.networks import trained
 
     return trained
 
@@ -55,7 +55,7 @@ def float_file(
 
     @functools.cache
     def get(kind: str) -> tuple[bytes, ModelSpec]:
-        from networks import network
+        from kit.networks import network
 
         from shiftedge.export.to_onnx import to_onnx
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from networks import from_checkpoint
+from kit.networks import from_checkpoint
 
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.verify import verify_onnx

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
-from networks import save_checkpoint  # noqa: E402
+from kit.networks import save_checkpoint  # noqa: E402
 
 from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
 from shiftedge.export.models import MobileNetV2, ResNet  # noqa: E402

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="the export extra (torch) is not ins
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from official_kit import mobile_state, official_file  # noqa: E402
+from kit.official import mobile_state, official_file  # noqa: E402
 
 from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
 from shiftedge.runtime.errors import CheckpointError  # noqa: E402

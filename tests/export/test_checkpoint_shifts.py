@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
-from networks import from_checkpoint  # noqa: E402
-from official_kit import clip_logits, mobile_state, official_file, resnet_state  # noqa: E402
+from kit.networks import from_checkpoint  # noqa: E402
+from kit.official import clip_logits, mobile_state, official_file, resnet_state  # noqa: E402
 
 from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402
 from shiftedge.export.models import (  # noqa: E402

@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 import cv2
 import onnxruntime
 import torch
-from networks import fine_tune, from_checkpoint, save_checkpoint, trained
+from kit.networks import fine_tune, from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
 from shiftedge.export.checkpoint import load_checkpoint

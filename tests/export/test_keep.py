@@ -15,8 +15,8 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import numpy as np
-from clip_kit import frame_spec
-from networks import train
+from kit.clips import frame_spec
+from kit.networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.rendered import synthetic_clips

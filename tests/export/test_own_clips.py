@@ -17,8 +17,8 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
-from clip_kit import frame_spec
-from networks import from_checkpoint, train
+from kit.clips import frame_spec
+from kit.networks import from_checkpoint, train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data import Clip, find_data

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
-from networks import from_checkpoint, save_checkpoint
+from kit.networks import from_checkpoint, save_checkpoint
 
 from shiftedge.__main__ import main
 from shiftedge.export.models.build import build

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="the export extra (torch) is not ins
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from networks import network  # noqa: E402
+from kit.networks import network  # noqa: E402
 
 from shiftedge.export import verify  # noqa: E402
 from shiftedge.export.models import StreamingModel, insert_shift  # noqa: E402

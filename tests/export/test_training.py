@@ -17,8 +17,8 @@ pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
 import torch
-from clip_kit import frame_spec
-from networks import train
+from kit.clips import frame_spec
+from kit.networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import IGNORED, ClipSet

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra is not installed")
 
-from networks import fine_tune, save_checkpoint, train  # noqa: E402
-from official_kit import mobile_state, official_file  # noqa: E402
+from kit.networks import fine_tune, save_checkpoint, train  # noqa: E402
+from kit.official import mobile_state, official_file  # noqa: E402
 
 from shiftedge.__main__ import main  # noqa: E402
 from shiftedge.export.checkpoint import load_checkpoint  # noqa: E402

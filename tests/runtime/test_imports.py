@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "runtime"
 MODULES = sorted(RUNTIME.rglob("*.py"))
 FORBIDDEN = (
-    *("torch", "onnx", "onnxscript", "onnx_ir", "tvm", "ziglang"),
+    *("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "tvm", "ziglang"),
     *("shiftedge.export", "shiftedge.demos", "shiftedge.benchmarks"),
 )
 

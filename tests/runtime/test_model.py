@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine, FakeSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.fake_engine import FakeEngine, FakeSession
 from numpy.typing import NDArray
 
 from shiftedge.runtime import model as model_module

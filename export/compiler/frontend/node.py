@@ -297,35 +297,30 @@ class Node:
         finite = np.isfinite(weight).all() and np.isfinite(bias).all()
         self.need(finite, "scales by what is not finite in float32", AGAIN)
         height, width = value.shape[:2] if len(value.shape) == 3 else (1, 1)
-        self.by_channel(value, (height, width, channels), weight, bias, form=value.shape)
+        weight = weight.reshape(channels, 1, 1, 1)
+        self.depthwise(value, (height, width, channels), weight, bias, form=value.shape)
 
-    def by_channel(
+    def depthwise(
         self,
         value: Value,
         shape: Shape,
-        weight: NDArray[Any],
+        weight: Array,
         bias: Array | None = None,
         *,
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
         form: Shape | None = None,
     ) -> None:
-        """A depthwise convolution: ``weight`` is (channels,) or (height, width) of a window."""
-        channels = value.shape[-1]
-        window = weight.shape if weight.ndim == 2 else (1, 1)
-        full = np.empty((channels, 1, *window), np.float32)
-        full[:] = weight if weight.ndim == 2 else weight.reshape(-1, 1, 1, 1)
-        self.make(
-            Conv,
-            (value,),
-            shape,
-            form,
-            weight=full,
-            bias=np.zeros(channels, np.float32) if bias is None else bias,
-            stride=stride,
-            padding=padding,
-            groups=channels,
-        )
+        """A convolution of each channel by itself; ``weight`` as a ``Conv`` has it."""
+        channels = len(weight)
+        bias = np.zeros(channels, np.float32) if bias is None else bias
+        fields: dict[str, Any] = {
+            "weight": weight,
+            "bias": bias,
+            "stride": stride,
+            "padding": padding,
+        }
+        self.make(Conv, (value,), shape, form, groups=channels, **fields)
 
     def window(
         self, value: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]

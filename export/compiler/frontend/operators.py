@@ -254,8 +254,8 @@ def _pool(largest: bool, node: Node) -> None:
     )
     shape = (*node.window(x, (height, width), (down, right), padding), x.shape[2])
     if counted:
-        mean = np.full((height, width), 1 / (height * width))
-        node.by_channel(x, shape, mean, stride=(down, right), padding=padding)
+        mean = np.full((x.shape[2], 1, height, width), 1 / (height * width), np.float32)
+        node.depthwise(x, shape, mean, stride=(down, right), padding=padding)
     else:
         _window_pool(node, x, shape, largest, (height, width), (down, right), padding)
 
@@ -331,7 +331,7 @@ def _pad(node: Node) -> None:
     )
     height, width, channels = x.shape
     shape = (height + padding[0] + padding[2], width + padding[1] + padding[3], channels)
-    node.by_channel(x, shape, np.ones(channels), padding=padding)
+    node.depthwise(x, shape, np.ones((channels, 1, 1, 1), np.float32), padding=padding)
 
 
 def _dense(node: Node) -> None:

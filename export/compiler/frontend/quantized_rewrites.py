@@ -106,28 +106,28 @@ class _Folder:
         """Let readers of what these stand for read what was rounded."""
         names = {}
         gone: set[int] = set()
-        for quantise in rounding:
-            for reader in self._readers.get(quantise.out, []):
-                names[reader.out] = quantise.inputs[0]
+        for quantize in rounding:
+            for reader in self._readers.get(quantize.out, []):
+                names[reader.out] = quantize.inputs[0]
                 gone.add(id(reader))
-            gone.add(id(quantise))
+            gone.add(id(quantize))
         if gone:
             self._rename((each for each in self._operators if id(each) not in gone), names)
 
-    def _droppable(self, quantise: Operator | None) -> bool:
+    def _droppable(self, quantize: Operator | None) -> bool:
         """Whether it is there for its numbers alone: no shift, no state, no pool."""
-        return isinstance(quantise, Quantize) and all(
-            isinstance(reader, Dequantize) for reader in self._readers.get(quantise.out, [])
+        return isinstance(quantize, Quantize) and all(
+            isinstance(reader, Dequantize) for reader in self._readers.get(quantize.out, [])
         )
 
     def _rounded_once(self, value: str) -> tuple[Quantize, Operator] | None:
         """The rounding that alone reads ``value``, and what alone reads the numbers after it."""
-        quantise = self._only_reader(value)
-        if not isinstance(quantise, Quantize) or not self._droppable(quantise):
+        quantize = self._only_reader(value)
+        if not isinstance(quantize, Quantize) or not self._droppable(quantize):
             return None
-        dequantize = self._only_reader(quantise.out)
+        dequantize = self._only_reader(quantize.out)
         reader = None if dequantize is None else self._only_reader(dequantize.out)
-        return None if reader is None else (quantise, reader)
+        return None if reader is None else (quantize, reader)
 
     def _quantized_of(self, value: str) -> str | None:
         """The uint8 value that ``value`` is the numbers of."""
@@ -200,13 +200,13 @@ class _Folder:
             sides = []
             for value, other in (add.inputs, add.inputs[::-1]):
                 source = self._quantized_of(value)
-                quantise = None if source is None else self._made.get(source)
-                if not isinstance(quantise, Quantize) or self._quantized_of(other) is None:
+                quantize = None if source is None else self._made.get(source)
+                if not isinstance(quantize, Quantize) or self._quantized_of(other) is None:
                     continue
-                conv = self._made.get(quantise.inputs[0])
-                found = self._rounded_once(quantise.inputs[0])
-                if conv is not None and self._in_int8(conv) and found == (quantise, add):
-                    sides.append((self._place[conv.out], quantise))
+                conv = self._made.get(quantize.inputs[0])
+                found = self._rounded_once(quantize.inputs[0])
+                if conv is not None and self._in_int8(conv) and found == (quantize, add):
+                    sides.append((self._place[conv.out], quantize))
             if sides and add.inputs[0] != add.inputs[1]:
                 last = max(sides, key=lambda side: side[0])[1]
                 self._drop([last])
@@ -216,26 +216,26 @@ class _Folder:
     def store_quantized(self) -> None:
         """Quantise as the last act of the kernel that makes the numbers."""
         for operator in self._operators:
-            quantise = self._made.get(operator.out)
-            if not isinstance(quantise, Quantize):
+            quantize = self._made.get(operator.out)
+            if not isinstance(quantize, Quantize):
                 continue
-            value = quantise.inputs[0]
+            value = quantize.inputs[0]
             maker = self._made.get(value)
             source = self._quantized_of(value)
-            if source is not None and self.quantization[source] == quantise.quantization:
-                kept = (each for each in self._operators if each is not quantise)
-                self._rename(kept, {quantise.out: source})
-            elif maker is not None and self._count[value] == 1 and self._can_store(maker, quantise):
-                stored = replace(maker, out=quantise.out)
+            if source is not None and self.quantization[source] == quantize.quantization:
+                kept = (each for each in self._operators if each is not quantize)
+                self._rename(kept, {quantize.out: source})
+            elif maker is not None and self._count[value] == 1 and self._can_store(maker, quantize):
+                stored = replace(maker, out=quantize.out)
                 if isinstance(maker, Pool):  # moves them as they are
                     stored = replace(stored, inputs=(self._quantized_of(maker.inputs[0]) or "",))
                 self._set(
                     stored if each is maker else each
                     for each in self._operators
-                    if each is not quantise
+                    if each is not quantize
                 )
 
-    def _can_store(self, maker: Operator, quantise: Quantize) -> bool:
+    def _can_store(self, maker: Operator, quantize: Quantize) -> bool:
         if isinstance(maker, Activate):
             before = self._made.get(maker.inputs[0])
             alone = self._count[maker.inputs[0]] == 1
@@ -246,7 +246,7 @@ class _Folder:
             return self._sums_in_kernel(maker) or self._sums_quantized(maker)
         if isinstance(maker, Pool) and maker.largest:
             source = self._quantized_of(maker.inputs[0])
-            return source is not None and self.quantization[source] == quantise.quantization
+            return source is not None and self.quantization[source] == quantize.quantization
         return self._in_int8(maker)
 
     def _sums_quantized(self, add: Add) -> bool:

@@ -22,13 +22,14 @@ a tile is unrolled completely, its segments are loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from shiftedge.export.compiler.graph.graph import Activation
-from shiftedge.export.compiler.kernel_ir.index import Index, IndexLike, Var, index
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index
+from shiftedge.export.compiler.numerics.precision import NARROW
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = [
@@ -54,11 +55,12 @@ __all__ = [
     "Loop",
     "Part",
     "Segment",
+    "SegmentLoop",
     "Statement",
-    "Step",
     "Tile",
     "folded_grid",
     "grid",
+    "in_vectors",
     "pieces",
 ]
 
@@ -240,7 +242,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Step:
+class SegmentLoop:
     """A loop of a segment."""
 
     variable: Var
@@ -261,7 +263,7 @@ class Gather:
 class Segment:
     """One stretch of the sum: a range of input channels from one buffer, or a window's taps."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[SegmentLoop, ...]
     """Outermost first."""
     source: Access
     """Over ROW and the steps; over COLUMN too where each channel has its own source."""
@@ -321,7 +323,7 @@ class Tile:
                 return segment.dot.accumulator_dtype
             source = segment.source.buffer.dtype
             weight = segment.weight.buffer.dtype if segment.weight else source
-            if not {source, weight} & {"float32", BF16}:
+            if not {source, weight} & {"float32", *NARROW}:
                 return source if segment.largest else "int32"
         return "float32"
 
@@ -441,6 +443,18 @@ def pieces(count: int, lanes: int) -> list[tuple[int, int]]:
         result.append((first, length))
         first += length
     return result
+
+
+def in_vectors(
+    count: int, lanes: int, make: Callable[[Index, int], Statement]
+) -> tuple[Statement, ...]:
+    """``make(first, length)`` over ``count`` columns: a loop of whole vectors, then narrower
+    ones."""
+    vector, full = Var("vector"), count // lanes
+    loop = Loop(vector, Const(0), Const(full), (make(vector * lanes, lanes),)) if full else None
+    rest = pieces(count - full * lanes, lanes)
+    narrow = (make(index(full * lanes + first), length) for first, length in rest)
+    return (*((loop,) if loop else ()), *narrow)
 
 
 def _tiles(statement: Statement) -> Iterator[Tile]:

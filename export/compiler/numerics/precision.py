@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.numerics import bf16
 
-__all__ = ["BF16", "FP32", "INT8", "PRECISIONS", "Precision"]
+__all__ = ["BF16", "FP32", "INT8", "NARROW", "PRECISIONS", "Precision"]
 
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -35,7 +35,9 @@ class Precision:
     """The same in the kernel IR; empty where a backend chooses how quantised values are stored."""
     accumulator: str
     round: Callable[[NDArray[Any]], NDArray[np.float32]]
-    """A stored number as float32: what is left of a number that is not quantised."""
+    """What storing leaves of a number that is not quantised."""
+    numbers: Callable[[NDArray[Any]], NDArray[np.float32]]
+    """Elements of a buffer as the numbers that they are."""
     reference: str
     """What compiled code is held against, in reports."""
     frames: int
@@ -55,7 +57,9 @@ class Precision:
         return self.step > 0
 
 
-FP32 = Precision("fp32", "fp32", "float32", "float32", "float32", _float32, "ONNX Runtime", 32)
+FP32 = Precision(
+    "fp32", "fp32", "float32", "float32", "float32", _float32, _float32, "ONNX Runtime", 32
+)
 """Three times the receptive field of MobileNetV2 TSM: what an error in a state adds has time to
 grow."""
 BF16 = Precision(
@@ -65,12 +69,16 @@ BF16 = Precision(
     "uint16",
     "float32",
     bf16.rounded,
+    bf16.numbers_of,
     "bf16 in numpy",
-    12,
+    16,
     step=2.0**-8,
 )
-"""Past the receptive field; where every bit is equal nothing can grow."""
-INT8 = Precision("int8", "int8", "uint8", "", "int32", _float32, "integers in numpy", 12)
+"""Those of the self-test; where every bit is equal nothing can grow."""
+INT8 = Precision("int8", "int8", "uint8", "", "int32", _float32, _float32, "integers in numpy", 12)
+"""Past the receptive field, likewise."""
 
 PRECISIONS = {each.name: each for each in (INT8, BF16, FP32)}
 """The quickest first."""
+NARROW = {each.buffer: each for each in PRECISIONS.values() if each.rounds}
+"""By type of a buffer of narrow floats."""

@@ -21,10 +21,8 @@ from shiftedge.export.agreement import Outputs, Report, compare, named_outputs
 from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
-from shiftedge.export.compiler.kernel_ir.kernel import BF16
 from shiftedge.export.compiler.kernel_ir.layout import Layout
-from shiftedge.export.compiler.numerics.bf16 import numbers_of
-from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.numerics.precision import INT8, NARROW
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import VerificationError
@@ -202,7 +200,8 @@ def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDAr
         buffer = step.state_buffer(number)
         size = buffer.size * np.dtype(buffer.dtype).itemsize
         values = block[offset : offset + size].view(buffer.dtype)
-        states.append(_state(numbers_of(values) if buffer.dtype == BF16 else values, number, step))
+        narrow = NARROW.get(buffer.dtype)
+        states.append(_state(narrow.numbers(values) if narrow else values, number, step))
     return states
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from recorded_boards import Board
+from kit.recorded_boards import Board
 
 from shiftedge.benchmarks.sensors import Sensors, find_sensors
 

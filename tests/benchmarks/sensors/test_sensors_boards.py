@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from recorded_boards import (
+from kit.recorded_boards import (
     AGX_ORIN,
     AMD_DESKTOP,
     BOARDS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recorded_boards import INTEL_LAPTOP, JETSON_NANO, ORIN_NANO, ORIN_OC, PI_4, VIRTUAL_MACHINE
+from kit.recorded_boards import INTEL_LAPTOP, JETSON_NANO, ORIN_NANO, ORIN_OC, PI_4, VIRTUAL_MACHINE
 
 from shiftedge.benchmarks.sensors import describe, throttled_between
 

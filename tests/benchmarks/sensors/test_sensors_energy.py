@@ -9,7 +9,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded_boards import INTEL_LAPTOP, ORIN_INA, ORIN_NANO, PI_5, PMIC, RAPL
+from kit.recorded_boards import INTEL_LAPTOP, ORIN_INA, ORIN_NANO, PI_5, PMIC, RAPL
 
 from shiftedge.benchmarks.sensors import files as files_module
 from shiftedge.benchmarks.sensors.energy import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playback import Frames, PlaySource, film_of
+from kit.playback import Frames, PlaySource, film_of
 
 from shiftedge.demos.show import show
 from shiftedge.demos.sinks.screen import Screen, ScreenLostError

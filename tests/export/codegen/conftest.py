@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import generating
 import pytest
-from compile_kit import NETWORKS
-from once import locked, run_folder
+from kit import generating
+from kit.compiled import NETWORKS
+from kit.once import locked, run_folder
 
 from shiftedge.export.compiler.targets import find_target
 from shiftedge.runtime.errors import CompileError

@@ -15,10 +15,10 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
 import onnxruntime
-from compile_kit import with_onnxruntime
-from library_kit import agree
-from onnx_kit import HEIGHT, SPEC, Builder, model
-from random_networks import coded
+from kit.compiled import with_onnxruntime
+from kit.libraries import agree
+from kit.onnx_files import HEIGHT, SPEC, Builder, model
+from kit.random_networks import coded
 from test_schedules_kit import generated, host_unit, run
 from test_tir import pointless
 

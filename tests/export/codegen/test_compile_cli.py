@@ -21,7 +21,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-from compile_kit import environment
+from kit.compiled import environment
 
 from shiftedge.__main__ import main
 from shiftedge.export.compiler import compile as compiling

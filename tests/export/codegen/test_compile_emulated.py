@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import bochs_cpu
 import numpy as np
 import pytest
+from kit import bochs_cpu
 from numpy.typing import NDArray
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
@@ -18,10 +18,10 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from compile_kit import environment
-from onnx_kit import SPEC, model
-from qdq_kit import quantized, with_equal_std
-from random_networks import random_network
+from kit.compiled import environment
+from kit.onnx_files import SPEC, model
+from kit.qdq import quantized, with_equal_std
+from kit.random_networks import random_network
 
 from shiftedge.export.agreement import (
     Outputs,
@@ -62,7 +62,7 @@ def emulated(processor: str, library: Path, images: NDArray[np.uint8]) -> bytes:
     """Logits and state block of each frame; the library's sentence as a RuntimeError."""
     frames, output = library.parent / "images.npy", library.parent / "output"
     np.save(frames, images)
-    program = [sys.executable, str(HERE / "bochs_step.py"), processor]
+    program = [sys.executable, str(HERE.parents[1] / "kit" / "bochs_step.py"), processor]
     done = subprocess.run(
         [*program, str(library), str(frames), str(output)],
         capture_output=True,

@@ -16,15 +16,15 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-import onnx_kit
+from kit import onnx_files as onnx_kit
 
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images
 from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.backends.cpu import devices
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.compile import build_library, compile_model, prepare, read_model
-from shiftedge.export.compiler.sources import read_sources
+from shiftedge.export.compiler.compile import build_library, compile_model, prepare
+from shiftedge.export.compiler.sources import read_model, read_sources
 from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,

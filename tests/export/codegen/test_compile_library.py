@@ -15,13 +15,14 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import ROOT, environment
-from elf import Elf
+from kit.compiled import ROOT, environment
+from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare, read_model, table_of
+from shiftedge.export.compiler.compile import prepare, table_of
 from shiftedge.export.compiler.kernel_ir.layout import weights
 from shiftedge.export.compiler.link.program import WEIGHTS_FILE
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine

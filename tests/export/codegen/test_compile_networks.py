@@ -8,17 +8,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hosts
 import pytest
+from kit import hosts
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
+from kit.compiled import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
 
 import shiftedge
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.compile import compile_model, prepare
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant, runs_here
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene

@@ -12,8 +12,8 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from compile_kit import with_onnxruntime
-from onnx_kit import CLASSES, HEIGHT, WIDTH, Builder, step_model
+from kit.compiled import with_onnxruntime
+from kit.onnx_files import CLASSES, HEIGHT, WIDTH, Builder, step_model
 
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.kernel_ir.calls import Memory, Step

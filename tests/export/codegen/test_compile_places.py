@@ -17,7 +17,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from compile_kit import environment
+from kit.compiled import environment
 
 from shiftedge.__main__ import main
 from shiftedge.export.compiler import cache

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import hosts
 import numpy as np
 import pytest
+from kit import hosts
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
@@ -21,15 +21,16 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-from qdq_kit import quantized, with_equal_std
+from kit.qdq import quantized, with_equal_std
 
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.backends.cpu import devices
-from shiftedge.export.compiler.compile import compile_model, prepare, read_model
+from shiftedge.export.compiler.compile import compile_model, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.numerics.precision import INT8
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import (
     TARGETS,
     find_target,

@@ -18,10 +18,11 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("cv2", reason="the film is drawn with OpenCV")
 
-from compile_kit import GESTURES, environment
+from kit.compiled import GESTURES, environment
 
 from shiftedge.export.agreement import normalised, onnx_outputs
-from shiftedge.export.compiler.compile import compile_cached, compile_model, read_model
+from shiftedge.export.compiler.compile import compile_cached, compile_model
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture import open_source

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from conformance import ALL, CASES, each
-from layers_kit import UNITS, Made, Unit, interpreted
-from library_kit import Compiled
+from kit.conformance import ALL, CASES, each
+from kit.layers import UNITS, Made, Unit, interpreted
+from kit.libraries import Compiled
 
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step

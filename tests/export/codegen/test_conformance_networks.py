@@ -14,18 +14,18 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from compile_kit import GESTURES
-from conformance import STORED
-from layers_kit import UNITS, Made, interpreted
-from library_kit import Compiled, agree, near
-from random_networks import FRAMES, coded, random_floats, random_network
-from step_networks import NETWORKS
+from kit.compiled import GESTURES
+from kit.conformance import STORED
+from kit.layers import UNITS, Made, interpreted
+from kit.libraries import Compiled, agree, near
+from kit.random_networks import FRAMES, coded, random_floats, random_network
+from kit.step_networks import NETWORKS
 
 from shiftedge.export.agreement import moving_images
-from shiftedge.export.compiler.compile import read_model
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
+from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.spec import ModelSpec
 

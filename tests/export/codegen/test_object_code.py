@@ -21,9 +21,9 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from compile_kit import GESTURES
-from random_networks import coded, random_network
-from step_networks import NETWORKS, Network
+from kit.compiled import GESTURES
+from kit.random_networks import coded, random_network
+from kit.step_networks import NETWORKS, Network
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
 from shiftedge.export.compiler.compile import prepare

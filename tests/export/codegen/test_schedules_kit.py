@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from library_kit import X86_64_V3, Guarded, every_unit, host_unit
+from kit.libraries import X86_64_V3, Guarded, every_unit, host_unit
 
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir

@@ -26,7 +26,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Kernel,
     Loop,
     Segment,
-    Step,
+    SegmentLoop,
     Tile,
     folded_grid,
     grid,
@@ -108,7 +108,9 @@ def test_the_text_of_a_kernel():
     x, weight = Buffer("x", 12), Buffer("weight", 32, "weight")
     out = Buffer("out", 48, "output")
     k = Var("k")
-    segment = Segment((Step(k, 2),), x.at((UNIT * 2 + ROW) * 2 + k), weight.at(k * 16 + COLUMN))
+    segment = Segment(
+        (SegmentLoop(k, 2),), x.at((UNIT * 2 + ROW) * 2 + k), weight.at(k * 16 + COLUMN)
+    )
     tile = Tile(grid(2, 8, 8), 8, (), (segment,), out.at((UNIT * 2 + ROW) * 8 + COLUMN))
     kernel = Kernel("small", (x, weight, out), 3, (Loop(Var("i"), Const(0), UNIT, (tile,)),))
     assert kernel.text() == (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from onnx_kit import SPEC, model
+from kit.onnx_files import SPEC, model
 
 from shiftedge.export.compiler.backends.cpu import choose as choosing
 from shiftedge.export.compiler.backends.cpu import explain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conformance import CASES, each, inexact
-from layers_kit import UNITS, Layers, Made, interpreted
+from kit.conformance import CASES, each, inexact
+from kit.layers import UNITS, Layers, Made, interpreted
 
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step

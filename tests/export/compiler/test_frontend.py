@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from networks import KINDS  # noqa: E402
+from kit.networks import KINDS  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised, onnx_outputs  # noqa: E402
 from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402

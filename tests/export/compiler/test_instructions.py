@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch", reason="the export extra (torch) is not ins
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from networks import Own, trained  # noqa: E402
-from qdq_kit import quantized, with_equal_std  # noqa: E402
+from kit.networks import Own, trained  # noqa: E402
+from kit.qdq import quantized, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
 from shiftedge.export.compiler.backends.cpu import explain  # noqa: E402

@@ -20,8 +20,8 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from networks import KINDS  # noqa: E402
-from qdq_kit import Stream, exact_frame, quantized, with_equal_std  # noqa: E402
+from kit.networks import KINDS  # noqa: E402
+from kit.qdq import Stream, exact_frame, quantized, with_equal_std  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
 from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402

@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 import onnx
 import onnxruntime
-from onnx_kit import CLASSES, SPEC, Builder, kinds, model
+from kit.onnx_files import CLASSES, SPEC, Builder, kinds, model
 
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.fusion import fuse

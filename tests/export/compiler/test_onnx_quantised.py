@@ -13,8 +13,8 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 import onnx
-from onnx_kit import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, Builder
-from qdq_kit import Stream, with_equal_std
+from kit.onnx_files import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, Builder
+from kit.qdq import Stream, with_equal_std
 
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.frontend.read import read_onnx

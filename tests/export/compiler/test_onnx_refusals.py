@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
-from onnx_kit import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, model
+from kit.onnx_files import CLASSES, FLOAT, HEIGHT, SPEC, WIDTH, model
 
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.runtime.errors import CompileError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from onnx_kit import SPEC, model, step_model
+from kit.onnx_files import SPEC, model, step_model
 
 from shiftedge.export.compiler.backends.cpu.families import keep
 from shiftedge.export.compiler.c_text import quoted

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from onnx_kit import HEIGHT, SPEC, WIDTH, Builder, model, step_model
+from kit.onnx_files import HEIGHT, SPEC, WIDTH, Builder, model, step_model
 
-from shiftedge.export.compiler.backends.cpu.families import keep
+from shiftedge.export.compiler.backends.cpu import rules
+from shiftedge.export.compiler.backends.cpu.families import keep, pointwise
 from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.targets import find_variant
@@ -170,3 +173,27 @@ def test_names_are_c_identifiers_in_the_order_of_the_step() -> None:
     step = lowered(model())
     assert all(call.name.isidentifier() and call.name.isascii() for call in step.calls)
     assert [call.name[:4] for call in step.calls] == sorted(call.name[:4] for call in step.calls)
+
+
+def test_names_say_family_precision_tile_and_instructions() -> None:
+    step = lowered(model(lambda b, x: b.conv(b.op("Relu", x), 8, 8)))
+    by_family = {call.family: call.name for call in step.calls}
+    assert re.fullmatch(r"k\d{3}_pointwise_fp32_\d+x\d+_avx2", by_family["pointwise"])
+    assert re.fullmatch(r"k\d{3}_pool_mean_fp32_\d+x\d+_avx2", by_family["pool"])
+
+
+def test_a_family_is_registered_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that matches takes a kernel."""
+    taken = []
+
+    class Mine:
+        matches = staticmethod(pointwise.matches)
+
+        @staticmethod
+        def lower(kernel, context) -> None:
+            taken.append(kernel.name)
+            pointwise.lower(kernel, context)
+
+    monkeypatch.setattr(rules, "FAMILIES", (Mine(), *rules.FAMILIES))
+    step = lowered(model(lambda b, x: b.conv(x, 8, 8)))
+    assert taken == [call.source for call in step.calls if call.family == "pointwise"] != []

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clip_kit import frame_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.clips import frame_spec
 
 from shiftedge.export.data.reader import fitted, middle_frames, on_ticks
 from shiftedge.runtime.capture import FrameSource, TimedFrame

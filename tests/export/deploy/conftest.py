@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from deploy_kit import FakeBoard, write_bundle
+from kit.deployment import FakeBoard, write_bundle
 
 
 @pytest.fixture

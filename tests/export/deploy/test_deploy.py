@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from deploy_kit import (
+from kit.deployment import (
     PASSED,
     Captured,
     FakeBoard,

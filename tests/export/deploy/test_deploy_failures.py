@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from deploy_kit import (
+from kit.deployment import (
     Captured,
     FakeBoard,
     Prepare,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deploy_kit import (
+from kit.deployment import (
     Captured,
     FakeBoard,
     Prepare,

@@ -20,7 +20,16 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
-from quantize_kit import HEIGHT, WIDTH, images, no_convolution, quantized_to, small, spec, write
+from kit.quantized_files import (
+    HEIGHT,
+    WIDTH,
+    images,
+    no_convolution,
+    quantized_to,
+    small,
+    spec,
+    write,
+)
 
 from shiftedge.__main__ import main
 from shiftedge.export import quantize as package

@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 import onnx
 import onnxruntime as ort
-from quantize_kit import HEIGHT, MAP, WIDTH, clips, images, small, spec, write
+from kit.quantized_files import HEIGHT, MAP, WIDTH, clips, images, small, spec, write
 
 import shiftedge
 from shiftedge.export.agreement import normalised, onnx_outputs

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-from quantize_kit import clips, painful, quantized_to, small, spec, write
+from kit.quantized_files import clips, painful, quantized_to, small, spec, write
 
 import shiftedge
 from shiftedge.export.quantize import Settings, quantize

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from film_kit import trimmed
+from kit.films import trimmed
 
 from shiftedge.export.quantize.source import read_clips
 from shiftedge.runtime.spec import ModelSpec

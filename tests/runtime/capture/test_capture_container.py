@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from film_kit import AV1_IVF, animated_webp, jpegs, matroska, trimmed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.films import AV1_IVF, animated_webp, jpegs, matroska, trimmed
 
 from shiftedge.runtime.capture import open_video
 from shiftedge.runtime.capture.container import Container, read_container

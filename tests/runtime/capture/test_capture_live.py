@@ -274,13 +274,14 @@ def test_devices_by_number_path_and_link(tmp_path: Path) -> None:
     assert camera_device("a\0b") is None
 
 
-def test_an_absent_camera_names_the_others(tmp_path: Path) -> None:
+def test_an_absent_camera_names_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_module, "DEV", tmp_path)
     (tmp_path / "video2").touch()
     with pytest.raises(SourceError, match=r"no camera .*video0: plug it in.* here are .*video2\.$"):
-        check_camera(str(tmp_path / "video0"), dev=tmp_path)
+        check_camera(str(tmp_path / "video0"))
     (tmp_path / "video2").unlink()
     with pytest.raises(SourceError, match=r"no other video device; for a camera on a ribbon.*pipe"):
-        check_camera(str(tmp_path / "video0"), dev=tmp_path)
+        check_camera(str(tmp_path / "video0"))
 
 
 @pytest.mark.parametrize(
@@ -326,13 +327,14 @@ def test_a_metadata_node_is_told_from_a_camera(monkeypatch: pytest.MonkeyPatch) 
     assert check_camera("/dev/null") == "HD Webcam"
 
 
-def test_who_uses_a_device_is_found(tmp_path: Path) -> None:
+def test_who_uses_a_device_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_module, "PROC", tmp_path)
     for number, target in ((7, "/dev/null"), (8, "/dev/zero")):
         (tmp_path / f"{number}" / "fd").mkdir(parents=True)
         (tmp_path / f"{number}" / "fd" / "3").symlink_to(target)
         (tmp_path / f"{number}" / "comm").write_text("cheese\n")
     (tmp_path / "9").mkdir()  # gone, or not ours to look into
-    assert camera_users("/dev/null", proc=tmp_path) == ["cheese (process 7)"]
+    assert camera_users("/dev/null") == ["cheese (process 7)"]
 
 
 class FakeCapture:

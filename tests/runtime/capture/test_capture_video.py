@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from film_kit import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
+from kit.films import AV1_IVF, animated_webp, jpegs, matroska, picture, trimmed
 
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.capture.base import as_bgr

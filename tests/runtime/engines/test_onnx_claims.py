@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 onnx = pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from onnx_kit import SPEC, model  # noqa: E402
+from kit.onnx_files import SPEC, model  # noqa: E402
 
 from shiftedge.runtime.engines.onnx_claims import check_spec, check_weights  # noqa: E402
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine, FakeSession
+from kit.fake_engine import FakeEngine, FakeSession
 from numpy.typing import NDArray
 
 from shiftedge.runtime.errors import FrameError, ModelError, NumericsError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_library import (
+from kit.fake_library import (
     FAKE,
     HEIGHT,
     HERE,
@@ -19,8 +19,8 @@ from fake_library import (
     build,
     compilers,
 )
+from kit.runner import Runners
 from numpy.typing import NDArray
-from runner_kit import Runners
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from damage_kit import LIBRARY_NAME, flipped, is_sentence, manifests, outside, passes, shortened
-from fake_bundle import write_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.damage import LIBRARY_NAME, flipped, is_sentence, manifests, outside, passes, shortened
+from kit.fake_bundle import write_bundle
 
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines import native as private_code

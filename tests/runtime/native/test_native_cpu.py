@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_library import HERE, NATIVE, Fake, build, compilers, run_program
+from kit.fake_library import HERE, NATIVE, Fake, build, compilers, run_program
 
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ModelError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_library import Fake, Reference, build, tasks, wait_until
+from kit.fake_library import Fake, Reference, build, tasks, wait_until
 from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.native import NativeEngine

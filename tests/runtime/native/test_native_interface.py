@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_library import OVERSUBSCRIBE, WIDTH, Fake, Reference, tasks, wait_until
+from kit.fake_library import OVERSUBSCRIBE, WIDTH, Fake, Reference, tasks, wait_until
 from numpy.typing import NDArray
 
 Frames = list[NDArray[np.uint8]]

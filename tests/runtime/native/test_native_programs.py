@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_library import (
+from kit.fake_library import (
     DRIVER,
     FAKE,
     HERE,
@@ -171,7 +171,7 @@ for path in sys.argv[1:]:
     library.shiftedge_spec_json.restype = ctypes.c_char_p
 for path in sys.argv[1:]:
     sys.path.insert(0, os.environ["KITS"])
-    from live_library import LiveLibrary
+    from kit.live_library import LiveLibrary
     library = LiveLibrary(path)
     stream = library.stream()
     generator = __import__("numpy").random.default_rng(1)
@@ -186,7 +186,7 @@ for path in sys.argv[1:]:
 def test_models_that_are_loaded_globally(build_fake: Callable[..., Path], small_path: Path) -> None:
     """Each calls itself, whichever came first; the same as in a process of its own."""
     paths = [build_fake(), small_path]
-    environment = {**os.environ, "KITS": str(HERE)}
+    environment = {**os.environ, "KITS": str(HERE.parents[1])}
 
     def said(*order: Path) -> list[str]:
         line = [sys.executable, "-c", GLOBALLY, *order]

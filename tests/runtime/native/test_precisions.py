@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bundle import write_bundle, write_mixed
+from kit.fake_bundle import write_bundle, write_mixed
+from kit.runner import Runners, run_frames
 from numpy.typing import NDArray
-from runner_kit import Runners, run_frames
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.errors import BundleError, SettingError, ShiftedgeError, SnapshotError

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bundle import write_bundle
-from fake_library import Reference
+from kit.fake_bundle import write_bundle
+from kit.fake_library import Reference
 from numpy.typing import NDArray
 
 from shiftedge.runtime.bundle import Bundle

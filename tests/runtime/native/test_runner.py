@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bundle import write_bundle
-from fake_library import HERE, LIBRARY, RUNTIME, build, compilers
-from runner_kit import SANITIZERS, Runners, run_frames
+from kit.fake_bundle import write_bundle
+from kit.fake_library import HERE, LIBRARY, RUNTIME, build, compilers
+from kit.runner import SANITIZERS, Runners, run_frames
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.capture.rawvideo import HALVED, RawVideo

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage_kit import LIBRARY_NAME, MACHINE, PAGE, flipped, is_sentence, shortened
-from fake_bundle import write_bundle
-from fake_library import HERE, LIBRARY, NATIVE, build, compilers
-from runner_kit import RUNNER, SANITIZERS, Runners, run_frames
+from kit.damage import LIBRARY_NAME, MACHINE, PAGE, flipped, is_sentence, shortened
+from kit.fake_bundle import write_bundle
+from kit.fake_library import HERE, LIBRARY, NATIVE, build, compilers
+from kit.runner import RUNNER, SANITIZERS, Runners, run_frames
 
 from shiftedge.export.compiler.link.library import runner_table
 from shiftedge.runtime.manifest import Manifest

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fake_library import LIBRARY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.fake_library import LIBRARY
+from kit.runner import Probe, build_probe
 from numpy.typing import NDArray
-from runner_kit import Probe, build_probe
 
 from shiftedge.runtime.capture.rawvideo import FORMATS, HALVED, RawVideo, to_bgr, what_fits
 from shiftedge.runtime.live.clock import FrameClock

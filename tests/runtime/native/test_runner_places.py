@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage_kit import LIBRARY_NAME
-from fake_bundle import recorded, write_bundle
-from fake_library import HERE, LIBRARY, build
-from runner_kit import Runners
+from kit.damage import LIBRARY_NAME
+from kit.fake_bundle import recorded, write_bundle
+from kit.fake_library import HERE, LIBRARY, build
+from kit.runner import Runners
 
 pytestmark = pytest.mark.timeout(120, method="thread")
 

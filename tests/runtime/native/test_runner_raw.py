@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runner_kit import run_frames
+from kit.runner import run_frames
 from test_runner import TALL, WIDE, arguments, bundle, calm, film, python_lines, runner
 
 from shiftedge.__main__ import main

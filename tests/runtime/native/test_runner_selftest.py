@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_bundle import recorded, write_bundle
-from fake_library import HERE, LIBRARY, RUNTIME, build, compilers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runner_kit import SANITIZERS, Probe, Runners, build_probe, run_frames
+from kit.fake_bundle import recorded, write_bundle
+from kit.fake_library import HERE, LIBRARY, RUNTIME, build, compilers
+from kit.runner import SANITIZERS, Probe, Runners, build_probe, run_frames
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.bundle import Bundle

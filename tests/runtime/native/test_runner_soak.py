@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fake_library import HERE, LIBRARY, RUNTIME, build
+from kit.fake_library import HERE, LIBRARY, RUNTIME, build
 
 pytestmark = [
     pytest.mark.timeout(120, method="thread"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runner_kit import run_frames
+from kit.runner import run_frames
 
 pytestmark = pytest.mark.timeout(240, method="thread")
 

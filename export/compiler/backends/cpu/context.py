@@ -17,7 +17,8 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmeti
 from shiftedge.export.compiler.graph.fusion import FusedKernel
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
-from shiftedge.export.compiler.kernel_ir.kernel import BF16, Dot, Kernel
+from shiftedge.export.compiler.kernel_ir.kernel import Dot, Kernel
+from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
@@ -135,13 +136,13 @@ class Context:
     def dtype_of(self, name: str) -> str:
         """Type of a value's elements in memory.
 
-        In bf16 those of maps; vectors, which a mean leaves, are few and stay float32.
+        A precision that rounds is of maps; vectors, which a mean leaves, are few and stay float32.
         """
         if name in self.graph.quantization:
             return self.dot().dtype
-        if self.target.precision == "bf16" and not is_vector(self.graph.shapes[name]):
-            return BF16
-        return "float32"
+        precision = PRECISIONS[self.target.precision]
+        rounds = precision.rounds and not is_vector(self.graph.shapes[name])
+        return precision.buffer if rounds else "float32"
 
     def zero_of(self, name: str) -> int:
         """The zero point as it is stored; 0 for numbers."""

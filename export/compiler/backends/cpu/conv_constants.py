@@ -14,7 +14,8 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Ari
 from shiftedge.export.compiler.backends.cpu.families.tiles import SMLAL, SMULL
 from shiftedge.export.compiler.graph.fusion import Linear
 from shiftedge.export.compiler.graph.graph import Array, Conv, Graph, Quantization
-from shiftedge.export.compiler.kernel_ir.kernel import BF16, NOT_ADDED, Added, Dot
+from shiftedge.export.compiler.kernel_ir.kernel import NOT_ADDED, Added, Dot
+from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.export.compiler.numerics.requantize import requantize, requantize_frame
 from shiftedge.runtime.errors import CompileError
 
@@ -103,6 +104,7 @@ def constants_of(
             _added(made.residual, more, dot),
             unpacked,
             made.offset is not None,
+            packed=not unpacked_source,
         )
         return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, made.offset)
     std = context.spec.std
@@ -128,7 +130,7 @@ def constants_of(
 def float_arithmetic(
     context: Context, conv: Conv, out: str, *, unpacked: bool = False
 ) -> Arithmetic:
-    """Of a convolution over numbers: float32, or over maps of bfloat16 that.
+    """Of a convolution over numbers: float32, or what the precision rounds them to.
 
     Args:
         context: the step in the making.
@@ -139,14 +141,15 @@ def float_arithmetic(
     Raises:
         CompileError: in bf16, it makes a map of a vector.
     """
-    if context.target.precision != "bf16":
+    precision = PRECISIONS[context.target.precision]
+    if not precision.rounds:
         return FP32
-    made = context.dtype_of(out) == BF16
-    if context.dtype_of(conv.inputs[0]) != BF16:
+    made = context.dtype_of(out) != "float32"
+    if context.dtype_of(conv.inputs[0]) == "float32":
         if made:
             raise CompileError(
-                f"{conv.name!r} makes a map of a vector, which has no rule in bf16: compile "
-                "the model in fp32."
+                f"{conv.name!r} makes a map of a vector, which has no rule in {precision.name}: "
+                "compile the model in fp32."
             )
         return FP32
     packed = in_pairs(conv, context.graph)

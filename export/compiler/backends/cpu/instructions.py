@@ -45,7 +45,7 @@ _PACKED = {
     "fp32": (),
 }
 """By a variant's precision, the features that it may ask for, best first, and what it then uses;
-after ``targets.variants_of``. Instructions are named as ``benchmarks/peak_words.c`` has them."""
+after ``targets.variants_of``. Instructions are named as ``benchmarks/peak_packed.c`` has them."""
 
 
 def instructions(precision: str, features: Collection[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Epilogue,
 )
 from shiftedge.export.compiler.numerics.bf16 import bits_of
+from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
 __all__ = ["FP32", "Arithmetic", "StageBuffers", "precision_of"]
@@ -142,12 +143,9 @@ class Arithmetic:
         return StageBuffers(self, weight, bias, scale, offset)
 
     def packed_bias(self, bias: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
-        """What accumulators of packed products begin at, (outputs,): the bias, and what the storage
-        offset takes from the products.
-
-        ``weight`` is int8, (outputs, ...). Of others than int8 it is the bias as it is.
-        """
-        if not self.quantized:
+        """What accumulators begin at, (outputs,): the bias, and, in int8 that is multiplied packed,
+        what the storage offset takes from the products. ``weight`` is (outputs, ...)."""
+        if not self.quantized or self.dot is None:
             return bias
         lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
         total: NDArray[np.int32] = (bias + lacking * self.instruction.storage_offset).astype(
@@ -228,5 +226,5 @@ class StageBuffers:
 
 
 def precision_of(dtype: str) -> str:
-    """What values of a type are: "fp32", "bf16" or "int8"."""
-    return {"float32": "fp32", BF16: "bf16"}.get(dtype, "int8")
+    """Name of the precision that values of a type in memory are of."""
+    return next((each.name for each in PRECISIONS.values() if each.buffer == dtype), INT8.name)

@@ -47,9 +47,8 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants,
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import frame, padding, product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
-from shiftedge.export.compiler.backends.cpu.families.join import joined
-from shiftedge.export.compiler.backends.cpu.families.keep import source_of
-from shiftedge.export.compiler.backends.cpu.families.padding import Padding
+from shiftedge.export.compiler.backends.cpu.families.join import operands
+from shiftedge.export.compiler.backends.cpu.families.padding import Padding, Sliding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
     Tiles,
@@ -62,7 +61,7 @@ from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation, Conv
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, maximum, minimum
-from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
+from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
 
 __all__ = [
     "ConvShape",
@@ -85,7 +84,7 @@ _FEW_PACKED = 12
 
 
 @dataclass(frozen=True)
-class ConvShape:
+class ConvShape(Sliding):
     """Shape of a convolution."""
 
     height: int
@@ -93,10 +92,8 @@ class ConvShape:
     inputs: int
     outputs: int
     kernel: tuple[int, int]
-    """Height, width."""
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Rows above, columns left, rows below, columns right; zeros."""
     groups: int = 1
     shift: int = 0
     """Channels that come from the state; 0 for no shift."""
@@ -141,15 +138,6 @@ class ConvShape:
     def apart(self) -> bool:
         """Whether each group's channels lie by themselves, so that lanes hold several taps."""
         return self.arithmetic.dot is not None and self.groups > 1 and self.kernel[1] > 1
-
-    @property
-    def out_height(self) -> int:
-        return (self.padded.rows - self.kernel[0]) // self.stride[0] + 1
-
-    @property
-    def out_width(self) -> int:
-        padded = self.width + self.padding[1] + self.padding[3]
-        return (padded - self.kernel[1]) // self.stride[1] + 1
 
     @property
     def group_inputs(self) -> int:
@@ -230,9 +218,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
     conv, unit = kernel.conv, context.target.unit
     # What is padded joins the state there, whatever channels the join drops.
     any_join = conv.groups == 1 and not conv.pointwise
-    shift, arguments = joined(context, kernel.join, conv.inputs[0], any_join=any_join)
-    if kernel.residual is not None:
-        arguments["residual"] = source_of(context, kernel.residual)
+    shift, arguments = operands(kernel, context, any_join=any_join)
     shape = replace(
         shape_of(conv, context),
         shift=shift,
@@ -251,7 +237,6 @@ def lower(kernel: ConvKernel, context: Context) -> None:
     tiles = choose(shape, context.target, candidates, schedule)
     name = context.name("conv" if conv.groups == 1 else "grouped_conv", shape.arithmetic, tiles)
     arguments |= context.pack(name, pack(constants, shape, tiles, unit))
-    arguments["out"] = context.value(kernel.out)
     arguments |= frame_arguments(shape, context)
     context.call(schedule(name, shape, tiles, unit), arguments, _label(shape), kernel.name)
 
@@ -399,8 +384,8 @@ def _window(source: Buffer, shape: ConvShape, row: Index, column: Index) -> Stre
     row = row * shape.stride[0]
     place = column * (shape.stride[1] * shape.inputs) + k * terms
     if shape.kernel[0] == 1:
-        return Stretch((Step(k, run),), source.at(row * shape.padded.line + place), k)
-    steps = (Step(down, shape.kernel[0]), Step(k, run))
+        return Stretch((SegmentLoop(k, run),), source.at(row * shape.padded.line + place), k)
+    steps = (SegmentLoop(down, shape.kernel[0]), SegmentLoop(k, run))
     return Stretch(steps, source.at((row + down) * shape.padded.line + place), down * run + k)
 
 
@@ -413,15 +398,15 @@ def _group_window(source: Buffer, shape: ConvShape, group: Index, unit: VectorUn
     if shape.arithmetic.dot is None:
         place = row * line + (column + right) * shape.inputs + (group * shape.group_inputs + k)
         weight_row = first + ((down * shape.kernel[1] + right) * shape.group_inputs + k)
-        steps = (Step(down, shape.kernel[0]), Step(right, shape.kernel[1]))
-        return Stretch((*steps, Step(k, shape.group_inputs)), source.at(place), weight_row)
+        steps = (SegmentLoop(down, shape.kernel[0]), SegmentLoop(right, shape.kernel[1]))
+        return Stretch((*steps, SegmentLoop(k, shape.group_inputs)), source.at(place), weight_row)
     run, lane = shape.line, k * shape.arithmetic.terms
     lines, each = _unrolled(shape, unit)
     if shape.apart:
         place = group * (shape.padded.rows * line) + column * shape.group_inputs
     else:
         place = column * shape.inputs + group * shape.group_inputs
-    steps = (Step(down, shape.kernel[0], lines), Step(k, run, each))
+    steps = (SegmentLoop(down, shape.kernel[0], lines), SegmentLoop(k, run, each))
     return Stretch(steps, source.at(row * line + place + lane), first + (down * run + k))
 
 

@@ -6,7 +6,7 @@ most one residual and one shift. See ``window`` for how it is cut.
 In int8 it takes values unpacked, as float32, into which ``padding`` turns them: a filter of k x k
 sums up to 255 * 127 * k^2, exact in float32 up to 16 x 16 with any bias that such sums begin at,
 and one multiply-add a tap is all there is to gain. Filters whose sums could leave that are
-``grouped_conv``'s.
+``conv``'s.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants, constants_of
 from shiftedge.export.compiler.backends.cpu.families import window
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
-from shiftedge.export.compiler.backends.cpu.families.join import joined
-from shiftedge.export.compiler.backends.cpu.families.keep import source_of
+from shiftedge.export.compiler.backends.cpu.families.join import operands
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.backends.cpu.families.window import Window, tile_pixels, window_of
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
@@ -41,18 +40,15 @@ def matches(kernel: FusedKernel, context: Context) -> bool:
 
 def lower(kernel: ConvKernel, context: Context) -> None:
     conv, unit = kernel.conv, context.target.unit
-    shift, arguments = joined(context, kernel.join, conv.inputs[0])
-    if kernel.residual is not None:
-        arguments["residual"] = source_of(context, kernel.residual)
+    shift, arguments = operands(kernel, context)
     shape = window_of(conv.inputs[0], conv.kernel, context)
     shape = replace(shape, stride=conv.stride, padding=conv.padding, shift=shift)
     constants = constants_of(
         context, kernel.linear, kernel.out, residual=kernel.residual, unpacked_source=True
     )
-    arithmetic = replace(constants.arithmetic, packed=False)
+    arithmetic = constants.arithmetic
     name = context.name("depthwise", arithmetic, f"{tile_pixels(shape, unit)}x{unit.lanes}")
     arguments |= context.pack(name, pack(constants))
-    arguments["out"] = context.value(kernel.out)
     residual = kernel.residual is not None
     kernels = schedule(name, shape, unit, kernel.activation, residual, arithmetic)
     family = f"depthwise {conv.kernel[0]} x {conv.kernel[1]}"
@@ -92,7 +88,4 @@ def pack(constants: ConvConstants) -> dict[str, NDArray[Any]]:
         return np.ascontiguousarray(values, np.float32).ravel()
 
     taps = constants.weight.reshape(len(constants.weight), -1).T
-    # The storage offset is added to values where they are unpacked, not taken from their sum.
-    values = {"weight": taps, "bias": constants.bias}
-    values |= {"scale": constants.scale, "offset": constants.offset}
-    return {name: as_float(each) for name, each in values.items() if each is not None}
+    return {"weight": as_float(taps), **constants.packed(as_float)}

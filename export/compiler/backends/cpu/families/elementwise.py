@@ -24,7 +24,7 @@ from shiftedge.export.compiler.graph.graph import (
     Operator,
     Quantize,
 )
-from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
+from shiftedge.export.compiler.kernel_ir.index import Index, index
 from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
     NOT_ADDED,
@@ -35,12 +35,11 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Epilogue,
     If,
     Kernel,
-    Loop,
     Segment,
     Statement,
     Tile,
     grid,
-    pieces,
+    in_vectors,
 )
 from shiftedge.export.compiler.numerics.requantize import (
     OutputStage,
@@ -199,14 +198,7 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
 
     def run(start: Index, count: int) -> tuple[Statement, ...]:
         """``count`` elements from ``start`` on."""
-        vector, full = Var("vector"), count // lanes
-        result: list[Statement] = []
-        if full:
-            body = tile(start, vector * lanes, lanes)
-            result.append(Loop(vector, Const(0), Const(full), (body,)))
-        for first, length in pieces(count - full * lanes, lanes):
-            result.append(tile(start, index(full * lanes + first), length))
-        return tuple(result)
+        return in_vectors(count, lanes, lambda first, length: tile(start, first, length))
 
     if shape.by_channel:
         units, body = shape.pixels, run(UNIT * shape.channels, shape.channels)

@@ -84,8 +84,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Kernel,
     Loop,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     grid,
 )
@@ -429,11 +429,11 @@ def _packed_depthwise(
         packed = _gathered(weight, shape, block)
     else:
         packed = weight.reshape(-1, block, taps).transpose(0, 2, 1).ravel().astype(dtype)
-    bias = constants.bias.astype(np.float32) if dtype == "float32" else constants.bias
-    # The storage offset is not in what is unpacked, so it takes nothing from the sums.
-    values = {"bias": bias, "scale": constants.scale, "offset": constants.offset}
-    vectors = {key: _widened(each, more) for key, each in values.items() if each is not None}
-    return {"weight": packed, **vectors}
+
+    def vector(values: NDArray[Any]) -> NDArray[Any]:
+        return _widened(values.astype(np.float32) if dtype == "float32" else values, more)
+
+    return {"weight": packed, **constants.packed(vector)}
 
 
 def _widened(values: NDArray[Any], more: int) -> NDArray[Any]:
@@ -730,7 +730,7 @@ class _Block:
         down, right = Var("down"), Var("right")
         own = 0 if not self.tiles.band else block * (self.ring * self.line)
         width = shape.out_width
-        dot = self.arithmetic.depthwise.dot if self.gather else None
+        dot = self.arithmetic.depthwise.instruction if self.gather else None
 
         def window(number: Index, pixels: int) -> Statement:
             pixel = number * self.tiles.window + ROW
@@ -745,7 +745,7 @@ class _Block:
             target = (block * self.band_pixels + y * width + pixel) * size + channel
             place = block * size + channel
             steps = (down,) if self.gather else (down, right)
-            taps = tuple(Step(each, shape.kernel, True) for each in steps)
+            taps = tuple(SegmentLoop(each, shape.kernel, True) for each in steps)
             return Tile(
                 vectors=grid(pixels, lanes, lanes),
                 columns=lanes,

@@ -12,11 +12,11 @@ from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families import padding
 from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
-from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel, Single
 from shiftedge.export.compiler.graph.graph import Join
 from shiftedge.export.compiler.kernel_ir.calls import Argument
 
-__all__ = ["joined", "lower", "matches"]
+__all__ = ["joined", "lower", "matches", "operands"]
 
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
@@ -46,6 +46,16 @@ def lower(kernel: Single, context: Context) -> None:
     }
     made = padding.schedule(context.name("join", dtype), shape)
     context.call((made,), arguments, "join", join.name)
+
+
+def operands(
+    kernel: ConvKernel, context: Context, *, any_join: bool = False
+) -> tuple[int, dict[str, Argument]]:
+    """Of a convolution: how many channels it reads from a state, and its arguments."""
+    shift, arguments = joined(context, kernel.join, kernel.conv.inputs[0], any_join=any_join)
+    if kernel.residual is not None:
+        arguments["residual"] = source_of(context, kernel.residual)
+    return shift, {**arguments, "out": context.value(kernel.out)}
 
 
 def joined(

@@ -29,9 +29,31 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Statement,
 )
 
-__all__ = ["Padding", "before", "inputs", "normalisation", "row", "schedule"]
+__all__ = ["Padding", "Sliding", "before", "inputs", "normalisation", "row", "schedule"]
 
 Array = NDArray[np.float32]
+
+
+class Sliding:
+    """What slides a window over a map: sizes of its output."""
+
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    """Height, width."""
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    """Rows above, columns left, rows below, columns right; zeros."""
+
+    @property
+    def out_height(self) -> int:
+        padded = self.height + self.padding[0] + self.padding[2]
+        return (padded - self.kernel[0]) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        padded = self.width + self.padding[1] + self.padding[3]
+        return (padded - self.kernel[1]) // self.stride[1] + 1
 
 
 @dataclass(frozen=True)

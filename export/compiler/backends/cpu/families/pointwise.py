@@ -23,8 +23,7 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants,
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import product
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
-from shiftedge.export.compiler.backends.cpu.families.join import joined
-from shiftedge.export.compiler.backends.cpu.families.keep import source_of
+from shiftedge.export.compiler.backends.cpu.families.join import operands
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
     Tiles,
@@ -36,7 +35,7 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, Step
+from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
 
 __all__ = [
     "Pointwise",
@@ -84,9 +83,7 @@ def matches(kernel: FusedKernel, context: Context) -> bool:
 
 def lower(kernel: ConvKernel, context: Context) -> None:
     conv, unit = kernel.conv, context.target.unit
-    shift, arguments = joined(context, kernel.join, conv.inputs[0])
-    if kernel.residual is not None:
-        arguments["residual"] = source_of(context, kernel.residual)
+    shift, arguments = operands(kernel, context)
     constants = constants_of(context, kernel.linear, kernel.out, residual=kernel.residual)
     height, width, channels = context.map_of(conv.inputs[0])
     shape = Pointwise(
@@ -101,7 +98,6 @@ def lower(kernel: ConvKernel, context: Context) -> None:
     tiles = choose(shape, context.target, candidates, schedule)
     name = context.name("pointwise", shape.arithmetic, tiles)
     arguments |= context.pack(name, pack(constants, shape, tiles, unit))
-    arguments["out"] = context.value(kernel.out)
     context.call(schedule(name, shape, tiles, unit), arguments, "pointwise", kernel.name)
 
 
@@ -175,10 +171,10 @@ def stretches(
     result = []
     if shift:
         source = state.at(pixel * shift + k * terms)
-        result.append(Stretch((Step(k, before),), source, k, arithmetic.zero))
+        result.append(Stretch((SegmentLoop(k, before),), source, k, arithmetic.zero))
     if inputs > shift:
         source = x.at(pixel * inputs + (k + first) * terms)
-        result.append(Stretch((Step(k, -(-inputs // terms) - first),), source, k + before))
+        result.append(Stretch((SegmentLoop(k, -(-inputs // terms) - first),), source, k + before))
     return tuple(result)
 
 

@@ -33,8 +33,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Kernel,
     Loop,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     grid,
     pieces,
@@ -152,7 +152,7 @@ def _mean_with_border(
         # A segment multiplies one number for all columns by one of each column's: here the pixel's
         # share by the map, which stands where a matrix product has its weights.
         segment = Segment(
-            steps=(Step(down, shape.kernel[0]), Step(right, shape.kernel[1])),
+            steps=(SegmentLoop(down, shape.kernel[0]), SegmentLoop(right, shape.kernel[1])),
             source=share.at(at),
             weight=source.at(place),
         )

@@ -35,8 +35,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Loop,
     Part,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     folded_grid,
     grid,
@@ -74,7 +74,7 @@ _LANES_BY = 4
 class Stretch:
     """Input channels that one buffer holds: a segment of the inner loop."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[SegmentLoop, ...]
     source: Access
     """Over PIXEL and the steps."""
     row: Index
@@ -240,37 +240,27 @@ class Product:
     ) -> tuple[Segment, ...]:
         if self.tiles.folded:
             return (self._folded_segment(stretch, block, columns, here),)
+
+        def made(part: Stretch, terms: int) -> Segment:
+            return self._segment(part, block, tile, columns, here, terms)
+
         inner = stretch.steps[-1]
         quads, rest = divmod(inner.extent, _LANES_BY)
         if not self.unit.by_lane or (quads == 0 and self.dot is None):
-            return (self._segment(stretch, block, tile, columns, here, 1),)
-        if quads == 0:
-            return (self._few_packed(stretch, block, tile, columns, here, 0),)
-        # Whole vectors of numbers first, what is left one by one.
-        number = Var("quad")
-        whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
-        result = [self._segment(whole, block, tile, columns, here, _LANES_BY)]
+            return (made(stretch, 1),)
+        result, done = [], quads * _LANES_BY
+        if quads:
+            # Whole vectors of numbers first, what is left one by one.
+            number = Var("quad")
+            whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
+            result.append(made(whole, _LANES_BY))
         if rest and self.dot is not None:
-            packed = quads * _LANES_BY
-            result.append(self._few_packed(stretch, block, tile, columns, here, packed))
+            # Packed lanes that are less than a vector, from one.
+            result.append(made(_with_inner(stretch, Var("few"), 1, TERM + done), rest))
         elif rest:
-            left = _with_inner(stretch, inner.variable, rest, inner.variable + quads * _LANES_BY)
-            result.append(self._segment(left, block, tile, columns, here, 1))
+            left = _with_inner(stretch, inner.variable, rest, inner.variable + done)
+            result.append(made(left, 1))
         return tuple(result)
-
-    def _few_packed(
-        self,
-        stretch: Stretch,
-        block: Index,
-        tile: Index,
-        columns: int,
-        here: dict[Var, IndexLike],
-        first: int,
-    ) -> Segment:
-        """Packed lanes from ``first`` on, less than a vector of them, from one."""
-        rest = stretch.steps[-1].extent - first
-        left = _with_inner(stretch, Var("few"), 1, TERM + first)
-        return self._segment(left, block, tile, columns, here, rest)
 
     def _segment(
         self,
@@ -322,7 +312,7 @@ def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> S
     *outer, inner = stretch.steps
     here: dict[Var, IndexLike] = {inner.variable: value}
     return Stretch(
-        (*outer, Step(variable, extent)),
+        (*outer, SegmentLoop(variable, extent)),
         _replace(stretch.source, here),
         stretch.row.replace(here),
         stretch.plus,
@@ -342,13 +332,19 @@ def blocked_stretches(
     stretches = []
     if full:
         packed = block // terms
-        steps = (Step(outer, full), Step(k, packed)) if full > 1 else (Step(k, packed),)
+        steps = (
+            (SegmentLoop(outer, full), SegmentLoop(k, packed))
+            if full > 1
+            else (SegmentLoop(k, packed),)
+        )
         number: IndexLike = outer if full > 1 else 0
         place = source.at((number * index(pixels) + PIXEL) * block + k * terms)
         stretches.append(Stretch(steps, place, number * index(packed) + k))
     if rest:
         place = source.at((PIXEL + full * pixels) * block + k * terms)
-        stretches.append(Stretch((Step(k, -(-rest // terms)),), place, k + full * block // terms))
+        stretches.append(
+            Stretch((SegmentLoop(k, -(-rest // terms)),), place, k + full * block // terms)
+        )
     return tuple(stretches)
 
 

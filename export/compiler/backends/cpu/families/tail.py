@@ -35,8 +35,8 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Buffer,
     Kernel,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     grid,
 )
@@ -139,7 +139,9 @@ def schedule(
                 vectors=grid(1, valid, lanes),
                 columns=valid,
                 start=(),
-                segments=(Segment((Step(pixel, shape.pixels),), source, None, by_column=True),),
+                segments=(
+                    Segment((SegmentLoop(pixel, shape.pixels),), source, None, by_column=True),
+                ),
                 target=out.at(block * columns + COLUMN),
                 scale=scale,
             ),

@@ -83,7 +83,7 @@ PMADDWD = Dot("pmaddwd", terms=2, dtype="int16", slots=4 / 3, instructions=2)
 Their sum is added by an instruction of its own. On Intel since Haswell two of the three vector
 units multiply and all three add (uops.info: vpmaddwd p01, vpaddd p015), so 1.5 pairs of
 instructions go in a cycle where 2 multiply-adds do: 4/3. Zen 3 makes 1.57, see
-``benchmarks/peak_words.c``.
+``benchmarks/peak_packed.c``.
 Of 8 bits there is vpmaddubsw, whose sums saturate at 16 bits: 255 * 127 twice is too much for it.
 """
 _PMADDWD_512 = replace(PMADDWD, slots=1)
@@ -135,8 +135,8 @@ class Tiles:
     columns: int
     """A multiple of the lanes; and half the lanes more if ``folded``."""
     folded: bool = False
-    """The half vector sums even and odd inputs in turn, see ``tir_kernel.Part``: no lane is idle
-    with 24 channels on 16 lanes. Inputs come in even numbers from each buffer."""
+    """The half vector sums even and odd inputs in turn, see ``kernel_ir.kernel.Part``: no lane is
+    idle with 24 channels on 16 lanes. Inputs come in even numbers from each buffer."""
     prefetch: bool = True
     """Ask for the next block's weights while this one's are used. Worth 10% of the whole step."""
     blocks_outer: bool = True

@@ -16,7 +16,7 @@ import numpy as np
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families import padding
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
-from shiftedge.export.compiler.backends.cpu.families.padding import Padding
+from shiftedge.export.compiler.backends.cpu.families.padding import Padding, Sliding
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit, best_divisor
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
@@ -29,11 +29,11 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Kernel,
     Loop,
     Segment,
+    SegmentLoop,
     Statement,
-    Step,
     Tile,
     grid,
-    pieces,
+    in_vectors,
 )
 
 __all__ = ["Window", "schedule", "tile_pixels", "window_of"]
@@ -45,7 +45,7 @@ _SPARE_REGISTERS = 2
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Sliding):
     """Shape of the map and the window over it."""
 
     height: int
@@ -54,7 +54,6 @@ class Window:
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Rows above, columns left, rows below, columns right."""
     shift: int = 0
     """Channels that come from the state; 0 for no shift."""
     dtype: str = "float32"
@@ -83,16 +82,6 @@ class Window:
     @property
     def taps(self) -> int:
         return self.kernel[0] * self.kernel[1]
-
-    @property
-    def out_height(self) -> int:
-        padded = self.height + self.padding[0] + self.padding[2]
-        return (padded - self.kernel[0]) // self.stride[0] + 1
-
-    @property
-    def out_width(self) -> int:
-        padded = self.width + self.padding[1] + self.padding[3]
-        return (padded - self.kernel[1]) // self.stride[1] + 1
 
 
 def window_of(name: str, kernel: tuple[int, int], context: Context) -> Window:
@@ -162,7 +151,10 @@ def schedule(
         at = (UNIT * width + pixel) * channels + channel
         tap = down * shape.kernel[1] + right
         segment = Segment(
-            steps=(Step(down, shape.kernel[0], unrolled), Step(right, shape.kernel[1], unrolled)),
+            steps=(
+                SegmentLoop(down, shape.kernel[0], unrolled),
+                SegmentLoop(right, shape.kernel[1], unrolled),
+            ),
             source=source.at(place),
             weight=constants.weight.at(tap * channels + channel) if arithmetic else None,
             by_column=True,
@@ -182,14 +174,7 @@ def schedule(
         )
 
     def all_channels(number: Index, rows: int) -> tuple[Statement, ...]:
-        vector, full = Var("vector"), channels // lanes
-        result: list[Statement] = []
-        if full:
-            body = tile(number, rows, vector * lanes, lanes)
-            result.append(Loop(vector, Const(0), Const(full), (body,)))
-        for first, length in pieces(channels - full * lanes, lanes):
-            result.append(tile(number, rows, index(full * lanes + first), length))
-        return tuple(result)
+        return in_vectors(channels, lanes, lambda first, length: tile(number, rows, first, length))
 
     number = Var("tile")
     full, rest = divmod(width, pixels)

@@ -196,7 +196,7 @@ def gathered(
         }
         lanes = of_row[0][0]
         shift = "fshr.i32" if lanes == 1 else f"fshr.v{lanes}i32"
-        register = tirx.decl_buffer((lanes,), "int32", "packed")
+        register = tirx.decl_buffer((lanes,), "int32", "word")
         result.append(tirx.AllocBuffer(register))
         packed = literal("int32", 0, lanes)
         ends = _ends(gather, segment.terms, dot.terms, len(of_row))

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from once import EXPORT_NETWORKS, HERE, Exporter, run_folder
 
-FOLDERS = (HERE / "arm", EXPORT_NETWORKS.parent)
+from kit.once import HERE, Exporter, run_folder
+
+FOLDERS = (HERE / "arm", HERE / "export" / "codegen")
 GESTURES = HERE.parent / "runtime" / "assets" / "gestures.onnx"
 CACHES = "SHIFTEDGE_TESTS_CACHES"
 """The environment variable with the folder of caches that runs of the tests inside of one share."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from layers_kit import SPEC, UNITS, Layers
 
+from kit.layers import SPEC, UNITS, Layers
 from shiftedge.export.compiler.graph.graph import (
     Activation,
     Add,

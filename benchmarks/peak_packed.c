@@ -1,9 +1,9 @@
-/* The loops behind peak_words.h. All is in registers; each sum is added to once a round, and there
+/* The loops behind peak_packed.h. All is in registers; each sum is added to once a round, and there
  * are as many sums as hide an addition's latency: 4 to 6 cycles, two starting in each at most.
  *
  * Loops are written out in assembly. A compiler would move a product of what does not change out of
  * them, may choose another instruction than the kernels have, and may keep a sum on the stack. */
-#include "peak_words.h"
+#include "peak_packed.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -101,7 +101,7 @@ static void dpbf16_512(int64_t rounds) { LOOP(EACH_24(CLEAR_Z), EACH_24(DPBF16),
 #define CLEAR_V(N) "movi v" N ".4s, #0\n"
 
 #define HALVES(N) "smlal v" N ".4s, v31.4h, v31.4h\n"
-static void smlal_halves(int64_t rounds) { LOOP(EACH_24(HALVES)); }
+static void smlal_16(int64_t rounds) { LOOP(EACH_24(HALVES)); }
 
 /* Each instruction for all sums before the next one: an A53 runs them in order. Sums are v0 to v7,
  * their products v10 to v17. */
@@ -111,7 +111,7 @@ static void smlal_halves(int64_t rounds) { LOOP(EACH_24(HALVES)); }
 static void smlal_pairs(int64_t rounds) { LOOP(EACH_8(LOW) EACH_8(HIGH) EACH_8(SUM)); }
 
 #else
-#define smlal_halves NULL
+#define smlal_16 NULL
 #define smlal_pairs NULL
 #endif
 
@@ -123,7 +123,7 @@ static void sdot_bytes(int64_t rounds) { LOOP(EACH_24(SDOT)); }
 #endif
 
 /* Operations: 2, times the products of an instruction, times the instructions of a round. */
-static const words every[] = {
+static const packed_product every[] = {
     {"vpdpbusd", "avx512f avx512_vnni", 2.0 * 64 * 24, dpbusd_512},
     {"vpmaddwd-512", "avx512f avx512bw", 2.0 * 32 * 8, madd_512},
     {"vpdpbusd-256", "avx2 avx_vnni", 2.0 * 32 * 12, dpbusd_256},
@@ -131,7 +131,7 @@ static const words every[] = {
     {"vdpbf16ps", "avx512f avx512_bf16", 2.0 * 32 * 24, dpbf16_512},
     {"sdot", "asimd asimddp", 2.0 * 16 * 24, sdot_bytes},
     {"smlal-pairs", "asimd", 2.0 * 16 * 8, smlal_pairs},
-    {"smlal", "asimd", 2.0 * 4 * 24, smlal_halves},
+    {"smlal", "asimd", 2.0 * 4 * 24, smlal_16},
 };
 enum { EVERY = sizeof every / sizeof every[0] };
 
@@ -159,9 +159,9 @@ static void say_names(bool all) {
   fprintf(stderr, "%s.\n", *between ? "" : "none");
 }
 
-const words *find_words(const char *name) {
+const packed_product *find_packed(const char *name) {
   for (int i = 0; i < EVERY; i++) {
-    const words *found = &every[i];
+    const packed_product *found = &every[i];
     if (strcmp(found->name, name) != 0) continue;
     int length = 0;
     const char *lacked = lacking(found->features, &length);

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HERE = Path(__file__).parent
-NATIVE = Path(__file__).parents[3] / "runtime" / "native"
+HERE = Path(__file__).parents[1] / "runtime" / "native"
+NATIVE = Path(__file__).parents[2] / "runtime" / "native"
 RUNTIME = sorted(path for part in (".", "cpu", "live") for path in (NATIVE / part).glob("*.c"))
 FAKE = [HERE / "fake_model.c"]
 DRIVER = [*FAKE, HERE / "driver.c"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_bundle import write_bundle
-from fake_library import Fake
-from live_library import FORMATS, FULL_RANGE, ONE_SCENE, LiveLibrary
+from kit.fake_bundle import write_bundle
+from kit.fake_library import Fake
+from kit.live_library import FORMATS, FULL_RANGE, ONE_SCENE, LiveLibrary
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.rawvideo import RawVideo, to_bgr

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from bochs_cpu import Cpu
 
+from kit.bochs_cpu import Cpu
 from shiftedge.runtime.engines.native import OVERSUBSCRIBE, Options
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CALLS = "socket,connect,sendto,sendmsg,sendmmsg"
 KEPT = (".cache", "shiftedge")
 """Our cache, below the home folder."""
@@ -60,7 +60,7 @@ def preloaded(folder: Path) -> Tracer | str:
     for compiler in (*compilers, [sys.executable, "-m", "ziglang", "cc"]):
         library = folder / "outgoing.so"
         line = [*compiler, "-shared", "-fPIC", "-O1", "-o", str(library)]
-        line += [str(ROOT / "tests" / "outgoing.c"), "-ldl"]
+        line += [str(ROOT / "tests" / "kit" / "outgoing.c"), "-ldl"]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return Tracer("LD_PRELOAD", library=library)

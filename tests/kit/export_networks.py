@@ -9,11 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # networks.py
-
 import torch
-from networks import Own, trained
 
+from kit.networks import Own, trained
 from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
 from shiftedge.export.to_onnx import describe, to_onnx
 

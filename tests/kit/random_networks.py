@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx_kit import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
-from qdq_kit import quantized, with_equal_std
 
+from kit.onnx_files import CLASSES, HEIGHT, SPEC, WIDTH, Builder, model
+from kit.qdq import quantized, with_equal_std
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.runtime.spec import ModelSpec
 

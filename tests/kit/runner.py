@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from fake_library import HERE, NATIVE, build
 from numpy.typing import NDArray
 
+from kit.fake_library import HERE, NATIVE, build
 from shiftedge.export.compiler.link.library import runner_table
 from shiftedge.runtime.capture.rawvideo import RawVideo
 from shiftedge.runtime.manifest import Manifest

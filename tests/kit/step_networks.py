@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from onnx_kit import FLOAT, Builder
 
+from kit.onnx_files import FLOAT, Builder
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
 
 __all__ = ["NETWORKS", "mobilenet_v2", "own", "resnet50"]

@@ -14,7 +14,7 @@ from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.spec import ModelSpec
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 GESTURES = ROOT / "runtime" / "assets" / "gestures.onnx"
 TOLERANCE = 1e-4
 """Of a difference, relative to the largest value."""
@@ -31,7 +31,7 @@ NETWORKS = (
 
 def environment(**changes: str) -> dict[str, str]:
     """For a subprocess that imports shiftedge from this checkout."""
-    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), **changes}
+    return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", **changes}
 
 
 def near(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:

@@ -19,8 +19,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
-from layers_kit import UNITS, Made, Unit, read, stored
-
+from kit.layers import UNITS, Made, Unit, read, stored
 from shiftedge.export.agreement import (
     Outputs,
     compare,
@@ -28,6 +27,7 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
+from shiftedge.export.compiler.backends.cpu.context import FRAME_MAP
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
@@ -200,7 +200,12 @@ def agree(data: bytes, spec: ModelSpec, precision: str, library: Path) -> Step:
     expected = list(interpreted_outputs(step, images))
     kinds = [each.kind for each in graph.operators if isinstance(each, Activate)]
     curved = any(not kind.value.exact and kind not in FUSED for kind in kinds)
-    accepted = dict.fromkeys(expected[0], 0.02 if curved else 0.0)
+    # Where LLVM packs a frame's scalars into vectors it does not fuse all of their products.
+    framed = any(
+        argument.name == FRAME_MAP for call in step.calls for argument in call.arguments.values()
+    )
+    loosely = 2e-5 if framed and precision == "fp32" else 0.0
+    accepted = dict.fromkeys(expected[0], 0.02 if curved else loosely)
     report, _ = check(
         library, images, expected, step, places, reference="interpreted", accepted=accepted
     )

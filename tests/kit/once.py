@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-EXPORT_NETWORKS = HERE / "export" / "codegen" / "export_networks.py"
+HERE = Path(__file__).parents[1]
+EXPORT_NETWORKS = HERE / "kit" / "export_networks.py"
 
 
 def run_folder(factory: pytest.TempPathFactory, name: str) -> Path:
@@ -59,7 +59,7 @@ class Exporter:
             if not left:
                 return
             line = [sys.executable, str(EXPORT_NETWORKS), str(self.folder), *left]
-            own = {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
+            own = {**os.environ, "PYTHONPATH": f"{HERE.parent / 'src'}:{HERE}"}
             with self._said.open("wb") as file:
                 self._process = subprocess.Popen(
                     line, stderr=file, env=own, pass_fds=[lock.fileno()]

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner_kit import Runners
-
+from kit.runner import Runners
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.manifest import FileEntry, Manifest, SelfTest, Variant
 from shiftedge.runtime.selftest import CLIP, FRAMES, self_test_clip

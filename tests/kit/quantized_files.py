@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx_kit import Builder
 
+from kit.onnx_files import Builder
 from shiftedge.export.quantize import Settings, quantize
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.source import Clips

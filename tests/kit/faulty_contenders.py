@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from fake_engine import FakeEngine
 
+from kit.fake_engine import FakeEngine
 from shiftedge.benchmarks.engines.base import Contender
 from shiftedge.runtime.errors import MissingExtraError, ModelError
 from shiftedge.runtime.spec import ModelSpec

@@ -1,0 +1,1 @@
+"""What tests share: networks, files, boards, fakes; imported by name, as ``kit.networks``."""
