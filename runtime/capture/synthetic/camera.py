@@ -37,8 +37,6 @@ class Camera:
     """One webcam in one room: fixed for a clip or a film.
 
     Args:
-        dice: draws its properties.
-        height, width: of the frames, pixels.
         codec: whether frames may go through JPEG (slow at large sizes).
         moments: what happens to it: "shake" or "lamp", from, until, seconds.
     """

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.acting import SITTING, STANDING, resting_hand
 from shiftedge.runtime.capture.synthetic.camera import shown_frames
-from shiftedge.runtime.capture.synthetic.labels import GESTURES, LABELS, NO_GESTURE
-from shiftedge.runtime.capture.synthetic.lens import draw_lens
+from shiftedge.runtime.capture.synthetic.labels import LABELS, NO_GESTURE
+from shiftedge.runtime.capture.synthetic.lens import Lens, draw_lens
 from shiftedge.runtime.capture.synthetic.pictures import Pictures
 from shiftedge.runtime.capture.synthetic.ranges import WIDE, Dice, Ranges
 from shiftedge.runtime.capture.synthetic.scene import Scene
@@ -34,6 +34,17 @@ class Conditions:
     """"right" or "left", the performer's; of a film, and where no hand acts, nothing."""
     stroke_s: float = 0.0
     """Length of the stroke in a clip of a gesture."""
+
+    @classmethod
+    def of(
+        cls, lens: Lens, scene: Scene, rate_hz: float, standing: bool, event: TrueEvent | None
+    ) -> Conditions:
+        """Of a scene, and of the gesture in a clip."""
+        (x, y), (height, width) = lens.head, lens.size
+        head_seen = 0.0 <= y < height and 0.0 <= x < width
+        hand, stroke_s = ("", 0.0) if event is None else (event.hand, event.end_s - event.start_s)
+        head = lens.scale / height
+        return cls(head, head_seen, scene.light, rate_hz, standing, hand, stroke_s)
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,7 @@ def render_clip(
     """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
 
     Args:
-        rng: the same state gives the same clip.
-        label: one of LABELS.
-        frames: number of frames T.
-        rate_hz: of the model's clock, frames per second; the camera's rate is drawn.
-        height, width: pixels.
+        rate_hz: of the model's clock; the camera's rate is drawn.
         ranges: how far everything may vary.
         pictures: real pixels to use; None: everything is painted.
 
@@ -103,21 +110,6 @@ def render_clip(
         TrueEvent(event.label, event.start_s - start, event.end_s - start, event.hand)
         for event in timeline.events
     )
-    gesture = events[0] if label in GESTURES else None
-    conditions = Conditions(
-        head=lens.scale / height,
-        head_seen=bool(0.0 <= lens.head[1] < height and 0.0 <= lens.head[0] < width),
-        light=scene.light,
-        rate_hz=source_hz,
-        standing=standing,
-        hand="" if gesture is None else gesture.hand,
-        stroke_s=0.0 if gesture is None else gesture.end_s - gesture.start_s,
-    )
-    return Clip(
-        np.stack([painted[i] for i in again]),
-        label,
-        truth,
-        (hands / np.array([width, height])).astype(np.float32)[again],
-        events,
-        conditions,
-    )
+    shares = (hands / np.array([width, height])).astype(np.float32)[again]
+    conditions = Conditions.of(lens, scene, source_hz, standing, events[0] if events else None)
+    return Clip(np.stack([painted[i] for i in again]), label, truth, shares, events, conditions)

@@ -32,10 +32,6 @@ class Film:
     """One person, one room, one camera, for ``seconds``.
 
     Args:
-        seed: the same seed gives the same film at the same size and rate.
-        seconds: length.
-        rate_hz: frames per second.
-        height, width: pixels.
         acts: labels of what the person does, other things among them; nothing: sits there, talks
             and looks about.
         empty: nobody is there.
@@ -80,13 +76,7 @@ class Film:
         )
         ticks = np.arange(len(self)) / rate_hz
         self._times, self._numbers, source_hz = shown_frames(clock, ticks)
-        self.conditions = Conditions(
-            head=lens.scale / height,
-            head_seen=bool(0.0 <= lens.head[1] < height and 0.0 <= lens.head[0] < width),
-            light=self._scene.light,
-            rate_hz=source_hz,
-            standing=standing,
-        )
+        self.conditions = Conditions.of(lens, self._scene, source_hz, standing, None)
         self._batch: tuple[int, list[Image]] = (-1, [])
 
     def __len__(self) -> int:

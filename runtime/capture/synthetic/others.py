@@ -7,9 +7,11 @@ to somebody who looks on (a palm held to the camera, a thumb, an open hand that 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from shiftedge.runtime.capture.synthetic.acting import Path, Triple
+from shiftedge.runtime.capture.synthetic.acting import Actor, Path, Triple
 from shiftedge.runtime.capture.synthetic.hand import POSE_SIZE, Floats
 from shiftedge.runtime.capture.synthetic.labels import OTHER
 from shiftedge.runtime.capture.synthetic.motion import Act, BodyKey, Key, Wobble
@@ -46,7 +48,7 @@ def _touch(dice: Dice, rest: Key) -> Act:
     return Act(OTHER, tuple(path.keys), body=body, wobbles=(rub,))
 
 
-def _hold_thing(dice: Dice, rest: Key, prop: str) -> Act:
+def _hold_thing(prop: str, dice: Dice, rest: Key) -> Act:
     """A cup from the desk to the mouth and back; or a telephone to the ear, or before the eyes."""
     even = dice.even
     path = Path(dice, rest)
@@ -64,14 +66,6 @@ def _hold_thing(dice: Dice, rest: Key, prop: str) -> Act:
     put = path.go(even(0.5, 1.0), side, [0.7, 0.1, 0.7], 1.5, shape)
     path.back()
     return Act(OTHER, tuple(path.keys), prop=prop, prop_s=(lift, put))
-
-
-def _drink(dice: Dice, rest: Key) -> Act:
-    return _hold_thing(dice, rest, "cup")
-
-
-def _phone(dice: Dice, rest: Key) -> Act:
-    return _hold_thing(dice, rest, "phone")
 
 
 def _wag(dice: Dice, rest: Key) -> Act:
@@ -324,27 +318,18 @@ def _cross(dice: Dice, rest: Key) -> Act:
     return Act(OTHER, tuple(path.keys))
 
 
-def _camera(dice: Dice, rest: Key, what: str) -> Act:
+def _camera(what: str, dice: Dice, rest: Key) -> Act:
+    """Somebody knocks against the desk or turns the camera, or switches a lamp."""
     path = Path(dice, rest)
     path.hold(dice.even(0.8, 2.5), 0.02)
     return Act(OTHER, tuple(path.keys), camera=what)
 
 
-def _shake_camera(dice: Dice, rest: Key) -> Act:
-    """Somebody knocks against the desk or turns the camera."""
-    return _camera(dice, rest, "shake")
-
-
-def _switch_lamp(dice: Dice, rest: Key) -> Act:
-    """A lamp goes on or off."""
-    return _camera(dice, rest, "lamp")
-
-
-OF_HANDS = (
+OF_HANDS: tuple[Actor, ...] = (
     _touch,
     _touch,
-    _drink,
-    _phone,
+    partial(_hold_thing, "cup"),
+    partial(_hold_thing, "phone"),
     _wag,
     _drum,
     _raise_and_hold,
@@ -357,7 +342,10 @@ OF_HANDS = (
     _stretch,
 )
 """The everyday tracks of who stays in place; one that stands twice is twice as likely."""
-LIVELY = (_type, _clap, _cross, _walk, _sit_down, _shake_camera, _switch_lamp)
+LIVELY: tuple[Actor, ...] = (
+    *(_type, _clap, _cross, _walk, _sit_down),
+    *(partial(_camera, what) for what in ("shake", "lamp")),
+)
 """Those of a livelier place."""
 
 

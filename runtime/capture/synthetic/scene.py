@@ -100,10 +100,6 @@ class Scene:
     """Paints frames of a timeline.
 
     Args:
-        dice: draws everybody and everything.
-        timeline: what happens.
-        lens: where the camera stands.
-        standing: whether the person stands.
         empty: a room with nobody in it.
         pictures: real pixels to use; None: everything is painted.
     """
