@@ -324,6 +324,11 @@ def _add_train(commands: Any) -> None:
         help="do not show clips mirrored as well",
     )
     parser.add_argument(
+        "--pictures",
+        metavar="FOLDER",
+        help="of real hands and rooms to use in rendered clips: hands/open/*.jpg, rooms/*.jpg",
+    )
+    parser.add_argument(
         "--cache", metavar="FOLDER", help="keep the rendered clips there for the next run"
     )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
@@ -355,6 +360,7 @@ def _train(options: argparse.Namespace) -> int:
     for package in ("torch", "cv2"):
         require(package)
     from shiftedge.export.training import CHECKPOINT, Job, fine_tune, train
+    from shiftedge.export.training.data import SYNTHETIC
 
     words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
     if options.quantize:
@@ -366,12 +372,18 @@ def _train(options: argparse.Namespace) -> int:
         words += ["--fps", f"{options.fps:g}"]
     for label in options.silent:
         words += ["--silent", label]
+    words += [] if options.pictures is None else ["--pictures", options.pictures]
     words += [] if options.usual_silent else ["--no-silent"]
     words += [] if options.mirror else ["--no-mirror"]
-    start, cache, classes = (
+    start, cache, classes, pictures = (
         None if name is None else Path(name)
-        for name in (options.start, options.cache, options.labels)
+        for name in (options.start, options.cache, options.labels, options.pictures)
     )
+    if pictures is not None and options.data != SYNTHETIC:
+        raise DataError(
+            f"--pictures is for rendered clips, and {options.data} is your own; leave it out, or "
+            f"train on {SYNTHETIC}"
+        )
     job = Job(
         data=options.data,
         output=Path(options.output),
@@ -381,6 +393,8 @@ def _train(options: argparse.Namespace) -> int:
         threads=options.threads,
         start=start,
         reading=_reading(options),
+        pictures=pictures,
+        workers=options.threads,
         cache=cache,
         classes=classes,
         clip_rate_hz=options.fps,

@@ -2,38 +2,80 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import multiprocessing
 import tempfile
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftedge.export.data.clip_set import ClipSet, reserve
-from shiftedge.runtime.capture.synthetic import LABELS, NO_GESTURE, OTHER
+from shiftedge.runtime.capture.synthetic import (
+    GESTURES,
+    IGNORED,
+    LABELS,
+    NO_GESTURE,
+    OTHER,
+    SWIPE_LABELS,
+)
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
 from shiftedge.runtime.process.progress import Advance
+from shiftedge.runtime.process.signals import end_with_parent
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.capture.synthetic import Film
+    from shiftedge.runtime.capture.synthetic import Film, Ranges
 
-SHARES = {NO_GESTURE: 0.14, OTHER: 0.26}
-"""Of the clips; the gestures share the rest evenly. A person before a camera mostly does not
-gesture, so a false alarm costs more than a miss."""
+SHARES = {NO_GESTURE: 0.12, OTHER: 0.38}
+"""Of the clips; the gestures share the rest, swipes twice as much as others. A person before a
+camera mostly does not gesture, so a false alarm costs more than a miss."""
+
+_CHUNK = 20
+"""Clips per task given to a worker process."""
 
 
-def film_for(spec: ModelSpec, seed: int, seconds: float, **kind: Any) -> Film:
-    """A rendered film at a model's size and rate."""
-    from shiftedge.runtime.capture.synthetic import Film
+def labels_for(spec: ModelSpec) -> tuple[str, ...]:
+    """The labels of rendered clips for a model: its own, or all where it has others too."""
+    return spec.labels if set(spec.labels) <= set(LABELS) else LABELS
 
+
+def ranges_for(spec: ModelSpec) -> Ranges:
+    """How wide to render for a model: as the bundled one was trained, if its labels are those."""
+    from shiftedge.runtime.capture.synthetic import NARROW, WIDE
+
+    return NARROW if set(spec.labels) == set(SWIPE_LABELS) else WIDE
+
+
+def film_for(
+    spec: ModelSpec, seed: int, seconds: float, *, gestures: bool = True, clean: bool = True
+) -> Film:
+    """A rendered film at a model's size and rate.
+
+    Args:
+        spec: of the model.
+        seed: of the film.
+        seconds: of its length.
+        gestures: those of the model, and other things; otherwise somebody just sits there.
+        clean: good light and a good camera; otherwise all that training clips show.
+    """
+    from shiftedge.runtime.capture.synthetic import CLEAN, Film
+
+    acts = [label for label in labels_for(spec) if label in GESTURES]
     return Film(
         seed,
         seconds=seconds,
         rate_hz=spec.frame_rate_hz,
         height=spec.height,
         width=spec.width,
-        **kind,
+        acts=(*acts, OTHER) if gestures else (),
+        ranges=CLEAN if clean else ranges_for(spec),
     )
 
 
@@ -44,32 +86,45 @@ def synthetic_clips(
     seed: int,
     split: str,
     frames: int = 24,
+    pictures: Path | None = None,
+    workers: int = 1,
     cache: Path | None = None,
     advance: Advance = lambda count: None,
 ) -> ClipSet:
     """Render ``count`` clips, or take them from the cache.
 
-    Clip ``i`` depends on ``seed``, ``split``, ``i`` and the size alone; two splits never share a
-    generator, hence no person, room or movement.
+    Clip ``i`` depends on ``seed``, ``split``, ``i``, the labels, the pictures and the size alone,
+    whatever ``workers`` is; two splits never share a generator, hence no person, room or movement.
 
     Args:
+        count: number of clips.
+        spec: of the model: size, rate and labels.
+        seed: any whole number from 0.
         split: "train" or "validation", or any other name.
+        frames: of each clip.
+        pictures: folder of real hands and rooms to use, see
+            :mod:`shiftedge.runtime.capture.synthetic.pictures`.
+        workers: processes that render.
         cache: folder in which the clips are kept for the next time; None: a temporary file.
+        advance: told about progress.
 
     Raises:
-        DataError: ``count`` is less than 1.
+        DataError: ``count`` is less than 1, or there are no pictures in the folder.
         OutputError: there is no room for the clips, or the folder cannot be written to.
     """
     if count < 1:
         raise DataError(f"{count} clips were asked for; expected at least 1.")
-    shape = (count, frames, spec.height, spec.width, 3)
-    stem = f"{split}-{seed}-{count}x{frames}x{spec.height}x{spec.width}@{spec.frame_rate_hz:g}"
+    if pictures is not None:
+        from shiftedge.runtime.capture.synthetic import Pictures
+
+        Pictures(pictures)  # says at once what is wrong with the folder
+    task = _Task(seed, split, 0, count, frames, spec, pictures)
     try:
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
-            return _kept(cache / stem, shape, seed, split, spec.frame_rate_hz, advance)
+            return _kept(cache / task.stem(), task, workers, advance)
         with work_folder() as folder:  # a mapping keeps the data until it is closed
-            return _kept(folder / stem, shape, seed, split, spec.frame_rate_hz, advance)
+            return _kept(folder / task.stem(), task, workers, advance)
     except OSError as error:
         raise OutputError(
             f"Cannot keep the rendered clips in {cache or tempfile.gettempdir()}: "
@@ -77,43 +132,111 @@ def synthetic_clips(
         ) from error
 
 
-def _kept(
-    stem: Path,
-    shape: tuple[int, int, int, int, int],
-    seed: int,
-    split: str,
-    rate_hz: float,
-    advance: Advance,
-) -> ClipSet:
-    """The clips as they lie in files of that stem, rendered if they do not."""
-    from shiftedge.runtime.capture.synthetic import render_clip
-    from shiftedge.runtime.process.extras import require
+@dataclass(frozen=True)
+class _Task:
+    """Some clips of a set, from number ``first`` to before ``last``."""
 
-    count, frames, height, width, _ = shape
+    seed: int
+    split: str
+    first: int
+    last: int
+    frames: int
+    spec: ModelSpec
+    pictures: Path | None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Of the frames of all clips."""
+        return self.last - self.first, self.frames, self.spec.height, self.spec.width, 3
+
+    def stem(self) -> str:
+        """A name for files of these clips, which others do not have."""
+        count, frames, height, width, _ = self.shape
+        known = (*labels_for(self.spec), ranges_for(self.spec), self.pictures)
+        drawn = hashlib.sha256(repr(known).encode()).hexdigest()[:8]
+        size = f"{count}x{frames}x{height}x{width}@{self.spec.frame_rate_hz:g}"
+        return f"{self.split}-{self.seed}-{size}-{drawn}"
+
+
+def _kept(stem: Path, whole: _Task, workers: int, advance: Advance) -> ClipSet:
+    """The clips as they lie in files of that stem, rendered if they do not."""
     pictures, truths = Path(f"{stem}.frames.npy"), Path(f"{stem}.labels.npz")
     if not truths.exists():  # written last, so it stands for the whole
-        require("cv2").setNumThreads(0)  # the cores are torch's
+        count, frames = whole.shape[:2]
         truth = np.empty((count, frames + 1), np.int8)
         hands = np.empty((count, frames, 2, 2), np.float32)
-        odds = np.array([SHARES.get(name, 0.0) for name in LABELS])
-        odds[odds == 0.0] = (1.0 - odds.sum()) / (odds == 0.0).sum()
         with atomic_path(pictures) as partial:
-            store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=whole.shape)
             with open(partial, "r+b") as file:
                 reserve(file.fileno(), partial.stat().st_size)
-            for row in range(count):
-                rng = np.random.default_rng((seed, int.from_bytes(split.encode(), "big"), row))
-                index = int(rng.choice(len(LABELS), p=odds))
-                clip = render_clip(
-                    rng, LABELS[index], frames=frames, rate_hz=rate_hz, height=height, width=width
-                )
-                store[row], hands[row] = clip.frames, clip.hands
-                truth[row, 0], truth[row, 1:] = index, clip.frame_labels
-                advance(1)
+            chunk = _CHUNK if workers > 1 else 1
+            tasks = [
+                replace(whole, first=first, last=min(first + chunk, count))
+                for first in range(0, count, chunk)
+            ]
+            with contextlib.closing(_run(tasks, workers)) as parts:
+                for task, made in zip(tasks, parts, strict=True):
+                    rows = slice(task.first, task.last)
+                    store[rows], truth[rows], hands[rows] = made
+                    advance(task.last - task.first)
             del store  # closes the mapping; the kernel writes it out when it likes
         with atomic_path(truths) as partial:
             np.savez(partial, truth=truth, hands=hands)
     with np.load(truths) as arrays:
         truth, hands = arrays["truth"], arrays["hands"]
+    labels = truth[:, 0].astype(np.int64)
     store = np.load(pictures, mmap_mode="r")
-    return ClipSet(store, truth[:, 0].astype(np.int64), truth[:, 1:], LABELS, hands)
+    return ClipSet(store, labels, truth[:, 1:], labels_for(whole.spec), hands)
+
+
+_Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
+
+
+def _run(tasks: list[_Task], workers: int) -> Generator[_Rendered, None, None]:
+    if workers <= 1:
+        yield from map(_render, tasks)
+        return
+    # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        try:
+            yield from pool.map(_render, tasks)
+        finally:  # where the work is over before its time, what has not begun is not waited for
+            pool.shutdown(cancel_futures=True)
+
+
+def _render(task: _Task) -> _Rendered:
+    from shiftedge.runtime.capture.synthetic import render_clip
+    from shiftedge.runtime.capture.synthetic.pictures import pictures_of
+    from shiftedge.runtime.process.extras import require
+
+    require("cv2").setNumThreads(0)  # the cores are torch's, or the other processes'
+    count = task.last - task.first
+    part = np.empty(task.shape, np.uint8)
+    truth = np.empty((count, task.frames + 1), np.int8)
+    hands = np.empty((count, task.frames, 2, 2), np.float32)
+    names = labels_for(task.spec)
+    weights = {name: 2.0 if name in SWIPE_LABELS else 1.0 for name in names}
+    gestures = sum(weight for name, weight in weights.items() if name in GESTURES)
+    rest = 1.0 - sum(share for name, share in SHARES.items() if name in names)
+    odds = np.array([SHARES.get(name, weights[name] * rest / max(gestures, 1)) for name in names])
+    # Frames are labelled by the renderer's labels, and those of the set may be fewer.
+    number = np.array([names.index(name) if name in names else IGNORED for name in LABELS])
+    split = int.from_bytes(task.split.encode(), "big")
+    for row in range(count):
+        rng = np.random.default_rng((task.seed, split, task.first + row))
+        index = int(rng.choice(len(names), p=odds / odds.sum()))
+        clip = render_clip(
+            rng,
+            names[index],
+            frames=task.frames,
+            rate_hz=task.spec.frame_rate_hz,
+            height=task.spec.height,
+            width=task.spec.width,
+            ranges=ranges_for(task.spec),
+            pictures=None if task.pictures is None else pictures_of(task.pictures),
+        )
+        part[row], hands[row] = clip.frames, clip.hands
+        truth[row, 0] = index
+        truth[row, 1:] = np.append(number, IGNORED)[clip.frame_labels]
+    return part, truth, hands

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
+from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.live.score import score
 from shiftedge.runtime.spec import ModelSpec

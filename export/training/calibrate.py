@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from shiftedge.export.data.score import EventScore, call_clip, decode
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
+from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
 SMOOTHING_S = (0.05, 0.1, 0.15)

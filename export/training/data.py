@@ -54,6 +54,11 @@ class Job:
     a fine-tune, None is the bundled model's."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How to read ``start``: keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`."""
+    pictures: Path | None = None
+    """Folder of real hands and rooms for rendered clips, see
+    :mod:`shiftedge.runtime.capture.synthetic.pictures`."""
+    workers: int = 1
+    """Processes that render."""
     cache: Path | None = None
     """Folder that keeps the rendered clips for the next run."""
     classes: Path | None = None
@@ -123,8 +128,9 @@ def name_data(
         DataError: the data is in no known layout, or has other labels than ``names``.
     """
     if data == SYNTHETIC:
-        _same("rendered clips", LABELS, names)
-        return Named(data, LABELS, None)
+        labels = LABELS if names is None else names
+        _same("rendered clips", tuple(label for label in LABELS if label in labels), names)
+        return Named(data, labels, None)
     layout = find_data(Path(data), classes)
     if len(layout.labels) < 2:
         raise DataError(
@@ -152,7 +158,14 @@ def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Clip
             with job.bar(f"rendering clips ({split})", count, "clips") as advance:
                 rendered.append(
                     synthetic_clips(
-                        count, spec, seed=job.seed, split=split, cache=job.cache, advance=advance
+                        count,
+                        spec,
+                        seed=job.seed,
+                        split=split,
+                        pictures=job.pictures,
+                        workers=job.workers,
+                        cache=job.cache,
+                        advance=advance,
                     )
                 )
         return rendered[0], rendered[1]

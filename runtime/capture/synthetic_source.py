@@ -73,7 +73,7 @@ class SyntheticSource(Pictures):
                 rate_hz=rate_hz,
                 width=width,
                 height=height,
-                gestures=kind == "gestures",
+                acts=(*synthetic.SWIPES, synthetic.OTHER) if kind == "gestures" else (),
             )
             self.truth = film.events
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import atexit
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -76,6 +77,22 @@ class _Taker:
             return
         self.first_s = time.monotonic()
         raise Interrupted(number)
+
+
+def end_with_parent() -> None:
+    """For a process that works for another: leave a terminal's signals to the parent, which ends us
+    in order, and end with it where it was killed. What waits on a queue would never notice."""
+    for number in SIGNALS:
+        if number != getattr(signal, "SIGTERM", None):  # by which a pool ends us
+            signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="shiftedge parent", daemon=True).start()
 
 
 _taker: _Taker | None = None

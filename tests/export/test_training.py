@@ -30,8 +30,7 @@ from shiftedge.export.training import CHECKPOINT, Settings, Shape
 from shiftedge.export.training.augment import make_batch, mirror_table
 from shiftedge.export.training.loop import fit
 from shiftedge.export.training.score import score_clips, stream_film
-from shiftedge.runtime.capture.synthetic import LABELS
-from shiftedge.runtime.capture.synthetic.timeline import TrueEvent
+from shiftedge.runtime.capture.synthetic import LABELS, SWIPE_LABELS, TrueEvent
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.live.score import LATE_S, score
@@ -65,6 +64,20 @@ def test_a_clip_depends_on_its_number_and_not_on_the_others(clips: ClipSet) -> N
     fewer = synthetic_clips(3, SMALL, seed=1, split="train", frames=8)
     np.testing.assert_array_equal(fewer.frames, clips.frames[:3])
     np.testing.assert_array_equal(fewer.labels, clips.labels[:3])
+
+
+def test_several_processes_render_the_same_clips(clips: ClipSet) -> None:
+    shared = synthetic_clips(8, SMALL, seed=1, split="train", frames=8, workers=2)
+    np.testing.assert_array_equal(shared.frames, clips.frames)
+    np.testing.assert_array_equal(shared.frame_labels, clips.frame_labels)
+
+
+def test_a_model_of_swipes_gets_clips_of_its_labels() -> None:
+    spec = frame_spec(32, 32, 6.0, labels=SWIPE_LABELS)
+    made = synthetic_clips(12, spec, seed=1, split="train", frames=8)
+    assert made.names == SWIPE_LABELS
+    assert made.frame_labels.max() < len(SWIPE_LABELS)
+    assert set(made.labels.tolist()) <= set(range(len(SWIPE_LABELS)))
 
 
 def test_splits_and_seeds_share_no_clip(clips: ClipSet) -> None:

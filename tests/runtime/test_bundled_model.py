@@ -60,12 +60,12 @@ def test_the_direction_follows_the_performer(model: shiftedge.Model) -> None:
     """Jester's convention: in "Swiping Left" the hand moves from the left of the image."""
     import numpy as np
 
-    from shiftedge.runtime.capture.synthetic import render_clip
+    from shiftedge.runtime.capture.synthetic import NARROW, render_clip
 
     right = 0
     for seed in range(12):
         label = ("Swiping Left", "Swiping Right")[seed % 2]
-        clip = render_clip(np.random.default_rng((77, seed)), label)
+        clip = render_clip(np.random.default_rng((77, seed)), label, ranges=NARROW)
         stream = model.stream()
         logits = sum(stream.step(frame) for frame in clip.frames)
         left, other = (model.labels.index(name) for name in ("Swiping Left", "Swiping Right"))

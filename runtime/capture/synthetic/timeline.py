@@ -8,36 +8,32 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic import (
+from shiftedge.runtime.capture.synthetic.gestures import ACTORS
+from shiftedge.runtime.capture.synthetic.hand import Floats
+from shiftedge.runtime.capture.synthetic.labels import (
+    GESTURES,
     IGNORED,
     LABELS,
     MIRRORED,
     NO_GESTURE,
-    OPPOSITE,
     OTHER,
+    REVERSED,
+    SLIDES,
     SWIPES,
 )
-from shiftedge.runtime.capture.synthetic.acts import act_out
-from shiftedge.runtime.capture.synthetic.motion import (
-    Act,
-    BodyKey,
-    Floats,
-    Key,
-    Lens,
-    Wobble,
-    in_view,
-    uniform,
-)
+from shiftedge.runtime.capture.synthetic.lens import SEEN, Lens, hand_path, into_view, share_seen
+from shiftedge.runtime.capture.synthetic.motion import Act, BodyKey, Key, Wobble
+from shiftedge.runtime.capture.synthetic.others import act_other
+from shiftedge.runtime.capture.synthetic.ranges import Dice
 
 DECIDED = 0.6
 """Share of a stroke after which it can be told from other movements."""
 REPORT_S = 0.4
 """How long after its end a gesture still counts as seen, so that a decoder can fire late."""
-
-_FROM_HOLD = 0.15
-"""Share of swipes that start from where a swipe the other way has ended and the hand was held."""
-_TRIES = 25
+_TRIES = 12
 """Draws of a gesture until one is in view."""
+_RISING = ("Swiping Up", "Sliding Two Fingers Up")
+"""The arm that rises runs into these strokes without a border."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,42 @@ class TrueEvent:
     label: str
     start_s: float
     end_s: float
+    hand: str = ""
+    """"right" or "left", the performer's."""
+
+
+@dataclass(frozen=True)
+class _Span:
+    """An act, from its rest to its rest."""
+
+    label: str
+    start_s: float
+    end_s: float
+    shown_until_s: float
+    strokes: tuple[tuple[float, float], ...]
+
+
+def act_out(dice: Dice, label: str, rest: Key) -> Act:
+    """One performance of ``label`` by the right hand, from ``rest``."""
+    return act_other(dice, rest) if label == OTHER else ACTORS[label](dice, rest)
+
+
+def visible_act(dice: Dice, label: str, rest: Key, left: bool, lens: Lens) -> Act:
+    """An act that shows ``label`` to the camera when the right or left hand does it."""
+    wanted = MIRRORED.get(label, label) if left else label
+    for _ in range(_TRIES):
+        act = into_view(act_out(dice, wanted, rest), lens, left)
+        paths = [hand_path(act, stroke, lens, left) for stroke in act.strokes]
+        if all(share_seen(path, lens) >= SEEN for path in paths):
+            break
+    return act
+
+
+def held_hand(dice: Dice, label: str, rest: Key, left: bool, lens: Lens) -> Key:
+    """The hand held out where a gesture of ``label`` has ended, as a place to start from."""
+    act = visible_act(dice, label, rest, left, lens)
+    key = next(key for key in act.right if key.time_s >= act.strokes[0][1] - 1e-9)
+    return replace(key, time_s=0.0, bulge=None, moving=False)
 
 
 class Timeline:
@@ -58,14 +90,15 @@ class Timeline:
     """
 
     def __init__(self, rest_right: Key, rest_left: Key) -> None:
-        self._rests = (rest_right, rest_left)
         self._keys: tuple[list[Key], list[Key]] = ([rest_right.at(-1e3)], [rest_left.at(-1e3)])
         self._body: list[BodyKey] = [BodyKey(-1e3)]
         self._wobbles: tuple[list[Wobble], list[Wobble]] = ([], [])
-        self._spans: list[tuple[str, float, float]] = []
+        self._spans: list[_Span] = []
         self.events: list[TrueEvent] = []
         self.props: list[tuple[str, int, float, float]] = []
         """What is held: name, hand (0 right, 1 left), from, until."""
+        self.camera: list[tuple[str, float, float]] = []
+        """What happens to the camera: "shake" or "lamp", from, until."""
         self.end_s = 0.0
 
     def add(self, act: Act, start_s: float, *, left: bool = False, chained: bool = False) -> float:
@@ -78,38 +111,33 @@ class Timeline:
             chained: the act begins where the hand is now and not at its rest.
         """
         hands = (act.left, act.right) if left else (act.right, act.left)
+        wobbles = (act.left_wobbles, act.wobbles) if left else (act.wobbles, act.left_wobbles)
         for side, keys in enumerate(hands):
+            self._wobbles[side].extend(
+                replace(wobble, start_s=wobble.start_s + start_s, end_s=wobble.end_s + start_s)
+                for wobble in wobbles[side]
+            )
             if not keys:
                 continue
-            moved = [key.at(key.time_s + start_s) for key in keys]
             before = self._keys[side][-1]
-            first = replace(before.at(start_s), bulge=None, moving=False)
             if not chained or before.time_s < start_s:
+                first = replace(before.at(start_s), bulge=None, moving=False)
                 self._keys[side].append(first)
-            self._keys[side].extend(moved[1:])
+            self._keys[side].extend(key.at(key.time_s + start_s) for key in keys[1:])
         mirror = -1.0 if left else 1.0
-        self._body.extend(
-            BodyKey(
-                key.time_s + start_s,
-                (mirror * key.shift[0], key.shift[1]),
-                mirror * key.roll,
-                mirror * key.yaw,
-                key.nod,
-            )
-            for key in act.body
-        )
-        for wobble in act.wobbles:
-            later = replace(wobble, start_s=wobble.start_s + start_s, end_s=wobble.end_s + start_s)
-            self._wobbles[int(left)].append(later)
+        self._body.extend(key.seen_at(start_s, mirror) for key in act.body)
         if act.prop:
             span = (act.prop_s[0] + start_s, act.prop_s[1] + start_s)
             self.props.append((act.prop, int(left), *span))
-        label = MIRRORED.get(act.label, act.label) if left else act.label
         self.end_s = start_s + act.end_s
-        self._spans.append((label, start_s, self.end_s))
-        if act.stroke is not None:
-            event = TrueEvent(label, start_s + act.stroke[0], start_s + act.stroke[1])
-            self.events.append(event)
+        if act.camera:
+            self.camera.append((act.camera, start_s, self.end_s))
+        label = MIRRORED.get(act.label, act.label) if left else act.label
+        strokes = tuple((first + start_s, last + start_s) for first, last in act.strokes)
+        shown = act.shown_until_s + start_s if act.shown_until_s else 0.0
+        self._spans.append(_Span(label, start_s, self.end_s, shown, strokes))
+        hand = "left" if left else "right"
+        self.events.extend(TrueEvent(label, *stroke, hand) for stroke in strokes)
         return self.end_s
 
     def cut_return(self, until_s: float) -> None:
@@ -119,8 +147,7 @@ class Timeline:
                 keys.pop()
         self.end_s = until_s
         if self._spans:
-            label, start, _ = self._spans[-1]
-            self._spans[-1] = (label, start, until_s)
+            self._spans[-1] = replace(self._spans[-1], end_s=until_s)
 
     def arm(self, side: int) -> tuple[tuple[Key, ...], tuple[Wobble, ...]]:
         """Keys and wobbles of the right (0) or left (1) arm, for ``arm_at``."""
@@ -133,35 +160,35 @@ class Timeline:
 
     def labels_at(self, times: Floats) -> NDArray[np.int8]:
         """Index into LABELS of what a decoder should say at each time, or IGNORED."""
-        result = np.full(len(times), LABELS.index(NO_GESTURE), np.int8)
-        other = LABELS.index(OTHER)
-        for label, start, end in self._spans:
-            inside = (times >= start) & (times <= end)
-            if label == OTHER:
-                # The first moments of a movement could become anything.
-                result[inside] = other
-                result[inside & (times < start + 0.2)] = IGNORED
-            elif label in SWIPES:
+        rest, other = LABELS.index(NO_GESTURE), LABELS.index(OTHER)
+        result = np.full(len(times), rest, np.int8)
+        moving = self._moving_at(times)
+        for span in self._spans:
+            inside = (times >= span.start_s) & (times <= span.end_s)
+            # The first moments of a movement could become anything.
+            begun = inside & (times >= span.start_s + 0.2)
+            if span.label == OTHER:
                 result[inside] = IGNORED
-        for event in self.events:
-            self._label_stroke(result, times, event)
+                result[begun] = other
+            elif span.strokes:
+                result[inside] = IGNORED
+                first, last = span.strokes[0][0], span.strokes[-1][1]
+                # The arm that rises to where the stroke begins is a movement like any other, but
+                # a hand held out may mean something already.
+                if span.label not in _RISING:
+                    result[begun & moving & (times < first)] = other
+                result[inside & (times > last)] = rest
+                result[inside & (times > first) & moving] = other
+        for span in self._spans:
+            for start, stop in span.strokes:
+                decided = start + DECIDED * (stop - start)
+                report = max(stop + REPORT_S, span.shown_until_s)
+                result[(times >= start) & (times < decided)] = IGNORED
+                result[(times >= decided) & (times <= report)] = LABELS.index(span.label)
+                # A hand that has just been shown goes on meaning it for a moment.
+                if span.shown_until_s:
+                    result[(times > report) & (times <= report + 0.2)] = IGNORED
         return result
-
-    def _label_stroke(self, result: NDArray[np.int8], times: Floats, event: TrueEvent) -> None:
-        """Approach, stroke, report, hold and return of one gesture."""
-        span = next(s for s in self._spans if s[1] <= event.start_s <= s[2])
-        other, rest = LABELS.index(OTHER), LABELS.index(NO_GESTURE)
-        decided = event.start_s + DECIDED * (event.end_s - event.start_s)
-        report = event.end_s + REPORT_S
-        # The arm that rises to where the stroke begins is a movement like any other; it must not
-        # look like a swipe up. Only before a swipe up do the two run into one another.
-        if event.label != "Swiping Up":
-            result[(times >= span[1] + 0.2) & (times < event.start_s)] = other
-        result[(times >= event.start_s) & (times < decided)] = IGNORED
-        result[(times >= decided) & (times <= report)] = LABELS.index(event.label)
-        after = (times > report) & (times <= span[2])
-        result[after] = rest
-        result[after & self._moving_at(times)] = other
 
     def _moving_at(self, times: Floats) -> NDArray[np.bool_]:
         moving = np.zeros(len(times), bool)
@@ -173,55 +200,32 @@ class Timeline:
 
     @classmethod
     def around(
-        cls,
-        rng: np.random.Generator,
-        label: str,
-        rests: tuple[Key, Key],
-        lens: Lens,
-        seconds: float,
+        cls, dice: Dice, label: str, rests: tuple[Key, Key], lens: Lens, seconds: float
     ) -> tuple[Timeline, float]:
         """One act of ``label`` and a window of ``seconds`` that shows what the label means.
 
         Returns:
             The timeline, and the time at which the window starts.
         """
-        left = bool(rng.random() < 0.5)
-        rest = rests[int(left)]
-        if label in SWIPES and rng.random() < _FROM_HOLD:
-            rest = held_hand(rng, OPPOSITE[label], rest, left, lens)
-        act = visible_act(rng, label, rest, left, lens)
-        if rest is not rests[int(left)]:  # the hand has been held out: it goes to rest afterwards
-            away, home = act.right[-1], rests[int(left)]
+        left = dice.happens("left")
+        home = rests[int(left)]
+        rest = home
+        if label in SWIPES + SLIDES and dice.happens("from_hold"):
+            rest = held_hand(dice, REVERSED[label], home, left, lens)
+        act = visible_act(dice, label, rest, left, lens)
+        if rest is not home:  # the hand has been held out: it goes to rest afterwards
+            away = act.right[-1]
             away = replace(home, time_s=away.time_s, bulge=away.bulge, moving=True)
             act = replace(act, right=(*act.right[:-1], away))
         timeline = cls(rests[0] if left else rest, rest if left else rests[1])
         end = timeline.add(act, 0.0, left=left)
-        if act.stroke is not None:
+        if label in GESTURES:
             # At least 60% of the stroke and a little of what follows is in the window.
-            first = max(act.stroke[1] + 0.25 - seconds, -0.5)
-            last = max(min(act.stroke[0] - 0.05, end), first)
-            start = uniform(rng, first, last)
+            start_s, end_s = act.strokes[dice.count(0, len(act.strokes))]
+            first = max(end_s + 0.25 - seconds, -0.5)
+            start = dice.even(first, max(min(start_s - 0.05, end), first))
         elif label == OTHER:
-            start = uniform(rng, min(-0.3, end - seconds), max(0.35 * end, end - seconds))
+            start = dice.even(min(-0.3, end - seconds), max(0.35 * end, end - seconds))
         else:
-            start = uniform(rng, 0.0, 1.0)
+            start = dice.even(0.0, 1.0)
         return timeline, start
-
-
-def held_hand(rng: np.random.Generator, label: str, rest: Key, left: bool, lens: Lens) -> Key:
-    """The hand held out where a gesture of ``label`` has ended, as a place to start from."""
-    act = visible_act(rng, label, rest, left, lens)
-    assert act.stroke is not None
-    key = next(key for key in act.right if key.time_s >= act.stroke[1] - 1e-9)
-    return replace(key, time_s=0.0, bulge=None, moving=False)
-
-
-def visible_act(rng: np.random.Generator, label: str, rest: Key, left: bool, lens: Lens) -> Act:
-    """An act that shows ``label`` to the camera when the right or left hand does it."""
-    wanted = MIRRORED.get(label, label) if left else label
-    act = act_out(rng, wanted, rest)
-    for _ in range(_TRIES):
-        if in_view(act, lens, left):
-            break
-        act = act_out(rng, wanted, rest)
-    return act
