@@ -50,7 +50,7 @@ CASES = (
     *((name, precision) for name in LARGE for precision in ("int8", "bf16", "fp32")),
     *((f"{name} kept", "int8") for name in LARGE if not name.startswith("previous")),
     *((f"random {seed}", "fp32") for seed in range(12)),
-    *((f"random {seed}", "bf16") for seed in range(3)),
+    *((f"random {seed}", "bf16") for seed in range(4)),
     *((f"random {seed}", "int8") for seed in range(6)),
 )
 
