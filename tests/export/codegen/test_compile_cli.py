@@ -303,7 +303,7 @@ def test_a_machine_that_no_target_fits(
 
 
 @pytest.mark.usefixtures("empty_after")
-@pytest.mark.parametrize("which", ["convolution.weight", "dense.bias", "frame.scale"])
+@pytest.mark.parametrize("which", ["conv_fp32.weight", "dense.bias", "frame.scale"])
 def test_a_kernel_that_computes_something_else(
     which: str, tiny_onnx: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
