@@ -53,6 +53,7 @@ LONGER = {
     "export/compiler/frontend/operators.py": "a reader for each of thirty operators",
     "export/compiler/kernel_ir/interpret.py": "what every statement of the IR means, in one place",
     "export/compiler/kernel_ir/kernel.py": "the IR: a class a statement, most of it docstrings",
+    "tests/runtime/capture/test_synthetic.py": "what each label means, and each range of a camera",
     "tests/kit/conformance.py": "one of everything that kernels do, as a list to be read",
     "runtime/capture/synthetic/motion.py": "the geometry of an arm, from key poses to outlines",
 }

@@ -299,10 +299,16 @@ def test_a_network_that_loses_much_in_int8_gains_it_back() -> None:
 # --- the whole
 
 
-def checkpoint(path: Path, net: torch.nn.Module, spec: ModelSpec, **description: Any) -> Path:
+def checkpoint(
+    path: Path,
+    net: torch.nn.Module,
+    spec: ModelSpec,
+    labels: tuple[str, ...] = LABELS,
+    **description: Any,
+) -> Path:
     plain = {"architecture": "mobilenet_v2", "classes": 2, "width": 0.25, "previous_frame": True}
     save_checkpoint(
-        path, net, description or plain, labels=LABELS, spec=stored(spec), training={"seed": 7}
+        path, net, description or plain, labels=labels, spec=stored(spec), training={"seed": 7}
     )
     return path
 
@@ -421,13 +427,17 @@ def test_odd_ranges_in_a_file_are_refused(text: str, message: str) -> None:
         read_ranges(graph)
 
 
-def test_other_labels_are_refused(data: Path, given: Path, tmp_path: Path) -> None:
+def test_other_labels_are_refused(
+    data: Path, given: Path, start: tuple[MobileNetV2, ModelSpec, Ranges], tmp_path: Path
+) -> None:
     (data / "Swiping Left").rename(data / "Thumb Up")
     for start, odd in ((given, "Swiping Left"), (None, "Doing other things")):
         with pytest.raises(DataError, match=f"not the model's: only the model has '{odd}'"):
             fine_tune(str(data), tmp_path / "out", start=start, bar=no_bar)
-    with pytest.raises(DataError, match="rendered clips are not the model's"):
-        fine_tune("synthetic:", tmp_path / "out", start=given, bar=no_bar)
+    net, spec, _ = start
+    strange = checkpoint(tmp_path / "strange.pt", net, spec, ("No gesture", "Somersault"))
+    with pytest.raises(DataError, match="rendered clips are not the model's: only the model has"):
+        fine_tune("synthetic:", tmp_path / "out", start=strange, bar=no_bar)
     assert list((tmp_path / "out").iterdir()) == []
 
 
