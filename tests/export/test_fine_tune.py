@@ -431,11 +431,10 @@ def test_other_labels_are_refused(
     data: Path, given: Path, start: tuple[MobileNetV2, ModelSpec, Ranges], tmp_path: Path
 ) -> None:
     (data / "Swiping Left").rename(data / "Thumb Up")
-    for start, odd in ((given, "Swiping Left"), (None, "Doing other things")):
+    for begin, odd in ((given, "Swiping Left"), (None, "Doing other things")):
         with pytest.raises(DataError, match=f"not the model's: only the model has '{odd}'"):
-            fine_tune(str(data), tmp_path / "out", start=start, bar=no_bar)
-    net, spec, _ = start
-    strange = checkpoint(tmp_path / "strange.pt", net, spec, ("No gesture", "Somersault"))
+            fine_tune(str(data), tmp_path / "out", start=begin, bar=no_bar)
+    strange = checkpoint(tmp_path / "strange.pt", *start[:2], ("No gesture", "Somersault"))
     with pytest.raises(DataError, match="rendered clips are not the model's: only the model has"):
         fine_tune("synthetic:", tmp_path / "out", start=strange, bar=no_bar)
     assert list((tmp_path / "out").iterdir()) == []
