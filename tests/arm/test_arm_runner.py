@@ -31,7 +31,7 @@ from shiftedge.runtime.errors import CompileError
 Bundles = Callable[[str, str], Path]
 
 WIDTH, HEIGHT, RATE_HZ, FRAMES = 320, 240, 24, 300
-FILM = f"synthetic:gestures?seconds=12.5&seed=8&size={WIDTH}x{HEIGHT}&fps={RATE_HZ}"
+FILM = f"synthetic:gestures?seconds=12.5&seed=18&size={WIDTH}x{HEIGHT}&fps={RATE_HZ}"
 """Four gestures. Every second frame is stepped, of which one takes a quarter of a second there."""
 FEW = 70
 """Frames of the film in another format, to the end of its first gesture."""
