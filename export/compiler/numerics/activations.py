@@ -13,19 +13,30 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.numerics.fma import fma32
 
-__all__ = ["activated"]
+__all__ = [
+    "EXPONENT_BIAS",
+    "EXP_HIGHEST",
+    "EXP_LOWEST",
+    "EXP_POLYNOMIAL",
+    "LN2_HIGH",
+    "LN2_LOW",
+    "LOG2_E",
+    "MANTISSA_BITS",
+    "activated",
+]
 
 Array = NDArray[np.float32]
 
-# exp as the code generators make it, see ``backends.cpu.llvm.math``.
-_LOG2_E = 1.44269504088896341
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_POLYNOMIAL = (
+# exp by range reduction x = n ln 2 + r; the polynomial in r is that of Cephes' expf, error 2e-7.
+# The code generators make it of the same numbers.
+LOG2_E = 1.44269504088896341
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+EXP_POLYNOMIAL = (
     1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
     5.0000001201e-1, 1.0, 1.0,
 )  # fmt: skip
-_LOWEST, _HIGHEST = -87.0, 88.0
-_MANTISSA_BITS, _BIAS = 23, 127
+EXP_LOWEST, EXP_HIGHEST = -87.0, 88.0  # 2^n stays a normal number
+MANTISSA_BITS, EXPONENT_BIAS = 23, 127  # IEEE 754 binary32
 
 
 def activated(kind: Activation, y: Array) -> Array:
@@ -60,11 +71,11 @@ class _Vectors:
         return signed
 
     def exp(self, x: Array) -> Array:
-        x = self.clamp(x, _LOWEST, _HIGHEST)
-        biased = fma32(x, np.float32(_LOG2_E), np.float32(_BIAS + 0.5)).astype(np.int32)
-        power = np.float32(_BIAS) - biased.astype(np.float32)
-        rest = fma32(power, np.float32(_LN2_LOW), fma32(power, np.float32(_LN2_HIGH), x))
-        result: Array = np.full_like(x, _POLYNOMIAL[0])
-        for coefficient in _POLYNOMIAL[1:]:
+        x = self.clamp(x, EXP_LOWEST, EXP_HIGHEST)
+        biased = fma32(x, np.float32(LOG2_E), np.float32(EXPONENT_BIAS + 0.5)).astype(np.int32)
+        power = np.float32(EXPONENT_BIAS) - biased.astype(np.float32)
+        rest = fma32(power, np.float32(LN2_LOW), fma32(power, np.float32(LN2_HIGH), x))
+        result: Array = np.full_like(x, EXP_POLYNOMIAL[0])
+        for coefficient in EXP_POLYNOMIAL[1:]:
             result = fma32(result, rest, np.float32(coefficient))
-        return result * (biased << _MANTISSA_BITS).view(np.float32)
+        return result * (biased << MANTISSA_BITS).view(np.float32)

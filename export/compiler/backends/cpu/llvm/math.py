@@ -14,18 +14,18 @@ from tvm import tirx
 
 from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, bits_as, constant, literal
 from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.numerics.activations import (
+    EXP_HIGHEST,
+    EXP_LOWEST,
+    EXP_POLYNOMIAL,
+    EXPONENT_BIAS,
+    LN2_HIGH,
+    LN2_LOW,
+    LOG2_E,
+    MANTISSA_BITS,
+)
 
 __all__ = ["activation"]
-
-# exp by range reduction x = n ln 2 + r; the polynomial in r is that of Cephes' expf, error 2e-7.
-_LOG2_E = 1.44269504088896341
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_EXP_POLYNOMIAL = (
-    1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-    5.0000001201e-1, 1.0, 1.0,
-)  # fmt: skip
-_EXP_LOWEST, _EXP_HIGHEST = -87.0, 88.0  # 2^n stays a normal number
-_MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # IEEE 754 binary32
 
 
 def activation(kind: Activation, value: Any, lanes: int) -> Any:
@@ -73,16 +73,16 @@ class _Vectors:
         return self._floats(bits)
 
     def exp(self, x: Any) -> Any:
-        x = self.clamp(x, _EXP_LOWEST, _EXP_HIGHEST)
+        x = self.clamp(x, EXP_LOWEST, EXP_HIGHEST)
         # The cast cuts towards zero: shifted by the bias, no number is negative and it floors.
-        biased = x * self.number(_LOG2_E) + self.number(_EXPONENT_BIAS + 0.5)
+        biased = x * self.number(LOG2_E) + self.number(EXPONENT_BIAS + 0.5)
         biased = as_type("int32", biased, self.lanes)
-        power = as_type("float32", biased, self.lanes) - self.number(float(_EXPONENT_BIAS))
-        rest = x - power * self.number(_LN2_HIGH) - power * self.number(_LN2_LOW)
-        result = self.number(_EXP_POLYNOMIAL[0])
-        for coefficient in _EXP_POLYNOMIAL[1:]:
+        power = as_type("float32", biased, self.lanes) - self.number(float(EXPONENT_BIAS))
+        rest = x - power * self.number(LN2_HIGH) - power * self.number(LN2_LOW)
+        result = self.number(EXP_POLYNOMIAL[0])
+        for coefficient in EXP_POLYNOMIAL[1:]:
             result = result * rest + self.number(coefficient)
-        bits = tirx.shift_left(biased, self._whole(_MANTISSA_BITS))
+        bits = tirx.shift_left(biased, self._whole(MANTISSA_BITS))
         return result * self._floats(bits)
 
     def _whole(self, number: int) -> Any:
