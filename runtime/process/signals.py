@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -29,6 +30,9 @@ PATIENCE_S = 10.0
 """After the first signal, others are taken for the same wish for so long: a second Ctrl-C must not
 stop what the first began to put in order. Should that hang, a later one gets through."""
 
+
+AGAIN_S = 0.01
+"""See :func:`_again`: by then Python has left what it ignores exceptions of."""
 
 ENDING_S = 60.0
 """See :func:`ending`: a film's last seconds and its index, on a slow board's card."""
@@ -79,6 +83,32 @@ class _Taker:
         raise Interrupted(number)
 
 
+def _again(taker: _Taker, unraisable: sys.UnraisableHookArgs) -> bool:
+    """Send a signal once more whose exception Python has ignored, which it does of all that is
+    raised in ``__del__`` and in weak references' callbacks (its import system has some).
+
+    The hook that calls this may not raise either, so another thread waits for its end.
+
+    Returns:
+        Whether it was one of ours.
+    """
+    error = unraisable.exc_value
+    if not isinstance(error, Interrupted):
+        return False
+
+    def send() -> None:
+        time.sleep(AGAIN_S)
+        if taker is _taker:
+            taker.first_s = None
+            if hasattr(signal, "pthread_kill"):  # wakes the main thread where it waits for a lock
+                signal.pthread_kill(threading.main_thread().ident or 0, error.number)
+            else:
+                signal.raise_signal(error.number)
+
+    threading.Thread(target=send, name="shiftedge signal", daemon=True).start()
+    return True
+
+
 def end_with_parent() -> None:
     """For a process that works for another: leave a terminal's signals to the parent, which ends us
     in order, and end with it where it was killed. What waits on a queue would never notice."""
@@ -117,8 +147,15 @@ def interrupts(*, last: bool = False) -> Iterator[None]:
     if _taker is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _taker = _Taker()
+    _taker = taker = _Taker()
     before: dict[int, Any] = {}
+    hook = sys.unraisablehook
+
+    def ignored(unraisable: sys.UnraisableHookArgs) -> None:
+        if not _again(taker, unraisable):
+            hook(unraisable)
+
+    sys.unraisablehook = ignored
     try:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -129,6 +166,7 @@ def interrupts(*, last: bool = False) -> Iterator[None]:
             # None is a handler that was not set by Python, and cannot be set again from here
             handler = signal.SIG_DFL if old is None else old
             signal.signal(number, signal.SIG_IGN if last else handler)
+        sys.unraisablehook = hook
         _taker = None
 
 

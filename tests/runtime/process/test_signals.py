@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -65,6 +66,37 @@ def test_at_the_end_nothing_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
             signal.raise_signal(signal.SIGINT)
     with ending():  # of somebody else's program
         pass
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_one_that_python_ignores_comes_again(number: int) -> None:
+    """Exceptions of ``__del__`` are printed and forgotten; the wait below would be 30 s."""
+
+    class Deleted:
+        def __bool__(self) -> bool:
+            return False
+
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    waited = threading.Condition()
+    with pytest.raises(Interrupted) as caught, interrupts(), waited:
+        waited.wait_for(Deleted, 30.0)
+    assert caught.value.number == number
+
+
+def test_what_else_python_ignores_is_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: told.append(str(found.exc_value)))
+
+    class Deleted:
+        def __del__(self) -> None:
+            raise ValueError("in vain")
+
+    with interrupts():
+        Deleted()
+    Deleted()
+    assert told == ["in vain", "in vain"]
 
 
 def test_one_inside_another_changes_nothing() -> None:
