@@ -1,5 +1,5 @@
-"""The workstation's commands ``export``, ``train`` and ``models``; ``quantize``, ``compile``
-and ``deploy`` are beside what they do."""
+"""The workstation's commands ``export``, ``train`` and ``models``; ``personalise``, ``quantize``,
+``compile`` and ``deploy`` are beside what they do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
+from shiftedge.export.personalise.commands import add_commands as add_personalise
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.files import cache_folder
@@ -68,6 +69,7 @@ def add_commands(commands: Any) -> None:
     _add_export(commands)
     _add_train(commands)
     _add_models(commands)
+    add_personalise(commands)
     add_quantize(commands)
     add_compile(commands)
     add_deploy(commands)
