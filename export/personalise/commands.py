@@ -89,10 +89,15 @@ def _personalise(options: argparse.Namespace) -> int:
     return 0
 
 
+def most_often(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """The most frequent first."""
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
 def _text(report: Report) -> str:
     lines = [f"clips left out of the learning, {report.folds} times in turn:"]
     for label, score in report.scores.items():
-        taken = ", ".join(f"{count} {plain(name)}" for name, count in score.called.most_common())
+        taken = ", ".join(f"{count} {plain(name)}" for name, count in most_often(score.called))
         wrong = f"   taken for: {taken}" if taken else ""
         lines.append(f"  {plain(label):<28} {score.right:>3} of {score.clips:<3} right{wrong}")
     lines.append(

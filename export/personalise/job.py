@@ -61,7 +61,7 @@ RAISES = (-4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
 LOSS_MOST = 0.03
 """Share of remembered clips, not learned from, that may be called otherwise than before. About half
 of them were called wrongly before."""
-CHECKED_CLIPS = 5
+CHECKED_CLIPS = 7
 """Of so many remembered clips one is not learned from."""
 SEED = 1
 CHECKED = 16
@@ -92,7 +92,7 @@ class Score:
 
     clips: int = 0
     right: int = 0
-    called: Counter[str] = field(default_factory=Counter)
+    called: dict[str, int] = field(default_factory=dict)
     """What the others were taken for."""
 
 
@@ -134,8 +134,10 @@ def personalise(job: Job) -> Report:
     model = FeatureModel(job.model, job.threads)
     labels = find_labels(expanded(job.data), model.spec)
     spec = _spec(model, labels)
-    branch, seen, report = _learned(job, model, spec, labels)
-    _write(job, model, spec, branch, seen)
+    with atomic_path(job.output) as partial:  # what cannot be written is told before the work
+        branch, seen, report = _learned(job, model, spec, labels)
+        _write(partial, job.threads, model, spec, branch)
+        remembered.save(remembered.memory_file(job.output), seen, model.digest)
     return report
 
 
@@ -199,7 +201,7 @@ def _learned(
         if _alike(call, clip.index, spec):
             score.right += 1
         else:
-            score.called[names[call]] += 1
+            score.called[names[call]] = score.called.get(names[call], 0) + 1
     branch = learner.branch(raised(change, fresh, by))
     seen = [*past.clips, *(clip.features for clip in own)]
     report = Report(
@@ -308,13 +310,13 @@ def _alike(call: int, label: int, spec: ModelSpec) -> bool:
 
 
 def _write(
-    job: Job,
+    path: Path,
+    threads: int | None,
     model: FeatureModel,
     spec: ModelSpec,
     added: tuple[Floats, Floats],
-    seen: Sequence[NDArray[np.float16]],
 ) -> None:
-    """The file, once it computes what was learned, and its memory."""
+    """Write the file, and see that it computes what was learned."""
     classes, known = spec.classes, model.spec.classes
     weight = np.zeros((classes, model.parts.weight.shape[1]), np.float32)
     weight[:known] = model.parts.weight
@@ -328,17 +330,15 @@ def _write(
     split = np.cumsum(model.sizes)[:-1]
     parts = tuple(np.ascontiguousarray(each) for each in np.split(new, split, axis=1))
     branch = Branch(parts, np.asarray(shift, np.float32), model.keep)
-    with atomic_path(job.output) as partial:
-        partial.write_bytes(model.parts.taught(weight, bias, branch, spec))
-        after = FeatureModel(partial, job.threads)
-        session = load(partial, threads=job.threads).engine.open_session()
-        frames = moving_scene(SEED, frames=CHECKED, height=spec.height, width=spec.width)
-        wanted = after.logits(after.features(frames))
-        got = np.stack([session.step(frame) for frame in frames])
-        worst = float(np.abs(got - wanted).max() / max(1.0, np.abs(wanted).max()))
-        if not worst <= AGREEMENT or after.digest != model.digest:
-            raise VerificationError(
-                f"The personalised model differs from what was learned by {worst:.1e} of its "
-                "largest logit, so it was not written; please report it."
-            )
-        remembered.save(remembered.memory_file(job.output), seen, model.digest)
+    path.write_bytes(model.parts.taught(weight, bias, branch, spec))
+    after = FeatureModel(path, threads)
+    session = load(path, threads=threads).engine.open_session()
+    frames = moving_scene(SEED, frames=CHECKED, height=spec.height, width=spec.width)
+    wanted = after.logits(after.features(frames))
+    got = np.stack([session.step(frame) for frame in frames])
+    worst = float(np.abs(got - wanted).max() / max(1.0, np.abs(wanted).max()))
+    if not worst <= AGREEMENT or after.digest != model.digest:
+        raise VerificationError(
+            f"The personalised model differs from what was learned by {worst:.1e} of its largest "
+            "logit, so it was not written; please report it."
+        )

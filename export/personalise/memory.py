@@ -24,7 +24,7 @@ from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import Advance
 
 SUFFIX = ".memory.npz"
-CLIPS = 200
+CLIPS = 240
 """Rendered clips that are remembered of a model that has no file."""
 CLIPS_MOST = 400
 """In a file: 19 MB of 1,952 features in 24 frames."""
@@ -103,8 +103,8 @@ def read(path: Path, model: FeatureModel) -> Memory:
 
 
 def rendered(model: FeatureModel, advance: Advance) -> Memory:
-    """Features of :data:`CLIPS` clips, rendered one after the other: two thirds of them gestures
-    that the model knows, if there are any, the others people who show none.
+    """Features of :data:`CLIPS` clips, rendered one after the other: gestures that the model knows,
+    as many of people who do other things, and half as many of people who do nothing.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -113,14 +113,13 @@ def rendered(model: FeatureModel, advance: Advance) -> Memory:
 
     spec, clips = model.spec, []
     known = [label for label in GESTURES if label in spec.labels]
-    background = [label for label in (NO_GESTURE, OTHER) if label in spec.labels]
-    background = background or [NO_GESTURE, OTHER]
+    deck = [known, [OTHER], known, [OTHER], [NO_GESTURE]] if known else [[OTHER], [NO_GESTURE]]
     for number in range(CLIPS):
-        turn, third = divmod(number, 3)
-        among, place = (background, turn) if third == 2 or not known else (known, 2 * turn + third)
+        turn, place = divmod(number, len(deck))
+        among = deck[place]
         clip = render_clip(
             np.random.default_rng((SEED, number)),
-            among[place % len(among)],
+            among[(2 * turn + place // 2) % len(among)],
             frames=FRAMES,
             rate_hz=spec.frame_rate_hz,
             height=spec.height,

@@ -16,6 +16,8 @@ pytest.importorskip("onnxruntime", reason="the onnx extra (ONNX Runtime) is not 
 import onnx
 from kit.onnx_files import SPEC, Builder, model
 
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.export.personalise.features import FeatureModel
 from shiftedge.export.personalise.onnx_branch import Branch, Parts, state_of, take_apart
 from shiftedge.runtime.errors import ModelError
@@ -115,6 +117,17 @@ def test_a_taught_file_is_taken_apart_and_taught_again(file: Path, tmp_path: Pat
     assert load(tmp_path / "twice.onnx").labels == ("a", "b", "c", "d", "own", "more")
     assert len(load(tmp_path / "twice.onnx").spec.states) == 2
     assert take_apart(twice, "it").digest() == first.digest()
+
+
+def test_the_compiler_takes_a_branch(file: Path) -> None:
+    data, spec = taught(file, ("own",))
+    images = frames(spec)
+    evaluator = Evaluator(read_onnx(data, spec), spec)
+    got = np.stack([evaluator.step(image).logits for image in images])
+    (file.parent / "taught.onnx").write_bytes(data)
+    session = load(file.parent / "taught.onnx").engine.open_session()
+    wanted = np.stack([session.step(image) for image in images])
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
 def test_other_weights_are_other_features(tmp_path: Path) -> None:
