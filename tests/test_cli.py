@@ -14,7 +14,10 @@ import pytest
 from shiftedge import __version__
 from shiftedge.__main__ import main
 
-COMMANDS = ("inspect", "run", "demo", "export", "train", "models", "compile", "deploy", "bench")
+COMMANDS = (
+    "inspect", "run", "demo", "record", "export", "train", "models", "personalise", "compile",
+    "deploy", "bench",
+)  # fmt: skip
 
 
 def sentence(capsys) -> str:

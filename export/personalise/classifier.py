@@ -46,6 +46,8 @@ NEW_BIAS = -4.0
 """Of a label that nothing is known of yet: nearly never."""
 MEMORY_WEIGHT = 16.0
 """Of all that is remembered, where all clips of gestures together weigh 1."""
+BACKGROUND_WEIGHT = 1.0
+"""Of all clips of background together."""
 GESTURE_WEIGHT = 5.0
 """More, of a remembered frame in which the old layer sees a gesture: there are few of them."""
 SHARPNESS = 3.0
@@ -189,10 +191,12 @@ class _Clips:
         self.labels = np.repeat([example.label for example in examples], lengths)
         self._stretch, self._silent = stretch, silent
         self._shown = [example.label not in silent for example in examples]
-        # Gestures weigh 1 together, and so does the background; each clip as much as another.
-        shares = np.array(
-            [1.0 / max(1, self._shown.count(kind)) for kind in self._shown], np.float32
-        )
+        # Of gestures, and of background, each clip weighs as much as another.
+        each = {
+            shown: weight / max(1, self._shown.count(shown))
+            for shown, weight in ((True, 1.0), (False, BACKGROUND_WEIGHT))
+        }
+        shares = np.array([each[shown] for shown in self._shown], np.float32)
         self._share = np.repeat(shares / lengths, lengths).astype(np.float32)[:, None]
         self._shares = shares
         self._belief: Floats = np.zeros(len(self.labels), np.float32)
