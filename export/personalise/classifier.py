@@ -112,9 +112,13 @@ class Learner:
         self._ridge = np.full((classes, self._basis.shape[1] + 1), RIDGE_NEW, np.float32)
         self._ridge[[row for row in range(known) if row not in taught]] = RIDGE_OLD
         self._ridge[:, -1] = 0.0
-        remembered = [self.example(0, *clip) for clip in memory]
-        self._memory = np.concatenate([example.seen for example in remembered])
-        self._memory_start = np.concatenate([example.start for example in remembered])
+        self.remembered = [self.example(0, *clip) for clip in memory]
+        """The remembered clips, in order; their labels say nothing."""
+        self._memory = np.concatenate([example.seen for example in self.remembered])
+        self._memory_start = np.concatenate([example.start for example in self.remembered])
+        self._turns = np.repeat(
+            np.arange(len(memory)), [len(example.seen) for example in self.remembered]
+        )
         self._wanted = np.zeros_like(self._memory_start)
         self._wanted[:, :known] = _softmax(self._memory_start[:, :known])
         quiet = [index for index in self._silent if index < known]
@@ -134,8 +138,12 @@ class Learner:
         weight: Floats = change[:, :-1] @ self._basis.T
         return weight, change[:, -1] - weight @ self._middle
 
-    def learn(self, examples: Sequence[Example]) -> Floats:
-        """What to change, (classes, components + 1); the same examples give the same."""
+    def learn(self, examples: Sequence[Example], without: tuple[int, int] | None = None) -> Floats:
+        """What to change, (classes, components + 1); the same examples give the same.
+
+        Args:
+            without: (n, of): leaves out each remembered clip whose number is n modulo ``of``.
+        """
         clips = _Clips(examples, self._silent, self._stretch)
         count = len(self._memory)
         inputs = np.concatenate(
@@ -145,6 +153,9 @@ class Learner:
         seen, start = inputs[count:], begin[count:]
         clips.believe(_unusual(seen, clips.spans), 2.0)
         weights = self._memory_weights[:, None]
+        if without is not None:
+            weights = np.where(self._turns[:, None] % without[1] == without[0], 0.0, weights)
+        weights = weights.astype(np.float32)
 
         def objective(vector: Floats) -> tuple[float, Floats]:
             change = vector.reshape(self._ridge.shape)
