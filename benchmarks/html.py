@@ -27,8 +27,6 @@ jinja2 = require("jinja2")
 from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
 from shiftedge.benchmarks.plots import Shown  # noqa: E402
 
-__all__ = ["page"]
-
 SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What HTML and XML may not hold."""

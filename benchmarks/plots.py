@@ -19,11 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-__all__ = [
-    "NAMED_KERNELS", "Point", "Shown", "cold", "distribution", "history", "kernel_bars", "placed",
-    "roofline", "soak", "style", "to_svg",
-]  # fmt: skip
-
 WIDTH = 8.0
 """Inches; the page scales it."""
 INK, GRID = "#1b1b1b", "#c9c9c9"

@@ -23,8 +23,6 @@ from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import working
 
-__all__ = ["SCHEMA", "document", "table"]
-
 SCHEMA = 1
 """Of the document."""
 NOTE = (

@@ -19,8 +19,6 @@ from shiftedge.benchmarks.engines.to_torch import (
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["ExecuTorchContender"]
-
 PROGRAM = "model.pte"
 LOWERED = "lowered.json"
 """What XNNPACK got of the model: graphs ("parts"), convolutions of quantised values in them

@@ -20,8 +20,6 @@ from shiftedge.benchmarks.engines.to_torch import (
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["LiteRtContender"]
-
 FILE = "model.tflite"
 CONVERTED = "converted.json"
 """Convolutions of quantised values in what was made of a file ("integer"), and how many the file

@@ -20,8 +20,6 @@ from shiftedge.benchmarks.engines.base import Peer, converted
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["MnnContender"]
-
 FILE = "model.mnn"
 
 

@@ -14,8 +14,6 @@ from shiftedge.benchmarks.engines.base import Peer, converted, last_line
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["NcnnContender"]
-
 FLOAT32 = {
     "use_fp16_storage": False,
     "use_fp16_arithmetic": False,

@@ -9,8 +9,6 @@ from typing import Any
 from shiftedge.benchmarks.engines.base import BF16_TOLERANCE, Bound
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["OpenVinoContender", "OpenVinoDefaultContender"]
-
 PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 """OpenVINO's names -> the report's."""
 TOLERANCES = {"fp16": 1e-2, "bf16": BF16_TOLERANCE}

@@ -16,8 +16,6 @@ from shiftedge.benchmarks.engines.to_torch import quantised_convolutions, to_tor
 from shiftedge.runtime.errors import MissingExtraError
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["TorchCompileContender", "TorchContender"]
-
 
 class TorchContender(Peer):
     """The model as an fx module in inference mode, its maps in channels_last, which is the quicker

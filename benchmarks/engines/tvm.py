@@ -13,8 +13,6 @@ from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.process.cpu import taken_away
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["TvmContender"]
-
 
 class TvmContender(Peer):
     """Relax's ONNX importer, the default build for LLVM with this processor's name and features,

@@ -27,8 +27,6 @@ from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.process import files
 
-__all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
-
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "onnx", "onnxruntime")
 _WRITERS = (agreement, manifest, selftest, spec)
 """Modules outside of the compiler on which a bundle's content depends."""

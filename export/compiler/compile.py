@@ -43,15 +43,6 @@ from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "Compiled",
-    "build_library",
-    "compile_cached",
-    "compile_model",
-    "prepare",
-    "table_of",
-]
-
 
 @dataclass(frozen=True)
 class Compiled:

@@ -19,8 +19,6 @@ from shiftedge.runtime.errors import CompileError, MissingExtraError, ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["CHOICES", "Source", "read_model", "read_sources"]
-
 CHOICES = ("auto", "fp32", "bf16", "int8")
 """What a user may ask for, several with commas between; "auto" is what the files are."""
 

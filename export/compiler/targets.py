@@ -16,17 +16,6 @@ from shiftedge.export.compiler.backends.cpu.backend import CpuBackend
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.cpu import machine_name
 
-__all__ = [
-    "TARGETS",
-    "backend_of",
-    "check",
-    "find_target",
-    "find_variant",
-    "precisions_of",
-    "runs_here",
-    "variants_of",
-]
-
 BACKENDS: Mapping[type, Backend[Any, Any]] = {cpu.Cpu: CpuBackend()}
 """By their kind of device."""
 

@@ -30,8 +30,6 @@ from shiftedge.runtime.process.cpu import KNOWN
 # The same library under two names.
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-__all__ = ["read_targets"]
-
 _KEYS = ("base", "description", "cpu", "features", "cores", "l1_bytes", "l2_bytes")
 _CACHE_BYTES = (1 << 12, 1 << 30)
 """Least and most; 32 and 512 are meant as KiB."""

@@ -33,7 +33,8 @@ from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
-from shiftedge.export.compiler.graph.graph import Activate, Activation, Graph
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Activate, Graph
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Buffer
 from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of

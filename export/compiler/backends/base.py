@@ -37,8 +37,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Backend", "Device", "Target", "TargetVariant"]
-
 
 class Device(Protocol):
     """What runs kernels on a board; data only. Each backend has a class of its own."""

@@ -27,8 +27,6 @@ from shiftedge.export.compiler.graph.graph import (
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["ADVICE", "AGAIN", "Node", "QuantizedWeights", "Tensors", "Value"]
-
 ADVICE = "engine='onnxruntime' runs the model meanwhile"
 """Ends a message about what the compiler cannot do; ``read_onnx`` says it only of a file that ONNX
 Runtime runs."""

@@ -43,8 +43,6 @@ from shiftedge.export.compiler.graph.graph import (
     Quantize,
 )
 
-__all__ = ["READERS"]
-
 _Padding = tuple[int, int, int, int]
 
 # Activations

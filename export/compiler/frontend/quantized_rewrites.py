@@ -38,8 +38,6 @@ from shiftedge.export.compiler.graph.graph import (
     Uses,
 )
 
-__all__ = ["fold_quantization"]
-
 _MOST_TERMS = (2**31 - 1) // (255 * 128)
 """Of one sum of products of a uint8 and an int8 number: more may leave int32."""
 

@@ -37,8 +37,6 @@ from shiftedge.runtime.errors import CompileError, MissingExtraError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["read_onnx"]
-
 _DOMAINS = ("", "ai.onnx")
 """ONNX's own operators; others of the same name may do something else."""
 _Shapes = dict[str, tuple[int, ...]]

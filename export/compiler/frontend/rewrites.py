@@ -39,8 +39,6 @@ from shiftedge.export.compiler.graph.graph import (
     Uses,
 )
 
-__all__ = ["alive", "simplify"]
-
 _Rule = Callable[[Operator, Uses], Operator | None]
 _FORMS = tuple((kind, form) for kind in Activation for form in kind.value.written)
 

@@ -19,8 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Activation", "ActivationRow", "Form", "Of", "Plus", "Scaled", "Times", "Vectors", "X"]
-
 Float64 = NDArray[np.float64]
 
 

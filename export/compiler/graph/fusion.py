@@ -24,9 +24,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.graph import (
     Activate,
-    Activation,
     Add,
     Conv,
     Dense,
@@ -38,8 +38,6 @@ from shiftedge.export.compiler.graph.graph import (
     Quantization,
     Uses,
 )
-
-__all__ = ["ConvKernel", "FusedKernel", "InvertedResidual", "Linear", "Single", "Tail", "fuse"]
 
 
 @dataclass(frozen=True, eq=False)

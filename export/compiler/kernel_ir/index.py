@@ -11,8 +11,6 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Binary", "Const", "Index", "IndexLike", "Var", "index", "maximum", "minimum"]
-
 
 class Index:
     """An integer expression. Operands may be plain ints; they must not be negative where

@@ -32,8 +32,6 @@ from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
 from shiftedge.export.compiler.numerics.precision import NARROW
 
-__all__ = ["Frame", "Interpreter", "run"]
-
 Array = NDArray[Any]
 Env = dict[Var, Any]
 """Of variables: a number, or one for each lane."""

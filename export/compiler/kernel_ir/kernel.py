@@ -27,42 +27,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index
 from shiftedge.export.compiler.numerics.precision import NARROW
 from shiftedge.export.compiler.numerics.requantize import OutputStage
-
-__all__ = [
-    "BEGIN",
-    "BF16",
-    "COLUMN",
-    "END",
-    "LOWEST",
-    "NOT_ADDED",
-    "ROW",
-    "TERM",
-    "UNIT",
-    "Access",
-    "Added",
-    "Buffer",
-    "Copy",
-    "Dot",
-    "Epilogue",
-    "Fill",
-    "Gather",
-    "If",
-    "Kernel",
-    "Loop",
-    "Part",
-    "Segment",
-    "SegmentLoop",
-    "Statement",
-    "Tile",
-    "folded_grid",
-    "grid",
-    "in_vectors",
-    "pieces",
-]
 
 ROW = Var("row")
 COLUMN = Var("column")

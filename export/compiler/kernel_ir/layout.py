@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT, Life, Plan, plan
 
-__all__ = ["Layout", "layout", "weights"]
-
 _FLOAT = 4  # bytes
 
 

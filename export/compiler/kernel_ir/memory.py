@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENT", "Life", "Plan", "plan"]
-
 ALIGNMENT = 64
 """Bytes: a cache line, the widest vector."""
 

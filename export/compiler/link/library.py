@@ -17,8 +17,6 @@ from shiftedge.export.compiler.link.zig import run_zig
 from shiftedge.runtime.manifest import FileEntry, SelfTest, Variant
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["TABLE", "link", "link_runner", "runner_table", "soname"]
-
 TABLE = "table.c"
 """The C file that defines ``shiftedge_program_table``."""
 _EXPORTS = "exports.map"

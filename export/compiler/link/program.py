@@ -17,8 +17,6 @@ from shiftedge.export.compiler.kernel_ir.layout import Layout
 from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["WEIGHTS_FILE", "source"]
-
 WEIGHTS_FILE = "weights.bin"
 """What the source includes; found through the compiler's include path."""
 

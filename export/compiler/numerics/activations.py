@@ -13,18 +13,6 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.numerics.fma import fma32
 
-__all__ = [
-    "EXPONENT_BIAS",
-    "EXP_HIGHEST",
-    "EXP_LOWEST",
-    "EXP_POLYNOMIAL",
-    "LN2_HIGH",
-    "LN2_LOW",
-    "LOG2_E",
-    "MANTISSA_BITS",
-    "activated",
-]
-
 Array = NDArray[np.float32]
 
 # exp by range reduction x = n ln 2 + r; the polynomial in r is that of Cephes' expf, error 2e-7.

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.numerics import bf16
 
-__all__ = ["BF16", "FP16", "FP32", "INT8", "NARROW", "PRECISIONS", "Precision"]
-
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(values, np.float32)

@@ -49,26 +49,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import Activation, Add, Array, Conv, Mean, Quantization
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Add, Array, Conv, Mean, Quantization
 from shiftedge.runtime.errors import CompileError
-
-__all__ = [
-    "Classes",
-    "FrameRequantization",
-    "MeanConstants",
-    "OutputStage",
-    "Requantization",
-    "SumConstants",
-    "classes_of",
-    "exact_in_float32",
-    "mean_constants",
-    "quantize_constant",
-    "quantize_frame_constants",
-    "requantize",
-    "requantize_frame",
-    "requantize_sum",
-    "stage_of",
-]
 
 _FEW, _MANY = 1 << 23, 1 << 30
 """What sums begin at is less: of those in float32, and of those in int32."""

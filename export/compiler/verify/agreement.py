@@ -30,19 +30,6 @@ from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "HEADER_BYTES",
-    "check",
-    "check_kernels",
-    "check_self_test",
-    "evaluated_outputs",
-    "exact_activations",
-    "interpreted_outputs",
-    "native_outputs",
-    "quantized_tolerance",
-    "states_of",
-]
-
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
 

@@ -55,8 +55,6 @@ from shiftedge.export.compiler.numerics.requantize import (
 )
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Evaluated", "Evaluator", "dequantized", "integer_sums", "run_operator"]
-
 Value = NDArray[Any]
 """uint8 where the graph says so, numbers otherwise."""
 Exact = NDArray[np.float64]

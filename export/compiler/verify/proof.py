@@ -51,16 +51,6 @@ from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "UNVERIFIED",
-    "Proof",
-    "QuantizedProof",
-    "RoundedProof",
-    "multiplied",
-    "proof_of",
-    "verified",
-]
-
 UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
 """What a manifest says of a model that was not compared."""
 

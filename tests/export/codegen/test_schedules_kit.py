@@ -14,7 +14,7 @@ from kit.libraries import X86_64_V3, Guarded, every_unit, host_unit
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir import interpret
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.targets import find_variant

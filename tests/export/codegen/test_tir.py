@@ -13,7 +13,7 @@ pytest.importorskip("tvm")
 from test_schedules_kit import activate, check, generated, host_unit, normal, run
 
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,

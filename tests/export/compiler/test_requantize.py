@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.graph.graph import Activation, Add, Conv, Mean, Quantization
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Add, Conv, Mean, Quantization
 from shiftedge.export.compiler.numerics.requantize import (
     classes_of,
     mean_constants,

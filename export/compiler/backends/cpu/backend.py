@@ -19,8 +19,6 @@ from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CpuBackend"]
-
 _KERNELS = "kernels.o"
 
 

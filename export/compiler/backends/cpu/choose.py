@@ -19,8 +19,6 @@ from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 
-__all__ = ["choose"]
-
 _SIGNIFICANT = 0.002
 """Of the cycles: what the model can tell apart."""
 

@@ -22,8 +22,6 @@ from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FRAME_MAP", "Context"]
-
 FRAME_MAP = "frame as numbers"
 """The normalised frame as a map of its own, where something else than a first convolution reads
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""

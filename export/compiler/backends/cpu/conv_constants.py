@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from shiftedge.export.compiler.backends.cpu.context import Context
     from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 
-__all__ = ["ConvConstants", "constants_of", "float_arithmetic", "in_pairs"]
-
 
 @dataclass(frozen=True, eq=False)
 class ConvConstants:

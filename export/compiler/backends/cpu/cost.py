@@ -43,8 +43,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Tile,
 )
 
-__all__ = ["Cost", "kernel_cost"]
-
 _REQUANTIZE_OPERATIONS = 6
 """Of a vector of sums: to float32, times its scale, to int32, to 16 bits, bounds."""
 _TILE_CYCLES = 6.0

@@ -15,8 +15,6 @@ from shiftedge.export.compiler.backends.cpu.instructions import (
 )
 from shiftedge.export.compiler.kernel_ir.calls import Step
 
-__all__ = ["rows", "table"]
-
 
 def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """One row a kernel, in order, as plain JSON types; cycles are of one core.

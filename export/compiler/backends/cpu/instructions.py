@@ -17,16 +17,6 @@ from collections.abc import Collection, Mapping
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel, Segment, Tile
 
-__all__ = [
-    "FLOAT32",
-    "GATHERED",
-    "INT16",
-    "PACKED",
-    "instructions",
-    "operations",
-    "operations_a_cycle",
-]
-
 PACKED = "packed"
 FLOAT32 = "float32"
 INT16 = "int16"

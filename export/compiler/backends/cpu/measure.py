@@ -22,8 +22,6 @@ from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import Loop
 from shiftedge.runtime.engines.native import NativeEngine
 
-__all__ = ["kernel_seconds", "peak_flops"]
-
 _PEAK_TURNS = 500
 
 

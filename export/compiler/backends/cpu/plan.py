@@ -9,8 +9,6 @@ from shiftedge.export.compiler.kernel_ir.calls import Call, Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.kernel_ir.layout import Layout
 
-__all__ = ["PIECES", "lines"]
-
 PIECES = 2
 """Chunks of a thread's share, where a call repeats nothing of its neighbour's: each costs two
 atomic operations, and is what the others wait for when a thread loses its core."""

@@ -32,8 +32,6 @@ from shiftedge.export.compiler.numerics.bf16 import bits_of
 from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
-__all__ = ["FP32", "Arithmetic", "StageBuffers", "precision_of"]
-
 _FMA = Dot("fma", terms=1, dtype="float32", accumulator_dtype="float32")
 """A multiply-add of single numbers."""
 

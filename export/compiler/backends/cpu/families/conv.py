@@ -57,25 +57,12 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     in_order,
     tilings,
 )
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import Activation, Conv
+from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, maximum, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
-
-__all__ = [
-    "ConvShape",
-    "candidates",
-    "lower",
-    "matches",
-    "pack",
-    "schedule",
-    "shape_of",
-    "tiles_for",
-    "weight_rows",
-    "window_row",
-]
-
 
 _WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
 _FEWEST_LANES = 4

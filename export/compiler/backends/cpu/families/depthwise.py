@@ -24,12 +24,10 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Ari
 from shiftedge.export.compiler.backends.cpu.families.join import operands
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.backends.cpu.families.window import Window, tile_pixels, window_of
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.numerics.requantize import exact_in_float32
-
-__all__ = ["lower", "matches", "pack", "schedule"]
 
 
 def matches(kernel: FusedKernel, context: Context) -> bool:

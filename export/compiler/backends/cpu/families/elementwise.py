@@ -14,16 +14,9 @@ from dataclasses import dataclass, replace
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Activation,
-    Add,
-    Dequantize,
-    Mul,
-    Operator,
-    Quantize,
-)
+from shiftedge.export.compiler.graph.graph import Activate, Add, Dequantize, Mul, Operator, Quantize
 from shiftedge.export.compiler.kernel_ir.index import Index, index
 from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
@@ -47,8 +40,6 @@ from shiftedge.export.compiler.numerics.requantize import (
     requantize_sum,
     stage_of,
 )
-
-__all__ = ["RUN", "Elementwise", "Operation", "Rescale", "lower", "matches", "schedule"]
 
 RUN = 64
 """Vectors of a work unit, large enough to outweigh handing it to a thread."""

@@ -41,8 +41,6 @@ from shiftedge.export.compiler.numerics.requantize import (
     stage_of,
 )
 
-__all__ = ["lower", "matches", "normalize", "pack", "schedule", "tables"]
-
 Array = NDArray[np.float32]
 _COLOURS = 3
 

@@ -67,8 +67,8 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     tilings,
     window_pixels,
 )
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidual, Linear
-from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BEGIN,
@@ -90,18 +90,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
 )
 from shiftedge.export.compiler.numerics.requantize import exact_in_float32
-
-__all__ = [
-    "BlockArithmetic",
-    "BlockShape",
-    "BlockTiles",
-    "candidates",
-    "lower",
-    "matches",
-    "pack",
-    "schedule",
-    "tiles_for",
-]
 
 _STAGES = ("expand", "depthwise", "project")
 _GATHERED = 4

@@ -20,8 +20,6 @@ from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Copy, Kernel, Loop
 
-__all__ = ["along", "lower", "schedule", "source_of"]
-
 _BUFFERS_MOST = 24
 """Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of cpu/kernels.h."""
 

@@ -29,8 +29,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     Statement,
 )
 
-__all__ = ["Padding", "Sliding", "before", "inputs", "normalisation", "row", "schedule"]
-
 Array = NDArray[np.float32]
 
 

@@ -23,8 +23,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LANES", "arranged"]
-
 LANES = 4
 """Of a register, each of two pairs of values; as many outputs share one."""
 

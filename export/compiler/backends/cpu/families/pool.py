@@ -41,8 +41,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 )
 from shiftedge.export.compiler.numerics.requantize import mean_constants
 
-__all__ = ["lower", "matches", "pack", "quantized_mean", "schedule"]
-
 Array = NDArray[np.float32]
 _VECTORS = 8
 """Of channels in a tile of one pixel: hides the latency of a multiply-add (4 x 2 a cycle)."""

@@ -21,7 +21,7 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import pairs
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic, StageBuffers
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles, VectorUnit
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
@@ -41,22 +41,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     folded_grid,
     grid,
 )
-
-__all__ = [
-    "BLOCK",
-    "CHANNEL",
-    "PIXEL",
-    "Product",
-    "Stretch",
-    "blocked_runs",
-    "blocked_stretches",
-    "buffers",
-    "even",
-    "pack",
-    "pack_bias",
-    "pack_weights",
-    "packed_size",
-]
 
 Array = NDArray[np.float32]
 PIXEL = Var("pixel")

@@ -13,8 +13,6 @@ from shiftedge.export.compiler.graph.fusion import (
 )
 from shiftedge.export.compiler.graph.graph import Activate, Add, Join
 
-__all__ = ["lower", "matches"]
-
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
     return isinstance(kernel, (InvertedResidual, Tail))

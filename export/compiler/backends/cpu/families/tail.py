@@ -42,8 +42,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
 )
 from shiftedge.export.compiler.numerics.requantize import mean_constants
 
-__all__ = ["candidates", "lower", "matches", "schedule", "tiles_for"]
-
 _EXACT = 1 << 24
 """Whole numbers below are exact in float32."""
 

@@ -8,32 +8,6 @@ from typing import Protocol
 
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Dot
 
-__all__ = [
-    "AVX2",
-    "AVX2_VNNI",
-    "AVX512",
-    "AVX512_BF16",
-    "AVX512_VNNI",
-    "NEON",
-    "NEON32",
-    "NEON_DOT",
-    "NEON_PAIRS",
-    "PMADDWD",
-    "SDOT",
-    "SMLAL",
-    "SMULL",
-    "VDPBF16PS",
-    "VPDPBUSD",
-    "Tiles",
-    "VectorUnit",
-    "best_divisor",
-    "default_tiles",
-    "in_order",
-    "most_rows",
-    "tilings",
-    "window_pixels",
-]
-
 
 class Caches(Protocol):
     """What lies close to a core."""

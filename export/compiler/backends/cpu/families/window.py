@@ -18,7 +18,7 @@ from shiftedge.export.compiler.backends.cpu.families import padding
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding, Sliding
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit, best_divisor
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
 from shiftedge.export.compiler.kernel_ir.kernel import (
     BF16,
@@ -35,8 +35,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     grid,
     in_vectors,
 )
-
-__all__ = ["Window", "schedule", "tile_pixels", "window_of"]
 
 _UNROLLED_TAPS = 25
 """Larger windows than 5 x 5 are loops."""

@@ -26,8 +26,6 @@ from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
     vector_type,
 )
 
-__all__ = ["importing", "multiply_add", "narrowed", "widened"]
-
 _DOT_LANES = 16
 _ROUNDING_LANES = (8, 16)
 _BITS = 16

@@ -33,8 +33,6 @@ from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
 )
 from shiftedge.export.compiler.kernel_ir.kernel import COLUMN, ROW, TERM, Dot, Gather, Part, Segment
 
-__all__ = ["gathered", "multiply_add", "pair_factors", "plus"]
-
 _INTRINSICS = {
     ("pmaddwd", 4): "x86.sse2.pmadd.wd",
     ("pmaddwd", 8): "x86.avx2.pmadd.wd",

@@ -27,8 +27,6 @@ from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Access, Epilogue, Part, Tile, pieces
 
-__all__ = ["Piece", "ended", "finished", "valid"]
-
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
 rounded to the nearest, halves to even; and the sum's lowest 16 bits are the number's own."""

@@ -62,8 +62,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import (
     pieces,
 )
 
-__all__ = ["Code", "compile_kernels", "lower", "processors"]
-
 _UNROLLED_RUNS = 4
 """Longer runs of whole vectors than this become a loop."""
 _PREFETCH_READ, _PREFETCH_L1, _PREFETCH_DATA = 0, 3, 1  # operands of llvm.prefetch

@@ -13,25 +13,6 @@ from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Buffer
 from shiftedge.export.compiler.numerics.bf16 import bits_of
 
-__all__ = [
-    "as_type",
-    "bits_as",
-    "constant",
-    "expression",
-    "fma",
-    "get",
-    "intrinsic",
-    "literal",
-    "number",
-    "pointer",
-    "put",
-    "ramp",
-    "sequence",
-    "shuffle",
-    "splat",
-    "vector_type",
-]
-
 
 def constant(dtype: str, value: float, lanes: int = 1) -> Any:
     """A number of a type, in all lanes."""

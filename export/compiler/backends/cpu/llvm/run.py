@@ -19,8 +19,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.runtime.engines.native import load_private
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["Library", "aligned"]
-
 _ALIGNMENT = 64  # bytes: a cache line, an AVX-512 vector
 
 
