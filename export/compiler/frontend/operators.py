@@ -26,22 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.frontend.node import AGAIN, Node, QuantizedWeights, Value
+from shiftedge.export.compiler.graph import graph as ops
 from shiftedge.export.compiler.graph.activations import Activation
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Add,
-    Array,
-    Conv,
-    Dense,
-    Dequantize,
-    Int8Array,
-    Join,
-    Mean,
-    Mul,
-    Pool,
-    Quantization,
-    Quantize,
-)
 
 _Padding = tuple[int, int, int, int]
 
@@ -56,7 +42,7 @@ def _activation(kinds: tuple[Activation, ...], node: Node) -> None:
         given = {key: node.given(key, pair[0]) for key, pair in row.attributes.items()}
         raise node.refuse(row.others.format(**given))
     x = node.tensor()
-    node.make(Activate, (x,), x.shape, kind=kind)
+    node.make(ops.Activate, (x,), x.shape, kind=kind)
 
 
 def _fits(kind: Activation, node: Node) -> bool:
@@ -108,7 +94,7 @@ def _sum(node: Node) -> None:
         return
     a, b = node.tensor(0), node.tensor(1)
     node.need(a.shape == b.shape, f"has shapes {a.shape} and {b.shape}; expected one shape")
-    node.make(Add, (a, b), a.shape)
+    node.make(ops.Add, (a, b), a.shape)
 
 
 def _difference(node: Node) -> None:
@@ -131,7 +117,7 @@ def _mul(node: Node) -> None:
         b.shape in (a.shape, (1, 1, a.shape[-1])),
         f"has shapes {a.shape} and {b.shape}; expected one shape, or one number a channel",
     )
-    node.make(Mul, (a, b), a.shape)
+    node.make(ops.Mul, (a, b), a.shape)
 
 
 def _power(node: Node) -> None:
@@ -140,10 +126,10 @@ def _power(node: Node) -> None:
     power = float(exponent.reshape(-1)[0]) if exponent.size == 1 else 0.0
     node.need(power in (2.0, 3.0), f"raises to {exponent.tolist()}; known are 2 and 3")
     if power == 3.0:
-        squared = node.make(Mul, (x, x), x.shape, inner=" (squared)")
-        node.make(Mul, (x, Value(squared, x.shape)), x.shape)
+        squared = node.make(ops.Mul, (x, x), x.shape, inner=" (squared)")
+        node.make(ops.Mul, (x, Value(squared, x.shape)), x.shape)
     else:
-        node.make(Mul, (x, x), x.shape)
+        node.make(ops.Mul, (x, x), x.shape)
 
 
 def _quotient(node: Node) -> None:
@@ -196,7 +182,7 @@ def _conv(node: Node) -> None:
     )
     quantized, scale = _quantized_weight(node, outputs)
     node.make(
-        Conv,
+        ops.Conv,
         (x,),
         (*node.window(x, kernel, stride, padding), outputs),
         weight=weight,
@@ -209,7 +195,7 @@ def _conv(node: Node) -> None:
     )
 
 
-def _quantized_weight(node: Node, outputs: int) -> tuple[Int8Array | None, Array | None]:
+def _quantized_weight(node: Node, outputs: int) -> tuple[ops.Int8Array | None, ops.Array | None]:
     """The weights as int8 and the scale of each output channel, where they were read so."""
     found = node.tensors.quantized_weights.get(node.inputs[1])
     if found is None:
@@ -277,7 +263,7 @@ def _global_pool(largest: bool, node: Node) -> None:
     if largest:
         _window_pool(node, x, shape, True, (x.shape[0], x.shape[1]))
     else:
-        node.make(Mean, (x,), shape)
+        node.make(ops.Mean, (x,), shape)
 
 
 def _window_pool(
@@ -290,7 +276,7 @@ def _window_pool(
     padding: _Padding = (0, 0, 0, 0),
 ) -> None:
     out = node.make(
-        Pool, (x,), shape, largest=largest, kernel=kernel, stride=stride, padding=padding
+        ops.Pool, (x,), shape, largest=largest, kernel=kernel, stride=stride, padding=padding
     )  # fmt: skip
     tensors = node.tensors
     # The largest of quantized values is the quantized value of the largest.
@@ -307,7 +293,7 @@ def _reduce_mean(node: Node) -> None:
     right = sorted(axis % 4 for axis in axes) == [2, 3]
     node.need(right, f"is over the axes {axes}; known is height and width")
     shape = (1, 1, x.shape[2])
-    node.make(Mean, (x,), shape, shape if node.integer("keepdims", 1) else shape[2:])
+    node.make(ops.Mean, (x,), shape, shape if node.integer("keepdims", 1) else shape[2:])
 
 
 def _pad(node: Node) -> None:
@@ -358,7 +344,7 @@ def _dense(node: Node) -> None:
         right = given.size in (1, outputs)
         node.need(right, f"has a bias {given.shape}; expected ({outputs},)", AGAIN)
         bias = np.broadcast_to(given.reshape(-1), (outputs,)).copy()
-    node.make(Dense, (x,), (outputs,), weight=weight, bias=bias)
+    node.make(ops.Dense, (x,), (outputs,), weight=weight, bias=bias)
 
 
 # Forms of one value: nothing is computed
@@ -528,7 +514,7 @@ def _concat(node: Node) -> None:
         "the shift is a copy",
     )
     joined = (*shape[:2], state.shape[2] + end - begin)
-    out = node.make(Join, (state, features), joined, state=named[state.name], begin=begin)
+    out = node.make(ops.Join, (state, features), joined, state=named[state.name], begin=begin)
     if quantization is not None:
         tensors.quantization[out] = quantization
 
@@ -553,7 +539,7 @@ def _quantize(node: Node) -> None:
         return
     x, quantization = node.tensor(flat=True), _of_features(node, scale, zero)
     shape = node.tensors.shapes[x.name]
-    out = node.make(Quantize, (x,), shape, x.shape, quantization=quantization)
+    out = node.make(ops.Quantize, (x,), shape, x.shape, quantization=quantization)
     node.tensors.quantization[out] = quantization
     if zero.dtype == np.int8:
         node.tensors.signed.add(out)
@@ -575,7 +561,7 @@ def _dequantize(node: Node) -> None:
         f"has scale {found.scale:g} and zero point {found.zero_point} for codes of scale "
         f"{known.scale:g} and zero point {known.zero_point}; expected the same",
     )
-    node.make(Dequantize, (x,), tensors.shapes[x.name], x.shape, quantization=found)
+    node.make(ops.Dequantize, (x,), tensors.shapes[x.name], x.shape, quantization=found)
 
 
 def _dequantize_constant(node: Node, scale: NDArray[np.float32]) -> None:
@@ -622,11 +608,11 @@ def _zero_point(node: Node, default: np.dtype[Any]) -> NDArray[Any]:
     return zero
 
 
-def _of_features(node: Node, scale: NDArray[np.float32], zero: NDArray[Any]) -> Quantization:
+def _of_features(node: Node, scale: NDArray[np.float32], zero: NDArray[Any]) -> ops.Quantization:
     one = scale.size == zero.size == 1
     node.need(one, f"has {scale.size} scales for features; expected one a tensor")
     shift = _SIGN if zero.dtype == np.int8 else 0
-    return Quantization(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) + shift)
+    return ops.Quantization(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) + shift)
 
 
 def _axis(node: Node, rank: int) -> int:

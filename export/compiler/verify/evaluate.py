@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.graph import graph as ops
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
@@ -22,23 +23,6 @@ from shiftedge.export.compiler.graph.fusion import (
     Linear,
     Tail,
     fuse,
-)
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Add,
-    Array,
-    Conv,
-    Dense,
-    Dequantize,
-    Graph,
-    Join,
-    Mean,
-    Mul,
-    Operator,
-    Pool,
-    Quantization,
-    Quantize,
-    is_vector,
 )
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
@@ -84,10 +68,10 @@ class Evaluator:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: ops.Graph,
         spec: ModelSpec,
         precision: Precision | None = None,
-        weight: Callable[[Conv], Value] = lambda conv: conv.weight,
+        weight: Callable[[ops.Conv], Value] = lambda conv: conv.weight,
     ) -> None:
         self._graph, self._spec, self._precision, self._weight = graph, spec, precision, weight
         self._kernels, self._kept = fuse(graph)
@@ -133,7 +117,7 @@ class Evaluator:
         for operator in kernel.operators:
             if operator.out in done:
                 continue
-            if isinstance(operator, Conv) and operator.quantized_weight is not None:
+            if isinstance(operator, ops.Conv) and operator.quantized_weight is not None:
                 chain = [each.out for each in _chain(kernel, operator)]
                 values[chain[-1]] = self._requantized(*linears[operator.out], image, values)
                 done.update(chain)
@@ -148,12 +132,14 @@ class Evaluator:
         if self._precision is None or value.dtype != np.float64:
             return value
         shape = self._graph.shapes.get(name, ())
-        return value.astype(np.float32) if is_vector(shape) else self._precision.round(value)
+        return value.astype(np.float32) if ops.is_vector(shape) else self._precision.round(value)
 
-    def _made(self, operator: Operator, image: NDArray[np.uint8], read: Mapping[str, Any]) -> Value:
+    def _made(
+        self, operator: ops.Operator, image: NDArray[np.uint8], read: Mapping[str, Any]
+    ) -> Value:
         inputs = [_map(read[name]) for name in operator.inputs]
         source = self._graph.quantization.get(operator.inputs[0])
-        if isinstance(operator, Quantize):
+        if isinstance(operator, ops.Quantize):
             stage = stage_of(operator.quantization)
             if operator.inputs[0] != self._graph.frame:
                 x = inputs[0].astype(np.float32)
@@ -161,15 +147,15 @@ class Evaluator:
             spec = self._spec
             constants = quantize_frame_constants(spec.mean, spec.std, operator.quantization)
             return _finished(fma32(image[..., ::-1], *constants), stage)
-        if isinstance(operator, Dequantize):
+        if isinstance(operator, ops.Dequantize):
             return dequantized(inputs[0], operator.quantization)
-        if source is not None and isinstance(operator, Mean):
+        if source is not None and isinstance(operator, ops.Mean):
             count = inputs[0].shape[0] * inputs[0].shape[1]
             constant = mean_constants(operator, source, count)
             total = inputs[0].sum((0, 1), dtype=np.int32, keepdims=True) - constant.zeros
             mean: Value = total.astype(np.float32) * constant.scale
             return mean
-        if source is not None and isinstance(operator, Add):
+        if source is not None and isinstance(operator, ops.Add):
             other = self._graph.quantization[operator.inputs[1]]
             out = self._graph.quantization.get(operator.out)
             sums = requantize_sum(operator, source, other, out)
@@ -214,35 +200,35 @@ class Evaluator:
 
 
 def run_operator(
-    operator: Operator,
+    operator: ops.Operator,
     values: Mapping[str, Any],
-    weight: Callable[[Conv], Value] = lambda conv: conv.weight,
+    weight: Callable[[ops.Conv], Value] = lambda conv: conv.weight,
 ) -> Exact:
     """The numbers that ``operator`` makes of those that it reads, in float64."""
     inputs = [_map(np.asarray(values[name], np.float64)) for name in operator.inputs]
     x = inputs[0]
-    if isinstance(operator, Conv):
+    if isinstance(operator, ops.Conv):
         return _conv(operator, x, weight(operator))
-    if isinstance(operator, Activate):
+    if isinstance(operator, ops.Activate):
         return operator.kind.value.definition(x)
-    if isinstance(operator, Add):
+    if isinstance(operator, ops.Add):
         return x + inputs[1]
-    if isinstance(operator, Mul):
+    if isinstance(operator, ops.Mul):
         return x * inputs[1]
-    if isinstance(operator, Pool):
+    if isinstance(operator, ops.Pool):
         return _pool(operator, x)
-    if isinstance(operator, Mean):
+    if isinstance(operator, ops.Mean):
         mean: Exact = x.mean(axis=(0, 1), keepdims=True)
         return mean
-    if isinstance(operator, Dense):
+    if isinstance(operator, ops.Dense):
         product: Exact = np.dot(operator.weight.astype(np.float64), x.reshape(-1))
         return product + operator.bias
-    if isinstance(operator, Join):
+    if isinstance(operator, ops.Join):
         return np.concatenate((x, inputs[1][..., operator.begin :]), axis=-1)
     raise TypeError(f"no definition of {type(operator).__name__}")
 
 
-def integer_sums(conv: Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int32]:
+def integer_sums(conv: ops.Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int32]:
     """Exact sums of quantised values times weights, (rows, columns, outputs); padded elements are
     ``fill``."""
     if conv.quantized_weight is None:
@@ -254,9 +240,9 @@ def integer_sums(conv: Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int3
     )
 
 
-def dequantized(values: Value, quantization: Quantization) -> Array:
+def dequantized(values: Value, quantization: ops.Quantization) -> ops.Array:
     """The float32 numbers that quantised values stand for."""
-    numbers: Array = _above_zero(values, quantization) * np.float32(quantization.scale)
+    numbers: ops.Array = _above_zero(values, quantization) * np.float32(quantization.scale)
     return numbers
 
 
@@ -273,29 +259,31 @@ def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
         yield Linear(kernel.conv, kernel.activation, kernel.quantization), kernel.residual
 
 
-def _chain(kernel: FusedKernel, conv: Conv) -> tuple[Operator, ...]:
+def _chain(kernel: FusedKernel, conv: ops.Conv) -> tuple[ops.Operator, ...]:
     """A convolution and what follows in its kernel up to the next, a mean, or the end."""
     start = kernel.operators.index(conv)
     rest = kernel.operators[start + 1 :]
-    stop = next((n for n, each in enumerate(rest) if isinstance(each, (Conv, Mean))), len(rest))
+    stop = next(
+        (n for n, each in enumerate(rest) if isinstance(each, (ops.Conv, ops.Mean))), len(rest)
+    )
     return (conv, *rest[:stop])
 
 
-def _finished(y: Array, stage: OutputStage) -> Value:
+def _finished(y: ops.Array, stage: OutputStage) -> Value:
     y = activated(stage.activation, y)
     if stage.scale is not None:
         y = y * stage.scale
     if not stage.rounded:
-        held: Array = y.clip(np.float32(stage.low), np.float32(stage.high))
+        held: ops.Array = y.clip(np.float32(stage.low), np.float32(stage.high))
         return held
     whole = np.rint(y) + np.float32(stage.zero)  # halves to even; what is far away stays so
     quantized: NDArray[np.uint8] = whole.clip(stage.low, stage.high).astype(np.uint8)
     return quantized
 
 
-def _above_zero(values: Value, quantization: Quantization) -> Array:
+def _above_zero(values: Value, quantization: ops.Quantization) -> ops.Array:
     """Steps above the zero point, as float32."""
-    steps: Array = values.astype(np.float32) - np.float32(quantization.zero_point)
+    steps: ops.Array = values.astype(np.float32) - np.float32(quantization.zero_point)
     return steps
 
 
@@ -304,12 +292,12 @@ def _map(value: Value) -> Value:
     return value.reshape(1, 1, -1) if value.ndim == 1 else value
 
 
-def _conv(conv: Conv, x: Exact, weight: Value) -> Exact:
+def _conv(conv: ops.Conv, x: Exact, weight: Value) -> Exact:
     total: Exact = _products(conv, x, weight.astype(np.float64), 0.0) + conv.bias
     return total
 
 
-def _products(conv: Conv, x: Value, weight: Value, fill: float) -> Value:
+def _products(conv: ops.Conv, x: Value, weight: Value, fill: float) -> Value:
     """Sums of a convolution in the type of both, tap by tap as products of matrices."""
     (high, wide), (down, across) = conv.kernel, conv.stride
     taps = _windows(x, conv.kernel, (1, 1), conv.padding, fill)
@@ -344,7 +332,7 @@ def _windows(
     return windows[:: stride[0], :: stride[1]]
 
 
-def _pool(pool: Pool, x: Exact) -> Exact:
+def _pool(pool: ops.Pool, x: Exact) -> Exact:
     def windows(of: Exact, fill: float) -> Exact:
         return _windows(of, pool.kernel, pool.stride, pool.padding, fill)
 

@@ -26,22 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BEGIN,
-    COLUMN,
-    END,
-    ROW,
-    UNIT,
-    Fill,
-    If,
-    Kernel,
-    Loop,
-    Part,
-    Segment,
-    Statement,
-    Tile,
-)
 
 _REQUANTIZE_OPERATIONS = 6
 """Of a vector of sums: to float32, times its scale, to int32, to 16 bits, bounds."""
@@ -79,7 +65,7 @@ class Cost:
         return "arithmetic" if self.arithmetic > 4 * self.edges else "edges"
 
 
-def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
+def kernel_cost(kernel: ir.Kernel, target: CpuVariant) -> Cost:
     """Predict a kernel on one core of a target."""
     walk = _Walk(kernel, target)
     arithmetic, edges = walk.units()
@@ -95,7 +81,7 @@ def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
 class _Walk:
     """Adds up one kernel. Values are pairs: arithmetic, edges."""
 
-    def __init__(self, kernel: Kernel, target: CpuVariant) -> None:
+    def __init__(self, kernel: ir.Kernel, target: CpuVariant) -> None:
         self._kernel = kernel
         self._core = target.core
         self._lanes = target.unit.lanes
@@ -106,35 +92,37 @@ class _Walk:
 
     def units(self) -> tuple[float, float]:
         kernel = self._kernel
-        env = {BEGIN: 0, END: kernel.units}
+        env = {ir.BEGIN: 0, ir.END: kernel.units}
         total = self._all(kernel.prologue, env)
-        if _has_choice(kernel.body) or _depends(kernel.body, UNIT):
+        if _has_choice(kernel.body) or _depends(kernel.body, ir.UNIT):
             for unit in range(kernel.units):
-                total = _sum(total, self._all(kernel.body, {**env, UNIT: unit}))
+                total = _sum(total, self._all(kernel.body, {**env, ir.UNIT: unit}))
             return total
-        return _sum(total, _times(self._all(kernel.body, {**env, UNIT: 0}), kernel.units))
+        return _sum(total, _times(self._all(kernel.body, {**env, ir.UNIT: 0}), kernel.units))
 
-    def _all(self, statements: Sequence[Statement], env: Mapping[Var, int]) -> tuple[float, float]:
+    def _all(
+        self, statements: Sequence[ir.Statement], env: Mapping[Var, int]
+    ) -> tuple[float, float]:
         total = (0.0, 0.0)
         for statement in statements:
             total = _sum(total, self._one(statement, env))
         return total
 
-    def _one(self, statement: Statement, env: Mapping[Var, int]) -> tuple[float, float]:
-        if isinstance(statement, Tile):
+    def _one(self, statement: ir.Statement, env: Mapping[Var, int]) -> tuple[float, float]:
+        if isinstance(statement, ir.Tile):
             if id(statement) not in self._tiles:
                 self._tiles[id(statement)] = self._tile(statement)
             return self._tiles[id(statement)]
-        if isinstance(statement, If):
+        if isinstance(statement, ir.If):
             chosen = statement.then if statement.condition.evaluate(env) else statement.otherwise
             return self._all(chosen, env)
-        if isinstance(statement, Loop):
+        if isinstance(statement, ir.Loop):
             return self._loop(statement, env)
-        if isinstance(statement, Fill):
+        if isinstance(statement, ir.Fill):
             return 0.0, math.ceil(statement.count / self._lanes)
         return 0.0, 2 * math.ceil(statement.count / self._lanes)  # Copy
 
-    def _loop(self, loop: Loop, env: Mapping[Var, int]) -> tuple[float, float]:
+    def _loop(self, loop: ir.Loop, env: Mapping[Var, int]) -> tuple[float, float]:
         begin, end = loop.begin.evaluate(env), loop.end.evaluate(env)
         self._around.append((loop.variable, max(1, end - begin)))
         try:
@@ -143,7 +131,7 @@ class _Walk:
             self._around.pop()
 
     def _iterations(
-        self, loop: Loop, begin: int, end: int, env: Mapping[Var, int]
+        self, loop: ir.Loop, begin: int, end: int, env: Mapping[Var, int]
     ) -> tuple[float, float]:
         if _has_choice(loop.body) or _depends(loop.body, loop.variable):
             total = (0.0, 0.0)
@@ -154,7 +142,7 @@ class _Walk:
 
     # Tiles
 
-    def _tile(self, tile: Tile) -> tuple[float, float]:
+    def _tile(self, tile: ir.Tile) -> tuple[float, float]:
         vectors = self._vectors(tile)
         arithmetic = sum(self._segment(tile, segment) for segment in tile.segments)
         core = self._core
@@ -166,7 +154,7 @@ class _Walk:
         # Half of it hides behind the arithmetic of the tiles before and after.
         return arithmetic, (operations + moves) / 2 + _TILE_CYCLES
 
-    def _segment(self, tile: Tile, segment: Segment) -> float:
+    def _segment(self, tile: ir.Tile, segment: ir.Segment) -> float:
         core, vectors = self._core, self._vectors(tile)
         trips = math.prod(step.extent for step in segment.steps if not step.unrolled)
         unrolled = math.prod(step.extent for step in segment.steps if step.unrolled)
@@ -212,15 +200,15 @@ class _Walk:
         # The sums end one latency after the last step.
         return trips * cycles + core.fma_latency
 
-    def _vectors(self, tile: Tile) -> float:
+    def _vectors(self, tile: ir.Tile) -> float:
         """Registers of a tile's accumulators."""
         return sum(self._registers_of(part) for part in tile.vectors)
 
-    def _registers_of(self, part: Part) -> float:
+    def _registers_of(self, part: ir.Part) -> float:
         """Of one accumulator: of int16 it may be wider than a register."""
         return max(1.0, part.lanes / self._lanes)
 
-    def _collide(self, tile: Tile, segment: Segment) -> bool:
+    def _collide(self, tile: ir.Tile, segment: ir.Segment) -> bool:
         """Whether the pixels of a tile fall into too few sets of the first-level cache.
 
         1,024 channels of float32 are 4 KiB, the distance at which addresses share a set in every
@@ -230,7 +218,7 @@ class _Walk:
             return False
         free = _Zero()
         first, second = (
-            segment.source.position.evaluate(free.with_values({ROW: row})) for row in (0, 1)
+            segment.source.position.evaluate(free.with_values({ir.ROW: row})) for row in (0, 1)
         )
         apart = abs(second - first) * np.dtype(segment.source.buffer.dtype).itemsize
         if apart < _LINE_BYTES:
@@ -239,7 +227,7 @@ class _Walk:
         ways = self._core.l1_bytes // _PAGE_BYTES
         return tile.rows > sets * ways
 
-    def _rows_bytes(self, segment: Segment) -> float:
+    def _rows_bytes(self, segment: ir.Segment) -> float:
         """Of a buffer private to the call, what one turn of the outermost loop over it reads."""
         buffer, position = segment.source.buffer, segment.source.position
         if buffer.role != "scratch":
@@ -247,11 +235,11 @@ class _Walk:
         turns = next((n for variable, n in self._around if _mentions(position, variable)), 1)
         return buffer.size * np.dtype(buffer.dtype).itemsize / turns
 
-    def _distinct_weights(self, tile: Tile) -> int:
+    def _distinct_weights(self, tile: ir.Tile) -> int:
         """Vectors of weights in a step: one for each column where an accumulator begins."""
         return len({part.column for part in tile.vectors})
 
-    def _sources(self, tile: Tile, segment: Segment, terms: int) -> int:
+    def _sources(self, tile: ir.Tile, segment: ir.Segment, terms: int) -> int:
         """Loads of one trip: each number, or vector, once."""
         unrolled = [step for step in segment.steps if step.unrolled]
         if not unrolled:
@@ -267,7 +255,7 @@ class _Walk:
         for values in _counts([step.extent for step in unrolled]):
             env = {step.variable: value for step, value in zip(unrolled, values, strict=True)}
             for part in tile.vectors:
-                here = free.with_values({**env, ROW: part.row, COLUMN: part.column})
+                here = free.with_values({**env, ir.ROW: part.row, ir.COLUMN: part.column})
                 places.add(segment.source.position.evaluate(here))
         return len(places)
 
@@ -291,18 +279,18 @@ def _counts(extents: Sequence[int]) -> list[tuple[int, ...]]:
     return result
 
 
-def _has_choice(statements: Sequence[Statement]) -> bool:
+def _has_choice(statements: Sequence[ir.Statement]) -> bool:
     """Whether an If decides what runs."""
     return any(
-        isinstance(each, If) or (isinstance(each, Loop) and _has_choice(each.body))
+        isinstance(each, ir.If) or (isinstance(each, ir.Loop) and _has_choice(each.body))
         for each in statements
     )
 
 
-def _depends(statements: Sequence[Statement], variable: Var) -> bool:
+def _depends(statements: Sequence[ir.Statement], variable: Var) -> bool:
     """Whether how often a loop runs depends on the variable."""
     return any(
-        isinstance(each, Loop)
+        isinstance(each, ir.Loop)
         and (
             _mentions(each.begin, variable)
             or _mentions(each.end, variable)
