@@ -22,7 +22,7 @@ a tile is unrolled completely, its segments are loops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -370,8 +370,8 @@ class Kernel:
 
     def tiles(self) -> Iterator[Tile]:
         """All tiles, in the order of the text."""
-        for statement in (*self.prologue, *self.body):
-            yield from _tiles(statement)
+        every = walk((*self.prologue, *self.body))
+        return (each for each in every if isinstance(each, Tile))
 
 
 _C = {"float32": "float", "float16": "_Float16"} | {
@@ -425,15 +425,14 @@ def in_vectors(
     return (*((loop,) if loop else ()), *narrow)
 
 
-def _tiles(statement: Statement) -> Iterator[Tile]:
-    if isinstance(statement, Tile):
-        yield statement
-    elif isinstance(statement, Loop):
-        for inner in statement.body:
-            yield from _tiles(inner)
-    elif isinstance(statement, If):
-        for inner in (*statement.then, *statement.otherwise):
-            yield from _tiles(inner)
+def walk(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """Every statement, in the order of the text."""
+    for each in statements:
+        yield each
+        if isinstance(each, Loop):
+            yield from walk(each.body)
+        elif isinstance(each, If):
+            yield from walk((*each.then, *each.otherwise))
 
 
 def _text(statement: Statement, indent: str) -> Iterator[str]:
