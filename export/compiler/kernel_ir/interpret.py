@@ -54,14 +54,10 @@ def run(
     calls: Sequence[tuple[int, int]] | None = None,
     exact: bool = False,
 ) -> None:
-    """Run a kernel.
+    """Run a kernel, as ``calls`` of units (begin, end); by default each unit is one.
 
-    Args:
-        kernel: any.
-        arrays: one for each buffer, by name, flat, and written in place. Of narrow floats they hold
-            numbers, as float32, or float64 if ``exact``; an array may be longer than its buffer.
-        calls: units (begin, end) of each call; by default each unit is one.
-        exact: compute in float64 and round nothing.
+    ``arrays`` are one for each buffer, by name, flat, and written in place. Of narrow floats they
+    hold numbers, as float32, or float64 if ``exact``; an array may be longer than its buffer.
 
     Raises:
         IndexError: the kernel reads or writes beyond a buffer.

@@ -46,17 +46,14 @@ class _Vectors:
     def multiply_add(self, x: Array, factor: Array, plus: Array) -> Array:
         return fma32(x, factor, plus)
 
-    def largest(self, x: Array, y: Array) -> Array:
-        larger: Array = np.maximum(x, y)
-        return larger
+    def largest(self, x: Array, y: Array) -> Any:
+        return np.maximum(x, y)
 
-    def clamp(self, x: Array, low: float, high: float) -> Array:
-        held: Array = x.clip(np.float32(low), np.float32(high))
-        return held
+    def clamp(self, x: Array, low: float, high: float) -> Any:
+        return x.clip(np.float32(low), np.float32(high))
 
-    def with_sign(self, size: Array, x: Array) -> Array:
-        signed: Array = np.copysign(size, x)
-        return signed
+    def with_sign(self, size: Array, x: Array) -> Any:
+        return np.copysign(size, x)
 
     def exp(self, x: Array) -> Array:
         x = self.clamp(x, EXP_LOWEST, EXP_HIGHEST)

@@ -142,14 +142,8 @@ def requantize(
     activation: Activation = Activation.NONE,
     residual: Quantization | None = None,
 ) -> Requantization:
-    """Constants of a convolution over quantised values.
-
-    Args:
-        conv: that has quantised weights.
-        source: of its input.
-        out: of its result; None where that is float32.
-        activation: after the residual.
-        residual: of the map that is added; None without one.
+    """Constants of a convolution over quantised values: of its input ``source``, its result ``out``
+    (None where that is float32), and a map that is added before the activation.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -186,17 +180,8 @@ def requantize_frame(
     activation: Activation = Activation.NONE,
     residual: Quantization | None = None,
 ) -> FrameRequantization:
-    """Constants of a convolution over the camera's bytes.
-
-    Args:
-        conv: that has quantised weights and reads the frame.
-        height: of the frame, in pixels.
-        width: of the frame.
-        mean: of the spec, in the order of the convolution's input channels (RGB).
-        std: of the spec, the same for all colours.
-        out: of its result; None where that is float32.
-        activation: after the residual.
-        residual: of the map that is added; None without one.
+    """The same over the camera's bytes, of a frame of ``height`` x ``width`` pixels; ``mean`` and
+    ``std`` are the spec's, the mean in the order of the input channels (RGB).
 
     Raises:
         CompileError: a constant leaves float32.
@@ -218,15 +203,8 @@ def requantize_frame(
 
 
 def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> Classes:
-    """Classes of the places of a window along one axis.
-
-    Args:
-        size: of the image along it.
-        kernel: taps.
-        stride: from place to place.
-        before: padding.
-        after: padding.
-    """
+    """Classes of the places of a window of ``kernel`` taps along one axis of an image of ``size``,
+    padded ``before`` and ``after``."""
     places = (size + before + after - kernel) // stride + 1
     first = np.arange(places)[:, None] * stride - before
     taps = first + np.arange(kernel)
@@ -242,13 +220,8 @@ def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> 
 def requantize_sum(
     add: Add, first: Quantization, second: Quantization, out: Quantization | None
 ) -> SumConstants:
-    """Constants of a sum of two quantised maps that runs by itself.
-
-    Args:
-        add: the sum.
-        first: of its first input.
-        second: of its second input.
-        out: of its result; None where that is float32.
+    """Constants of a sum of two quantised maps by itself; ``out`` is None where the result
+    is float32.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -273,12 +246,8 @@ def quantize_constant(out: Quantization) -> np.float32:
 def quantize_frame_constants(
     mean: Sequence[float], std: Sequence[float], out: Quantization
 ) -> tuple[Array, Array]:
-    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]).
-
-    Args:
-        mean: of the spec, (R, G, B).
-        std: likewise; may differ between colours.
-        out: of the values that are made.
+    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]). ``mean`` and
+    ``std`` are the spec's (R, G, B), which may differ between colours.
 
     Raises:
         CompileError: a constant leaves float32.

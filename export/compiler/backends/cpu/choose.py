@@ -38,14 +38,8 @@ Schedule = Callable[[str, S, T, VectorUnit], tuple[Kernel, ...]]
 def choose(
     shape: S, target: CpuVariant, candidates: Candidates[S, T], schedule: Schedule[S, T]
 ) -> T:
-    """The tiles of a kernel.
-
-    Args:
-        shape: of what it computes.
-        target: to compile for.
-        candidates: the family's tilings of a shape, its default first.
-        schedule: the family's kernels for a shape and tiles.
-    """
+    """The tiles of a kernel of a shape, from its family's tilings, the default first, and its
+    kernels for a shape and tiles."""
     found: T = _chosen(shape, target, candidates, schedule)
     return found
 

@@ -57,13 +57,8 @@ class Context:
 
     def name(self, family: str, arithmetic: Arithmetic | str, tiles: object = "") -> str:
         """Of a kernel: a C identifier, unique, in the order of the step, after its family, its
-        precision, its tiles and the instructions it is made of.
-
-        Args:
-            family: of the kernel.
-            arithmetic: that it computes by, or the type of the elements that it moves.
-            tiles: as text, where it has some.
-        """
+        precision, its tiles and the instructions it is made of. ``arithmetic`` is what it computes
+        by, or the type of the elements that it moves."""
         unit, self.named = self.target.unit, self.named + 1
         if isinstance(arithmetic, str):
             precision, instruction = precision_of(arithmetic), unit.name
@@ -100,14 +95,8 @@ class Context:
         family: str,
         source: str,
     ) -> None:
-        """Kernels in turn; ``hidden`` and ``padded`` are what one leaves the next.
-
-        Args:
-            kernels: of one family, scheduled.
-            arguments: by name of their buffers.
-            family: for people.
-            source: name of the ONNX node that they end with.
-        """
+        """Kernels of one family in turn, with arguments by name of their buffers; ``hidden`` and
+        ``padded`` are what one leaves the next. ``source`` is the ONNX node that they end with."""
         own = {
             name: Argument(Memory.WORKSPACE, f"{kernels[-1].name}.{name}")
             for name in ("hidden", "padded")

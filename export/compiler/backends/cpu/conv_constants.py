@@ -68,17 +68,12 @@ def constants_of(
     unpacked: bool = False,
     unpacked_source: bool = False,
 ) -> ConvConstants:
-    """Of a convolution in the precision of the step.
+    """Of a convolution in the precision of the step, whose kernel makes the value ``out`` and adds
+    the map ``residual`` before the activation.
 
-    Args:
-        context: the step in the making.
-        linear: with the activation after the residual.
-        out: the value that its kernel makes.
-        residual: the map that is added.
-        frame: shape of the first convolution over the camera's bytes, whose offsets are by classes
-            of places, see :meth:`ConvShape.place_class`.
-        unpacked: keep the result unpacked, see ``Arithmetic``.
-        unpacked_source: the input is kept so.
+    ``frame`` is the shape of the first convolution over the camera's bytes, whose offsets are by
+    classes of places, see :meth:`ConvShape.place_class`. ``unpacked``: the result is kept so, see
+    ``Arithmetic``; ``unpacked_source``: the input is.
 
     Raises:
         CompileError: a constant leaves float32; the frame's colours have scales of their own; in
@@ -128,13 +123,8 @@ def constants_of(
 def float_arithmetic(
     context: Context, conv: Conv, out: str, *, unpacked: bool = False
 ) -> Arithmetic:
-    """Of a convolution over numbers: float32, or what the precision rounds them to.
-
-    Args:
-        context: the step in the making.
-        conv: the convolution.
-        out: the value that its kernel makes.
-        unpacked: that is no value in memory: keep the result as float32.
+    """Of a convolution over numbers: float32, or what the precision rounds them to. ``unpacked``:
+    its result is no value in memory, and kept as float32.
 
     Raises:
         CompileError: in bf16, it makes a map of a vector.

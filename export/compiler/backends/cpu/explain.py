@@ -61,16 +61,11 @@ def table(
     seconds: Sequence[float] | None = None,
     peak_flops: float | None = None,
 ) -> str:
-    """The rows as text; with ``seconds`` measured on this machine, predictions are in time too.
+    """The rows as text; with ``seconds`` of each kernel, measured on this machine, predictions are
+    in time too, by the clock that ``peak_flops`` (float32 operations a second of a core) tells.
 
     Shares are of the peak of what the column "peak of" names: the instructions that the kernel
     multiplies with, each for its own operations.
-
-    Args:
-        found: from :func:`rows`.
-        target: that they are for.
-        seconds: of each kernel.
-        peak_flops: float32 operations a second of one core, measured: they tell its clock.
     """
     clock = None
     if peak_flops:

@@ -15,13 +15,8 @@ atomic operations, and is what the others wait for when a thread loses its core.
 
 
 def lines(step: Step, places: Layout, features: Sequence[str]) -> Iterator[str]:
-    """What defines ``plan``, a ``shiftedge_cpu_plan``.
-
-    Args:
-        step: with its kernels in the order of running.
-        places: of the step.
-        features: of the processor, as /proc/cpuinfo names them, without which the kernels crash.
-    """
+    """What defines ``plan``, a ``shiftedge_cpu_plan``; ``features`` are those of the processor, as
+    /proc/cpuinfo names them, without which the kernels crash."""
     yield '#include "cpu/kernels.h"'
     yield ""
     for kernel in step.kernels:
