@@ -25,13 +25,7 @@ from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import Layout, layout, weights
-from shiftedge.export.compiler.link.library import (
-    TABLE,
-    link,
-    link_runner,
-    runner_table,
-    soname,
-)
+from shiftedge.export.compiler.link.library import TABLE, link, link_runner, runner_table, soname
 from shiftedge.export.compiler.link.program import WEIGHTS_FILE, source
 from shiftedge.export.compiler.sources import Source, read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
@@ -162,7 +156,7 @@ def build_library(
         table = table_of(step, places, spec, variant)
         (folder / TABLE).write_text(table)
         digest = model or hashlib.sha256(table.encode()).hexdigest()
-        link(folder, to, variant.target, backend.executor, objects, digest)
+        link(folder, to, variant.target, backend.sources(), objects, digest)
 
 
 def _make(

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from shiftedge.export.compiler.c_text import quoted, struct, texts
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout
-from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT
+from shiftedge.export.compiler.kernel_ir.layout import ALIGNMENT, Layout
 from shiftedge.runtime.spec import ModelSpec
 
 WEIGHTS_FILE = "weights.bin"
@@ -22,15 +21,7 @@ WEIGHTS_FILE = "weights.bin"
 
 
 def source(step: Step, places: Layout, spec: ModelSpec, executor: str, plan: Iterable[str]) -> str:
-    """The C file of the table.
-
-    Args:
-        step: with its kernels in the order of running.
-        places: of the step.
-        spec: of the model, stored as JSON too.
-        executor: of ``runtime/native``, that runs the kernels.
-        plan: the executor's, from ``Backend.plan``; may name ``shiftedge_weights``.
-    """
+    """The C file of the table; ``plan``, from ``Backend.plan``, may name ``shiftedge_weights``."""
     return "\n".join(_source(step, places, spec, executor, plan)) + "\n"
 
 

@@ -105,13 +105,8 @@ class Proof:
         return _recorded(self._precision.reference, outputs, tolerance)
 
     def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
-        """The report on a library for this machine, for the manifest.
-
-        Args:
-            step: that was compiled.
-            places: where everything in the step lies.
-            library: of the step.
-            plain: whether it was made without the target's own instructions.
+        """The report on a step's library for this machine, for the manifest; ``plain``: it was made
+        without the target's own instructions.
 
         Raises:
             VerificationError: it differs from the reference.
@@ -267,21 +262,11 @@ def verified(
     library: Path,
     build: Linker,
 ) -> dict[str, Any]:
-    """Hold a variant against its reference; the report as the manifest keeps it.
+    """Hold a variant's library against its reference; the report as the manifest keeps it.
 
     The self-test passes too. What this machine cannot run is generated for this machine, and so is
-    what only the plain lowering shows; then the report is of that, and under ``instructions`` of
-    the library itself, where this machine can run it.
-
-    Args:
-        proof: of the model.
-        test: that the manifest will hold.
-        spec: of the model.
-        variant: that it is.
-        step: that was compiled for it.
-        places: where everything in the step lies.
-        library: of the variant.
-        build: makes another library of the same step.
+    what only the plain lowering shows; then the report is of that other library, which ``build``
+    makes, and under ``instructions`` of the library itself, where this machine can run it.
 
     Raises:
         VerificationError: they differ.
