@@ -160,12 +160,7 @@ def build_library(
 
 
 def _make(
-    sources: Sequence[Source],
-    target: Target,
-    folder: Path,
-    *,
-    verify: bool,
-    show: ProgressFactory,
+    sources: Sequence[Source], target: Target, folder: Path, *, verify: bool, show: ProgressFactory
 ) -> None:
     # A precision that the target has not is refused before any work.
     plan = {source.precision: variants_of(target, source.precision) for source in sources}

@@ -69,12 +69,7 @@ class ClipAccuracy:
     ) -> None:
         with bar("rendering clips to score on", clips, "clips") as advance:
             found = synthetic_clips(
-                clips,
-                spec,
-                seed=CLIP_SEED,
-                split="quantise",
-                frames=CLIP_FRAMES,
-                advance=advance,
+                clips, spec, seed=CLIP_SEED, split="quantise", frames=CLIP_FRAMES, advance=advance
             )
         names = [found.names[label] for label in found.labels]
         known = [index for index, name in enumerate(names) if name in spec.labels]

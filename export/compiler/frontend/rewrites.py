@@ -20,15 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph import graph as ops
-from shiftedge.export.compiler.graph.activations import (
-    Activation,
-    Form,
-    Of,
-    Plus,
-    Scaled,
-    Times,
-    X,
-)
+from shiftedge.export.compiler.graph.activations import Activation, Form, Of, Plus, Scaled, Times, X
 
 _Rule = Callable[[ops.Operator, ops.Uses], ops.Operator | None]
 _FORMS = tuple((kind, form) for kind in Activation for form in kind.value.written)

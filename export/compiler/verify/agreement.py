@@ -193,10 +193,7 @@ def _on_all_threads(
 
 
 def _report(
-    forms: str,
-    expected: Sequence[Outputs],
-    ours: Sequence[Outputs],
-    accepted: Mapping[str, float],
+    forms: str, expected: Sequence[Outputs], ours: Sequence[Outputs], accepted: Mapping[str, float]
 ) -> Report:
     rows = []
     for name, tolerance in accepted.items():

@@ -295,11 +295,7 @@ def _stretch(dice: Dice, rest: Key) -> Act:
         place, aim, roll = [0.1, 1.6, 0.8], [1.0, -0.3, 0.1], 3.0
     else:
         place, aim, roll = [-0.5, 0.0, -0.1], [0.5, -0.8, -0.3], 1.5
-    return Act(
-        OTHER,
-        tuple(arm(place, aim, roll, times)),
-        left=tuple(arm(place, aim, roll, times)),
-    )
+    return Act(OTHER, tuple(arm(place, aim, roll, times)), left=tuple(arm(place, aim, roll, times)))
 
 
 def _cross(dice: Dice, rest: Key) -> Act:

@@ -89,11 +89,7 @@ class Context:
         return result
 
     def call(
-        self,
-        kernels: Sequence[Kernel],
-        arguments: Mapping[str, Argument],
-        family: str,
-        source: str,
+        self, kernels: Sequence[Kernel], arguments: Mapping[str, Argument], family: str, source: str
     ) -> None:
         """Kernels of one family in turn, with arguments by name of their buffers; ``hidden`` and
         ``padded`` are what one leaves the next. ``source`` is the ONNX node that they end with."""

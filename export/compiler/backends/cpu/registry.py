@@ -26,12 +26,7 @@ from shiftedge.export.compiler.backends.cpu.families import (
     separate,
     tail,
 )
-from shiftedge.export.compiler.graph.fusion import (
-    ConvKernel,
-    FusedKernel,
-    InvertedResidual,
-    fuse,
-)
+from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel, InvertedResidual, fuse
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.errors import CompileError

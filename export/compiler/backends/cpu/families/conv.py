@@ -342,12 +342,7 @@ def schedule(name: str, shape: ConvShape, tiles: Tiles, unit: VectorUnit) -> tup
     of_groups = f", {groups} groups" if groups > 1 else ""
     kernel = Kernel(
         name=name,
-        buffers=(
-            source,
-            *constants.parameters,
-            *((residual,) if shape.residual else ()),
-            out,
-        ),
+        buffers=(source, *constants.parameters, *((residual,) if shape.residual else ()), out),
         units=groups * work.blocks * work.tile_count,
         body=work.work_unit(UNIT) if groups == 1 else work.one(block, tile),
         flops=2 * pixels * shape.depth * shape.outputs,

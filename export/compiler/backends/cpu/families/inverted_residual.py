@@ -490,12 +490,7 @@ class _Block:
         wide = unit.lanes * (4 // np.dtype(self.unpacked_dtype).itemsize)
         self.columns = wide if self.block % wide == 0 else unit.lanes
         self.project = product.buffers(
-            project,
-            shape.outputs,
-            shape.project_rows,
-            tiles.project,
-            unit.lanes,
-            prefix="project_",
+            project, shape.outputs, shape.project_rows, tiles.project, unit.lanes, prefix="project_"
         )
         size = self.out_pixels * shape.outputs
         self.residual = ir.Buffer("residual", size, dtype=project.residual_dtype)
@@ -641,10 +636,7 @@ class _Block:
             buffers=(*self._inputs(), written),
             units=self.blocks,
             prologue=(ir.Fill(expanded.at(0), expanded.size, self._border),),
-            body=(
-                *expand.block(ir.UNIT),
-                *self._depthwise(expanded, ir.UNIT, Const(0), written),
-            ),
+            body=(*expand.block(ir.UNIT), *self._depthwise(expanded, ir.UNIT, Const(0), written)),
             scratch=(expanded,),
             flops=shape.flops - project_flops,
             single_flops=shape.single_flops,

@@ -340,11 +340,7 @@ def buffers(
 
 
 def pack(
-    constants: ConvConstants,
-    rows: NDArray[Any],
-    tiles: Tiles,
-    lanes: int,
-    runs: Sequence[int],
+    constants: ConvConstants, rows: NDArray[Any], tiles: Tiles, lanes: int, runs: Sequence[int]
 ) -> dict[str, NDArray[Any]]:
     """The constants as a product reads them, by name of the parameters.
 

@@ -84,12 +84,7 @@ def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
 
 
 def schedule(
-    name: str,
-    shape: Pointwise,
-    tiles: Tiles,
-    unit: VectorUnit,
-    *,
-    factor: float | None = None,
+    name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit, *, factor: float | None = None
 ) -> tuple[ir.Kernel, ...]:
     """The kernel: parameters x, [state], weight, bias, [scale, [offset]], out.
 
