@@ -96,7 +96,9 @@ def compile_model(
         cached = use_cache and _recall(key, folder)
         if not cached:
             _make(sources, chosen, folder, verify=verify, show=show)
-        _sign(folder, sign_with)
+        if sign_with is not None:
+            signature = sign((folder / MANIFEST_NAME).read_bytes(), sign_with)
+            (folder / SIGNATURE_NAME).write_bytes(signature)
     if use_cache and not cached:
         _remember(key, output)
     return Compiled(Bundle.open(output), cached, time.perf_counter() - begin)
@@ -107,12 +109,6 @@ def _key(sources: Sequence[Source], target: Target, *, verify: bool) -> str:
     precisions = ",".join(source.precision for source in sources)
     data = [source.data for source in sources]
     return cache.key_of(data, target, f"verify={verify} {precisions}")
-
-
-def _sign(folder: Path, key: str | Path | None) -> None:
-    if key is not None:
-        signature = sign((folder / MANIFEST_NAME).read_bytes(), key)
-        (folder / SIGNATURE_NAME).write_bytes(signature)
 
 
 def compile_cached(model: str | Path, target: str = "host") -> Path:

@@ -99,7 +99,11 @@ class _Table:
             l2_bytes=self.number("l2_bytes", best.core.l2_bytes, *_CACHE_BYTES),
         )
         features = self.entry.get("features", list(best.features))
-        if not isinstance(features, list) or not all(map(_is_word, features)):
+        words = isinstance(features, list) and all(
+            isinstance(each, str) and each.isascii() and each.replace("_", "").isalnum()
+            for each in features
+        )
+        if not words:
             raise CompileError(
                 f"{self.path}: features of {self.name} is {features!r}; expected a list of words "
                 "as in /proc/cpuinfo."
@@ -131,7 +135,3 @@ class _Table:
                 f"{self.path}: {key} of {self.name} is {value!r}; expected some text."
             )
         return value
-
-
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.replace("_", "").isalnum()

@@ -157,7 +157,9 @@ class _Machine:
                 self.run(each.then, *_lanes(env, calls, np.flatnonzero(chosen)))
                 self.run(each.otherwise, *_lanes(env, calls, np.flatnonzero(~chosen)))
             elif isinstance(each, ir.Fill):
-                self._fill(each, env, calls)
+                places = _run(each.target, env, calls, each.count)
+                value = np.full(places.shape, each.value)
+                self._store(each.target.buffer, places, calls, value)
             elif isinstance(each, ir.Copy):
                 self._copy(each, env, calls)
             else:
@@ -188,10 +190,6 @@ class _Machine:
         return self._apart[id(loop)]
 
     # Runs of elements.
-
-    def _fill(self, fill: ir.Fill, env: Env, calls: Array) -> None:
-        places = _run(fill.target, env, calls, fill.count)
-        self._store(fill.target.buffer, places, calls, np.full(places.shape, fill.value))
 
     def _copy(self, copy: ir.Copy, env: Env, calls: Array) -> None:
         value = self._load(copy.source.buffer, _run(copy.source, env, calls, copy.count), calls)
@@ -256,7 +254,7 @@ class _Machine:
     ) -> Array:
         """Sums (lanes, rows, columns) of some columns; of those ``folded``, of one of two terms."""
         dtype = tile.accumulator_dtype
-        kind = np.dtype(self._float if dtype == "float32" else dtype)
+        kind = np.dtype(np.float64 if dtype == "float32" and self._exact else dtype)
         none: float = 0
         if any(segment.largest for segment in tile.segments):
             none = ir.LOWEST if kind.kind == "f" else np.iinfo(kind).min
@@ -358,10 +356,6 @@ class _Machine:
         return quantized
 
     # Numbers and memory.
-
-    @property
-    def _float(self) -> Any:
-        return np.float64 if self._exact else np.float32
 
     def _load(
         self, buffer: ir.Buffer, places: Array, calls: Array, dot: ir.Dot | None = None
@@ -523,16 +517,10 @@ def _check(kernel: ir.Kernel, buffer: ir.Buffer, places: Array, size: int) -> No
         )
 
 
-def _held(dtype: str, exact: bool) -> Any:
-    """In which numpy holds a buffer's elements."""
-    if dtype == "float32" or dtype in NARROW:
-        return np.float64 if exact else np.float32
-    return np.dtype(dtype)
-
-
 def _unwritten(buffer: ir.Buffer, lanes: tuple[int, ...], exact: bool) -> Array:
     """Nothing yet; beyond the elements zeros, as many as the memory plan has there."""
-    dtype = np.dtype(_held(buffer.dtype, exact))
+    number = buffer.dtype == "float32" or buffer.dtype in NARROW
+    dtype = np.dtype(("float64" if exact else "float32") if number else buffer.dtype)
     more = buffer.bytes // np.dtype(buffer.dtype).itemsize - buffer.size
     array = np.zeros((*lanes, buffer.size + more), dtype)
     array[..., : buffer.size] = np.nan if dtype.kind == "f" else np.iinfo(dtype).max - 3

@@ -153,8 +153,7 @@ class Evaluator:
             count = inputs[0].shape[0] * inputs[0].shape[1]
             constant = mean_constants(operator, source, count)
             total = inputs[0].sum((0, 1), dtype=np.int32, keepdims=True) - constant.zeros
-            mean: Value = total.astype(np.float32) * constant.scale
-            return mean
+            return np.asarray(total.astype(np.float32) * constant.scale)
         if source is not None and isinstance(operator, ops.Add):
             other = self._graph.quantization[operator.inputs[1]]
             out = self._graph.quantization.get(operator.out)
@@ -208,7 +207,8 @@ def run_operator(
     inputs = [_map(np.asarray(values[name], np.float64)) for name in operator.inputs]
     x = inputs[0]
     if isinstance(operator, ops.Conv):
-        return _conv(operator, x, weight(operator))
+        sums = _products(operator, x, weight(operator).astype(np.float64), 0.0)
+        return np.asarray(sums + operator.bias)
     if isinstance(operator, ops.Activate):
         return operator.kind.value.definition(x)
     if isinstance(operator, ops.Add):
@@ -218,11 +218,9 @@ def run_operator(
     if isinstance(operator, ops.Pool):
         return _pool(operator, x)
     if isinstance(operator, ops.Mean):
-        mean: Exact = x.mean(axis=(0, 1), keepdims=True)
-        return mean
+        return np.asarray(x.mean(axis=(0, 1), keepdims=True))
     if isinstance(operator, ops.Dense):
-        product: Exact = np.dot(operator.weight.astype(np.float64), x.reshape(-1))
-        return product + operator.bias
+        return np.asarray(operator.weight.astype(np.float64) @ x.reshape(-1) + operator.bias)
     if isinstance(operator, ops.Join):
         return np.concatenate((x, inputs[1][..., operator.begin :]), axis=-1)
     raise TypeError(f"no definition of {type(operator).__name__}")
@@ -235,9 +233,8 @@ def integer_sums(conv: ops.Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.
         raise ValueError(f"{conv.name} has no quantised weights")
     # In the narrower type in which all sums are exact.
     kind = np.float32 if conv.quantized_weight[0].size * 255 * 128 < 2**24 else np.float64
-    return _products(conv, x.astype(kind), conv.quantized_weight.astype(kind), fill).astype(
-        np.int32
-    )
+    sums = _products(conv, x.astype(kind), conv.quantized_weight.astype(kind), fill)
+    return sums.astype(np.int32)
 
 
 def dequantized(values: Value, quantization: ops.Quantization) -> ops.Array:
@@ -274,11 +271,9 @@ def _finished(y: ops.Array, stage: OutputStage) -> Value:
     if stage.scale is not None:
         y = y * stage.scale
     if not stage.rounded:
-        held: ops.Array = y.clip(np.float32(stage.low), np.float32(stage.high))
-        return held
+        return np.asarray(y.clip(np.float32(stage.low), np.float32(stage.high)))
     whole = np.rint(y) + np.float32(stage.zero)  # halves to even; what is far away stays so
-    quantized: NDArray[np.uint8] = whole.clip(stage.low, stage.high).astype(np.uint8)
-    return quantized
+    return np.asarray(whole.clip(stage.low, stage.high), np.uint8)
 
 
 def _above_zero(values: Value, quantization: ops.Quantization) -> ops.Array:
@@ -290,11 +285,6 @@ def _above_zero(values: Value, quantization: ops.Quantization) -> ops.Array:
 def _map(value: Value) -> Value:
     """A vector as the 1 x 1 map that it is to the graph."""
     return value.reshape(1, 1, -1) if value.ndim == 1 else value
-
-
-def _conv(conv: ops.Conv, x: Exact, weight: Value) -> Exact:
-    total: Exact = _products(conv, x, weight.astype(np.float64), 0.0) + conv.bias
-    return total
 
 
 def _products(conv: ops.Conv, x: Value, weight: Value, fill: float) -> Value:
@@ -337,7 +327,6 @@ def _pool(pool: ops.Pool, x: Exact) -> Exact:
         return _windows(of, pool.kernel, pool.stride, pool.padding, fill)
 
     if pool.largest:
-        result: Exact = windows(x, -np.inf).max((3, 4))
-        return result
-    mean: Exact = windows(x, 0.0).sum((3, 4)) / windows(np.ones_like(x), 0.0).sum((3, 4))
-    return mean
+        return np.asarray(windows(x, -np.inf).max((3, 4)))
+    counts = windows(np.ones_like(x), 0.0).sum((3, 4))
+    return np.asarray(windows(x, 0.0).sum((3, 4)) / counts)

@@ -24,11 +24,13 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """
     result = []
     names = instructions(target.precision, target.features)
+    rates = operations_a_cycle(target.unit, target.core.fmas)
     for call in step.calls:
         kernel = call.kernel
         cost = kernel_cost(kernel, target)
         parts = operations(kernel)
-        least = _peak_cycles(parts, target)
+        # Of one core that makes nothing but multiply-adds.
+        least = sum(count / rates[part] for part, count in parts.items())
         result.append(
             {
                 "name": call.name,
@@ -47,12 +49,6 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
             }
         )
     return result
-
-
-def _peak_cycles(parts: Mapping[str, int], target: CpuVariant) -> float:
-    """Of one core that makes nothing but multiply-adds."""
-    rates = operations_a_cycle(target.unit, target.core.fmas)
-    return sum(count / rates[part] for part, count in parts.items())
 
 
 def table(

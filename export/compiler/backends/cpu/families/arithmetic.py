@@ -114,15 +114,8 @@ class Arithmetic:
         classes: int = 1,
         dtype: str | None = None,
     ) -> StageBuffers:
-        """The constants as a kernel's parameters.
-
-        Args:
-            weights: elements of them.
-            channels: elements of the bias, and of the scale.
-            prefix: of the parameters' names.
-            classes: how many offsets each channel has.
-            dtype: of the weights where values are unpacked.
-        """
+        """The constants as a kernel's parameters: so many weights, of ``dtype`` where values are
+        unpacked, and for each channel a bias, a scale, and an offset for each of ``classes``."""
         weight = ir.Buffer(f"{prefix}weight", weights, "weight", dtype or self.weight_dtype)
         sums = self.accumulator_dtype
         if dtype is not None:
@@ -138,10 +131,8 @@ class Arithmetic:
         if not self.quantized or self.dot is None:
             return bias
         lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
-        total: NDArray[np.int32] = (bias + lacking * self.instruction.storage_offset).astype(
-            np.int32
-        )
-        return total
+        total = bias + lacking * self.instruction.storage_offset
+        return np.asarray(total, np.int32)
 
     def packed_rows(self, inputs: int, shift: int = 0) -> int:
         """Lanes of a pixel: the state's, then the map's, from the lane on that the shift ends

@@ -311,7 +311,7 @@ def schedule(name: str, shape: ConvShape, tiles: Tiles, unit: VectorUnit) -> tup
     out = Buffer("out", pixels * shape.outputs, "output", arithmetic.output_dtype)
     blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
     group: Index = Const(0)
-    stretch = _image_window(source, shape)
+    stretch = _window(source, shape, PIXEL // shape.out_width, PIXEL % shape.out_width)
     if groups > 1:
         if tiles.blocks_outer:
             tile, block = UNIT % tile_count, UNIT // tile_count % blocks
@@ -356,12 +356,8 @@ def window_row(lines: Buffer, shape: ConvShape) -> Stretch:
     return _window(lines, shape, Const(0), PIXEL)
 
 
-def _image_window(source: Buffer, shape: ConvShape) -> Stretch:
-    """The inner loops over a window of the padded map; PIXEL counts output pixels."""
-    return _window(source, shape, PIXEL // shape.out_width, PIXEL % shape.out_width)
-
-
 def _window(source: Buffer, shape: ConvShape, row: Index, column: Index) -> Stretch:
+    """The inner loops over the window of an output pixel in the padded map."""
     down, k, terms, run = Var("down"), Var("k"), shape.arithmetic.terms, shape.line
     row = row * shape.stride[0]
     place = column * (shape.stride[1] * shape.inputs) + k * terms

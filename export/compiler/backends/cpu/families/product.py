@@ -114,10 +114,16 @@ class Product:
 
     def one(self, block: Index, tile: Index) -> tuple[ir.Statement, ...]:
         """The tile at a position of the grid, chosen by the numbers."""
-        full = self.outputs // self.tiles.columns
-        return _either(
-            block, full, self.blocks, lambda at, whole: self._row_of_tiles(at, tile, whole)
-        )
+        rows = self.pixels // self.tiles.rows
+
+        def row_of_tiles(at: Index, whole: bool) -> tuple[ir.Statement, ...]:
+            return _either(
+                tile, rows, self.tile_count, lambda number, all_rows: (
+                    self._tile(at, number, whole, all_rows),
+                )
+            )  # fmt: skip
+
+        return _either(block, self.outputs // self.tiles.columns, self.blocks, row_of_tiles)
 
     def work_unit(self, number: Index) -> tuple[ir.Statement, ...]:
         """The tile that work unit ``number`` does, of ``blocks * tile_count``."""
@@ -159,12 +165,6 @@ class Product:
             ),
         )
 
-    def _row_of_tiles(self, block: Index, tile: Index, whole: bool) -> tuple[ir.Statement, ...]:
-        full = self.pixels // self.tiles.rows
-        return _either(
-            tile, full, self.tile_count, lambda at, rows: (self._tile(block, at, whole, rows),)
-        )
-
     def _tile(self, block: Index, tile: Index, whole: bool, all_rows: bool) -> ir.Tile:
         """``whole``: a block of the full width; ``all_rows``: a tile of the full height."""
         rows = self.tiles.rows if all_rows else self.pixels % self.tiles.rows
@@ -178,7 +178,7 @@ class Product:
             BLOCK: block,
         }
         return ir.Tile(
-            vectors=self._vectors(rows, columns),
+            vectors=(ir.folded_grid if self.tiles.folded else ir.grid)(rows, columns, self.lanes),
             columns=columns,
             start=tuple(
                 _replace(access, here) for access in constants.start(self.channel, self.residual)
@@ -197,10 +197,6 @@ class Product:
     def _block_size(self) -> int:
         """Elements of a block's weights."""
         return self.inputs * _width(self.tiles.columns, self.tiles, self.lanes)
-
-    def _vectors(self, rows: int, columns: int) -> tuple[ir.Part, ...]:
-        make = ir.folded_grid if self.tiles.folded else ir.grid
-        return make(rows, columns, self.lanes)
 
     def _segments(
         self, stretch: Stretch, block: Index, tile: Index, columns: int, here: dict[Var, IndexLike]
@@ -331,26 +327,19 @@ def buffers(
     lanes: int,
     *,
     prefix: str = "",
-    classes: int = 1,
 ) -> StageBuffers:
-    """A product's constants as parameters; ``classes`` as for :meth:`Arithmetic.buffers`."""
+    """A product's constants as parameters."""
     channels = -(-outputs // lanes) * lanes
     size = packed_size(outputs, inputs, tiles, lanes)
-    return arithmetic.buffers(size, channels, prefix=prefix, classes=classes)
+    return arithmetic.buffers(size, channels, prefix=prefix)
 
 
 def pack(
     constants: ConvConstants, rows: NDArray[Any], tiles: Tiles, lanes: int, runs: Sequence[int]
 ) -> dict[str, NDArray[Any]]:
-    """The constants as a product reads them, by name of the parameters.
-
-    Args:
-        constants: of the convolution.
-        rows: its weights, (outputs, inputs) in the order of reading, inputs packed.
-        tiles: of the product.
-        lanes: of a vector.
-        runs: inputs of each stretch's innermost loops.
-    """
+    """The constants of a convolution as a product reads them, by name of the parameters: ``rows``
+    are its weights, (outputs, inputs) in the order of reading, inputs packed, and ``runs`` the
+    inputs of each stretch's innermost loops."""
     weight = pack_weights(rows, tiles, lanes, constants.arithmetic.dot, runs)
     return {"weight": weight, **constants.packed(lambda values: pack_bias(values, lanes))}
 

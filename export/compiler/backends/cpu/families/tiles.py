@@ -182,14 +182,8 @@ def default_tiles(
 
 
 def tilings(default: Tiles, line: int, outputs: int, unit: VectorUnit) -> Iterator[Tiles]:
-    """Tiles of 1 to 4 vectors across and as many rows as registers allow, by three ways to end.
-
-    Args:
-        default: what they are apart from that.
-        line: pixels, of all or of an image's line.
-        outputs: channels.
-        unit: of the target.
-    """
+    """``default`` with 1 to 4 vectors across and as many rows as registers allow, by three ways to
+    end; ``line`` are the pixels of all or of an image's line."""
     vectors = -(-outputs // unit.lanes)
     for across in range(1, min(4, vectors) + 1):
         most = min(most_rows(unit, across), line)

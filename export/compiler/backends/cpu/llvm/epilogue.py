@@ -78,14 +78,8 @@ def ended(
 def finished(
     tile: Tile, epilogue: Epilogue, found: Iterable[Piece], dots: Collection[str]
 ) -> Iterator[Piece]:
-    """Pieces as they are stored, of those that :func:`ended` made.
-
-    Args:
-        tile: that ends with ``epilogue``.
-        epilogue: how it ends.
-        found: its pieces, row by row.
-        dots: kinds of dot product that the processor has, which tell how it narrows.
-    """
+    """Pieces as they are stored, of those that :func:`ended` made, row by row; ``dots`` are the
+    kinds of dot product that the processor has, which tell how it narrows."""
     left, stage, dtype = list(found), epilogue.stage, tile.target.buffer.dtype
     kinds = [each for each in _NARROWED.get(dtype, ()) if each in dots]
     kind = kinds[0] if kinds and stage.rounded and not stage.far else ""

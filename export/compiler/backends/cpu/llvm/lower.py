@@ -142,7 +142,10 @@ class _Lowering:
         result: list[Any] = []
         for each in statements:
             if isinstance(each, ir.Loop):
-                result.append(self._loop(each, env))
+                variable = tirx.Var(each.variable.name, "int32")
+                begin, end = (nodes.expression(at, env) for at in (each.begin, each.end))
+                body = self._statements(each.body, {**env, each.variable: variable})
+                result.append(_serial(variable, begin, end - begin, body))
             elif isinstance(each, ir.If):
                 condition = nodes.expression(each.condition, env)
                 bodies = (self._statements(body, env) for body in (each.then, each.otherwise))
@@ -155,12 +158,6 @@ class _Lowering:
             else:
                 result += self._tile(each, env)
         return result
-
-    def _loop(self, loop: ir.Loop, env: dict[Var, Any]) -> Any:
-        variable = tirx.Var(loop.variable.name, "int32")
-        begin, end = nodes.expression(loop.begin, env), nodes.expression(loop.end, env)
-        body = self._statements(loop.body, {**env, loop.variable: variable})
-        return _serial(variable, begin, end - begin, body)
 
     # Runs of elements
 
@@ -180,7 +177,7 @@ class _Lowering:
                 bits = self._load_raw(copy.source, env, length, first)
                 return self._store_raw(copy.target.buffer, position, length, bits)
             value = self._load(copy.source, env, length, first)
-            kind, made = (_computed(each) for each in kinds)
+            kind, made = ("float32" if each == ir.BF16 else each for each in kinds)
             if copy.before:
                 value = value + nodes.literal(kind, copy.before, length)
             if kind != made:
@@ -440,11 +437,6 @@ class _Lowering:
 
 def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:
     return tirx.For(variable, begin, extent, tirx.ForKind.SERIAL, nodes.sequence(body))
-
-
-def _computed(dtype: str) -> str:
-    """What elements of a type are computed with."""
-    return "float32" if dtype == ir.BF16 else dtype
 
 
 def _by_padding(tile: ir.Tile) -> tuple[list[ir.Access], list[ir.Access]]:
