@@ -34,7 +34,7 @@ from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
 from shiftedge.runtime.process.files import work_folder
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 
@@ -57,7 +57,6 @@ def compile_model(
     verify: bool = True,
     use_cache: bool = True,
     sign_with: str | Path | None = None,
-    show: ProgressFactory = progress,
 ) -> Compiled:
     """Compile an ONNX file into a bundle.
 
@@ -72,7 +71,6 @@ def compile_model(
         verify: compare the compiled step with its reference. Without, the manifest says so.
         use_cache: take the bundle from the cache where it was compiled before.
         sign_with: PEM file of an Ed25519 private key to sign the manifest with.
-        show: shows progress.
 
     Raises:
         CompileError: the model or the target cannot be compiled, or not in that precision, or the
@@ -95,7 +93,7 @@ def compile_model(
     with package.new_folder(output) as folder:
         cached = use_cache and _recall(key, folder)
         if not cached:
-            _make(sources, chosen, folder, verify=verify, show=show)
+            _make(sources, chosen, folder, verify=verify)
         if sign_with is not None:
             signature = sign((folder / MANIFEST_NAME).read_bytes(), sign_with)
             (folder / SIGNATURE_NAME).write_bytes(signature)
@@ -155,14 +153,12 @@ def build_library(
         link(folder, to, variant.target, backend.sources(), objects, digest)
 
 
-def _make(
-    sources: Sequence[Source], target: Target, folder: Path, *, verify: bool, show: ProgressFactory
-) -> None:
+def _make(sources: Sequence[Source], target: Target, folder: Path, *, verify: bool) -> None:
     # A precision that the target has not is refused before any work.
     plan = {source.precision: variants_of(target, source.precision) for source in sources}
     stages = 1 + 3 * sum(map(len, plan.values()))
     first = sources[0].compiled_spec
-    with show(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
+    with progress(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
         try:
             builds = {
                 source.precision: _build(source, plan[source.precision], folder, verify, advance)

@@ -18,7 +18,7 @@ from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 CLIPS = 600
@@ -65,9 +65,12 @@ class ClipAccuracy:
     what = "clip accuracy"
 
     def __init__(
-        self, spec: ModelSpec, *, clips: int = CLIPS, bar: ProgressFactory = progress
+        self,
+        spec: ModelSpec,
+        *,
+        clips: int = CLIPS,
     ) -> None:
-        with bar("rendering clips to score on", clips, "clips") as advance:
+        with progress("rendering clips to score on", clips, "clips") as advance:
             found = synthetic_clips(
                 clips, spec, seed=CLIP_SEED, split="quantise", frames=CLIP_FRAMES, advance=advance
             )
@@ -77,12 +80,11 @@ class ClipAccuracy:
         self._truth = {index: spec.labels.index(names[index]) for index in known}
         # Clips of labels that the model lacks are left out.
         self.over = f"{len(self._truth)} rendered clips"
-        self._bar = bar
 
     def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
         """Whether ``stepper`` is right, for each clip."""
         right = []
-        with self._bar("scoring clips", len(self._truth), "clips") as advance:
+        with progress("scoring clips", len(self._truth), "clips") as advance:
             for index, label in self._truth.items():
                 right.append(call_clip(stepper.logits(self._frames[index]), stepper.spec) == label)
                 advance(1)
@@ -90,7 +92,9 @@ class ClipAccuracy:
 
 
 def event_scores(
-    steppers: Sequence[Stepper], *, films: int = FILMS, bar: ProgressFactory = progress
+    steppers: Sequence[Stepper],
+    *,
+    films: int = FILMS,
 ) -> list[EventScore]:
     """Events of each model in the same rendered films, one kind in good light and one in bad.
 
@@ -100,7 +104,7 @@ def event_scores(
     """
     totals = [EventScore() for _ in steppers]
     spec = steppers[0].spec
-    with bar("scoring films", 2 * films, "films") as advance:
+    with progress("scoring films", 2 * films, "films") as advance:
         for number in range(2 * films):
             film = film_for(spec, FILM_SEED + number, FILM_S, clean=number < films)
             frames = list(film)
@@ -133,8 +137,6 @@ def rank_layers(
     build: Build,
     reference: Stepper,
     images: Sequence[Images],
-    *,
-    bar: ProgressFactory = progress,
 ) -> tuple[LayerError, ...]:
     """Every layer's own error, the largest first.
 
@@ -144,7 +146,7 @@ def rank_layers(
     """
     expected = reference.logits(images)
     rows = []
-    with bar("ranking layers", len(layers), "layers") as advance:
+    with progress("ranking layers", len(layers), "layers") as advance:
         for layer in layers:
             wrong = build([other for other in layers if other != layer]).logits(images) - expected
             rows.append(LayerError(layer, float(np.sqrt(np.mean(wrong * wrong)))))

@@ -23,7 +23,7 @@ from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 LENGTHS = (300, 3000)
@@ -105,7 +105,6 @@ def stream_both(
     frames: int,
     *,
     lengths: tuple[int, ...] = LENGTHS,
-    bar: ProgressFactory = progress,
 ) -> list[Drift]:
     """Step both through ``images`` and report on the first so many frames, for each length.
 
@@ -123,7 +122,7 @@ def stream_both(
     errors = np.zeros((frames, len(names)))
     scales, worst = np.zeros_like(errors), np.zeros_like(errors)
     same = np.zeros(frames, bool)
-    with bar("streaming both", frames, "frames") as advance:
+    with progress("streaming both", frames, "frames") as advance:
         for index, image in enumerate(islice(images, frames)):
             ours, theirs = reference.step(image), other.step(image)
             same[index] = ours.argmax() == theirs.argmax()
