@@ -55,8 +55,7 @@ class Agreement:
 
     def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
         """Whether ``stepper`` has it, for each frame; the float model always."""
-        right: NDArray[np.bool_] = stepper.logits(self._images).argmax(axis=1) == self._labels
-        return right
+        return np.asarray(stepper.logits(self._images).argmax(axis=1) == self._labels)
 
 
 class ClipAccuracy:
@@ -83,12 +82,12 @@ class ClipAccuracy:
 
     def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
         """Whether ``stepper`` is right, for each clip."""
-        right = []
-        with progress("scoring clips", len(self._truth), "clips") as advance:
-            for index, label in self._truth.items():
-                right.append(call_clip(stepper.logits(self._frames[index]), stepper.spec) == label)
+        right = np.zeros(len(self._truth), bool)
+        with progress("scoring clips", len(right), "clips") as advance:
+            for row, (index, label) in enumerate(self._truth.items()):
+                right[row] = call_clip(stepper.logits(self._frames[index]), stepper.spec) == label
                 advance(1)
-        return np.array(right)
+        return right
 
 
 def event_scores(
@@ -96,12 +95,8 @@ def event_scores(
     *,
     films: int = FILMS,
 ) -> list[EventScore]:
-    """Events of each model in the same rendered films, one kind in good light and one in bad.
-
-    Args:
-        steppers: models of the same frames and labels.
-        films: of each kind, :data:`FILM_S` long.
-    """
+    """Events of each model, all of the same frames and labels, in the same rendered films of
+    :data:`FILM_S`: as many in good light as in bad."""
     totals = [EventScore() for _ in steppers]
     spec = steppers[0].spec
     with progress("scoring films", 2 * films, "films") as advance:
@@ -187,18 +182,9 @@ def keep_until(
         found = accuracy([*(entry.layer for entry in kept), worst.layer])
         why = (
             f"by itself it puts {worst.error:.3g} of error on the logits, "
-            f"{_place(len(kept) + 1)} of {len(ranking)} layers; {what} was {after:.2%} with "
-            f"it in int8 and is {found:.2%} without"
+            f"number {len(kept) + 1} of {len(ranking)} layers by that; {what} was {after:.2%} "
+            f"with it in int8 and is {found:.2%} without"
         )
         kept.append(Kept(worst.layer, why))
         after = found
     return tuple(kept)
-
-
-def _place(number: int) -> str:
-    if number == 1:
-        return "the most"
-    ending = (
-        "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    )
-    return f"the {number}{ending} most"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.resources
 import json
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,12 @@ def _quantize(options: argparse.Namespace) -> int:
     for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
     from shiftedge.export.quantize import Settings, quantize
+    from shiftedge.runtime.model import BUNDLED_NAME
     from shiftedge.runtime.process.files import atomic_path
 
     settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
-    model = options.model or _bundled()
+    assets = importlib.resources.files("shiftedge.runtime.assets")
+    model = options.model or Path(str(assets / BUNDLED_NAME))
     # Asked for before the work, so that a folder that cannot be written to is said at once.
     with contextlib.ExitStack() as files:
         output = files.enter_context(atomic_path(options.output))
@@ -101,14 +104,3 @@ def _quantize(options: argparse.Namespace) -> int:
     print(result.report.table())
     note(f"{options.output}: {len(result.model):,} bytes; next: shiftedge run {options.output}")
     return 0
-
-
-def _bundled() -> Path:
-    import importlib.resources
-
-    from shiftedge.runtime.model import BUNDLED_NAME
-
-    with importlib.resources.as_file(
-        importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
-    ) as path:
-        return path

@@ -106,12 +106,8 @@ def stream_both(
     *,
     lengths: tuple[int, ...] = LENGTHS,
 ) -> list[Drift]:
-    """Step both through ``images`` and report on the first so many frames, for each length.
-
-    Args:
-        other: the quantised one; states of the same shapes.
-        images: at least ``frames`` of them, uint8 (H, W, 3), BGR.
-        lengths: at most ``frames`` each.
+    """Step both, of states of the same shapes, through ``frames`` images, uint8 (H, W, 3), BGR, and
+    report on the first so many of them, for each length.
 
     Raises:
         NumericsError: a value is not finite.
@@ -157,12 +153,8 @@ def stream_both(
 def trend(
     tensor: str, errors: NDArray[np.float64], *, scale: float, worst: float, tensors: int = 1
 ) -> Trend:
-    """A line through the errors of one tensor.
-
-    Args:
-        errors: of each frame, at least ``2 * BLOCKS``.
-        tensors: how many are judged together.
-    """
+    """A line through the errors of one tensor in at least ``2 * BLOCKS`` frames, of so many tensors
+    that are judged together."""
     blocks = np.array([block.mean() for block in np.array_split(errors, BLOCKS)])
     time = (np.arange(BLOCKS) + 0.5) * len(errors) / BLOCKS / 1000.0
     time -= time.mean()

@@ -74,11 +74,7 @@ def quantize(
     calibration: str | Clips,
     settings: Settings,
 ) -> Quantized:
-    """Quantise the model at ``path``; nothing is written.
-
-    Args:
-        path: an ONNX file that ``shiftedge export`` wrote.
-        settings: how much is read and proved.
+    """Quantise the model at ``path``, which ``shiftedge export`` wrote; nothing is written.
 
     Raises:
         ModelError: not a float model of the contract.

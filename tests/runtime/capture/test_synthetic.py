@@ -454,7 +454,6 @@ def test_a_film_is_the_same_in_any_order_and_at_any_pace(ranges: Ranges) -> None
     assert len(in_order) == len(film()) == 24
     for index in (23, 0, 11, 12, 5):
         np.testing.assert_array_equal(film().frame_at(index), in_order[index])
-    assert film().time_of(12) == 1.0
     for outside in (-1, 24):
         with pytest.raises(IndexError):
             film().frame_at(outside)

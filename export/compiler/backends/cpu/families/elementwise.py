@@ -159,20 +159,29 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> ir.Kernel:
         """``length`` elements, ``first`` after ``start``; at most one vector."""
         here = start + first + ir.COLUMN
         other = y.at((first if shape.by_channel else start + first) + ir.COLUMN)
+        start_of: tuple[ir.Access, ...] = ()
+        segments: tuple[ir.Segment, ...] = ()
+        epilogue = None
         if shape.rescale:
-            return _rescaled(
-                shape.rescale, x.at(here), other if paired else None, out.at(here), length
-            )
-        values = [x.at(here), *([other] if shape.operation is Operation.ADD else [])]
-        product = ir.Segment((), x.at(here), other, by_column=True)
-        multiply = shape.operation is Operation.MULTIPLY
+            segments = (ir.Segment((), x.at(here), None, by_column=True, plus=rescale.plus),)
+            if rescale.stage:
+                epilogue = ir.Epilogue(
+                    rescale.scale, None, rescale.stage, other if paired else None, rescale.added,
+                    rescale.storage_offset,
+                )  # fmt: skip
+        elif shape.operation is Operation.MULTIPLY:
+            segments = (ir.Segment((), x.at(here), other, by_column=True),)
+        else:
+            start_of = (x.at(here), other) if paired else (x.at(here),)
         return ir.Tile(
             vectors=ir.grid(1, length, length),
             columns=length,
-            start=() if multiply else tuple(values),
-            segments=(product,) if multiply else (),
+            start=start_of,
+            segments=segments,
             target=out.at(here),
             activation=shape.activation,
+            scale=rescale.scale,
+            epilogue=epilogue,
         )
 
     def run(start: Index, count: int) -> tuple[ir.Statement, ...]:
@@ -195,23 +204,4 @@ def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> ir.Kernel:
         units=units,
         body=body,
         note=f"elementwise {shape.operation.value}, {shape.activation.name.lower()}",
-    )
-
-
-def _rescaled(
-    rescale: Rescale, x: ir.Access, y: ir.Access | None, out: ir.Access, length: int
-) -> ir.Statement:
-    epilogue = None
-    if rescale.stage is not None:
-        epilogue = ir.Epilogue(
-            rescale.scale, None, rescale.stage, y, rescale.added, rescale.storage_offset
-        )
-    return ir.Tile(
-        vectors=ir.grid(1, length, length),
-        columns=length,
-        start=(),
-        segments=(ir.Segment((), x, None, by_column=True, plus=rescale.plus),),
-        target=out,
-        scale=rescale.scale,
-        epilogue=epilogue,
     )

@@ -213,14 +213,15 @@ def _of_group(
     """A pixel of a group whose channels begin at ``channel``: the first ``kept`` are a state's."""
     x, *states = inputs(shape)
     parts: tuple[ir.Statement, ...] = ()
+    plus = shape.storage_offset if shape.unpacked else 0
     if kept:
         state = states[0].at(pixel * shape.shift + channel)
-        parts += (ir.Copy(state, target.at(place), kept, before=shape.zero),)
+        parts += (ir.Copy(state, target.at(place), kept, plus=plus, before=shape.zero),)
     rest = shape.group_channels - kept
     if rest:
         pitch = shape.channels - shape.shift + shape.first
         source = x.at(pixel * pitch + (channel + (shape.first - shape.shift + kept)))
-        parts += (ir.Copy(source, target.at(place + kept), rest),)
+        parts += (ir.Copy(source, target.at(place + kept), rest, plus=plus),)
     return parts
 
 
@@ -234,20 +235,13 @@ def _image(
         return _reversed(shape, pixel, target, start)
     if not shift:
         scale, offset = (table.at(0) for table in others) if others else (None, None)
-        place = target.at(start)
         plus = -shape.storage_offset if shape.frame and not shape.tables else 0
         plus = shape.storage_offset if shape.unpacked else plus
-        return (ir.Copy(x.at(pixel * channels), place, width * channels, scale, offset, plus),)
+        source, made = x.at(pixel * channels), target.at(start)
+        return (ir.Copy(source, made, width * channels, scale, offset, plus),)
     column = Var("column of image")
-    place_of = start + column * channels
-    plus = shape.storage_offset if shape.unpacked else 0
-    state = others[0].at((pixel + column) * shift)
-    parts: tuple[ir.Statement, ...] = (
-        ir.Copy(state, target.at(place_of), shift, plus=plus, before=shape.zero),
-    )
-    if channels > shift:
-        source = x.at((pixel + column) * (channels - shift + shape.first) + shape.first)
-        parts += (ir.Copy(source, target.at(place_of + shift), channels - shift, plus=plus),)
+    place = start + column * channels
+    parts = _of_group(shape, pixel + column, Const(0), target, place, shift)
     return (ir.Loop(column, Const(0), Const(width), parts),)
 
 
