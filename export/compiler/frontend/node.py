@@ -136,7 +136,7 @@ class Node:
         value, name = self.value(index), self.inputs[index]
         self.need(
             quantized or value.name not in self.tensors.quantization,
-            f"computes with the codes {name!r}; expected a DequantizeLinear between",
+            f"computes with the quantised {name!r}; expected a DequantizeLinear between",
         )
         self.need(
             value.channels is None,

@@ -510,8 +510,8 @@ def _concat(node: Node) -> None:
     same = quantization == tensors.quantization.get(features.name)
     node.need(
         same and features.name not in tensors.signed,
-        "joins a state and features of different scales or types; expected the same codes, so that "
-        "the shift is a copy",
+        "joins a state and features of different scales or types; expected the same, so that the "
+        "shift is a copy",
     )
     joined = (*shape[:2], state.shape[2] + end - begin)
     out = node.make(ops.Join, (state, features), joined, state=named[state.name], begin=begin)
@@ -529,7 +529,7 @@ _TYPES = {2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
 
 def _quantize(node: Node) -> None:
     scale, number = _scale(node), node.integer("output_dtype", 0)
-    node.need(number in (0, *_TYPES), f"makes codes of type {number}; expected uint8 or int8")
+    node.need(number in (0, *_TYPES), f"makes values of type {number}; expected uint8 or int8")
     zero = _zero_point(node, _TYPES.get(number, np.dtype(np.uint8)))
     if node.is_constant(0):
         values, limits = node.weights(0), np.iinfo(zero.dtype)
@@ -553,12 +553,14 @@ def _dequantize(node: Node) -> None:
     x = node.tensor(flat=True, quantized=True)
     known = tensors.quantization.get(x.name)
     if known is None:
-        raise node.refuse(f"reads {node.inputs[0]!r}, which is float; expected codes", AGAIN)
+        raise node.refuse(
+            f"reads {node.inputs[0]!r}, which is float; expected uint8 or int8", AGAIN
+        )
     kind = np.dtype(np.int8 if x.name in tensors.signed else np.uint8)
     found = _of_features(node, scale, _zero_point(node, kind))
     node.need(
         found == known,
-        f"has scale {found.scale:g} and zero point {found.zero_point} for codes of scale "
+        f"has scale {found.scale:g} and zero point {found.zero_point} for values of scale "
         f"{known.scale:g} and zero point {known.zero_point}; expected the same",
     )
     node.make(ops.Dequantize, (x,), tensors.shapes[x.name], x.shape, quantization=found)

@@ -245,7 +245,7 @@ def _logits(tensors: Tensors, spec: ModelSpec) -> str:
         raise CompileError(f"The logits are a constant; expected them to be computed; {ADVICE}.")
     value = tensors.values["logits"]
     if value.name in tensors.quantization:
-        raise CompileError(f"The logits are codes; expected float32 numbers; {ADVICE}.")
+        raise CompileError(f"The logits are quantised; expected float32 numbers; {ADVICE}.")
     if value.channels is not None or value.shape != (spec.classes,):
         raise CompileError(
             f"The logits have shape {value.shape}; expected {spec.classes} numbers, one a label of "
