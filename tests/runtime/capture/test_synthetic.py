@@ -26,12 +26,11 @@ from shiftedge.runtime.capture.synthetic import (
     moving_scene,
 )
 from shiftedge.runtime.capture.synthetic.hand import (
+    POSES,
     frame_by_thumb,
     frame_of,
     joints,
-    named_pose,
     pose,
-    pose_names,
 )
 from shiftedge.runtime.capture.synthetic.labels import HELD, SLIDES, SWIPES
 
@@ -565,14 +564,14 @@ def test_bones_keep_their_lengths(seed: int, roll: float) -> None:
 
 def test_a_hand_is_turned_by_its_thumb() -> None:
     forward, normal = frame_by_thumb(np.array([1.0, 0.2, 0.4]), np.array([0.1, -1.0, 0.0]))
-    _, _, side = joints(forward[None], normal[None], named_pose("thumb")[None])
+    _, _, side = joints(forward[None], normal[None], POSES["thumb"][None])
     assert side[0, 1] < -0.9
     assert abs(forward @ normal) < 1e-9
 
 
 def test_every_named_shape_is_a_pose() -> None:
-    for name in pose_names():
-        assert pose(np.random.default_rng(0), name).shape == named_pose(name).shape == (12,)
+    for name in POSES:
+        assert pose(np.random.default_rng(0), name).shape == POSES[name].shape == (12,)
 
 
 def test_near_things_are_larger_and_farther_from_the_middle() -> None:
