@@ -17,11 +17,8 @@ from shiftedge.runtime.spec import ModelSpec
 
 
 class Stepper:
-    """One stream through one model.
-
-    Args:
-        model: serialised ONNX model of the contract.
-        also: further tensors to give after each step; the model must have them as outputs.
+    """One stream through one serialised ONNX model of the contract, which gives after each step the
+    tensors ``also`` too that it has as outputs.
 
     Raises:
         ModelError: ONNX Runtime does not load the model.

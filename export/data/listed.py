@@ -23,6 +23,7 @@ from shiftedge.export.data.lists import (
 )
 from shiftedge.export.data.silent import nearest
 from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.words import is_text
 
 _PROBED = 20
 """Rows that are tried in each place, to find where a list's clips lie."""
@@ -243,11 +244,7 @@ def _label(row: Row, names: dict[int, str], file: Path, lists: Lists) -> str:
 def label_text(name: str) -> str | None:
     """A label as it goes into a model: letters and their accents as one (macOS keeps them apart);
     None where it is no text."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return None
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name) if is_text(name) else None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from shiftedge.runtime.process.cpu import chosen_threads, cpu_features
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-from shiftedge.runtime.words import plain, shown
+from shiftedge.runtime.words import first_line, plain, shown
 
 Provider = str | tuple[str, Mapping[str, Any]]
 """An execution provider: "cpu", "cuda", "tensorrt" or ONNX Runtime's own name; or a pair of such a
@@ -125,7 +125,7 @@ class OnnxRuntimeEngine(Engine):
             raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from error
         except _failures() as error:
             raise ModelError(
-                f"{self.path} cannot be loaded as an ONNX model ({_first_line(error)}); "
+                f"{self.path} cannot be loaded as an ONNX model ({first_line(error)}); "
                 "it may be damaged, or made for a newer ONNX Runtime: export it again."
             ) from error
         _check_active(self.session, wanted)
@@ -259,7 +259,7 @@ def refusal(data: bytes, spec: ModelSpec) -> str | None:
     except (ModelError, UnicodeDecodeError) as error:
         return str(error)
     except _failures() as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -292,7 +292,7 @@ def failures_told(what: object) -> Iterator[None]:
 
 
 def _failed(what: object, error: Exception) -> ModelError:
-    return ModelError(f"{what} failed in ONNX Runtime ({_first_line(error)}).")
+    return ModelError(f"{what} failed in ONNX Runtime ({first_line(error)}).")
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -304,11 +304,6 @@ def _failures() -> tuple[type[Exception], ...]:
         if isinstance(kind, type) and issubclass(kind, Exception)
     ]
     return (*own, RuntimeError, ValueError)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _providers(ort: Any, providers: object) -> list[tuple[str, dict[str, Any]]]:

@@ -29,12 +29,10 @@ _MOST_TERMS = (2**31 - 1) // (255 * 128)
 
 
 def fold_quantization(graph: ops.Graph, *, bytes_fit: bool) -> ops.Graph:
-    """Apply the rules above.
+    """Apply the rules above to a graph of which each rounding stands for itself.
 
-    Args:
-        graph: of which each rounding stands for itself; what is stored as uint8 in the file too.
-        bytes_fit: whether a kernel can count with the frame's bytes: they stand for the frame's
-            numbers by one scale, so the spec's ``std`` is the same for all colours.
+    ``bytes_fit``: a kernel can count with the frame's bytes, which stand for the frame's numbers by
+    one scale, so the spec's ``std`` is the same for all colours.
     """
     int8 = (isinstance(op, ops.Conv) and op.quantized_weight is not None for op in graph.operators)
     return _Folder(graph, bytes_fit).folded() if graph.quantization or any(int8) else graph

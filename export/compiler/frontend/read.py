@@ -36,6 +36,7 @@ from shiftedge.runtime.engines.onnxruntime import refusal
 from shiftedge.runtime.errors import CompileError, MissingExtraError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.words import first_line
 
 _DOMAINS = ("", "ai.onnx")
 """ONNX's own operators; others of the same name may do something else."""
@@ -101,8 +102,9 @@ def _read(model: bytes, spec: ModelSpec, fold: bool) -> Graph:
     try:  # what no reader looks at and ONNX forbids; last, as its messages are the least helpful
         onnx.checker.check_model(document, full_check=True)
     except Exception as error:  # ValidationError, and protobuf's for text that is none
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CompileError(f"The model breaks a rule of ONNX ({reason}); {AGAIN}.") from error
+        raise CompileError(
+            f"The model breaks a rule of ONNX ({first_line(error)}); {AGAIN}."
+        ) from error
     graph = Graph(
         simplify(operators, logits),
         tensors.shapes,

@@ -57,14 +57,8 @@ class Evaluated:
 
 
 class Evaluator:
-    """A stream of a graph.
-
-    Args:
-        graph: of the model.
-        spec: of the model, for the frame's normalisation.
-        precision: that maps are stored in; None keeps float64.
-        weight: of a convolution of numbers, as its kernel multiplies it.
-    """
+    """A stream of a graph, whose maps are stored in ``precision``, or kept in float64; ``weight``
+    gives a convolution's numbers as its kernel multiplies them."""
 
     def __init__(
         self,

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from shiftedge.export.agreement import (
     TOLERANCE,
     Outputs,
-    Report,
     compare,
     moving_images,
     normalised,
@@ -101,8 +100,16 @@ class Proof:
             VerificationError: a logit is not finite.
         """
         outputs = self._expected if self._images is self._clip else self._outputs(self._clip)
-        tolerance = self._accepted(plain=False)["logits"]
-        return _recorded(self._precision.reference, outputs, tolerance)
+        rows = []
+        for index, each in enumerate(outputs):
+            if not np.isfinite(each["logits"]).all():
+                raise VerificationError(
+                    f"{self._precision.reference}: logits hold NaN or infinity at frame {index} of "
+                    "the self-test's clip; the weights are damaged or overflow."
+                )
+            # The shortest decimals that are this float32 again.
+            rows.append(tuple(float(str(value)) for value in each["logits"][0]))
+        return SelfTest(CLIP, self._accepted(plain=False)["logits"], tuple(rows))
 
     def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
         """The report on a step's library for this machine, for the manifest; ``plain``: it was made
@@ -118,7 +125,7 @@ class Proof:
         )  # fmt: skip
         report.require_passed()
         words = self._words(ours, accepted, plain=plain)
-        return {**_document(report), "reference": self._precision.reference, **words}
+        return {**report.to_dict(), "reference": self._precision.reference, **words}
 
     def _stream(self) -> NDArray[np.uint8]:
         """What is compared."""
@@ -291,22 +298,3 @@ def verified(
         "verified": True,
         "code": f"the same kernels generated for {stand_in.device.name}",
     }
-
-
-def _document(report: Report) -> dict[str, Any]:
-    document = report.to_dict()
-    return {**document, "comparisons": list(document["comparisons"])}
-
-
-def _recorded(source: str, outputs: Sequence[Outputs], tolerance: float) -> SelfTest:
-    rows = []
-    for index, each in enumerate(outputs):
-        logits = each["logits"][0]
-        if not np.isfinite(logits).all():
-            raise VerificationError(
-                f"{source}: logits hold NaN or infinity at frame {index} of the self-test's clip; "
-                "the weights are damaged or overflow."
-            )
-        # The shortest decimals that are this float32 again.
-        rows.append(tuple(float(str(value)) for value in logits))
-    return SelfTest(CLIP, tolerance, tuple(rows))
