@@ -152,7 +152,7 @@ class Compiled:
         edges = sorted({0, kernel.units, *(cut % (kernel.units + 1) for cut in cuts)})
         for begin, end in reversed(list(itertools.pairwise(edges))):
             scratch = Guarded(np.full(kernel.scratch_size, np.nan, np.float32))
-            self._library.call(kernel, views, begin, end, scratch.array)
+            self._library.prepare(kernel, views, scratch.array)(begin, end)
             assert scratch.intact(), f"{call.name} wrote before its scratch"
 
     def _read(self, memory: dict[Argument, Guarded]) -> Made:

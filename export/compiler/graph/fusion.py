@@ -92,16 +92,13 @@ class ConvKernel(FusedKernel):
     """Family 3. The activation comes after the residual."""
 
     join: ops.Join | None
-    conv: ops.Conv
+    linear: Linear
     residual: str | None
-    activation: Activation
-    quantization: ops.Quantization | None = None
-    """Of the result; None where it is float32."""
 
     @property
-    def linear(self) -> Linear:
-        """The convolution with the activation behind it."""
-        return Linear(self.conv, self.activation, self.quantization)
+    def conv(self) -> ops.Conv:
+        """The convolution itself."""
+        return self.linear.conv
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,8 +261,6 @@ class _Fuser:
         return ConvKernel(
             tuple(chain),
             join=join,
-            conv=head,
+            linear=Linear(head, kind, self._graph.quantization.get(chain[-1].out)),
             residual=None if residual is None else residual[1],
-            activation=kind,
-            quantization=self._graph.quantization.get(chain[-1].out),
         )

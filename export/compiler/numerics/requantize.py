@@ -45,6 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,21 +80,6 @@ class OutputStage:
 
 
 @dataclass(frozen=True, eq=False)
-class Requantization:
-    """Of one convolution; names as in the module's docstring."""
-
-    start: NDArray[np.int32]
-    """B, (outputs,); zeros where there is an offset."""
-    scale: Array
-    """S, (outputs,)."""
-    offset: Array | None
-    """C, (outputs,); None where sums begin at B."""
-    residual: np.float32 | None
-    """R; None without a residual."""
-    stage: OutputStage
-
-
-@dataclass(frozen=True, eq=False)
 class Classes:
     """Places along one axis of the output, by which taps lie inside the image there."""
 
@@ -104,17 +90,27 @@ class Classes:
 
 
 @dataclass(frozen=True, eq=False)
-class FrameRequantization:
-    """Of the first convolution, whose offset depends on the place."""
+class Requantization:
+    """Of one convolution; names as in the module's docstring."""
 
+    start: NDArray[np.int32]
+    """B, (outputs,); zeros where there is an offset."""
     scale: Array
     """S, (outputs,)."""
-    offset: Array
-    """C, (row classes, column classes, outputs)."""
-    rows: Classes
-    columns: Classes
+    offset: Array | None
+    """C, (outputs,), or (row classes, column classes, outputs); None where sums begin at B."""
     residual: np.float32 | None
+    """R; None without a residual."""
     stage: OutputStage
+    places: tuple[Classes, Classes] | None = None
+    """Rows and columns of the first convolution, whose offset depends on the place."""
+
+    def offset_at(self, rows: Any = ..., columns: Any = ...) -> Array | None:
+        """C, (outputs,), or of these rows and columns of the output, (rows, columns, outputs)."""
+        if self.offset is None or self.places is None:
+            return self.offset
+        first, second = (each.of[at] for each, at in zip(self.places, (rows, columns), strict=True))
+        return np.ascontiguousarray(self.offset[first][:, second])
 
 
 @dataclass(frozen=True)
@@ -179,7 +175,7 @@ def requantize_frame(
     out: Quantization | None,
     activation: Activation = Activation.NONE,
     residual: Quantization | None = None,
-) -> FrameRequantization:
+) -> Requantization:
     """The same over the camera's bytes, of a frame of ``height`` x ``width`` pixels; ``mean`` and
     ``std`` are the spec's, the mean in the order of the input channels (RGB).
 
@@ -199,7 +195,8 @@ def requantize_frame(
     offset = _float32(conv.name, numbers / _step(out, stage))
     reach = _largest_sums(weight) * scale
     stage = _within(stage, reach + np.abs(offset).max((0, 1)), more)
-    return FrameRequantization(scale, offset, rows, columns, more, stage)
+    start = np.zeros(len(scale), np.int32)
+    return Requantization(start, scale, offset, more, stage, (rows, columns))
 
 
 def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> Classes:

@@ -166,30 +166,23 @@ class Evaluator:
         values: Mapping[str, Value],
     ) -> Value:
         """A convolution of quantised values, [a sum,] an activation."""
-        conv, spec, out = linear.conv, self._spec, linear.quantization
+        conv, spec, fill = linear.conv, self._spec, 0
         added = None if residual is None else self._graph.quantization[residual]
+        result = linear.quantization, linear.activation, added
         if conv.inputs[0] == self._graph.frame:
-            pixels = image[..., ::-1]
-            height, width, _ = pixels.shape
-            frame = requantize_frame(
-                conv, height, width, spec.mean, spec.std[0], out, linear.activation, added
-            )
-            offset = frame.offset[frame.rows.of][:, frame.columns.of]
-            y = fma32(integer_sums(conv, pixels, 0).astype(np.float32), frame.scale, offset)
-            more, stage = frame.residual, frame.stage
+            x = image[..., ::-1]
+            height, width, _ = x.shape
+            made = requantize_frame(conv, height, width, spec.mean, spec.std[0], *result)
         else:
             source = self._graph.quantization[conv.inputs[0]]
-            constants = requantize(conv, source, out, linear.activation, added)
-            total = integer_sums(conv, _map(values[conv.inputs[0]]), source.zero_point)
-            y = (total + constants.start).astype(np.float32)
-            if constants.offset is None:
-                y = y * constants.scale
-            else:
-                y = fma32(y, constants.scale, constants.offset)
-            more, stage = constants.residual, constants.stage
-        if more is not None and residual is not None and added is not None:
-            y = fma32(_above_zero(_map(values[residual]), added), more, y)
-        return _finished(y, stage)
+            x, fill = _map(values[conv.inputs[0]]), source.zero_point
+            made = requantize(conv, source, *result)
+        y = (integer_sums(conv, x, fill) + made.start).astype(np.float32)
+        offset = made.offset_at()
+        y = y * made.scale if offset is None else fma32(y, made.scale, offset)
+        if made.residual is not None and residual is not None and added is not None:
+            y = fma32(_above_zero(_map(values[residual]), added), made.residual, y)
+        return _finished(y, made.stage)
 
 
 def run_operator(
@@ -247,7 +240,7 @@ def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
     elif isinstance(kernel, Tail):
         yield kernel.pointwise, None
     elif isinstance(kernel, ConvKernel):
-        yield Linear(kernel.conv, kernel.activation, kernel.quantization), kernel.residual
+        yield kernel.linear, kernel.residual
 
 
 def _chain(kernel: FusedKernel, conv: ops.Conv) -> tuple[ops.Operator, ...]:

@@ -54,7 +54,7 @@ def run(kernel, arrays, library, cuts=()):
     edges = sorted({0, kernel.units, *(cut % (kernel.units + 1) for cut in cuts)})
     for begin, end in reversed(list(itertools.pairwise(edges))):
         scratch = Guarded(np.full(kernel.scratch_size, np.nan, np.float32))
-        library.call(kernel, views, begin, end, scratch.array)
+        library.prepare(kernel, views, scratch.array)(begin, end)
         assert scratch.intact(), "wrote before scratch"
     for name, each in buffers.items():
         assert each.intact(), f"wrote before {name}"

@@ -77,7 +77,7 @@ def test_a_buffer_of_the_wrong_size_is_refused():
     library = generated(kernel, UNIT_OF_HOST)
     arrays = {"x": np.zeros(4, np.float32), "out": np.zeros(5, np.float32)}
     with pytest.raises(ValueError, match="buffer x takes 5 float32, got 4 float32"):
-        library.call(kernel, arrays)
+        library.prepare(kernel, arrays)
 
 
 def test_runs_conditions_and_scratch():

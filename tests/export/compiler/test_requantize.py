@@ -109,7 +109,7 @@ def test_the_frame_is_padded_with_zeros_and_not_with_a_pixel(made, mean, std, ou
     conv, pixels = made
     constants = requantize_frame(conv, *pixels.shape[:2], mean, std, out)
     acc = integer_sums(conv, pixels, 0)
-    offset = constants.offset[constants.rows.of][:, constants.columns.of].astype(np.float64)
+    offset = constants.offset_at().astype(np.float64)
     ours = acc * constants.scale.astype(np.float64) + offset
     wanted = exact(conv, (pixels / 255 - np.array(mean)) / std) / out.scale
     magnitude = np.abs(acc * constants.scale).max() + np.abs(offset).max() + 255

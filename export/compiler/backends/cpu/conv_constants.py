@@ -86,38 +86,24 @@ def constants_of(
     quantization, dot = context.graph.quantization, _exact(context.dot(), conv)
     more = None if residual is None else quantization[residual]
     result = linear.quantization, linear.activation, more
+    zero = 0 if unpacked_source else -dot.storage_offset
     if frame is None:
         source = quantization[conv.inputs[0]]
         made = requantize(conv, source, *result)
-        zero = source.zero_point - (0 if unpacked_source else dot.storage_offset)
-        arithmetic = Arithmetic(
-            dot,
-            zero,
-            made.stage,
-            _added(made.residual, more, dot),
-            unpacked,
-            made.offset is not None,
-            packed=not unpacked_source,
-        )
-        return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, made.offset)
-    std = context.spec.std
-    if len(set(std)) > 1:
-        raise CompileError(
-            f"The model's standard deviations differ between colours ({std}), and its first "
-            "convolution counts in integers; quantise the model with `shiftedge quantize`."
-        )
-    bytes_made = requantize_frame(
-        conv, frame.height, frame.width, context.spec.mean, std[0], *result
-    )
-    rows, columns = frame.places
-    offset = bytes_made.offset[bytes_made.rows.of[list(rows)]][
-        :, bytes_made.columns.of[list(columns)]
-    ]
-    added = _added(bytes_made.residual, more, dot)
-    arithmetic = Arithmetic(dot, -dot.storage_offset, bytes_made.stage, added, unpacked, True)
-    start, scale = np.zeros(len(bytes_made.scale), np.int32), bytes_made.scale
-    offset = np.ascontiguousarray(offset)
-    return ConvConstants(arithmetic, conv.quantized_weight, start, scale, offset)
+        offset, zero = made.offset, source.zero_point + zero
+    else:
+        mean, std = context.spec.mean, context.spec.std
+        if len(set(std)) > 1:
+            raise CompileError(
+                f"The model's standard deviations differ between colours ({std}), and its first "
+                "convolution counts in integers; quantise the model with `shiftedge quantize`."
+            )
+        made = requantize_frame(conv, frame.height, frame.width, mean, std[0], *result)
+        offset = made.offset_at(*map(list, frame.places))
+    added, packed = _added(made.residual, more, dot), not unpacked_source
+    has_offset = offset is not None
+    arithmetic = Arithmetic(dot, zero, made.stage, added, unpacked, has_offset, packed)
+    return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, offset)
 
 
 def float_arithmetic(

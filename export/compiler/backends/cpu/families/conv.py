@@ -211,7 +211,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
         shift=shift,
         begin=kernel.join.begin if kernel.join and any_join else None,
         residual=kernel.residual is not None,
-        activation=kernel.activation,
+        activation=kernel.linear.activation,
     )
     constants = constants_of(
         context,

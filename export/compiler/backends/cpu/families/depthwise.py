@@ -48,7 +48,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
     name = context.name("depthwise", arithmetic, f"{tile_pixels(shape, unit)}x{unit.lanes}")
     arguments |= context.pack(name, pack(constants))
     residual = kernel.residual is not None
-    kernels = schedule(name, shape, unit, kernel.activation, residual, arithmetic)
+    kernels = schedule(name, shape, unit, kernel.linear.activation, residual, arithmetic)
     family = f"depthwise {conv.kernel[0]} x {conv.kernel[1]}"
     context.call(kernels, arguments, family, kernel.name)
 

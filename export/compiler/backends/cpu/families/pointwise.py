@@ -81,7 +81,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
         int(conv.weight.shape[0]),
         shift,
         kernel.residual is not None,
-        kernel.activation,
+        kernel.linear.activation,
         constants.arithmetic,
     )
     tiles = choose(shape, context.target, candidates, schedule)

@@ -44,4 +44,4 @@ def _alone(
         or (isinstance(each, Activate) and each.inputs == (conv.out,))
         or (residual is not None and isinstance(each, Add))
     )
-    return ConvKernel(own, join, conv, residual, part.activation, part.quantization)
+    return ConvKernel(own, join, part, residual)
