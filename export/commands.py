@@ -12,7 +12,7 @@ from typing import Any
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
-from shiftedge.runtime.commands import positive
+from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import note, shown
@@ -145,17 +145,11 @@ def _add_reading(parser: Any) -> None:
     )
     parser.add_argument(
         "--shift-div",
-        type=_shift_div,
+        type=number("a whole number from 2 to 64", int, lambda value: 2 <= value <= 64),
         metavar="N",
         help="that a training checkpoint was made with, which the file does not say: one channel "
         "in N is shifted from each side (default: 8)",
     )
-
-
-def _shift_div(text: str) -> int:
-    if text.isdecimal() and 2 <= int(text) <= 64:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2 to 64")
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
@@ -185,16 +179,11 @@ def _add_silent(parser: Any) -> None:
     )
 
 
-def _width(text: str) -> float:
-    try:
-        width = float(text)
-    except ValueError:
-        width = 0.0
-    if not 0.0 < width <= WIDTH_MOST:
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a width above 0 and up to {WIDTH_MOST:g}, such as 0.5"
-        )
-    return width
+_width = number(
+    f"a width above 0 and up to {WIDTH_MOST:g}, such as 0.5",
+    float,
+    lambda width: 0.0 < width <= WIDTH_MOST,
+)
 
 
 def _rate(text: str) -> float:

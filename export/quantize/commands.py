@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.commands import positive
+from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.words import note, shown
+from shiftedge.runtime.words import note
 
 EXAMPLES = """\
 examples:
@@ -62,14 +62,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(handler=_quantize)
 
 
-def _points(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of points from 0 to 100")
-    return value
+_points = number("a number of points from 0 to 100", float, lambda value: 0.0 <= value <= 100.0)
 
 
 @working("quantising")

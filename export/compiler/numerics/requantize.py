@@ -113,24 +113,6 @@ class Requantization:
         return np.ascontiguousarray(self.offset[first][:, second])
 
 
-@dataclass(frozen=True)
-class SumConstants:
-    """Of a sum of two quantised maps a and b: y = fma(b - zb, second, (a - za) * first)."""
-
-    first: np.float32
-    second: np.float32
-    stage: OutputStage
-
-
-@dataclass(frozen=True)
-class MeanConstants:
-    """Of a mean over a quantised map: float32(sum - zeros) * scale."""
-
-    zeros: int
-    """What the sum of the values is where all numbers are 0: exact in int32."""
-    scale: np.float32
-
-
 def requantize(
     conv: Conv,
     source: Quantization,
@@ -216,9 +198,9 @@ def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> 
 
 def requantize_sum(
     add: Add, first: Quantization, second: Quantization, out: Quantization | None
-) -> SumConstants:
-    """Constants of a sum of two quantised maps by itself; ``out`` is None where the result
-    is float32.
+) -> tuple[np.float32, np.float32, OutputStage]:
+    """Of a sum of two quantised maps a and b by itself, y = fma(b - zb, second, (a - za) * first):
+    first, second and the ending. ``out`` is None where the result is float32.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -227,7 +209,7 @@ def requantize_sum(
     one, two = (
         np.float32(_float32(add.name, np.float64(each.scale / scale))) for each in (first, second)
     )
-    return SumConstants(one, two, stage_of(out))
+    return one, two, stage_of(out)
 
 
 def quantize_constant(out: Quantization) -> np.float32:
@@ -256,8 +238,8 @@ def quantize_frame_constants(
     )
 
 
-def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstants:
-    """Constants of a mean over ``count`` places.
+def mean_scale(mean: Mean, source: Quantization, count: int) -> np.float32:
+    """Of a mean over ``count`` places: it is float32(sum - count * zero point) * scale.
 
     Raises:
         CompileError: a constant leaves float32, or the sum int32.
@@ -267,8 +249,8 @@ def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstant
             f"The mean {mean.name!r} is over {count} values; expected at most "
             f"{(2**31 - 1) // 255}: use a smaller frame."
         )
-    scale = np.float32(_float32(mean.name, np.float64(source.scale / count)))
-    return MeanConstants(count * source.zero_point, scale)
+    scale: np.float32 = np.float32(_float32(mean.name, np.float64(source.scale / count)))
+    return scale
 
 
 def _quantized_weight(conv: Conv) -> tuple[NDArray[np.int8], Exact]:

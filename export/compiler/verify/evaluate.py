@@ -29,7 +29,7 @@ from shiftedge.export.compiler.numerics.fma import fma32
 from shiftedge.export.compiler.numerics.precision import Precision
 from shiftedge.export.compiler.numerics.requantize import (
     OutputStage,
-    mean_constants,
+    mean_scale,
     quantize_constant,
     quantize_frame_constants,
     requantize,
@@ -145,15 +145,15 @@ class Evaluator:
             return dequantized(inputs[0], operator.quantization)
         if source is not None and isinstance(operator, ops.Mean):
             count = inputs[0].shape[0] * inputs[0].shape[1]
-            constant = mean_constants(operator, source, count)
-            total = inputs[0].sum((0, 1), dtype=np.int32, keepdims=True) - constant.zeros
-            return np.asarray(total.astype(np.float32) * constant.scale)
+            total = inputs[0].sum((0, 1), dtype=np.int32, keepdims=True)
+            total -= count * source.zero_point
+            return np.asarray(total.astype(np.float32) * mean_scale(operator, source, count))
         if source is not None and isinstance(operator, ops.Add):
             other = self._graph.quantization[operator.inputs[1]]
             out = self._graph.quantization.get(operator.out)
-            sums = requantize_sum(operator, source, other, out)
-            y = _above_zero(inputs[0], source) * sums.first
-            return _finished(fma32(_above_zero(inputs[1], other), sums.second, y), sums.stage)
+            first, second, stage = requantize_sum(operator, source, other, out)
+            y = _above_zero(inputs[0], source) * first
+            return _finished(fma32(_above_zero(inputs[1], other), second, y), stage)
         if source is not None:  # moved as they are: the largest, a join
             return run_operator(operator, read).astype(np.uint8)
         return run_operator(operator, read, self._weight)

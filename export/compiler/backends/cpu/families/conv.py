@@ -19,19 +19,6 @@ values for 3 x 3 over groups of 4, and what a run leaves of its last lane has a 
 a line of taps (1 x 1) lanes are read where they lie, and reach into the next group. Groups of one
 or two channels are no exception: a line of 3 taps still takes one or two lanes of 4 rather than 3
 or 6 products, and float32 would have to be made first. Only bfloat16 is unpacked.
-
-int8 against float32 for 3 x 3 over 28 x 28: guest instructions on a Cortex-A76 (sdot) and A72
-(smlal), of convolution and padding, and time by AVX2 on a shared Zen 3, the middle of interleaved
-turns in two runs:
-
-    groups     A76    A72    AVX2
-    32 of 4    0.41   0.78   0.75, 0.76
-    32 of 8    0.35   0.84   0.56, 0.64
-    32 of 32   0.32   0.69   0.43, 0.53
-    2 of 64    0.31   0.70   0.64, 0.66
-
-Reached in float32 with 3 x 3 on a Zen 4 core, of 118 GFLOP/s: 116 with 2 groups of 64 channels, 91
-with 32 of 32, 77 with 32 of 8, 37 with 32 of 4; with a multiplier of 2, 9.
 """
 
 from __future__ import annotations

@@ -131,11 +131,11 @@ def _sum(add: Add, context: Context) -> Rescale:
     """Of two quantised maps."""
     quantization, dot = context.graph.quantization, context.dot()
     x, y = (quantization[name] for name in add.inputs)
-    made = requantize_sum(add, x, y, quantization.get(add.out))
+    first, second, stage = requantize_sum(add, x, y, quantization.get(add.out))
     return Rescale(
-        made.stage,
-        float(made.first),
-        ir.Added(float(made.second), dot.storage_offset - y.zero_point),
+        stage,
+        float(first),
+        ir.Added(float(second), dot.storage_offset - y.zero_point),
         plus=dot.storage_offset - x.zero_point,
         storage_offset=dot.storage_offset,
         source=dot.dtype,

@@ -25,7 +25,7 @@ from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
 from shiftedge.export.compiler.graph.graph import Mean, Pool
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
-from shiftedge.export.compiler.numerics.requantize import mean_constants
+from shiftedge.export.compiler.numerics.requantize import mean_scale
 
 Array = NDArray[np.float32]
 _VECTORS = 8
@@ -50,9 +50,10 @@ def lower(kernel: Single, context: Context) -> None:
     arguments = {"x": source_of(context, x), "out": context.value(operator.out)}
     if isinstance(operator, Mean) and x in context.graph.quantization:
         count = height * width
-        made = mean_constants(operator, context.graph.quantization[x], count)
-        zero = made.zeros // count - shape.storage_offset
-        kernels = quantized_mean(name, shape, unit, zero, float(made.scale))
+        source = context.graph.quantization[x]
+        zero, factor = context.zero_of(x), float(mean_scale(operator, source, count))
+        note = f"mean of int8, {shape.kernel[0]} x {shape.kernel[1]}"
+        kernels = window.schedule(name, shape, unit, scale=factor, plus=-zero, note=note)
     else:
         dtype = context.dtype_of(operator.out)
         kernels = schedule(name, shape, unit, largest=largest, made=dtype)
@@ -65,9 +66,8 @@ def schedule(
 ) -> tuple[ir.Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [share], out.
 
-    ``share`` is there for a mean with padding; ``pack`` makes it. Of int8, the mean is
-    :func:`quantized_mean`. ``made`` is the type of the result; by default the map's of the largest,
-    and float32 of a mean.
+    ``share`` is there for a mean with padding; ``pack`` makes it. ``made`` is the type of the
+    result; by default the map's of the largest, and float32 of a mean.
     """
     top, left, bottom, right = shape.padding
     if max(top, bottom) >= shape.kernel[0] or max(left, right) >= shape.kernel[1]:
@@ -85,17 +85,6 @@ def schedule(
         return _mean_with_border(name, shape, unit, made, f"mean {note}")
     share = 1.0 / shape.taps
     return window.schedule(name, shape, unit, scale=share, made=made, note=f"mean {note}")
-
-
-def quantized_mean(
-    name: str, shape: Window, unit: VectorUnit, zero: int, factor: float
-) -> tuple[ir.Kernel, ...]:
-    """The kernel: parameters x, out; sums of values less ``zero``, times ``factor``.
-
-    ``zero`` is as values are stored, and the window the whole map.
-    """
-    note = f"mean of int8, {shape.kernel[0]} x {shape.kernel[1]}"
-    return window.schedule(name, shape, unit, scale=factor, plus=-zero, note=note)
 
 
 def pack(shape: Window, *, largest: bool) -> dict[str, Array]:

@@ -30,7 +30,7 @@ from shiftedge.export.compiler.graph.fusion import FusedKernel, Tail
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
-from shiftedge.export.compiler.numerics.requantize import mean_constants
+from shiftedge.export.compiler.numerics.requantize import mean_scale
 
 _EXACT = 1 << 24
 """Whole numbers below are exact in float32."""
@@ -51,8 +51,7 @@ def lower(kernel: Tail, context: Context) -> None:
     constants = constants_of(context, kernel.pointwise, conv.out, unpacked=True)
     factor = None
     if kernel.pointwise.quantization is not None:
-        made = mean_constants(kernel.mean, kernel.pointwise.quantization, height * width)
-        factor = float(made.scale)
+        factor = float(mean_scale(kernel.mean, kernel.pointwise.quantization, height * width))
     shape = Pointwise(
         height * width,
         int(conv.weight.shape[1]),
