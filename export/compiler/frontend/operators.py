@@ -88,9 +88,7 @@ def _batch_norm(node: Node) -> None:
 
 
 def _sum(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is not None:
-        node.scale(constant[0], 1.0, constant[1])
+    if _by_constant(node, lambda number, _: (1.0, number)):
         return
     a, b = node.tensor(0), node.tensor(1)
     node.need(a.shape == b.shape, f"has shapes {a.shape} and {b.shape}; expected one shape")
@@ -98,17 +96,12 @@ def _sum(node: Node) -> None:
 
 
 def _difference(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is None:
-        raise node.refuse("is of two maps; expected one side to be a constant")
-    x, values = constant
-    node.scale(x, *((-1.0, values) if node.is_constant(0) else (1.0, -values)))
+    scaled = _by_constant(node, lambda number, first: (-1.0, number) if first else (1.0, -number))
+    node.need(scaled, "is of two maps; expected one side to be a constant")
 
 
 def _mul(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is not None:
-        node.scale(*constant, 0.0)
+    if _by_constant(node, lambda number, _: (number, 0.0)):
         return
     a, b = node.tensor(0), node.tensor(1)
     if math.prod(a.shape) < math.prod(b.shape):
@@ -133,19 +126,18 @@ def _power(node: Node) -> None:
 
 
 def _quotient(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is None or node.is_constant(0):
-        raise node.refuse("divides by a map; expected a constant")
-    x, values = constant
+    by_constant = node.is_constant(1) and not node.is_constant(0)
+    node.need(by_constant, "divides by a map; expected a constant")
     with np.errstate(divide="ignore"):
-        node.scale(x, 1.0 / values, 0.0)
+        _by_constant(node, lambda number, _: (1.0 / number, 0.0))
 
 
-def _constant_side(node: Node) -> tuple[Value, NDArray[np.float64]] | None:
-    """The map or vector of two inputs, and the other, if that is a constant: one number or
-    (channels,)."""
+def _by_constant(node: Node, factors: Callable[[NDArray[np.float64], bool], Any]) -> bool:
+    """Whether one of two inputs is a constant, one number or (channels,). Then the node's output is
+    the other input by the scale and the shift that ``factors`` makes of that, and of whether it is
+    the first."""
     if node.is_constant(0) == node.is_constant(1):
-        return None
+        return False
     side = 0 if node.is_constant(0) else 1
     x, values = node.tensor(1 - side), node.weights(side)
     rank = 4 if len(x.shape) == 3 else 2
@@ -156,7 +148,8 @@ def _constant_side(node: Node) -> tuple[Value, NDArray[np.float64]] | None:
         f"reads the constant {node.inputs[side]!r} of shape {values.shape}; expected one number, "
         f"or one for each of {x.shape[-1]} channels",
     )
-    return x, values.reshape(-1).astype(np.float64)
+    node.scale(x, *factors(values.reshape(-1).astype(np.float64), side == 0))
+    return True
 
 
 # Convolutions, windows and matrix products

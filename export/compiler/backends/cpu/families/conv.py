@@ -38,6 +38,7 @@ from shiftedge.export.compiler.backends.cpu.families.join import operands
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding, Sliding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
+    WEIGHTS_IN_CACHE,
     Tiles,
     VectorUnit,
     default_tiles,
@@ -51,7 +52,6 @@ from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, maximum, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
 
-_WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
 _FEWEST_LANES = 4
 _FEW_PACKED = 12
 """Lanes of a window's line, to unroll: 8 channels in pairs."""
@@ -256,7 +256,7 @@ def tiles_for(shape: ConvShape, unit: VectorUnit) -> Tiles:
     tiles = default_tiles(pixels, shape.rows, shape.group_outputs, unit, line=shape.out_width)
     if shape.groups == 1:
         return tiles
-    outer = 4 * shape.outputs * shape.rows > _WEIGHTS_IN_CACHE
+    outer = 4 * shape.outputs * shape.rows > WEIGHTS_IN_CACHE
     # What follows a block is another group's, which the product's prefetch knows nothing of.
     return replace(tiles, blocks_outer=outer, prefetch=False)
 

@@ -432,7 +432,8 @@ def schedule(
     Phased: the first takes x to the depthwise's and writes hidden; the second takes hidden and the
     others.
     """
-    return _Block(name, shape, tiles, unit).kernels()
+    block = _Block(name, shape, tiles, unit)
+    return (block.banded(),) if tiles.band else block.phased()
 
 
 class _Block:
@@ -470,6 +471,7 @@ class _Block:
         self.unit, self.arithmetic = unit, shape.arithmetic
         expand, depthwise, project = (getattr(shape.arithmetic, each) for each in _STAGES)
         self.dtype = project.input_dtype
+        self.border = float(depthwise.zero)  # what stands for 0 in the expanded map
         self.x = ir.Buffer("x", pixels * shape.inputs, dtype=self.dtype)
         self.state = ir.Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
@@ -496,9 +498,6 @@ class _Block:
         self.residual = ir.Buffer("residual", size, dtype=project.residual_dtype)
         self.out = ir.Buffer("out", size, "output", project.output_dtype)
 
-    def kernels(self) -> tuple[ir.Kernel, ...]:
-        return (self._banded(),) if self.tiles.band else self._phased()
-
     def _inputs(self) -> list[ir.Buffer]:
         """Parameters of everything up to the depthwise."""
         if self.shape.stem:
@@ -514,14 +513,9 @@ class _Block:
         residual = [self.residual] if self.shape.residual else []
         return [*self.project.parameters, *residual, self.out]
 
-    @property
-    def _border(self) -> float:
-        """What stands for 0 in the expanded map."""
-        return float(self.arithmetic.depthwise.zero)
-
     # Banded
 
-    def _banded(self) -> ir.Kernel:
+    def banded(self) -> ir.Kernel:
         shape, stride, kernel = self.shape, self.shape.stride, self.shape.kernel
         expanded = ir.Buffer(
             "expanded", self.blocks * self.ring * self.line, "scratch", self.unpacked_dtype
@@ -533,7 +527,7 @@ class _Block:
         # Rows shared with the band before are in the ring already, but in a call's first band.
         shared = minimum(ir.UNIT - ir.BEGIN, 1) * max(0, kernel - stride)
         start = (block * self.ring + row % self.ring) * self.line
-        zero = self._border
+        zero = self.border
         empty = ir.Fill(expanded.at(start + shape.pad * self.block), shape.width * self.block, zero)
         made = self._row(expanded, block, row - shape.pad, start)
 
@@ -548,10 +542,11 @@ class _Block:
         stages: tuple[ir.Statement, ...]
         if shape.stem:
             # The frame's lines once for all blocks.
-            every = (
-                *self._stem_lines(shape.stem, row - shape.pad),
-                _loop(block, self.blocks, *made),
-            )
+            # The padded lines of the input that the row reads.
+            stem, down = shape.stem, Var("line")
+            number = (row - shape.pad) * stem.stride[0] + down
+            lines = padding.row(stem.padded, number, self.lines, down * stem.padded.line)
+            every = (_loop(down, stem.kernel[0], *lines), _loop(block, self.blocks, *made))
             stages = (
                 rows(make_row(every, _loop(block, self.blocks, empty))),
                 _loop(block, self.blocks, *depthwise),
@@ -606,16 +601,9 @@ class _Block:
             return (copy(self.block),)
         return (ir.If(block.below(full), (copy(self.block),), (copy(rest),)),)
 
-    def _stem_lines(self, stem: ConvShape, row: Index) -> tuple[ir.Statement, ...]:
-        """Makes the padded lines of the input that row ``row`` of the stem reads."""
-        down = Var("line")
-        number = row * stem.stride[0] + down
-        line = padding.row(stem.padded, number, self.lines, down * stem.padded.line)
-        return (_loop(down, stem.kernel[0], *line),)
-
     # Phased
 
-    def _phased(self) -> tuple[ir.Kernel, ir.Kernel]:
+    def phased(self) -> tuple[ir.Kernel, ir.Kernel]:
         shape = self.shape
         rows = shape.height + 2 * shape.pad
         expanded = ir.Buffer("expanded", rows * self.line, "scratch", self.unpacked_dtype)
@@ -635,7 +623,7 @@ class _Block:
             name=f"{self.name}_hidden",
             buffers=(*self._inputs(), written),
             units=self.blocks,
-            prologue=(ir.Fill(expanded.at(0), expanded.size, self._border),),
+            prologue=(ir.Fill(expanded.at(0), expanded.size, self.border),),
             body=(*expand.block(ir.UNIT), *self._depthwise(expanded, ir.UNIT, Const(0), written)),
             scratch=(expanded,),
             flops=shape.flops - project_flops,

@@ -129,7 +129,7 @@ def _fitting(rows: int, line: int) -> int:
     return fit if 2 * fit > rows else rows
 
 
-_WEIGHTS_IN_CACHE = 256 * 1024  # bytes; half of the smallest L2 among the targets (A76: 512 KiB)
+WEIGHTS_IN_CACHE = 256 * 1024  # bytes; half of the smallest L2 among the targets (A76: 512 KiB)
 
 
 # Rows of a tile for so many vectors across: accumulators leave room for those vectors of weights
@@ -175,7 +175,7 @@ def default_tiles(
     rows = min(pixels, most, most_rows(unit, across))
     # Without lines: the last tile should not be a sliver. 49 pixels as 3 x 13 + 10, not 3 x 14 + 7.
     rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
-    outer = 4 * inputs * outputs > _WEIGHTS_IN_CACHE
+    outer = 4 * inputs * outputs > WEIGHTS_IN_CACHE
     # Arm's prefetchers follow the weights by themselves, and a hint is an instruction of a few
     # ten; asking once a tile instead costs x86-64 5% of the step, where requests then pile up.
     return Tiles(rows, across * lanes, prefetch=not unit.by_lane, blocks_outer=outer)
