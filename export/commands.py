@@ -134,11 +134,6 @@ def _add_reading(parser: Any) -> None:
         "it, and those that learned on the next frame do without",
     )
     parser.add_argument(
-        "--accept-two-way",
-        action="store_true",
-        help="--read-as two-way, for the files that do not say",
-    )
-    parser.add_argument(
         "--weights",
         metavar="NAME",
         help="which weights of a checkpoint that holds several, such as state_dict_ema",
@@ -156,7 +151,6 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """Keywords of ``load_checkpoint``."""
     return {
         "read_as": options.read_as,
-        "accept_two_way": options.accept_two_way,
         "weights": options.weights,
         "shift_div": options.shift_div,
     }
@@ -342,8 +336,8 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.start is None and any(_reading(options).values()):
         raise DataError(
-            "--read-as, --accept-two-way, --weights and --shift-div say how to read the checkpoint "
-            "of --start; give it too, or leave them out."
+            "--read-as, --weights and --shift-div say how to read the checkpoint of --start; give "
+            "it too, or leave them out."
         )
 
     for package in ("torch", "cv2"):
