@@ -163,15 +163,13 @@ def to_onnx(
     model = StreamingModel(net)
     states = [torch.zeros(state.shape) for state in spec.states]
     frame = torch.zeros(1, 3, spec.height, spec.width)
-    inputs = ["frame", *(f"state_{index}" for index in range(len(states)))]
-    outputs = ["logits", *(f"next_state_{index}" for index in range(len(states)))]
     with evaluating(net), _quiet():
         try:
             program = torch.onnx.export(
                 model,
                 (frame, *states),
-                input_names=inputs,
-                output_names=outputs,
+                input_names=list(spec.inputs),
+                output_names=list(spec.outputs),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

@@ -163,6 +163,19 @@ class ModelSpec:
         mine, others = ([(s.name, s.shape) for s in each.states] for each in (self, other))
         return (*found, *(("states",) if mine != others else ()))
 
+    @property
+    def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Of the ONNX file, by name: type of the elements, and shape."""
+        return {"frame": ("float32", (1, 3, self.height, self.width)), **self._named("state")}
+
+    @property
+    def outputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The same of what a step gives."""
+        return {"logits": ("float32", (1, self.classes)), **self._named("next_state")}
+
+    def _named(self, what: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {f"{what}_{i}": (each.dtype, each.shape) for i, each in enumerate(self.states)}
+
     def to_json(self, indent: int | None = None) -> str:
         """The spec as JSON text, keys in a fixed order."""
         return json.dumps({**asdict(self), "schema": SCHEMA}, indent=indent, ensure_ascii=False)

@@ -386,21 +386,17 @@ def _check_contract(session: Any, spec: ModelSpec, path: Path) -> None:
             f"{path} says that a state is {strange[0]}, which compiled models alone have: export "
             "it again."
         )
-    states = [(kinds[state.dtype], state.shape) for state in spec.states]
-    inputs = {f"state_{i}": state for i, state in enumerate(states)}
-    inputs["frame"] = (kinds["float32"], (1, 3, spec.height, spec.width))
-    outputs = {f"next_state_{i}": state for i, state in enumerate(states)}
-    outputs["logits"] = (kinds["float32"], (1, spec.classes))
     for kind, expected, nodes in (
-        ("input", inputs, session.get_inputs()),
-        ("output", outputs, session.get_outputs()),
+        ("input", spec.inputs, session.get_inputs()),
+        ("output", spec.outputs, session.get_outputs()),
     ):
         found = {node.name: node for node in nodes}
-        for name, (wanted, shape) in expected.items():
+        for name, (dtype, shape) in expected.items():
+            wanted = kinds[dtype]
             if name not in found:
                 raise ModelError(
-                    f"{path} has no {kind} {name}; expected {_DTYPES[wanted]} {list(shape)} as its "
-                    f"spec says, and found {', '.join(found)}: export the model again."
+                    f"{path} has no {kind} {name}; expected {dtype} {list(shape)} as its spec "
+                    f"says, and found {', '.join(found)}: export the model again."
                 )
             got_type, got = found[name].type, found[name].shape
             if got_type != wanted or got != list(shape):
