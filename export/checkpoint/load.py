@@ -17,7 +17,7 @@ from shiftedge.export.checkpoint.families import ONLINE, Named, find_weights, tr
 from shiftedge.export.checkpoint.file import read_file
 from shiftedge.export.models.build import build
 from shiftedge.export.models.channel_order import past_first
-from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
+from shiftedge.export.models.inverted_residual import STEM_CHANNELS, MobileNetV2, scaled
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError

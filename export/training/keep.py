@@ -107,7 +107,7 @@ class Keeper:
     def interrupted(self) -> str:
         """A sentence about what is left of a training that is ended early."""
         if not self.epochs:
-            return "nothing was kept, since not one epoch was whole"
+            return "no checkpoint was kept, since not one epoch was whole"
         plural = "" if self.epochs == 1 else f"s 1 to {self.epochs}"
         which = f"epoch{plural or ' 1'}"
         return f"what was learnt in {which} is in {self.path}; what came after is lost"

@@ -14,7 +14,8 @@ from shiftedge.export.checkpoint import Checkpoint
 from shiftedge.export.data import silent_labels
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.data.rendered import film_for
-from shiftedge.export.models import build
+from shiftedge.export.models import EfficientNetLite0, build
+from shiftedge.export.models.imagenet import start_from_imagenet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
@@ -28,6 +29,8 @@ from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
+TRAINABLE = ("mobilenet_v2", "efficientnet_lite0")
+"""Architectures that are trained here."""
 CLIPS = 10_000
 """Rendered, to learn from."""
 PAPER_SIZE = 224
@@ -40,6 +43,8 @@ _CALIBRATION_SEED = 500_000
 class Shape:
     """The network, and the frames it is made for."""
 
+    architecture: str = "mobilenet_v2"
+    """Or "efficientnet_lite0"."""
     multiplier: float = 0.35
     """Of MobileNetV2's channels."""
     height: int = 96
@@ -49,16 +54,16 @@ class Shape:
     """Whether the first convolution also sees the frame before."""
     dropout: float = 0.1
     shifts: tuple[str, ...] | None = None
-    """Where the shifts stand; None: where MobileNetV2 has them."""
+    """Where the shifts stand; None: in every residual block."""
     shift_div: int = FOLD_DIV
     """Channels per shifted channel."""
 
     def description(self, classes: int) -> dict[str, Any]:
         """Arguments of :func:`shiftedge.export.models.build.build`."""
         return {
-            "architecture": "mobilenet_v2",
+            "architecture": self.architecture,
             "classes": classes,
-            "width": self.multiplier,
+            **({"width": self.multiplier} if self.architecture == "mobilenet_v2" else {}),
             "previous_frame": self.previous_frame,
             "dropout": self.dropout,
             **({} if self.shifts is None else {"shifts": list(self.shifts)}),
@@ -73,6 +78,7 @@ def train(
     shape: Shape | None = None,
     size: tuple[int, int] | None = None,
     multiplier: float | None = None,
+    architecture: str | None = None,
     silent: Sequence[str] = (),
     usual_silent: bool = True,
 ) -> dict[str, Any]:
@@ -85,6 +91,7 @@ def train(
         shape: network and frame; the default is the start's, or the bundled model's.
         size: (width, height) of the frame in pixels, instead of the shape's.
         multiplier: of MobileNetV2's channels, instead of the shape's.
+        architecture: one of :data:`TRAINABLE`, instead of the shape's.
         silent: labels of a person who shows no gesture, besides those whose names are usual for it.
         usual_silent: whether the usual ones are, or those of a start that has the same labels.
 
@@ -103,12 +110,21 @@ def train(
     output_folder(job.output)
     start = None if job.start is None else job.checkpoint(job.start)
     shape = _shape(shape, start, size, multiplier)
+    if architecture is not None:
+        shape = dataclasses.replace(shape, architecture=architecture)
     named = name_data(job.data, classes=job.classes)
     torch.manual_seed(job.seed)
     description = shape.description(len(named.labels))
     net = build(description)
     if start is not None:
         _take_over(net, start, named.labels)
+    elif job.imagenet:
+        if not isinstance(net, EfficientNetLite0):
+            raise DataError(
+                f"There are ImageNet weights for efficientnet_lite0, and the network to train is "
+                f"{shape.architecture}; give --architecture efficientnet_lite0, or another --start."
+            )
+        start_from_imagenet(net)
     spec = describe(
         net,
         name="gestures",
@@ -121,23 +137,25 @@ def train(
     )
     settings = dataclasses.replace(settings, steady=spec.silent_labels)
     clips = CLIPS if job.clips is None else job.clips
-    session = Session(job, settings, net, description, spec, named, clips)
-    if not named.synthetic:
-        for note in before(session.learn, session.check, spec, settings, fresh=start is None):
+    with Session(job, settings, net, description, spec, named, clips) as session:
+        for note in before(
+            session.learn, session.check, spec, settings, fresh=start is None and not job.imagenet
+        ):
             job.say(note)
-    last = session.fit("training", net)
-    torch.set_num_threads(1)  # one frame at a time is too little work to share
-    if named.synthetic and job.films:
-        chosen = _calibration(net, session.check, spec, job)
-        apply(net, chosen)
-        session.spec = spec = dataclasses.replace(spec, decoder=chosen.decoder)
-        session.record["calibration"] = {"bias": dict(zip(spec.labels, chosen.bias, strict=True))}
-        session.keep(last)
-    found = session.score(net)
-    scores = session.finish(net, found)
-    if not named.synthetic:
-        for note in after(found, session.check, spec):
-            job.say(note)
+        last = session.fit("training", net)
+        torch.set_num_threads(1)  # one frame at a time is too little work to share
+        if named.synthetic and job.films:
+            chosen = _calibration(net, session.check, spec, job)
+            apply(net, chosen)
+            session.spec = spec = dataclasses.replace(spec, decoder=chosen.decoder)
+            bias = dict(zip(spec.labels, chosen.bias, strict=True))
+            session.record["calibration"] = {"bias": bias}
+            session.keep(last)
+        found = session.score(net)
+        scores = session.finish(net, found)
+        if not named.synthetic:
+            for note in after(found, session.check, spec):
+                job.say(note)
     return scores
 
 
@@ -150,14 +168,15 @@ def _shape(
     """The network to train: as asked, else as the start, else as the bundled model."""
     if shape is None and checkpoint is not None:
         description, spec = checkpoint.description, checkpoint.spec
-        if description["architecture"] != "mobilenet_v2":
+        if description["architecture"] not in TRAINABLE:
             raise DataError(
                 f"{checkpoint.path} is a {description['architecture']}; training goes on from "
-                "MobileNetV2."
+                f"{' and '.join(TRAINABLE)}."
             )
         shifts = description.get("shifts")
         shape = Shape(
-            multiplier=description["width"],
+            architecture=description["architecture"],
+            multiplier=description.get("width", Shape.multiplier),
             previous_frame=bool(description.get("previous_frame")),
             height=spec.get("height", PAPER_SIZE),
             width=spec.get("width", PAPER_SIZE),
