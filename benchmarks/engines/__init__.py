@@ -35,39 +35,39 @@ ENGINES = {
     "native": EngineRow(f"{_HERE}.native:NativeContender", ours=True),
     "native-bf16": EngineRow(f"{_HERE}.native:NativeBf16Contender", ours=True),
     "onnxruntime": EngineRow(f"{_HERE}.onnxruntime:OnnxRuntimeContender", ("onnxruntime",)),
-    "openvino": EngineRow(f"{_HERE}.openvino:OpenVinoContender", ("openvino",)),
-    "openvino-default": EngineRow(f"{_HERE}.openvino:OpenVinoDefaultContender", ("openvino",)),
+    "openvino": EngineRow(f"{_HERE}.onnx_peers:OpenVinoContender", ("openvino",)),
+    "openvino-default": EngineRow(f"{_HERE}.onnx_peers:OpenVinoDefaultContender", ("openvino",)),
     "executorch": EngineRow(
-        f"{_HERE}.executorch:ExecuTorchContender", ("executorch", "onnx", "torch")
+        f"{_HERE}.torch_peers:ExecuTorchContender", ("executorch", "onnx", "torch")
     ),
     "ncnn": EngineRow(
-        f"{_HERE}.ncnn:NcnnContender",
+        f"{_HERE}.onnx_peers:NcnnContender",
         ("ncnn", "onnx", "pnnx"),
         "its converter pnnx does not know QuantizeLinear and DequantizeLinear, and ncnn's own int8 "
         "has no zero points, which the file's quantised values have",
     ),
     "mnn": EngineRow(
-        f"{_HERE}.mnn:MnnContender",
+        f"{_HERE}.onnx_peers:MnnContender",
         ("MNN",),
         "its converter makes float32 weights of the file's int8 ones, and its module then fails at "
         "the shapes of QuantizeLinear",
     ),
     "litert": EngineRow(
-        f"{_HERE}.litert:LiteRtContender",
+        f"{_HERE}.torch_peers:LiteRtContender",
         ("ai_edge_litert", "litert_torch", "onnx", "torch"),
         slow=True,
     ),
     "torch": EngineRow(
-        f"{_HERE}.torch:TorchContender",
+        f"{_HERE}.torch_peers:TorchContender",
         ("onnx", "torch"),
         "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its int8 "
         "row",
     ),
     "torch-compile": EngineRow(
-        f"{_HERE}.torch:TorchCompileContender", ("onnx", "torch"), slow=True
+        f"{_HERE}.torch_peers:TorchCompileContender", ("onnx", "torch"), slow=True
     ),
     "tvm": EngineRow(
-        f"{_HERE}.tvm:TvmContender",
+        f"{_HERE}.onnx_peers:TvmContender",
         ("onnx", "tvm"),
         "its pipeline keeps float32 convolutions between the roundings",
         slow=True,
