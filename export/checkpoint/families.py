@@ -262,7 +262,7 @@ _CLIP_WIDE = (
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedWeights:
     """Weights under our names."""
 
     family: str
@@ -276,7 +276,7 @@ class Named:
     """The last layer has torchvision's name, which neither TSM code gives it."""
 
 
-def translated(path: Path, weights: Weights) -> Named:
+def translated(path: Path, weights: Weights) -> NamedWeights:
     """Our names for a set of weights, and where their shifts stand.
 
     Raises:
@@ -306,7 +306,7 @@ def translated(path: Path, weights: Weights) -> Named:
         tensors[name] = value
     shifts = [_shift(path, wrapped, names) for wrapped, names in below.items()]
     image_head = "classifier.1.weight" in weights.tensors
-    return Named(family, mobile, tensors, tuple(sorted(shifts, key=_order)), image_head)
+    return NamedWeights(family, mobile, tensors, tuple(sorted(shifts, key=_order)), image_head)
 
 
 def _is_mobile(names: Mapping[str, Tensor]) -> bool:

@@ -39,7 +39,7 @@ WEIGHT_MOST = 127
 """Quantized weights lie in -127..127, so that their zero point is 0."""
 
 
-class Arithmetic(Protocol):
+class ForwardArithmetic(Protocol):
     """What happens at the places, and at the convolutions between them."""
 
     def hold(self, place: str, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Arithmetic(Protocol):
         """Convolution and batch norm with its running statistics; ``source`` held ``x``."""
 
 
-def walk(net: InvertedResidualNet, x: Tensor, arithmetic: Arithmetic) -> Tensor:
+def walk(net: InvertedResidualNet, x: Tensor, arithmetic: ForwardArithmetic) -> Tensor:
     """Logits (N, classes) of frames (N, 3, H, W), as ``net`` in evaluation mode, in ``arithmetic``.
 
     Mean and classifier are plain float, as in the file. Without dropout.
@@ -202,7 +202,7 @@ class FakeQuantized(nn.Module):
         net: with its shifts; the forms of :mod:`shiftedge.export.models` run it.
     """
 
-    def __init__(self, net: InvertedResidualNet, arithmetic: Arithmetic) -> None:
+    def __init__(self, net: InvertedResidualNet, arithmetic: ForwardArithmetic) -> None:
         super().__init__()
         self.net = net.eval()
         self.arithmetic = arithmetic
