@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +81,13 @@ def call_clip(logits: NDArray[np.float32], spec: ModelSpec) -> int:
     if peak[best] >= spec.decoder.enter:
         return best
     return int(np.where(silent, chances.mean(axis=0), -1.0).argmax())
+
+
+def change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
+    """How what one model calls right differs from another's over the same clips: how many it lost
+    and won, and the standard error of the change."""
+    return {
+        "lost": int((before & ~after).sum()),
+        "won": int((after & ~before).sum()),
+        "standard_error": float(np.std(after.astype(float) - before) / len(before) ** 0.5),
+    }

@@ -40,9 +40,10 @@ SECONDS = 30.0
 """Of a film: short ones show more people."""
 RANGES = ("wide", "narrow", "clean")
 
-_FIRST_SEED = 20_000_000
-"""Trainings count their films from 500,000 and 1,000,003 on, plus a thousand times their seed."""
-_SEEDS = 1_000_000
+SCORE_SEED, CALIBRATION_SEED = 20_000_000, 1_000_000_000
+"""From which the seeds of films count that are scored, and of those that settings are chosen on; a
+million for each seed that a user names."""
+SEEDS = 1_000_000
 _CLIP_SPLIT = int.from_bytes(b"score", "big")
 """Clips of a training are drawn by its seed, the name of a split and a number."""
 
@@ -184,18 +185,33 @@ def rendered_films(
             )
     known = {"films": whole_number, "seconds": seconds, "seed": whole_number}
     given: dict[str, Any] = parse_options(options, known, text)
-    count = given.get("films", KINDS[kinds[0]])
-    first = _FIRST_SEED + _SEEDS * given.get("seed", 0)
-    films = []
-    for kind in kinds:
-        share = KINDS[kind] / KINDS[kinds[0] if len(kinds) == 1 else "gestures"]
-        start = first + 100_000 * list(KINDS).index(kind)
-        many = max(1, round(count * share)) if "films" in given else KINDS[kind]
-        films += [
-            FilmTask(kind, start + number, given.get("seconds", SECONDS), ranges, pictures)
-            for number in range(many)
-        ]
-    return films
+    whole = KINDS[kinds[0] if len(kinds) == 1 else "gestures"]
+    count = given.get("films", whole)
+    return film_tasks(
+        {kind: max(1, round(count * KINDS[kind] / whole)) for kind in kinds},
+        first_seed=SCORE_SEED + SEEDS * given.get("seed", 0),
+        length_s=given.get("seconds", SECONDS),
+        ranges=ranges,
+        pictures=pictures,
+    )
+
+
+def film_tasks(
+    counts: Mapping[str, int],
+    *,
+    first_seed: int,
+    length_s: float = SECONDS,
+    ranges: str = "wide",
+    pictures: Path | None = None,
+) -> list[FilmTask]:
+    """So many films of each kind, each with a seed of its own, :data:`SEEDS` of them at most."""
+    return [
+        FilmTask(
+            kind, first_seed + 100_000 * list(KINDS).index(kind) + at, length_s, ranges, pictures
+        )
+        for kind, count in counts.items()
+        for at in range(count)
+    ]
 
 
 def rendered_clips(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,21 +92,10 @@ def stream(
     return [[row[at] for row in rows] for at in range(len(models))]
 
 
-def stream_with(
-    step: Callable[[Image], Logits], reset: Callable[[], None], spec: ModelSpec, film: Watchable
-) -> Streamed:
-    """A film through one model that is at hand.
-
-    Args:
-        step: logits (classes,) of the next frame, uint8 (height, width, 3) of the spec's size.
-        reset: empties the states.
-    """
-    opened = film.open(spec)
-    reset()
-    watcher = _Watcher(step, reset)
-    for frame in opened.frames:
-        watcher.take(frame)
-    return watcher.streamed(spec, film, opened.events, opened.conditions)
+def cuts_of(frames: Iterable[Image]) -> tuple[int, ...]:
+    """Frames of a model's size before which a live stream would empty the states."""
+    detector = CutDetector()
+    return tuple(at for at, frame in enumerate(frames) if detector.update(frame))
 
 
 class _Watcher:
@@ -182,11 +171,6 @@ def _run(
             yield from pool.map(work, films, chunksize=1)
         finally:  # where the work is over before its time, what has not begun is not waited for
             pool.shutdown(cancel_futures=True)
-
-
-def with_bias(film: Streamed, bias: NDArray[np.float32]) -> Streamed:
-    """The film as a model would see it whose last layer had ``bias`` (classes,) added."""
-    return replace(film, logits=film.logits + bias)
 
 
 def minutes(films: Sequence[Streamed]) -> float:
