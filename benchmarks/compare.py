@@ -9,8 +9,8 @@ import numpy as np
 
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
-from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.process.tables import Table
 
 __all__ = ["check_comparable", "compare", "comparison_lines"]
 

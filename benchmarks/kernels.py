@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftedge.benchmarks.tables import Table, number
 from shiftedge.benchmarks.work import by_instruction
+from shiftedge.runtime.process.tables import Table, number
 
 __all__ = ["COLUMNS", "kernel_rows", "kernel_table", "summary"]
 

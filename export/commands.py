@@ -1,5 +1,5 @@
-"""The workstation's commands ``export``, ``train`` and ``models``; ``quantize``, ``compile``
-and ``deploy`` are beside what they do."""
+"""The workstation's commands ``export``, ``train`` and ``models``; ``quantize``, ``score``,
+``compile`` and ``deploy`` are beside what they do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
+from shiftedge.export.score.commands import add_commands as add_score
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.cpu import usable_cores
 from shiftedge.runtime.process.files import cache_folder
@@ -71,6 +72,7 @@ def add_commands(commands: Any) -> None:
     _add_train(commands)
     _add_models(commands)
     add_quantize(commands)
+    add_score(commands)
     add_compile(commands)
     add_deploy(commands)
 

@@ -14,7 +14,7 @@ from shiftedge.benchmarks.complexity.count import NetworkCost
 from shiftedge.benchmarks.complexity.latency import Rounds
 from shiftedge.benchmarks.complexity.nets import NETWORKS, WINDOW
 from shiftedge.benchmarks.machine import machine
-from shiftedge.benchmarks.tables import Table, print_tables
+from shiftedge.runtime.process.tables import Table, print_tables
 
 __all__ = ["SCHEMA", "document", "markdown", "print_report", "savings"]
 

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.data.rendered import film_for, synthetic_clips
-from shiftedge.export.data.score import EventScore, call_clip, decode
+from shiftedge.export.score.clips import call_clip
+from shiftedge.export.score.events import EventScore, event_score
+from shiftedge.export.score.stream import Streamed
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import VerificationError
@@ -103,16 +105,17 @@ def event_scores(
         steppers: models of the same frames and labels.
         films: of each kind, :data:`FILM_S` long.
     """
-    totals = [EventScore() for _ in steppers]
+    watched: list[list[Streamed]] = [[] for _ in steppers]
     spec = steppers[0].spec
     with bar("scoring films", 2 * films, "films") as advance:
         for number in range(2 * films):
             film = film_for(spec, FILM_SEED + number, FILM_S, clean=number < films)
             frames = list(film)
-            for stepper, total in zip(steppers, totals, strict=True):
-                total.add(decode(stepper.logits(frames), stepper.spec), film.events, FILM_S)
+            for stepper, seen in zip(steppers, watched, strict=True):
+                seen.append(Streamed(stepper.logits(frames), film.events, FILM_S))
             advance(1)
-    return totals
+    pairs = zip(watched, steppers, strict=True)
+    return [event_score(seen, stepper.spec) for seen, stepper in pairs]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 from shiftedge.export.agreement import compare, moving_images
-from shiftedge.export.data.score import change
 from shiftedge.export.quantize.accuracy import (
     CLIPS,
     FILMS,
@@ -28,6 +27,7 @@ from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
+from shiftedge.export.score.clips import change
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError

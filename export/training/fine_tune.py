@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from shiftedge.export.checkpoint import Checkpoint
-from shiftedge.export.data.score import change
 from shiftedge.export.models import InvertedResidualNet
 from shiftedge.export.networks import spec_of
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
+from shiftedge.export.score.clips import change
 from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.fake_quantize import FRAME, FakeQuantized, Int8, stream_ranges
 from shiftedge.export.training.loop import Settings
