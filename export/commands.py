@@ -508,11 +508,10 @@ def _train(options: argparse.Namespace) -> int:
     if options.quantize:
         _print_quantised(scores["quantised"])
     if "films" in scores:
-        films, still = scores["films"], scores["still"]
-        print(f"events  F1 {films['f1']:.2f} over {films['gestures']} gestures in unseen films")
-        print(
-            f"still   {still['reported']} events in {still['minutes']:g} minutes of sitting still"
-        )
+        from shiftedge.export.score.text import notes, tables
+        from shiftedge.runtime.process.tables import print_tables
+
+        print_tables(tables(scores["films"]), notes(scores["films"]))
     note(f"next: shiftedge export --checkpoint {job.output / CHECKPOINT} --output my.onnx")
     return 0
 

@@ -55,9 +55,8 @@ class Job:
     clips: int | None = None
     """Rendered in each epoch, to learn from; None: 10,000, or 1,200 of a fine-tune."""
     check_clips: int = 600
-    films: int = 8
-    """Rendered for the scores, as many with gestures as without; 0: none."""
-    film_seconds: float = 60.0
+    films: float = 1.0
+    """Share of the usual two hours of rendered films, to calibrate on and to score on; 0: none."""
     seed: int = 0
     """Fixes data, initial weights and order."""
     threads: int = 2

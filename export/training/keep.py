@@ -17,6 +17,7 @@ from shiftedge.runtime.process.files import atomic_path, cache_folder
 
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
+PAGE = "scores.html"
 """Names of the files in the output folder."""
 
 Say = Callable[[str], None]

@@ -12,22 +12,18 @@ from torch import nn
 
 from shiftedge.export.checkpoint import Checkpoint
 from shiftedge.export.data import silent_labels
-from shiftedge.export.data.clip_set import ClipSet
-from shiftedge.export.data.rendered import film_for
 from shiftedge.export.models import EfficientNetLite0, build
 from shiftedge.export.models.imagenet import start_from_imagenet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
-from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
+from shiftedge.export.training.calibrate import apply, calibrate_net
 from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.loop import Settings
-from shiftedge.export.training.score import logits_of_clips, stream_film
 from shiftedge.export.training.session import Session
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.spec import ModelSpec
 
 TRAINABLE = ("mobilenet_v2", "efficientnet_lite0")
 """Architectures that are trained here."""
@@ -35,8 +31,6 @@ CLIPS = 10_000
 """Rendered, to learn from."""
 PAPER_SIZE = 224
 """Pixels a side where a checkpoint does not say."""
-_CALIBRATION_SEED = 500_000
-"""Films for the calibration start at this seed plus a thousand times the training's own."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +139,16 @@ def train(
         last = session.fit("training", net)
         torch.set_num_threads(1)  # one frame at a time is too little work to share
         if named.synthetic and job.films:
-            chosen = _calibration(net, session.check, spec, job)
+            chosen = calibrate_net(
+                net, spec, seed=job.seed, share=job.films, pictures=job.pictures, bar=job.bar
+            )
             apply(net, chosen)
             session.spec = spec = dataclasses.replace(spec, decoder=chosen.decoder)
-            bias = dict(zip(spec.labels, chosen.bias, strict=True))
-            session.record["calibration"] = {"bias": bias}
+            session.record["calibration"] = {
+                "bias": dict(zip(spec.labels, chosen.bias, strict=True)),
+                "recall": round(chosen.recall, 4),
+                "false_per_hour": dict(chosen.false_per_hour),
+            }
             session.keep(last)
         found = session.score(net)
         scores = session.finish(net, found)
@@ -224,17 +223,3 @@ def _take_over(net: nn.Module, checkpoint: Checkpoint, labels: tuple[str, ...]) 
             "train; expected a checkpoint of the same architecture and width."
         )
     net.load_state_dict(fitting, strict=False)
-
-
-def _calibration(net: nn.Module, check: ClipSet, spec: ModelSpec, job: Job) -> Calibration:
-    """Choose on films of both kinds, whose seeds lie before those of the scores."""
-    streamed = []
-    with job.bar("calibrating on films", 2 * job.films, "films") as advance:
-        for number in range(2 * job.films):
-            seed = _CALIBRATION_SEED + 1000 * job.seed + number
-            film = film_for(spec, seed, job.film_seconds, clean=number % 2 == 0)
-            logits = stream_film(net, list(film), spec)
-            streamed.append(Streamed(logits, film.events, job.film_seconds))
-            advance(1)
-    rows = [row for _, logits in logits_of_clips(net, check, spec) for row in logits]
-    return calibrate(spec, streamed, rows, check.labels.tolist())

@@ -14,29 +14,25 @@ from torch import nn
 
 from shiftedge.export.checkpoint import serialise_checkpoint
 from shiftedge.export.networks import TRAINED
+from shiftedge.export.score.curve import curve_of
+from shiftedge.export.score.films import KINDS, SCORE_SEED, SEEDS, film_tasks
+from shiftedge.export.score.page import write_page
+from shiftedge.export.score.report import Scored, document
 from shiftedge.export.training.data import Job, Named, read_data
-from shiftedge.export.training.keep import Keeper
+from shiftedge.export.training.keep import PAGE, Keeper
 from shiftedge.export.training.logs import Logs
 from shiftedge.export.training.loop import Epoch, Settings, Step, fit
 from shiftedge.export.training.resume import Unfinished
-from shiftedge.export.training.score import ClipScore, score_clips, score_films
+from shiftedge.export.training.score import ClipScore, score_clips, watch
 from shiftedge.export.training.supply import Kept, Mixture, steps_of
+from shiftedge.runtime.errors import MissingExtraError, OutputError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.signals import Closing
 from shiftedge.runtime.spec import ModelSpec
 
 _LINE_EVERY_S = 10.0
-_UNSEEN_SEED = 1_000_003
-"""Films for the scores start at this seed plus a thousand times the training's own."""
 _MACHINE = ("threads", "device", "mixed")
 """Settings that say how to compute, and not what."""
-_KINDS = {
-    "films": (True, True, 0),
-    "harsh_films": (True, False, 300),
-    "still": (False, False, 500),
-}
-"""Films for the scores: with gestures or still, in good light or the worst of training, and where
-their seeds begin."""
 
 
 def stored(spec: ModelSpec) -> dict[str, Any]:
@@ -231,19 +227,26 @@ class Session(Closing):
         seconds = round(time.perf_counter() - self._started, 1)
         scores = {**self.record, "seconds": seconds, "clip": clip, **more}
         if self.synthetic and self._job.films:
-            for name, (gestures, clean, offset) in _KINDS.items():
-                title = f"checking on {name.replace('_', ' ')}"
-                with self._job.bar(title, self._job.films, "films") as advance:
-                    scores[name] = score_films(
-                        net,
-                        self.spec,
-                        seed=_UNSEEN_SEED + 1000 * self._job.seed + offset,
-                        films=self._job.films,
-                        seconds=self._job.film_seconds,
-                        gestures=gestures,
-                        clean=clean,
-                        advance=advance,
-                    ).summary()
+            scores["films"] = self._on_films(net)
         self._keeper.finish(scores)
         self._unfinished.remove()
         return scores
+
+    def _on_films(self, net: nn.Module) -> dict[str, Any]:
+        """``net`` on films that nothing was chosen on, as ``shiftedge score`` has it; its page lies
+        beside the scores, where the packages that draw it are installed."""
+        job, spec = self._job, self.spec
+        films = film_tasks(
+            {kind: max(1, round(job.films * count)) for kind, count in KINDS.items()},
+            first_seed=SCORE_SEED + SEEDS * job.seed,
+            pictures=job.pictures,
+        )
+        with job.bar("streaming films to score on", len(films), "films") as advance:
+            watched = watch(net, spec, films, advance=advance)
+        scored = Scored(spec.name, curve_of(watched, spec))
+        found = document([scored], watched, made={"command": job.command, "seed": job.seed})
+        try:
+            write_page(job.output / PAGE, found)
+        except (MissingExtraError, OutputError) as error:
+            job.say(f"the page of the scores is left out: {error}")
+        return found
