@@ -9,8 +9,8 @@ import numpy as np
 
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
-from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.process.tables import Table
 
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""

@@ -26,7 +26,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How much to measure: no more rounds than frames, and no more starts than rounds."""
 
     threads: tuple[int, ...] = (1,)

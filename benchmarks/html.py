@@ -7,29 +7,20 @@ All text in it is foreign: the template escapes names, reasons and versions.
 
 from __future__ import annotations
 
-import importlib.resources
-import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
 from shiftedge.benchmarks.report import SCHEMA, check_report
 from shiftedge.benchmarks.terminal import disk_bytes, table, verdict_lines
+from shiftedge.export.pages import charts
+from shiftedge.export.pages.render import missing, plotted, printable, render
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.process.extras import require
 
-# Where there is no home to write to, it takes a temporary folder, and would say so.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
-require("matplotlib")
-jinja2 = require("jinja2")
-
-from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
-from shiftedge.benchmarks.plots import Shown  # noqa: E402
+from shiftedge.benchmarks import plots  # isort: skip - after the sentence on what is missing
+from shiftedge.benchmarks.plots import Shown  # isort: skip
 
 SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What HTML and XML may not hold."""
 
 Figures = list[dict[str, Any]]
 """Of a section: heading, svg and caption of each."""
@@ -41,7 +32,7 @@ def page(report: Mapping[str, Any]) -> str:
     Raises:
         ShiftedgeError: it is no report, or one of another schema.
     """
-    report = _printable(check_report(report, "This"))
+    report = printable(check_report(report, "This"))
     if report["schema"] != SCHEMA:
         raise ShiftedgeError(
             f"The report's schema is {report['schema']}; expected {SCHEMA}. Make the page with the "
@@ -50,7 +41,7 @@ def page(report: Mapping[str, Any]) -> str:
     rows = _rows(report["results"])
     model, machine = report["model"], report["machine"]
     shown, _ = table(report)
-    with plots.style():
+    with charts.style():
         figures = {
             "latency": _latency(rows),
             "history": _history(rows, report["protocol"]["round_starts"]),
@@ -59,12 +50,8 @@ def page(report: Mapping[str, Any]) -> str:
             "cold": _cold(rows, model),
             "soak": _soak(report["soak"]) if report["soak"] else None,
         }
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["fact"] = _fact
-    template = importlib.resources.files("shiftedge.benchmarks") / "page.html.j2"
-    made: str = environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "shiftedge.benchmarks",
         **figures,
         report=report,
         title=f"Benchmark of {model['name'] or 'a model without a name'} on {machine['cpu']}",
@@ -75,26 +62,6 @@ def page(report: Mapping[str, Any]) -> str:
             for row in rows
         ],
     )
-    return made.lstrip()
-
-
-def _printable(value: Any) -> Any:
-    """The document without characters that a page may not hold."""
-    if isinstance(value, str):
-        return UNPRINTABLE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {_printable(key): _printable(one) for key, one in value.items()}
-    return [_printable(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _fact(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
 def _rows(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
@@ -116,15 +83,6 @@ def _doing_the_same(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Show
         yield at, doing, [row for row in rows if row.doing == doing]
 
 
-def _figure(heading: str, name: str, drawn: Any, description: str, caption: str) -> dict[str, Any]:
-    svg = plots.to_svg(drawn, name, description)
-    return {"heading": heading, "svg": svg, "caption": caption}
-
-
-def _missing(caption: str, heading: str = "") -> dict[str, Any]:
-    return {"heading": heading, "svg": "", "caption": caption}
-
-
 def _timed(
     rows: Sequence[Shown], draw: Callable[[int, str, list[Shown], str], dict[str, Any]]
 ) -> Figures:
@@ -144,7 +102,7 @@ def _latency(rows: Sequence[Shown]) -> Figures:
         said = "; ".join(f"{one.label}: {one.spread}" for one in timed)
         description = f"Distribution of times, {doing}. {said}."
         caption = f"{said}. The engine's own step, all rounds.{without}"
-        return _figure(doing, f"latency-{at}", plots.distribution(timed), description, caption)
+        return plotted(doing, f"latency-{at}", plots.distribution(timed), description, caption)
 
     return _timed(rows, draw)
 
@@ -155,7 +113,7 @@ def _history(rows: Sequence[Shown], starts: Sequence[int]) -> Figures:
         description = f"Times in order of measuring, {doing}: {labels}."
         caption = f"Each panel has an axis of its own: this is about drift and outliers.{without}"
         drawn = plots.history(timed, starts)
-        return _figure(doing, f"history-{at}", drawn, description, caption)
+        return plotted(doing, f"history-{at}", drawn, description, caption)
 
     return _timed(rows, draw)
 
@@ -168,7 +126,7 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
     for at, (threads, limits) in enumerate(known["by_threads"].items()):
         said, peak = f"threads {threads}", limits["peak_gflops"]
         if not peak:
-            figures.append(_missing(f"{said}: the peak is not known."))
+            figures.append(missing(f"{said}: the peak is not known."))
             continue
         steps = [
             row
@@ -198,8 +156,8 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         told = "; ".join(f"{row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
         description = f"Roofline, {said}: peak {peak:.4g} GFLOP/s. {told}."
         drawn = plots.roofline(limits, points, rates)
-        figures.append(_figure(said, f"roofline-{at}", drawn, description, caption))
-    return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
+        figures.append(plotted(said, f"roofline-{at}", drawn, description, caption))
+    return [*figures, *([missing(known["reason"])] if known["reason"] else [])]
 
 
 def _kernels(kernels: Mapping[str, Any]) -> Figures:
@@ -207,7 +165,7 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
     for at, (threads, rows) in enumerate(kernels.items()):
         heading, total = f"threads {threads}", sum(row["ms"] for row in rows)
         if not total:
-            figures.append(_missing("No kernel has a time.", heading))
+            figures.append(missing("No kernel has a time.", heading))
             continue
         slowest = max(rows, key=lambda row: float(row["ms"]))
         description = (
@@ -218,7 +176,7 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
             "In the order in which they run; the mark is the least time that the roofline allows."
         )
         drawn = plots.kernel_bars(rows)
-        figure = _figure(heading, f"kernels-{at}", drawn, description, caption)
+        figure = plotted(heading, f"kernels-{at}", drawn, description, caption)
         figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
     return figures
 
@@ -246,14 +204,14 @@ def _cold(rows: Sequence[Shown], model: Mapping[str, Any]) -> Figures:
             "process; memory is the most of the process, Python and numpy included."
         )
         drawn = plots.cold(loaded, values)
-        figures.append(_figure(doing, f"cold-{at}", drawn, f"{doing}. {said}.", caption))
+        figures.append(plotted(doing, f"cold-{at}", drawn, f"{doing}. {said}.", caption))
     return figures
 
 
 def _soak(run: Mapping[str, Any]) -> Figures:
     words = f"{run['engine']}, threads {run['threads']}"
     if not run["seconds"]:
-        return [_missing("No moment has a figure.", words)]
+        return [missing("No moment has a figure.", words)]
     named = (
         ("cpu_mhz", "the clock"), ("temperature_c", "the temperature"), ("throttled", "throttling")
     )  # fmt: skip
@@ -261,4 +219,4 @@ def _soak(run: Mapping[str, Any]) -> Figures:
     caption = f"Not told by this machine: {', '.join(absent)}." if absent else "A long run."
     throttled = sum(bool(one) for one in run["throttled"])
     description = f"A long run over time, {words}; throttled at {throttled} of its moments."
-    return [_figure(words, "soak", plots.soak(run), description, caption)]
+    return [plotted(words, "soak", plots.soak(run), description, caption)]

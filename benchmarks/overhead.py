@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.onnxruntime import OnnxRuntimeContender, ReferenceContender
-from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.progress import LINES
+from shiftedge.runtime.process.tables import Table
 
 CAMERA_SHAPE = (480, 640, 3)
 FRAMES = 8

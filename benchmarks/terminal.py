@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
-from shiftedge.benchmarks.tables import Table, number, print_tables
+from shiftedge.runtime.process.tables import Table, number, print_tables
 
 HEADINGS = (
     "engine", "version", "precision", "threads", "runs", "p50 ms", "p90", "p99", "max",

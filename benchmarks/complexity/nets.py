@@ -52,7 +52,7 @@ def without_shift(net: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Network:
     """One row of the table."""
 
     key: str
@@ -101,8 +101,8 @@ def _fine_i3d(classes: int) -> nn.Module:
     return i3d_resnet50(classes, last_stride=1)
 
 
-CONTENDERS = {
-    row[0]: Contender(*row)
+NETWORKS = {
+    row[0]: Network(*row)
     for row in (
         ("tsn-resnet50-8", "TSN ResNet-50, no shift", 8, KINETICS, "frames", _tsn),
         ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", ResNet),

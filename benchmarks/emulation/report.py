@@ -17,11 +17,11 @@ from shiftedge.benchmarks.emulation.qemu import (
     emulated_cpu,
     machine_of,
 )
-from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import working
+from shiftedge.runtime.process.tables import Table
 
 SCHEMA = 1
 """Of the document."""

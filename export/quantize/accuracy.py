@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.data.rendered import film_for, synthetic_clips
-from shiftedge.export.data.score import EventScore, call_clip, decode
+from shiftedge.export.score.clips import call_clip
+from shiftedge.export.score.events import EventScore, event_score
+from shiftedge.export.score.stream import Streamed
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import VerificationError
@@ -43,7 +45,7 @@ def rendered(spec: ModelSpec) -> bool:
     return set(spec.labels) <= set(LABELS) and len(spec.labels) > 1
 
 
-class Agreement:
+class LabelAgreement:
     """Share of the frames of one stream in which a model has the float model's best label."""
 
     what = "top-1 agreement"
@@ -97,16 +99,17 @@ def event_scores(
 ) -> list[EventScore]:
     """Events of each model, all of the same frames and labels, in the same rendered films of
     :data:`FILM_S`: as many in good light as in bad."""
-    totals = [EventScore() for _ in steppers]
+    watched: list[list[Streamed]] = [[] for _ in steppers]
     spec = steppers[0].spec
     with progress("scoring films", 2 * films, "films") as advance:
         for number in range(2 * films):
             film = film_for(spec, FILM_SEED + number, FILM_S, clean=number < films)
             frames = list(film)
-            for stepper, total in zip(steppers, totals, strict=True):
-                total.add(decode(stepper.logits(frames), stepper.spec), film.events, FILM_S)
+            for stepper, seen in zip(steppers, watched, strict=True):
+                seen.append(Streamed(stepper.logits(frames), film.events, FILM_S))
             advance(1)
-    return totals
+    pairs = zip(watched, steppers, strict=True)
+    return [event_score(seen, stepper.spec) for seen, stepper in pairs]
 
 
 @dataclass(frozen=True)

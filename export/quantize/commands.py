@@ -71,11 +71,11 @@ def _quantize(options: argparse.Namespace) -> int:
 
     for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
-    from shiftedge.export.quantize import Settings, quantize
+    from shiftedge.export.quantize import QuantizeSettings, quantize
     from shiftedge.runtime.model import BUNDLED_NAME
     from shiftedge.runtime.process.files import atomic_path
 
-    settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
+    settings = QuantizeSettings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
     assets = importlib.resources.files("shiftedge.runtime.assets")
     model = options.model or Path(str(assets / BUNDLED_NAME))
     # Asked for before the work, so that a folder that cannot be written to is said at once.

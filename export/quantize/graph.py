@@ -76,7 +76,7 @@ def uses(value: Any, *, copied: bool) -> list[tuple[Any, int]]:
     ]
 
 
-class Graph:
+class OnnxGraph:
     """A parsed model of onnx-ir, with shapes, and its groups; the model itself is not changed."""
 
     def __init__(self, model: Any) -> None:
@@ -163,7 +163,7 @@ class Graph:
             return value
 
 
-def parse(model: bytes, what: str) -> Graph:
+def parse(model: bytes, what: str) -> OnnxGraph:
     """The graph of a float model.
 
     Raises:
@@ -186,7 +186,7 @@ def parse(model: bytes, what: str) -> Graph:
             f"{what} is of ONNX operator set {opset}; expected {OPSET_LEAST} or newer: export it "
             "again with `shiftedge export`."
         )
-    graph = Graph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
+    graph = OnnxGraph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
     if not graph.layers:
         raise ModelError(f"{what} holds no convolution with constant weights to quantise.")
     return graph

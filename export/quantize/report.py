@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftedge.export.data.score import EventScore
 from shiftedge.export.quantize.accuracy import Kept, LayerError
 from shiftedge.export.quantize.drift import Drift
 from shiftedge.export.quantize.ranges import Choice
+from shiftedge.export.score.events import EventScore
 
 SCHEMA = 1
 """Version of the JSON form."""

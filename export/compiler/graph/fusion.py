@@ -64,7 +64,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class InvertedResidual(FusedKernel):
+class InvertedResidualKernel(FusedKernel):
     """Family 1."""
 
     join: ops.Join | None
@@ -185,7 +185,7 @@ class _Fuser:
 
     def _inverted_residual(
         self, before: list[ops.Operator], join: ops.Join | None, head: ops.Conv
-    ) -> InvertedResidual | None:
+    ) -> InvertedResidualKernel | None:
         chain = list(before)
         stem = expand = None
         if not head.depthwise:
@@ -221,7 +221,7 @@ class _Fuser:
             if isinstance(activation, ops.Activate) and activation.out in self._graph.quantization:
                 return None  # what makes the numbers quantises them too: family 3
         quantization = self._graph.quantization.get(chain[-1].out)
-        return InvertedResidual(
+        return InvertedResidualKernel(
             tuple(chain),
             join=join,
             stem=stem,

@@ -28,7 +28,7 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """Places in the workspace."""
 
     offsets: dict[str, int]
@@ -40,10 +40,10 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Layout:
+class MemoryLayout:
     """Where everything lies, in bytes."""
 
-    workspace: Plan
+    workspace: MemoryPlan
     states: tuple[int, ...]
     """Offset of each state in the block, without the block's header."""
     state_bytes: int
@@ -64,7 +64,7 @@ class Layout:
         return 0
 
 
-def layout(step: Step) -> Layout:
+def layout(step: Step) -> MemoryLayout:
     """Lay out the workspace, the states, the weights and the scratch of ``step``."""
     lives = [
         Life(name, size, first, last)
@@ -75,7 +75,7 @@ def layout(step: Step) -> Layout:
     )
     order = _order(step.calls)
     places, weights_bytes = _pack(step.constants[name].nbytes for name in order)
-    return Layout(
+    return MemoryLayout(
         workspace=plan(lives),
         states=states,
         state_bytes=state_bytes,
@@ -85,7 +85,7 @@ def layout(step: Step) -> Layout:
     )
 
 
-def weights(step: Step, places: Layout) -> bytes:
+def weights(step: Step, places: MemoryLayout) -> bytes:
     """All constants as the kernels read them."""
     block = bytearray(places.weights_bytes)
     for name, offset in places.constants.items():
@@ -114,7 +114,7 @@ def _pack(sizes: Iterator[int]) -> tuple[tuple[int, ...], int]:
     return tuple(offsets), end
 
 
-def plan(lives: Sequence[Life]) -> Plan:
+def plan(lives: Sequence[Life]) -> MemoryPlan:
     """Place every value in the one workspace, so that those that never live at the same time share
     their bytes.
 
@@ -136,7 +136,7 @@ def plan(lives: Sequence[Life]) -> Plan:
         placed.append((offset, life))
         offsets[life.name] = offset
     size = max((_aligned(offset + life.size_bytes) for offset, life in placed), default=0)
-    return Plan(offsets, size, _least(lives))
+    return MemoryPlan(offsets, size, _least(lives))
 
 
 def _least(lives: Sequence[Life]) -> int:

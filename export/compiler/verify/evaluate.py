@@ -19,7 +19,7 @@ from shiftedge.export.compiler.graph import graph as ops
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     Linear,
     Tail,
     fuse,
@@ -232,7 +232,7 @@ def dequantized(values: Value, quantization: ops.Quantization) -> ops.Array:
 
 def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
     """A kernel's convolutions with their activations, and what is added to each."""
-    if isinstance(kernel, InvertedResidual):
+    if isinstance(kernel, InvertedResidualKernel):
         for part in (kernel.stem, kernel.expand, kernel.depthwise):
             if part is not None:
                 yield part, None

@@ -28,10 +28,10 @@ from shiftedge.export.agreement import (
 from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.frontend.read import read_onnx
-from shiftedge.export.compiler.graph.fusion import InvertedResidual, fuse
+from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
@@ -65,7 +65,7 @@ FAITHFUL_FRAMES = 3
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
 
-Linker = Callable[[Step, Layout, ModelSpec, TargetVariant, Path], None]
+Linker = Callable[[Step, MemoryLayout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
@@ -111,7 +111,7 @@ class Proof:
             rows.append(tuple(float(str(value)) for value in each["logits"][0]))
         return SelfTest(CLIP, self._accepted(plain=False)["logits"], tuple(rows))
 
-    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
+    def of(self, step: Step, places: MemoryLayout, library: Path, *, plain: bool) -> dict[str, Any]:
         """The report on a step's library for this machine, for the manifest; ``plain``: it was made
         without the target's own instructions.
 
@@ -252,7 +252,7 @@ def multiplied(graph: Graph, step: Step, precision: Precision) -> Callable[[Conv
         convs = [each for each in kernel.operators if isinstance(each, Conv)]
         for conv in convs:
             source = conv.inputs[0]
-            head = convs[0] if isinstance(kernel, InvertedResidual) else conv
+            head = convs[0] if isinstance(kernel, InvertedResidualKernel) else conv
             inside = "" if is_vector(graph.shapes[head.inputs[0]]) else precision.buffer
             if in_pairs(conv, graph) and stored.get(source, inside) == precision.buffer:
                 rounded.add(conv.name)
@@ -265,7 +265,7 @@ def verified(
     spec: ModelSpec,
     variant: TargetVariant,
     step: Step,
-    places: Layout,
+    places: MemoryLayout,
     library: Path,
     build: Linker,
 ) -> dict[str, Any]:

@@ -26,7 +26,12 @@ from shiftedge.export.compiler.backends.cpu.families import (
     separate,
     tail,
 )
-from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel, InvertedResidual, fuse
+from shiftedge.export.compiler.graph.fusion import (
+    ConvKernel,
+    FusedKernel,
+    InvertedResidualKernel,
+    fuse,
+)
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.errors import CompileError
@@ -99,7 +104,7 @@ def _frame_is_a_map(
 
 
 def _reads_bytes(kernel: FusedKernel, frame_name: str) -> bool:
-    if isinstance(kernel, InvertedResidual):
+    if isinstance(kernel, InvertedResidualKernel):
         return kernel.stem is not None and kernel.residual != frame_name
     if isinstance(kernel.operators[0], Quantize):
         return True
