@@ -44,7 +44,6 @@ def tool_versions() -> dict[str, str]:
 
 
 def cache_folder() -> Path:
-    """Where compiled bundles are kept."""
     return files.cache_folder() / "bundles"
 
 

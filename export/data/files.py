@@ -27,8 +27,6 @@ _NOT_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip on disk."""
-
     label: str
     path: Path
     frames: int | None = None
@@ -111,7 +109,6 @@ def is_clip(path: Path) -> bool:
 
 
 def is_video(path: Path) -> bool:
-    """Whether it is one by its name."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 

@@ -42,8 +42,6 @@ OPSET_LEAST = 13
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution."""
-
     name: str
     node: Any
     result: str
@@ -98,7 +96,6 @@ class OnnxGraph:
         self.layers = self._layers()
 
     def serialised(self) -> bytes:
-        """As an ONNX file."""
         content: bytes = require("onnx_ir").to_proto(self.model).SerializeToString()
         return content
 

@@ -60,8 +60,6 @@ class QuantizeSettings:
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 model."""
-
     model: bytes
     """Serialised ONNX, QDQ, with the spec in its metadata."""
     spec: ModelSpec

@@ -57,7 +57,6 @@ class Clips:
 
     @property
     def frames(self) -> int:
-        """Of all clips together."""
         return sum(len(clip) for clip in self.clips)
 
 

@@ -134,8 +134,6 @@ class Mean(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Dense(Operator):
-    """Matrix product with a vector."""
-
     weight: Array
     """(outputs, inputs)."""
     bias: Array

@@ -26,8 +26,6 @@ class Memory(enum.Enum):
 
 @dataclass(frozen=True)
 class Argument:
-    """Something that a kernel reads or writes."""
-
     memory: Memory
     name: str = ""
     """Of the constant, the value or the state (its index); empty for frame and logits."""
@@ -35,8 +33,6 @@ class Argument:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel with its arguments."""
-
     name: str
     """Of this call; several calls may share a kernel."""
     kernel: Kernel

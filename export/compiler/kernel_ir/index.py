@@ -74,8 +74,6 @@ IndexLike = Index | int
 
 @dataclass(frozen=True)
 class Const(Index):
-    """A number."""
-
     value: int
 
     def evaluate(
@@ -159,12 +157,10 @@ def index(value: IndexLike) -> Index:
 
 
 def minimum(left: IndexLike, right: IndexLike) -> Index:
-    """The smaller of two."""
     return _fold("min", index(left), index(right))
 
 
 def maximum(left: IndexLike, right: IndexLike) -> Index:
-    """The larger of two."""
     return _fold("max", index(left), index(right))
 
 

@@ -82,8 +82,6 @@ class Frame:
 
 
 class Interpreter:
-    """A stream of a step."""
-
     def __init__(self, step: Step, *, exact: bool = False) -> None:
         self._step, self._exact = step, exact
         self._constants = {

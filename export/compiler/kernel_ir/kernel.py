@@ -137,8 +137,6 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Access:
-    """A place in a buffer."""
-
     buffer: Buffer
     position: Index
 
@@ -369,7 +367,6 @@ class Kernel:
             yield from _text(statement, "    ")
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles, in the order of the text."""
         every = walk((*self.prologue, *self.body))
         return (each for each in every if isinstance(each, Tile))
 

@@ -54,7 +54,6 @@ class MemoryLayout:
     """Of one thread."""
 
     def offset(self, argument: Argument) -> int:
-        """Where an argument lies in its memory."""
         if argument.memory is Memory.WEIGHTS:
             return self.constants[argument.name]
         if argument.memory is Memory.WORKSPACE:

@@ -28,8 +28,6 @@ def _float16(values: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Precision:
-    """One of them."""
-
     name: str
     made_from: str
     """The precision of the ONNX file that it is compiled from."""

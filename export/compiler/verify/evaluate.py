@@ -46,8 +46,6 @@ Exact = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What one frame made."""
-
     logits: Value
     """(classes,)."""
     states: list[Value]

@@ -140,7 +140,6 @@ def _screen(dice: Dice, height: int, width: int) -> Mover:
 
 
 def _curtain(dice: Dice, height: int, width: int) -> Mover:
-    """A curtain whose folds wander."""
     left = int(dice.even(-0.1, 0.85) * width)
     right = min(width, left + int(dice.even(0.1, 0.35) * width))
     left = max(0, left)

@@ -80,7 +80,6 @@ class Film:
         self._batch: tuple[int, list[Image]] = (-1, [])
 
     def __len__(self) -> int:
-        """Number of frames."""
         return max(1, round(self.seconds * self.rate_hz))
 
     def frame_at(self, index: int) -> Image:

@@ -334,6 +334,5 @@ LIVELY: tuple[Actor, ...] = (
 
 
 def act_other(dice: Dice, rest: Key) -> Act:
-    """One of them."""
     tracks = LIVELY if dice.happens("lively") else OF_HANDS
     return tracks[dice.count(0, len(tracks))](dice, rest)

@@ -71,7 +71,6 @@ class _Idle:
         return wave
 
     def blinks(self, time_s: float) -> bool:
-        """Whether the eyes are closed."""
         return time_s % self.blink_s < 0.12
 
     def mouth(self, time_s: float) -> float:

@@ -42,7 +42,6 @@ class Context:
     """Kernels so far."""
 
     def finish(self) -> Step:
-        """All that was built."""
         states = [f"state_{number}" for number in range(len(self.graph.states))]
         return Step(
             _shared(self.calls),
@@ -69,7 +68,6 @@ class Context:
         return "_".join(part for part in parts if part)
 
     def value(self, name: str) -> Argument:
-        """A value that a kernel reads or makes."""
         if name == self.graph.frame:
             name = FRAME_MAP
         elif name == self.graph.logits:

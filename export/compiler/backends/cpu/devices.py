@@ -104,12 +104,10 @@ class CpuVariant(TargetVariant):
 
     @property
     def unit(self) -> VectorUnit:
-        """The vector unit."""
         return self.device.unit
 
     @property
     def core(self) -> CpuCore:
-        """One of the cores."""
         return self.device.core
 
     @property

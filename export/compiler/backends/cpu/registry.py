@@ -39,8 +39,6 @@ from shiftedge.runtime.spec import ModelSpec
 
 
 class Family(Protocol):
-    """A kernel family."""
-
     def matches(self, kernel: FusedKernel, context: Context) -> bool:
         """Whether it takes ``kernel``."""
 

@@ -59,8 +59,6 @@ _FEW_PACKED = 12
 
 @dataclass(frozen=True)
 class ConvShape(Sliding):
-    """Shape of a convolution."""
-
     height: int
     width: int
     inputs: int
@@ -115,12 +113,10 @@ class ConvShape(Sliding):
 
     @property
     def group_inputs(self) -> int:
-        """Input channels of a group."""
         return self.inputs // self.groups
 
     @property
     def group_outputs(self) -> int:
-        """Output channels of a group."""
         return self.outputs // self.groups
 
     @property
@@ -222,7 +218,6 @@ def _label(shape: ConvShape) -> str:
 
 
 def shape_of(conv: Conv, context: Context) -> ConvShape:
-    """Of a convolution, without what is done to its result."""
     height, width, channels = context.map_of(conv.inputs[0])
     return ConvShape(
         height=height,

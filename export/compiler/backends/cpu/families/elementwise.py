@@ -62,8 +62,6 @@ class Rescale:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """Shape of the operation."""
-
     pixels: int
     channels: int
     operation: Operation = Operation.NOTHING

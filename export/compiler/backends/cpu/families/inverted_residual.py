@@ -99,8 +99,6 @@ class BlockArithmetic:
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Shape of a block."""
-
     height: int
     width: int
     inputs: int
@@ -295,7 +293,6 @@ def _constants(
 
 
 def tiles_for(shape: BlockShape, unit: VectorUnit) -> BlockTiles:
-    """The default tiles."""
     out_pixels = shape.out_height * shape.out_width
     phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
     pixels = shape.height * shape.width if phased else shape.width
@@ -315,7 +312,6 @@ def tiles_for(shape: BlockShape, unit: VectorUnit) -> BlockTiles:
 
 
 def candidates(shape: BlockShape, target: CpuVariant) -> list[BlockTiles]:
-    """Tiles to choose from."""
     unit = target.unit
     default = tiles_for(shape, unit)
     line = shape.width if default.band else shape.height * shape.width

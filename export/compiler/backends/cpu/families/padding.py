@@ -46,8 +46,6 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Padding:
-    """Shape of a map and its border."""
-
     height: int
     width: int
     channels: int
@@ -101,7 +99,6 @@ class Padding:
 
     @property
     def size(self) -> int:
-        """Elements of the padded maps."""
         return self.groups * self.rows * self.line
 
     @property

@@ -195,7 +195,6 @@ class Product:
 
     @property
     def _block_size(self) -> int:
-        """Elements of a block's weights."""
         return self.inputs * _width(self.tiles.columns, self.tiles, self.lanes)
 
     def _segments(
@@ -382,7 +381,6 @@ def _kept(values: NDArray[Any]) -> np.dtype[Any]:
 
 
 def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:
-    """Elements of the packed weights."""
     full, rest = divmod(outputs, tiles.columns)
     width = full * _width(tiles.columns, tiles, lanes)
     return inputs * (width + (_width(rest, tiles, lanes) if rest else 0))

@@ -71,13 +71,11 @@ def lower(kernel: Tail, context: Context) -> None:
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
-    """The default tiles."""
     tiles = default_tiles(shape.pixels, shape.rows, shape.outputs, unit)
     return replace(tiles, blocks_outer=True)
 
 
 def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
-    """Tiles to choose from."""
     default = tiles_for(shape, target.unit)
     return (default, *tilings(default, shape.pixels, shape.outputs, target.unit))
 

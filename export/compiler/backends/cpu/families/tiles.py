@@ -23,8 +23,6 @@ class Caches(Protocol):
 
 @dataclass(frozen=True)
 class VectorUnit:
-    """Vector registers of a core."""
-
     name: str
     """Of the instructions, for people and kernels' names."""
     lanes: int
@@ -217,5 +215,4 @@ def window_pixels(unit: VectorUnit) -> int:
 
 
 def best_divisor(number: int, most: int) -> int:
-    """The largest divisor of ``number`` up to ``most``."""
     return max(each for each in range(1, min(number, most) + 1) if number % each == 0)

@@ -30,8 +30,6 @@ _SPARE_REGISTERS = 2
 
 @dataclass(frozen=True)
 class Window(Sliding):
-    """Shape of the map and the window over it."""
-
     height: int
     width: int
     channels: int

@@ -95,7 +95,6 @@ def processors(triple: str) -> tuple[str, ...]:
 
 
 def lower(kernel: ir.Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
-    """A kernel as a ``tirx.PrimFunc``."""
     return _Lowering(kernel, lanes, dots).function()
 
 
