@@ -65,12 +65,7 @@ class ClipAccuracy:
 
     what = "clip accuracy"
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        *,
-        clips: int = CLIPS,
-    ) -> None:
+    def __init__(self, spec: ModelSpec, *, clips: int = CLIPS) -> None:
         with progress("rendering clips to score on", clips, "clips") as advance:
             found = synthetic_clips(
                 clips, spec, seed=CLIP_SEED, split="quantise", frames=CLIP_FRAMES, advance=advance
@@ -92,11 +87,7 @@ class ClipAccuracy:
         return right
 
 
-def event_scores(
-    steppers: Sequence[Stepper],
-    *,
-    films: int = FILMS,
-) -> list[EventScore]:
+def event_scores(steppers: Sequence[Stepper], *, films: int = FILMS) -> list[EventScore]:
     """Events of each model, all of the same frames and labels, in the same rendered films of
     :data:`FILM_S`: as many in good light as in bad."""
     watched: list[list[Streamed]] = [[] for _ in steppers]
@@ -131,10 +122,7 @@ class Kept:
 
 
 def rank_layers(
-    layers: Sequence[str],
-    build: Build,
-    reference: Stepper,
-    images: Sequence[Images],
+    layers: Sequence[str], build: Build, reference: Stepper, images: Sequence[Images]
 ) -> tuple[LayerError, ...]:
     """Every layer's own error, the largest first.
 

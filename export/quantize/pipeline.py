@@ -67,11 +67,7 @@ class Quantized:
 
 
 @working("quantising")
-def quantize(
-    path: str | Path,
-    calibration: str | Clips,
-    settings: QuantizeSettings,
-) -> Quantized:
+def quantize(path: str | Path, calibration: str | Clips, settings: QuantizeSettings) -> Quantized:
     """Quantise the model at ``path``, which ``shiftedge export`` wrote; nothing is written.
 
     Raises:

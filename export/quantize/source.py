@@ -60,12 +60,7 @@ class Clips:
         return sum(len(clip) for clip in self.clips)
 
 
-def read_clips(
-    source: str,
-    spec: ModelSpec,
-    *,
-    frames: int = FRAMES,
-) -> Clips:
+def read_clips(source: str, spec: ModelSpec, *, frames: int = FRAMES) -> Clips:
     """Open ``source`` and read clips from it until there are ``frames`` frames.
 
     Args:

@@ -319,13 +319,7 @@ def blocked_runs(inputs: int, block: int, terms: int) -> tuple[int, ...]:
 
 
 def buffers(
-    arithmetic: Arithmetic,
-    outputs: int,
-    inputs: int,
-    tiles: Tiles,
-    lanes: int,
-    *,
-    prefix: str = "",
+    arithmetic: Arithmetic, outputs: int, inputs: int, tiles: Tiles, lanes: int, *, prefix: str = ""
 ) -> StageBuffers:
     """A product's constants as parameters."""
     channels = -(-outputs // lanes) * lanes
