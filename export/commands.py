@@ -14,7 +14,7 @@ from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.export.score.commands import add_commands as add_score
-from shiftedge.runtime.commands import positive
+from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.cpu import usable_cores
 from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
@@ -139,35 +139,23 @@ def _add_reading(parser: Any) -> None:
         "it, and those that learned on the next frame do without",
     )
     parser.add_argument(
-        "--accept-two-way",
-        action="store_true",
-        help="--read-as two-way, for the files that do not say",
-    )
-    parser.add_argument(
         "--weights",
         metavar="NAME",
         help="which weights of a checkpoint that holds several, such as state_dict_ema",
     )
     parser.add_argument(
         "--shift-div",
-        type=_shift_div,
+        type=number("a whole number from 2 to 64", int, lambda value: 2 <= value <= 64),
         metavar="N",
         help="that a training checkpoint was made with, which the file does not say: one channel "
         "in N is shifted from each side (default: 8)",
     )
 
 
-def _shift_div(text: str) -> int:
-    if text.isdecimal() and 2 <= int(text) <= 64:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2 to 64")
-
-
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """Keywords of ``load_checkpoint``."""
     return {
         "read_as": options.read_as,
-        "accept_two_way": options.accept_two_way,
         "weights": options.weights,
         "shift_div": options.shift_div,
     }
@@ -190,26 +178,14 @@ def _add_silent(parser: Any) -> None:
     )
 
 
-def _width(text: str) -> float:
-    try:
-        width = float(text)
-    except ValueError:
-        width = 0.0
-    if not 0.0 < width <= WIDTH_MOST:
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a width above 0 and up to {WIDTH_MOST:g}, such as 0.5"
-        )
-    return width
+_width = number(
+    f"a width above 0 and up to {WIDTH_MOST:g}, such as 0.5",
+    float,
+    lambda width: 0.0 < width <= WIDTH_MOST,
+)
 
 
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0.0 < share < math.inf:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no number above 0")
-    return share
+_share = number("a number above 0", float, lambda share: 0.0 < share < math.inf)
 
 
 def _rate(text: str) -> float:
@@ -429,8 +405,8 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.start is None and any(_reading(options).values()):
         raise DataError(
-            "--read-as, --accept-two-way, --weights and --shift-div say how to read the checkpoint "
-            "of --start; give it too, or leave them out."
+            "--read-as, --weights and --shift-div say how to read the checkpoint of --start; give "
+            "it too, or leave them out."
         )
 
     for package in ("torch", "cv2"):

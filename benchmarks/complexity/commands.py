@@ -14,8 +14,6 @@ from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import json_text, say
 
-__all__ = ["WORD", "add_command"]
-
 WORD = "complexity"
 EXAMPLES = """\
 examples:
