@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.counter import counter, stages
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.entry import Candidate, Entry, Settings
+from shiftedge.benchmarks.entry import BenchSettings, Candidate, Entry
 from shiftedge.benchmarks.machine import chosen_cores, installed_bytes, machine, pinned
 from shiftedge.benchmarks.roofline import Roofline
 from shiftedge.benchmarks.sensors import find_sensors, throttled_between
@@ -79,7 +79,7 @@ class Bench:
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        settings: Settings,
+        settings: BenchSettings,
         *,
         onnx: Path | None,
         bundle: Path | None = None,

@@ -133,7 +133,7 @@ def _bench(options: argparse.Namespace) -> int:
         require(package)
     from shiftedge.benchmarks.bench import Bench
     from shiftedge.benchmarks.compare import check_comparable, compare, comparison_lines
-    from shiftedge.benchmarks.entry import Settings
+    from shiftedge.benchmarks.entry import BenchSettings
     from shiftedge.benchmarks.report import describe_file, document, read_report
     from shiftedge.benchmarks.terminal import markdown, print_report
 
@@ -146,7 +146,7 @@ def _bench(options: argparse.Namespace) -> int:
         candidates, bundle = _candidates(options.engines, onnx, bundle)
         bench = Bench(
             candidates,
-            Settings(
+            BenchSettings(
                 threads, frames, rounds, starts, tuple(dict.fromkeys(workloads)), options.timeout
             ),
             onnx=onnx,

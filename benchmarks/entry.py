@@ -9,7 +9,7 @@ from typing import Any
 from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
 
-__all__ = ["Candidate", "Entry", "Settings"]
+__all__ = ["BenchSettings", "Candidate", "Entry"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How much to measure: no more rounds than frames, and no more starts than rounds."""
 
     threads: tuple[int, ...] = (1,)

@@ -38,7 +38,7 @@ from typing import IO, Any
 import numpy as np
 
 from shiftedge.benchmarks.engines.base import Contender
-from shiftedge.benchmarks.workloads import Scene, Work, workload
+from shiftedge.benchmarks.workloads import Footage, Workload, workload
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.signals import SIGNALS
@@ -121,7 +121,7 @@ class _Server:
         contender.logits()
         first_ns = time.monotonic_ns()
         contender.reset()
-        self._scene = Scene(config["scene"], config["seed"], spec)
+        self._scene = Footage(config["scene"], config["seed"], spec)
         self._work = workload(config["workload"], contender, self._scene)
         clock = time.perf_counter_ns
         self._timer_ns = min(-clock() + clock() for _ in range(2000))
@@ -209,7 +209,7 @@ class _Server:
         return answer
 
 
-def warm_up(work: Work, most: int, most_s: float) -> dict[str, Any]:
+def warm_up(work: Workload, most: int, most_s: float) -> dict[str, Any]:
     """Take units until three pieces of :data:`PIECE` in a row have medians within :data:`STEADY`
     of each other: caches, clocks and whatever compiles on the way have settled.
 

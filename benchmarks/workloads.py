@@ -25,7 +25,7 @@ from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CLIP_FRAMES", "WORKLOADS", "Scene", "Times", "Work", "record", "workload"]
+__all__ = ["CLIP_FRAMES", "WORKLOADS", "Footage", "Times", "Workload", "record", "workload"]
 
 CLIP_FRAMES = 8
 """Of one prediction of the offline model (TSM, section 5.1)."""
@@ -39,7 +39,7 @@ Times = tuple[int, int]
 Image = NDArray[np.uint8]
 
 
-class Scene:
+class Footage:
     """Frames in any order: of a moving scene, or those that :func:`record` wrote, played to and
     fro, so that none follows another that it did not follow in the recording but for the direction.
 
@@ -107,13 +107,13 @@ def record(source: str, file: Path) -> int:
     return len(images)
 
 
-class Work(abc.ABC):
+class Workload(abc.ABC):
     """A workload with its contender and its frames."""
 
     frames = 1
     """Of a unit."""
 
-    def __init__(self, contender: Contender, scene: Scene) -> None:
+    def __init__(self, contender: Contender, scene: Footage) -> None:
         self.contender, self.scene = contender, scene
 
     @abc.abstractmethod
@@ -129,7 +129,7 @@ class Work(abc.ABC):
         return bool(np.isfinite(self.contender.logits()).all())
 
 
-class Step(Work):
+class StepWorkload(Workload):
     """One online step."""
 
     def draw(self, index: int) -> Image:
@@ -147,7 +147,7 @@ class Step(Work):
         return end_ns - start_ns, end_ns - given_ns
 
 
-class Clip(Work):
+class ClipWorkload(Workload):
     """One prediction from a clip: a fresh state and :data:`CLIP_FRAMES` steps."""
 
     frames = CLIP_FRAMES
@@ -170,10 +170,10 @@ class Clip(Work):
         return took_ns, took_ns
 
 
-class Loop(Work):
+class LoopWorkload(Workload):
     """From the camera's frame to an event: scale, normalise, step, decode."""
 
-    def __init__(self, contender: Contender, scene: Scene) -> None:
+    def __init__(self, contender: Contender, scene: Footage) -> None:
         super().__init__(contender, scene)
         spec = contender.spec
         self._fit = Preprocessor(spec).fit
@@ -197,11 +197,11 @@ class Loop(Work):
         return took_ns, took_ns
 
 
-class Streams(Work):
+class StreamsWorkload(Workload):
     """A frame for each of several streams of one model, all at once: from the moment the frames are
     there to the moment the last stream is done. Each stream has a thread of its own."""
 
-    def __init__(self, contender: Contender, scene: Scene, count: int) -> None:
+    def __init__(self, contender: Contender, scene: Footage, count: int) -> None:
         super().__init__(contender, scene)
         self.frames = count
         self._all = [contender, *(contender.another() for _ in range(count - 1))]
@@ -242,17 +242,17 @@ class Streams(Work):
         return all(np.isfinite(each.logits()).all() for each in self._all)
 
 
-WORKLOADS: dict[str, Callable[[Contender, Scene], Work]] = {
-    "step": Step,
-    "loop": Loop,
-    "clip": Clip,
+WORKLOADS: dict[str, Callable[[Contender, Footage], Workload]] = {
+    "step": StepWorkload,
+    "loop": LoopWorkload,
+    "clip": ClipWorkload,
 }
 """By name; ``streams-N`` is one more for each N."""
 
 
-def workload(name: str, contender: Contender, scene: Scene) -> Work:
+def workload(name: str, contender: Contender, scene: Footage) -> Workload:
     """The workload of that name: one of :data:`WORKLOADS`, or ``streams-N``."""
     kind, _, count = name.partition("-")
     if kind == "streams":
-        return Streams(contender, scene, int(count))
+        return StreamsWorkload(contender, scene, int(count))
     return WORKLOADS[name](contender, scene)

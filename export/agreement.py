@@ -55,7 +55,7 @@ _CAUSES = (
 
 
 @dataclass(frozen=True)
-class Report:
+class AgreementReport:
     """Every comparison made, worst first within each pair of forms."""
 
     frames: int

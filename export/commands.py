@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.export.score.commands import add_commands as add_score
 from shiftedge.runtime.commands import positive
+from shiftedge.runtime.process.cpu import usable_cores
 from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import note, shown
@@ -98,7 +100,8 @@ def _add_export(commands: Any) -> None:
     source.add_argument(
         "--model",
         metavar="NAME",
-        help="mobilenet_v2, resnet50, resnet101, resnet152 (untrained), or module:function",
+        help="mobilenet_v2, efficientnet_lite0, resnet50, resnet101, resnet152 (untrained), or "
+        "module:function",
     )
     parser.add_argument("--output", metavar="MODEL.onnx", required=True)
     parser.add_argument(
@@ -199,6 +202,16 @@ def _width(text: str) -> float:
     return width
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 < share < math.inf:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no number above 0")
+    return share
+
+
 def _rate(text: str) -> float:
     from shiftedge.runtime.capture.options import rate
 
@@ -279,14 +292,25 @@ def _add_train(commands: Any) -> None:
         TRAIN_EXAMPLES,
     )
     parser.add_argument(
-        "data", metavar="DATA", help="synthetic:, or a folder or list of labelled clips"
+        "data",
+        metavar="DATA",
+        nargs="+",
+        help="synthetic:, or a folder or list of labelled clips; several are mixed",
+    )
+    parser.add_argument(
+        "--share",
+        metavar="S",
+        nargs="+",
+        type=_share,
+        help="how often the clips of each DATA are drawn, in their order, such as 1 3 (default: "
+        "each clip once an epoch)",
     )
     parser.add_argument("--output", metavar="FOLDER", required=True)
     parser.add_argument(
         "--start",
         metavar="FILE",
         help="go on from a checkpoint of any known kind; a two-way one (--read-as) learns to do "
-        "without the frames of the future",
+        "without the frames of the future; imagenet: from ImageNet weights, for efficientnet_lite0",
     )
     _add_reading(parser)
     parser.add_argument(
@@ -296,7 +320,9 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--epochs", type=positive, help="default: 9, or 2 with --quantize")
     parser.add_argument(
-        "--clips", type=positive, help="rendered clips (default: 10000, or 1200 with --quantize)"
+        "--clips",
+        type=positive,
+        help="rendered clips in an epoch (default: 10000, or 1200 with --quantize)",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
@@ -307,6 +333,11 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument(
         "--width", type=_width, help="of MobileNetV2's channels (default: the start's, or 0.35)"
+    )
+    parser.add_argument(
+        "--architecture",
+        choices=("mobilenet_v2", "efficientnet_lite0"),
+        help="default: the start's, or mobilenet_v2",
     )
     parser.add_argument(
         "--labels",
@@ -326,13 +357,43 @@ def _add_train(commands: Any) -> None:
         help="do not show clips mirrored as well",
     )
     parser.add_argument(
+        "--no-reverse",
+        dest="reverse",
+        action="store_false",
+        help="do not play clips backwards as well, which is done where the labels are Jester's and "
+        "have an opposite",
+    )
+    parser.add_argument(
         "--pictures",
         metavar="FOLDER",
         help="of real hands and rooms to use in rendered clips: hands/open/*.jpg, rooms/*.jpg",
     )
     parser.add_argument(
-        "--cache", metavar="FOLDER", help="keep the rendered clips there for the next run"
+        "--cache",
+        metavar="FOLDER",
+        help="keep the rendered clips there, the same ones for each epoch and the next run "
+        "(default: others in each epoch)",
     )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        help="processes that render (default: one fewer than there are cores, at least one)",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--mixed",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16 where it serves (default: on GPUs that have it)",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="begin anew where --output holds a training that was stopped; without it the same "
+        "command goes on from there, to the same bytes",
+    )
+    parser.add_argument("--logs", metavar="FOLDER", help="write logs for TensorBoard there")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.set_defaults(handler=_train)
 
@@ -342,10 +403,16 @@ def _train(options: argparse.Namespace) -> int:
     from shiftedge.runtime.errors import DataError
     from shiftedge.runtime.process.extras import require
 
-    if options.quantize and (options.size is not None or options.width is not None):
+    imagenet = options.start == "imagenet"
+    if imagenet:
+        options.start = None
+        options.architecture = options.architecture or "efficientnet_lite0"
+    if options.quantize and (
+        imagenet or (options.size, options.width, options.architecture) != (None,) * 3
+    ):
         raise DataError(
-            "--quantize fine-tunes a network as it is, so it takes no --size and no --width; train "
-            "one of that size first and give it with --start."
+            "--quantize fine-tunes a network as it is, so it takes no --size, --width or "
+            "--architecture; train one like that first and give it with --start."
         )
     if options.quantize and (options.silent or not options.usual_silent):
         raise DataError(
@@ -363,8 +430,16 @@ def _train(options: argparse.Namespace) -> int:
         require(package)
     from shiftedge.export.training import CHECKPOINT, Job, fine_tune, train
     from shiftedge.export.training.data import SYNTHETIC
+    from shiftedge.export.training.device import on_device
 
-    words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
+    words = ["shiftedge", "train", *options.data, "--seed", str(options.seed)]
+    if options.share is not None:
+        if len(options.share) != len(options.data):
+            raise DataError(
+                f"--share has {len(options.share)} numbers for {len(options.data)} DATA; give one "
+                "for each, in their order."
+            )
+        words += ["--share", *(f"{share:g}" for share in options.share)]
     if options.quantize:
         words.append("--quantize")
     for key in ("epochs", "clips"):
@@ -377,30 +452,39 @@ def _train(options: argparse.Namespace) -> int:
     words += [] if options.pictures is None else ["--pictures", options.pictures]
     words += [] if options.usual_silent else ["--no-silent"]
     words += [] if options.mirror else ["--no-mirror"]
+    words += [] if options.reverse else ["--no-reverse"]
     start, cache, classes, pictures = (
         None if name is None else Path(name)
         for name in (options.start, options.cache, options.labels, options.pictures)
     )
-    if pictures is not None and options.data != SYNTHETIC:
+    if pictures is not None and SYNTHETIC not in options.data:
         raise DataError(
-            f"--pictures is for rendered clips, and {options.data} is your own; leave it out, or "
-            f"train on {SYNTHETIC}"
+            f"--pictures is for rendered clips, and {options.data[0]} is your own; leave it out, "
+            f"or train on {SYNTHETIC}"
         )
+    device, mixed = on_device(options.device, options.mixed)
     job = Job(
-        data=options.data,
+        data=tuple(options.data),
+        shares=None if options.share is None else tuple(options.share),
         output=Path(options.output),
         epochs=options.epochs,
         clips=options.clips,
         seed=options.seed,
         threads=options.threads,
         start=start,
+        imagenet=imagenet,
         reading=_reading(options),
         pictures=pictures,
-        workers=options.threads,
+        workers=options.workers or max(1, usable_cores() - 1),
         cache=cache,
         classes=classes,
         clip_rate_hz=options.fps,
         mirror=options.mirror,
+        reverse=options.reverse,
+        device=device,
+        mixed=mixed,
+        fresh=options.fresh,
+        logs=None if options.logs is None else Path(options.logs),
         command=shlex.join(words),
         say=note,
     )
@@ -411,6 +495,7 @@ def _train(options: argparse.Namespace) -> int:
             job,
             size=options.size,
             multiplier=options.width,
+            architecture=options.architecture,
             silent=options.silent,
             usual_silent=options.usual_silent,
         )
@@ -423,11 +508,10 @@ def _train(options: argparse.Namespace) -> int:
     if options.quantize:
         _print_quantised(scores["quantised"])
     if "films" in scores:
-        films, still = scores["films"], scores["still"]
-        print(f"events  F1 {films['f1']:.2f} over {films['gestures']} gestures in unseen films")
-        print(
-            f"still   {still['reported']} events in {still['minutes']:g} minutes of sitting still"
-        )
+        from shiftedge.export.score.text import notes, tables
+        from shiftedge.runtime.process.tables import print_tables
+
+        print_tables(tables(scores["films"]), notes(scores["films"]))
     note(f"next: shiftedge export --checkpoint {job.output / CHECKPOINT} --output my.onnx")
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
+from shiftedge.export.agreement import FRAMES, TOLERANCE, AgreementReport
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
 from shiftedge.export.models.streaming import StreamingModel, evaluating
@@ -205,7 +205,7 @@ def export_model(
     frames: int = FRAMES,
     tolerance: float = TOLERANCE,
     ranges: Mapping[str, tuple[float, int]] | None = None,
-) -> Report:
+) -> AgreementReport:
     """Write ``net`` to ``path`` as ONNX, once it has been shown to compute what torch computes.
 
     Args:

@@ -17,8 +17,8 @@ from shiftedge.export.agreement import (
     FRAMES,
     OWN_FORMS,
     TOLERANCE,
+    AgreementReport,
     Outputs,
-    Report,
     compare,
     moving_frames,
     named_outputs,
@@ -76,13 +76,13 @@ def verify_onnx(
     *,
     frames: int = FRAMES,
     tolerance: float = TOLERANCE,
-) -> Report:
+) -> AgreementReport:
     """Run the clip form, the online form and the ONNX file over the same moving scene.
 
     Raises:
         ModelError: the network does not run over a clip, or the file not in ONNX Runtime.
         VerificationError: an output is absent, misshapen or not finite. A difference past the
-            tolerance is in the report instead; see :meth:`Report.require_passed`.
+            tolerance is in the report instead; see :meth:`AgreementReport.require_passed`.
     """
     scene = moving_frames(spec, frames)
     try:
@@ -101,4 +101,4 @@ def verify_onnx(
         ) from error
     rows = compare(OWN_FORMS, clip, online, tolerance=tolerance)
     rows += compare("online / ONNX Runtime", online, exported, tolerance=tolerance)
-    return Report(frames, tolerance, tuple(rows))
+    return AgreementReport(frames, tolerance, tuple(rows))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shiftedge.benchmarks.complexity.count import Cost
+from shiftedge.benchmarks.complexity.count import NetworkCost
 
 __all__ = ["LATENCY", "QUOTED", "Quoted", "claims", "quoted"]
 
@@ -30,8 +30,8 @@ class Quoted:
     """One network's published figures; None where none is given."""
 
     name: str
-    contender: str | None
-    """Key of the contender that is the same network; None where there is none here."""
+    network: str | None
+    """Key of the same network here; None where there is none."""
     frames: str
     giga_macs: float
     """Of one clip, in thousands of millions."""
@@ -72,18 +72,18 @@ QUOTED = (
 """In the order of the table below ours. Latencies are of another table: :data:`LATENCY`."""
 
 
-def quoted(contender: str) -> Quoted | None:
-    """The published figures of a contender; None where there are none."""
-    return next((row for row in QUOTED if row.contender == contender), None)
+def quoted(network: str) -> Quoted | None:
+    """The published figures of a network that is compared; None where there are none."""
+    return next((row for row in QUOTED if row.network == network), None)
 
 
 def claims(
-    costs: Mapping[str, Cost], cpu_ms: Mapping[str, float | None], size: int
+    costs: Mapping[str, NetworkCost], cpu_ms: Mapping[str, float | None], size: int
 ) -> list[dict[str, Any]]:
     """Statement, source, ours and verdict of each, as plain JSON types.
 
     Args:
-        costs: of every contender, by key.
+        costs: of every network, by key.
         cpu_ms: the same keys -> median processor time, or None where it was not measured.
         size: pixels a side; statements about 224 are judged at 224 alone.
     """

@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.complexity import report
     from shiftedge.benchmarks.complexity.count import cost
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
-    from shiftedge.benchmarks.complexity.nets import CONTENDERS
+    from shiftedge.benchmarks.complexity.nets import NETWORKS
     from shiftedge.benchmarks.counter import stages
 
     threads = chosen_threads(options.threads)
@@ -88,9 +88,9 @@ def _run(options: argparse.Namespace) -> int:
     status = 0
     with stages("measuring"):
         with working("counting operations"):
-            costs = {key: cost(each, options.size) for key, each in CONTENDERS.items()}
+            costs = {key: cost(each, options.size) for key, each in NETWORKS.items()}
         if not options.no_latency:
-            timed = [contender for contender in CONTENDERS.values() if contender.timed]
+            timed = [network for network in NETWORKS.values() if network.timed]
             times, status = measure(timed, options.size, threads=threads, rounds=options.repeat)
     rounds = 0 if options.no_latency else options.repeat
     settings = {"size": options.size, "threads": threads, "rounds": rounds}

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from shiftedge.benchmarks.complexity.nets import Contender, Segments
+from shiftedge.benchmarks.complexity.nets import Network, Segments
 from shiftedge.export.models import TemporalShift
 
-__all__ = ["Cost", "Traffic", "cost", "count", "parameters", "traffic"]
+__all__ = ["NetworkCost", "Traffic", "cost", "count", "parameters", "traffic"]
 
 BYTES = 4
 """Of a float32."""
@@ -70,8 +70,8 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one prediction of a contender costs."""
+class NetworkCost:
+    """What one prediction of a network costs."""
 
     parameters: int
     macs: int
@@ -88,13 +88,13 @@ class Cost:
         return 2 * self.macs
 
 
-def cost(contender: Contender, size: int) -> Cost:
-    """Count one prediction of a contender on frames of ``size`` x ``size`` pixels."""
-    net = contender.build("meta")
-    inputs = contender.inputs(net, size)
+def cost(network: Network, size: int) -> NetworkCost:
+    """Count one prediction of a network on frames of ``size`` x ``size`` pixels."""
+    net = network.build("meta")
+    inputs = network.inputs(net, size)
     state_bytes = BYTES * sum(state.numel() for state in inputs[1:])
     counted = (parameters(net), count(net, inputs), traffic(net, inputs))
-    return Cost(*counted, contender.frames, state_bytes)
+    return NetworkCost(*counted, network.frames, state_bytes)
 
 
 def parameters(net: nn.Module) -> int:

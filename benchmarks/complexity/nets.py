@@ -16,7 +16,7 @@ from shiftedge.export.models import (
     TemporalShift,
 )
 
-__all__ = ["CONTENDERS", "WINDOW", "Contender", "Segments", "without_shift"]
+__all__ = ["NETWORKS", "WINDOW", "Network", "Segments", "without_shift"]
 
 KINETICS = 400
 """Classes. The paper's 24.3 M and 28.0 M parameters are those of heads for Kinetics-400; with the
@@ -54,7 +54,7 @@ def without_shift(net: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Network:
     """One row of the table."""
 
     key: str
@@ -103,8 +103,8 @@ def _fine_i3d(classes: int) -> nn.Module:
     return i3d_resnet50(classes, last_stride=1)
 
 
-CONTENDERS = {
-    row[0]: Contender(*row)
+NETWORKS = {
+    row[0]: Network(*row)
     for row in (
         ("tsn-resnet50-8", "TSN ResNet-50, no shift", 8, KINETICS, "frames", _tsn),
         ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", ResNet),

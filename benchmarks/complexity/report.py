@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from shiftedge.benchmarks.complexity.claims import LATENCY, QUOTED, claims, quoted
-from shiftedge.benchmarks.complexity.count import Cost
+from shiftedge.benchmarks.complexity.count import NetworkCost
 from shiftedge.benchmarks.complexity.latency import Rounds
-from shiftedge.benchmarks.complexity.nets import CONTENDERS, WINDOW
+from shiftedge.benchmarks.complexity.nets import NETWORKS, WINDOW
 from shiftedge.benchmarks.machine import machine
 from shiftedge.runtime.process.tables import Table, print_tables
 
@@ -39,7 +39,7 @@ PAIRS = (
 
 
 def document(
-    costs: Mapping[str, Cost],
+    costs: Mapping[str, NetworkCost],
     times: Mapping[str, Rounds],
     settings: Mapping[str, int],
     *,
@@ -48,7 +48,7 @@ def document(
     """Everything counted and measured, as plain JSON types.
 
     Args:
-        costs: of every contender, by key.
+        costs: of every network, by key.
         times: of those that were timed.
         settings: ``size`` in pixels a side, ``threads``, and ``rounds``, 0 where nothing was timed.
         interrupted: Ctrl-C ended the timing.
@@ -68,7 +68,7 @@ def document(
     }
 
 
-def savings(costs: Mapping[str, Cost], times: Mapping[str, Rounds]) -> list[dict[str, Any]]:
+def savings(costs: Mapping[str, NetworkCost], times: Mapping[str, Rounds]) -> list[dict[str, Any]]:
     """What a step saves over running the window of the last frames again at every frame."""
     found = []
     for name, step_key, window_key in PAIRS:
@@ -110,8 +110,8 @@ def _p50_ms(rounds: Rounds, clock: str) -> float | None:
     return _p50(times, clock) / 1e6 if times else None
 
 
-def _row(key: str, cost: Cost, rounds: Rounds) -> dict[str, Any]:
-    contender, published = CONTENDERS[key], quoted(key)
+def _row(key: str, cost: NetworkCost, rounds: Rounds) -> dict[str, Any]:
+    network, published = NETWORKS[key], quoted(key)
     times = [time.wall / 1e6 for times in rounds for time in times]
     latency = {
         "p50": _p50_ms(rounds, "wall"),
@@ -122,9 +122,9 @@ def _row(key: str, cost: Cost, rounds: Rounds) -> dict[str, Any]:
     }
     return {
         "key": key,
-        "label": contender.label,
+        "label": network.label,
         "frames": cost.frames,
-        "classes": contender.classes,
+        "classes": network.classes,
         "parameters": cost.parameters,
         "macs": cost.macs,
         "flops": cost.flops,

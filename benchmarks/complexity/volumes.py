@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from shiftedge.export.models.resnet import EXPANSION, LAYERS
 
-__all__ = ["Plan", "ResNet3d", "i3d_resnet50", "resnet3d_50"]
+__all__ = ["ResNet3d", "ResNet3dPlan", "i3d_resnet50", "resnet3d_50"]
 
 BLOCKS = LAYERS["resnet50"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResNet3dPlan:
     """How far each layer of a ResNet-50 sees in time. All kernels are odd, padded to keep length.
 
     Height and width are those of the 2-D network throughout.
@@ -66,7 +66,9 @@ def i3d_resnet50(classes: int, *, last_stride: int = 2) -> ResNet3d:
         last_stride: of res5 in space: 2 as in a ResNet, 1 as the published cost implies.
     """
     reduce = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
-    plan = Plan(5, 1, reduce, 1, (1, 1, 1, 1), pool_after_first=True, last_stride=last_stride)
+    plan = ResNet3dPlan(
+        5, 1, reduce, 1, (1, 1, 1, 1), pool_after_first=True, last_stride=last_stride
+    )
     return ResNet3d(plan, classes)
 
 
@@ -78,7 +80,7 @@ def resnet3d_50(classes: int) -> ResNet3d:
     against ``models/resnet.py`` of kenshohara/3D-ResNets-PyTorch.
     """
     flat = tuple((1,) * count for count in BLOCKS)
-    return ResNet3d(Plan(7, 3, flat, 3, (1, 2, 2, 2)), classes)
+    return ResNet3d(ResNet3dPlan(7, 3, flat, 3, (1, 2, 2, 2)), classes)
 
 
 class Bottleneck3d(nn.Module):
@@ -113,7 +115,7 @@ class Bottleneck3d(nn.Module):
 class ResNet3d(nn.Module):
     """A ResNet-50 over clips, built to a plan."""
 
-    def __init__(self, plan: Plan, classes: int) -> None:
+    def __init__(self, plan: ResNet3dPlan, classes: int) -> None:
         super().__init__()
         self.plan = plan
         self.conv1 = _conv(3, 64, (plan.stem_time, 7, 7), (1, 2, 2))

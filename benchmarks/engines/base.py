@@ -46,6 +46,9 @@ BF16_TOLERANCE = 5e-2
 """Of what computes in bfloat16. A product rounded to it is off by up to 0.4%; over fifty layers and
 the frames whose states are fed back that grows some tenfold. More is another function."""
 
+FACTS = "facts.json"
+"""What a conversion told of itself, beside what it made."""
+
 Array = NDArray[np.float32]
 
 
@@ -202,9 +205,10 @@ class Peer(Contender):
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
 
     def check_integers(self, path: Path, found: int, wanted: int) -> None:
-        """Raise a ModelError where fewer of a quantised file's convolutions are multiplied as
-        integers than it has: the others run in float32 of quantised numbers, which is neither
-        precision."""
+        """Keep how many of a quantised file's convolutions are multiplied as integers; a ModelError
+        where those are fewer than it has: the others run in float32 of quantised numbers, which is
+        neither precision."""
+        self.settings["integer_convolutions"] = found
         if found < wanted:
             raise self.refused(
                 path, f"it computes {wanted - found} of {wanted} quantised convolutions in float32"
@@ -272,12 +276,11 @@ def converted(
     model: Path,
     engine: str,
     packages: tuple[str, ...],
-    convert: Callable[[Path], None],
-    settings: Mapping[str, Any] | None = None,
-) -> Path:
-    """The folder with what ``convert`` has written into the empty one that it was given: a
-    conversion of ``model`` into an engine's form, made once and kept in the cache by the file's
-    content, the versions of ``packages``, and the ``settings`` that it depends on.
+    convert: Callable[[Path], Mapping[str, Any] | None],
+) -> tuple[Path, dict[str, Any]]:
+    """The folder with what ``convert`` has written into the empty one that it was given, and the
+    facts that it gave, plain JSON types: a conversion of ``model`` into an engine's form, made once
+    and kept in the cache by the file's content and the versions of ``packages``.
 
     Raises:
         MissingExtraError: one of ``packages`` is not installed.
@@ -286,19 +289,18 @@ def converted(
     versions = {package: _version(package) for package in packages}
     with model.open("rb") as file:
         content = sha256_of(file).hex()
-    key = json.dumps([content, versions, dict(settings or {})], sort_keys=True)
-    parent = output_folder(cache_folder() / "peers" / engine)
+    key = json.dumps([content, versions], sort_keys=True)
+    parent = output_folder(cache_folder() / "converted" / engine)
     folder = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if folder.is_dir():
-        return folder
-    with work_folder(parent) as made:
-        convert(made)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker, with the same
-                raise
-    return folder
+    if not folder.is_dir():
+        with work_folder(parent) as made:
+            (made / FACTS).write_text(json.dumps(convert(made) or {}, sort_keys=True))
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was quicker, with the same
+                    raise
+    return folder, json.loads((folder / FACTS).read_text())
 
 
 def _version(package: str) -> str:

@@ -19,7 +19,7 @@ __all__ = ["NativeBf16Contender", "NativeContender"]
 
 class NativeContender(Contender):
     """A bundle's folder, or a ``libmodel.so`` by itself. The timed step is one call of
-    ``Session.step``, the normalisation, ctypes and a new array for the logits included.
+    ``EngineSession.step``, the normalisation, ctypes and a new array for the logits included.
 
     Of a bundle of several precisions the variant of the model's own is taken, so that it meets
     what runs the same file. Of int8 its agreement with the reference is as loose as a peer's, since

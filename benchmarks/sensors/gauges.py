@@ -36,8 +36,8 @@ from shiftedge.benchmarks.sensors.files import (
 __all__ = [
     "BITS",
     "GAUGES",
-    "Board",
     "Gauge",
+    "SensorAccess",
     "Sensors",
     "describe",
     "find_sensors",
@@ -76,7 +76,7 @@ OVER_CURRENT = {
 
 
 @dataclass(frozen=True)
-class Board:
+class SensorAccess:
     """Where to look."""
 
     files: Files
@@ -95,12 +95,12 @@ class Gauge:
     """Gives the value as a plain JSON type; raises SensorError where there is none."""
 
 
-def _of_cores(board: Board, name: str) -> list[str]:
+def _of_cores(board: SensorAccess, name: str) -> list[str]:
     paths = [CORE.format(core=core, name=f"cpufreq/{name}") for core in sorted(board.cores)]
     return [path for path in paths if board.files.has(path)]
 
 
-def _cpu_clock(board: Board) -> Gauge | None:
+def _cpu_clock(board: SensorAccess) -> Gauge | None:
     """``{"mean", "min", "max"}`` over the cores, MHz. Cores that went offline are left out."""
     names = _of_cores(board, "scaling_cur_freq")
 
@@ -112,7 +112,7 @@ def _cpu_clock(board: Board) -> Gauge | None:
     return Gauge("cpufreq", read) if names else None
 
 
-def _governor(board: Board) -> Gauge | None:
+def _governor(board: SensorAccess) -> Gauge | None:
     """The governor's name; those of all cores, with commas, where they differ."""
     names = _of_cores(board, "scaling_governor")
 
@@ -123,7 +123,7 @@ def _governor(board: Board) -> Gauge | None:
     return Gauge("cpufreq", read) if names else None
 
 
-def _gpu_clock(board: Board) -> Gauge | None:
+def _gpu_clock(board: SensorAccess) -> Gauge | None:
     """MHz, of the first GPU that has one."""
     for name in board.files.glob("sys/class/devfreq/*/cur_freq"):
         if name.split("/")[-2].rpartition(".")[2] in GPU_NAMES:
@@ -131,7 +131,7 @@ def _gpu_clock(board: Board) -> Gauge | None:
     return None
 
 
-def _cpu_temperature(board: Board) -> Gauge | None:
+def _cpu_temperature(board: SensorAccess) -> Gauge | None:
     """Degrees Celsius, from the CPU's thermal zones, or else from its hwmon chip; the highest where
     several are the CPU's."""
     kinds = {name: kind for name, kind in _zones(board.files).items() if _is_cpu(kind)}
@@ -143,7 +143,7 @@ def _cpu_temperature(board: Board) -> Gauge | None:
     return Gauge(source, lambda: _hottest(board.files, list(kinds))[0]) if kinds else None
 
 
-def _hottest_zone(board: Board) -> Gauge | None:
+def _hottest_zone(board: SensorAccess) -> Gauge | None:
     """``{"zone", "temperature_c"}`` of the hottest thermal zone that can be read."""
     zones = _zones(board.files)
 
@@ -182,7 +182,7 @@ def _temperature(files: Files, name: str) -> tuple[float, str]:
     return temperature_c, name
 
 
-def _throttle_flags(board: Board) -> Gauge | None:
+def _throttle_flags(board: SensorAccess) -> Gauge | None:
     """Words of what is set, of a Raspberry Pi or a Jetson; an empty list where all is well."""
     files = board.files
     devices = files.glob("sys/class/thermal/cooling_device*/cur_state")
@@ -223,7 +223,7 @@ def parse_throttled(answer: str) -> list[str]:
     return [BITS.get(bit, f"bit {bit}") for bit in range(32) if bits >> bit & 1]
 
 
-def _throttle_counters(board: Board) -> Gauge | None:
+def _throttle_counters(board: SensorAccess) -> Gauge | None:
     """Name of an event -> how often it has occurred since the board was started, of a Jetson, or of
     the cores of an x86 processor."""
     files = board.files
@@ -253,7 +253,7 @@ def _throttle_counters(board: Board) -> Gauge | None:
     return Gauge(source, read) if events else None
 
 
-GAUGES: dict[str, Callable[[Board], Gauge | None]] = {
+GAUGES: dict[str, Callable[[SensorAccess], Gauge | None]] = {
     "cpu_mhz": _cpu_clock,
     "governor": _governor,
     "gpu_mhz": _gpu_clock,
@@ -317,7 +317,7 @@ def find_sensors(
             cores = os.sched_getaffinity(0)
         except AttributeError:  # not Linux
             cores = range(os.cpu_count() or 1)
-    board = Board(Files(root, read), Vcgencmd(run), cores)
+    board = SensorAccess(Files(root, read), Vcgencmd(run), cores)
     gauges: dict[str, Gauge | str] = {}
     for key, find in GAUGES.items():
         found = attempt(partial(find, board))

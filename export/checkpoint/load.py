@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.checkpoint.families import ONLINE, Named, find_weights, translated
+from shiftedge.export.checkpoint.families import ONLINE, NamedWeights, find_weights, translated
 from shiftedge.export.checkpoint.file import read_file
 from shiftedge.export.models.build import build
 from shiftedge.export.models.channel_order import past_first
-from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
+from shiftedge.export.models.inverted_residual import STEM_CHANNELS, MobileNetV2, scaled
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
@@ -139,7 +139,7 @@ def serialise_checkpoint(
     return buffer.getvalue()
 
 
-def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool) -> str:
+def _reading(path: Path, named: NamedWeights, read_as: str | None, accept_two_way: bool) -> str:
     """How the weights were trained, as far as the file or else the user says."""
     if named.family == ONLINE:
         if named.image_head and read_as is None:
@@ -169,7 +169,7 @@ def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool
     return reading
 
 
-def _described(path: Path, named: Named) -> dict[str, Any]:
+def _described(path: Path, named: NamedWeights) -> dict[str, Any]:
     """Architecture and arguments from names and shapes."""
     if named.mobile and not any(re.match(r"features\.\d+\.conv\.\d", key) for key in named.tensors):
         raise CheckpointError(

@@ -24,7 +24,7 @@ from shiftedge.export.compiler import cache, package
 from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout, layout, weights
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout, layout, weights
 from shiftedge.export.compiler.link.library import (
     TABLE,
     link,
@@ -145,13 +145,13 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     return folder
 
 
-def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, Layout]:
+def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, MemoryLayout]:
     """The step of a serialised ONNX model for a variant, and where everything in it lies."""
     step = backend_of(variant.device).lower(read_onnx(data, spec), spec, variant)
     return step, layout(step)
 
 
-def table_of(step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant) -> str:
+def table_of(step: Step, places: MemoryLayout, spec: ModelSpec, variant: TargetVariant) -> str:
     """The C file of a step for a variant."""
     backend = backend_of(variant.device)
     plan = backend.plan(step, places, variant)
@@ -159,7 +159,12 @@ def table_of(step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant
 
 
 def build_library(
-    step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant, to: Path, model: str = ""
+    step: Step,
+    places: MemoryLayout,
+    spec: ModelSpec,
+    variant: TargetVariant,
+    to: Path,
+    model: str = "",
 ) -> None:
     """Generate the kernels' code and link ``to``, a libmodel.so.
 

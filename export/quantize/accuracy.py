@@ -45,7 +45,7 @@ def rendered(spec: ModelSpec) -> bool:
     return set(spec.labels) <= set(LABELS) and len(spec.labels) > 1
 
 
-class Agreement:
+class LabelAgreement:
     """Share of the frames of one stream in which a model has the float model's best label."""
 
     what = "top-1 agreement"

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from shiftedge.export.quantize.graph import Graph
+from shiftedge.export.quantize.graph import OnnxGraph
 from shiftedge.export.quantize.plan import Plan
 from shiftedge.export.quantize.ranges import (
     LEVELS,
@@ -38,7 +38,7 @@ PREFIX = "net."
 
 
 def gather(
-    graph: Graph,
+    graph: OnnxGraph,
     plan: Plan,
     spec: ModelSpec,
     clips: Clips,
@@ -102,15 +102,15 @@ def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
     return Choice(affine, "every pixel", error, histogram.low, histogram.high)
 
 
-def _with_outputs(graph: Graph, tensors: list[str]) -> bytes:
-    watched = Graph(graph.model.clone())
+def _with_outputs(graph: OnnxGraph, tensors: list[str]) -> bytes:
+    watched = OnnxGraph(graph.model.clone())
     for tensor in tensors:
         if not watched.values[tensor].is_graph_output():
             watched.model.graph.outputs.append(watched.values[tensor])
     return watched.serialised()
 
 
-def read_ranges(graph: Graph) -> dict[str, Affine]:
+def read_ranges(graph: OnnxGraph) -> dict[str, Affine]:
     """Range of each group of tensors that the file carries one for; none in most files.
 
     Raises:
@@ -147,7 +147,7 @@ def _affine(scale: float, zero_point: int) -> Affine:
     return Affine(float(scale), zero_point)
 
 
-def _sum(graph: Graph, results: Mapping[str, str], block: str) -> str | None:
+def _sum(graph: OnnxGraph, results: Mapping[str, str], block: str) -> str | None:
     """What the addition gives that reads the last convolution of ``block``."""
     last = [result for name, result in results.items() if name.startswith(f"{block}.")]
     readers = graph.values[last[-1]].consumers() if last else ()

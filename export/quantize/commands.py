@@ -77,10 +77,10 @@ def _quantize(options: argparse.Namespace) -> int:
 
     for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
-    from shiftedge.export.quantize import Settings, quantize
+    from shiftedge.export.quantize import QuantizeSettings, quantize
     from shiftedge.runtime.process.files import atomic_path
 
-    settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
+    settings = QuantizeSettings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
     model = options.model or _bundled()
     # Asked for before the work, so that a folder that cannot be written to is said at once.
     with contextlib.ExitStack() as files:

@@ -76,7 +76,7 @@ def uses(value: Any, *, copied: bool) -> list[tuple[Any, int]]:
     ]
 
 
-class Graph:
+class OnnxGraph:
     """A parsed model and its groups; the model itself is not changed.
 
     Args:
@@ -167,7 +167,7 @@ class Graph:
             return value
 
 
-def parse(model: bytes, what: str) -> Graph:
+def parse(model: bytes, what: str) -> OnnxGraph:
     """The graph of a float model.
 
     Raises:
@@ -190,7 +190,7 @@ def parse(model: bytes, what: str) -> Graph:
             f"{what} is of ONNX operator set {opset}; expected {OPSET_LEAST} or newer: export it "
             "again with `shiftedge export`."
         )
-    graph = Graph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
+    graph = OnnxGraph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
     if not graph.layers:
         raise ModelError(f"{what} holds no convolution with constant weights to quantise.")
     return graph

@@ -12,8 +12,8 @@ from shiftedge.export.quantize.accuracy import (
     CLIPS,
     FILMS,
     RANK_FRAMES,
-    Agreement,
     ClipAccuracy,
+    LabelAgreement,
     event_scores,
     keep_until,
     rank_layers,
@@ -22,7 +22,7 @@ from shiftedge.export.quantize.accuracy import (
 from shiftedge.export.quantize.calibration import gather, read_ranges
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
 from shiftedge.export.quantize.fold import equal_std
-from shiftedge.export.quantize.graph import Graph, parse
+from shiftedge.export.quantize.graph import OnnxGraph, parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
@@ -43,7 +43,7 @@ FOLD_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Settings:
+class QuantizeSettings:
     """How much is read, and how much is proved."""
 
     frames: int = FRAMES
@@ -72,7 +72,7 @@ class Quantized:
 def quantize(
     path: str | Path,
     calibration: str | Clips,
-    settings: Settings,
+    settings: QuantizeSettings,
     *,
     bar: ProgressFactory = progress,
 ) -> Quantized:
@@ -106,11 +106,11 @@ def quantize(
     reference = Stepper(graph.serialised(), spec)
     longest = max(settings.lengths)
     stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
-    measure: ClipAccuracy | Agreement
+    measure: ClipAccuracy | LabelAgreement
     if rendered(spec):
         measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
     else:
-        measure = Agreement(reference, stream)
+        measure = LabelAgreement(reference, stream)
     before = measure(reference)
     after = measure(build(()))
     quantized = float(after.mean())
@@ -168,7 +168,7 @@ def quantize(
     return Quantized(result.model, result.spec, report)
 
 
-def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
+def _read(path: Path) -> tuple[OnnxGraph, ModelSpec, int]:
     """The graph with one std for all colours where that can be, its spec, and the file's bytes."""
     spec = OnnxRuntimeEngine(path).spec  # the contract, checked
     content = path.read_bytes()

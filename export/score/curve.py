@@ -54,8 +54,8 @@ class Curve:
         return OperatingPoint(self, np.full(len(self.weights), len(THRESHOLDS)))
 
     def at(self, budget: float) -> OperatingPoint:
-        """The threshold that finds the largest share at ``budget`` false events an hour or fewer, the
-        highest of several; chosen anew in each sample of the films."""
+        """The threshold that finds most at ``budget`` false events an hour or fewer, the highest of
+        several; chosen anew in each sample of the films."""
         rates, recall = self._rated
         return OperatingPoint(self, np.where(rates <= budget, recall, -1.0).argmax(axis=1))
 

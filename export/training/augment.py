@@ -33,6 +33,22 @@ _PAIRS = (
 )
 _SWAP = {**dict(_PAIRS), **{second: first for first, second in _PAIRS}}
 _DIRECTION = re.compile("|".join(_SWAP))
+_OPPOSITES = (
+    ("Swiping Left", "Swiping Right"),
+    ("Swiping Up", "Swiping Down"),
+    ("Sliding Two Fingers Left", "Sliding Two Fingers Right"),
+    ("Sliding Two Fingers Up", "Sliding Two Fingers Down"),
+    ("Pushing Hand Away", "Pulling Hand In"),
+    ("Pushing Two Fingers Away", "Pulling Two Fingers In"),
+    ("Rolling Hand Forward", "Rolling Hand Backward"),
+    ("Turning Hand Clockwise", "Turning Hand Counterclockwise"),
+    ("Zooming In With Full Hand", "Zooming Out With Full Hand"),
+    ("Zooming In With Two Fingers", "Zooming Out With Two Fingers"),
+)
+"""Jester's labels that are each other's backwards."""
+_REVERSED = 0.25
+"""Share of the clips that are played backwards, of those that may be: hands seldom fall as they
+rise."""
 _SHORT = {"l": "left", "r": "right", "cw": "clockwise", "ccw": "counterclockwise"}
 _NAMELESS = re.compile(r"(?:class|label|gesture|action|g|c)?[0-9]*")
 
@@ -50,6 +66,11 @@ class Batch:
     hands: NDArray[np.float32] | None
     """float32 (N * T, 2, 2), shares of width and height; None where the clips come without."""
 
+    @property
+    def length(self) -> int:
+        """T, the frames of each clip."""
+        return len(self.frames) // max(1, len(self.labels))
+
 
 def make_batch(
     clips: ClipSet,
@@ -62,6 +83,7 @@ def make_batch(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     mirror: NDArray[np.int64] | None = None,
+    reverse: NDArray[np.int64] | None = None,
     steady: frozenset[int] = frozenset(),
 ) -> Batch:
     """Cut, vary and normalise some clips.
@@ -73,6 +95,7 @@ def make_batch(
         height, width: of the batch, pixels.
         mean, std: RGB, for pixels divided by 255.
         mirror: see :func:`mirror_table`; None: never mirror.
+        reverse: see :func:`reverse_table`; None: never play backwards.
         steady: labels that hold at any moment, such as "No gesture", whatever a cut takes away.
     """
     count = len(chosen)
@@ -89,6 +112,11 @@ def make_batch(
         start = 0 if rng is None else int(rng.integers(0, total - frames + 1))
         truth = clips.frame_labels[clip, start : start + frames].astype(np.int64)
         source = clips.frames[clip, start : start + frames]
+        backwards = False
+        if rng is not None and reverse is not None and reverse[labels[row]] >= 0:
+            # Where frames have labels, these follow the stroke, and would lead it backwards.
+            free = bool(np.isin(truth, [IGNORED, *steady]).all())
+            backwards = free and bool(rng.random() < _REVERSED)
         matrix = np.eye(2, 3)
         if start:
             lost = ~np.isin(truth[:_UNSEEN], list(steady))
@@ -108,12 +136,16 @@ def make_batch(
                 partners = np.append(mirror, IGNORED)  # IGNORED, which is -1, stays what it is
                 truth = partners[truth]
                 labels[row] = partners[labels[row]]
+            if backwards and reverse is not None:
+                source, truth = source[::-1], truth[::-1]
+                labels[row] = np.append(reverse, IGNORED)[labels[row]]
             matrix = _view(source.shape[1:3], rng, flip)
             _vary(pictures[row], source, rng, matrix, scale, shift)
         frame_labels[row] = truth
         if hands is not None and clips.hands is not None:
             size = np.array(source.shape[2:0:-1])
             places = clips.hands[clip, start : start + frames] * size
+            places = places[::-1] if backwards else places
             hands[row] = (places @ matrix[:, :2].T + matrix[:, 2]) / size
     rgb = np.ascontiguousarray(pictures.reshape(count * frames, height, width, 3)[..., ::-1])
     flat = None if hands is None else hands.reshape(-1, 2, 2)
@@ -185,6 +217,22 @@ def mirror_table(names: Sequence[str]) -> NDArray[np.int64]:
         mirrored = _DIRECTION.sub(lambda found: _SWAP[found[0]], text)
         partners.append(-1 if _NAMELESS.fullmatch(text) else place.get(mirrored, -1))
     return np.array(partners, np.int64)
+
+
+def reverse_table(names: Sequence[str], steady: frozenset[int] = frozenset()) -> NDArray[np.int64]:
+    """Index of what each label becomes when its clip is played backwards; -1 where it never is.
+
+    Args:
+        steady: labels that hold at any moment, and stay what they are.
+    """
+    place = {_spelled(name): index for index, name in enumerate(names)}
+    table = np.full(len(names), IGNORED, np.int64)
+    for pair in _OPPOSITES:
+        first, second = (place.get(_spelled(name), -1) for name in pair)
+        if first >= 0 and second >= 0:
+            table[first], table[second] = second, first
+    table[list(steady)] = list(steady)
+    return table
 
 
 def _spelled(name: str) -> str:

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftedge.export.models import MobileNetV2
+from shiftedge.export.models import EfficientNetLite0, MobileNetV2
 
-_LAYERS = (6, 13)
-"""Of ``MobileNetV2.features``: the last at an eighth of the size, and the last at a sixteenth."""
+_LAYERS: dict[type[nn.Module], tuple[int, int]] = {
+    MobileNetV2: (6, 13),
+    EfficientNetLite0: (5, 11),
+}
+"""Of ``features``: the last at an eighth of the size, and the last at a sixteenth."""
 _SPREAD = 0.09
 """Radius of a hand on the map, as a share of the image's height."""
 _SPEED_UNIT = 8.0
@@ -28,18 +31,24 @@ class HandLesson(nn.Module):
     """Heads that read the hands' places out of a network while it runs; use as a context.
 
     Args:
-        net: the network to listen to.
+        net: the network to listen to, one that :meth:`suits`.
         aspect: width of the image by its height.
     """
 
-    def __init__(self, net: MobileNetV2, aspect: float) -> None:
+    def __init__(self, net: nn.Module, aspect: float) -> None:
         super().__init__()
         self._aspect = aspect
         self._heard: dict[int, Tensor] = {}
-        self._layers = [net.features[index] for index in _LAYERS]
+        features = net.get_submodule("features")
+        self._layers = [features.get_submodule(str(index)) for index in _LAYERS[type(net)]]
         channels = [_channels_of(layer) for layer in self._layers]
         self.heads = nn.ModuleList(nn.Conv2d(count, 3, 1) for count in channels)
         self._hooks: list[Any] = []
+
+    @staticmethod
+    def suits(net: nn.Module) -> bool:
+        """Whether it is known which layers of ``net`` to listen to."""
+        return isinstance(net, tuple(_LAYERS))
 
     def __enter__(self) -> HandLesson:
         for number, layer in enumerate(self._layers):
@@ -89,8 +98,8 @@ class HandLesson(nn.Module):
         return total
 
     def _near(self, scaled: Tensor, rows: int, columns: int) -> Tensor:
-        y = (torch.arange(rows) + 0.5) / rows
-        x = (torch.arange(columns) + 0.5) / columns * self._aspect
+        y = (torch.arange(rows, device=scaled.device) + 0.5) / rows
+        x = (torch.arange(columns, device=scaled.device) + 0.5) / columns * self._aspect
         far = (x[None, None, None, :] - scaled[..., 0, None, None]) ** 2
         far = far + (y[None, None, :, None] - scaled[..., 1, None, None]) ** 2
         return torch.exp(-far / (2.0 * _SPREAD**2)).nan_to_num(0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import Pictures, as_bgr, opencv
+from shiftedge.runtime.capture.base import PictureSequence, as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
 
 IMAGE_SUFFIXES = frozenset(
@@ -28,7 +28,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name  # the name itself, so that 1.png and 01.png have an order
 
 
-class ImageFolder(Pictures):
+class ImageFolder(PictureSequence):
     """The pictures of a folder in natural order of their names; sizes may differ.
 
     Args:

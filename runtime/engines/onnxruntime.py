@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.base import Engine, EngineSession
 from shiftedge.runtime.engines.onnx_claims import (
     check_shapes,
     check_spec,
@@ -146,7 +146,7 @@ class OnnxRuntimeEngine(Engine):
         return OnnxRuntimeSession(self)
 
 
-class OnnxRuntimeSession(Session):
+class OnnxRuntimeSession(EngineSession):
     """See the module's docstring."""
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
@@ -175,7 +175,7 @@ class OnnxRuntimeSession(Session):
         return binding
 
     def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See :meth:`Session.step`.
+        """See :meth:`EngineSession.step`.
 
         Raises:
             ModelError: ONNX Runtime failed; the states are as they were before.
@@ -196,7 +196,7 @@ class OnnxRuntimeSession(Session):
             tensor.push()
 
     def save(self) -> bytes:
-        """See :meth:`Session.save`: state after state, float32 in the machine's byte order or
+        """See :meth:`EngineSession.save`: state after state, float32 in the machine's byte order or
         uint8, as the spec says."""
         return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
 

@@ -24,7 +24,7 @@ from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.numerics.precision import INT8
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_target, find_variant, variants_of
@@ -47,7 +47,7 @@ class Built(NamedTuple):
     spec: ModelSpec
     target: CpuVariant
     step: Step
-    places: Layout
+    places: MemoryLayout
     library: Path
     images: NDArray[np.uint8]
 

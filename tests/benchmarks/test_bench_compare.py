@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shiftedge.benchmarks import bench as bench_module
 from shiftedge.benchmarks.compare import check_comparable, compare, comparison_lines
 from shiftedge.benchmarks.crew import Worker
-from shiftedge.benchmarks.entry import Settings
+from shiftedge.benchmarks.entry import BenchSettings
 from shiftedge.benchmarks.kernels import kernel_rows, kernel_table, summary
 from shiftedge.benchmarks.report import document, read_report
 from shiftedge.benchmarks.roofline import Roofline
@@ -24,7 +24,7 @@ from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
 from shiftedge.benchmarks.work import StepWork
 from shiftedge.runtime.errors import ShiftedgeError
 
-SETTINGS = Settings(frames=20, rounds=10, starts=5, timeout_s=20.0)
+SETTINGS = BenchSettings(frames=20, rounds=10, starts=5, timeout_s=20.0)
 
 
 READY = {
@@ -96,7 +96,7 @@ def test_no_winner_among_equals(make_bench):
 
 
 def test_every_start_is_a_new_process(make_bench):
-    bench = make_bench("Good", settings=Settings(frames=6, rounds=3, starts=3, timeout_s=20.0))
+    bench = make_bench("Good", settings=BenchSettings(frames=6, rounds=3, starts=3, timeout_s=20.0))
     bench.run()
     (row,) = document(bench)["results"]
     assert row["starts"] == 3
@@ -105,7 +105,7 @@ def test_every_start_is_a_new_process(make_bench):
 
 def test_a_leak_ends_its_engine_alone(make_bench, monkeypatch):
     monkeypatch.setattr(bench_module, "LEAK_MB", 40.0)
-    bench = make_bench("Leaks", "Good", settings=Settings(frames=40, rounds=4, timeout_s=20.0))
+    bench = make_bench("Leaks", "Good", settings=BenchSettings(frames=40, rounds=4, timeout_s=20.0))
     bench.run()
     leaks, good = document(bench)["results"]
     assert leaks["status"] == "leaks"
@@ -125,7 +125,7 @@ class Meter(EnergyMeter):
 
 
 def test_energy_and_sensors_are_in_the_report(make_bench, monkeypatch):
-    bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench = make_bench("Good", settings=BenchSettings(frames=6, rounds=2, timeout_s=20.0))
     sample = {"throttled": [], "throttle_events": {}, "temperature_c": 50.0, "reasons": {}}
     bench.sensors = Sensors(
         {key: Gauge("a test", lambda value=value: value) for key, value in sample.items()}, Meter()
@@ -150,7 +150,7 @@ def no_program(words):
 
 
 def test_no_sensor_is_said_and_never_0(make_bench, tmp_path):
-    bench = make_bench("Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench = make_bench("Good", settings=BenchSettings(frames=6, rounds=2, timeout_s=20.0))
     bench.sensors = find_sensors(tmp_path, run=no_program)
     bench.run()
     found = document(bench)
@@ -161,7 +161,9 @@ def test_no_sensor_is_said_and_never_0(make_bench, tmp_path):
 
 
 def test_what_is_not_checked_is_no_peer(make_bench):
-    bench = make_bench("Unchecked", "Good", settings=Settings(frames=12, rounds=3, timeout_s=20.0))
+    bench = make_bench(
+        "Unchecked", "Good", settings=BenchSettings(frames=12, rounds=3, timeout_s=20.0)
+    )
     bench.run()
     unchecked, good = document(bench)["results"]
     assert unchecked["status"] == "ok"
@@ -172,7 +174,7 @@ def test_what_is_not_checked_is_no_peer(make_bench):
 
 def test_an_engine_that_loads_slowly_is_not_started_again(make_bench, monkeypatch):
     monkeypatch.setattr(bench_module, "RESTART_S", 0.0)
-    bench = make_bench("Good", settings=Settings(frames=6, rounds=3, starts=3, timeout_s=20.0))
+    bench = make_bench("Good", settings=BenchSettings(frames=6, rounds=3, starts=3, timeout_s=20.0))
     bench.run()
     assert document(bench)["results"][0]["starts"] == 1
 
@@ -304,7 +306,7 @@ def test_each_precision_has_a_profile(make_bench):
 
 
 def test_a_profile_is_in_the_report(make_bench):
-    bench = make_bench("Hidden", "Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench = make_bench("Hidden", "Good", settings=BenchSettings(frames=6, rounds=2, timeout_s=20.0))
     bench.entries[0].candidate = type(bench.entries[0].candidate)(
         "native", "kit.faulty_contenders:Many", bench.entries[0].candidate.path, peer=False
     )
@@ -375,7 +377,7 @@ def test_a_soak_too_short_or_cut(monkeypatch):
 
 
 def test_a_soak_in_a_run(make_bench):
-    bench = make_bench("Absent", "Good", settings=Settings(frames=6, rounds=2, timeout_s=20.0))
+    bench = make_bench("Absent", "Good", settings=BenchSettings(frames=6, rounds=2, timeout_s=20.0))
     bench._soak_minutes = 0.03
     bench.run()
     found = document(bench)

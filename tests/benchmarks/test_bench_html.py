@@ -18,7 +18,7 @@ import pytest
 from shiftedge.benchmarks import commands
 from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.bench import Bench
-from shiftedge.benchmarks.entry import Candidate, Settings
+from shiftedge.benchmarks.entry import BenchSettings, Candidate
 from shiftedge.benchmarks.kernels import kernel_rows
 from shiftedge.benchmarks.report import document
 from shiftedge.runtime.errors import MissingExtraError, OutputError, ShiftedgeError
@@ -105,7 +105,7 @@ def a_report(
     """By ``document``, of a run that was not one."""
     bench = Bench(
         [Candidate(name, "x:y", Path("m.onnx"), peer=name != "native") for name in engines],
-        Settings(threads, frames, rounds, min(2, rounds)),
+        BenchSettings(threads, frames, rounds, min(2, rounds)),
         onnx=None,
         reference="x:y",
     )

@@ -13,7 +13,7 @@ from shiftedge.benchmarks import bench as bench_module
 from shiftedge.benchmarks.bench import Bench
 from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker
-from shiftedge.benchmarks.entry import Candidate, Entry, Settings
+from shiftedge.benchmarks.entry import BenchSettings, Candidate, Entry
 from shiftedge.benchmarks.report import document
 from shiftedge.benchmarks.terminal import print_report
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
@@ -68,7 +68,7 @@ def test_the_document(make_bench):
 def test_one_that_fails_costs_its_row_and_no_other(make_bench):
     names = ("Absent", "Refuses", "Broken", "Off", "NotNumbers", "Crashes", "Hangs", "Good")
     # For loading too, on a machine that may be busy.
-    settings = Settings(frames=12, rounds=3, timeout_s=8.0)
+    settings = BenchSettings(frames=12, rounds=3, timeout_s=8.0)
     found = rows(make_bench(*names, settings=settings))
     assert {name: row["status"] for name, row in found.items()} == {
         "Absent": "unavailable",
@@ -139,7 +139,7 @@ def test_turns_are_interleaved_and_the_stream_goes_on(make_bench, monkeypatch):
         return ask(worker, order)
 
     monkeypatch.setattr(Worker, "ask", record)
-    settings = Settings(threads=(1, 2), frames=7, rounds=3)
+    settings = BenchSettings(threads=(1, 2), frames=7, rounds=3)
     make_bench("Good", "Hidden", settings=settings).run()
     turns = asked
     rounds = [turns[i : i + 4] for i in range(0, 12, 4)]
@@ -152,7 +152,7 @@ def test_turns_are_interleaved_and_the_stream_goes_on(make_bench, monkeypatch):
 
 
 def test_an_interrupt_keeps_what_was_measured(make_bench, monkeypatch, capsys):
-    bench = make_bench("Good", "Hidden", settings=Settings(frames=12, rounds=4))
+    bench = make_bench("Good", "Hidden", settings=BenchSettings(frames=12, rounds=4))
     ask = Worker.ask
     turns = []
 
@@ -197,7 +197,7 @@ def test_progress_is_for_terminals(monkeypatch):
 
 
 def test_settings():
-    assert Settings(frames=10, rounds=3).round_frames() == [4, 3, 3]
+    assert BenchSettings(frames=10, rounds=3).round_frames() == [4, 3, 3]
 
 
 def test_no_files_are_left(make_bench, tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_no_files_are_left(make_bench, tmp_path, monkeypatch):
 
 
 def test_a_slow_engine_sits_out_rounds(make_bench, monkeypatch):
-    bench = make_bench("Good", settings=Settings(frames=40, rounds=40, starts=2))
+    bench = make_bench("Good", settings=BenchSettings(frames=40, rounds=40, starts=2))
     monkeypatch.setattr(bench_module, "SHARE_S", 1e-9)
     bench.run()
     (entry,) = bench.entries

@@ -15,7 +15,7 @@ import torch
 
 from shiftedge.__main__ import main, parser
 from shiftedge.benchmarks.complexity import count, latency
-from shiftedge.benchmarks.complexity.nets import CONTENDERS
+from shiftedge.benchmarks.complexity.nets import NETWORKS
 
 COMMAND = ("bench", "complexity")
 SMALL = (*COMMAND, "--size", "32")
@@ -35,7 +35,7 @@ def test_json_of_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["interrupted"] is False
     assert report["settings"]["size"] == 32
     assert report["settings"]["rounds"] == 0
-    assert [row["key"] for row in report["results"]] == list(CONTENDERS)
+    assert [row["key"] for row in report["results"]] == list(NETWORKS)
     for row in report["results"]:
         assert row["flops"] == 2 * row["macs"]
         assert row["macs_per_frame"] * row["frames"] == pytest.approx(row["macs"])
@@ -61,7 +61,7 @@ def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.get_num_threads() == before
     report = json.loads(file.read_text())
     for row in report["results"]:
-        if not CONTENDERS[row["key"]].timed:
+        if not NETWORKS[row["key"]].timed:
             assert row["latency_ms"] is None
             continue
         found = row["latency_ms"]
@@ -100,11 +100,11 @@ def test_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def turn(contender: object, size: int) -> object:
+    def turn(network: object, size: int) -> object:
         def run() -> list[latency.Time]:
             nonlocal calls
             calls += 1
-            if calls == len([one for one in CONTENDERS.values() if one.timed]) + 3:
+            if calls == len([one for one in NETWORKS.values() if one.timed]) + 3:
                 raise KeyboardInterrupt
             return [latency.Time(2_000_000, 1_000_000)]
 

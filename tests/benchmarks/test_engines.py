@@ -172,7 +172,7 @@ def test_torch_compile_without_a_compiler(tiny_onnx, spec, monkeypatch):
 def test_a_conversion_is_kept(tiny_onnx, tmp_path, cache):
     needs("ncnn")
     outputs(ENGINES["ncnn"].factory, tiny_onnx, tmp_path / "first")
-    (made,) = (cache / "shiftedge" / "peers" / "ncnn").iterdir()
+    (made,) = (cache / "shiftedge" / "converted" / "ncnn").iterdir()
     times = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
     outputs(ENGINES["ncnn"].factory, tiny_onnx, tmp_path / "second")
     assert {file.name: file.stat().st_mtime_ns for file in made.iterdir()} == times

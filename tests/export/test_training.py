@@ -24,8 +24,9 @@ from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, Settings, Shape
 from shiftedge.export.training.augment import make_batch, mirror_table
-from shiftedge.export.training.loop import fit
+from shiftedge.export.training.loop import Step, fit
 from shiftedge.export.training.score import score_clips, stream_film
+from shiftedge.export.training.supply import Kept, Mixture
 from shiftedge.runtime.capture.synthetic import LABELS, SWIPE_LABELS
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
@@ -193,6 +194,10 @@ def test_hands_move_with_the_picture() -> None:
 # --- learning
 
 
+def mixture(clips: ClipSet) -> Mixture:
+    return Mixture((Kept(clips),), clips.names, 0)
+
+
 def dark_and_bright() -> ClipSet:
     rng = np.random.default_rng(0)
     labels = np.arange(8) % 2
@@ -209,8 +214,19 @@ def test_some_steps_lower_the_loss() -> None:
     steps = 36
     wanted = Settings(epochs=steps, batch=8, frames=6, rate=4e-3, threads=1, sizes=((1.0, 1.0),))
     seen: list[int] = []
-    history = fit(net, clips, wanted, after_epoch=lambda epoch: seen.append(epoch.number))
-    losses = [loss for epoch in history for loss in epoch.losses]
+    losses: list[float] = []
+
+    def after_step(step: Step) -> None:
+        losses.append(step.loss)
+
+    fit(
+        net,
+        mixture(clips),
+        wanted,
+        (32, 32),
+        after_epoch=lambda epoch: seen.append(epoch.number),
+        after_step=after_step,
+    )
     assert seen == list(range(1, steps + 1))
     assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
     assert not any(module._forward_hooks for module in net.modules()), "the lesson's hooks stay"
@@ -221,7 +237,7 @@ def test_training_repeats_itself(clips: ClipSet) -> None:
     results = []
     for _ in range(2):
         net = net_for(clips.names)
-        fit(net, clips, rates)
+        fit(net, mixture(clips), rates, (32, 32))
         results.append(net.classifier.weight.detach().clone())
     assert torch.equal(results[0], results[1])
 
@@ -256,15 +272,16 @@ def test_train_on_rendered_clips_and_its_film_scores(tmp_path: Path) -> None:
         epochs=1,
         clips=4,
         check_clips=2,
-        films=1,
-        film_seconds=15.0,
+        films=0.005,
         threads=1,
         seed=5,
         shape=SHAPE,
         bar=no_bar,
     )
-    assert scores["films"]["gestures"] > 0
-    assert scores["still"]["gestures"] == 0
+    kinds = {row["kind"]: row for row in scores["films"]["films"]}
+    assert kinds["gestures"]["events"] > 0
+    assert kinds["still"]["events"] == 0
+    assert set(scores["calibration"]["bias"]) == set(LABELS)
     checkpoint = load_checkpoint(tmp_path / CHECKPOINT)
     assert checkpoint.labels == LABELS
     assert checkpoint.training["seed"] == 5
@@ -278,11 +295,12 @@ def test_a_training_that_diverges_is_ended_with_a_sentence() -> None:
     net = net_for(clips.names)
     torch.nn.init.constant_(net.classifier.weight, torch.nan)
     kept: list[int] = []
-    with pytest.raises(NumericsError, match="no longer a number in epoch 1"):
+    with pytest.raises(NumericsError, match="no longer a number in step 1, epoch 1"):
         fit(
             net,
-            clips,
+            mixture(clips),
             Settings(epochs=2, batch=8, frames=6, threads=1, sizes=((1.0, 1.0),)),
+            (32, 32),
             after_epoch=lambda epoch: kept.append(epoch.number),
         )
     assert not kept

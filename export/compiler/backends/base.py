@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.runtime.spec import ModelSpec
 
 __all__ = ["Backend", "Device", "Target", "TargetVariant"]
@@ -159,7 +159,7 @@ class Backend(ABC, Generic[D, V]):
         """Writes the kernels' code into ``folder``; the names of the files to link."""
 
     @abstractmethod
-    def plan(self, step: Step, places: Layout, variant: V) -> Iterable[str]:
+    def plan(self, step: Step, places: MemoryLayout, variant: V) -> Iterable[str]:
         """Lines of C that define ``plan``, what the executor takes."""
 
     @abstractmethod

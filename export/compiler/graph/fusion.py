@@ -39,7 +39,15 @@ from shiftedge.export.compiler.graph.graph import (
     Uses,
 )
 
-__all__ = ["ConvKernel", "FusedKernel", "InvertedResidual", "Linear", "Single", "Tail", "fuse"]
+__all__ = [
+    "ConvKernel",
+    "FusedKernel",
+    "InvertedResidualKernel",
+    "Linear",
+    "Single",
+    "Tail",
+    "fuse",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +86,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class InvertedResidual(FusedKernel):
+class InvertedResidualKernel(FusedKernel):
     """Family 1."""
 
     join: Join | None
@@ -202,7 +210,7 @@ class _Fuser:
 
     def _inverted_residual(
         self, before: list[Operator], join: Join | None, head: Conv
-    ) -> InvertedResidual | None:
+    ) -> InvertedResidualKernel | None:
         chain = list(before)
         stem = expand = None
         if not head.depthwise:
@@ -238,7 +246,7 @@ class _Fuser:
             if isinstance(activation, Activate) and activation.out in self._graph.quantization:
                 return None  # what makes the numbers quantises them too: family 3
         quantization = self._graph.quantization.get(chain[-1].out)
-        return InvertedResidual(
+        return InvertedResidualKernel(
             tuple(chain),
             join=join,
             stem=stem,

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
-from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT, Life, Plan, plan
+from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT, Life, MemoryPlan, plan
 
-__all__ = ["Layout", "layout", "weights"]
+__all__ = ["MemoryLayout", "layout", "weights"]
 
 _FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
-class Layout:
+class MemoryLayout:
     """Where everything lies, in bytes."""
 
-    workspace: Plan
+    workspace: MemoryPlan
     states: tuple[int, ...]
     """Offset of each state in the block, without the block's header."""
     state_bytes: int
@@ -38,7 +38,7 @@ class Layout:
         return 0
 
 
-def layout(step: Step) -> Layout:
+def layout(step: Step) -> MemoryLayout:
     """Lay out the workspace, the states, the weights and the scratch of ``step``."""
     lives = [
         Life(name, size, first, last)
@@ -49,7 +49,7 @@ def layout(step: Step) -> Layout:
     )
     order = _order(step.calls)
     places, weights_bytes = _pack(step.constants[name].nbytes for name in order)
-    return Layout(
+    return MemoryLayout(
         workspace=plan(lives),
         states=states,
         state_bytes=state_bytes,
@@ -59,7 +59,7 @@ def layout(step: Step) -> Layout:
     )
 
 
-def weights(step: Step, places: Layout) -> bytes:
+def weights(step: Step, places: MemoryLayout) -> bytes:
     """All constants as the kernels read them."""
     block = bytearray(places.weights_bytes)
     for name, offset in places.constants.items():

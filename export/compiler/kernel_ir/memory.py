@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENT", "Life", "Plan", "plan"]
+__all__ = ["ALIGNMENT", "Life", "MemoryPlan", "plan"]
 
 ALIGNMENT = 64
 """Bytes: a cache line, the widest vector."""
@@ -36,7 +36,7 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """Places in the workspace."""
 
     offsets: dict[str, int]
@@ -47,7 +47,7 @@ class Plan:
     """The most that is alive during one kernel; no plan could do with less."""
 
 
-def plan(lives: Sequence[Life]) -> Plan:
+def plan(lives: Sequence[Life]) -> MemoryPlan:
     """Place every value; no two that meet overlap."""
     placed: list[tuple[int, Life]] = []
     offsets: dict[str, int] = {}
@@ -61,7 +61,7 @@ def plan(lives: Sequence[Life]) -> Plan:
         placed.append((offset, life))
         offsets[life.name] = offset
     size = max((_aligned(offset + life.size_bytes) for offset, life in placed), default=0)
-    return Plan(offsets, size, _least(lives))
+    return MemoryPlan(offsets, size, _least(lives))
 
 
 def _least(lives: Sequence[Life]) -> int:

@@ -43,13 +43,13 @@ def activated(kind: Activation, y: Array) -> Array:
     """``kind`` of float32 numbers."""
     row = kind.value
     if row.expression is not None:
-        made: Array = row.expression(_Vectors(), y)
+        made: Array = row.expression(_NumpyVectors(), y)
         return made
     low, high = row.bounds or (-np.inf, np.inf)
-    return y if low == -np.inf and high == np.inf else _Vectors().clamp(y, low, high)
+    return y if low == -np.inf and high == np.inf else _NumpyVectors().clamp(y, low, high)
 
 
-class _Vectors:
+class _NumpyVectors:
     """``graph.activations.Vectors`` of numpy."""
 
     def number(self, value: float) -> Any:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.agreement import Outputs, Report, compare, named_outputs
+from shiftedge.export.agreement import AgreementReport, Outputs, compare, named_outputs
 from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.numerics.precision import INT8, NARROW
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.engines.native import NativeEngine
@@ -63,11 +63,11 @@ def check(
     images: NDArray[np.uint8],
     expected: Sequence[Outputs],
     step: Step,
-    places: Layout,
+    places: MemoryLayout,
     *,
     reference: str,
     accepted: Mapping[str, float],
-) -> tuple[Report, list[Outputs]]:
+) -> tuple[AgreementReport, list[Outputs]]:
     """Compare a compiled library with its reference.
 
     Args:
@@ -170,11 +170,11 @@ def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
     expected = [{"logits": np.array([row], np.float32)} for row in test.logits]
     ours = [{"logits": session.step(image)[None]} for image in images]
     rows = compare("reference / self-test", expected, ours, tolerance=test.tolerance)
-    Report(len(ours), test.tolerance, tuple(rows)).require_passed()
+    AgreementReport(len(ours), test.tolerance, tuple(rows)).require_passed()
 
 
 def native_outputs(
-    library: Path, images: NDArray[np.uint8], step: Step, places: Layout, *, threads: int
+    library: Path, images: NDArray[np.uint8], step: Step, places: MemoryLayout, *, threads: int
 ) -> Iterator[Outputs]:
     """Logits and states frame by frame from a library, a quantised state as
     :func:`evaluated_outputs` has it.
@@ -189,7 +189,9 @@ def native_outputs(
         yield named_outputs(logits[None], states_of(block, step, places))
 
 
-def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDArray[np.float32]]:
+def states_of(
+    block: NDArray[np.uint8], step: Step, places: MemoryLayout
+) -> list[NDArray[np.float32]]:
     """The states in a block's bytes after its header, as the ONNX contract has them.
 
     Returns:
@@ -206,7 +208,7 @@ def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDAr
 
 
 def _on_all_threads(
-    library: Path, images: NDArray[np.uint8], step: Step, places: Layout
+    library: Path, images: NDArray[np.uint8], step: Step, places: MemoryLayout
 ) -> list[Outputs]:
     """What one thread gives, and others to the bit."""
     reference = list(native_outputs(library, images, step, places, threads=1))
@@ -227,13 +229,13 @@ def _report(
     expected: Sequence[Outputs],
     ours: Sequence[Outputs],
     accepted: Mapping[str, float],
-) -> Report:
+) -> AgreementReport:
     rows = []
     for name, tolerance in accepted.items():
         pair = ([{name: each[name]} for each in outputs] for outputs in (expected, ours))
         rows += compare(forms, *pair, tolerance=tolerance)
     rows.sort(key=lambda row: -row.worst / max(row.scale, 1e-6))
-    return Report(len(ours), max(accepted.values()), tuple(rows))
+    return AgreementReport(len(ours), max(accepted.values()), tuple(rows))
 
 
 def _states(interpreter: Interpreter, step: Step) -> list[NDArray[np.float32]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     Linear,
     Tail,
     fuse,
@@ -264,7 +264,7 @@ def dequantized(values: Value, quantization: Quantization) -> Array:
 
 def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
     """A kernel's convolutions with their activations, and what is added to each."""
-    if isinstance(kernel, InvertedResidual):
+    if isinstance(kernel, InvertedResidualKernel):
         for part in (kernel.stem, kernel.expand, kernel.depthwise):
             if part is not None:
                 yield part, None

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from shiftedge.export.agreement import (
     TOLERANCE,
+    AgreementReport,
     Outputs,
-    Report,
     compare,
     moving_images,
     normalised,
@@ -29,10 +29,10 @@ from shiftedge.export.agreement import (
 from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.frontend.read import read_onnx
-from shiftedge.export.compiler.graph.fusion import InvertedResidual, fuse
+from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
@@ -76,7 +76,7 @@ FAITHFUL_FRAMES = 3
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
 
-Linker = Callable[[Step, Layout, ModelSpec, TargetVariant, Path], None]
+Linker = Callable[[Step, MemoryLayout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
@@ -114,7 +114,7 @@ class Proof:
         tolerance = self._accepted(plain=False)["logits"]
         return _recorded(self._precision.reference, outputs, tolerance)
 
-    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
+    def of(self, step: Step, places: MemoryLayout, library: Path, *, plain: bool) -> dict[str, Any]:
         """The report on a library for this machine, for the manifest.
 
         Args:
@@ -260,7 +260,7 @@ def multiplied(graph: Graph, step: Step, precision: Precision) -> Callable[[Conv
         convs = [each for each in kernel.operators if isinstance(each, Conv)]
         for conv in convs:
             source = conv.inputs[0]
-            head = convs[0] if isinstance(kernel, InvertedResidual) else conv
+            head = convs[0] if isinstance(kernel, InvertedResidualKernel) else conv
             inside = "" if is_vector(graph.shapes[head.inputs[0]]) else precision.buffer
             if in_pairs(conv, graph) and stored.get(source, inside) == precision.buffer:
                 rounded.add(conv.name)
@@ -273,7 +273,7 @@ def verified(
     spec: ModelSpec,
     variant: TargetVariant,
     step: Step,
-    places: Layout,
+    places: MemoryLayout,
     library: Path,
     build: Linker,
 ) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def verified(
     }
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: AgreementReport) -> dict[str, Any]:
     document = report.to_dict()
     return {**document, "comparisons": list(document["comparisons"])}
 

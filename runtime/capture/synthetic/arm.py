@@ -25,7 +25,7 @@ _FAR_PX = 13.0
 
 
 @dataclass(frozen=True)
-class Build:
+class Physique:
     """Lengths and widths of a person's arms, in heads."""
 
     shoulder: Floats
@@ -137,7 +137,7 @@ def fixed(points: Floats) -> NDArray[np.int32]:
 
 
 def _elbow(
-    shoulder: Floats, wrist: Floats, forward: Floats, build: Build, mirror: Floats
+    shoulder: Floats, wrist: Floats, forward: Floats, build: Physique, mirror: Floats
 ) -> Floats:
     """Two-bone reach: the elbow (N, 3) hangs down and outwards; arms too short stretch.
 
@@ -161,7 +161,7 @@ def arm_shapes(
     hands: tuple[Floats, ...],
     mirror: Floats,
     body: Floats,
-    build: Build,
+    build: Physique,
     lens: Lens,
     light: Floats,
     layers: Floats,
@@ -256,7 +256,7 @@ def arm_shapes(
     )
 
 
-def _radii(build: Build) -> Floats:
+def _radii(build: Physique) -> Floats:
     """(K, 2), heads: radii of both ends of every capsule."""
     hand = build.hand
     widths = [(build.upper_radius, build.elbow_radius), (build.elbow_radius, build.wrist_radius)]

@@ -48,7 +48,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Clip:
+class RenderedClip:
     """A few seconds of one person, with what is true of them."""
 
     frames: NDArray[np.uint8]
@@ -77,7 +77,7 @@ def render_clip(
     width: int = 128,
     ranges: Ranges = WIDE,
     pictures: Pictures | None = None,
-) -> Clip:
+) -> RenderedClip:
     """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
 
     Args:
@@ -112,4 +112,6 @@ def render_clip(
     )
     shares = (hands / np.array([width, height])).astype(np.float32)[again]
     conditions = Conditions.of(lens, scene, source_hz, standing, events[0] if events else None)
-    return Clip(np.stack([painted[i] for i in again]), label, truth, shares, events, conditions)
+    return RenderedClip(
+        np.stack([painted[i] for i in again]), label, truth, shares, events, conditions
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Build, arm_shapes, fixed
+from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Physique, arm_shapes, fixed
 from shiftedge.runtime.capture.synthetic.camera import Camera
 from shiftedge.runtime.capture.synthetic.crowd import draw_crowd
 from shiftedge.runtime.capture.synthetic.hand import Floats
@@ -172,9 +172,9 @@ class Scene:
             self._desk.append((left + 0.1 * k, top + 0.25 * k, right - 0.1 * k, bottom, wood))
 
     @staticmethod
-    def _drawn_build(dice: Dice, looks: Looks) -> Build:
+    def _drawn_build(dice: Dice, looks: Looks) -> Physique:
         thick = dice.even(0.88, 1.15)
-        return Build(
+        return Physique(
             np.array([-0.90 * looks.shoulders, 1.05, 0.0]),
             hand=dice.even(0.74, 0.90),
             upper_radius=0.24 * thick,

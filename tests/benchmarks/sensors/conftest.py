@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from kit.recorded_boards import Board
+from kit.recorded_boards import SensorAccess
 
 from shiftedge.benchmarks.sensors import Sensors, find_sensors
 
@@ -15,7 +15,7 @@ from shiftedge.benchmarks.sensors import Sensors, find_sensors
 class Laid:
     """A board below ``root``. Its files may be changed, its vcgencmd answers from ``answers``."""
 
-    def __init__(self, root: Path, board: Board) -> None:
+    def __init__(self, root: Path, board: SensorAccess) -> None:
         self.root = root
         self.answers: dict[str, str | BaseException] | None = (
             None if board.vcgencmd is None else dict(board.vcgencmd)
@@ -61,6 +61,6 @@ class Laid:
 
 
 @pytest.fixture
-def lay(tmp_path: Path) -> Callable[[Board], Laid]:
+def lay(tmp_path: Path) -> Callable[[SensorAccess], Laid]:
     """Lays out a board."""
     return lambda board: Laid(tmp_path, board)

@@ -43,9 +43,9 @@ from shiftedge.runtime.capture.synthetic import (
     CLEAN,
     NARROW,
     WIDE,
-    Clip,
     Film,
     Ranges,
+    RenderedClip,
     render_clip,
 )
 from shiftedge.runtime.capture.synthetic.acting import resting_hand
@@ -89,7 +89,7 @@ def dice_of(seed: int, ranges: Ranges = WIDE) -> Dice:
     return Dice(np.random.default_rng(seed), ranges)
 
 
-def clip(seed: int, label: str, ranges: Ranges = WIDE, **size: int) -> Clip:
+def clip(seed: int, label: str, ranges: Ranges = WIDE, **size: int) -> RenderedClip:
     size = {"height": 48, "width": 64, **size}
     return render_clip(np.random.default_rng(seed), label, ranges=ranges, **size)
 

@@ -14,7 +14,7 @@ from shiftedge.export.compiler.backends.cpu.registry import lower
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
@@ -89,7 +89,7 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
         _code(kernels, variant).write(folder / _KERNELS)
         return (_KERNELS,)
 
-    def plan(self, step: Step, places: Layout, variant: CpuVariant) -> Iterable[str]:
+    def plan(self, step: Step, places: MemoryLayout, variant: CpuVariant) -> Iterable[str]:
         """See :meth:`Backend.plan`."""
         return plan.lines(step, places, variant.features)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from shiftedge.export.compiler.c_text import quoted, struct
 from shiftedge.export.compiler.kernel_ir.calls import Call, Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 
 __all__ = ["PIECES", "lines"]
 
@@ -16,7 +16,7 @@ PIECES = 2
 atomic operations, and is what the others wait for when a thread loses its core."""
 
 
-def lines(step: Step, places: Layout, features: Sequence[str]) -> Iterator[str]:
+def lines(step: Step, places: MemoryLayout, features: Sequence[str]) -> Iterator[str]:
     """What defines ``plan``, a ``shiftedge_cpu_plan``.
 
     Args:
@@ -59,7 +59,7 @@ def _function(kernel: Kernel) -> Iterator[str]:
     yield ""
 
 
-def _buffers(number: int, call: Call, places: Layout) -> Iterator[str]:
+def _buffers(number: int, call: Call, places: MemoryLayout) -> Iterator[str]:
     """The arguments of a call."""
     kernel = call.kernel
     yield f"static const shiftedge_buffer buffers_{number}[] = {{"

@@ -29,7 +29,7 @@ from shiftedge.export.compiler.backends.cpu.families import (
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     fuse,
 )
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
@@ -106,7 +106,7 @@ def _frame_is_a_map(
 
 
 def _reads_bytes(kernel: FusedKernel, frame_name: str) -> bool:
-    if isinstance(kernel, InvertedResidual):
+    if isinstance(kernel, InvertedResidualKernel):
         return kernel.stem is not None and kernel.residual != frame_name
     if isinstance(kernel.operators[0], Quantize):
         return True

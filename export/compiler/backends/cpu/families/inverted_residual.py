@@ -67,7 +67,7 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     tilings,
     window_pixels,
 )
-from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidual, Linear
+from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidualKernel, Linear
 from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import (
@@ -237,7 +237,7 @@ class BlockTiles:
 
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
-    if not isinstance(kernel, InvertedResidual):
+    if not isinstance(kernel, InvertedResidualKernel):
         return False
     conv = kernel.depthwise.conv
     size, pad = conv.kernel[0], conv.kernel[0] // 2
@@ -251,7 +251,7 @@ def matches(kernel: FusedKernel, context: Context) -> bool:
     )
 
 
-def lower(kernel: InvertedResidual, context: Context) -> None:
+def lower(kernel: InvertedResidualKernel, context: Context) -> None:
     depthwise, project, unit = kernel.depthwise, kernel.project.conv, context.target.unit
     head = kernel.stem or kernel.expand
     first = (head or depthwise).conv
@@ -291,7 +291,7 @@ def lower(kernel: InvertedResidual, context: Context) -> None:
 
 
 def _constants(
-    kernel: InvertedResidual, head: Linear | None, stem: ConvShape | None, context: Context
+    kernel: InvertedResidualKernel, head: Linear | None, stem: ConvShape | None, context: Context
 ) -> dict[str, ConvConstants]:
     """Of each convolution, by name of its stage."""
     depthwise, project = kernel.depthwise, kernel.project

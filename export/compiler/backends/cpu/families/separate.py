@@ -6,7 +6,7 @@ from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     Linear,
     Single,
     Tail,
@@ -17,10 +17,10 @@ __all__ = ["lower", "matches"]
 
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
-    return isinstance(kernel, (InvertedResidual, Tail))
+    return isinstance(kernel, (InvertedResidualKernel, Tail))
 
 
-def lower(kernel: InvertedResidual | Tail, context: Context) -> None:
+def lower(kernel: InvertedResidualKernel | Tail, context: Context) -> None:
     if isinstance(kernel, Tail):
         context.lower(_alone(kernel, kernel.pointwise, kernel.join), context)
         context.lower(Single((kernel.mean,)), context)
