@@ -274,6 +274,14 @@ def _add_train(commands: Any) -> None:
         help="synthetic:, or a folder or list of labelled clips; several are mixed",
     )
     parser.add_argument(
+        "--freeze",
+        metavar="N",
+        type=positive,
+        default=0,
+        help="hold the first N parts of the network as they start (of MobileNetV2 18 at most, of "
+        "EfficientNet-Lite0 17), and keep what they give of your clips",
+    )
+    parser.add_argument(
         "--share",
         metavar="S",
         nargs="+",
@@ -383,12 +391,11 @@ def _train(options: argparse.Namespace) -> int:
     if imagenet:
         options.start = None
         options.architecture = options.architecture or "efficientnet_lite0"
-    if options.quantize and (
-        imagenet or (options.size, options.width, options.architecture) != (None,) * 3
-    ):
+    other = (options.size, options.width, options.architecture, options.freeze or None)
+    if options.quantize and any(value is not None for value in other):
         raise DataError(
-            "--quantize fine-tunes a network as it is, so it takes no --size, --width or "
-            "--architecture; train one like that first and give it with --start."
+            "--quantize fine-tunes a network as it is, so it takes no --size, --width, "
+            "--architecture or --freeze; train one like that first and give it with --start."
         )
     if options.quantize and (options.silent or not options.usual_silent):
         raise DataError(
@@ -429,6 +436,7 @@ def _train(options: argparse.Namespace) -> int:
     words += [] if options.usual_silent else ["--no-silent"]
     words += [] if options.mirror else ["--no-mirror"]
     words += [] if options.reverse else ["--no-reverse"]
+    words += ["--freeze", str(options.freeze)] if options.freeze else []
     start, cache, classes, pictures = (
         None if name is None else Path(name)
         for name in (options.start, options.cache, options.labels, options.pictures)
@@ -457,6 +465,7 @@ def _train(options: argparse.Namespace) -> int:
         clip_rate_hz=options.fps,
         mirror=options.mirror,
         reverse=options.reverse,
+        freeze=options.freeze,
         device=device,
         mixed=mixed,
         fresh=options.fresh,

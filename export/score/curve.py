@@ -7,6 +7,7 @@ events an hour or fewer; the model's own settings are one point beside it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,11 +54,17 @@ class Curve:
         return OperatingPoint(self, np.full(len(self.weights), len(THRESHOLDS)))
 
     def at(self, budget: float) -> OperatingPoint:
-        """The threshold with most events right at ``budget`` false events an hour or fewer, the
-        highest of several; chosen anew in each sample of the films."""
-        rates, right = self.rates(WITH_GESTURES), self._summed(self.outcome.found)
-        rates, right = rates[:, :-1], right[:, :-1]
-        return OperatingPoint(self, np.where(rates <= budget, right, -1.0).argmax(axis=1))
+        """The threshold that finds most at ``budget`` false events an hour or fewer, the highest of
+        several; chosen anew in each sample of the films."""
+        rates, recall = self._rated
+        return OperatingPoint(self, np.where(rates <= budget, recall, -1.0).argmax(axis=1))
+
+    @functools.cached_property
+    def _rated(self) -> tuple[Floats, Floats]:
+        """(samples, thresholds): false events an hour, and recall, 0 where there is none."""
+        right, of = self._summed(self.outcome.found), self._summed(self.outcome.counted)
+        recall = np.nan_to_num(_ratio(right, of))
+        return self.rates(WITH_GESTURES)[:, :-1], recall[:, :-1]
 
     def swept(self) -> list[tuple[float, float, float]]:
         """Threshold, false events an hour and recall at each, from the highest down."""

@@ -40,7 +40,7 @@ SECONDS = 30.0
 """Of a film: short ones show more people."""
 RANGES = ("wide", "narrow", "clean")
 
-SCORE_SEED, CALIBRATION_SEED = 20_000_000, 1_000_000_000
+SCORE_SEED, CALIBRATION_SEED = 20_000_000, 10**15
 """From which the seeds of films count that are scored, and of those that settings are chosen on; a
 million for each seed that a user names."""
 SEEDS = 1_000_000

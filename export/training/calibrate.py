@@ -28,8 +28,6 @@ from shiftedge.export.training.score import watch
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
-__all__ = ["Calibration", "Streamed", "apply", "calibrate", "calibrate_net", "choose"]
-
 SMOOTHING_S = (0.05, 0.1, 0.15, 0.25)
 EXIT = (0.2, 0.3, 0.5)
 MIN_DURATION_S = (0.08, 0.17, 0.25, 0.33)
@@ -63,17 +61,6 @@ class Calibration:
     """Share of the gestures that are found so."""
     false_per_hour: Mapping[str, float]
     """In the films of each limit, by their kinds."""
-
-
-def calibrate(
-    spec: ModelSpec,
-    films: Sequence[Streamed],
-    clips: Sequence[NDArray[np.float32]] = (),
-    labels: Sequence[int] = (),
-) -> Calibration:
-    """:func:`choose` at the usual limits; until the runner asks for :func:`calibrate_net`, it gives
-    clips too, which are not needed."""
-    return choose(spec, films)
 
 
 def choose(

@@ -82,6 +82,8 @@ class Job:
     """Of clips that do not say theirs: folders of pictures, raw streams."""
     mirror: bool = True
     """False where clips must not be mirrored, since a label means another thing then."""
+    freeze: int = 0
+    """Parts of the network that are held as they start, counted from the frame."""
     reverse: bool = True
     """False where clips must not be played backwards either."""
     device: str = "cpu"
@@ -115,6 +117,7 @@ class Job:
             frames=usual.frames if self.rendered else CLIP_FRAMES,
             mirror=self.mirror,
             reverse=self.reverse,
+            freeze=self.freeze,
             device=self.device,
             mixed=self.mixed,
         )

@@ -13,10 +13,8 @@ from torch import nn
 
 from shiftedge.export.agreement import normalised
 from shiftedge.export.data.clip_set import ClipSet
-from shiftedge.export.data.rendered import film_for
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.score.clips import call_clip
-from shiftedge.export.score.events import EventScore, event_score
 from shiftedge.export.score.films import Image, Watchable
 from shiftedge.export.score.stream import Streamed, cuts_of
 from shiftedge.export.training.augment import make_batch
@@ -137,30 +135,3 @@ def watch(
         )
         advance(1)
     return done
-
-
-def score_films(
-    net: nn.Module,
-    spec: ModelSpec,
-    *,
-    seed: int,
-    films: int,
-    seconds: float,
-    gestures: bool = True,
-    clean: bool = True,
-    advance: Advance = lambda count: None,
-) -> EventScore:
-    """Stream rendered films of unseen people through a network and decode them.
-
-    Args:
-        seed: of the first film; the others follow.
-        gestures: False for people who only sit there.
-        clean: good light and a good camera; otherwise the worst that training clips show.
-    """
-    watched = []
-    for number in range(films):
-        film = film_for(spec, seed + number, seconds, gestures=gestures, clean=clean)
-        logits = stream_film(net, list(film), spec)
-        watched.append(Streamed(logits, film.events, seconds))
-        advance(1)
-    return event_score(watched, spec)

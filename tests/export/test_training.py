@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 pytest.importorskip("cv2")
@@ -23,7 +20,6 @@ from kit.networks import train
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.rendered import synthetic_clips
-from shiftedge.export.data.score import EventScore, call_clip, decode
 from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, Settings, Shape
@@ -31,10 +27,8 @@ from shiftedge.export.training.augment import make_batch, mirror_table
 from shiftedge.export.training.loop import Step, fit
 from shiftedge.export.training.score import score_clips, stream_film
 from shiftedge.export.training.supply import Kept, Mixture
-from shiftedge.runtime.capture.synthetic import LABELS, SWIPE_LABELS, TrueEvent
+from shiftedge.runtime.capture.synthetic import LABELS, SWIPE_LABELS
 from shiftedge.runtime.errors import DataError, NumericsError
-from shiftedge.runtime.live.decode import GestureEvent
-from shiftedge.runtime.live.score import LATE_S, score
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = frame_spec(32, 32, 6.0)
@@ -257,7 +251,6 @@ def test_a_streamed_film_gives_the_logits_of_the_clip_form(clips: ClipSet) -> No
         frames = torch.from_numpy(batch.frames[:8]).permute(0, 3, 1, 2)[None]
         whole = StreamingModel(net).clip(frames)[0].numpy()
     np.testing.assert_allclose(streamed, whole, atol=1e-5)
-    assert isinstance(decode(streamed, spec), list)
 
 
 def test_clip_scores_add_up(clips: ClipSet) -> None:
@@ -267,69 +260,6 @@ def test_clip_scores_add_up(clips: ClipSet) -> None:
     table = np.array(score.confusion)
     assert table.sum() == score.clips == 8
     assert score.accuracy == pytest.approx(np.trace(table) / 8)
-
-
-def test_a_clip_is_called_by_its_gesture_however_short() -> None:
-    names = ("No gesture", "Swiping Left", "Swiping Right")
-    net = net_for(names)
-    spec = describe(net, name="t", labels=names, height=32, width=32, frame_rate_hz=12.0)
-    logits = np.zeros((24, 3), np.float32)
-    logits[:, 0] = 8.0
-    assert call_clip(logits, spec) == 0
-    logits[10:16, 2] = 16.0
-    assert logits.mean(axis=0).argmax() == 0
-    assert call_clip(logits, spec) == 2
-    other = describe(net, name="t", labels=("a", "b", "c"), height=32, width=32)
-    assert call_clip(logits, other) == 0
-
-
-# --- events
-
-
-def event(label: str, time_s: float) -> GestureEvent:
-    return GestureEvent(time_s=time_s, label=label, index=0, confidence=0.9, start_s=time_s - 0.1)
-
-
-def test_events_match_gestures_of_their_label_in_time() -> None:
-    truth = [TrueEvent("Swiping Left", 1.0, 1.5), TrueEvent("Swiping Right", 3.0, 3.4)]
-    events = [
-        event("Swiping Left", 0.9),  # before it starts
-        event("Swiping Left", 1.5 + LATE_S),
-        event("Swiping Left", 1.5 + LATE_S),  # the gesture is taken
-        event("Swiping Left", 3.2),  # the other gesture
-    ]
-    pairs = score(events, truth, 30.0).recognised
-    assert [(e.time_s, t.label) for t, e in pairs] == [(1.5 + LATE_S, "Swiping Left")]
-    total = EventScore()
-    total.add(events, truth, seconds=30.0)
-    assert (total.precision, total.recall) == (0.25, 0.5)
-    assert total.f1 == pytest.approx(1.0 / 3.0)
-    assert total.false_per_minute == pytest.approx(6.0)
-    summary = total.summary()
-    assert summary["missed"] == {"Swiping Right": 1}
-    assert summary["false"] == {"Swiping Left": 3}
-    json.dumps(summary)
-
-
-def test_silence_before_nobody_is_perfect() -> None:
-    score = EventScore()
-    score.add([], [], seconds=60.0)
-    assert (score.precision, score.recall, score.f1) == (1.0, 1.0, 1.0)
-    assert score.false_per_minute == 0.0
-
-
-@given(
-    times=st.lists(st.floats(0.0, 20.0), max_size=12),
-    starts=st.lists(st.integers(0, 18), unique=True, max_size=8),
-)
-@settings(max_examples=100, deadline=None)
-def test_no_gesture_and_no_event_counts_twice(times: list[float], starts: list[int]) -> None:
-    truth = [TrueEvent("Swiping Up", s, s + 0.5) for s in sorted(starts)]
-    found = score([event("Swiping Up", t) for t in sorted(times)], truth, 1e6)
-    pairs = [(e, t) for t, e in found.recognised]
-    assert len({id(e) for e, _ in pairs}) == len(pairs) <= len(times)
-    assert len({id(t) for _, t in pairs}) == len(pairs) <= len(truth)
-    assert all(t.start_s <= e.time_s <= t.end_s + LATE_S for e, t in pairs)
 
 
 # --- the whole

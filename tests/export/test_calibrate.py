@@ -1,0 +1,94 @@
+"""What a calibration chooses is within its limits, better than before, and always the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("cv2")
+
+import torch
+from kit.streamed import SPEC, clear_film, random_film
+
+from shiftedge.export.models import MobileNetV2
+from shiftedge.export.score.curve import curve_of
+from shiftedge.export.score.events import event_score
+from shiftedge.export.score.films import film_tasks
+from shiftedge.export.score.stream import Streamed
+from shiftedge.export.to_onnx import describe
+from shiftedge.export.training.calibrate import MARGIN, apply, calibrate_net, choose
+from shiftedge.export.training.score import stream_film, watch
+
+
+@pytest.fixture(scope="module")
+def films() -> list[Streamed]:
+    return [random_film(seed) for seed in range(12)]
+
+
+def test_what_is_chosen_keeps_the_limits(films: list[Streamed]) -> None:
+    hours = sum(film.seconds for film in films) / 3600.0
+    limits = {("gestures",): 6 / hours}
+    found = choose(SPEC, films, limits=limits)
+    spec = dataclasses.replace(SPEC, decoder=found.decoder)
+    bias = np.array(found.bias, np.float32)
+    shifted = [dataclasses.replace(film, logits=film.logits + bias) for film in films]
+    score = event_score(shifted, spec)
+    assert score.false <= MARGIN * 6
+    assert score.recall == pytest.approx(found.recall)
+    assert found.recall >= curve_of(films, SPEC).at(MARGIN * 6 / hours).recall().value
+    assert choose(SPEC, films, limits=limits) == found
+
+
+def test_a_label_that_comes_too_readily_gets_a_lower_bias() -> None:
+    clear = [clear_film(seed, found=3, missed=0, false=0) for seed in range(4)]
+    clear = [dataclasses.replace(film, logits=np.minimum(film.logits, 11.0)) for film in clear]
+    wrong = np.zeros_like(clear[0].logits)
+    wrong[:, 0] = 9.0
+    wrong[24:32, 3] = 11.0  # as sure and as long as a true event of the other label
+    hours = sum(film.seconds for film in clear) / 3600.0
+    films = [*clear, Streamed(wrong, (), len(wrong) / 12.0)]
+    found = choose(SPEC, films, limits={("gestures",): 0.1 / hours})
+    assert found.recall == 1.0
+    assert found.false_per_hour == {"gestures": 0.0}
+    assert found.bias[3] < found.bias[2]
+
+
+def test_where_nothing_is_found_the_decoder_stays() -> None:
+    still = [clear_film(1, found=0, missed=2, false=1, kind="gestures")]
+    found = choose(SPEC, still, limits={("gestures",): 0.0})
+    assert found.decoder == SPEC.decoder
+    assert set(found.bias) == {0.0}
+
+
+def test_a_network_is_calibrated_on_films_of_its_own() -> None:
+    torch.manual_seed(0)
+    net = MobileNetV2(len(SPEC.labels), width=0.25, previous_frame=True)
+    spec = describe(
+        net, name="t", labels=SPEC.labels, height=32, width=32, frame_rate_hz=6.0,
+        silent_labels=SPEC.silent_labels,
+    )  # fmt: skip
+    before = net.classifier.bias.detach().clone()
+    found = calibrate_net(net, spec, share=0.01, length_s=3.0)
+    apply(net, found)
+    after = net.classifier.bias.detach()
+    assert torch.allclose(after - before, torch.tensor(found.bias))
+
+
+def test_parts_of_a_long_stream_are_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = MobileNetV2(len(SPEC.labels), width=0.25, previous_frame=True).eval()
+    spec = describe(net, name="t", labels=SPEC.labels, height=32, width=32, frame_rate_hz=6.0)
+    (task,) = film_tasks({"gestures": 1}, first_seed=5, length_s=10.0)
+    frames = list(task.open(spec).frames)
+    whole = stream_film(net, frames, spec, cuts=(25,))
+    monkeypatch.setattr("shiftedge.export.training.score._PART", 24)
+    np.testing.assert_allclose(stream_film(net, frames, spec, cuts=(25,)), whole, atol=1e-4)
+    alone = stream_film(net, frames[25:], spec)
+    np.testing.assert_allclose(whole[25:], alone, atol=1e-4)
+    (watched,) = watch(net, spec, [task])
+    assert watched.logits.shape == (60, len(SPEC.labels))
+    assert watched.conditions[0].keys() >= {"distance", "light"} or not watched.events
