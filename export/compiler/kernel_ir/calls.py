@@ -69,16 +69,3 @@ class Step:
     def kernels(self) -> tuple[Kernel, ...]:
         """Each kernel once, in the order of its first call."""
         return tuple({call.kernel.name: call.kernel for call in self.calls}.values())
-
-    def reads_and_writes(self) -> dict[str, tuple[int, int, int]]:
-        """For each value in the workspace: bytes, its first call and its last."""
-        lives: dict[str, tuple[int, int, int]] = {}
-        for number, call in enumerate(self.calls):
-            for buffer in call.kernel.buffers:
-                argument = call.arguments[buffer.name]
-                if argument.memory is Memory.WORKSPACE:
-                    size, first, _ = lives.get(argument.name, (buffer.bytes, number, number))
-                    if size != buffer.bytes:
-                        raise ValueError(f"{argument.name} has {size} and {buffer.bytes} bytes")
-                    lives[argument.name] = (size, first, number)
-        return lives

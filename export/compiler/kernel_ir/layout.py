@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 
@@ -65,17 +65,22 @@ class MemoryLayout:
 
 def layout(step: Step) -> MemoryLayout:
     """Lay out the workspace, the states, the weights and the scratch of ``step``."""
-    lives = [
-        Life(name, size, first, last)
-        for name, (size, first, last) in step.reads_and_writes().items()
-    ]
+    lives: dict[str, Life] = {}
+    for number, call in enumerate(step.calls):
+        for buffer in call.kernel.buffers:
+            argument, size = call.arguments[buffer.name], buffer.bytes
+            if argument.memory is Memory.WORKSPACE:
+                life = lives.get(argument.name, Life(argument.name, size, number, number))
+                if life.size_bytes != size:
+                    raise ValueError(f"{life.name} has {life.size_bytes} and {size} bytes")
+                lives[life.name] = replace(life, last=number)
     states, state_bytes = _pack(
         step.state_buffer(number).bytes for number in range(len(step.states))
     )
     order = _order(step.calls)
     places, weights_bytes = _pack(step.constants[name].nbytes for name in order)
     return MemoryLayout(
-        workspace=plan(lives),
+        workspace=plan(list(lives.values())),
         states=states,
         state_bytes=state_bytes,
         constants=dict(zip(order, places, strict=True)),

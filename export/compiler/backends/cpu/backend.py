@@ -68,7 +68,7 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
         Rules see only the latter, so they make the same kernels, weights and memory plan: what is
         left unverified is the code generator's back end for the variant.
         """
-        board = replace(host.target, name=variant.target.name, cores=variant.cores)
+        board = replace(host.target, name=variant.target.name, cores=variant.target.cores)
         here = replace(host, target=board, precision=variant.precision)
         return here.using(unit=variant.unit, core=variant.core)
 

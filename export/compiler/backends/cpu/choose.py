@@ -54,7 +54,7 @@ def _chosen(shape: Any, target: CpuVariant, candidates: Any, schedule: Any) -> A
     best: tuple[float, Any] | None = None
     for tiles in tilings:
         cycles = sum(
-            kernel_cost(kernel, target).cycles * _waiting(kernel.units, target.cores)
+            kernel_cost(kernel, target).cycles * _waiting(kernel.units, target.target.cores)
             for kernel in schedule("k", shape, tiles, target.unit)
         )
         # A tie within what the model can tell apart goes to the default, which comes first.

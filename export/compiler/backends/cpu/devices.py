@@ -110,11 +110,6 @@ class CpuVariant(TargetVariant):
     def core(self) -> CpuCore:
         return self.device.core
 
-    @property
-    def cores(self) -> int:
-        """To plan for."""
-        return self.target.cores
-
     def using(self, **changes: Any) -> CpuVariant:
         """The same with another ``unit`` or ``core``, or whatever a :class:`Cpu` has."""
         return replace(self, device=replace(self.device, **changes))

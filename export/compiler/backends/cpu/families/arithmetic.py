@@ -82,16 +82,6 @@ class Arithmetic:
         return self.instruction.unpacked_dtype
 
     @property
-    def weight_dtype(self) -> str:
-        """Of the weights as they are multiplied: a lane's, or numbers."""
-        return "float32" if self.dot is None else self.dot.packed_dtype
-
-    @property
-    def accumulator_dtype(self) -> str:
-        """Of the accumulators, and of what they begin at."""
-        return self.instruction.accumulator_dtype
-
-    @property
     def output_dtype(self) -> str:
         """Of the result."""
         if self.stage is not None and not self.stage.rounded:
@@ -116,10 +106,11 @@ class Arithmetic:
     ) -> StageBuffers:
         """The constants as a kernel's parameters: so many weights, of ``dtype`` where values are
         unpacked, and for each channel a bias, a scale, and an offset for each of ``classes``."""
-        weight = ir.Buffer(f"{prefix}weight", weights, "weight", dtype or self.weight_dtype)
-        sums = self.accumulator_dtype
+        sums = self.instruction.accumulator_dtype
         if dtype is not None:
             sums = "float32" if dtype == "float32" else "int32"
+        lane = "float32" if self.dot is None else self.dot.packed_dtype
+        weight = ir.Buffer(f"{prefix}weight", weights, "weight", dtype or lane)
         bias = ir.Buffer(f"{prefix}bias", channels, "weight", sums)
         scale = ir.Buffer(f"{prefix}scale", channels, "weight")
         offset = ir.Buffer(f"{prefix}offset", channels * classes, "weight")

@@ -138,11 +138,6 @@ class BlockShape:
         return (self.width + 2 * self.pad - self.kernel) // self.stride + 1
 
     @property
-    def expand_depth(self) -> int:
-        """Products summed for one expanded number."""
-        return self.stem.depth if self.stem else self.inputs
-
-    @property
     def expand_rows(self) -> int:
         """Rows of the expand's packed weights."""
         return sum(self.expand_runs)
@@ -173,7 +168,8 @@ class BlockShape:
     @property
     def flops(self) -> int:
         pixels, out_pixels = self.height * self.width, self.out_height * self.out_width
-        expand = 2 * pixels * self.expand_depth * self.hidden if self.expand else 0
+        depth = self.stem.depth if self.stem else self.inputs
+        expand = 2 * pixels * depth * self.hidden if self.expand else 0
         taps = self.kernel * self.kernel
         return expand + 2 * out_pixels * self.hidden * (taps + self.outputs)
 
