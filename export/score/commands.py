@@ -55,7 +55,7 @@ def add_commands(commands: Any) -> None:
     )
     add = parser.add_argument
     # fmt: off
-    add("words", nargs="+", metavar=("MODEL", "FILMS"),
+    add("words", nargs="+", metavar="MODEL|FILMS",
         help="one model, or two to compare; and films (default: synthetic:, which is all kinds)")
     add("--at", type=_rate, default=12.0, metavar="N",
         help="false events an hour at which figures are given (default: %(default)g)")
