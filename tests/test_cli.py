@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "models",
     "score",
+    "calibrate",
     "compile",
     "deploy",
     "bench",

@@ -33,6 +33,15 @@ own, with a row for each gesture and one with its file alone for a film without 
 docs/score.md says how to read the curve and how to label films.
 """
 
+CALIBRATE_EXAMPLES = """\
+examples:
+  shiftedge calibrate out/checkpoint.pt --output out/calibrated.pt
+  shiftedge calibrate out/checkpoint.pt --output out/calm.pt --at 3
+  shiftedge calibrate out/checkpoint.pt my_films.csv --output out/mine.pt
+
+Films that settings are chosen on say too much good of them: score on others.
+"""
+
 
 def add_commands(commands: Any) -> None:
     """Add the sub-parser of this module to ``commands`` (argparse's special object)."""
@@ -46,7 +55,7 @@ def add_commands(commands: Any) -> None:
     )
     add = parser.add_argument
     # fmt: off
-    add("words", nargs="+", metavar=("MODEL", "FILMS"),
+    add("words", nargs="+", metavar="MODEL|FILMS",
         help="one model, or two to compare; and films (default: synthetic:, which is all kinds)")
     add("--at", type=_rate, default=12.0, metavar="N",
         help="false events an hour at which figures are given (default: %(default)g)")
@@ -66,6 +75,34 @@ def add_commands(commands: Any) -> None:
         help="exit 1 where a model misses a target at its own settings")
     # fmt: on
     parser.set_defaults(handler=_score, usage_error=parser.error)
+
+    _add_calibrate(commands)
+
+
+def _add_calibrate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "calibrate",
+        help="choose a checkpoint's decoder and biases for a budget of false events",
+        description="Choose the decoder's settings and a bias of each label that find most "
+        "gestures at so many false events an hour, and write a checkpoint with them. `shiftedge "
+        "train` does so by itself.",
+        epilog=CALIBRATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="of `shiftedge train`")
+    add("films", nargs="*", metavar="FILMS",
+        help="as of `shiftedge score` (default: rendered ones, on which nothing is scored)")
+    add("--output", type=Path, metavar="FILE", required=True, help="the checkpoint to write")
+    add("--at", type=_rate, default=12.0, metavar="N",
+        help="false events an hour where people gesture; half of it where they do other things "
+        "(default: %(default)g)")
+    add("--seed", type=int, default=0, help="of the rendered films (default: %(default)s)")
+    add("--pictures", type=Path, metavar="FOLDER", help="as of `shiftedge score`")
+    add("--json", action="store_true", help="print what was chosen as JSON")
+    # fmt: on
+    parser.set_defaults(handler=_calibrate)
 
 
 _rate = number("a number of events above 0", float, lambda value: 0.0 < value < 1e6)
@@ -129,3 +166,40 @@ def _score(options: argparse.Namespace) -> int:
     if options.strict and missed:
         note(f"missed at the model's own settings: {'; '.join(missed)}")
     return int(options.strict and bool(missed))
+
+
+@working("calibrating")
+def _calibrate(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from shiftedge.runtime.process.extras import require
+    from shiftedge.runtime.process.files import require_folder_of
+
+    for package in ("torch", "cv2"):
+        require(package)
+    from shiftedge.export.score.films import CALIBRATION_SEED
+    from shiftedge.export.score.run import film_set
+    from shiftedge.export.training.calibrate import calibrate_checkpoint
+
+    require_folder_of(options.output)
+    shown = None
+    if options.films:
+        shown = film_set(
+            options.films, pictures=options.pictures, clips=0, first_seed=CALIBRATION_SEED
+        )
+    chosen = calibrate_checkpoint(
+        options.checkpoint,
+        options.output,
+        films=None if shown is None else shown.films,
+        at=options.at,
+        seed=options.seed,
+        pictures=options.pictures,
+    )
+    document = asdict(chosen)
+    if options.json:
+        print(json_text(document))
+        return 0
+    for name, value in document.items():
+        print(f"{name.replace('_', ' '):<16}{value}")
+    note(f"next: shiftedge export --checkpoint {options.output} --output my.onnx")
+    return 0

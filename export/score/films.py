@@ -160,7 +160,11 @@ class ClipTask:
 
 
 def rendered_films(
-    text: str, *, ranges: str = "wide", pictures: Path | None = None
+    text: str,
+    *,
+    ranges: str = "wide",
+    pictures: Path | None = None,
+    first_seed: int = SCORE_SEED,
 ) -> list[FilmTask]:
     """The films that ``synthetic:KINDS?films=N&seconds=S&seed=K`` stands for.
 
@@ -170,6 +174,7 @@ def rendered_films(
             that of the only kind that is named.
         ranges: one of :data:`RANGES`.
         pictures: folder of real hands and rooms to use.
+        first_seed: :data:`SCORE_SEED` or :data:`CALIBRATION_SEED`.
 
     Raises:
         DataError: an unknown kind.
@@ -189,7 +194,7 @@ def rendered_films(
     count = given.get("films", whole)
     return film_tasks(
         {kind: max(1, round(count * KINDS[kind] / whole)) for kind in kinds},
-        first_seed=SCORE_SEED + SEEDS * given.get("seed", 0),
+        first_seed=first_seed + SEEDS * given.get("seed", 0),
         length_s=given.get("seconds", SECONDS),
         ranges=ranges,
         pictures=pictures,

@@ -11,6 +11,7 @@ from typing import Any
 from shiftedge.export.score.clips import confusion_of
 from shiftedge.export.score.curve import curve_of
 from shiftedge.export.score.films import (
+    SCORE_SEED,
     SYNTHETIC,
     ClipTask,
     FilmTask,
@@ -59,6 +60,7 @@ def film_set(
     ranges: str = "wide",
     pictures: Path | None = None,
     clips: int | None = None,
+    first_seed: int = SCORE_SEED,
 ) -> FilmSet:
     """The films of ``named``, each :data:`SYNTHETIC` with its kinds and options or a table.
 
@@ -66,6 +68,7 @@ def film_set(
         ranges: of rendered ones.
         pictures: folder of real hands and rooms for rendered ones.
         clips: rendered ones beside; None: :data:`CLIPS` where all kinds of films are rendered.
+        first_seed: see :func:`shiftedge.export.score.films.rendered_films`.
 
     Raises:
         DataError, SourceError: one of them is none.
@@ -77,7 +80,7 @@ def film_set(
     films: list[Watchable] = []
     for text in named:
         if text.startswith(SYNTHETIC):
-            films += rendered_films(text, ranges=ranges, pictures=pictures)
+            films += rendered_films(text, ranges=ranges, pictures=pictures, first_seed=first_seed)
         else:
             films += read_table(Path(text))
     names = [film.name for film in films]

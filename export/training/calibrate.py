@@ -13,18 +13,31 @@ decoded at once (:mod:`shiftedge.export.score.decoding`). Deterministic.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
+from shiftedge.export.networks import spec_of
 from shiftedge.export.score.decoding import FilmBatch, at_thresholds, grid
-from shiftedge.export.score.films import CALIBRATION_SEED, KINDS, SECONDS, SEEDS, film_tasks
+from shiftedge.export.score.films import (
+    CALIBRATION_SEED,
+    KINDS,
+    OWN,
+    SECONDS,
+    SEEDS,
+    Watchable,
+    film_tasks,
+)
 from shiftedge.export.score.stream import Streamed
 from shiftedge.export.training.score import watch
+from shiftedge.runtime.errors import CheckpointError
+from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec
 
@@ -37,17 +50,23 @@ ENTER = tuple(round(float(1.0 / (1.0 + np.exp(-x))), 4) for x in np.linspace(-1.
 """0.27 to 0.993, even in the logit."""
 BIAS = (-2.5, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
 ROUNDS = 2
-LIMITS: Mapping[tuple[str, ...], float] = {
-    ("gestures", "own"): 12.0,
-    ("others", "empty"): 6.0,
-    ("still",): 1.0,
-}
-"""Kinds of films -> false events an hour that they may have together."""
+AT = 12.0
+"""False events an hour that a model may have where people gesture."""
 MARGIN = 0.75
 """Share of a limit that is used up: of settings chosen at the limit itself, other films have more
 than that every second time."""
 GAIN = 0.002
 """Of the gestures found, without which a setting stays as it is: one or two in an hour of films."""
+
+
+Limits = Mapping[tuple[str, ...], float]
+"""Kinds of films -> false events an hour that they may have together."""
+
+
+def limits_at(at: float) -> Limits:
+    """``at`` where people gesture, half of it where they do other things or nobody is there, and a
+    twelfth where somebody sits still."""
+    return {("gestures", OWN): at, ("others", "empty"): at / 2.0, ("still",): at / 12.0}
 
 
 @dataclass(frozen=True)
@@ -62,21 +81,29 @@ class Calibration:
     false_per_hour: Mapping[str, float]
     """In the films of each limit, by their kinds."""
 
+    def record(self, labels: Sequence[str]) -> dict[str, Any]:
+        """What a checkpoint says of it."""
+        return {
+            "bias": dict(zip(labels, self.bias, strict=True)),
+            "recall": round(self.recall, 4),
+            "false_per_hour": dict(self.false_per_hour),
+        }
+
 
 def choose(
     spec: ModelSpec,
     films: Sequence[Streamed],
     *,
-    limits: Mapping[tuple[str, ...], float] = LIMITS,
+    limits: Limits | None = None,
 ) -> Calibration:
     """Choose what finds most of the gestures in ``films`` within ``limits``.
 
     Args:
         films: that have been through the model, none that is scored on.
-        limits: kinds of films -> false events an hour; kinds without films ask for nothing. Where
-            nothing is found within them, the decoder stays as it is.
+        limits: None: those at :data:`AT`. Kinds without films ask for nothing. Where nothing is
+            found within them, the decoder stays as it is.
     """
-    search = _Search(spec, films, limits)
+    search = _Search(spec, films, limits_at(AT) if limits is None else limits)
     bias = np.zeros(spec.classes, np.float32)
     gestures = [at for at, name in enumerate(spec.labels) if name not in spec.silent_labels]
     shapes = grid(SMOOTHING_S, EXIT, MIN_DURATION_S, REARM_S)
@@ -101,9 +128,7 @@ def choose(
 class _Search:
     """Films that are decoded again and again."""
 
-    def __init__(
-        self, spec: ModelSpec, films: Sequence[Streamed], limits: Mapping[tuple[str, ...], float]
-    ) -> None:
+    def __init__(self, spec: ModelSpec, films: Sequence[Streamed], limits: Limits) -> None:
         self._spec = spec
         self._batch = FilmBatch(films, spec)
         truth = self._batch.truth
@@ -144,6 +169,8 @@ def calibrate_net(
     net: nn.Module,
     spec: ModelSpec,
     *,
+    films: Sequence[Watchable] | None = None,
+    at: float = AT,
     seed: int = 0,
     share: float = 1.0,
     length_s: float = SECONDS,
@@ -153,18 +180,52 @@ def calibrate_net(
     """Choose for a network, on wide films that are rendered for it.
 
     Args:
+        films: others instead; what follows is of those that are rendered then.
+        at: see :func:`limits_at`.
         seed: of the training, so that another one calibrates on other films.
         share: of the number of films that models are scored on, which is above two hours.
         length_s: of each film.
         pictures: folder of real hands and rooms to use.
     """
-    counts = {kind: max(1, round(share * count)) for kind, count in KINDS.items()}
-    films = film_tasks(
-        counts, first_seed=CALIBRATION_SEED + SEEDS * seed, length_s=length_s, pictures=pictures
-    )
+    if films is None:
+        counts = {kind: max(1, round(share * count)) for kind, count in KINDS.items()}
+        first = CALIBRATION_SEED + SEEDS * seed
+        films = film_tasks(counts, first_seed=first, length_s=length_s, pictures=pictures)
     with bar("streaming films to calibrate on", len(films), "films") as advance:
         watched = watch(net, spec, films, advance=advance)
-    return choose(spec, watched)
+    return choose(spec, watched, limits=limits_at(at))
+
+
+def calibrate_checkpoint(path: Path, output: Path, **how: Any) -> Calibration:
+    """Choose for a checkpoint of ours, and write another one with it.
+
+    Args:
+        how: keywords of :func:`calibrate_net`.
+
+    Raises:
+        CheckpointError, DataError, SourceError: the checkpoint or a film cannot be read, or it is
+            of another family.
+        OutputError: it cannot be written.
+    """
+    found = load_checkpoint(path)
+    if found.labels is None or "decoder" not in found.spec:
+        raise CheckpointError(
+            f"{path} does not say its labels and decoder, so they cannot be chosen anew; expected "
+            "a checkpoint of `shiftedge train`."
+        )
+    chosen = calibrate_net(found.net, spec_of(found), **how)
+    apply(found.net, chosen)
+    content = serialise_checkpoint(
+        found.net,
+        found.description,
+        labels=found.labels,
+        spec={**found.spec, "decoder": asdict(chosen.decoder)},
+        training={**found.training, "calibration": chosen.record(found.labels)},
+        ranges=found.ranges,
+    )
+    with atomic_path(output) as temporary:
+        temporary.write_bytes(content)
+    return chosen
 
 
 def apply(net: nn.Module, calibration: Calibration) -> None:

@@ -102,7 +102,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """What one step gave."""
 
     number: int
@@ -187,7 +187,7 @@ def fit(
     teacher: nn.Module | None = None,
     resume: Mapping[str, Any] | None = None,
     after_epoch: Callable[[Epoch], None] | None = None,
-    after_step: Callable[[Step], None] | None = None,
+    after_step: Callable[[TrainingStep], None] | None = None,
     keep: Callable[[Callable[[], dict[str, Any]], bool], None] | None = None,
 ) -> Epoch:
     """Train ``net`` in place.
@@ -288,7 +288,7 @@ class _Run:
         self,
         full: tuple[int, int],
         after_epoch: Callable[[Epoch], None] | None,
-        after_step: Callable[[Step], None] | None,
+        after_step: Callable[[TrainingStep], None] | None,
         keep: Callable[[Callable[[], dict[str, Any]], bool], None] | None,
     ) -> Epoch:
         """Take the steps that are left."""
@@ -334,7 +334,7 @@ class _Run:
                 self._epoch.add(loss, hits, now - started)
                 started = now
                 if after_step is not None:
-                    after_step(Step(self._done, clips, loss, rate))
+                    after_step(TrainingStep(self._done, clips, loss, rate))
                 if turn.last:
                     self._last, self._epoch = self._epoch, Epoch(turn.passed + 2)
                     if after_epoch is not None:

@@ -144,11 +144,7 @@ def train(
             )
             apply(net, chosen)
             session.spec = spec = dataclasses.replace(spec, decoder=chosen.decoder)
-            session.record["calibration"] = {
-                "bias": dict(zip(spec.labels, chosen.bias, strict=True)),
-                "recall": round(chosen.recall, 4),
-                "false_per_hour": dict(chosen.false_per_hour),
-            }
+            session.record["calibration"] = chosen.record(spec.labels)
             session.keep(last)
         found = session.score(net)
         scores = session.finish(net, found)

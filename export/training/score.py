@@ -19,6 +19,7 @@ from shiftedge.export.score.films import Image, Watchable
 from shiftedge.export.score.stream import Streamed, cuts_of
 from shiftedge.export.training.augment import make_batch
 from shiftedge.export.training.loop import clip_logits
+from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
@@ -120,13 +121,13 @@ def watch(
     that package.
 
     Args:
-        films: such as :func:`shiftedge.export.score.films.film_tasks` gives; of the model's size.
+        films: such as :func:`shiftedge.export.score.films.film_tasks` gives.
         advance: told about films that are done.
     """
-    done = []
+    done, fit = [], Preprocessor(spec).fit
     for film in films:
         opened = film.open(spec)
-        frames = list(opened.frames)
+        frames = [np.array(fit(frame)) for frame in opened.frames]
         cuts = cuts_of(frames)
         logits = stream_film(net, frames, spec, cuts)
         seconds = len(frames) / spec.frame_rate_hz

@@ -21,10 +21,10 @@ from shiftedge.export.score.report import Scored, document
 from shiftedge.export.training.data import Job, Named, read_data
 from shiftedge.export.training.keep import PAGE, Keeper
 from shiftedge.export.training.logs import Logs
-from shiftedge.export.training.loop import Epoch, Settings, Step, fit
+from shiftedge.export.training.loop import Epoch, Settings, TrainingStep, fit
 from shiftedge.export.training.resume import Unfinished
 from shiftedge.export.training.score import ClipScore, score_clips, watch
-from shiftedge.export.training.supply import Kept, Mixture, steps_of
+from shiftedge.export.training.supply import KeptClips, Mixture, steps_of
 from shiftedge.runtime.errors import MissingExtraError, OutputError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.signals import Closing
@@ -50,7 +50,7 @@ def digest_of(clips: Mixture) -> str:
     """Of how many clips each part has and is drawn, and of the files of those that are kept."""
     drawn = hashlib.sha256(repr((clips.shares, [len(part) for part in clips.parts])).encode())
     for part in clips.parts:
-        if isinstance(part, Kept):
+        if isinstance(part, KeptClips):
             drawn.update(part.clips.labels.tobytes())
             names = "\n".join(path.name for path in part.clips.paths)
             drawn.update(names.encode("utf-8", "surrogateescape"))
@@ -153,7 +153,7 @@ class Session(Closing):
             if done:
                 advance(min(done * settings.batch, settings.epochs * len(self.learn)))
 
-            def after_step(step: Step) -> None:
+            def after_step(step: TrainingStep) -> None:
                 advance(step.clips)
                 logs.step(step)
 

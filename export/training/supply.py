@@ -40,7 +40,7 @@ class Supply(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptClips:
     """A set of clips."""
 
     clips: ClipSet

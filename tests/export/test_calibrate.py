@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
 import torch
+from kit.networks import save_checkpoint
 from kit.streamed import SPEC, clear_film, random_film
 
-from shiftedge.export.models import MobileNetV2
+from shiftedge.__main__ import main
+from shiftedge.export.checkpoint import load_checkpoint
+from shiftedge.export.models import MobileNetV2, build
 from shiftedge.export.score.curve import curve_of
 from shiftedge.export.score.events import event_score
 from shiftedge.export.score.films import film_tasks
@@ -21,6 +26,7 @@ from shiftedge.export.score.stream import Streamed
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.calibrate import MARGIN, apply, calibrate_net, choose
 from shiftedge.export.training.score import stream_film, watch
+from shiftedge.export.training.session import stored
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,40 @@ def test_a_network_is_calibrated_on_films_of_its_own() -> None:
     apply(net, found)
     after = net.classifier.bias.detach()
     assert torch.allclose(after - before, torch.tensor(found.bias))
+
+
+def test_a_checkpoint_is_written_with_what_was_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    description = {"architecture": "mobilenet_v2", "classes": 4, "width": 0.25}
+    net = build(description)
+    spec = describe(
+        net, name="t", labels=SPEC.labels, height=32, width=32, frame_rate_hz=6.0,
+        silent_labels=SPEC.silent_labels,
+    )  # fmt: skip
+    before, after = tmp_path / "a.pt", tmp_path / "b.pt"
+    save_checkpoint(before, net, description, labels=SPEC.labels, spec=stored(spec), training={})
+    films = "synthetic:gestures,still?films=1&seconds=3"
+    command = ["calibrate", str(before), films, "--output", str(after), "--json"]
+    assert main(command) == 0
+    chosen = json.loads(capsys.readouterr().out)
+    old, new = load_checkpoint(before), load_checkpoint(after)
+    assert new.spec == {**old.spec, "decoder": chosen["decoder"]}
+    moved = new.net.classifier.bias - old.net.classifier.bias
+    assert torch.allclose(moved, torch.tensor(chosen["bias"]))
+    assert list(new.training["calibration"]["bias"]) == list(SPEC.labels)
+
+
+def test_a_checkpoint_without_labels_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = MobileNetV2(3, width=0.25)
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "a.pt")
+    out = tmp_path / "b.pt"
+    assert main(["calibrate", str(tmp_path / "a.pt"), "--output", str(out)]) == 1
+    assert "shiftedge: " in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_parts_of_a_long_stream_are_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ from shiftedge.export.training.fake_quantize import (
 from shiftedge.export.training.fine_tune import gentle
 from shiftedge.export.training.loop import fit
 from shiftedge.export.training.session import stored
-from shiftedge.export.training.supply import Kept, Mixture
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import (
     CheckpointError,
@@ -293,7 +293,7 @@ def test_a_network_that_loses_much_in_int8_gains_it_back() -> None:
         spec.labels,
     )
     settings = dataclasses.replace(gentle(), epochs=4, batch=4, frames=length, threads=1)
-    mixture = Mixture((Kept(clips),), clips.names, 0)
+    mixture = Mixture((KeptClips(clips),), clips.names, 0)
     fit(fake, mixture, settings, (height, width), teacher=copy.deepcopy(net))
     assert loss(fake) < 0.55 * before
 

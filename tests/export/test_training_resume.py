@@ -32,7 +32,7 @@ from shiftedge.export.training import CHECKPOINT, SCORES, Shape, frozen, resume
 from shiftedge.export.training.augment import make_batch, reverse_table
 from shiftedge.export.training.data import name_data
 from shiftedge.export.training.resume import UNFINISHED
-from shiftedge.export.training.supply import Kept, Mixture, turns
+from shiftedge.export.training.supply import KeptClips, Mixture, turns
 from shiftedge.runtime.capture.synthetic import LABELS, REVERSED
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
@@ -194,7 +194,7 @@ def test_a_step_draws_the_same_wherever_a_training_begins(
     seed: int,
     data: st.DataObject,
 ) -> None:
-    parts = tuple(Kept(numbered(n, first=20 * i)) for i, n in enumerate(counts))
+    parts = tuple(KeptClips(numbered(n, first=20 * i)) for i, n in enumerate(counts))
     given_shares = None if shares is None else tuple(shares[: len(counts)])
     mixed = Mixture(parts, ("a", "b"), seed, given_shares)
 
@@ -219,7 +219,9 @@ def test_a_step_draws_the_same_wherever_a_training_begins(
 
 
 def test_clips_are_drawn_in_proportion_to_their_share() -> None:
-    mixed = Mixture((Kept(numbered(10)), Kept(numbered(30, first=50))), ("a", "b"), 0, (3.0, 1.0))
+    mixed = Mixture(
+        (KeptClips(numbered(10)), KeptClips(numbered(30, first=50))), ("a", "b"), 0, (3.0, 1.0)
+    )
     plan = mixed.plan(0)
     assert np.bincount(plan[:, 0]).tolist() == [30, 10]
     few = plan[plan[:, 0] == 0]
