@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
+from shiftedge.runtime.engines.onnxruntime import failures_told, session_options
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.cpu import chosen_threads
@@ -26,12 +26,7 @@ class Stepper:
 
     def __init__(self, model: bytes, spec: ModelSpec, also: Sequence[str] = ()) -> None:
         ort = require("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = chosen_threads()
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        ask_for_exact_int8(options)
-        options.log_severity_level = 4
+        options = session_options(chosen_threads())
         try:
             self._session: Any = ort.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]

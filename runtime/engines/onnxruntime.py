@@ -70,6 +70,17 @@ def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> 
         options.add_session_config_entry(*EXACT_INT8)
 
 
+def session_options(threads: int) -> Any:
+    """``SessionOptions`` of one stream, whose threads sleep between its steps."""
+    options = require("onnxruntime").SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    ask_for_exact_int8(options)
+    options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
+    return options
+
+
 class OnnxRuntimeEngine(Engine):
     """An .onnx file that follows the contract: ``frame`` and ``state_i`` in, ``logits`` and
     ``next_state_i`` out, of static shape, the spec in its metadata. All are float32, but for states
@@ -105,19 +116,13 @@ class OnnxRuntimeEngine(Engine):
         wanted = _providers(ort, providers)
         if not self.path.is_file():
             raise ModelError(f"There is no model file {self.path}; check the path.")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        ask_for_exact_int8(options)
-        options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
             data = self.path.read_bytes()
             check_claims(data, self.path)
             with utf8_path(self.path) as name:  # and not the bytes: weights may lie beside it
                 self.session: Any = ort.InferenceSession(
                     name,
-                    options,
+                    session_options(self.threads),
                     providers=wanted,
                     enable_fallback=0,  # it would print to stdout, then try once more on the CPU
                 )
