@@ -47,6 +47,7 @@ def add_commands(commands: Any) -> None:
     """Add the sub-parser of this module to ``commands`` (argparse's special object)."""
     parser = commands.add_parser(
         "score",
+        usage="%(prog)s [options] MODEL [MODEL] [FILMS ...]",
         help="how many gestures a model finds at how many false events an hour",
         description="Stream films through one model or two, and print the curve of events right "
         "against false events an hour, with 95% intervals, by label and by condition.",
@@ -55,8 +56,8 @@ def add_commands(commands: Any) -> None:
     )
     add = parser.add_argument
     # fmt: off
-    add("words", nargs="+", metavar=("MODEL", "FILMS"),
-        help="one model, or two to compare; and films (default: synthetic:, which is all kinds)")
+    add("words", nargs="+", metavar="MODEL",
+        help="one, or two to compare; then FILMS (default: synthetic:, which is all kinds)")
     add("--at", type=_rate, default=12.0, metavar="N",
         help="false events an hour at which figures are given (default: %(default)g)")
     add("--ranges", choices=("wide", "narrow", "clean"), default="wide",
