@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.agreement import FRAMES, TOLERANCE
+from shiftedge.export.agreement import TOLERANCE
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["FRAMES", "TOLERANCE", "Agreement", "compare", "read_outputs", "same_model"]
 
 SCALE_LEAST = 1e-6
 """Keeps a tensor of zeros from failing over a denormal."""

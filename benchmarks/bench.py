@@ -31,12 +31,11 @@ from shiftedge.benchmarks.sensors import find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
 from shiftedge.benchmarks.workloads import record
+from shiftedge.export.agreement import FRAMES
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-
-__all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 
 WARM_UP_MOST = 200
 """Units of a warm-up at most; it ends when times are steady."""
@@ -175,7 +174,7 @@ class Bench:
         try:
             with self._worker(self._reference_factory, self.onnx, 1) as worker:
                 self.spec = ModelSpec.from_json(worker.ready()["spec"])
-                worker.ask({"do": "outputs", "frames": agreement.FRAMES, "file": str(file)})
+                worker.ask({"do": "outputs", "frames": FRAMES, "file": str(file)})
         except WorkerError as error:
             if error.status != "unavailable":
                 raise ShiftedgeError(f"The model cannot be benchmarked: {error}") from error
@@ -249,7 +248,7 @@ class Bench:
             return
         if self._reference is None or not entry.ready["checked"]:
             return
-        worker.ask({"do": "outputs", "frames": agreement.FRAMES, "file": str(file)})
+        worker.ask({"do": "outputs", "frames": FRAMES, "file": str(file)})
         outputs = agreement.read_outputs(file, spec, has_states=entry.ready["has_states"])
         file.unlink()
         accepted = entry.ready["tolerance"]
@@ -258,7 +257,7 @@ class Bench:
             entry.end(
                 "disagrees",
                 f"{found.worst_tensor} differs from the reference by {found.worst_relative:.2g} of "
-                f"its largest value over {agreement.FRAMES} frames; accepted is {accepted:g}.",
+                f"its largest value over {FRAMES} frames; accepted is {accepted:g}.",
             )
 
     def _take_rounds(self, roofline: Roofline) -> None:

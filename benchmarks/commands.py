@@ -23,8 +23,6 @@ from shiftedge.runtime.words import json_text, say, shown
 if TYPE_CHECKING:
     from shiftedge.benchmarks.entry import Candidate
 
-__all__ = ["add_commands"]
-
 EXAMPLES = """\
 examples:
   shiftedge bench                                    the bundled model on all engines, one thread

@@ -12,8 +12,6 @@ from shiftedge.benchmarks.report import SCHEMA
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.tables import Table
 
-__all__ = ["check_comparable", "compare", "comparison_lines"]
-
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""
 

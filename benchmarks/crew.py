@@ -23,8 +23,6 @@ import shiftedge
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.progress import EVERY_S, LINES
 
-__all__ = ["Worker", "WorkerError"]
-
 STATUS_OF = {"MissingExtraError": "unavailable", "NumericsError": "disagrees"}
 """Class of the error that a worker reports -> status; of others, "failed"."""
 STDERR_BYTES_MOST = 4000

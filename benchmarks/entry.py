@@ -9,8 +9,6 @@ from typing import Any
 from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
 
-__all__ = ["BenchSettings", "Candidate", "Entry"]
-
 
 @dataclass(frozen=True)
 class Candidate:

@@ -20,8 +20,6 @@ from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.benchmarks import plots  # isort: skip - after the sentence on what is missing
 from shiftedge.benchmarks.plots import Shown  # isort: skip
 
-__all__ = ["page"]
-
 SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
 
 Figures = list[dict[str, Any]]

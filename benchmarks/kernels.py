@@ -8,8 +8,6 @@ from typing import Any
 from shiftedge.benchmarks.work import by_instruction
 from shiftedge.runtime.process.tables import Table, number
 
-__all__ = ["COLUMNS", "kernel_rows", "kernel_table", "summary"]
-
 POINTWISE = ("pointwise", "tail", "inverted residual")
 """Families of kernels that are a product over single pixels, all of it in packed products."""
 COLUMNS = (

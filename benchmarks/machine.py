@@ -13,16 +13,6 @@ from typing import Any
 
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away, usable_cores
 
-__all__ = [
-    "cache_sizes",
-    "chosen_cores",
-    "cpu_identity",
-    "cpu_name",
-    "installed_bytes",
-    "machine",
-    "pinned",
-]
-
 PACKAGES = ("shiftedge", "numpy", "onnx", "onnxruntime", "openvino", "apache-tvm")
 CPUS = Path("/sys/devices/system/cpu")
 

@@ -33,8 +33,6 @@ from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.progress import LINES
 from shiftedge.runtime.process.tables import Table
 
-__all__ = ["main", "measure"]
-
 CAMERA_SHAPE = (480, 640, 3)
 FRAMES = 8
 """Different frames, fed in turn."""

@@ -25,11 +25,6 @@ from shiftedge.export.pages.charts import (
     with_legend,
 )  # fmt: skip
 
-__all__ = [
-    "NAMED_KERNELS", "Point", "Shown", "cold", "distribution", "history", "kernel_bars", "placed",
-    "roofline", "soak",
-]  # fmt: skip
-
 BOUNDS = {"arithmetic": (INTENSE[0], "", "o"), "memory": (INTENSE[1], "////", "s")}
 """Bound of a kernel -> colour, hatch and marker; the last two for those who see no difference."""
 UNBOUND = (INTENSE[6], "....", "D")

@@ -28,8 +28,6 @@ from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = ["Roofline", "Work", "build_probe"]
-
 Work = Mapping[str, int]
 """Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
 ``peak_packed.c``."""

@@ -14,8 +14,6 @@ from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.sensors import throttled_between
 from shiftedge.runtime.process.progress import Advance
 
-__all__ = ["Soak"]
-
 TURN_S = 1.0
 """Steps are asked for in pieces of about this length; between them the sensors are read."""
 END_SHARE = 0.1

@@ -8,16 +8,6 @@ from typing import Any
 from shiftedge.benchmarks.kernels import kernel_table, summary
 from shiftedge.runtime.process.tables import Table, number, print_tables
 
-__all__ = [
-    "disk_bytes",
-    "kernel_lines",
-    "markdown",
-    "print_report",
-    "ratio_cell",
-    "table",
-    "verdict_lines",
-]
-
 HEADINGS = (
     "engine", "version", "precision", "threads", "runs", "p50 ms", "p90", "p99", "max",
     "ratio to best peer", "with frame ms", "ratio to best peer", "of roofline", "RSS MB",

@@ -18,8 +18,6 @@ from shiftedge.runtime.errors import BundleError, ShiftedgeError
 from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["StepWork", "by_instruction", "step_work"]
-
 
 @dataclass
 class StepWork:

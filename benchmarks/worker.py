@@ -45,8 +45,6 @@ from shiftedge.runtime.process.signals import SIGNALS
 from shiftedge.runtime.process.telemetry import keep_out_senders
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["main", "warm_up"]
-
 SETTLE_S = 0.006
 """After a turn, before the answer: threads that spin for a moment have gone to sleep when the next
 process begins. ONNX Runtime's and OpenVINO's take 1 to 5 ms."""

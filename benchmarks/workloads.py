@@ -25,8 +25,6 @@ from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CLIP_FRAMES", "WORKLOADS", "Footage", "Times", "Workload", "record", "workload"]
-
 CLIP_FRAMES = 8
 """Of one prediction of the offline model (TSM, section 5.1)."""
 CAMERA_SIZE = (480, 640)

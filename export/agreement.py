@@ -69,7 +69,8 @@ class AgreementReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {**asdict(self), "passed": self.passed}
+        rows = [asdict(row) for row in self.comparisons]
+        return {**asdict(self), "comparisons": rows, "passed": self.passed}
 
     def table(self) -> str:
         """Lines of text, one tensor each."""

@@ -17,11 +17,8 @@ from shiftedge.runtime.spec import ModelSpec
 
 
 class Stepper:
-    """One stream through one model.
-
-    Args:
-        model: serialised ONNX model of the contract.
-        also: further tensors to give after each step; the model must have them as outputs.
+    """One stream through one serialised ONNX model of the contract, which gives after each step the
+    tensors ``also`` too that it has as outputs.
 
     Raises:
         ModelError: ONNX Runtime does not load the model.
@@ -44,9 +41,9 @@ class Stepper:
         self.model, self.spec = model, spec
         self._normalise = Preprocessor(spec).normalise
         self._frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
-        self._names = [f"state_{index}" for index in range(len(spec.states))]
+        _, *self._names = spec.inputs
         self._also = list(also)
-        self._outputs = ["logits", *(f"next_{name}" for name in self._names), *self._also]
+        self._outputs = [*spec.outputs, *self._also]
         self._states: list[NDArray[Any]] = []
         self.reset()
 

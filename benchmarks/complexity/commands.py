@@ -10,10 +10,9 @@ from typing import Any
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import require_folder_of
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import json_text, say
-
-__all__ = ["WORD", "add_command"]
 
 WORD = "complexity"
 EXAMPLES = """\

@@ -32,8 +32,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from shiftedge.benchmarks.complexity.nets import Network, Segments
 from shiftedge.export.models import TemporalShift
 
-__all__ = ["NetworkCost", "Traffic", "cost", "count", "parameters", "traffic"]
-
 BYTES = 4
 """Of a float32."""
 LAYERS = frozenset((

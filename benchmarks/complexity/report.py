@@ -16,8 +16,6 @@ from shiftedge.benchmarks.complexity.nets import NETWORKS, WINDOW
 from shiftedge.benchmarks.machine import machine
 from shiftedge.runtime.process.tables import Table, print_tables
 
-__all__ = ["SCHEMA", "document", "markdown", "print_report", "savings"]
-
 SCHEMA = 1
 """Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
 know."""

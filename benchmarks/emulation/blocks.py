@@ -19,16 +19,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = [
-    "Executions",
-    "Instruction",
-    "Recording",
-    "Run",
-    "read_recording",
-    "spread",
-    "straight_runs",
-]
-
 END = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 """In place of a block's number: the section ends."""
 

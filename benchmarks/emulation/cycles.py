@@ -24,8 +24,6 @@ from typing import NamedTuple
 from shiftedge.benchmarks.emulation.blocks import Executions, Run, straight_runs
 from shiftedge.benchmarks.emulation.mca import Core, Mca, Timing, disassembled, simulate
 
-__all__ = ["Cycles", "Prediction", "loop_cuts", "predict"]
-
 COVERED = 0.999
 """Of each section's instructions: the hottest runs that make them up are simulated."""
 PAGE = 4096

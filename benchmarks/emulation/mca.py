@@ -20,18 +20,6 @@ from typing import Any, NamedTuple
 
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = [
-    "MODELS",
-    "STAND_INS",
-    "Core",
-    "Mca",
-    "Timing",
-    "disassembled",
-    "find_mca",
-    "parsed",
-    "simulate",
-]
-
 OLDEST = 14
 """Its JSON holds several regions; before, it was not valid."""
 RUN_S = 600

@@ -23,8 +23,6 @@ from shiftedge.benchmarks.emulation.qemu import Counts, Marks, machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = ["EmulatedPython", "count_onnxruntime", "emulated_python"]
-
 FETCH_S = 240
 """For apt-get and pip each; some 40 MB."""
 VERSION = "3.11"

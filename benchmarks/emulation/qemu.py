@@ -34,17 +34,6 @@ from shiftedge.runtime.process.cpu import WITHOUT
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = [
-    "Counts",
-    "Machine",
-    "Marks",
-    "count_instructions",
-    "machine_of",
-    "missing",
-    "run",
-    "stream",
-]
-
 RUN_S = 600
 """Longer than any run here; under emulation a step of MobileNetV2 takes some seconds."""
 COMPILE_S = 300

@@ -23,8 +23,6 @@ from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.process.tables import Table
 
-__all__ = ["SCHEMA", "document", "table"]
-
 SCHEMA = 1
 """Of the document."""
 NOTE = (

@@ -24,18 +24,6 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "BF16_TOLERANCE",
-    "INT8_TOLERANCE",
-    "Array",
-    "Bound",
-    "Contender",
-    "NullContender",
-    "Peer",
-    "converted",
-    "last_line",
-]
-
 INT8_TOLERANCE = 0.2
 """Of int8 models, relative to a tensor's largest value. Engines add in other orders; a sum that
 rounds the other way is a whole step off, and the steps of fifty layers and the frames before add

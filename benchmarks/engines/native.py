@@ -14,8 +14,6 @@ from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.model import load
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["NativeBf16Contender", "NativeContender"]
-
 
 class NativeContender(Contender):
     """A bundle's folder, or a ``libmodel.so`` by itself. The timed step is one call of

@@ -20,8 +20,6 @@ from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["OnnxRuntimeContender", "ReferenceContender"]
-
 
 class OnnxRuntimeContender(Bound):
     """Threads that spin, every graph optimisation, and I/O binding over two sets of states: the

@@ -46,8 +46,6 @@ from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FORMS", "quantised_convolutions", "signed", "to_torch", "unsigned"]
-
 FORMS = ("unsigned", "signed", "float-ends")
 """What a quantised graph holds.
 

@@ -24,17 +24,6 @@ from shiftedge.benchmarks.sensors.files import (
     attempt,
 )
 
-__all__ = [
-    "Accumulator",
-    "Energy",
-    "EnergyMeter",
-    "PowerIntegral",
-    "RaplCounter",
-    "counted",
-    "find_meter",
-    "parse_pmic",
-]
-
 INA_PERIOD_S, PMIC_PERIOD_S = 0.1, 0.5
 RAPL_PERIOD_S = 20.0
 """Between readings: a counter of 65 kJ lasts for three minutes at 350 W."""

@@ -25,22 +25,6 @@ from typing import TypeAlias, TypeVar
 
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = [
-    "NO_SENSOR",
-    "TIMEOUT_S",
-    "Files",
-    "MissingSensorError",
-    "NoPermissionError",
-    "Read",
-    "Run",
-    "SensorError",
-    "Vcgencmd",
-    "attempt",
-    "read_file",
-    "readable",
-    "run_program",
-]
-
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Path], bytes]
 """The content of a file; raises OSError."""

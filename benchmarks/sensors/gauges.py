@@ -33,18 +33,6 @@ from shiftedge.benchmarks.sensors.files import (
     run_program,
 )
 
-__all__ = [
-    "BITS",
-    "GAUGES",
-    "Gauge",
-    "SensorAccess",
-    "Sensors",
-    "describe",
-    "find_sensors",
-    "parse_throttled",
-    "throttled_between",
-]
-
 CORE = "sys/devices/system/cpu/cpu{core}/{name}"
 GPU_NAMES = ("gpu", "gp10b", "gv11b", "ga10b")
 """How the name of a GPU's devfreq device ends, after its address."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from shiftedge.export.compiler.backends.base import Target
     from shiftedge.export.compiler.compile import Compiled
 
-__all__ = ["add_commands"]
-
 EXAMPLES = """\
 examples:
   shiftedge compile my.onnx                               for this machine, into my-host/

@@ -77,11 +77,7 @@ def uses(value: Any, *, copied: bool) -> list[tuple[Any, int]]:
 
 
 class OnnxGraph:
-    """A parsed model and its groups; the model itself is not changed.
-
-    Args:
-        model: of onnx-ir, with shapes.
-    """
+    """A parsed model of onnx-ir, with shapes, and its groups; the model itself is not changed."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -31,7 +31,7 @@ from shiftedge.export.score.clips import change
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
 MAX_ACCURACY_DROP = 0.5
@@ -73,14 +73,8 @@ def quantize(
     path: str | Path,
     calibration: str | Clips,
     settings: QuantizeSettings,
-    *,
-    bar: ProgressFactory = progress,
 ) -> Quantized:
-    """Quantise the model at ``path``; nothing is written.
-
-    Args:
-        path: an ONNX file that ``shiftedge export`` wrote.
-        settings: how much is read and proved.
+    """Quantise the model at ``path``, which ``shiftedge export`` wrote; nothing is written.
 
     Raises:
         ModelError: not a float model of the contract.
@@ -93,9 +87,9 @@ def quantize(
     graph, spec, size = _read(Path(path))
     clips = calibration
     if not isinstance(clips, Clips):
-        clips = read_clips(clips, spec, frames=settings.frames, bar=bar)
+        clips = read_clips(clips, spec, frames=settings.frames)
     whole = make_plan(graph)
-    choices = gather(graph, whole, spec, clips, bar, held=read_ranges(graph))
+    choices = gather(graph, whole, spec, clips, held=read_ranges(graph))
     affine = {group: choice.affine for group, choice in choices.items()}
 
     def build(kept: Sequence[str]) -> Stepper:
@@ -108,14 +102,14 @@ def quantize(
     stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
     measure: ClipAccuracy | LabelAgreement
     if rendered(spec):
-        measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
+        measure = ClipAccuracy(spec, clips=settings.clips)
     else:
         measure = LabelAgreement(reference, stream)
     before = measure(reference)
     after = measure(build(()))
     quantized = float(after.mean())
     names = [layer.name for layer in whole.layers]
-    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES], bar=bar)
+    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES])
 
     def accuracy(layers: Sequence[str]) -> float:
         nonlocal after
@@ -135,10 +129,10 @@ def quantize(
     result = build(floats)
     events = None
     if rendered(spec) and settings.films:
-        first, second = event_scores([reference, result], films=settings.films, bar=bar)
+        first, second = event_scores([reference, result], films=settings.films)
         events = first, second
     images = proof_images(clips, spec, longest)
-    drift = stream_both(reference, result, images, longest, lengths=settings.lengths, bar=bar)
+    drift = stream_both(reference, result, images, longest, lengths=settings.lengths)
     report = Report(
         calibration={
             "source": clips.source,

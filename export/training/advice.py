@@ -16,7 +16,7 @@ from shiftedge.export.data.silent import looks_silent, plain_name
 from shiftedge.export.training.augment import mirror_table
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.score import ClipScore
-from shiftedge.export.training.supply import Kept, Mixture
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.spec import ModelSpec
 
 FEW_CLIPS = 50
@@ -41,7 +41,7 @@ def before(
     Args:
         fresh: whether it begins with random weights.
     """
-    own = [part.clips for part in learn.parts if isinstance(part, Kept) and part.clips.paths]
+    own = [part.clips for part in learn.parts if isinstance(part, KeptClips) and part.clips.paths]
     if not own:
         return []
     names = learn.names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,18 @@ class Batch:
     @property
     def length(self) -> int:
         """T, the frames of each clip."""
-        return len(self.frames) // max(1, len(self.labels))
+        return len(self.frame_labels) // max(1, len(self.labels))
+
+    def without_frames(self) -> Batch:
+        """What is known of the clips alone."""
+        return dataclasses.replace(self, frames=np.empty((0, 0, 0, 3), np.float32), hands=None)
+
+    @classmethod
+    def of(cls, parts: Sequence[Batch]) -> Batch:
+        """What is known of several batches' clips, without their frames."""
+        labels = np.concatenate([part.labels for part in parts])
+        frame_labels = np.concatenate([part.frame_labels for part in parts])
+        return cls(np.empty((0, 0, 0, 3), np.float32), labels, frame_labels, None)
 
 
 def make_batch(

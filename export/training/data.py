@@ -23,7 +23,7 @@ from shiftedge.export.data.rendered import FreshClips, synthetic_clips
 from shiftedge.export.data.silent import plain_name
 from shiftedge.export.training.keep import Say, log
 from shiftedge.export.training.loop import Settings
-from shiftedge.export.training.supply import Kept, Mixture, Supply
+from shiftedge.export.training.supply import KeptClips, Mixture, Supply
 from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
@@ -82,6 +82,8 @@ class Job:
     """Of clips that do not say theirs: folders of pictures, raw streams."""
     mirror: bool = True
     """False where clips must not be mirrored, since a label means another thing then."""
+    freeze: int = 0
+    """Parts of the network that are held as they start, counted from the frame."""
     reverse: bool = True
     """False where clips must not be played backwards either."""
     device: str = "cpu"
@@ -115,6 +117,7 @@ class Job:
             frames=usual.frames if self.rendered else CLIP_FRAMES,
             mirror=self.mirror,
             reverse=self.reverse,
+            freeze=self.freeze,
             device=self.device,
             mixed=self.mixed,
         )
@@ -213,7 +216,7 @@ def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Mixt
             part, other = _render(job, named, spec, clips)
         else:
             mine, other = _read(job, data, layout, spec)
-            part = Kept(mine.renamed(named.labels))
+            part = KeptClips(mine.renamed(named.labels))
         learn.append(part)
         check.append(other.renamed(named.labels))
     return Mixture(tuple(learn), named.labels, job.seed, job.shares), joined(check)
@@ -237,7 +240,7 @@ def _render(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Supply
 
     part: Supply
     if job.cache is not None:
-        part = Kept(kept(clips, "train").renamed(named.labels))
+        part = KeptClips(kept(clips, "train").renamed(named.labels))
     else:
         part = FreshClips(clips, spec, names=named.labels, workers=job.workers, **common)
     return part, kept(job.check_clips, "validation")

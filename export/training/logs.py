@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shiftedge.export.training.loop import Epoch, Step
+from shiftedge.export.training.loop import Epoch, TrainingStep
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.signals import Closing
 
@@ -30,7 +30,7 @@ class Logs(Closing):
 
             self._writer = SummaryWriter(folder, purge_step=done or None)
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TrainingStep) -> None:
         """Log a step's loss and learning rate."""
         self._step = step.number
         if self._writer is not None:

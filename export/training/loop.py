@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +23,7 @@ from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.training.augment import Batch, make_batch, mirror_table, reverse_table
+from shiftedge.export.training.frozen import Frozen, Key
 from shiftedge.export.training.hands import HandLesson
 from shiftedge.export.training.supply import Mixture, steps_of, turns
 from shiftedge.runtime.errors import NumericsError
@@ -59,6 +61,9 @@ class Settings:
     """Whether clips whose frames have no labels of their own may be played backwards, which swaps
     labels such as "Zooming In" and "Zooming Out"; see
     :func:`~shiftedge.export.training.augment.reverse_table`."""
+    freeze: int = 0
+    """Parts of the network that are held, see :mod:`shiftedge.export.training.frozen`; clips then
+    are of full size, and there is no lesson."""
     device: str = "cpu"
     """Of torch."""
     mixed: bool = False
@@ -97,7 +102,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """What one step gave."""
 
     number: int
@@ -157,8 +162,9 @@ def _likeness(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in learned if p.ndim > 1]
+    others = [p for p in learned if p.ndim <= 1]
     return [
         {"params": decayed, "weight_decay": decay},
         {"params": others, "weight_decay": 0.0},
@@ -181,7 +187,7 @@ def fit(
     teacher: nn.Module | None = None,
     resume: Mapping[str, Any] | None = None,
     after_epoch: Callable[[Epoch], None] | None = None,
-    after_step: Callable[[Step], None] | None = None,
+    after_step: Callable[[TrainingStep], None] | None = None,
     keep: Callable[[Callable[[], dict[str, Any]], bool], None] | None = None,
 ) -> Epoch:
     """Train ``net`` in place.
@@ -213,7 +219,7 @@ def fit(
     net.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with contextlib.ExitStack() as stack:
         heads: HandLesson | None = None
-        if settings.lesson > 0.0 and HandLesson.suits(net):
+        if settings.lesson > 0.0 and not settings.freeze and HandLesson.suits(net):
             torch.manual_seed(settings.seed)
             heads = stack.enter_context(HandLesson(net, size[1] / size[0])).to(settings.device)
         run = _Run(net, heads, clips, settings, teacher)
@@ -241,6 +247,7 @@ class _Run:
         self._steady = frozenset(i for i, n in enumerate(names) if n in steady)
         self._mirror = mirror_table(names) if settings.mirror else None
         self._reverse = reverse_table(names, self._steady) if settings.reverse else None
+        self._frozen = Frozen(net, settings.freeze, settings.seed) if settings.freeze else None
         self._total = steps_of(clips, settings.batch) * settings.epochs
         self._done = 0
         self._epoch = self._last = Epoch(1)
@@ -281,18 +288,18 @@ class _Run:
         self,
         full: tuple[int, int],
         after_epoch: Callable[[Epoch], None] | None,
-        after_step: Callable[[Step], None] | None,
+        after_step: Callable[[TrainingStep], None] | None,
         keep: Callable[[Callable[[], dict[str, Any]], bool], None] | None,
     ) -> Epoch:
         """Take the steps that are left."""
         settings = self._settings
 
-        def make(step: int, passed: int, clips: ClipSet) -> Batch:
-            height, width = _size(settings, passed, full)
+        def vary(clips: ClipSet, rng: np.random.Generator, passed: int = -1) -> Batch:
+            height, width = full if passed < 0 else _size(settings, passed, full)
             return make_batch(
                 clips,
                 np.arange(len(clips)),
-                self._clips.variations(step),
+                rng,
                 frames=min(settings.frames, clips.frames.shape[1]),
                 height=height,
                 width=width,
@@ -303,14 +310,20 @@ class _Run:
                 steady=self._steady,
             )
 
-        self._net.train()
+        def make(
+            step: int, passed: int, draws: NDArray[np.int64], clips: ClipSet
+        ) -> Batch | list[tuple[Key, Batch]]:
+            if self._frozen is not None:
+                return self._frozen.make(draws, clips, vary)
+            return vary(clips, self._clips.variations(step), passed)
+
+        self._train()
         started = time.perf_counter()
         ready = turns(self._clips, settings.batch, self._done, settings.epochs, make)
         with contextlib.closing(ready):
             for turn in ready:
-                batch = turn.ready
                 rate = float(self._schedule.get_last_lr()[0])
-                loss, hits = self._step(batch)
+                loss, hits, clips = self._step(turn.ready)
                 if not math.isfinite(loss):
                     raise NumericsError(
                         f"The loss is no longer a number in step {turn.step + 1}, epoch "
@@ -321,25 +334,40 @@ class _Run:
                 self._epoch.add(loss, hits, now - started)
                 started = now
                 if after_step is not None:
-                    after_step(Step(self._done, len(batch.labels), loss, rate))
+                    after_step(TrainingStep(self._done, clips, loss, rate))
                 if turn.last:
                     self._last, self._epoch = self._epoch, Epoch(turn.passed + 2)
                     if after_epoch is not None:
                         after_epoch(self._last)
-                        self._net.train()
+                        self._train()
                 if keep is not None:
                     keep(self.state, self._done == self._total)
         return self._last
 
-    def _step(self, batch: Batch) -> tuple[float, Tensor]:
+    def _train(self) -> None:
+        if self._frozen is None:
+            self._net.train()
+        else:
+            self._frozen.train()
+
+    def _step(self, made: Batch | list[tuple[Key, Batch]]) -> tuple[float, Tensor, int]:
+        """Loss, which labelled frames are right, and clips of a step."""
         settings = self._settings
         torch.manual_seed((settings.seed << 32) + self._done)  # of dropout
-        # The array is NHWC: seen as NCHW it already is channels_last.
-        frames = torch.from_numpy(batch.frames).to(settings.device).permute(0, 3, 1, 2)
+        if isinstance(made, Batch):
+            batch = made
+            # The array is NHWC: seen as NCHW it already is channels_last.
+            frames = torch.from_numpy(batch.frames).to(settings.device).permute(0, 3, 1, 2)
+        else:
+            assert self._frozen is not None
+            frames, batch = self._frozen.features(made, settings.device)
         length = batch.length
         # bfloat16 has the range of float32; what must be exact autocast keeps in float32 itself.
         with torch.autocast(settings.device, torch.bfloat16, enabled=settings.mixed):
-            logits = clip_logits(self._model, frames, length)
+            if self._frozen is not None:
+                logits = self._frozen.logits(frames, length)
+            else:
+                logits = clip_logits(self._model, frames, length)
             loss, hits = _loss(logits.float(), batch, settings)
             if self._teacher is not None:
                 with torch.no_grad():
@@ -356,4 +384,4 @@ class _Run:
         self._optimizer.step()
         self._schedule.step()
         self._done += 1
-        return shown, hits
+        return shown, hits, len(batch.labels)

@@ -40,7 +40,7 @@ class Supply(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptClips:
     """A set of clips."""
 
     clips: ClipSet
@@ -88,7 +88,7 @@ class Mixture:
         return np.random.default_rng((self.seed, _MIX, passed)).permutation(everything)
 
     def begin(self, draws: NDArray[np.int64]) -> Callable[[], ClipSet]:
-        """Begin to make the clips of some rows of a plan."""
+        """Begin to make the clips of some rows of a plan, :func:`in_order`."""
         parts = []
         for number, over in np.unique(draws[:, :2], axis=0).tolist():
             chosen = (draws[:, 0] == number) & (draws[:, 1] == over)
@@ -113,6 +113,11 @@ class Turn(Generic[T]):
     ready: T
 
 
+def in_order(draws: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of a plan as :meth:`Mixture.begin` gives their clips: by part and pass over it."""
+    return draws[np.lexsort((draws[:, 1], draws[:, 0]))]
+
+
 def steps_of(mixture: Mixture, batch: int) -> int:
     """Steps in a pass; each takes ``batch`` clips, the last one what is left."""
     return math.ceil(len(mixture) / batch)
@@ -123,12 +128,13 @@ def turns(
     batch: int,
     first: int,
     passes: int,
-    make: Callable[[int, int, ClipSet], T],
+    make: Callable[[int, int, NDArray[np.int64], ClipSet], T],
 ) -> Generator[Turn[T], None, None]:
     """The steps of a training from step ``first`` on, each made while those before it are taken.
 
     Args:
-        make: of step, pass and clips, in a thread; all that it draws hangs on the step.
+        make: of step, pass, the clips' rows of the plan and the clips, in a thread; all that it
+            draws hangs on these.
     """
     steps = steps_of(mixture, batch)
     plans: dict[int, NDArray[np.int64]] = {}
@@ -138,8 +144,9 @@ def turns(
         if passed not in plans:
             plans.clear()
             plans[passed] = mixture.plan(passed)
-        clips = mixture.begin(plans[passed][within * batch : (within + 1) * batch])
-        return lambda: Turn(step, passed, within == steps - 1, make(step, passed, clips()))
+        draws = in_order(plans[passed][within * batch : (within + 1) * batch])
+        clips = mixture.begin(draws)
+        return lambda: Turn(step, passed, within == steps - 1, make(step, passed, draws, clips()))
 
     ahead: deque[Future[Turn[T]]] = deque()
     thread = ThreadPoolExecutor(1, "shiftedge batch")

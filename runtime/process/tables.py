@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Table", "number", "print_tables"]
-
 
 @dataclass(frozen=True)
 class Table:

@@ -17,7 +17,7 @@ from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.training import Settings
 from shiftedge.export.training.advice import after, before
 from shiftedge.export.training.score import ClipScore
-from shiftedge.export.training.supply import Kept, Mixture
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 
@@ -42,7 +42,7 @@ def spec(names: tuple[str, ...], silent: tuple[str, ...] = ()) -> ModelSpec:
 
 
 def mixed(clips: ClipSet) -> Mixture:
-    return Mixture((Kept(clips),), clips.names, 0)
+    return Mixture((KeptClips(clips),), clips.names, 0)
 
 
 def said(

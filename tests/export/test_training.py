@@ -24,9 +24,9 @@ from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, Settings, Shape
 from shiftedge.export.training.augment import make_batch, mirror_table
-from shiftedge.export.training.loop import Step, fit
+from shiftedge.export.training.loop import TrainingStep, fit
 from shiftedge.export.training.score import score_clips, stream_film
-from shiftedge.export.training.supply import Kept, Mixture
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.capture.synthetic import LABELS, SWIPE_LABELS
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
@@ -195,7 +195,7 @@ def test_hands_move_with_the_picture() -> None:
 
 
 def mixture(clips: ClipSet) -> Mixture:
-    return Mixture((Kept(clips),), clips.names, 0)
+    return Mixture((KeptClips(clips),), clips.names, 0)
 
 
 def dark_and_bright() -> ClipSet:
@@ -216,7 +216,7 @@ def test_some_steps_lower_the_loss() -> None:
     seen: list[int] = []
     losses: list[float] = []
 
-    def after_step(step: Step) -> None:
+    def after_step(step: TrainingStep) -> None:
         losses.append(step.loss)
 
     fit(

@@ -20,17 +20,19 @@ pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
 import cv2
+import torch
 from kit.clips import frame_spec
 from kit.networks import train
 
 from shiftedge.export import training
+from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import IGNORED, ClipSet, joined
 from shiftedge.export.data.rendered import FreshClips, synthetic_clips
-from shiftedge.export.training import CHECKPOINT, SCORES, Shape, resume
+from shiftedge.export.training import CHECKPOINT, SCORES, Shape, frozen, resume
 from shiftedge.export.training.augment import make_batch, reverse_table
 from shiftedge.export.training.data import name_data
 from shiftedge.export.training.resume import UNFINISHED
-from shiftedge.export.training.supply import Kept, Mixture, turns
+from shiftedge.export.training.supply import KeptClips, Mixture, turns
 from shiftedge.runtime.capture.synthetic import LABELS, REVERSED
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
@@ -192,7 +194,7 @@ def test_a_step_draws_the_same_wherever_a_training_begins(
     seed: int,
     data: st.DataObject,
 ) -> None:
-    parts = tuple(Kept(numbered(n, first=20 * i)) for i, n in enumerate(counts))
+    parts = tuple(KeptClips(numbered(n, first=20 * i)) for i, n in enumerate(counts))
     given_shares = None if shares is None else tuple(shares[: len(counts)])
     mixed = Mixture(parts, ("a", "b"), seed, given_shares)
 
@@ -200,7 +202,7 @@ def test_a_step_draws_the_same_wherever_a_training_begins(
         return [
             (turn.step, turn.passed, turn.last, turn.ready)
             for turn in turns(
-                mixed, batch, first, passes, lambda *of: of[2].frames[:, 0, 0, 0, 0].tolist()
+                mixed, batch, first, passes, lambda *of: of[3].frames[:, 0, 0, 0, 0].tolist()
             )
         ]
 
@@ -217,7 +219,9 @@ def test_a_step_draws_the_same_wherever_a_training_begins(
 
 
 def test_clips_are_drawn_in_proportion_to_their_share() -> None:
-    mixed = Mixture((Kept(numbered(10)), Kept(numbered(30, first=50))), ("a", "b"), 0, (3.0, 1.0))
+    mixed = Mixture(
+        (KeptClips(numbered(10)), KeptClips(numbered(30, first=50))), ("a", "b"), 0, (3.0, 1.0)
+    )
     plan = mixed.plan(0)
     assert np.bincount(plan[:, 0]).tolist() == [30, 10]
     few = plan[plan[:, 0] == 0]
@@ -335,3 +339,53 @@ def test_a_clip_played_backwards_has_the_other_label() -> None:
     falling = levels[:, 3] < levels[:, 0]
     assert 0 < falling.sum() < count
     np.testing.assert_array_equal(batch.labels, falling.astype(int))
+
+
+# --- parts that are held
+
+
+def test_what_is_held_stays_and_its_features_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With features computed anew each time, with kept ones, and going on after a stop: the same
+    bytes; and the held parts are those of the start."""
+    own = write_clips(tmp_path / "own", {"wink": 6, "No gesture": 6})
+    more = {**SHORT, "epochs": 2, "freeze": 7}
+    del more["clips"]
+    train(str(own), tmp_path / "start", **{**more, "epochs": 1, "freeze": 0})
+    start = tmp_path / "start" / CHECKPOINT
+    more |= {"start": start, "shape": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(frozen, "MOST_BYTES", 0)
+        train(str(own), tmp_path / "anew", **more)
+    passes: list[int] = []
+    features = frozen.Frozen.features
+
+    def counted(self: frozen.Frozen, made: Any, device: str) -> Any:
+        passes.append(sum(key not in self._seen for key, _ in made))
+        return features(self, made, device)
+
+    monkeypatch.setattr(frozen.Frozen, "features", counted)
+    monkeypatch.setattr(frozen, "VARIATIONS", 1)
+    train(str(own), tmp_path / "kept", **more)
+    learned = 2 * (6 - round(0.2 * 6))
+    assert sum(passes) == learned, "each clip once, in two epochs"
+    monkeypatch.setattr(frozen, "MOST_BYTES", 0)
+    train(str(own), tmp_path / "again", **more)
+    assert (tmp_path / "kept" / CHECKPOINT).read_bytes() == (
+        tmp_path / "again" / CHECKPOINT
+    ).read_bytes()
+    before, after = (load_checkpoint(path).net for path in (start, tmp_path / "anew" / CHECKPOINT))
+    held = {key: value for key, value in before.state_dict().items() if _held(key)}
+    assert len(held) > 30
+    for key, value in after.state_dict().items():
+        assert torch.equal(value, before.state_dict()[key]) == _held(key) or not value.ndim, key
+
+
+def _held(key: str) -> bool:
+    return key.startswith("features.") and int(key.split(".")[1]) < 7
+
+
+def test_more_parts_than_there_are_cannot_be_held(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="19 parts of the network are to be held, and it has 18"):
+        train("synthetic:", tmp_path, **SHORT, freeze=19)

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.graph.graph import Quantization
 from shiftedge.export.compiler.kernel_ir.kernel import Buffer, Kernel
 
-__all__ = ["Argument", "Call", "Memory", "Step"]
-
 
 class Memory(enum.Enum):
     """Where an argument lies; the names of ``runtime/native/cpu/kernels.h``."""

@@ -95,17 +95,9 @@ class ArmShapes:
 def capsules(
     a: Floats, b: Floats, radius_a: Floats, radius_b: Floats, layers: Floats, light: Floats
 ) -> NDArray[np.int32]:
-    """Outlines of round-ended strokes.
-
-    Args:
-        a, b: (N, K, 2), ends in pixels.
-        radius_a, radius_b: (N, K), pixels.
-        layers: (L, 2), share of the radius, and shift towards the light in radii.
-        light: (2,), direction of the light in the image.
-
-    Returns:
-        (N, L, K, P, 2), fixed point.
-    """
+    """Outlines (N, L, K, P, 2), fixed point, of round-ended strokes with ends a and b (N, K, 2) and
+    radii (N, K) in pixels; ``layers`` (L, 2) are shares of the radius and shifts towards the light
+    (2,) in radii."""
     along = np.asarray(unit(b - a), np.float32)
     normal = np.stack([-along[..., 1], along[..., 0]], axis=-1)
     # The outline touches both circles: its points lie on the normals, or a little off them where

@@ -83,10 +83,6 @@ class Film:
         """Number of frames."""
         return max(1, round(self.seconds * self.rate_hz))
 
-    def time_of(self, index: int) -> float:
-        """Seconds since the first frame."""
-        return index / self.rate_hz
-
     def frame_at(self, index: int) -> Image:
         """The frame ``index``, uint8 (height, width, 3) BGR; in order is fastest.
 

@@ -97,12 +97,8 @@ class _Arm:
 
 
 class Scene:
-    """Paints frames of a timeline.
-
-    Args:
-        empty: a room with nobody in it.
-        pictures: real pixels to use; None: everything is painted.
-    """
+    """Paints frames of a timeline; ``empty``: a room with nobody in it; ``pictures``: real pixels
+    to use."""
 
     def __init__(
         self,

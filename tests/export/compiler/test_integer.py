@@ -213,7 +213,7 @@ def test_kernels_form_as_on_floats(float_file, name):
                 assert part.quantization is not None
             assert kernel.project.quantization == graph.quantization[kernel.out]
         elif isinstance(kernel, ConvKernel):
-            assert kernel.quantization == graph.quantization[kernel.out]
+            assert kernel.linear.quantization == graph.quantization[kernel.out]
         elif isinstance(kernel, Tail):
             assert kernel.pointwise.quantization is not None
             assert kernel.out not in graph.quantization

@@ -42,16 +42,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 )
 from shiftedge.runtime.process.cpu import cpu_features, machine_name
 
-__all__ = [
-    "Cpu",
-    "CpuCore",
-    "CpuVariant",
-    "in_precision",
-    "nearest",
-    "runs_here",
-    "with_own_caches",
-]
-
 
 @dataclass(frozen=True)
 class CpuCore:

@@ -15,8 +15,6 @@ from shiftedge.export.compiler.backends.cpu.instructions import (
 )
 from shiftedge.export.compiler.kernel_ir.calls import Step
 
-__all__ = ["rows", "table"]
-
 
 def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """One row a kernel, in order, as plain JSON types; cycles are of one core.
@@ -26,11 +24,13 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """
     result = []
     names = instructions(target.precision, target.features)
+    rates = operations_a_cycle(target.unit, target.core.fmas)
     for call in step.calls:
         kernel = call.kernel
         cost = kernel_cost(kernel, target)
         parts = operations(kernel)
-        least = _peak_cycles(parts, target)
+        # Of one core that makes nothing but multiply-adds.
+        least = sum(count / rates[part] for part, count in parts.items())
         result.append(
             {
                 "name": call.name,
@@ -51,28 +51,17 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     return result
 
 
-def _peak_cycles(parts: Mapping[str, int], target: CpuVariant) -> float:
-    """Of one core that makes nothing but multiply-adds."""
-    rates = operations_a_cycle(target.unit, target.core.fmas)
-    return sum(count / rates[part] for part, count in parts.items())
-
-
 def table(
     found: Sequence[dict[str, Any]],
     target: CpuVariant,
     seconds: Sequence[float] | None = None,
     peak_flops: float | None = None,
 ) -> str:
-    """The rows as text; with ``seconds`` measured on this machine, predictions are in time too.
+    """The rows as text; with ``seconds`` of each kernel, measured on this machine, predictions are
+    in time too, by the clock that ``peak_flops`` (float32 operations a second of a core) tells.
 
     Shares are of the peak of what the column "peak of" names: the instructions that the kernel
     multiplies with, each for its own operations.
-
-    Args:
-        found: from :func:`rows`.
-        target: that they are for.
-        seconds: of each kernel.
-        peak_flops: float32 operations a second of one core, measured: they tell its clock.
     """
     clock = None
     if peak_flops:

@@ -37,8 +37,6 @@ from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FAMILIES", "Family", "lower"]
-
 
 class Family(Protocol):
     """A kernel family."""

@@ -32,21 +32,10 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     in_order,
     tilings,
 )
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
-
-__all__ = [
-    "Pointwise",
-    "candidates",
-    "lower",
-    "matches",
-    "pack",
-    "schedule",
-    "stretches",
-    "tiles_for",
-]
 
 
 @dataclass(frozen=True)
@@ -92,7 +81,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
         int(conv.weight.shape[0]),
         shift,
         kernel.residual is not None,
-        kernel.activation,
+        kernel.linear.activation,
         constants.arithmetic,
     )
     tiles = choose(shape, context.target, candidates, schedule)
