@@ -33,6 +33,11 @@ def tables(document: Document) -> list[Table]:
 
 def notes(document: Document) -> list[str]:
     """Lines below the tables."""
+    return [*about(document), *(line for model in document["models"] for line in clip_lines(model))]
+
+
+def about(document: Document) -> list[str]:
+    """What the figures are of, and how to read them."""
     lines = [
         "films: "
         + "; ".join(
@@ -44,15 +49,14 @@ def notes(document: Document) -> list[str]:
         "In brackets: 95% intervals, films drawn again. A movement whose label a model lacks is "
         "something else to it."
     )
-    for model in document["models"]:
-        if model["clips"] is not None:
-            lines += clip_lines(model)
     return lines
 
 
 def clip_lines(model: Mapping[str, Any]) -> list[str]:
-    """How many clips are called by their name, and what others are called."""
+    """How many clips are called by their name, and what others are called, if there are any."""
     clips = model["clips"]
+    if clips is None:
+        return []
     pairs = [
         (count, truth, called)
         for truth, row in zip(clips["truth"], clips["confusion"], strict=True)
