@@ -196,11 +196,13 @@ def _calibrate(options: argparse.Namespace) -> int:
         seed=options.seed,
         pictures=options.pictures,
     )
-    document = asdict(chosen)
     if options.json:
-        print(json_text(document))
+        print(json_text(asdict(chosen)))
         return 0
-    for name, value in document.items():
-        print(f"{name.replace('_', ' '):<16}{value}")
+    false = ", ".join(f"{rate:g} ({kinds})" for kinds, rate in chosen.false_per_hour.items())
+    settings = ", ".join(f"{key} {value:g}" for key, value in asdict(chosen.decoder).items())
+    print(f"recall   {chosen.recall:.3f}; false events an hour: {false or 'not known'}")
+    print(f"decoder  {settings}")
+    print(f"bias     {', '.join(f'{value:+g}' for value in chosen.bias)}")
     note(f"next: shiftedge export --checkpoint {options.output} --output my.onnx")
     return 0

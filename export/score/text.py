@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shiftedge.runtime.process.tables import Table
+from shiftedge.runtime.process.tables import Table, number
 from shiftedge.runtime.words import plain
 
 SHOWN_BUDGETS = (1, 3, 6, 12, 24, 48, 96, 192)
@@ -183,11 +183,6 @@ def bound(row: Mapping[str, Any]) -> str:
 def verdict(met: bool | None) -> str:
     """In a word."""
     return {True: "met", False: "MISSED", None: "not known"}[met]
-
-
-def number(value: float | None, form: str) -> str:
-    """A cell: empty where there is no number."""
-    return "" if value is None else format(value, form)
 
 
 def _either(row: Mapping[str, Any]) -> str:
