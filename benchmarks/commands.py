@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
+from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import atomic_path, require_folder_of
 from shiftedge.runtime.words import json_text, say, shown
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _bench(options: argparse.Namespace) -> int:
     if options.bundle is not None and options.model is not None and _is_bundle(options.model):
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
     for target in (options.json, options.markdown, options.html):
-        _check_writable(target)
+        require_folder_of(target)
     for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
         require(package)
     from shiftedge.benchmarks.bench import Bench
@@ -185,7 +186,7 @@ def _emulate(options: argparse.Namespace) -> int:
 
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
-    _check_writable(options.json)
+    require_folder_of(options.json)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if options.target is None and bundle is None:
             options.usage_error("--emulate needs --target, such as --target rpi4")
@@ -329,15 +330,7 @@ def _is_bundle(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".so"
 
 
-def _check_writable(target: str | Path | None) -> None:
-    """Before minutes of measuring, not after."""
-    if target not in (None, "-") and not Path(target).resolve().parent.is_dir():
-        raise OutputError(f"Cannot write {target}: its folder does not exist.")
-
-
 def _write(path: Path, text: str) -> None:
-    from shiftedge.runtime.process.files import atomic_path
-
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.runtime.commands import positive
-from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import require_folder_of
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import json_text, say
 
@@ -72,8 +72,7 @@ def _run(options: argparse.Namespace) -> int:
         options.usage_error(f"--size {options.size} is below {SMALLEST}, the smallest for a ResNet")
     if options.json == "-" and options.markdown:
         options.usage_error("--json - and --markdown both want stdout: give --json a file")
-    if options.json not in (None, "-") and not Path(options.json).resolve().parent.is_dir():
-        raise OutputError(f"Cannot write {options.json}: its folder does not exist.")
+    require_folder_of(options.json)
     require("torch")  # a sentence with the pip line where it is missing
     from shiftedge.benchmarks.complexity import report
     from shiftedge.benchmarks.complexity.count import cost

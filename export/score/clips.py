@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.score.intervals import Estimate, resamples
-from shiftedge.export.score.stream import Streamed
 from shiftedge.runtime.capture.synthetic import OTHER
 from shiftedge.runtime.spec import ModelSpec
 
@@ -35,25 +34,28 @@ class Confusion:
 
 
 def confusion_of(
-    clips: Sequence[Streamed], truth: Sequence[str], spec: ModelSpec, *, seed: int = 0
+    called: Sequence[int], truth: Sequence[str], labels: Sequence[str], *, seed: int = 0
 ) -> Confusion:
-    """What a model calls some clips.
+    """How a model's names for some clips compare with the true ones.
 
     Args:
-        clips: that have been through the model.
+        called: of each clip, what :func:`call_clip` gives: an index into ``labels``.
         truth: the label of each.
+        labels: the model's.
         seed: of the bootstrap's samples, see :func:`shiftedge.export.score.curve.curve_of`.
     """
     names = tuple(dict.fromkeys(truth))
-    called = [call_clip(clip.logits, spec) for clip in clips]
-    table = np.zeros((len(names), spec.classes), np.int64)
-    np.add.at(table, ([names.index(name) for name in truth], called), 1)
-    wanted = [name if name in spec.labels else OTHER for name in truth]
-    right = np.array([spec.labels[at] == name for at, name in zip(called, wanted, strict=True)])
-    weights = resamples(["clip"] * len(clips), seed)
-    share = (weights @ right) / max(1, len(clips))
-    accuracy = Estimate(share, hits=float(right.sum()), of=float(len(clips)))
-    return Confusion(names, spec.labels, table, accuracy)
+    table = np.zeros((len(names), len(labels)), np.int64)
+    np.add.at(table, ([names.index(name) for name in truth], list(called)), 1)
+    wanted = [name if name in labels else OTHER for name in truth]
+    right = np.array([labels[at] == name for at, name in zip(called, wanted, strict=True)])
+    return Confusion(names, tuple(labels), table, share_of(right, seed=seed))
+
+
+def share_of(right: NDArray[np.bool_], *, seed: int = 0) -> Estimate:
+    """The share of clips that are right, clips drawn again."""
+    share = (resamples(["clip"] * len(right), seed) @ right) / max(1, len(right))
+    return Estimate(share, hits=float(right.sum()), of=float(len(right)))
 
 
 def call_clip(logits: NDArray[np.float32], spec: ModelSpec) -> int:

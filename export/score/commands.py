@@ -47,6 +47,7 @@ def add_commands(commands: Any) -> None:
     """Add the sub-parser of this module to ``commands`` (argparse's special object)."""
     parser = commands.add_parser(
         "score",
+        usage="%(prog)s [options] MODEL [MODEL] [FILMS ...]",
         help="how many gestures a model finds at how many false events an hour",
         description="Stream films through one model or two, and print the curve of events right "
         "against false events an hour, with 95% intervals, by label and by condition.",
@@ -55,8 +56,8 @@ def add_commands(commands: Any) -> None:
     )
     add = parser.add_argument
     # fmt: off
-    add("words", nargs="+", metavar="MODEL|FILMS",
-        help="one model, or two to compare; and films (default: synthetic:, which is all kinds)")
+    add("words", nargs="+", metavar="MODEL",
+        help="one, or two to compare; then FILMS (default: synthetic:, which is all kinds)")
     add("--at", type=_rate, default=12.0, metavar="N",
         help="false events an hour at which figures are given (default: %(default)g)")
     add("--ranges", choices=("wide", "narrow", "clean"), default="wide",
@@ -195,11 +196,13 @@ def _calibrate(options: argparse.Namespace) -> int:
         seed=options.seed,
         pictures=options.pictures,
     )
-    document = asdict(chosen)
     if options.json:
-        print(json_text(document))
+        print(json_text(asdict(chosen)))
         return 0
-    for name, value in document.items():
-        print(f"{name.replace('_', ' '):<16}{value}")
+    false = ", ".join(f"{rate:g} ({kinds})" for kinds, rate in chosen.false_per_hour.items())
+    settings = ", ".join(f"{key} {value:g}" for key, value in asdict(chosen.decoder).items())
+    print(f"recall   {chosen.recall:.3f}; false events an hour: {false or 'not known'}")
+    print(f"decoder  {settings}")
+    print(f"bias     {', '.join(f'{value:+g}' for value in chosen.bias)}")
     note(f"next: shiftedge export --checkpoint {options.output} --output my.onnx")
     return 0

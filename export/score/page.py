@@ -42,7 +42,7 @@ def page(document: Mapping[str, Any]) -> str:
         "shiftedge.export.score",
         title=" against ".join(f"{model['name']}" for model in models) + ": events on streams",
         report=found,
-        notes=text.notes(found),
+        notes=text.about(found),
         curve_table=text.curve_table(found, tuple(p["false_per_hour"] for p in models[0]["curve"])),
         points=[text.point_table(model, at) for model in models],
         targets=[text.target_table(model, at) for model in models if model["targets"]],

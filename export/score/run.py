@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftedge.export.score.clips import confusion_of
+from shiftedge.export.score.clips import call_clip, confusion_of
 from shiftedge.export.score.curve import curve_of
 from shiftedge.export.score.films import (
     SCORE_SEED,
@@ -162,17 +162,12 @@ def score_models(
     with bar("streaming clips", len(shown.clips), "clips") as advance:
         clips = stream(choices, shown.clips, workers=workers, advance=advance)
     truth = [clip.label for clip in shown.clips]
-    scored = [
-        Scored(
-            name,
-            curve_of(watched, spec),
-            confusion_of(called, truth, spec) if truth else None,
-            facts,
-        )
-        for (name, spec), watched, called, facts in zip(
-            specs.items(), films, clips, about, strict=True
-        )
-    ]
+    scored = []
+    for name, watched, short, facts in zip(models, films, clips, about, strict=True):
+        spec = specs[name]
+        called = [call_clip(clip.logits, spec) for clip in short]
+        confusion = confusion_of(called, truth, spec.labels) if truth else None
+        scored.append(Scored(name, curve_of(watched, spec), confusion, facts))
     return document(scored, films[0], at=at, rendered=shown.rendered, made=made)
 
 

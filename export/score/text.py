@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shiftedge.runtime.process.tables import Table
+from shiftedge.runtime.process.tables import Table, number
 from shiftedge.runtime.words import plain
 
 SHOWN_BUDGETS = (1, 3, 6, 12, 24, 48, 96, 192)
@@ -33,6 +33,11 @@ def tables(document: Document) -> list[Table]:
 
 def notes(document: Document) -> list[str]:
     """Lines below the tables."""
+    return [*about(document), *(line for model in document["models"] for line in clip_lines(model))]
+
+
+def about(document: Document) -> list[str]:
+    """What the figures are of, and how to read them."""
     lines = [
         "films: "
         + "; ".join(
@@ -44,15 +49,14 @@ def notes(document: Document) -> list[str]:
         "In brackets: 95% intervals, films drawn again. A movement whose label a model lacks is "
         "something else to it."
     )
-    for model in document["models"]:
-        if model["clips"] is not None:
-            lines += clip_lines(model)
     return lines
 
 
 def clip_lines(model: Mapping[str, Any]) -> list[str]:
-    """How many clips are called by their name, and what others are called."""
+    """How many clips are called by their name, and what others are called, if there are any."""
     clips = model["clips"]
+    if clips is None:
+        return []
     pairs = [
         (count, truth, called)
         for truth, row in zip(clips["truth"], clips["confusion"], strict=True)
@@ -179,11 +183,6 @@ def bound(row: Mapping[str, Any]) -> str:
 def verdict(met: bool | None) -> str:
     """In a word."""
     return {True: "met", False: "MISSED", None: "not known"}[met]
-
-
-def number(value: float | None, form: str) -> str:
-    """A cell: empty where there is no number."""
-    return "" if value is None else format(value, form)
 
 
 def _either(row: Mapping[str, Any]) -> str:

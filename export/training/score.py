@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from shiftedge.export.agreement import normalised
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.score.clips import call_clip
@@ -23,7 +22,7 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
-_PART = 128
+_PART = 32
 """Frames that go through a network at once, whose features have to fit into memory."""
 
 
@@ -98,14 +97,17 @@ def stream_film(
 
     A part of the stream is preceded by so many frames that it does not see where they begin.
     """
-    net.eval()
+    # Twice as fast as NCHW; torch's stubs do not know the argument.
+    net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = StreamingModel(net)
+    mean, std = (255.0 * torch.tensor(values) for values in (spec.mean, spec.std))
     rows = [np.zeros((0, spec.classes), np.float32)]
     for first, last in itertools.pairwise((0, *cuts, len(frames))):
         for start in range(first, last, _PART):
             lead = max(first, start - spec.receptive_field)
-            part = np.stack(frames[lead : min(start + _PART, last)])
-            logits = clip_logits(model, torch.from_numpy(normalised(part, spec)), len(part))
+            part = np.stack(frames[lead : min(start + _PART, last)])[..., ::-1].copy()
+            pixels = (torch.from_numpy(part).float() - mean) / std
+            logits = clip_logits(model, pixels.permute(0, 3, 1, 2), len(part))
             rows.append(logits[0, start - lead :].numpy())
     return np.concatenate(rows)
 

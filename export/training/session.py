@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from shiftedge.export.checkpoint import serialise_checkpoint
 from shiftedge.export.networks import TRAINED
+from shiftedge.export.score.clips import Confusion, share_of
 from shiftedge.export.score.curve import curve_of
 from shiftedge.export.score.films import KINDS, SCORE_SEED, SEEDS, film_tasks
-from shiftedge.export.score.page import write_page
 from shiftedge.export.score.report import Scored, document
 from shiftedge.export.training.data import Job, Named, read_data
 from shiftedge.export.training.keep import PAGE, Keeper
@@ -227,12 +228,12 @@ class Session(Closing):
         seconds = round(time.perf_counter() - self._started, 1)
         scores = {**self.record, "seconds": seconds, "clip": clip, **more}
         if self.synthetic and self._job.films:
-            scores["films"] = self._on_films(net)
+            scores["films"] = self._on_films(net, found)
         self._keeper.finish(scores)
         self._unfinished.remove()
         return scores
 
-    def _on_films(self, net: nn.Module) -> dict[str, Any]:
+    def _on_films(self, net: nn.Module, clips: ClipScore) -> dict[str, Any]:
         """``net`` on films that nothing was chosen on, as ``shiftedge score`` has it; its page lies
         beside the scores, where the packages that draw it are installed."""
         job, spec = self._job, self.spec
@@ -243,9 +244,13 @@ class Session(Closing):
         )
         with job.bar("streaming films to score on", len(films), "films") as advance:
             watched = watch(net, spec, films, advance=advance)
-        scored = Scored(spec.name, curve_of(watched, spec))
+        names, table = self.check.names, np.array(clips.confusion)
+        called = Confusion(names, names, table, share_of(clips.right))
+        scored = Scored(spec.name, curve_of(watched, spec), called)
         found = document([scored], watched, made={"command": job.command, "seed": job.seed})
         try:
+            from shiftedge.export.score.page import write_page  # asks for what draws it
+
             write_page(job.output / PAGE, found)
         except (MissingExtraError, OutputError) as error:
             job.say(f"the page of the scores is left out: {error}")

@@ -22,6 +22,7 @@ from shiftedge.export.models import MobileNetV2, build
 from shiftedge.export.score.curve import curve_of
 from shiftedge.export.score.events import event_score
 from shiftedge.export.score.films import film_tasks
+from shiftedge.export.score.run import chosen_models, film_set, score_models
 from shiftedge.export.score.stream import Streamed
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.calibrate import MARGIN, apply, calibrate_net, choose
@@ -132,3 +133,21 @@ def test_parts_of_a_long_stream_are_the_stream(monkeypatch: pytest.MonkeyPatch) 
     (watched,) = watch(net, spec, [task])
     assert watched.logits.shape == (60, len(SPEC.labels))
     assert watched.conditions[0].keys() >= {"distance", "light"} or not watched.events
+
+
+def test_a_checkpoint_is_scored_as_it_is(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    torch.manual_seed(0)
+    description = {"architecture": "mobilenet_v2", "classes": 4, "width": 0.25}
+    net = build(description)
+    spec = describe(net, name="t", labels=SPEC.labels, height=32, width=32, frame_rate_hz=6.0)
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, net, description, labels=SPEC.labels, spec=stored(spec), training={})
+    shown = film_set(["synthetic:gestures?films=1&seconds=3"])
+    with chosen_models([str(path)]) as models:
+        found = score_models(models, shown)
+    (model,) = found["models"]
+    assert (model["name"], model["frame"]) == ("a.pt", [32, 32])
+    (watched,) = watch(load_checkpoint(path).net, spec, shown.films)
+    assert len(watched.events) == found["films"][0]["events"]

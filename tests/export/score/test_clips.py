@@ -10,7 +10,6 @@ from kit.streamed import SPEC
 from numpy.typing import NDArray
 
 from shiftedge.export.score.clips import call_clip, confusion_of
-from shiftedge.export.score.stream import Streamed
 
 SILENT, LEFT, RIGHT = 0, 2, 3
 
@@ -39,8 +38,7 @@ def test_confusions_add_up_and_a_foreign_label_is_something_else() -> None:
     other = clip_of(None)
     other[:, 1] = 12.0
     logits = [clip_of(each) for each in called[:3]] + [other]
-    clips = [Streamed(each, (), 2.0, kind="clip") for each in logits]
-    found = confusion_of(clips, truth, SPEC)
+    found = confusion_of([call_clip(each, SPEC) for each in logits], truth, SPEC.labels)
     assert found.truth == ("Swiping Left", "Swiping Right", "Thumb Up")
     assert found.table.tolist() == [[0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0]]
     assert found.accuracy.value == pytest.approx(3 / 4)
