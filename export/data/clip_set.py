@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.files import Clip, open_clip, path_bytes
 from shiftedge.export.data.reader import middle_frames
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import Advance
@@ -45,8 +46,9 @@ class ClipSet:
     """(clips, T), indices into ``names`` or IGNORED."""
     names: tuple[str, ...]
     hands: NDArray[np.float32] | None = None
-    """float32 (clips, T, 2, 2): x and y of the middles of both hands as shares of width and height,
-    NaN where unknown; None if the clips do not come with them."""
+    """float32 (clips, T, 2, K): how both hands are held, see
+    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN where unknown, None if the clips do
+    not come with it."""
     lengths: NDArray[np.int64] | None = None
     """int64 (clips,): frames of each clip as recorded, at the rate of the set; None: all T."""
     paths: tuple[Path, ...] = ()
@@ -93,7 +95,7 @@ def joined(sets: Sequence[ClipSet]) -> ClipSet:
     if any(part.hands is not None for part in sets):
         hands = np.concatenate(
             [
-                np.full((*part.frames.shape[:2], 2, 2), np.nan, np.float32)
+                np.full((*part.frames.shape[:2], 2, len(HAND_FIELDS)), np.nan, np.float32)
                 if part.hands is None
                 else part.hands
                 for part in sets

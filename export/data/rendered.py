@@ -26,6 +26,7 @@ from shiftedge.runtime.capture.synthetic import (
     OTHER,
     SWIPE_LABELS,
 )
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
 from shiftedge.runtime.process.progress import Advance
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 SHARES = {NO_GESTURE: 0.12, OTHER: 0.38}
 """Of the clips; the gestures share the rest, swipes twice as much as others. A person before a
 camera mostly does not gesture, so a false alarm costs more than a miss."""
+
+CLEAN_SHARE = 0.35
+"""Of wide clips, those that are near and well lit all the same: what a hand does is learned there,
+and most cameras stand before a desk."""
 
 _CHUNK = 20
 """Clips per task given to a worker process."""
@@ -239,7 +244,7 @@ def _kept(stem: Path, whole: _Task, workers: int, advance: Advance) -> ClipSet:
     if not truths.exists():  # written last, so it stands for the whole
         count, frames = whole.shape[:2]
         truth = np.empty((count, frames + 1), np.int8)
-        hands = np.empty((count, frames, 2, 2), np.float32)
+        hands = np.empty((count, frames, 2, len(HAND_FIELDS)), np.float32)
         with atomic_path(pictures) as temporary:
             store = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=np.uint8, shape=whole.shape
@@ -291,7 +296,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _render(task: _Task) -> _Rendered:
-    from shiftedge.runtime.capture.synthetic import render_clip
+    from shiftedge.runtime.capture.synthetic import CLEAN, WIDE, render_clip
     from shiftedge.runtime.capture.synthetic.pictures import pictures_of
     from shiftedge.runtime.process.extras import require
 
@@ -299,7 +304,7 @@ def _render(task: _Task) -> _Rendered:
     count = len(task.numbers)
     part = np.empty(task.shape, np.uint8)
     truth = np.empty((count, task.frames + 1), np.int8)
-    hands = np.empty((count, task.frames, 2, 2), np.float32)
+    hands = np.empty((count, task.frames, 2, len(HAND_FIELDS)), np.float32)
     names = labels_for(task.spec)
     weights = {name: 2.0 if name in SWIPE_LABELS else 1.0 for name in names}
     gestures = sum(weight for name, weight in weights.items() if name in GESTURES)
@@ -308,6 +313,8 @@ def _render(task: _Task) -> _Rendered:
     # Frames are labelled by the renderer's labels, and those of the set may be fewer.
     table = np.array([names.index(name) if name in names else IGNORED for name in LABELS])
     split = int.from_bytes(task.split.encode(), "big")
+    ranges = ranges_for(task.spec)
+    wide = ranges is WIDE
     for row, number in enumerate(task.numbers):
         rng = np.random.default_rng((task.seed, split, number))
         index = int(rng.choice(len(names), p=odds / odds.sum()))
@@ -318,7 +325,7 @@ def _render(task: _Task) -> _Rendered:
             rate_hz=task.spec.frame_rate_hz,
             height=task.spec.height,
             width=task.spec.width,
-            ranges=ranges_for(task.spec),
+            ranges=CLEAN if wide and rng.random() < CLEAN_SHARE else ranges,
             pictures=None if task.pictures is None else pictures_of(task.pictures),
         )
         part[row], hands[row] = clip.frames, clip.hands

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import plain_name
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 
+_ACROSS = [number for number, name in enumerate(HAND_FIELDS) if name.endswith(" x")]
+"""What changes its sign in a mirror."""
 _UNSEEN = 6
 """Frames after a cut into a clip in which a gesture's label is dropped: its stroke may lie before
 the cut. A label outlasts its stroke by 0.4 s, which is 5 frames at 12 Hz."""
@@ -65,7 +68,8 @@ class Batch:
     frame_labels: NDArray[np.int64]
     """int64 (N * T,), IGNORED where a frame does not count."""
     hands: NDArray[np.float32] | None
-    """float32 (N * T, 2, 2), shares of width and height; None where the clips come without."""
+    """float32 (N * T, 2, K), see :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; None where
+    the clips come without."""
 
     @property
     def length(self) -> int:
@@ -115,7 +119,9 @@ def make_batch(
     pictures = np.empty((count, frames, height, width, 3), np.float32)
     labels = clips.labels[chosen].copy()
     frame_labels = np.empty((count, frames), np.int64)
-    hands = None if clips.hands is None else np.empty((count, frames, 2, 2), np.float32)
+    hands = (
+        None if clips.hands is None else np.empty((count, frames, 2, len(HAND_FIELDS)), np.float32)
+    )
     # One table lookup or multiplication per pixel is what this can cost.
     bgr_std = np.array(std[::-1], np.float32)
     scale: NDArray[np.float32] = np.float32(1.0 / 255.0) / bgr_std
@@ -156,11 +162,14 @@ def make_batch(
         frame_labels[row] = truth
         if hands is not None and clips.hands is not None:
             size = np.array(source.shape[2:0:-1])
-            places = clips.hands[clip, start : start + frames] * size
-            places = places[::-1] if backwards else places
-            hands[row] = (places @ matrix[:, :2].T + matrix[:, 2]) / size
+            held = clips.hands[clip, start : start + frames].astype(np.float64)
+            held = held[::-1] if backwards else held
+            held[..., :2] = ((held[..., :2] * size) @ matrix[:, :2].T + matrix[:, 2]) / size
+            held[..., 2] *= matrix[1, 1]
+            held[..., _ACROSS] *= np.sign(matrix[0, 0])
+            hands[row] = held
     rgb = np.ascontiguousarray(pictures.reshape(count * frames, height, width, 3)[..., ::-1])
-    flat = None if hands is None else hands.reshape(-1, 2, 2)
+    flat = None if hands is None else hands.reshape(-1, 2, len(HAND_FIELDS))
     return Batch(rgb, labels, frame_labels.reshape(-1), flat)
 
 

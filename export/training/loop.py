@@ -47,9 +47,9 @@ class Settings:
     """Label smoothing."""
     clip_weight: float = 0.3
     """Weight of the loss of a clip's mean logits against the loss per frame."""
-    sizes: tuple[tuple[float, float], ...] = ((0.67, 0.5), (0.78, 0.75), (1.0, 1.0))
-    """Until which share of the epochs frames are shrunk by which factor. Small frames teach the
-    same motions at a quarter of the cost; the last epochs adapt to the full size."""
+    sizes: tuple[tuple[float, float], ...] = ((0.5, 0.75), (1.0, 1.0))
+    """Until which share of the epochs frames are shrunk by which factor. Smaller frames teach the
+    same motions at half the cost; at half the size fingers are gone, and so is what they sign."""
     seed: int = 0
     threads: int = 2
     mirror: bool = True

@@ -24,10 +24,12 @@ from shiftedge.export.models import MobileNetV2, StreamingModel
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import CHECKPOINT, Settings, Shape
 from shiftedge.export.training.augment import make_batch, mirror_table
-from shiftedge.export.training.loop import TrainingStep, fit
+from shiftedge.export.training.hands import HandLesson
+from shiftedge.export.training.loop import TrainingStep, clip_logits, fit
 from shiftedge.export.training.score import score_clips, stream_film
 from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.capture.synthetic import LABELS, SWIPE_LABELS
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.errors import DataError, NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
@@ -178,7 +180,7 @@ def test_hands_move_with_the_picture() -> None:
     clips = tiny_set(STILL, [STILL] * 2)
     frames = np.zeros_like(clips.frames)
     frames[:, :, 10:13, 20:23] = 255
-    hands = np.full((1, 2, 2, 2), 0.0, np.float32)
+    hands = np.full((1, 2, 2, len(HAND_FIELDS)), 0.0, np.float32)
     hands[..., 0], hands[..., 1] = 21.5 / 32.0, 11.5 / 32.0
     clips = ClipSet(frames, clips.labels, clips.frame_labels, LABELS, hands)
     mirror = mirror_table(LABELS)
@@ -188,7 +190,49 @@ def test_hands_move_with_the_picture() -> None:
         light = light - light.min()
         y, x = np.mgrid[:32, :32] + 0.5
         spot = np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
-        np.testing.assert_allclose(batch.hands[0, 0] * 32.0, spot, atol=1.1)
+        np.testing.assert_allclose(batch.hands[0, 0, :2] * 32.0, spot, atol=1.1)
+
+
+def test_a_mirror_changes_what_points_sideways() -> None:
+    clips = tiny_set(STILL, [STILL] * 2)
+    hands = (
+        np.arange(4 * len(HAND_FIELDS), dtype=np.float32).reshape(1, 2, 2, len(HAND_FIELDS)) / 10.0
+    )
+    clips = ClipSet(clips.frames, clips.labels, clips.frame_labels, LABELS, hands)
+    seen = set()
+    for seed in range(10):
+        batch = batch_of(clips, np.random.default_rng(seed), 2, mirror=mirror_table(LABELS))
+        assert batch.hands is not None
+        ratio = batch.hands / hands[0]
+        for column, name in enumerate(HAND_FIELDS):
+            if name.endswith(" x"):
+                seen.add(float(ratio[0, 0, column]))
+            elif name not in ("x", "y", "size"):
+                np.testing.assert_allclose(ratio[:, :, column], 1.0)
+    assert seen == {1.0, -1.0}
+
+
+def test_the_lesson_is_learned_from_what_is_known() -> None:
+    """By heads alone, over features that show it: a hand nobody sees asks nothing, a far one
+    nothing of its fingers."""
+    net = net_for(LABELS).eval()
+    lesson = HandLesson(net, 1.0)
+    rng = np.random.default_rng(0)
+    held = rng.uniform(0.2, 0.8, (6, 2, len(HAND_FIELDS))).astype(np.float32)
+    held[:, 1] = np.nan
+    frames = torch.from_numpy(rng.normal(size=(6, 3, 64, 64)).astype(np.float32))
+    with lesson, torch.no_grad():
+        clip_logits(StreamingModel(net), frames, 6)
+        known = lesson.loss(torch.from_numpy(held), 6)
+        far = held.copy()
+        far[:, 0, 2] = 0.03
+        other = far.copy()
+        other[:, 0, HAND_FIELDS.index("fingers x") : HAND_FIELDS.index("palm")] += 1.0
+        one, two = (lesson.loss(torch.from_numpy(x), 6) for x in (far, other))
+        away = lesson.loss(torch.full((6, 2, len(HAND_FIELDS)), torch.nan), 6)
+    assert torch.isfinite(torch.stack([known, one, away])).all()
+    assert torch.equal(one, two)
+    assert away < known
 
 
 # --- learning
@@ -203,7 +247,7 @@ def dark_and_bright() -> ClipSet:
     labels = np.arange(8) % 2
     frames = rng.integers(0, 60, (8, 6, 32, 32, 3)) + 170 * labels[:, None, None, None, None]
     truth = np.repeat(labels[:, None], 6, axis=1).astype(np.int8)
-    hands = rng.uniform(0.0, 1.0, (8, 6, 2, 2)).astype(np.float32)
+    hands = rng.uniform(0.0, 1.0, (8, 6, 2, len(HAND_FIELDS))).astype(np.float32)
     return ClipSet(frames.astype(np.uint8), labels, truth, ("dark", "bright"), hands)
 
 

@@ -14,6 +14,18 @@ Floats = NDArray[np.float64]
 POSE_SIZE = 12
 """A pose is: bend of 4 knuckles, bend of 4 middle joints, splay, thumb (across, along, in)."""
 
+HAND_FIELDS = (
+    "x", "y", "size", "fingers x", "fingers y", "thumb side x", "thumb side y", "palm",
+    "index", "middle", "others", "thumb", "splay",
+)  # fmt: skip
+"""How a hand is held in the image: its middle as shares of width and height (outside 0..1 out of
+sight) and its length as a share of the height; where fingers point and on which side the thumb is,
+in hands, shorter where they point at the camera; 1 where the palm faces the camera and -1 where its
+back does; bend of index, middle and the other fingers (0 straight, 1 in a fist); how far the thumb
+is out, and the splay of a :data:`POSES` entry."""
+FIST = 3.1
+"""Radians that both joints of a finger are bent by in a fist."""
+
 # Index, middle, ring and little finger. Proportions after the usual anthropometric tables
 # (palm about 0.53 of the hand, middle finger 0.47), rounded.
 _KNUCKLES = np.array([[0.165, 0.50], [0.055, 0.53], [-0.055, 0.515], [-0.16, 0.46]])

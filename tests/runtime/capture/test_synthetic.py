@@ -26,6 +26,7 @@ from shiftedge.runtime.capture.synthetic import (
     moving_scene,
 )
 from shiftedge.runtime.capture.synthetic.hand import (
+    HAND_FIELDS,
     POSES,
     frame_by_thumb,
     frame_of,
@@ -102,7 +103,7 @@ def test_a_clip_is_what_its_docstring_says() -> None:
     assert made.frames.dtype == np.uint8
     assert made.frame_labels.shape == (10,)
     assert made.frame_labels.dtype == np.int8
-    assert made.hands.shape == (10, 2, 2)
+    assert made.hands.shape == (10, 2, len(HAND_FIELDS))
     assert made.label == "Swiping Up"
     (event, *_) = made.events
     assert event.label == "Swiping Up"
@@ -166,6 +167,31 @@ def test_hands_come_nearer_or_go_away(label: str, sign: int) -> None:
         depth = {key.time_s: key.wrist[2] for key in act.right}
         (start, stop) = act.strokes[0]
         assert sign * (depth[stop] - depth[start]) > 0.5
+
+
+def held_in(label: str, seed: int) -> dict[str, float]:
+    """How the acting hand is held in the middle of its gesture, near and in good light."""
+    made = clip(seed, label, CLEAN, frames=24)
+    during = np.flatnonzero(made.frame_labels == LABELS.index(label))
+    side = 0 if made.conditions.hand == "right" else 1
+    values = made.hands[during[len(during) // 2], side]
+    return dict(zip(HAND_FIELDS, map(float, values), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_how_hands_are_held_is_told(seed: int) -> None:
+    """By what each sign is, whichever hand shows it."""
+    up, down = held_in("Thumb Up", seed), held_in("Thumb Down", seed)
+    assert up["thumb side y"] < -0.3 < 0.3 < down["thumb side y"]
+    stop, two = held_in("Stop Sign", seed), held_in("Sliding Two Fingers Left", seed)
+    assert stop["fingers y"] < -0.5
+    assert stop["palm"] > 0.5
+    assert max(stop["index"], stop["others"]) < 0.3
+    assert two["index"] < 0.4 < 0.7 < two["others"]
+    for sign in (up, down):
+        assert min(sign["index"], sign["middle"], sign["others"]) > 0.7
+        assert sign["thumb"] > 0.6
+    assert 0.1 < stop["size"] < 0.7
 
 
 @pytest.mark.parametrize(("label", "sign"), [("Thumb Up", -1), ("Thumb Down", 1)])
