@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from shiftedge.export.agreement import FRAMES, TOLERANCE
-from shiftedge.runtime.errors import VerificationError
+from shiftedge.export import agreement
+from shiftedge.export.agreement import TOLERANCE, Outputs
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["FRAMES", "TOLERANCE", "Agreement", "compare", "read_outputs", "same_model"]
-
-SCALE_LEAST = 1e-6
-"""Keeps a tensor of zeros from failing over a denormal."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +26,6 @@ class Agreement:
 
     @property
     def passed(self) -> bool:
-        """True within the tolerance."""
         return self.worst_relative <= self.tolerance
 
 
@@ -47,48 +37,16 @@ def same_model(spec: ModelSpec, reference: ModelSpec) -> bool:
     )
 
 
-def read_outputs(
-    file: Path, spec: ModelSpec, *, has_states: bool
-) -> dict[str, NDArray[np.float32]]:
-    """What a worker wrote: name of each tensor -> its values, float32 (frames, size).
-
-    Raises:
-        VerificationError: the file does not hold a whole number of frames.
-    """
-    sizes = {"logits": spec.classes}
-    if has_states:
-        sizes |= {f"next_state_{i}": state.size for i, state in enumerate(spec.states)}
-    flat = np.fromfile(file, np.float32)
-    row = sum(sizes.values())
-    if flat.size == 0 or flat.size % row:
-        raise VerificationError(
-            f"The engine gave {flat.size} numbers; expected {row} for each frame."
-        )
-    rows = flat.reshape(-1, row)
-    ends = np.cumsum(list(sizes.values()))
-    return dict(zip(sizes, np.split(rows, ends[:-1], axis=1), strict=True))
-
-
 def compare(
-    outputs: Mapping[str, NDArray[np.float32]],
-    reference: Mapping[str, NDArray[np.float32]],
-    tolerance: float = TOLERANCE,
+    outputs: Sequence[Outputs], reference: Sequence[Outputs], tolerance: float = TOLERANCE
 ) -> Agreement:
     """Compare the logits, and the states where ``outputs`` has them.
 
     Raises:
-        VerificationError: a value is not finite, or the streams are not of equal length.
+        VerificationError: a value is not finite, or the streams do not have the same shapes.
     """
-    errors, relative = {}, {}
-    for name, values in outputs.items():
-        expected = reference[name]
-        if values.shape != expected.shape:
-            raise VerificationError(
-                f"{name} has {list(values.shape)} numbers; expected {list(expected.shape)}."
-            )
-        if not (np.isfinite(values).all() and np.isfinite(expected).all()):
-            raise VerificationError(f"{name} holds NaN or infinity.")
-        errors[name] = float(np.abs(values - expected).max())
-        relative[name] = errors[name] / max(float(np.abs(expected).max()), SCALE_LEAST)
-    at = max(relative, key=lambda name: relative[name])
-    return Agreement(errors["logits"], relative[at], at, len(outputs) > 1, tolerance)
+    shown = [{name: step[name] for name in outputs[0]} for step in reference]
+    rows = agreement.compare("reference / engine", shown, outputs, tolerance=tolerance)
+    logits = next(row for row in rows if row.tensor == "logits")
+    worst = rows[0]
+    return Agreement(logits.worst, worst.relative, worst.tensor, len(rows) > 1, tolerance)

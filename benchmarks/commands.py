@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
-from shiftedge.runtime.commands import positive
-from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
+from shiftedge.benchmarks.output import check_writable, tell, write
+from shiftedge.runtime.commands import number, positive
+from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
 from shiftedge.runtime.process.extras import require
-from shiftedge.runtime.words import json_text, say, shown
+from shiftedge.runtime.words import note, shown
 
 if TYPE_CHECKING:
     from shiftedge.benchmarks.entry import Candidate
-
-__all__ = ["add_commands"]
 
 EXAMPLES = """\
 examples:
@@ -48,7 +47,9 @@ TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
 STARTS = 5
-STREAMS_MOST = 256
+STREAMS = number("a number of streams up to 256", int, lambda count: 1 <= count <= 256)
+"""Each is a thread, with an engine's states."""
+MINUTES = number("a number of minutes up to a day", float, lambda found: 0.0 < found <= 24 * 60)
 
 
 def add_commands(commands: Any) -> None:
@@ -79,7 +80,7 @@ def add_commands(commands: Any) -> None:
         help=f"how often each engine's process begins anew, over the rounds (default: {STARTS})")
     add("--runs", type=_list_of(_workload), default=["step"], metavar="A,B",
         help=f"what is timed, of {', '.join(WORKLOADS)} (default: step)")
-    add("--streams", type=_list_of(_streams), default=[], metavar="N,N",
+    add("--streams", type=_list_of(STREAMS), default=[], metavar="N,N",
         help="a frame for each of N streams at once, too")
     add("--source", metavar="SOURCE",
         help="take the frames from a file, folder, camera or URL, as `shiftedge run` does "
@@ -90,7 +91,7 @@ def add_commands(commands: Any) -> None:
         help="for loading and for each turn (default: %(default)s)")
     add("--json", metavar="FILE",
         help="write all figures there; - is stdout, without the table")
-    add("--soak", type=_minutes, default=0.0, metavar="MINUTES",
+    add("--soak", type=MINUTES, default=0.0, metavar="MINUTES",
         help="afterwards, steps without a pause for so long: drift and throttling")
     add("--compare", type=Path, metavar="OLD.json",
         help="an earlier run's --json; exit 1 where something became slower beyond the noise")
@@ -127,8 +128,7 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
     if options.bundle is not None and options.model is not None and _is_bundle(options.model):
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
-    for target in (options.json, options.markdown, options.html):
-        _check_writable(target)
+    check_writable(options.json, options.markdown, options.html)
     for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
         require(package)
     from shiftedge.benchmarks.bench import Bench
@@ -167,18 +167,18 @@ def _bench(options: argparse.Namespace) -> int:
         bench.run()
         report = document(bench)
     comparison = report["comparison"] = None if baseline is None else compare(report, baseline)
-    _tell(options.json, report, lambda: print_report(report))
+    tell(options.json, report, lambda: print_report(report))
     if options.markdown is not None:
-        _write(options.markdown, markdown(report))
+        write(options.markdown, markdown(report))
     if options.html is not None:
         from shiftedge.benchmarks.html import page
 
-        _write(options.html, page(report))
+        write(options.html, page(report))
     slower = comparison is not None and comparison["slower"]
     if comparison is not None and options.json != "-":
         print("\n".join(comparison_lines(comparison)))
     if slower:
-        _say("slower than the earlier run, beyond the noise of both")
+        note("slower than the earlier run, beyond the noise of both")
     return bench.exit_status or _status(report) or int(slower)
 
 
@@ -187,7 +187,7 @@ def _emulate(options: argparse.Namespace) -> int:
 
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
-    _check_writable(options.json)
+    check_writable(options.json)
     with _model_files(options.model, options.bundle) as (onnx, bundle):
         if options.target is None and bundle is None:
             options.usage_error("--emulate needs --target, such as --target rpi4")
@@ -198,34 +198,23 @@ def _emulate(options: argparse.Namespace) -> int:
             options.frames or COUNTED_FRAMES,
             peer="onnxruntime" in options.engines,
         )
-    _tell(options.json, report, lambda: print(emulation_report.table(report)))
+    tell(options.json, report, lambda: print(emulation_report.table(report)))
     return 0
-
-
-def _tell(json: str | None, report: dict[str, Any], show: Callable[[], None]) -> None:
-    """The document on stdout, or to people and where a file is named there."""
-    text = json_text(report, indent=2) + "\n"
-    if json == "-":
-        sys.stdout.write(text)
-        return
-    show()
-    if json is not None:
-        _write(Path(json), text)
 
 
 def _status(report: dict[str, Any]) -> int:
     """The exit status, and the sentence that goes with a failure."""
     if report["interrupted"]:
-        _say("interrupted; the figures are of what was measured until then")
+        note("interrupted; the figures are of what was measured until then")
         return 130
     found = [row["status"] for row in report["results"]]
     broken = [status for status in found if status in ("disagrees", "crashed", "timeout")]
     if broken:
-        _say(f"{len(broken)} of {len(found)} engines did not do what they should; see the reasons")
+        note(f"{len(broken)} of {len(found)} engines did not do what they should; see the reasons")
         return 1
     if "ok" not in found:
         reasons = "; ".join(dict.fromkeys(row["reason"] for row in report["results"]))
-        _say(f"no engine could be measured: {reasons}")
+        note(f"no engine could be measured: {reasons}")
         return 1
     return 0
 
@@ -290,7 +279,7 @@ def _is_int8(onnx: Path) -> bool:
 def _compile(onnx: Path) -> tuple[Path | None, str | None]:
     """The bundle for this machine, or the reason why there is none."""
     if sys.stderr is not None and sys.stderr.isatty():
-        _say(f"compiling {onnx.name} for this machine")
+        note(f"compiling {onnx.name} for this machine")
     try:
         # By name: the compiler is an extra, and this part of it may not be there.
         module = importlib.import_module("shiftedge.export.compiler.compile")
@@ -331,38 +320,6 @@ def _is_bundle(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".so"
 
 
-def _check_writable(target: str | Path | None) -> None:
-    """Before minutes of measuring, not after."""
-    if target not in (None, "-") and not Path(target).resolve().parent.is_dir():
-        raise OutputError(f"Cannot write {target}: its folder does not exist.")
-
-
-def _write(path: Path, text: str) -> None:
-    from shiftedge.runtime.process.files import atomic_path
-
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _minutes(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.0 < found <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of minutes up to a day")
-    return found
-
-
-def _streams(text: str) -> int:
-    count = positive(text)
-    if count > STREAMS_MOST:  # each is a thread, with an engine's states
-        raise argparse.ArgumentTypeError(
-            f"{count} streams at once; expected {STREAMS_MOST} at most"
-        )
-    return count
-
-
 def _engine(name: str) -> str:
     return _known(name, {**ENGINES, **HARNESS}, "engine {}", ENGINES)
 
@@ -386,7 +343,3 @@ def _list_of(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
         return list(dict.fromkeys(one(part.strip()) for part in text.split(",")))
 
     return parse
-
-
-def _say(text: str) -> None:
-    say(f"shiftedge: {text}")

@@ -9,10 +9,8 @@ import numpy as np
 
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
-from shiftedge.benchmarks.tables import Table
+from shiftedge.benchmarks.tables import Column, Table
 from shiftedge.runtime.errors import ShiftedgeError
-
-__all__ = ["check_comparable", "compare", "comparison_lines"]
 
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""
@@ -98,20 +96,17 @@ def _change(
     }
 
 
+COLUMNS = (
+    Column("against the earlier run",
+           lambda row: "{engine}, threads {threads}, {workload}".format(**row)),
+    Column("then ms", "then_ms", ".3f"), Column("now ms", "now_ms", ".3f"),
+    Column("ratio", lambda row: "{ratio:.3f} [{low:.3f}, {high:.3f}]".format(**row)),
+    Column("", "verdict"),
+)  # fmt: skip
+
+
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """A comparison for people."""
-    rows = [
-        (
-            f"{change['engine']}, threads {change['threads']}, {change['workload']}",
-            f"{change['then_ms']:.3f}",
-            f"{change['now_ms']:.3f}",
-            f"{change['ratio']:.3f} [{change['low']:.3f}, {change['high']:.3f}]",
-            change["verdict"],
-        )
-        for change in found["changes"]
-    ]
-    headings = ("against the earlier run", "then ms", "now ms", "ratio", "")
-    lines = Table(headings, rows, "lrrll").lines()
+    lines = Table.of(COLUMNS, found["changes"], "lrrll").lines()
     lines += [f"{name}: measured then, not now" for name in found["missing"]]
     peak = found["peak_ratio"]
     if peak is not None and abs(peak - 1.0) > 0.02:

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 
 from shiftedge.runtime.process.progress import LINES, Advance
 
-__all__ = ["counter", "stages"]
-
 
 @contextlib.contextmanager
 def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]:

@@ -9,8 +9,6 @@ from typing import Any
 from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
 
-__all__ = ["BenchSettings", "Candidate", "Entry"]
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -50,7 +48,6 @@ class BenchSettings:
         return [least + (index < more) for index in range(self.rounds)]
 
     def round_starts(self) -> list[int]:
-        """Which start each round belongs to."""
         return [index * self.starts // self.rounds for index in range(self.rounds)]
 
 
@@ -100,13 +97,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """For people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         kind = "" if self.workload == "step" else f", {self.workload}"
         return f"{self.candidate.engine} with {threads}{kind}"
 
     def end(self, status: str, reason: str) -> None:
-        """Out of the run, with what happened."""
         self.status, self.reason = status, reason
         self.rest()
 
@@ -117,5 +112,4 @@ class Entry:
             self.worker = None
 
     def times(self) -> list[int]:
-        """Of all rounds, nanoseconds."""
         return [time for times in self.rounds_ns for time in times]

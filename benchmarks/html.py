@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.resources
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
@@ -26,8 +26,6 @@ jinja2 = require("jinja2")
 
 from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
 from shiftedge.benchmarks.plots import Shown  # noqa: E402
-
-__all__ = ["page"]
 
 SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -112,14 +110,15 @@ def _rows(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
     return rows
 
 
-def _doing_the_same(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Shown]]]:
-    """Rows that may be compared: a number, words for people, and they."""
-    for at, doing in enumerate(dict.fromkeys(row.doing for row in rows)):
-        yield at, doing, [row for row in rows if row.doing == doing]
+def _groups(rows: Sequence[Shown]) -> Iterator[tuple[str, list[Shown]]]:
+    """Rows that may be compared: words for people, and they."""
+    for doing in dict.fromkeys(row.doing for row in rows):
+        yield doing, [row for row in rows if row.doing == doing]
 
 
-def _figure(heading: str, name: str, drawn: Any, description: str, caption: str) -> dict[str, Any]:
-    svg = plots.to_svg(drawn, name, description)
+def _figure(heading: str, name: str, drawn: Any, told: str, caption: str) -> dict[str, Any]:
+    """``told`` says what is drawn to who does not see it, with the heading."""
+    svg = plots.to_svg(drawn, name, f"{told}, {heading}. {caption}")
     return {"heading": heading, "svg": svg, "caption": caption}
 
 
@@ -127,39 +126,33 @@ def _missing(caption: str, heading: str = "") -> dict[str, Any]:
     return {"heading": heading, "svg": "", "caption": caption}
 
 
-def _timed(
-    rows: Sequence[Shown], draw: Callable[[int, str, list[Shown], str], dict[str, Any]]
-) -> Figures:
-    """A figure of each group with times, and what is told of those without."""
-    figures = []
-    for at, doing, group in _doing_the_same(rows):
-        timed = [row for row in group if row.times_ms.size]
+def _timed(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Shown], str]]:
+    """A number for each group with times, its words, the rows with times, and what is told of those
+    without."""
+    for at, (doing, group) in enumerate(_groups(rows)):
         without = ", ".join(row.label for row in group if not row.times_ms.size)
-        if timed:
-            said = f" Without times: {without}." if without else ""
-            figures.append(draw(at, doing, timed, said))
-    return figures
+        if timed := [row for row in group if row.times_ms.size]:
+            yield at, doing, timed, f" Without times: {without}." if without else ""
 
 
 def _latency(rows: Sequence[Shown]) -> Figures:
-    def draw(at: int, doing: str, timed: list[Shown], without: str) -> dict[str, Any]:
+    figures = []
+    for at, doing, timed, without in _timed(rows):
         said = "; ".join(f"{one.label}: {one.spread}" for one in timed)
-        description = f"Distribution of times, {doing}. {said}."
         caption = f"{said}. The engine's own step, all rounds.{without}"
-        return _figure(doing, f"latency-{at}", plots.distribution(timed), description, caption)
-
-    return _timed(rows, draw)
+        drawn = plots.distribution(timed)
+        figures.append(_figure(doing, f"latency-{at}", drawn, "Distribution of times", caption))
+    return figures
 
 
 def _history(rows: Sequence[Shown], starts: Sequence[int]) -> Figures:
-    def draw(at: int, doing: str, timed: list[Shown], without: str) -> dict[str, Any]:
-        labels = ", ".join(one.label for one in timed)
-        description = f"Times in order of measuring, {doing}: {labels}."
+    figures = []
+    for at, doing, timed, without in _timed(rows):
+        told = f"Times in order of measuring of {', '.join(one.label for one in timed)}"
         caption = f"Each panel has an axis of its own: this is about drift and outliers.{without}"
         drawn = plots.history(timed, starts)
-        return _figure(doing, f"history-{at}", drawn, description, caption)
-
-    return _timed(rows, draw)
+        figures.append(_figure(doing, f"history-{at}", drawn, told, caption))
+    return figures
 
 
 def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
@@ -168,14 +161,14 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         return []
     figures = []
     for at, (threads, limits) in enumerate(known["by_threads"].items()):
-        said, peak = f"threads {threads}", limits["peak_gflops"]
-        if not peak:
+        said = f"threads {threads}"
+        if not limits["peak_gflops"]:
             figures.append(_missing(f"{said}: the peak is not known."))
             continue
         steps = [
             row
             for row in rows
-            if str(row.data["threads"]) == threads and row.data["workload"] == "step"
+            if (str(row.data["threads"]), row.data["workload"]) == (threads, "step")
         ]
         rates = [
             (row, flops / row.data["step_ms"]["p50"] / 1e6)
@@ -198,9 +191,9 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         if not rates:
             caption += " No whole step: its time or its operations are not known."
         told = "; ".join(f"{row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
-        description = f"Roofline, {said}: peak {peak:.4g} GFLOP/s. {told}."
+        told = f"Roofline with a peak of {limits['peak_gflops']:.4g} GFLOP/s and {told}"
         drawn = plots.roofline(limits, points, rates)
-        figures.append(_figure(said, f"roofline-{at}", drawn, description, caption))
+        figures.append(_figure(said, f"roofline-{at}", drawn, told, caption))
     return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
 
 
@@ -212,33 +205,35 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
             figures.append(_missing("No kernel has a time.", heading))
             continue
         slowest = max(rows, key=lambda row: float(row["ms"]))
-        description = (
-            f"Time of {len(rows)} kernels, {heading}: {total:.3f} ms together; longest is "
-            f"{slowest['name']}. The figures are in the table below."
-        )
+        told = f"Time of {len(rows)} kernels, {total:.3f} ms together, longest {slowest['name']}"
         caption = (
-            "In the order in which they run; the mark is the least time that the roofline allows."
+            "In the order in which they run; the mark is the least time that the roofline allows. "
+            "The figures are in the table below."
         )
-        drawn = plots.kernel_bars(rows)
-        figure = _figure(heading, f"kernels-{at}", drawn, description, caption)
+        figure = _figure(heading, f"kernels-{at}", plots.kernel_bars(rows), told, caption)
         figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
     return figures
 
 
+COLD = {
+    "load, ms": ("load_ms", 1.0), "first prediction, ms": ("first_prediction_ms", 1.0),
+    "memory, MB": ("rss_mb", 1.0), "on disk, MB": ("disk_bytes", 1e-6),
+}  # fmt: skip
+"""Of a panel: the row's key, and its scale."""
+
+
 def _cold(rows: Sequence[Shown], model: Mapping[str, Any]) -> Figures:
     figures = []
-    for at, doing, group in _doing_the_same(rows):
+    for at, (doing, group) in enumerate(_groups(rows)):
         loaded = [row for row in group if row.data["load_ms"] is not None]
         if not loaded:
             continue
-        sizes = [disk_bytes(row.data, model) for row in loaded]
-        values: dict[str, list[float | None]] = {
-            "load, ms": [row.data["load_ms"] for row in loaded],
-            "first prediction, ms": [row.data["first_prediction_ms"] for row in loaded],
-            "memory, MB": [row.data["rss_mb"] for row in loaded],
-            "on disk, MB": [None if size is None else size / 1e6 for size in sizes],
+        known = [{**row.data, "disk_bytes": disk_bytes(row.data, model)} for row in loaded]
+        values = {
+            name: [None if row[key] is None else row[key] * scale for row in known]
+            for name, (key, scale) in COLD.items()
         }
-        said = "; ".join(
+        told = "; ".join(
             f"{name}: "
             + ", ".join(f"{row.label} {v:.4g}" for row, v in zip(loaded, column, strict=True) if v)
             for name, column in values.items()
@@ -247,8 +242,7 @@ def _cold(rows: Sequence[Shown], model: Mapping[str, Any]) -> Figures:
             "Loading is the engine's own; the first prediction counts from the start of the "
             "process; memory is the most of the process, Python and numpy included."
         )
-        drawn = plots.cold(loaded, values)
-        figures.append(_figure(doing, f"cold-{at}", drawn, f"{doing}. {said}.", caption))
+        figures.append(_figure(doing, f"cold-{at}", plots.cold(loaded, values), told, caption))
     return figures
 
 
@@ -256,11 +250,10 @@ def _soak(run: Mapping[str, Any]) -> Figures:
     words = f"{run['engine']}, threads {run['threads']}"
     if not run["seconds"]:
         return [_missing("No moment has a figure.", words)]
-    named = (
-        ("cpu_mhz", "the clock"), ("temperature_c", "the temperature"), ("throttled", "throttling")
-    )  # fmt: skip
-    absent = [name for key, name in named if all(one is None for one in run[key])]
+    named = {
+        "cpu_mhz": "the clock", "temperature_c": "the temperature", "throttled": "throttling"
+    }  # fmt: skip
+    absent = [name for key, name in named.items() if all(one is None for one in run[key])]
     caption = f"Not told by this machine: {', '.join(absent)}." if absent else "A long run."
-    throttled = sum(bool(one) for one in run["throttled"])
-    description = f"A long run over time, {words}; throttled at {throttled} of its moments."
-    return [_figure(words, "soak", plots.soak(run), description, caption)]
+    told = f"Times over {len(run['seconds'])} moments, {sum(map(bool, run['throttled']))} throttled"
+    return [_figure(words, "soak", plots.soak(run), told, caption)]

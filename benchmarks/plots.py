@@ -19,11 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-__all__ = [
-    "NAMED_KERNELS", "Point", "Shown", "cold", "distribution", "history", "kernel_bars", "placed",
-    "roofline", "soak", "style", "to_svg",
-]  # fmt: skip
-
 WIDTH = 8.0
 """Inches; the page scales it."""
 INK, GRID = "#1b1b1b", "#c9c9c9"
@@ -62,8 +57,6 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shown:
-    """A result as it is drawn in every plot."""
-
     data: Mapping[str, Any]
     """The document's row."""
     label: str
@@ -72,7 +65,6 @@ class Shown:
 
     @property
     def doing(self) -> str:
-        """What may be compared with what, for people."""
         threads = self.data["threads"]
         return f"{self.data['workload']}, {threads} thread{'' if threads == 1 else 's'}"
 
@@ -83,12 +75,10 @@ class Shown:
 
     @property
     def times_ms(self) -> Array:
-        """Of all rounds."""
         return np.concatenate(self.rounds_ms or [np.empty(0)])
 
     @property
     def spread(self) -> str:
-        """In words."""
         p50, p99 = np.percentile(self.times_ms, (50, 99))
         return f"median {p50:.3f} ms, 99th percentile {p99:.3f} ms"
 
@@ -100,8 +90,6 @@ class Shown:
 
 
 class Point(NamedTuple):
-    """A kernel in the roofline."""
-
     name: str
     intensity: float
     """Operations a byte."""
@@ -398,7 +386,6 @@ def _time_axis(axes: Axes, which: str, times: Array, ticks: int = 6) -> None:
 
 
 def _plain_log(axis: Any) -> None:
-    """Ticks at 1, 2 and 5, written as one would."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

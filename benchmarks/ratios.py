@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["Ratio", "paired_ratio", "percentiles_ms", "unpaired_ratio"]
-
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 ROUNDS_LEAST = 5

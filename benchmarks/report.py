@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP_MOST, Bench
 from shiftedge.benchmarks.entry import Entry
 from shiftedge.benchmarks.kernels import kernel_rows
 from shiftedge.benchmarks.ratios import paired_ratio, percentiles_ms
-from shiftedge.benchmarks.sensors import describe, throttled_between
+from shiftedge.benchmarks.sensors.gauges import describe, throttled_between
+from shiftedge.export.agreement import FRAMES, TOLERANCE
 from shiftedge.runtime.errors import ShiftedgeError
-
-__all__ = ["SCHEMA", "check_report", "describe_file", "document", "read_report"]
 
 SCHEMA = 1
 """Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
@@ -40,7 +38,6 @@ def _frame(entry: Entry) -> Sequence[Sequence[int]]:
 
 
 def document(bench: Bench) -> dict[str, Any]:
-    """Everything measured, as plain JSON types."""
     limits, settings = None, bench.settings
     if bench.roofline is not None:
         limits = bench.roofline.to_dict(bench.work.works, _precision(bench), bench.work.reason)
@@ -70,8 +67,8 @@ def document(bench: Bench) -> dict[str, Any]:
             "source_frames": bench.source_frames,
             "warm_up_most": WARM_UP_MOST,
             "lead_in_frames": LEAD_IN,
-            "agreement_frames": agreement.FRAMES,
-            "agreement_tolerance": agreement.TOLERANCE,
+            "agreement_frames": FRAMES,
+            "agreement_tolerance": TOLERANCE,
         },
         "interrupted": bench.interrupted,
         "notes": [

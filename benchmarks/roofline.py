@@ -9,26 +9,18 @@ what its operations take, each at the peak of its own instruction, since they sh
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
-import importlib.util
 import json
-import os
-import platform
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
-from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
+from shiftedge.benchmarks.machine import cache_sizes
+from shiftedge.benchmarks.programs import program
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
-from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
-
-__all__ = ["Roofline", "Work", "build_probe"]
 
 Work = Mapping[str, int]
 """Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
@@ -46,7 +38,6 @@ L2_BYTES = 256 << 10
 """Where the system does not tell the size of its level 2 cache: half of the smallest in use."""
 TIMEOUT_S = 60.0
 """Of one call of the probe."""
-COMPILE_S = 120.0
 
 
 class Roofline:
@@ -72,7 +63,7 @@ class Roofline:
         try:
             self._probe = build_probe()
         except ShiftedgeError as error:
-            self.reason = str(error)
+            self.reason = f"The peak was not measured: {error}"
 
     def measure(self, threads: int) -> None:
         """One round's share of one thread count. A failure ends the measuring, and is kept."""
@@ -158,50 +149,15 @@ class Roofline:
 
 
 def build_probe(folder: Path | None = None) -> Path:
-    """Compile ``peak.c`` for this machine, or find it compiled.
-
-    Args:
-        folder: where to keep it; None is the user's cache, ``~/.cache/shiftedge``.
-
-    Raises:
-        ShiftedgeError: there is no C compiler here, or none can compile it.
-    """
+    """``peak.c``, compiled for this machine and kept in ``folder`` or the user's cache; raises as
+    :func:`~shiftedge.benchmarks.programs.program`."""
     own = Path(str(importlib.resources.files("shiftedge.benchmarks")))
     # The CPU is asked what it has by the code that a compiled model asks it with.
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    sources = [
-        own / "peak.c",
-        own / "peak_packed.c",
-        native / "cpu" / "cpu_features.c",
-        native / "error.c",
-    ]
-    text = b"".join(file.read_bytes() for file in (*sources, own / "peak_packed.h"))
-    # The same home may serve several machines, and the code is for one kind of CPU.
-    flags = _flags()
-    key = hashlib.sha256(text + f"{flags}{platform.machine()}{cpu_identity()}".encode())
-    folder = folder or cache_folder()
-    output = folder / f"peak-{key.hexdigest()[:16]}"
-    if output.is_file():
-        return output
-    problem = "there is no C compiler: install gcc or clang, or  pip install ziglang"
-    for command, environment in _compilers():
-        output_folder(folder)
-        with work_folder(folder) as scratch:
-            built = scratch / "peak"
-            line = [*command, *flags, f"-I{own}", f"-I{native}"]
-            line += [*map(str, sources), "-o", str(built)]
-            try:
-                subprocess.run(
-                    line, capture_output=True, text=True, check=True, timeout=COMPILE_S,
-                    env=environment,
-                )  # fmt: skip
-            except (OSError, subprocess.SubprocessError) as error:
-                said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-                problem = f"{command[-1]} failed ({said[0] if said else 'it said nothing'})"
-                continue
-            os.replace(built, output)  # whole or not at all, for others that look for it
-        return output
-    raise ShiftedgeError(f"The peak was not measured: {problem}.")
+    sources = [own / "peak.c", own / "peak_packed.c", native / "cpu" / "cpu_features.c"]
+    flags = [*_flags(), f"-I{own}", f"-I{native}"]
+    headers = [own / "peak_packed.h"]
+    return program("peak", [*sources, native / "error.c"], flags, headers=headers, folder=folder)
 
 
 def _flags() -> tuple[str, ...]:
@@ -209,12 +165,3 @@ def _flags() -> tuple[str, ...]:
     gone = sorted(taken_away() & cpu_features(CPUINFO))
     names = [re.sub(r"^(avx512|avx)_", r"\1", each) for each in gone if each.startswith("avx")]
     return (*FLAGS, *(f"-mno-{name}" for name in names))
-
-
-def _compilers() -> Iterator[tuple[list[str], dict[str, str] | None]]:
-    """Commands, each with the variables that it needs."""
-    for name in ("gcc", "clang", "cc"):
-        if path := shutil.which(name):
-            yield [path], None
-    if importlib.util.find_spec("ziglang") is not None:
-        yield list(ZIG_CC), zig_environment()

@@ -18,13 +18,9 @@ from shiftedge.runtime.errors import BundleError, ShiftedgeError
 from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["StepWork", "by_instruction", "step_work"]
-
 
 @dataclass
 class StepWork:
-    """Of a model on this machine."""
-
     works: dict[str, dict[str, int]] = field(default_factory=dict)
     """By precision, then by instruction, see ``roofline.Work``; whole steps."""
     instructions: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -16,8 +16,6 @@ from typing import Any
 
 from shiftedge.benchmarks.complexity.count import NetworkCost
 
-__all__ = ["LATENCY", "QUOTED", "Quoted", "claims", "quoted"]
-
 PAPER = "TSM paper, arXiv 1811.08383"
 TABLE_2 = f"{PAPER}, table 2 (Something-Something V1, validation)"
 LATENCY = f"{PAPER}, table of latency on a Tesla P100"

@@ -18,8 +18,6 @@ from shiftedge.benchmarks.counter import counter
 from shiftedge.export.models import StreamingModel
 from shiftedge.runtime.process.signals import exit_status
 
-__all__ = ["Rounds", "Time", "measure"]
-
 
 class Time(NamedTuple):
     """Of one prediction, in nanoseconds."""

@@ -16,8 +16,6 @@ from shiftedge.export.models import (
     TemporalShift,
 )
 
-__all__ = ["NETWORKS", "WINDOW", "Network", "Segments", "without_shift"]
-
 KINETICS = 400
 """Classes. The paper's 24.3 M and 28.0 M parameters are those of heads for Kinetics-400; with the
 174 classes of Something-Something both are 0.46 M smaller."""
@@ -55,8 +53,6 @@ def without_shift(net: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Network:
-    """One row of the table."""
-
     key: str
     label: str
     """For people: network and how it is run."""

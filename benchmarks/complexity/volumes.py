@@ -15,8 +15,6 @@ from torch.nn import functional as F
 
 from shiftedge.export.models.resnet import EXPANSION, LAYERS
 
-__all__ = ["ResNet3d", "ResNet3dPlan", "i3d_resnet50", "resnet3d_50"]
-
 BLOCKS = LAYERS["resnet50"]
 
 

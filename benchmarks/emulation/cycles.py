@@ -24,8 +24,6 @@ from typing import NamedTuple
 from shiftedge.benchmarks.emulation.blocks import Executions, Run, straight_runs
 from shiftedge.benchmarks.emulation.mca import Core, Mca, Timing, disassembled, simulate
 
-__all__ = ["Cycles", "Prediction", "loop_cuts", "predict"]
-
 COVERED = 0.999
 """Of each section's instructions: the hottest runs that make them up are simulated."""
 PAGE = 4096
@@ -38,8 +36,6 @@ _BRANCH = re.compile(rf"(?:b(?:\.?(?:{_CONDITIONS}))?|cbn?z|tbn?z) (?:.*, )?#(-?
 
 
 class Cycles(NamedTuple):
-    """Predicted for a section."""
-
     instructions: int
     """Executed; counted, not predicted."""
     cycles: float
@@ -58,8 +54,6 @@ class Cycles(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Made by :func:`predict`."""
-
     version: str
     """Of llvm-mca."""
     model: str

@@ -20,18 +20,6 @@ from typing import Any, NamedTuple
 
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = [
-    "MODELS",
-    "STAND_INS",
-    "Core",
-    "Mca",
-    "Timing",
-    "disassembled",
-    "find_mca",
-    "parsed",
-    "simulate",
-]
-
 OLDEST = 14
 """Its JSON holds several regions; before, it was not valid."""
 RUN_S = 600
@@ -84,8 +72,6 @@ ANY = {"aarch64": "add x0, x0, x0", "armv7l": "add r0, r0, r0"}
 
 
 class Core(NamedTuple):
-    """For whom to simulate."""
-
     architecture: str
     """As ``platform.machine()`` says there."""
     cpu: str
@@ -106,8 +92,6 @@ class Core(NamedTuple):
 
 
 class Mca(NamedTuple):
-    """Made by :func:`find_mca`."""
-
     program: Path
     disassembler: Path
     """llvm-mc of the same version."""
@@ -132,8 +116,6 @@ class Timing(NamedTuple):
 
 
 class Simulation(NamedTuple):
-    """What :func:`simulate` found."""
-
     model: str
     """The core whose model was used."""
     width: int
@@ -194,33 +176,27 @@ def simulate(mca: Mca, core: Core, blocks: Sequence[Sequence[str]]) -> Simulatio
     unknown = _without_model(mca, core, {one for parts in pieces.values() for one in parts})
     kept = [[text for text in block if unknown.isdisjoint(pieces[text])] for block in blocks]
     source = "".join(
-        _region(str(number), [one for text in texts for one in pieces[text]])
+        _marked(str(number), [one for text in texts for one in pieces[text]])
         for number, texts in enumerate(kept)
         if texts
     )
-    source += _region("any", [ANY[core.architecture]])
-    short, long = (
-        parsed(_simulated(mca, core, source, iterations).stdout) for iterations in ITERATIONS
-    )
-    if [one.name for one in short.regions] != [one.name for one in long.regions]:
-        raise ShiftedgeError("llvm-mca gave different blocks in two runs.")
-    found = {}
-    turns = ITERATIONS[1] - ITERATIONS[0]
-    for before, after in zip(short.regions, long.regions, strict=True):
-        micro_operations = (after.micro_operations - before.micro_operations) / turns
-        units = {**after.units, "dispatch": micro_operations / long.width}
-        found[after.name] = ((after.cycles - before.cycles) / turns, units)
-    if wrong := [str(i) for i, texts in enumerate(kept) if texts and str(i) not in found]:
-        raise ShiftedgeError(f"llvm-mca left out {len(wrong)} of {len(kept)} blocks.")
-    timings = []
+    source += _marked("any", [ANY[core.architecture]])
+    short, long = (parsed(_simulated(mca, core, source, count).stdout) for count in ITERATIONS)
+    turns, timings = ITERATIONS[1] - ITERATIONS[0], []
     for number, texts in enumerate(kept):
-        cycles, units = found[str(number)] if texts else (0.0, {})
-        timings.append(Timing(cycles, len(texts), units))
+        if not texts:
+            timings.append(Timing(0.0, 0, {}))
+            continue
+        before, after = (found.regions.get(str(number)) for found in (short, long))
+        if before is None or after is None:
+            raise ShiftedgeError(f"llvm-mca left out a block of {len(kept)}.")
+        dispatch = (after.micro_operations - before.micro_operations) / turns / long.width
+        cycles = (after.cycles - before.cycles) / turns
+        timings.append(Timing(cycles, len(texts), {**after.units, "dispatch": dispatch}))
     return Simulation(long.model, long.width, tuple(timings))
 
 
 class Region(NamedTuple):
-    name: str
     cycles: int
     micro_operations: int
     units: Mapping[str, float]
@@ -229,7 +205,7 @@ class Region(NamedTuple):
 class Output(NamedTuple):
     model: str
     width: int
-    regions: tuple[Region, ...]
+    regions: Mapping[str, Region]
 
 
 def parsed(text: str) -> Output:
@@ -246,7 +222,7 @@ def parsed(text: str) -> Output:
             for name in said["TargetInfo"]["Resources"]
         ]
         found = said["CodeRegions"]
-        regions = tuple(_parsed_region(one, units) for one in found)
+        regions = {str(one["Name"]): _region_of(one, units) for one in found}
         width = int(found[0]["SummaryView"]["DispatchWidth"])
         prefix = next((name.partition("Unit")[0] for name in units if "Unit" in name), "")
         model = MODELS.get(prefix, prefix or str(said["TargetInfo"]["CPUName"]))
@@ -257,17 +233,14 @@ def parsed(text: str) -> Output:
     return Output(model, width, regions)
 
 
-def _parsed_region(one: dict[str, Any], units: Sequence[str]) -> Region:
-    total = len(one["Instructions"])
-    summary = one["SummaryView"]
+def _region_of(one: Mapping[str, Any], units: Sequence[str]) -> Region:
+    total, summary = len(one["Instructions"]), one["SummaryView"]
     pressure = {
         units[int(row["ResourceIndex"])]: float(row["ResourceUsage"])
         for row in one["ResourcePressureView"]["ResourcePressureInfo"]
         if row["InstructionIndex"] == total
     }
-    return Region(
-        str(one["Name"]), int(summary["TotalCycles"]), int(summary["TotaluOps"]), pressure
-    )
+    return Region(int(summary["TotalCycles"]), int(summary["TotaluOps"]), pressure)
 
 
 def _without_model(mca: Mca, core: Core, texts: Collection[str]) -> set[str]:
@@ -276,7 +249,7 @@ def _without_model(mca: Mca, core: Core, texts: Collection[str]) -> set[str]:
     for _ in range(REJECTIONS):
         if not left:
             return refused
-        source = _region("check", left)
+        source = _marked("check", left)
         done = _simulated(mca, core, source, 1, check=False)
         lines = source.splitlines()
         # Which cannot be read, and the first that has no model.
@@ -312,7 +285,7 @@ def _pieces(text: str, core: Core) -> list[str]:
     return [found["store"], f"add {found['base']}, {found['base']}, #16"]
 
 
-def _region(name: str, texts: Sequence[str]) -> str:
+def _marked(name: str, texts: Sequence[str]) -> str:
     return "\n".join((f"# LLVM-MCA-BEGIN {name}", *texts, f"# LLVM-MCA-END {name}", ""))
 
 

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shiftedge
-from shiftedge.benchmarks.emulation.qemu import Counts, Marks, machine_of, run
+from shiftedge.benchmarks.emulation.blocks import read_recording
+from shiftedge.benchmarks.emulation.qemu import Counts, machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
-
-__all__ = ["EmulatedPython", "count_onnxruntime", "emulated_python"]
 
 FETCH_S = 240
 """For apt-get and pip each; some 40 MB."""
@@ -68,8 +67,6 @@ print(contender.version)
 
 @dataclass(frozen=True)
 class EmulatedPython:
-    """Made by :func:`emulated_python`."""
-
     root: Path
     """Its system, for QEMU's -L."""
     site: Path
@@ -134,13 +131,13 @@ def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) 
     python = emulated_python(folder)
     with work_folder() as scratch:
         words: list[str | Path] = ["-c", COUNTED, model.resolve(), str(1 + frames)]
-        call = machine_of("aarch64").step_call
-        done = python.run(words, recorded=scratch, at=[call])
-        marks = Marks(scratch)
-    if len(marks.counts) != frames + 2:
-        raise ShiftedgeError(f"{len(marks.counts) - 1} steps were marked; expected {frames + 1}.")
-    instructions, executions = marks.between(0, frames)
-    return Counts(instructions // frames, frames, executions, done.stdout.strip())
+        file, call = scratch / "recorded", machine_of("aarch64").step_call
+        done = python.run(words, recorded=file, at=[call])
+        found = read_recording(file)
+    marked = len(found.sections) - 1
+    if marked != frames + 1:
+        raise ShiftedgeError(f"{marked} steps were marked; expected {frames + 1}.")
+    return Counts(done.stdout.strip(), frames, found.between(0, frames))
 
 
 def _unpack_debian(scratch: Path, root: Path) -> None:

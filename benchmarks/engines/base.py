@@ -24,18 +24,6 @@ from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "BF16_TOLERANCE",
-    "INT8_TOLERANCE",
-    "Array",
-    "Bound",
-    "Contender",
-    "NullContender",
-    "Peer",
-    "converted",
-    "last_line",
-]
-
 INT8_TOLERANCE = 0.2
 """Of int8 models, relative to a tensor's largest value. Engines add in other orders; a sum that
 rounds the other way is a whole step off, and the steps of fifty layers and the frames before add
@@ -167,7 +155,6 @@ class Peer(Contender):
         return values
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """The reverse."""
         return np.asarray(tensor)
 
     def set_up(self, spec: ModelSpec | None) -> None:
@@ -201,7 +188,6 @@ class Peer(Contender):
         self._states = [self.tensor(state.fresh()) for state in self.spec.states]
 
     def refused(self, path: Path, error: BaseException | str) -> ModelError:
-        """The error that says so in one sentence."""
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
 
     def check_integers(self, path: Path, found: int, wanted: int) -> None:
@@ -223,7 +209,6 @@ class Bound(Peer):
     """
 
     def bind(self) -> None:
-        """Make the buffers of one stream."""
         self._out = np.zeros((1, self.spec.classes), np.float32)
         self.sets = tuple([state.fresh() for state in self.spec.states] for _ in range(2))
         self._source = 0

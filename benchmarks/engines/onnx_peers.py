@@ -22,14 +22,6 @@ from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.cpu import taken_away
 from shiftedge.runtime.process.extras import require
 
-__all__ = [
-    "MnnContender",
-    "NcnnContender",
-    "OpenVinoContender",
-    "OpenVinoDefaultContender",
-    "TvmContender",
-]
-
 OPENVINO_PRECISIONS = {
     "f32": ("fp32", TOLERANCE), "f16": ("fp16", 1e-2), "bf16": ("bf16", BF16_TOLERANCE)
 }  # fmt: skip

@@ -26,8 +26,6 @@ from shiftedge.runtime.errors import MissingExtraError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["ExecuTorchContender", "LiteRtContender", "TorchCompileContender", "TorchContender"]
-
 PROGRAM = "model.pte"
 TFLITE = "model.tflite"
 TFLITE_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -71,7 +69,6 @@ class TorchContender(Peer):
         self._step = self.finish(module, path)
 
     def finish(self, module: Any, path: Path) -> Any:
-        """What a step calls, made from the module."""
         return module
 
     def tensor(self, values: NDArray[Any]) -> Any:

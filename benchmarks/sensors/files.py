@@ -25,22 +25,6 @@ from typing import TypeAlias, TypeVar
 
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = [
-    "NO_SENSOR",
-    "TIMEOUT_S",
-    "Files",
-    "MissingSensorError",
-    "NoPermissionError",
-    "Read",
-    "Run",
-    "SensorError",
-    "Vcgencmd",
-    "attempt",
-    "read_file",
-    "readable",
-    "run_program",
-]
-
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Path], bytes]
 """The content of a file; raises OSError."""
@@ -156,7 +140,6 @@ class Files:
         return number
 
     def has(self, name: str) -> bool:
-        """Whether the file is there, readable or not."""
         return os.path.lexists(self._root / name)
 
     def text_or(self, name: str, default: str = "") -> str:

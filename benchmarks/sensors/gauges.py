@@ -33,18 +33,6 @@ from shiftedge.benchmarks.sensors.files import (
     run_program,
 )
 
-__all__ = [
-    "BITS",
-    "GAUGES",
-    "Gauge",
-    "SensorAccess",
-    "Sensors",
-    "describe",
-    "find_sensors",
-    "parse_throttled",
-    "throttled_between",
-]
-
 CORE = "sys/devices/system/cpu/cpu{core}/{name}"
 GPU_NAMES = ("gpu", "gp10b", "gv11b", "ga10b")
 """How the name of a GPU's devfreq device ends, after its address."""
@@ -77,8 +65,6 @@ OVER_CURRENT = {
 
 @dataclass(frozen=True)
 class SensorAccess:
-    """Where to look."""
-
     files: Files
     vcgencmd: Vcgencmd
     cores: Collection[int]
@@ -87,8 +73,6 @@ class SensorAccess:
 
 @dataclass(frozen=True)
 class Gauge:
-    """One quantity."""
-
     source: str
     """Where it is read, for the record."""
     read: Callable[[], Any]

@@ -27,7 +27,7 @@ QUICK = ("native", "onnxruntime")
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch, tmp_path):
     """The peak has tests of its own."""
-    monkeypatch.setattr("shiftedge.benchmarks.roofline._compilers", list)
+    monkeypatch.setattr("shiftedge.benchmarks.programs.compilers", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
@@ -180,8 +180,8 @@ def test_a_disagreement_is_a_failure(capsys):
 def test_ctrl_c_prints_and_leaves_nothing(tiny_onnx, tmp_path):
     program = (
         "import argparse, sys\n"
-        "from shiftedge.benchmarks import commands, roofline\n"
-        "roofline._compilers = list\n"
+        "from shiftedge.benchmarks import commands, programs\n"
+        "programs.compilers = list\n"
         "parser = argparse.ArgumentParser()\n"
         "commands.add_commands(parser.add_subparsers())\n"
         "options = parser.parse_args(sys.argv[1:])\n"

@@ -304,7 +304,7 @@ def bench(*arguments: object) -> int:
 
 def test_the_command_writes_it(tiny_onnx, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("shiftedge.benchmarks.roofline._compilers", list)
+    monkeypatch.setattr("shiftedge.benchmarks.programs.compilers", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     file, other = tmp_path / "page.html", tmp_path / "report.json"
     arguments = ("--engines", "onnxruntime", "--frames", 4, "--rounds", 2, "--json", other)
