@@ -14,11 +14,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftedge.benchmarks.engines.base import Bound, Peer
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims
-from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims, read_spec
+from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import utf8_path
-from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
+from shiftedge.runtime.spec import ModelSpec
 
 
 class OnnxRuntimeContender(Bound):
@@ -40,7 +40,7 @@ class OnnxRuntimeContender(Bound):
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
-        self._bind(_spec_of(self._session, path))
+        self._bind(read_spec(self._session, path))
 
     def _bind(self, spec: ModelSpec) -> None:
         ort = require("onnxruntime")
@@ -84,7 +84,7 @@ class ReferenceContender(Peer):
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.settings = {"threads": threads, "spinning": False, "optimisation": "none"}
-        self.set_up(_spec_of(self._session, path))
+        self.set_up(read_spec(self._session, path))
         self._names = [f"state_{i}" for i in range(len(self.spec.states))]
         self._outputs = ["logits", *(f"next_{name}" for name in self._names)]
         self._input = self.frame
@@ -102,16 +102,6 @@ def _open(ort: Any, path: Path, options: Any) -> Any:
             return ort.InferenceSession(name, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise ModelError(f"{path} cannot be loaded by ONNX Runtime ({error}).") from error
-
-
-def _spec_of(session: Any, path: Path) -> ModelSpec:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise SpecError(
-            f"{path} has no {METADATA_KEY} in its metadata; `shiftedge export` makes files that "
-            "have it."
-        )
-    return ModelSpec.from_json(text)
 
 
 def _value(ort: Any, array: NDArray[Any]) -> Any:
