@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
 import importlib.resources
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,32 +138,32 @@ def _bench(options: argparse.Namespace) -> int:
     threads = tuple(dict.fromkeys(chosen_threads(count) for count in options.threads))
     workloads = (*options.runs, *(f"streams-{count}" for count in options.streams))
     baseline = None if options.compare is None else read_report(options.compare)
-    with _model_files(options.model, options.bundle) as (onnx, bundle):
-        if not named and _holds_bf16(bundle):
-            options.engines.insert(1, "native-bf16")
-        candidates, bundle = _candidates(options.engines, onnx, bundle)
-        bench = Bench(
-            candidates,
-            BenchSettings(
-                threads, frames, rounds, starts, tuple(dict.fromkeys(workloads)), options.timeout
-            ),
-            onnx=onnx,
-            bundle=bundle,
-            reference=REFERENCE,
-            source=options.source,
-            profile=options.profile,
-            soak_minutes=options.soak,
+    onnx, bundle = _model_files(options.model, options.bundle)
+    if not named and _holds_bf16(bundle):
+        options.engines.insert(1, "native-bf16")
+    candidates, bundle = _candidates(options.engines, onnx, bundle)
+    bench = Bench(
+        candidates,
+        BenchSettings(
+            threads, frames, rounds, starts, tuple(dict.fromkeys(workloads)), options.timeout
+        ),
+        onnx=onnx,
+        bundle=bundle,
+        reference=REFERENCE,
+        source=options.source,
+        profile=options.profile,
+        soak_minutes=options.soak,
+    )
+    if baseline is not None and not options.force:
+        check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
+    bench.notes += left_out
+    if len(threads) < len(options.threads) or max(options.threads) > max(threads):
+        bench.notes.append(
+            f"Thread counts above the {usable_cores()} cores that this process may use were "
+            "lowered to them."
         )
-        if baseline is not None and not options.force:
-            check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
-        bench.notes += left_out
-        if len(threads) < len(options.threads) or max(options.threads) > max(threads):
-            bench.notes.append(
-                f"Thread counts above the {usable_cores()} cores that this process may use were "
-                "lowered to them."
-            )
-        bench.run()
-        report = document(bench)
+    bench.run()
+    report = document(bench)
     comparison = report["comparison"] = None if baseline is None else compare(report, baseline)
     tell(options.json, report, lambda: print_report(report))
     if options.markdown is not None:
@@ -188,16 +186,16 @@ def _emulate(options: argparse.Namespace) -> int:
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
     check_writable(options.json)
-    with _model_files(options.model, options.bundle) as (onnx, bundle):
-        if options.target is None and bundle is None:
-            options.usage_error("--emulate needs --target, such as --target rpi4")
-        report = emulation_report.document(
-            onnx,
-            bundle,
-            options.target,
-            options.frames or COUNTED_FRAMES,
-            peer="onnxruntime" in options.engines,
-        )
+    onnx, bundle = _model_files(options.model, options.bundle)
+    if options.target is None and bundle is None:
+        options.usage_error("--emulate needs --target, such as --target rpi4")
+    report = emulation_report.document(
+        onnx,
+        bundle,
+        options.target,
+        options.frames or COUNTED_FRAMES,
+        peer="onnxruntime" in options.engines,
+    )
     tell(options.json, report, lambda: print(emulation_report.table(report)))
     return 0
 
@@ -223,10 +221,12 @@ def _candidates(
     engines: list[str], onnx: Path | None, bundle: Path | None
 ) -> tuple[list[Candidate], Path | None]:
     """What to measure, and the bundle, which is compiled first where there is none."""
+    from shiftedge.benchmarks.bench import spec_by_onnx
     from shiftedge.benchmarks.entry import Candidate
 
     found = []
-    int8 = onnx is not None and _is_int8(onnx)
+    spec = None if onnx is None else spec_by_onnx(onnx)
+    int8 = spec is not None and spec.precision == "int8"
     for name in engines:
         engine = {**ENGINES, **HARNESS}[name]
         path, reason = onnx, None
@@ -265,55 +265,39 @@ def _holds_bf16(bundle: Path | None) -> bool:
         return False
 
 
-def _is_int8(onnx: Path) -> bool:
-    """By the file's metadata; False of what is no such file, which its reader will say."""
-    from shiftedge.benchmarks.bench import spec_by_onnx
-
-    try:
-        spec = spec_by_onnx(onnx)
-    except Exception:  # noqa: BLE001 - a damaged protobuf raises what it likes
-        return False
-    return spec is not None and spec.precision == "int8"
-
-
 def _compile(onnx: Path) -> tuple[Path | None, str | None]:
     """The bundle for this machine, or the reason why there is none."""
     if sys.stderr is not None and sys.stderr.isatty():
         note(f"compiling {onnx.name} for this machine")
     try:
-        # By name: the compiler is an extra, and this part of it may not be there.
-        module = importlib.import_module("shiftedge.export.compiler.compile")
-        return Path(module.compile_cached(onnx, target="host")), None
+        from shiftedge.export.compiler.compile import compile_cached
+
+        return compile_cached(onnx, target="host"), None
     except Exception as error:  # noqa: BLE001 - whatever it is, the peers can be measured
         said = str(error).strip().splitlines()
         return None, f"The model was not compiled: {said[0] if said else type(error).__name__}"
 
 
-@contextlib.contextmanager
-def _model_files(
-    model: Path | None, bundle: Path | None
-) -> Iterator[tuple[Path | None, Path | None]]:
+def _model_files(model: Path | None, bundle: Path | None) -> tuple[Path | None, Path | None]:
     """The .onnx file and the bundle that were named; at least one of them."""
     if bundle is not None and not bundle.exists():
         raise ModelError(f"There is no bundle {bundle}; check the path.")
     if model is None:
         from shiftedge.runtime.model import BUNDLED_NAME
 
-        bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
+        bundled = Path(str(importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME))
         if not bundled.is_file():
             raise ModelError(
                 f"This installation has no bundled model ({BUNDLED_NAME}); name a model."
             )
-        with importlib.resources.as_file(bundled) as file:
-            yield file, bundle
-    elif not model.exists():
+        return bundled, bundle
+    if not model.exists():
         raise ModelError(f"There is no model file {model}; check the path.")
-    elif _is_bundle(model):
-        yield None, model
-    elif model.suffix == ".onnx":
-        yield model, bundle
-    else:
+    if _is_bundle(model):
+        return None, model
+    if model.suffix != ".onnx":
         raise ModelError(f"{model} is neither an .onnx file nor a compiled bundle's folder.")
+    return model, bundle
 
 
 def _is_bundle(path: Path) -> bool:

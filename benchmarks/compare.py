@@ -64,9 +64,7 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
             for key, row in after.items()
             if (old := before.get(key))
         ]
-        new, old_peak = (
-            (report.get("roofline") or {}).get("peak_gflops") for report in (now, then)
-        )
+        new, old_peak = _peak(now), _peak(then)
         peak = float(new / old_peak) if new and old_peak else None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ShiftedgeError(
@@ -79,6 +77,12 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
         "missing": [f"{key[0]}, threads {key[1]}, {key[2]}" for key in before if key not in after],
         "changes": changes,
     }
+
+
+def _peak(report: Mapping[str, Any]) -> Any:
+    """Of float32, one thread; None where it was not measured."""
+    roofline = report.get("roofline")
+    return roofline and roofline["by_threads"]["1"]["peaks_gops"].get("float32")
 
 
 def _change(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
+from shiftedge.export.agreement import Comparison
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Entry:
     """What the worker said when it had loaded the model the first time."""
     warm_up: dict[str, Any] = field(default_factory=dict)
     """What the first warm-up came to."""
-    agreement: Agreement | None = None
+    agreement: Sequence[Comparison] | None = None
+    """With the reference, tensor by tensor, the worst first."""
     rounds_ns: list[list[int]] = field(default_factory=list)
     """Times of each round, nanoseconds; empty where it was not timed."""
     frame_rounds_ns: list[list[int]] = field(default_factory=list)
@@ -110,6 +112,3 @@ class Entry:
         if self.worker is not None:
             self.worker.close()
             self.worker = None
-
-    def times(self) -> list[int]:
-        return [time for times in self.rounds_ns for time in times]

@@ -15,7 +15,7 @@ from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
 from shiftedge.benchmarks.report import SCHEMA, check_report
-from shiftedge.benchmarks.terminal import disk_bytes, table, verdict_lines
+from shiftedge.benchmarks.terminal import table, verdict_lines
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.extras import require
 
@@ -56,7 +56,6 @@ def page(report: Mapping[str, Any]) -> str:
             "history": _history(rows, report["protocol"]["round_starts"]),
             "rooflines": _rooflines(report, rows),
             "kernels": _kernels(report["kernels"] or {}),
-            "cold": _cold(rows, model),
             "soak": _soak(report["soak"]) if report["soak"] else None,
         }
     environment = jinja2.Environment(
@@ -161,8 +160,8 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         return []
     figures = []
     for at, (threads, limits) in enumerate(known["by_threads"].items()):
-        said = f"threads {threads}"
-        if not limits["peak_gflops"]:
+        said, peaks = f"threads {threads}", limits["peaks_gops"]
+        if not peaks.get("float32"):
             figures.append(_missing(f"{said}: the peak is not known."))
             continue
         steps = [
@@ -183,15 +182,15 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
             caption = f"A kernel's mark is as large as its share of the time; {', '.join(named)}."
         if len(kernels) > len(points):
             caption += f" Not shown: {len(kernels) - len(points)} kernels without operations."
-        if len(limits["peaks_gops"]) > 1:
-            names = ", ".join(limits["peaks_gops"])
+        if len(peaks) > 1:
+            names = ", ".join(peaks)
             caption += f" Operations have the peak of what multiplies them: {names}."
         elif any(row.data["precision"] not in ("fp32", None) for row in steps):
             caption += " The peak is that of 32-bit floats; fewer bits may exceed it."
         if not rates:
             caption += " No whole step: its time or its operations are not known."
         told = "; ".join(f"{row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
-        told = f"Roofline with a peak of {limits['peak_gflops']:.4g} GFLOP/s and {told}"
+        told = f"Roofline with a peak of {peaks['float32']:.4g} GFLOP/s and {told}"
         drawn = plots.roofline(limits, points, rates)
         figures.append(_figure(said, f"roofline-{at}", drawn, told, caption))
     return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
@@ -212,37 +211,6 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
         )
         figure = _figure(heading, f"kernels-{at}", plots.kernel_bars(rows), told, caption)
         figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
-    return figures
-
-
-COLD = {
-    "load, ms": ("load_ms", 1.0), "first prediction, ms": ("first_prediction_ms", 1.0),
-    "memory, MB": ("rss_mb", 1.0), "on disk, MB": ("disk_bytes", 1e-6),
-}  # fmt: skip
-"""Of a panel: the row's key, and its scale."""
-
-
-def _cold(rows: Sequence[Shown], model: Mapping[str, Any]) -> Figures:
-    figures = []
-    for at, (doing, group) in enumerate(_groups(rows)):
-        loaded = [row for row in group if row.data["load_ms"] is not None]
-        if not loaded:
-            continue
-        known = [{**row.data, "disk_bytes": disk_bytes(row.data, model)} for row in loaded]
-        values = {
-            name: [None if row[key] is None else row[key] * scale for row in known]
-            for name, (key, scale) in COLD.items()
-        }
-        told = "; ".join(
-            f"{name}: "
-            + ", ".join(f"{row.label} {v:.4g}" for row, v in zip(loaded, column, strict=True) if v)
-            for name, column in values.items()
-        )
-        caption = (
-            "Loading is the engine's own; the first prediction counts from the start of the "
-            "process; memory is the most of the process, Python and numpy included."
-        )
-        figures.append(_figure(doing, f"cold-{at}", plots.cold(loaded, values), told, caption))
     return figures
 
 

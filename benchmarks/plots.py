@@ -187,12 +187,11 @@ def roofline(
     """What the machine allows at each arithmetic intensity, and what was reached.
 
     Args:
-        limits: ``peak_gflops``, which must be there, ``peaks_gops`` by instruction, ``l2_gb_s`` and
-            ``memory_gb_s``.
+        limits: ``peaks_gops`` by instruction, float32 among them, ``l2_gb_s`` and ``memory_gb_s``.
         points: kernels, of which the first few are numbered from 1 on.
         rates: GFLOP/s of whole steps: lines, as the bytes of a whole step are not known.
     """
-    peaks = {"float32": limits["peak_gflops"], **limits["peaks_gops"]}
+    peaks = limits["peaks_gops"]
     peak = max(peaks.values())
     reads = {
         name: (limits[key], dashes)
@@ -285,27 +284,6 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
     if any(row["roofline_ms"] is not None for row in rows):
         axes.plot([], [], color=INK, linewidth=2, label="its roofline")
     return _with_legend(figure)
-
-
-def cold(rows: Sequence[Shown], figures: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Figures beside the step's time: the name of each panel, and a value or None for each row."""
-    height = 0.75 + 0.26 * len(rows)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-    for (name, values), axes in zip(figures.items(), panels, strict=True):
-        most = max((value for value in values if value is not None), default=0.0)
-        for at, (row, value) in enumerate(zip(rows, values, strict=True)):
-            words = "no figure"
-            if value is not None:
-                axes.barh(at, value, 0.65, color=row.look["color"])
-                words = f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
-            _beside(axes, words, (value or 0.0, at), (3, 0), fontsize=7.5)
-        axes.set_title(name)
-        axes.set(xlim=(0, 1.45 * most or 1), ylim=(len(rows) - 0.5, -0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.grid(visible=False, axis="y")
-    panels[0].set_yticks(range(len(rows)), [_label(row.label) for row in rows])
-    return figure
 
 
 def soak(run: Mapping[str, Any]) -> Figure:

@@ -57,7 +57,8 @@ class Roofline:
         """Instructions without a figure, and why, as a sentence each."""
         self._peaks: dict[int, dict[str, float]] = {count: {} for count in self.threads}
         """GOP/s of each instruction, by threads."""
-        self._best: dict[int, dict[str, float]] = {count: {} for count in self.threads}
+        self._reads: dict[int, dict[str, float]] = {count: {} for count in self.threads}
+        """GB/s, from "l2" and from "memory"."""
         self._rounds = dict.fromkeys(self.threads, 0)
         self._probe: Path | None = None
         try:
@@ -77,12 +78,13 @@ class Roofline:
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             self._probe, self.reason = None, f"The peak kernel failed: {error}"
             return
-        best = self._best[threads]
-        for key, value in figures.items():
-            if value is not None:
-                best[key] = max(best.get(key, 0.0), value)
-        if "gflops" in best:
-            self._peaks[threads][FLOAT32] = best["gflops"]
+        for best, name, key in (
+            (self._peaks, FLOAT32, "gflops"),
+            (self._reads, "l2", "l2_gb_s"),
+            (self._reads, "memory", "memory_gb_s"),
+        ):
+            if (found := figures.get(key)) is not None:
+                best[threads][name] = max(best[threads].get(name, 0.0), found)
         for name in self.instructions:
             if name not in self.refused:
                 self._measure_packed(self._probe, threads, name)
@@ -111,35 +113,23 @@ class Roofline:
             return None
         return sum(count / peaks[name] / 1e6 for name, count in work.items())
 
-    def to_dict(
-        self, works: Mapping[str, Work], precision: str = "fp32", reason: str | None = None
-    ) -> dict[str, Any]:
-        """As plain JSON types; ``peak_gflops`` is that of float32, and it and ``step_ms`` are those
-        of one thread.
+    def to_dict(self, works: Mapping[str, Work], reason: str | None = None) -> dict[str, Any]:
+        """As plain JSON types.
 
         Args:
             works: of one step, by precision; empty where unknown.
-            precision: of the model: what ``step_ms`` and ``flops`` are of.
             reason: why the work is unknown.
         """
-        flops = sum(works[precision].values()) if precision in works else None
         counts = {
             str(count): {
-                "peak_gflops": best.get("gflops"),
-                "peaks_gops": dict(self._peaks[count]),
-                "step_ms": self.step_ms(count, works.get(precision)),
+                "peaks_gops": dict(peaks),
                 "steps_ms": {name: self.step_ms(count, work) for name, work in works.items()},
-                "l2_gb_s": best.get("l2_gb_s"),
-                "memory_gb_s": best.get("memory_gb_s"),
+                **{f"{name}_gb_s": self._reads[count].get(name) for name in ("l2", "memory")},
             }
-            for count, best in self._best.items()
+            for count, peaks in self._peaks.items()
         }
-        one = counts["1"]
         return {
-            "peak_gflops": one["peak_gflops"],
-            "step_ms": one["step_ms"],
             "by_threads": counts,
-            "flops": flops,
             "operations": {name: dict(work) for name, work in works.items()},
             "refused": dict(self.refused),
             "reason": self.reason or reason,

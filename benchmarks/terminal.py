@@ -114,21 +114,24 @@ def _roofline_lines(roofline: Mapping[str, Any] | None) -> list[str]:
         return []
     lines = []
     for threads, limit in roofline["by_threads"].items():
-        if limit["peak_gflops"] is not None:
-            step = "" if limit["step_ms"] is None else f", a step {limit['step_ms']:.3f} ms"
+        peaks = limit["peaks_gops"]
+        if "float32" in peaks:
+            steps = "".join(
+                f", {precision} step {ms:.3f} ms"
+                for precision, ms in limit["steps_ms"].items()
+                if ms is not None
+            )
             reads = "".join(
                 f", {name} {limit[key]:.0f} GB/s"
                 for name, key in (("level 2 cache", "l2_gb_s"), ("memory", "memory_gb_s"))
                 if limit[key] is not None
             )
             words = "".join(
-                f", {name} {rate:.1f} GOP/s"
-                for name, rate in limit["peaks_gops"].items()
-                if name != "float32"
+                f", {name} {rate:.1f} GOP/s" for name, rate in peaks.items() if name != "float32"
             )
             lines.append(
-                f"Roofline, threads {threads}: {limit['peak_gflops']:.1f} GFLOP/s of float32"
-                f"{words}{step}{reads}."
+                f"Roofline, threads {threads}: {peaks['float32']:.1f} GFLOP/s of float32"
+                f"{words}{steps}{reads}."
             )
     lines += [f"Roofline: {reason}" for reason in roofline["refused"].values()]
     if roofline["reason"]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftedge.benchmarks.complexity.claims import LATENCY, QUOTED, claims, quoted
 from shiftedge.benchmarks.complexity.count import NetworkCost
 from shiftedge.benchmarks.complexity.latency import Rounds
 from shiftedge.benchmarks.complexity.nets import NETWORKS, WINDOW
@@ -27,8 +26,7 @@ CONVENTIONS = (
     "no cache. A frame: a prediction's figure over its new frames.",
     "Times: torch in eager mode for every network, in turns; p50, and least to most. CPU ms: p50 "
     "of processor time, summed over threads, which others at work on the machine lengthen less.",
-    "Published figures are quoted from the TSM paper (arXiv 1811.08383, table 2), of one clip; "
-    "accuracies are quoted too, and not measured here.",
+    "Published figures are quoted from the TSM paper (arXiv 1811.08383, table 2), of one clip.",
 )
 PAIRS = (
     ("ResNet-50", "tsm-resnet50-online", "tsm-resnet50-8"),
@@ -52,7 +50,6 @@ def document(
         settings: ``size`` in pixels a side, ``threads``, and ``rounds``, 0 where nothing was timed.
         interrupted: Ctrl-C ended the timing.
     """
-    cpu_ms = {key: _p50_ms(times.get(key, []), "cpu") for key in costs}
     return {
         "schema": SCHEMA,
         "machine": machine(),
@@ -60,9 +57,6 @@ def document(
         "conventions": list(CONVENTIONS),
         "results": [_row(key, cost, times.get(key, [])) for key, cost in costs.items()],
         "online_against_window": savings(costs, times),
-        "claims": claims(costs, cpu_ms, settings["size"]),
-        "quoted": [asdict(row) for row in QUOTED],
-        "quoted_latency_source": LATENCY,
         "interrupted": interrupted,
     }
 
@@ -104,13 +98,8 @@ def _p50(times: Any, clock: str) -> float:
     return float(np.median([getattr(time, clock) for time in times]))
 
 
-def _p50_ms(rounds: Rounds, clock: str) -> float | None:
-    times = [time for times in rounds for time in times]
-    return _p50(times, clock) / 1e6 if times else None
-
-
 def _row(key: str, cost: NetworkCost, rounds: Rounds) -> dict[str, Any]:
-    network, published = NETWORKS[key], quoted(key)
+    network = NETWORKS[key]
     times = [time.wall / 1e6 for times in rounds for time in times]
     latency = None
     if times:
@@ -136,7 +125,7 @@ def _row(key: str, cost: NetworkCost, rounds: Rounds) -> dict[str, Any]:
         "traffic_bytes_per_frame": cost.traffic.total / cost.frames,
         "state_bytes": cost.state_bytes,
         "latency_ms": latency,
-        "published": None if published is None else asdict(published),
+        "published": None if network.published is None else network.published._asdict(),
     }
 
 
@@ -165,15 +154,6 @@ SAVED = (
     Column("least to most", lambda row: _span(row["latency"], ".2f")),
     Column("CPU time, times less", "cpu.ratio", ".2f"),
 )
-OTHERS = (
-    Column("network", "name"), Column("frames", "frames"),
-    Column("G mult-adds", lambda row: f"{row['giga_macs']:.0f}" + " x 2" * (row["clips"] > 1)),
-    Column("M params", "parameters", ".1f"), Column("top-1 % SSv1", "top1", ".1f"),
-    Column("P100 ms", "latency_ms", ".1f"), Column("P100 videos/s", "videos_per_s", ".1f"),
-)  # fmt: skip
-CLAIMS = (
-    Column("statement", "statement"), Column("verdict", "verdict"), Column("by our count", "ours")
-)  # fmt: skip
 
 
 def _scaled(numbers: Sequence[float], scale: float) -> list[float]:
@@ -194,8 +174,6 @@ def _tables(report: Mapping[str, Any]) -> list[Table]:
                  f"Cost of one prediction at {size}x{size}; {where}{timed}"),
         Table.of(SAVED, report["online_against_window"], "lr",
                  f"An online step against running the last {WINDOW} frames again at every frame"),
-        Table.of(OTHERS, report["quoted"], "lr", "Quoted, not measured here"),
-        Table.of(CLAIMS, report["claims"], "l", "What the paper says of cost"),
     ]  # fmt: skip
 
 

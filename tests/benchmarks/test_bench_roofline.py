@@ -39,13 +39,11 @@ def test_figures(quick):
     assert limit.reason is None
     assert limit.step_ms(1, None) is None
     found = limit.to_dict({"fp32": {"float32": 10**9}})
-    assert found["flops"] == 10**9
-    assert found["step_ms"] == pytest.approx(1e3 / found["peak_gflops"])
     for row in found["by_threads"].values():
-        assert row["peaks_gops"] == {"float32": row["peak_gflops"]}
-        assert row["steps_ms"] == {"fp32": row["step_ms"]}
-        keys = ("peak_gflops", "step_ms", "l2_gb_s", "memory_gb_s")
-        assert all(row[key] > 0 for key in keys)
+        assert list(row["peaks_gops"]) == ["float32"]
+        assert row["steps_ms"] == pytest.approx({"fp32": 1e3 / row["peaks_gops"]["float32"]})
+        assert row["l2_gb_s"] > 0
+        assert row["memory_gb_s"] > 0
     assert len(list(quick.iterdir())) == 1
 
 
@@ -108,8 +106,7 @@ def test_a_step_takes_each_part_at_its_own_peak(ready):
     assert limit.step_ms(1, work) == pytest.approx(1.0 + 0.5)
     assert limit.step_ms(1, {**work, "sdot": 1}) is None
     assert limit.step_ms(1, None) is None
-    found = limit.to_dict({"int8": work, "fp32": {"float32": 10**8}}, "int8")
-    assert (found["flops"], found["step_ms"]) == (45 * 10**7, pytest.approx(1.5))
+    found = limit.to_dict({"int8": work, "fp32": {"float32": 10**8}})
     assert found["by_threads"]["1"]["steps_ms"] == pytest.approx({"int8": 1.5, "fp32": 1.0})
 
 
@@ -177,8 +174,9 @@ def test_no_compiler(tmp_path, monkeypatch):
     limit = Roofline([1])
     limit.measure(1)
     found = limit.to_dict({"fp32": {"float32": 100}})
-    assert found["peak_gflops"] is None
-    assert found["step_ms"] is None
+    assert found["by_threads"]["1"] == {
+        "peaks_gops": {}, "steps_ms": {"fp32": None}, "l2_gb_s": None, "memory_gb_s": None
+    }  # fmt: skip
     assert "pip install ziglang" in found["reason"]
 
 
