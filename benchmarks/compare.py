@@ -10,7 +10,7 @@ import numpy as np
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.process.tables import Table
+from shiftedge.runtime.process.tables import Column, Table
 
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""
@@ -64,9 +64,7 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
             for key, row in after.items()
             if (old := before.get(key))
         ]
-        new, old_peak = (
-            (report.get("roofline") or {}).get("peak_gflops") for report in (now, then)
-        )
+        new, old_peak = _peak(now), _peak(then)
         peak = float(new / old_peak) if new and old_peak else None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ShiftedgeError(
@@ -79,6 +77,12 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
         "missing": [f"{key[0]}, threads {key[1]}, {key[2]}" for key in before if key not in after],
         "changes": changes,
     }
+
+
+def _peak(report: Mapping[str, Any]) -> Any:
+    """Of float32, one thread; None where it was not measured."""
+    roofline = report.get("roofline")
+    return roofline and roofline["by_threads"]["1"]["peaks_gops"].get("float32")
 
 
 def _change(
@@ -96,20 +100,17 @@ def _change(
     }
 
 
+COLUMNS = (
+    Column("against the earlier run",
+           lambda row: "{engine}, threads {threads}, {workload}".format(**row)),
+    Column("then ms", "then_ms", ".3f"), Column("now ms", "now_ms", ".3f"),
+    Column("ratio", lambda row: "{ratio:.3f} [{low:.3f}, {high:.3f}]".format(**row)),
+    Column("", "verdict"),
+)  # fmt: skip
+
+
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """A comparison for people."""
-    rows = [
-        (
-            f"{change['engine']}, threads {change['threads']}, {change['workload']}",
-            f"{change['then_ms']:.3f}",
-            f"{change['now_ms']:.3f}",
-            f"{change['ratio']:.3f} [{change['low']:.3f}, {change['high']:.3f}]",
-            change["verdict"],
-        )
-        for change in found["changes"]
-    ]
-    headings = ("against the earlier run", "then ms", "now ms", "ratio", "")
-    lines = Table(headings, rows, "lrrll").lines()
+    lines = Table.of(COLUMNS, found["changes"], "lrrll").lines()
     lines += [f"{name}: measured then, not now" for name in found["missing"]]
     peak = found["peak_ratio"]
     if peak is not None and abs(peak - 1.0) > 0.02:

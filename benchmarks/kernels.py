@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.work import by_instruction
-from shiftedge.runtime.process.tables import Table, number
+from shiftedge.runtime.process.tables import Column, Table
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
 """Families of kernels that are a product over single pixels, all of it in packed products."""
 COLUMNS = (
-    ("us", "ms", ".1f", 1e3), ("share", "share", ".1%", 1.0), ("MFLOP", "flops", ".2f", 1e-6),
-    ("GFLOP/s", "gflops", ".1f", 1.0), ("KB", "bytes", ".0f", 1e-3), ("GB/s", "gb_s", ".1f", 1.0),
-    ("of peak", "of_peak", ".0%", 1.0), ("of roofline", "of_roofline", ".2f", 1.0),
+    Column("kernel", "name"), Column("us", "ms", ".1f", 1e3), Column("share", "share", ".1%"),
+    Column("MFLOP", "flops", ".2f", 1e-6), Column("GFLOP/s", "gflops", ".1f"),
+    Column("KB", "bytes", ".0f", 1e-3), Column("GB/s", "gb_s", ".1f"),
+    Column("of peak", "of_peak", ".0%"), Column("of roofline", "of_roofline", ".2f"),
+    Column("bound", "bound"), Column("peak of", lambda row: " + ".join(row["operations"] or ())),
 )  # fmt: skip
-"""Of the table: heading, key of a row, form, scale."""
 
 
 def kernel_rows(
@@ -117,15 +118,4 @@ def _share(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def kernel_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """For people."""
-    cells = [
-        (
-            row["name"],
-            *(number(row[key], form, scale) for _, key, form, scale in COLUMNS),
-            row["bound"] or "",
-            " + ".join(row["operations"] or ()),
-        )
-        for row in rows
-    ]
-    headings = ("kernel", *(heading for heading, *_ in COLUMNS), "bound", "peak of")
-    return Table(headings, cells, "l" + "r" * len(COLUMNS) + "l")
+    return Table.of(COLUMNS, rows, "lrrrrrrrrl")

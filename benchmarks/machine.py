@@ -20,20 +20,16 @@ CPUS = Path("/sys/devices/system/cpu")
 def machine() -> dict[str, Any]:
     """This machine as plain JSON types; None where it does not tell. No name of host or user.
 
-    Frequencies are in MHz, sizes in bytes; the load is of processes that wanted a core, over the
-    last minute: above 0.5 or so, others were at work.
+    Sizes are in bytes; clock and governor are the sensors' to tell. The load is of processes that
+    wanted a core, over the last minute: above 0.5 or so, others were at work.
     """
-    frequency = CPUS / "cpu0" / "cpufreq"
     facts: dict[str, Any] = {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
         "cores": usable_cores(),
         "cores_total": os.cpu_count(),
         "cache_bytes": cache_sizes(),
-        "governor": _text(frequency / "scaling_governor"),
-        "frequency_mhz": _number(_text(frequency / "scaling_cur_freq"), 1e-3)
-        or _number(_cpuinfo().get("cpu MHz")),
-        "frequency_max_mhz": _number(_text(frequency / "cpuinfo_max_freq"), 1e-3),
+        "frequency_max_mhz": _number(_text(CPUS / "cpu0" / "cpufreq" / "cpuinfo_max_freq"), 1e-3),
         "memory_bytes": None,
         "load_average": None,
         "os": platform.system(),

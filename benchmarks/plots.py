@@ -17,7 +17,6 @@ from shiftedge.export.pages.charts import (
     GRID,
     INK,
     INTENSE,
-    WIDTH,
     beside,
     figure_of,
     panels_of,
@@ -44,8 +43,6 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shown:
-    """A result as it is drawn in every plot."""
-
     data: Mapping[str, Any]
     """The document's row."""
     label: str
@@ -54,7 +51,6 @@ class Shown:
 
     @property
     def doing(self) -> str:
-        """What may be compared with what, for people."""
         threads = self.data["threads"]
         return f"{self.data['workload']}, {threads} thread{'' if threads == 1 else 's'}"
 
@@ -65,12 +61,10 @@ class Shown:
 
     @property
     def times_ms(self) -> Array:
-        """Of all rounds."""
         return np.concatenate(self.rounds_ms or [np.empty(0)])
 
     @property
     def spread(self) -> str:
-        """In words."""
         p50, p99 = np.percentile(self.times_ms, (50, 99))
         return f"median {p50:.3f} ms, 99th percentile {p99:.3f} ms"
 
@@ -82,8 +76,6 @@ class Shown:
 
 
 class Point(NamedTuple):
-    """A kernel in the roofline."""
-
     name: str
     intensity: float
     """Operations a byte."""
@@ -148,12 +140,11 @@ def roofline(
     """What the machine allows at each arithmetic intensity, and what was reached.
 
     Args:
-        limits: ``peak_gflops``, which must be there, ``peaks_gops`` by instruction, ``l2_gb_s`` and
-            ``memory_gb_s``.
+        limits: ``peaks_gops`` by instruction, float32 among them, ``l2_gb_s`` and ``memory_gb_s``.
         points: kernels, of which the first few are numbered from 1 on.
         rates: GFLOP/s of whole steps: lines, as the bytes of a whole step are not known.
     """
-    peaks = {"float32": limits["peak_gflops"], **limits["peaks_gops"]}
+    peaks = limits["peaks_gops"]
     peak = max(peaks.values())
     reads = {
         name: (limits[key], dashes)
@@ -248,27 +239,6 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
     return with_legend(figure)
 
 
-def cold(rows: Sequence[Shown], figures: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Figures beside the step's time: the name of each panel, and a value or None for each row."""
-    height = 0.75 + 0.26 * len(rows)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-    for (name, values), axes in zip(figures.items(), panels, strict=True):
-        most = max((value for value in values if value is not None), default=0.0)
-        for at, (row, value) in enumerate(zip(rows, values, strict=True)):
-            words = "no figure"
-            if value is not None:
-                axes.barh(at, value, 0.65, color=row.look["color"])
-                words = f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
-            beside(axes, words, (value or 0.0, at), (3, 0), fontsize=7.5)
-        axes.set_title(name)
-        axes.set(xlim=(0, 1.45 * most or 1), ylim=(len(rows) - 0.5, -0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.grid(visible=False, axis="y")
-    panels[0].set_yticks(range(len(rows)), [short(row.label) for row in rows])
-    return figure
-
-
 def soak(run: Mapping[str, Any]) -> Figure:
     """A long run: the median, the clock and the temperature over time, throttling shaded."""
     seconds, hot = run["seconds"], [bool(flag) for flag in run["throttled"]]
@@ -315,7 +285,6 @@ def _time_axis(axes: Axes, which: str, times: Array, ticks: int = 6) -> None:
 
 
 def _plain_log(axis: Any) -> None:
-    """Ticks at 1, 2 and 5, written as one would."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP_MOST, Bench
 from shiftedge.benchmarks.entry import Entry
 from shiftedge.benchmarks.kernels import kernel_rows
 from shiftedge.benchmarks.ratios import paired_ratio, percentiles_ms
-from shiftedge.benchmarks.sensors import describe, throttled_between
+from shiftedge.benchmarks.sensors.gauges import describe, throttled_between
 from shiftedge.export.agreement import FRAMES, TOLERANCE
 from shiftedge.runtime.errors import ShiftedgeError
 
@@ -28,20 +28,14 @@ KEYS = {"schema": int, "machine": dict, "model": dict, "results": list, "protoco
 Rounds = Callable[[Entry], Sequence[Sequence[int]]]
 """Which times of an entry: those of the step alone, or from the uint8 frame on."""
 
-
-def _step(entry: Entry) -> Sequence[Sequence[int]]:
-    return entry.rounds_ns
-
-
-def _frame(entry: Entry) -> Sequence[Sequence[int]]:
-    return entry.frame_rounds_ns
+_step: Rounds = attrgetter("rounds_ns")
+_frame: Rounds = attrgetter("frame_rounds_ns")
 
 
 def document(bench: Bench) -> dict[str, Any]:
-    """Everything measured, as plain JSON types."""
     limits, settings = None, bench.settings
     if bench.roofline is not None:
-        limits = bench.roofline.to_dict(bench.work.works, _precision(bench), bench.work.reason)
+        limits = bench.roofline.to_dict(bench.work.works, bench.work.reason)
     samples = bench.samples
     return {
         "schema": SCHEMA,
@@ -176,11 +170,11 @@ def _model(bench: Bench) -> dict[str, Any]:
 
 
 def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
-    ready, found = entry.ready, entry.agreement
+    ready = entry.ready
     measured = entry.status == "ok"
-    times = entry.times() if measured else []
+    times = _flat(entry, _step) if measured else []
     step_ms = percentiles_ms(times) if times else None
-    frame_ns = [time for times in entry.frame_rounds_ns for time in times] if measured else []
+    frame_ns = _flat(entry, _frame) if measured else []
     frames_each = ready.get("frames_each", 1)
     limit_ms = None
     if bench.roofline is not None and entry.workload == "step":
@@ -219,14 +213,26 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
         "warm_up": entry.warm_up or None,
         "energy_j_per_frame": entry.energy_j / energy_frames if energetic else None,
         "energy_reason": entry.energy_reason,
-        "max_abs_error": None if found is None else found.max_abs_error,
-        "agreement": None
-        if found is None
-        else {key: value for key, value in asdict(found).items() if key != "max_abs_error"},
+        **_agreement(entry),
         "normalises": ready.get("normalises"),
         "settings": ready.get("settings"),
         "idle_cpu_share": entry.idle_cpu_ms / entry.idle_wall_ms if entry.idle_wall_ms else None,
     }
+
+
+def _agreement(entry: Entry) -> dict[str, Any]:
+    """With the reference; None where nothing was compared."""
+    rows = entry.agreement
+    if not rows:
+        return {"max_abs_error": None, "agreement": None}
+    found = {
+        "worst_relative": rows[0].relative,
+        "worst_tensor": rows[0].tensor,
+        "states_compared": len(rows) > 1,
+        "tolerance": entry.ready["tolerance"],
+    }
+    logits = next(row for row in rows if row.tensor == "logits")
+    return {"max_abs_error": logits.worst, "agreement": found}
 
 
 # Who is quicker
@@ -245,8 +251,12 @@ def _rivals(entry: Entry, bench: Bench) -> list[Entry]:
     ]
 
 
+def _flat(entry: Entry, rounds: Rounds) -> list[int]:
+    return [time for times in rounds(entry) for time in times]
+
+
 def _p50(entry: Entry, rounds: Rounds) -> float:
-    return percentiles_ms([time for times in rounds(entry) for time in times])["p50"]
+    return percentiles_ms(_flat(entry, rounds))["p50"]
 
 
 def _against_best_peer(entry: Entry, bench: Bench, rounds: Rounds) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
-from shiftedge.benchmarks.sensors import throttled_between
+from shiftedge.benchmarks.sensors.gauges import throttled_between
 from shiftedge.runtime.process.progress import Advance
 
 TURN_S = 1.0
@@ -45,9 +45,10 @@ class Soak:
         start_s = time.monotonic()
         units, told_s = 30, 0
         while (now_s := time.monotonic() - start_s) < 60.0 * self.minutes:
-            order = {"do": "turn", "begin": begin, "lead_in": 0, "frames": units}
             try:
-                answer = worker.ask({**order, "most_s": 2.0 * TURN_S})
+                answer = worker.ask(
+                    "turn", begin=begin, lead_in=0, frames=units, most_s=2.0 * TURN_S
+                )
             except WorkerError as error:
                 self.reason = str(error)
                 return
@@ -72,7 +73,6 @@ class Soak:
         return unpaired_ratio(_groups(self.p50_ms[-count:]), _groups(self.p50_ms[:count]))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
         drift = self.drift()
         return {
             "engine": self.engine,
@@ -96,7 +96,6 @@ class Soak:
         return throttled_between(self.samples[0], self.samples[-1]) if self.samples else []
 
     def lines(self) -> list[str]:
-        """For people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         lines = []
         if self.seconds:

@@ -21,8 +21,6 @@ from shiftedge.runtime.spec import ModelSpec
 
 @dataclass
 class StepWork:
-    """Of a model on this machine."""
-
     works: dict[str, dict[str, int]] = field(default_factory=dict)
     """By precision, then by instruction, see ``roofline.Work``; whole steps."""
     instructions: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -47,7 +47,7 @@ class Footage:
         spec: of the model.
     """
 
-    def __init__(self, file: str | None, seed: int, spec: ModelSpec) -> None:
+    def __init__(self, file: Path | None, seed: int, spec: ModelSpec) -> None:
         self._recorded: Image | None = None
         if file is not None:
             self._recorded = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -128,10 +128,7 @@ class Workload(abc.ABC):
 
 
 class StepWorkload(Workload):
-    """One online step."""
-
     def draw(self, index: int) -> Image:
-        """One frame of the model's size."""
         return self.scene.frame_at(index)
 
     def take(self, drawn: Image) -> Times:
@@ -151,12 +148,10 @@ class ClipWorkload(Workload):
     frames = CLIP_FRAMES
 
     def draw(self, index: int) -> list[Image]:
-        """The clip's frames, of the model's size."""
         first = index * CLIP_FRAMES
         return [self.scene.frame_at(first + number) for number in range(CLIP_FRAMES)]
 
     def take(self, drawn: list[Image]) -> Times:
-        """From uint8 frames to logits."""
         contender = self.contender
         begin_ns = time.perf_counter_ns()
         contender.reset()
@@ -180,7 +175,6 @@ class LoopWorkload(Workload):
         self._taken = 0
 
     def draw(self, index: int) -> Image:
-        """One frame as a camera gives it."""
         return self.scene.camera_at(index)
 
     def take(self, drawn: Image) -> Times:
@@ -225,7 +219,6 @@ class StreamsWorkload(Workload):
         return [self.scene.frame_at(index + 7 * number) for number in range(self.frames)]
 
     def take(self, drawn: list[Image]) -> Times:
-        """Wakes the threads and waits for all of them."""
         self._images = drawn
         begin_ns = time.perf_counter_ns()
         self._gate.wait()
@@ -236,7 +229,6 @@ class StreamsWorkload(Workload):
         return took_ns, took_ns
 
     def finite(self) -> bool:
-        """Of every stream."""
         return all(np.isfinite(each.logits()).all() for each in self._all)
 
 

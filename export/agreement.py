@@ -23,6 +23,7 @@ FRAMES = 32
 TOLERANCE = 1e-4
 """Largest accepted difference, relative to the largest value of the tensor. Float32 sums of some
 thousand products in another order differ by about 1e-6 of it."""
+SCALE_LEAST = 1e-6
 
 Array = NDArray[np.float32]
 Outputs = Mapping[str, Array]
@@ -43,6 +44,12 @@ class Comparison:
     frame: int
     """Index of the frame it occurred in."""
     passed: bool
+
+    @property
+    def relative(self) -> float:
+        """``worst`` over ``scale``, with a floor, so that no tensor of zeros fails over a
+        denormal."""
+        return self.worst / max(self.scale, SCALE_LEAST)
 
 
 OWN_FORMS = "clip / online"
@@ -87,7 +94,7 @@ class AgreementReport:
         """Raise VerificationError, naming the worst tensor, unless everything agrees."""
         failed = [row for row in self.comparisons if not row.passed]
         if failed:
-            worst = max(failed, key=lambda row: row.worst / max(row.scale, 1e-30))
+            worst = max(failed, key=lambda row: row.relative)
             own = any(row.forms == OWN_FORMS for row in failed)
             raise VerificationError(
                 f"{worst.tensor} differs between {worst.forms} by {worst.worst:.3g} at frame "
@@ -157,10 +164,9 @@ def compare(
             difference = float(np.abs(ours[name] - theirs[name]).max())
             if difference > worst:
                 worst, at = difference, index
-        # The floor keeps an all-zero tensor from failing over a denormal.
-        passed = worst <= tolerance * max(scale, 1e-6)
+        passed = worst <= tolerance * max(scale, SCALE_LEAST)
         rows.append(Comparison(name, forms, scale, worst, at, passed))
-    return sorted(rows, key=lambda row: -row.worst / max(row.scale, 1e-6))
+    return sorted(rows, key=lambda row: -row.relative)
 
 
 def named_outputs(logits: Array, states: Sequence[Array]) -> Outputs:

@@ -63,14 +63,11 @@ class Traffic:
 
     @property
     def total(self) -> int:
-        """All of it."""
         return self.weights + self.activations + self.shift
 
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What one prediction of a network costs."""
-
     parameters: int
     macs: int
     """Multiply-adds."""
@@ -96,7 +93,6 @@ def cost(network: Network, size: int) -> NetworkCost:
 
 
 def parameters(net: nn.Module) -> int:
-    """Learned numbers of a module."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -167,7 +163,6 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._in_shift = True
 
     def leave_shift(self, *_: object) -> None:
-        """Operators are layers again."""
         self._in_shift = False
 
 

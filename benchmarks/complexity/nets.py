@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +52,18 @@ def without_shift(net: nn.Module) -> nn.Module:
     return net
 
 
+class Published(NamedTuple):
+    """What the TSM paper says of a network, for one clip (arXiv 1811.08383, table 2; the sources
+    are in docs/complexity.md)."""
+
+    parameters: float
+    """In millions."""
+    giga_macs: float
+    """Multiply-adds, in thousands of millions; the paper calls them FLOPs."""
+
+
 @dataclass(frozen=True)
 class Network:
-    """One row of the table."""
-
     key: str
     label: str
     """For people: network and how it is run."""
@@ -65,6 +74,8 @@ class Network:
     """Of the input: "frames" (N, T, 3, H, W), "volume" (N, 3, T, H, W) or "online"."""
     make: Callable[[int], nn.Module]
     """classes -> module; over the frames of a clip by :class:`Segments`, online streaming."""
+    published: Published | None = None
+    """None where the paper has no figures."""
     timed: bool = True
     """Whether its latency is measured too."""
 
@@ -104,13 +115,17 @@ def _fine_i3d(classes: int) -> nn.Module:
 NETWORKS = {
     row[0]: Network(*row)
     for row in (
-        ("tsn-resnet50-8", "TSN ResNet-50, no shift", 8, KINETICS, "frames", _tsn),
-        ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", ResNet),
+        ("tsn-resnet50-8", "TSN ResNet-50, no shift", 8, KINETICS, "frames", _tsn,
+         Published(24.3, 33.0)),
+        ("tsm-resnet50-8", "TSM ResNet-50, offline", 8, KINETICS, "frames", ResNet,
+         Published(24.3, 33.0)),
         ("tsm-resnet50-online", "TSM ResNet-50, online", 1, KINETICS, "online", ResNet),
-        ("tsm-resnet50-16", "TSM ResNet-50, offline", 16, KINETICS, "frames", ResNet),
-        ("i3d-resnet50-32", "I3D ResNet-50, res5 at 1/16", 32, KINETICS, "volume", _fine_i3d),
+        ("tsm-resnet50-16", "TSM ResNet-50, offline", 16, KINETICS, "frames", ResNet,
+         Published(24.3, 65.0)),
+        ("i3d-resnet50-32", "I3D ResNet-50, res5 at 1/16", 32, KINETICS, "volume", _fine_i3d,
+         Published(28.0, 153.0)),
         ("i3d-resnet50-32-strided", "I3D ResNet-50, res5 at 1/32", 32, KINETICS, "volume",
-         i3d_resnet50, False),
+         i3d_resnet50, None, False),
         ("resnet3d-50-16", "3-D ResNet-50 (Hara et al.)", 16, KINETICS, "volume", resnet3d_50),
         ("tsm-mobilenetv2-8", "TSM MobileNetV2, offline", 8, JESTER, "frames", MobileNetV2),
         ("tsm-mobilenetv2-online", "TSM MobileNetV2, online", 1, JESTER, "online",

@@ -24,8 +24,6 @@ END = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
 class Instruction(NamedTuple):
-    """One that was executed."""
-
     address: int
     """In the guest."""
     code: bytes
@@ -47,15 +45,12 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """Made by :func:`read_recording`."""
-
     sections: tuple[NDArray[np.uint64], ...]
-    """One for each number of the plugin's ``out``: rows of a block's number and its executions
-    since the one before."""
+    """What was executed up to each of the plugin's marks, of which the last is the end of the run:
+    rows of a block's number and its executions since the mark before."""
     blocks: Mapping[int, tuple[Instruction, ...]]
 
     def between(self, first: int, last: int) -> Executions:
-        """What was executed between two of the numbers, given as indices into ``out``."""
         sums: Counter[int] = Counter()
         for section in self.sections[first + 1 : last + 1]:
             for number, count in section.tolist():
@@ -63,7 +58,7 @@ class Recording:
         return spread((self.blocks[number], count) for number, count in sums.items())
 
 
-def read_recording(file: Path, marks: int) -> Recording:
+def read_recording(file: Path) -> Recording:
     """Read what the plugin wrote.
 
     Raises:
@@ -71,13 +66,11 @@ def read_recording(file: Path, marks: int) -> Recording:
     """
     words = np.fromfile(file, np.uint64)
     pairs = words[: len(words) // 2 * 2].reshape(-1, 2)
-    ends = np.flatnonzero(pairs[:, 0] == END)[:marks]
-    if len(ends) != marks:
-        raise ShiftedgeError(f"The emulator recorded {len(ends)} sections; expected {marks}.")
-    starts = [0, *(ends[:-1] + 1)]
-    sections = tuple(pairs[begin:end] for begin, end in zip(starts, ends, strict=True))
+    ends = np.flatnonzero(pairs[:, 0] == END)
+    starts = [0, *(ends + 1)]
+    sections = tuple(pairs[begin:end] for begin, end in zip(starts, ends, strict=False))
     needed = {int(number) for section in sections for number in np.unique(section[:, 0])}
-    rest = words[2 * (int(ends[-1]) + 1) :].tolist()
+    rest = words[2 * starts[-1] :].tolist()
     blocks: dict[int, tuple[Instruction, ...]] = {}
     at = 0
     while at + 3 <= len(rest):
@@ -85,7 +78,7 @@ def read_recording(file: Path, marks: int) -> Recording:
         if number in needed:
             blocks[number] = _instructions(address, rest[at + 3 : at + 3 + size])
         at += 3 + size
-    if at != len(rest) or needed - blocks.keys():
+    if at != len(rest) or not sections or needed - blocks.keys():
         raise ShiftedgeError("The emulator's record of blocks is not whole; is the disk full?")
     return Recording(sections, blocks)
 

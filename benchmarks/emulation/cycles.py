@@ -28,16 +28,12 @@ COVERED = 0.999
 """Of each section's instructions: the hottest runs that make them up are simulated."""
 PAGE = 4096
 """Bytes; code is ARM's or Thumb's a page at a time."""
-AHEAD = {"aarch64": 0, "armv7l": 8}
-"""Bytes from a branch to where its distance is counted from."""
 
 _CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al"
 _BRANCH = re.compile(rf"(?:b(?:\.?(?:{_CONDITIONS}))?|cbn?z|tbn?z) (?:.*, )?#(-?\d+)")
 
 
 class Cycles(NamedTuple):
-    """Predicted for a section."""
-
     instructions: int
     """Executed; counted, not predicted."""
     cycles: float
@@ -56,8 +52,6 @@ class Cycles(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Made by :func:`predict`."""
-
     version: str
     """Of llvm-mca."""
     model: str
@@ -89,7 +83,7 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
         timed = []
         for run in runs:
             timing = found.timings[at[tuple(run.code)]]
-            repeats = core.in_order or _is_loop(run, texts, AHEAD[core.architecture])
+            repeats = core.in_order or _is_loop(run, texts, core.isa.ahead)
             timed.append((run.times, timing, timing.cycles if repeats else timing.bound))
         summed.append(_summed(sum(section.values()), timed, found.width))
     return Prediction(mca.version, found.model, tuple(summed))
@@ -120,7 +114,7 @@ def _is_loop(run: Run, texts: Mapping[bytes, str], ahead: int) -> bool:
 def _hot(section: Executions, texts: Mapping[bytes, str], core: Core) -> list[Run]:
     """The runs that make up COVERED of the section, without Thumb's."""
     thumb = {address // PAGE for address, code in section if len(code) != 4}
-    runs = straight_runs(section, loop_cuts(section, texts, AHEAD[core.architecture]))
+    runs = straight_runs(section, loop_cuts(section, texts, core.isa.ahead))
     runs.sort(key=lambda run: (-run.times * len(run.code), run.address))
     left = COVERED * sum(section.values())
     hot = []

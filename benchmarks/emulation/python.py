@@ -13,13 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import shiftedge
-from shiftedge.benchmarks.emulation.qemu import Counts, Marks, machine_of, run
+from shiftedge.benchmarks.emulation.blocks import read_recording
+from shiftedge.benchmarks.emulation.qemu import Counts, machine_of, run
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
@@ -66,8 +67,6 @@ print(contender.version)
 
 @dataclass(frozen=True)
 class EmulatedPython:
-    """Made by :func:`emulated_python`."""
-
     root: Path
     """Its system, for QEMU's -L."""
     site: Path
@@ -90,33 +89,24 @@ class EmulatedPython:
         )  # fmt: skip
 
 
-def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> EmulatedPython:
-    """The emulated Python, fetched and unpacked the first time.
-
-    Args:
-        folder: where to keep it; None is the user's cache.
-        onnxruntime: with that package, in this machine's version where it has one.
+def emulated_python(folder: Path | None = None) -> EmulatedPython:
+    """The emulated Python with numpy and ONNX Runtime, in this machine's version where it has one,
+    fetched and unpacked the first time and kept in ``folder`` or the user's cache.
 
     Raises:
         ShiftedgeError: this machine cannot emulate one, or it could not be fetched.
     """
     machine_of("aarch64")
     folder = output_folder(folder or cache_folder() / "emulated-python")
-    root = folder / f"debian-python{VERSION}"
-    if not root.exists():
-        with work_folder(folder) as scratch:
-            _unpack_debian(scratch, scratch / "root")
-            os.replace(scratch / "root", root)
-    wanted = ["numpy"]
-    if onnxruntime:
-        wanted.append("onnxruntime")
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            wanted[-1] += f"=={importlib.metadata.version('onnxruntime')}"
-    site = folder / "-".join(["site", *wanted])
-    if not site.exists():
-        with work_folder(folder) as scratch:
-            _unpack_wheels(wanted, scratch, scratch / "site")
-            os.replace(scratch / "site", site)
+    wanted = ["numpy", "onnxruntime"]
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        wanted[-1] += f"=={importlib.metadata.version('onnxruntime')}"
+    root, site = folder / f"debian-python{VERSION}", folder / "-".join(["site", *wanted])
+    for part, unpack in ((root, _unpack_debian), (site, partial(_unpack_wheels, wanted))):
+        if not part.exists():
+            with work_folder(folder) as scratch:
+                unpack(scratch, scratch / "made")
+                os.replace(scratch / "made", part)
     return EmulatedPython(root, site)
 
 
@@ -132,40 +122,35 @@ def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) 
     python = emulated_python(folder)
     with work_folder() as scratch:
         words: list[str | Path] = ["-c", COUNTED, model.resolve(), str(1 + frames)]
-        call = machine_of("aarch64").step_call
-        done = python.run(words, recorded=scratch, at=[call])
-        marks = Marks(scratch)
-    if len(marks.counts) != frames + 2:
-        raise ShiftedgeError(f"{len(marks.counts) - 1} steps were marked; expected {frames + 1}.")
-    instructions, executions = marks.between(0, frames)
-    return Counts(instructions // frames, frames, executions, done.stdout.strip())
+        file, call = scratch / "recorded", machine_of("aarch64").step_call
+        done = python.run(words, recorded=file, at=[call])
+        found = read_recording(file)
+    marked = len(found.sections) - 1
+    if marked != frames + 1:
+        raise ShiftedgeError(f"{marked} steps were marked; expected {frames + 1}.")
+    return Counts(done.stdout.strip(), frames, found.between(0, frames))
 
 
 def _unpack_debian(scratch: Path, root: Path) -> None:
-    for program in ("apt-get", "dpkg"):
-        if shutil.which(program) is None:
-            raise ShiftedgeError(f"There is no {program}, which fetches a Python for aarch64.")
-    lists, packages = scratch / "lists", scratch / "packages"
-    (lists / "partial").mkdir(parents=True)
-    packages.mkdir()
+    for name in ("apt-get", "dpkg"):
+        if shutil.which(name) is None:
+            raise ShiftedgeError(f"There is no {name}, which fetches a Python for aarch64.")
+    (scratch / "lists" / "partial").mkdir(parents=True)
     options = ["-oAPT::Architecture=arm64", "-oAPT::Architectures=arm64", "-oDebug::NoLocking=1"]
-    options += [f"-oDir::State::Lists={lists}", "-oAPT::Sandbox::User="]
-    _fetch(["apt-get", *options, "update", "-qq"], packages)
-    _fetch(["apt-get", *options, "download", "-qq", *PACKAGES], packages)
-    for package in sorted(packages.glob("*.deb")):
-        _fetch(["dpkg", "-x", str(package), str(root)], packages)
+    options += [f"-oDir::State::Lists={scratch / 'lists'}", "-oAPT::Sandbox::User="]
+    _fetch(["apt-get", *options, "update", "-qq"], scratch)
+    _fetch(["apt-get", *options, "download", "-qq", *PACKAGES], scratch)
+    for package in sorted(scratch.glob("*.deb")):
+        _fetch(["dpkg", "-x", str(package), str(root)], scratch)
     (root / "proc").mkdir(exist_ok=True)
     (root / "proc" / "cpuinfo").write_text(CPUINFO)
 
 
 def _unpack_wheels(wanted: Sequence[str], scratch: Path, site: Path) -> None:
-    line = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(scratch)]
+    line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
     line += ["--only-binary=:all:", "--python-version", VERSION, "--implementation", "cp"]
     line += [word for name in PLATFORMS for word in ("--platform", name)]
-    _fetch([*line, "--disable-pip-version-check", *wanted], scratch)
-    for wheel in sorted(scratch.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
+    _fetch([*line, "--disable-pip-version-check", "--target", str(site), *wanted], scratch)
 
 
 def _fetch(line: Sequence[str], folder: Path) -> None:

@@ -3,7 +3,7 @@ Runtime's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from shiftedge.benchmarks.emulation.qemu import (
     Counts,
     count_instructions,
     emulated_cpu,
+    instructions,
     machine_of,
 )
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.process.tables import Table
+from shiftedge.runtime.process.tables import Column, Table
 
 SCHEMA = 1
 """Of the document."""
@@ -87,7 +88,7 @@ def document(
             raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
         predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
         counts = count_instructions(opened, chosen.target.name, frames)
-    prediction = predictor([counts.executions, *counts.kernel_executions])
+    prediction = predictor([counts.executions, *(each for _, each in counts.kernels)])
     whole = prediction.sections[0] if prediction else None
     rows = [_row("shiftedge", counts, whole)]
     if peer:
@@ -112,48 +113,44 @@ def document(
     }
 
 
+def _row(
+    engine: str, counts: Counts | None, found: Cycles | None = None, reason: str | None = None
+) -> dict[str, Any]:
+    figures = _figures({}, 1, None) | {"instructions": None}
+    if counts is not None:
+        figures = _figures(counts.executions, counts.frames, found)
+    version = None if counts is None else counts.version
+    return {"engine": engine, "version": version, **figures, "reason": reason}
+
+
+def _figures(executed: Executions, frames: int, found: Cycles | None) -> dict[str, Any]:
+    """Of a frame; None where nothing was predicted."""
+    each = found.cycles / found.instructions if found and found.instructions else None
+    return {
+        "instructions": instructions(executed) // frames,
+        "cycles": round(found.cycles / frames) if found else None,
+        "cycles_per_instruction": None if each is None else round(each, 4),
+    }
+
+
 def _kernels(counts: Counts, prediction: Prediction | None) -> list[dict[str, Any]]:
     rows = []
-    for number, (name, instructions) in enumerate(counts.kernels):
+    for number, (name, executions) in enumerate(counts.kernels):
         found = prediction.sections[1 + number] if prediction else None
         unit, share = found.busiest if found else (None, 0.0)
-        rows.append(
-            {
-                "name": name,
-                "instructions": instructions,
-                "cycles": round(found.cycles) if found else None,
-                "cycles_per_instruction": _per_instruction(found),
-                "busiest": {"unit": unit, "share": round(share, 3)} if unit else None,
-            }
-        )
+        busiest = {"unit": unit, "share": round(share, 3)} if unit else None
+        rows.append({"name": name, **_figures(executions, 1, found), "busiest": busiest})
     return rows
-
-
-def _per_instruction(found: Cycles | None) -> float | None:
-    return round(found.cycles / found.instructions, 4) if found and found.instructions else None
-
-
-def _row(
-    engine: str, counts: Counts | None, predicted: Cycles | None = None, reason: str | None = None
-) -> dict[str, Any]:
-    cycles = round(predicted.cycles / counts.frames) if predicted and counts else None
-    return {
-        "engine": engine,
-        "version": counts.version if counts else None,
-        "instructions": counts.frame if counts else None,
-        "cycles": cycles,
-        "cycles_per_instruction": _per_instruction(predicted),
-        "reason": reason,
-    }
 
 
 def _peer(
     onnx: Path | None, architecture: str, frames: int, predictor: _Predictor | None
 ) -> dict[str, Any]:
-    if onnx is None:
-        return _row("onnxruntime", None, reason="It runs .onnx files: name that as MODEL.")
-    if architecture != "aarch64":
-        return _row("onnxruntime", None, reason=f"It has no build for {architecture} on PyPI.")
+    if onnx is None or architecture != "aarch64":
+        reason = f"It has no build for {architecture} on PyPI."
+        if onnx is None:
+            reason = "It runs .onnx files: name that as MODEL."
+        return _row("onnxruntime", None, reason=reason)
     try:
         counts = count_onnxruntime(onnx, frames)
     except ShiftedgeError as error:
@@ -163,35 +160,32 @@ def _peer(
     return _row("onnxruntime", counts, whole, predictor.reason if predictor else None)
 
 
+KERNELS = (
+    Column("kernel", "name"), Column("instructions", "instructions", ","),
+    Column("cycles predicted", "cycles", ","), Column("each", "cycles_per_instruction", ".3f"),
+    Column("busiest unit", "busiest.unit"), Column("", "busiest.share", ".0%"),
+)  # fmt: skip
+
+
 def table(report: Mapping[str, Any]) -> str:
-    """The report as lines of text."""
-    ours, rows, refused = report["results"][0], [], []
-    for row in report["results"]:
-        if row["instructions"] is None:
-            refused.append(f"{row['engine']}: {row['reason']}")
-            continue
-        cells = [row["engine"], row["version"]]
-        for key in ("instructions", "cycles"):
-            known = row[key] is not None and ours[key]
-            cells += [_number(row[key]), f"{row[key] / ours[key]:.2f}" if known else "-"]
-        rows.append(cells)
-    headings = (
-        "engine", "version", "instructions a frame", "ratio", "cycles predicted", "ratio",
+    ours = report["results"][0]
+
+    def against_ours(key: str) -> Callable[[Mapping[str, Any]], float | None]:
+        return lambda row: row[key] / ours[key] if row[key] and ours[key] else None
+
+    columns = (
+        Column("engine", "engine"), Column("version", "version"),
+        Column("instructions a frame", "instructions", ","),
+        Column("ratio", against_ours("instructions"), ".2f"),
+        Column("cycles predicted", "cycles", ","), Column("ratio", against_ours("cycles"), ".2f"),
     )  # fmt: skip
-    kernels = []
-    for row in report["kernels"]:
-        each, unit = "", ""
-        if row["busiest"]:
-            each = f"{row['cycles_per_instruction']:.3f}"
-            unit = f"{row['busiest']['unit']} {row['busiest']['share']:.0%}"
-        kernels.append(
-            (row["name"], _number(row["instructions"]), _number(row["cycles"]), each, unit)
-        )
-    of_kernels = ("kernel", "instructions", "cycles predicted", "each", "busiest unit")
+    rows = [row for row in report["results"] if row["version"]]
+    without = [row for row in report["results"] if not row["version"]]
     where = f"{report['model']} for {report['target']}: {report['cpu']} in {report['emulator']}"
     lines = [f"{where}, 1 thread", _predicted_with(report)]
-    lines += [*Table(headings, rows, "llr").lines(), *refused, ""]
-    lines += [*Table(of_kernels, kernels, "lrrrl").lines(), "", report["note"]]
+    lines += Table.of(columns, rows, "llr").lines()
+    lines += [*(f"{row['engine']}: {row['reason']}" for row in without), ""]
+    lines += [*Table.of(KERNELS, report["kernels"], "lrrrlr").lines(), "", report["note"]]
     return "\n".join(lines)
 
 
@@ -203,7 +197,3 @@ def _predicted_with(report: Mapping[str, Any]) -> str:
     if used["model"] != report["cpu"]:
         said += ", not this core: for ratios rather than for cycles"
     return f"{said}; it covers {used['coverage']:.1%} of the instructions"
-
-
-def _number(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"

@@ -16,8 +16,6 @@ _HERE = "shiftedge.benchmarks.engines"
 
 @dataclass(frozen=True)
 class EngineRow:
-    """One that can be named on the command line."""
-
     factory: str
     """``module:Class`` of its :class:`~shiftedge.benchmarks.engines.base.Contender`."""
     modules: tuple[str, ...] = ()
@@ -75,8 +73,12 @@ ENGINES = {
 }
 """By name on the command line."""
 
-HARNESS = {"null": EngineRow(f"{_HERE}.base:NullContender")}
-"""Engines about the benchmark itself, run where they are asked for by name."""
+HARNESS = {
+    "null": EngineRow(f"{_HERE}.base:NullContender"),
+    "stream": EngineRow(f"{_HERE}.native:StreamContender"),
+}
+"""Engines that are no peers, run where they are asked for by name: about the benchmark itself, and
+about the runtime."""
 
 REFERENCE = f"{_HERE}.onnxruntime:ReferenceContender"
 """What all others must agree with before they are timed."""

@@ -155,7 +155,6 @@ class Peer(Contender):
         return values
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """The reverse."""
         return np.asarray(tensor)
 
     def set_up(self, spec: ModelSpec | None) -> None:
@@ -189,7 +188,6 @@ class Peer(Contender):
         self._states = [self.tensor(state.fresh()) for state in self.spec.states]
 
     def refused(self, path: Path, error: BaseException | str) -> ModelError:
-        """The error that says so in one sentence."""
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
 
     def check_integers(self, path: Path, found: int, wanted: int) -> None:
@@ -211,7 +209,6 @@ class Bound(Peer):
     """
 
     def bind(self) -> None:
-        """Make the buffers of one stream."""
         self._out = np.zeros((1, self.spec.classes), np.float32)
         self.sets = tuple([state.fresh() for state in self.spec.states] for _ in range(2))
         self._source = 0

@@ -99,7 +99,6 @@ def signed(state: NDArray[Any]) -> NDArray[Any]:
 
 
 def unsigned(state: NDArray[Any]) -> NDArray[Any]:
-    """The reverse of :func:`signed`."""
     return state.view(np.uint8) ^ np.uint8(BETWEEN) if state.dtype == np.int8 else state
 
 
@@ -155,7 +154,6 @@ class _Module:
         return self._values[name] if name in self._values else self._read(name)
 
     def _read(self, name: str) -> Any:
-        """The numbers of a value."""
         source = self._numbers_of.get(name, name)
         if source not in self._meaning:
             return self._values[source]

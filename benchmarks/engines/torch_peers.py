@@ -69,7 +69,6 @@ class TorchContender(Peer):
         self._step = self.finish(module, path)
 
     def finish(self, module: Any, path: Path) -> Any:
-        """What a step calls, made from the module."""
         return module
 
     def tensor(self, values: NDArray[Any]) -> Any:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,6 +46,7 @@ NO_PERMISSION = (
 )
 
 Watts = Callable[[], float]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -61,59 +61,39 @@ class Energy:
     reason: str | None = None
 
 
-class Accumulator(ABC):
-    """Energy so far, brought up to date by :meth:`poll`."""
-
-    joules: float = 0.0
-    """From the first poll to the last."""
-
-    @abstractmethod
-    def poll(self) -> None:
-        """Read the sensor; raises SensorError where it gave nothing, and the count is over."""
-
-
-class PowerIntegral(Accumulator):
-    """Energy from readings of power, by the trapezoidal rule."""
-
-    def __init__(self, watts: Watts, clock: Callable[[], float] = time.monotonic) -> None:
-        self._watts = watts
-        self._clock = clock
-        self._last: tuple[float, float] | None = None
-
-    def poll(self) -> None:
-        begin_s = self._clock()
-        watts = self._watts()
-        now_s = (begin_s + self._clock()) / 2  # a reading takes its time
-        if self._last is not None:
-            last_s, last_watts = self._last
-            self.joules += (now_s - last_s) * (watts + last_watts) / 2
-        self._last = (now_s, watts)
+def power_integral(watts: Watts, clock: Clock = time.monotonic) -> Iterator[float]:
+    """From readings of power, by the trapezoidal rule."""
+    joules, last = 0.0, None
+    while True:
+        begin_s = clock()
+        now_watts = watts()
+        now_s = (begin_s + clock()) / 2  # a reading takes its time
+        if last is not None:
+            joules += (now_s - last[0]) * (now_watts + last[1]) / 2
+        last = (now_s, now_watts)
+        yield joules
 
 
-class RaplCounter(Accumulator):
-    """The joules of some zones, given by their folders."""
-
-    def __init__(
-        self, files: Files, zones: Sequence[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._files = files
-        self._clock = clock
-        self._highest = {zone: files.number(f"{zone}/max_energy_range_uj") for zone in zones}
-        self._last: dict[str, tuple[float, int]] = {}
-
-    def poll(self) -> None:
-        for zone, highest in self._highest.items():
-            now_s, now = self._clock(), self._files.number(f"{zone}/energy_uj")
-            if zone in self._last:
-                last_s, last = self._last[zone]
-                joules = counted(last, now, highest) / 1e6
-                if joules > WATTS_MOST * (now_s - last_s + SLACK_S):
-                    raise SensorError(
-                        f"/{zone}/energy_uj went from {last} to {now} in {now_s - last_s:.3g} s: "
-                        "it was set back"
-                    )
-                self.joules += joules
-            self._last[zone] = (now_s, now)
+def rapl_joules(
+    files: Files, zones: Sequence[str], clock: Clock = time.monotonic
+) -> Iterator[float]:
+    """Of some zones, given by their folders."""
+    highest = {zone: files.number(f"{zone}/max_energy_range_uj") for zone in zones}
+    last: dict[str, tuple[float, int]] = {}
+    joules = 0.0
+    while True:
+        for zone, most in highest.items():
+            now_s, now = clock(), files.number(f"{zone}/energy_uj")
+            last_s, before = last.get(zone, (now_s, now))
+            more = counted(before, now, most) / 1e6
+            if more > WATTS_MOST * (now_s - last_s + SLACK_S):
+                raise SensorError(
+                    f"/{zone}/energy_uj went from {before} to {now} in {now_s - last_s:.3g} s: "
+                    "it was set back"
+                )
+            joules += more
+            last[zone] = (now_s, now)
+        yield joules
 
 
 def counted(before: int, after: int, highest: int) -> int:
@@ -134,7 +114,8 @@ class EnergyMeter:
         name: of the sensor.
         scope: what draws the energy that it counts, for people: "the whole board".
         period_s: between readings.
-        accumulator: makes a fresh one for each count; the sensor is first read by its first poll.
+        count: begins a count: joules so far, one number for each reading; raises SensorError where
+            the sensor gave nothing.
         reason: why it counts nothing, where there is no sensor; None for a meter that counts.
     """
 
@@ -143,33 +124,31 @@ class EnergyMeter:
         name: str = NO_SENSOR,
         scope: str = "nothing",
         period_s: float = 0.0,
-        accumulator: Callable[[], Accumulator] | None = None,
+        count: Callable[[], Iterator[float]] = lambda: iter(()),
         reason: str | None = None,
     ) -> None:
         self.name, self.scope, self.reason = name, scope, reason
-        self._period_s, self._accumulator = period_s, accumulator
+        self._period_s, self._count = period_s, count
 
     def measure(self, seconds: float, turn: Callable[[float], None]) -> Energy:
         """What is drawn while ``turn`` is called again and again, each time for the seconds that it
         may take. A sensor that fails meanwhile is the reason in the result, and ends it."""
         begin_s = time.monotonic()
-        if self._accumulator is None:
+        if self.reason is not None:
             return Energy(None, 0.0, self.reason)
-        counter = attempt(self._accumulator)
-        if isinstance(counter, SensorError):
-            return Energy(None, 0.0, str(counter))
+        read = partial(next, self._count())
         while True:
-            failure = attempt(counter.poll)
+            joules = attempt(read)
             now_s = time.monotonic()
             left_s = begin_s + seconds - now_s
-            if failure is not None:
-                return Energy(None, now_s - begin_s, str(failure))
+            if isinstance(joules, SensorError):
+                return Energy(None, now_s - begin_s, str(joules))
             if left_s <= 0:
                 break
             turn(min(left_s, self._period_s))
-        if not counter.joules > 0:
+        if not joules > 0:
             return Energy(None, now_s - begin_s, "the sensor counted no energy")
-        return Energy(counter.joules, now_s - begin_s)
+        return Energy(joules, now_s - begin_s)
 
 
 def find_meter(files: Files, vcgencmd: Vcgencmd) -> EnergyMeter:
@@ -204,7 +183,7 @@ def _find_ina3221(files: Files) -> EnergyMeter | None:
             watts = rails[rail]
             watts()
             scope = f"the whole board ({rail})"
-            return EnergyMeter("INA3221", scope, INA_PERIOD_S, partial(PowerIntegral, watts))
+            return EnergyMeter("INA3221", scope, INA_PERIOD_S, partial(power_integral, watts))
     raise SensorError(f"no sensor of the whole board, only of {', '.join(sorted(rails))}")
 
 
@@ -222,7 +201,7 @@ def _find_pmic(vcgencmd: Vcgencmd) -> EnergyMeter | None:
     except MissingSensorError:
         return None
     scope = "the board's rails, without USB and fan"
-    return EnergyMeter("PMIC", scope, PMIC_PERIOD_S, partial(PowerIntegral, watts))
+    return EnergyMeter("PMIC", scope, PMIC_PERIOD_S, partial(power_integral, watts))
 
 
 def parse_pmic(answer: str) -> float:
@@ -255,10 +234,10 @@ def _find_powercap(files: Files) -> EnergyMeter | None:
     packages = [zone for zone in zones if files.text(f"{zone}/name").startswith("package")]
     if not packages:
         return None
-    counter = partial(RaplCounter, files, packages)
+    count = partial(rapl_joules, files, packages)
     try:
-        counter().poll()
+        next(count())
     except NoPermissionError as error:
         raise SensorError(NO_PERMISSION) from error
     scope = "CPU package" if len(packages) == 1 else f"{len(packages)} CPU packages"
-    return EnergyMeter("RAPL", scope, RAPL_PERIOD_S, counter)
+    return EnergyMeter("RAPL", scope, RAPL_PERIOD_S, count)

@@ -140,7 +140,6 @@ class Files:
         return number
 
     def has(self, name: str) -> bool:
-        """Whether the file is there, readable or not."""
         return os.path.lexists(self._root / name)
 
     def text_or(self, name: str, default: str = "") -> str:

@@ -65,8 +65,6 @@ OVER_CURRENT = {
 
 @dataclass(frozen=True)
 class SensorAccess:
-    """Where to look."""
-
     files: Files
     vcgencmd: Vcgencmd
     cores: Collection[int]
@@ -75,10 +73,8 @@ class SensorAccess:
 
 @dataclass(frozen=True)
 class Gauge:
-    """One quantity."""
-
-    source: str
-    """Where it is read, for the record."""
+    source: str | None
+    """Where it is read, for the record; None where nothing is."""
     read: Callable[[], Any]
     """Gives the value as a plain JSON type; raises SensorError where there is none."""
 
@@ -93,8 +89,7 @@ def _cpu_clock(board: SensorAccess) -> Gauge | None:
     names = _of_cores(board, "scaling_cur_freq")
 
     def read() -> dict[str, float]:
-        khz = readable(partial(board.files.positive, name) for name in names)
-        mhz = [value / 1e3 for value in khz]
+        mhz = [khz / 1e3 for khz in readable(partial(board.files.positive, one) for one in names)]
         return {"mean": statistics.fmean(mhz), "min": min(mhz), "max": max(mhz)}
 
     return Gauge("cpufreq", read) if names else None
@@ -105,8 +100,8 @@ def _governor(board: SensorAccess) -> Gauge | None:
     names = _of_cores(board, "scaling_governor")
 
     def read() -> str:
-        said = readable(partial(board.files.text, name) for name in names)
-        return ", ".join(dict.fromkeys(name[:40] for name in said))
+        said = readable(partial(board.files.text, one) for one in names)
+        return ", ".join(dict.fromkeys(each[:40] for each in said))
 
     return Gauge("cpufreq", read) if names else None
 
@@ -258,13 +253,12 @@ class Sensors:
     """What a board has, found once and read as often as wanted. Reading raises nothing.
 
     Args:
-        gauges: key of the sample -> what is read for it, or why nothing is.
+        gauges: key of the sample -> what is read for it.
         meter: of energy; its ``reason`` says why where there is none to be read.
     """
 
-    def __init__(self, gauges: Mapping[str, Gauge | str], meter: EnergyMeter) -> None:
-        self._gauges = dict(gauges)
-        self.meter = meter
+    def __init__(self, gauges: Mapping[str, Gauge], meter: EnergyMeter) -> None:
+        self._gauges, self.meter = gauges, meter
 
     def sample(self) -> dict[str, Any]:
         """The values of this moment, as plain JSON types, under the keys of :data:`GAUGES`. A value
@@ -273,23 +267,15 @@ class Sensors:
         Takes some 20 us for each file, and on a Raspberry Pi one process (vcgencmd): for the time
         between turns, not for within.
         """
-        values: dict[str, Any] = {}
-        reasons: dict[str, str] = {}
-        for key, gauge in self._gauges.items():
-            value = SensorError(gauge) if isinstance(gauge, str) else attempt(gauge.read)
-            if isinstance(value, SensorError):
-                value, reasons[key] = None, str(value)
-            values[key] = value
-        return {**values, "reasons": reasons}
+        found = {key: attempt(gauge.read) for key, gauge in self._gauges.items()}
+        reasons = {key: str(one) for key, one in found.items() if isinstance(one, SensorError)}
+        return {**found, **dict.fromkeys(reasons), "reasons": reasons}
 
     def sources(self) -> dict[str, str | None]:
         """Key of the sample, or "energy" -> where it is read; None where nothing is."""
         meter = self.meter
-        found = {
-            key: None if isinstance(gauge, str) else gauge.source
-            for key, gauge in self._gauges.items()
-        }
-        return {**found, "energy": None if meter.reason else f"{meter.name}: {meter.scope}"}
+        energy = None if meter.reason else f"{meter.name}: {meter.scope}"
+        return {**{key: gauge.source for key, gauge in self._gauges.items()}, "energy": energy}
 
 
 def find_sensors(
@@ -306,11 +292,15 @@ def find_sensors(
         except AttributeError:  # not Linux
             cores = range(os.cpu_count() or 1)
     board = SensorAccess(Files(root, read), Vcgencmd(run), cores)
-    gauges: dict[str, Gauge | str] = {}
+    gauges = {}
     for key, find in GAUGES.items():
-        found = attempt(partial(find, board))
-        gauges[key] = str(found) if isinstance(found, SensorError) else found or NO_SENSOR
+        found = attempt(partial(find, board)) or MissingSensorError()
+        gauges[key] = found if isinstance(found, Gauge) else Gauge(None, partial(_refuse, found))
     return Sensors(gauges, find_meter(board.files, board.vcgencmd))
+
+
+def _refuse(reason: SensorError) -> None:
+    raise reason
 
 
 def throttled_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -62,9 +62,11 @@ def _fact(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
-def plotted(heading: str, name: str, figure: Any, description: str, caption: str) -> dict[str, Any]:
-    """A part of a section: a plot, with words for those who see it and those who do not."""
-    svg = charts.to_svg(figure, name, description)
+def plotted(heading: str, name: str, figure: Any, told: str, caption: str) -> dict[str, Any]:
+    """A part of a section: a plot. ``told`` says what is drawn to those who do not see it, with the
+    heading and the caption."""
+    what = f"{told}, {heading}" if heading else told
+    svg = charts.to_svg(figure, name, f"{what}. {caption}")
     return {"heading": heading, "svg": svg, "caption": caption}
 
 

@@ -136,8 +136,7 @@ def _score(options: argparse.Namespace) -> int:
         options.usage_error(f"{len(models)} models are named; expected one, or two to compare")
     for package in ("cv2", *(() if options.html is None else ("matplotlib", "jinja2"))):
         require(package)
-    for output in (options.json, options.html):
-        require_folder_of(output)
+    require_folder_of(options.json, options.html)
     films = films or [SYNTHETIC]
     shown = film_set(films, ranges=options.ranges, pictures=options.pictures, clips=options.clips)
     made = {"version": __version__, "films": films, "ranges": options.ranges}

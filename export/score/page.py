@@ -73,7 +73,7 @@ def _curve(found: Mapping[str, Any]) -> dict[str, Any]:
         f"{said}. Further up and further left is better. The bands are 95% intervals; a mark is "
         "what a model does with the settings that it has."
     )
-    return plotted("", "curve", plots.curve(models, at), f"Recall against false. {said}.", caption)
+    return plotted("", "curve", plots.curve(models, at), "Recall against false events", caption)
 
 
 def _labels(model: Mapping[str, Any], place: int, at: float) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _labels(model: Mapping[str, Any], place: int, at: float) -> dict[str, Any]:
         model["name"],
         name,
         plots.shares(rows, [model["name"]]),
-        f"Share found of each label by {model['name']}; the figures are in the table.",
+        "Share found of each label",
         caption,
     )
     return {**figure, "sentences": [], "table": text.label_table(model, at)}
@@ -113,8 +113,8 @@ def _conditions(found: Mapping[str, Any]) -> dict[str, Any]:
         "",
         "conditions",
         plots.shares(rows, [model["name"] for model in models]),
-        "Share found in each band of each condition; the figures are in the tables.",
-        f"At {at:g} false events an hour.",
+        "Share found in each band of each condition",
+        f"At {at:g} false events an hour. The figures are in the tables.",
     )
     return {**figure, "sentences": [], "table": text.condition_table(models[0], at)}
 
@@ -124,4 +124,4 @@ def _clips(model: Mapping[str, Any], place: int) -> dict[str, Any]:
         return missing("No clips were scored (--clips).", model["name"])
     (said,) = text.clip_lines(model)
     figure = plots.confusion(model["clips"])
-    return plotted(model["name"], f"clips-{place}", figure, said, f"{said}.")
+    return plotted(model["name"], f"clips-{place}", figure, "What clips are called", f"{said}.")

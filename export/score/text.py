@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shiftedge.runtime.process.tables import Table, number
+from shiftedge.runtime.process.tables import Table
 from shiftedge.runtime.words import plain
 
 SHOWN_BUDGETS = (1, 3, 6, 12, 24, 48, 96, 192)
@@ -193,3 +193,8 @@ def _with_interval(row: Mapping[str, Any], form: str) -> str:
     if row["value"] is None:
         return ""
     return f"{row['value']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
+
+
+def number(value: float | None, form: str) -> str:
+    """A cell: empty where there is no number."""
+    return "" if value is None else format(value, form)

@@ -86,8 +86,9 @@ class HandLesson(nn.Module):
         """How far the heads are from the truth, after the network has run.
 
         Args:
-            hands: float (N * T, 2, K) of
-                :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`, NaN where there are none.
+            hands: float (N * T, 2, K), see
+                :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN where there is
+                no hand.
             length: T.
         """
         square = hands.clone()

@@ -135,7 +135,7 @@ class OnnxRuntimeEngine(Engine):
             ) from error
         _check_active(self.session, wanted)
         try:
-            self.spec = _read_spec(self.session, self.path)
+            self.spec = read_spec(self.session, self.path)
             check_spec(self.spec, self.path)
             _check_contract(self.session, self.spec, self.path)
         except UnicodeDecodeError as error:  # of metadata or a tensor's name
@@ -368,7 +368,8 @@ def _device(provider: tuple[str, dict[str, Any]]) -> tuple[str, int]:
     return "cpu", 0
 
 
-def _read_spec(session: Any, path: Path) -> ModelSpec:
+def read_spec(session: Any, path: Path) -> ModelSpec:
+    """What a session's file says of itself; SpecError where that is nothing."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise SpecError(

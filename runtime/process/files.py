@@ -161,15 +161,16 @@ def output_folder(path: str | Path) -> Path:
     return path
 
 
-def require_folder_of(path: str | Path | None) -> None:
-    """Refuse a file that cannot be written since its folder is not there: before minutes of work,
+def require_folder_of(*paths: str | Path | None) -> None:
+    """Refuse files that cannot be written since their folder is not there: before minutes of work,
     not after. None and "-", which is stdout, have none.
 
     Raises:
         OutputError: there is no such folder.
     """
-    if path not in (None, "-") and not Path(path).resolve().parent.is_dir():
-        raise OutputError(f"Cannot write {path}: its folder does not exist.")
+    for path in paths:
+        if path not in (None, "-") and not Path(path).resolve().parent.is_dir():
+            raise OutputError(f"Cannot write {path}: its folder does not exist.")
 
 
 MARK = "shiftedge-work-"

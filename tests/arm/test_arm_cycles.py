@@ -230,8 +230,8 @@ RECORDED = {
 def test_recorded_output() -> None:
     output = parsed(json.dumps(RECORDED))
     assert (output.model, output.width) == ("cortex-a57", 3)
-    [region] = output.regions
-    assert (region.name, region.cycles, region.micro_operations) == ("7", 105, 48)
+    [(name, region)] = output.regions.items()
+    assert (name, region.cycles, region.micro_operations) == ("7", 105, 48)
     assert region.units == {"A57UnitI.0": 0.5, "A57UnitI.1": 0.5, "A57UnitW": 1, "A57UnitX": 1}
 
 

@@ -33,7 +33,7 @@ def spec_file(tmp_path: Path, spec: ModelSpec) -> Path:
 @pytest.fixture
 def make_bench(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
     """A bench of contenders by name, with ``Good`` as its reference and no roofline."""
-    monkeypatch.setattr("shiftedge.benchmarks.roofline._compilers", list)
+    monkeypatch.setattr("shiftedge.benchmarks.programs.compilers", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(spec_file.parent))
 
     def make(*names: str, reference: str = "Good", settings: BenchSettings | None = None) -> Bench:

@@ -18,7 +18,8 @@ from shiftedge.benchmarks.entry import BenchSettings
 from shiftedge.benchmarks.kernels import kernel_rows, kernel_table, summary
 from shiftedge.benchmarks.report import document, read_report
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.sensors import Energy, EnergyMeter, Gauge, Sensors, find_sensors
+from shiftedge.benchmarks.sensors.energy import Energy, EnergyMeter
+from shiftedge.benchmarks.sensors.gauges import Gauge, Sensors, find_sensors
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.terminal import kernel_lines, markdown, table
 from shiftedge.benchmarks.work import StepWork
@@ -29,7 +30,7 @@ SETTINGS = BenchSettings(frames=20, rounds=10, starts=5, timeout_s=20.0)
 
 READY = {
     "version": "1", "precision": "fp32", "tolerance": 1e-4, "checked": True, "normalises": True,
-    "settings": {}, "has_states": True, "base_rss_mb": 20.0, "engine_bytes": None, "timer_ns": 40,
+    "settings": {}, "base_rss_mb": 20.0, "engine_bytes": None, "timer_ns": 40,
 }  # fmt: skip
 
 
@@ -272,7 +273,6 @@ def test_a_quantised_step_against_the_peak_of_its_instruction(make_bench, monkey
     bench.work = StepWork({"int8": {"vpdpbusd": 2 * 10**8}, "fp32": {"float32": 10**8}})
     bench.roofline = Roofline([1])
     bench.roofline._peaks[1] = {"float32": 100.0, "vpdpbusd": 400.0}
-    bench.roofline._best[1] = {"gflops": 100.0}
     found = document(bench)
     slower, good = found["results"]
     assert slower["of_roofline"] == pytest.approx(slower["step_ms"]["p50"] / 1.0)
@@ -325,9 +325,9 @@ def answering(monkeypatch, p50_ms):
     now = [0.0]
     medians = iter(p50_ms)
 
-    def ask(worker, order):
+    def ask(worker, order, *, frames, **others):
         now[0] += 1.0
-        return {"step_ns": [int(1e6 * next(medians))] * order["frames"]}
+        return {"step_ns": [int(1e6 * next(medians))] * frames}
 
     monkeypatch.setattr(Worker, "ask", ask)
     monkeypatch.setattr("time.monotonic", lambda: now[0])

@@ -187,8 +187,9 @@ class Scene:
         """Frames, and how the right and the left hand are held in them.
 
         Returns:
-            N frames, and (N, 2, K) of :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN
-            if nobody is there. The camera's roll and shake are not in them.
+            N frames, and (N, 2, K), see
+            :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN if nobody is there.
+            The camera's roll and shake are not in them.
         """
         if self._empty:
             empty = [

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from kit.recorded_boards import SensorAccess
+from kit.recorded_boards import Board
 
-from shiftedge.benchmarks.sensors import Sensors, find_sensors
+from shiftedge.benchmarks.sensors.gauges import Sensors, find_sensors
 
 
 class Laid:
     """A board below ``root``. Its files may be changed, its vcgencmd answers from ``answers``."""
 
-    def __init__(self, root: Path, board: SensorAccess) -> None:
+    def __init__(self, root: Path, board: Board) -> None:
         self.root = root
         self.answers: dict[str, str | BaseException] | None = (
             None if board.vcgencmd is None else dict(board.vcgencmd)
@@ -61,6 +61,6 @@ class Laid:
 
 
 @pytest.fixture
-def lay(tmp_path: Path) -> Callable[[SensorAccess], Laid]:
+def lay(tmp_path: Path) -> Callable[[Board], Laid]:
     """Lays out a board."""
     return lambda board: Laid(tmp_path, board)

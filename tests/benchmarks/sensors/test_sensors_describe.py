@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kit.recorded_boards import INTEL_LAPTOP, JETSON_NANO, ORIN_NANO, ORIN_OC, PI_4, VIRTUAL_MACHINE
 
-from shiftedge.benchmarks.sensors import describe, throttled_between
+from shiftedge.benchmarks.sensors.gauges import describe, throttled_between
 
 
 def test_a_pi_with_a_weak_supply(lay):
