@@ -68,8 +68,9 @@ class Batch:
     frame_labels: NDArray[np.int64]
     """int64 (N * T,), IGNORED where a frame does not count."""
     hands: NDArray[np.float32] | None
-    """float32 (N * T, 2, K), see :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; None where
-    the clips come without."""
+    """float32 (N * T, 2, K), see
+    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; None where the clips come
+    without."""
 
     @property
     def length(self) -> int:
