@@ -47,8 +47,8 @@ class ClipSet:
     names: tuple[str, ...]
     hands: NDArray[np.float32] | None = None
     """float32 (clips, T, 2, K): how both hands are held, see
-    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN where unknown, None if the clips do
-    not come with it."""
+    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN where unknown, None if the
+    clips do not come with it."""
     lengths: NDArray[np.int64] | None = None
     """int64 (clips,): frames of each clip as recorded, at the rate of the set; None: all T."""
     paths: tuple[Path, ...] = ()
