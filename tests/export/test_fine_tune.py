@@ -147,7 +147,7 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
     exported = parse(SHIPPED.read_bytes(), "bundled")
     folded, changed = equal_std(exported, spec)
     plan = make_plan(folded)
-    found = gather(folded, plan, changed, clips, no_bar)
+    found = gather(folded, plan, changed, clips)
     choices = {group: choice.affine for group, choice in found.items()}
     assert tuple(ranges) == places(net)
     assert len(ranges) == len(plan.groups), "a place for each group of tensors that hold codes"
@@ -364,12 +364,11 @@ def test_a_start_and_its_data_give_a_checkpoint_with_the_same_spec(
     graph, changed = equal_std(parse(file.read_bytes(), "exported"), spec)
     held = read_ranges(graph)
     assert len(held) == len(ranges)
-    choices = gather(graph, make_plan(graph), changed, scenes(2, 4), no_bar, held=held)
+    choices = gather(graph, make_plan(graph), changed, scenes(2, 4), held=held)
     trained = {group: choice for group, choice in choices.items() if choice.method == "trained"}
     assert {group: choice.affine for group, choice in trained.items()} == held
-    assert [each.method for group, each in choices.items() if group not in trained] == [
-        "every pixel"
-    ]
+    others = [each.method for group, each in choices.items() if group not in trained]
+    assert others == ["every pixel"]
 
 
 @pytest.mark.parametrize(("stage", "epochs"), [("calibrating", None), ("fine-tuning", 1)])

@@ -195,9 +195,8 @@ def test_hands_move_with_the_picture() -> None:
 
 def test_a_mirror_changes_what_points_sideways() -> None:
     clips = tiny_set(STILL, [STILL] * 2)
-    hands = (
-        np.arange(4 * len(HAND_FIELDS), dtype=np.float32).reshape(1, 2, 2, len(HAND_FIELDS)) / 10.0
-    )
+    hands = np.linspace(0.1, 5.0, 4 * len(HAND_FIELDS), dtype=np.float32)
+    hands = hands.reshape(1, 2, 2, len(HAND_FIELDS))
     clips = ClipSet(clips.frames, clips.labels, clips.frame_labels, LABELS, hands)
     seen = set()
     for seed in range(10):
