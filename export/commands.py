@@ -10,6 +10,7 @@ from typing import Any
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
 from shiftedge.export.options import add_parser, add_reading, add_silent, reading, size, width
+from shiftedge.export.personalise.commands import add_commands as add_personalise
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.export.score.commands import add_commands as add_score
 from shiftedge.export.train_command import add_train
@@ -44,6 +45,7 @@ def add_commands(commands: Any) -> None:
     _add_export(commands)
     add_train(commands)
     _add_models(commands)
+    add_personalise(commands)
     add_quantize(commands)
     add_score(commands)
     add_compile(commands)

@@ -31,17 +31,23 @@ class ScreenLostError(OutputError):
 class Screen(Closing):
     """One window, in a process of its own, see :mod:`shiftedge.demos.sinks.window`.
 
+    Args:
+        instead: what to do where there is no screen, for the messages.
+
     Raises:
         OutputError: there is no screen or it does not answer, or OpenCV was built without windows.
         MissingExtraError: OpenCV is not installed.
     """
 
-    def __init__(self) -> None:
+    key = ""
+    """The key that was pressed while the last picture was shown; nothing where none was."""
+
+    def __init__(self, instead: str = INSTEAD) -> None:
         named = [name for name in ("DISPLAY", "WAYLAND_DISPLAY") if os.environ.get(name)]
         if sys.platform.startswith("linux") and not named:
             raise OutputError(
                 "There is no screen for a window (neither DISPLAY nor WAYLAND_DISPLAY is set): "
-                f"{INSTEAD}"
+                f"{instead}"
             )
         require("cv2")
         self._pipe, theirs = multiprocessing.Pipe()
@@ -66,12 +72,12 @@ class Screen(Closing):
         if answer == b"n":
             raise OutputError(
                 "This OpenCV cannot open a window: install opencv-python instead of "
-                "opencv-python-headless, or watch a film instead, with --film demo.mp4."
+                f"opencv-python-headless, or {instead}"
             )
         where = ", ".join(f"{name}={plain(os.environ[name], 60)}" for name in named)
         raise OutputError(
             f"There is no screen for a window ({where or 'the display'} does not answer, or not to "
-            f"this user): {INSTEAD}"
+            f"this user): {instead}"
         )
 
     def show(self, canvas: Image) -> bool:
@@ -87,7 +93,8 @@ class Screen(Closing):
         if not answer:
             self.close()
             raise ScreenLostError("The window is gone: its display does not answer any more.")
-        return answer == b"g"
+        self.key = answer[1:].decode("latin-1")
+        return answer[:1] == b"g"
 
     def close(self) -> None:
         """Close the window. May be called twice."""

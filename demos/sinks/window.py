@@ -3,8 +3,8 @@
 OpenCV's window library ends the process that it runs in, film and all, where the display does not
 answer (``ssh -X`` that is gone, ``sudo``, a service) or goes away. So it runs in one that has
 nothing to lose. It takes pictures from the connection of that descriptor, and answers with a byte
-each: ``r`` the window is there, ``g`` go on, ``c`` the user has closed it, ``n`` this OpenCV knows
-no windows. The end of the connection ends it.
+each: ``r`` the window is there, ``g`` go on, with a second byte for a key that was pressed, ``c``
+the user has closed it, ``n`` this OpenCV knows no windows. The end of the connection ends it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 END_KEYS = (ord("q"), ord("Q"), 27)
 """27 is Escape."""
+NO_KEY = 255
+"""-1 as a byte."""
 
 
 def main() -> int:
@@ -42,13 +44,14 @@ def main() -> int:
             cv2.resizeWindow(title, picture.shape[1], picture.shape[0])
             sized = True
         cv2.imshow(title, picture)
-        parent.send_bytes(b"c" if _closed(cv2, title) else b"g")
+        parent.send_bytes(_answer(cv2, title))
 
 
-def _closed(cv2: Any, title: str) -> bool:
-    if cv2.waitKey(1) & 0xFF in END_KEYS:
-        return True
-    return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1)
+def _answer(cv2: Any, title: str) -> bytes:
+    key = cv2.waitKey(1) & 0xFF
+    if key in END_KEYS or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+        return b"c"
+    return b"g" if key == NO_KEY else bytes((ord("g"), key))
 
 
 if __name__ == "__main__":

@@ -10,18 +10,18 @@ little. ONNX Runtime makes some of them while it loads, so the sizes have to be 
   within an operator (If, Loop, Scan), a function of the file's own or a sequence of tensors makes
   stays hidden from it, and these are refused.
 
-The file's form is protobuf: fields of a number and a type, messages in messages. Only what is
-needed of it is read here, since a board has no onnx package.
+Only what is needed of the file is read here, by :mod:`~shiftedge.runtime.engines.protobuf`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shiftedge.runtime.engines import protobuf
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
 
@@ -142,7 +142,9 @@ def check_shapes(ort: Any, data: bytes, file: _File, what: object, folder: str) 
         if holds or _operator(node) in file.functions:
             raise _hidden(what, node, "holds operators of its own")
     made = {name for node in file.nodes for name in node["makes"] if name}
-    more = b"".join(_field(_OUTPUT, _field(1, name.encode())) for name in made - file.outputs)
+    more = b"".join(
+        protobuf.field(_OUTPUT, protobuf.field(1, name.encode())) for name in made - file.outputs
+    )
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -151,7 +153,7 @@ def check_shapes(ort: Any, data: bytes, file: _File, what: object, folder: str) 
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     # Protobuf joins a message that comes twice, so outputs can be added behind the file.
     session = ort.InferenceSession(
-        data + _field(_GRAPH, more), options, providers=["CPUExecutionProvider"]
+        data + protobuf.field(_GRAPH, more), options, providers=["CPUExecutionProvider"]
     )
     tensors = (*session.get_inputs(), *session.get_outputs())
     sizes = {tensor.name: _bytes(tensor) for tensor in tensors}
@@ -261,10 +263,10 @@ def _message(data: memoryview, kind: str) -> Message:
     """The fields of a message that :data:`_FORM` names, and its length as "bytes"."""
     form = _FORM[kind]
     found: defaultdict[str, list[Any]] = defaultdict(list, bytes=[len(data)])
-    for number, value in _fields(data):
+    for number, value in protobuf.fields(data):
         name, holds = form.get(number, ("", ""))
         if holds == "numbers":
-            found[name] += _whole_numbers(value)
+            found[name] += protobuf.whole_numbers(value)
         elif holds and isinstance(value, memoryview):
             text = holds == "text"
             found[name].append(bytes(value).decode() if text else _message(value, holds))
@@ -278,60 +280,3 @@ def _last(message: Message, name: str, default: Any) -> Any:
 
 def _operator(node: Message) -> str:
     return str(_last(node, "operator", ""))
-
-
-def _whole_numbers(value: int | memoryview) -> list[int]:
-    """Of one field, packed or not; those below 0, which are no sizes, as 2^64 less."""
-    if isinstance(value, int):
-        return [value]
-    numbers, at = [], 0
-    while at < len(value):
-        number, at = _varint(value, at)
-        numbers.append(number)
-    return numbers
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message; values of fixed length as bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:
-            size, at = _varint(data, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of type {kind}")
-        if at + size > len(data):
-            raise IndexError("a field goes past the end")
-        yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("a number of more than 64 bits")
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A message or a text as a field."""
-    return _number(number << 3 | 2) + _number(len(content)) + content
-
-
-def _number(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes((*out, value))

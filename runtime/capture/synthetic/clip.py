@@ -77,6 +77,7 @@ def render_clip(
     width: int = 128,
     ranges: Ranges = WIDE,
     pictures: Pictures | None = None,
+    person: int | None = None,
 ) -> RenderedClip:
     """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
 
@@ -84,6 +85,8 @@ def render_clip(
         rate_hz: of the model's clock; the camera's rate is drawn.
         ranges: how far everything may vary.
         pictures: real pixels to use; None: everything is painted.
+        person: a seed of the person, the room and the camera, so that many clips show the same
+            one; only what is done, and how, is drawn from ``rng`` then.
 
     Raises:
         KeyError: an unknown label.
@@ -91,15 +94,16 @@ def render_clip(
     if label not in LABELS:
         raise KeyError(label)
     dice = Dice(rng, ranges)
-    lens = draw_lens(dice, height, width)
-    standing = dice.happens("standing")
+    who = dice if person is None else Dice(np.random.default_rng(person), ranges)
+    lens = draw_lens(who, height, width)
+    standing = who.happens("standing")
     places = STANDING if standing else SITTING
-    rests = (resting_hand(dice, places), resting_hand(dice, places))
+    rests = (resting_hand(who, places), resting_hand(who, places))
     timeline, start = Timeline.around(dice, label, rests, lens, frames / rate_hz)
     empty = label == NO_GESTURE and dice.happens("empty")
-    scene = Scene(dice, timeline, lens, standing=standing, empty=empty, pictures=pictures)
+    scene = Scene(who, timeline, lens, standing=standing, empty=empty, pictures=pictures)
     ticks = start + np.arange(frames) / rate_hz
-    times, numbers, source_hz = shown_frames(dice, ticks)
+    times, numbers, source_hz = shown_frames(who, ticks)
     # What is seen twice is painted once.
     _, first, again = np.unique(numbers, return_index=True, return_inverse=True)
     painted, hands = scene.frames_and_hands(times[first], [numbers[i] for i in first])
