@@ -1,12 +1,5 @@
-"""The measurement behind ``shiftedge bench``.
-
-Each engine with each thread count and workload has a process of its own, pinned to the same cores,
-which is idle while others have their turn. A round gives each of them, and the peak kernel, one
-turn of a unit or a few, in an order that turns from round to round, so that whatever the machine
-does meanwhile hits all alike and figures can be compared round by round. Every few dozen rounds all
-the processes begin anew, since one process's memory may lie better than another's. All see the same
-frames. Before anything is timed, each engine's logits and states are compared with a reference
-session's.
+"""The measurement behind ``shiftedge bench``, by the method of docs/benchmarks.md: engines in
+processes of their own, checked against a reference, that take turns in rounds.
 """
 
 from __future__ import annotations

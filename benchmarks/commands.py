@@ -37,8 +37,9 @@ native engine's time includes normalising the frame; the peers get theirs normal
 engine that cannot be measured is a row that says why. Ctrl-C prints what has been measured so far.
 
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
-compiled for --target and of ONNX Runtime's aarch64 build, with one thread each. Where llvm-mca is
-installed (Debian: llvm), cycles on the target's core are predicted from them.
+compiled for --target and, in a Python for aarch64 that its row says how to get, of ONNX Runtime's
+build for it, with one thread each. Where llvm-mca is installed (Debian: llvm), cycles on the
+target's core are predicted from them.
 """
 WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300

@@ -27,7 +27,7 @@ jinja2 = require("jinja2")
 from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
 from shiftedge.benchmarks.plots import Shown  # noqa: E402
 
-SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
+SHOWN_ALREADY = ("rounds_us", "engine", "status", "reason")
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What HTML and XML may not hold."""
 
@@ -115,10 +115,9 @@ def _groups(rows: Sequence[Shown]) -> Iterator[tuple[str, list[Shown]]]:
         yield doing, [row for row in rows if row.doing == doing]
 
 
-def _figure(heading: str, name: str, drawn: Any, told: str, caption: str) -> dict[str, Any]:
-    """``told`` says what is drawn to who does not see it, with the heading."""
-    svg = plots.to_svg(drawn, name, f"{told}, {heading}. {caption}")
-    return {"heading": heading, "svg": svg, "caption": caption}
+def _figure(heading: str, name: str, drawn: Any, caption: str) -> dict[str, Any]:
+    told = f"{name.partition('-')[0]}, {heading}. {caption}"  # to who does not see it
+    return {"heading": heading, "svg": plots.to_svg(drawn, name, told), "caption": caption}
 
 
 def _missing(caption: str, heading: str = "") -> dict[str, Any]:
@@ -139,18 +138,16 @@ def _latency(rows: Sequence[Shown]) -> Figures:
     for at, doing, timed, without in _timed(rows):
         said = "; ".join(f"{one.label}: {one.spread}" for one in timed)
         caption = f"{said}. The engine's own step, all rounds.{without}"
-        drawn = plots.distribution(timed)
-        figures.append(_figure(doing, f"latency-{at}", drawn, "Distribution of times", caption))
+        figures.append(_figure(doing, f"latency-{at}", plots.distribution(timed), caption))
     return figures
 
 
 def _history(rows: Sequence[Shown], starts: Sequence[int]) -> Figures:
     figures = []
     for at, doing, timed, without in _timed(rows):
-        told = f"Times in order of measuring of {', '.join(one.label for one in timed)}"
         caption = f"Each panel has an axis of its own: this is about drift and outliers.{without}"
         drawn = plots.history(timed, starts)
-        figures.append(_figure(doing, f"history-{at}", drawn, told, caption))
+        figures.append(_figure(doing, f"history-{at}", drawn, caption))
     return figures
 
 
@@ -189,27 +186,23 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
             caption += " The peak is that of 32-bit floats; fewer bits may exceed it."
         if not rates:
             caption += " No whole step: its time or its operations are not known."
-        told = "; ".join(f"{row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
-        told = f"Roofline with a peak of {peaks['float32']:.4g} GFLOP/s and {told}"
         drawn = plots.roofline(limits, points, rates)
-        figures.append(_figure(said, f"roofline-{at}", drawn, told, caption))
+        figures.append(_figure(said, f"roofline-{at}", drawn, caption))
     return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
 
 
 def _kernels(kernels: Mapping[str, Any]) -> Figures:
     figures = []
     for at, (threads, rows) in enumerate(kernels.items()):
-        heading, total = f"threads {threads}", sum(row["ms"] for row in rows)
-        if not total:
+        heading = f"threads {threads}"
+        if not any(row["ms"] for row in rows):
             figures.append(_missing("No kernel has a time.", heading))
             continue
-        slowest = max(rows, key=lambda row: float(row["ms"]))
-        told = f"Time of {len(rows)} kernels, {total:.3f} ms together, longest {slowest['name']}"
         caption = (
             "In the order in which they run; the mark is the least time that the roofline allows. "
             "The figures are in the table below."
         )
-        figure = _figure(heading, f"kernels-{at}", plots.kernel_bars(rows), told, caption)
+        figure = _figure(heading, f"kernels-{at}", plots.kernel_bars(rows), caption)
         figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
     return figures
 
@@ -223,5 +216,4 @@ def _soak(run: Mapping[str, Any]) -> Figures:
     }  # fmt: skip
     absent = [name for key, name in named.items() if all(one is None for one in run[key])]
     caption = f"Not told by this machine: {', '.join(absent)}." if absent else "A long run."
-    told = f"Times over {len(run['seconds'])} moments, {sum(map(bool, run['throttled']))} throttled"
-    return [_figure(words, "soak", plots.soak(run), told, caption)]
+    return [_figure(words, "soak", plots.soak(run), caption)]

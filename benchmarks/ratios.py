@@ -83,14 +83,9 @@ def paired_ratio(
 ) -> Ratio:
     """How much longer our steps take than theirs, paired by round.
 
-    In each round both ran within a fraction of a second of each other; the round's ratio is that
-    of its two medians, and the value is the median over rounds. The interval comes from a bootstrap
-    of runs of neighbouring rounds (what disturbs a machine outlasts a round), to which is added
-    what the process starts differ by beyond that, since one process's memory may lie better than
-    another's, and how the ratio depends on how disturbed the machine is, since a neighbour takes
-    more from one engine than from another, and not in every run as often; see :func:`_interval` and
-    :func:`_dependence`. It is widened by the square root of 2, because a second run strays as the
-    first does.
+    The value is the median over rounds of the ratio of the round's medians; what the interval is
+    made of, and why, is in docs/benchmarks.md ("Ratios, not times"): see :func:`_interval` and
+    :func:`_dependence`. The square root of 2 is for a second run, which strays as the first does.
 
     Args:
         ours: step times of each round, any unit, above zero; a round without times is left out.

@@ -1,10 +1,6 @@
-"""The machine's limit: what its cores multiply and read at most, measured beside the engines.
-
-``peak.c`` is compiled once for the machine it runs on, with whatever C compiler is there, and kept
-in the user's cache; each call then takes a tenth of a second or two. The best over the rounds
-counts, so that a busy moment does not lower the limit. Beside the peak of float32 it measures that
-of the instructions that the kernels of other precisions multiply with; a step's limit is the sum of
-what its operations take, each at the peak of its own instruction, since they share the units.
+"""The machine's limit: what its cores multiply and read at most, measured beside the engines by
+``peak.c``, a tenth of a second or two at a time; see docs/benchmarks.md ("Peaks"). The best over
+the rounds counts, so that a busy moment does not lower the limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
-"""How long predictions take here, in torch, all in turns.
-
-Torch in eager mode for every network: no engine of ours, so that a 3-D network and an online step
-are measured by the same means. The compiled step is several times quicker than torch's
-(``shiftedge bench``); no 3-D network can be compiled.
+"""How long predictions take here, all in turns, in torch's eager mode for every network: no engine
+of ours, so that a 3-D network and an online step are measured by the same means.
 """
 
 from __future__ import annotations

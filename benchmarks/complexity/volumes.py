@@ -42,22 +42,10 @@ class ResNet3dPlan:
 
 
 def i3d_resnet50(classes: int, *, last_stride: int = 2) -> ResNet3d:
-    """I3D-ResNet-50, the 3-D network that the TSM paper is measured against.
-
-    Which convolutions are inflated in time (Wang, Girshick, Gupta and He, "Non-local Neural
-    Networks", arXiv 1711.07971, and ``obtain_arc`` in ``lib/models/resnet_video.py`` of its code,
-    facebookresearch/video-nonlocal-net):
-
-    * the stem: 7x7 becomes 5x7x7;
-    * the first 1x1 of a block becomes 3x1x1, in blocks 1, 2, 3 of res2; 1, 3 of res3; 1, 3, 5 of
-      res4; 2 of res5; all other convolutions stay flat;
-    * a max pooling of 2x1x1 after res2 halves the frames. There are no other strides in time.
-
-    Ours pads the first max pooling, as ResNet does; theirs does not, which is 1% of the
-    multiply-adds. The TSM paper takes its I3D figures from Wang and Gupta, "Videos as Space-Time
-    Region Graphs" (arXiv 1806.01810), whose region features want fine maps. With res5 at stride 2,
-    as in a ResNet, 32 frames of 224x224 cost 113.6 G multiply-adds; with res5 at stride 1, so maps
-    of 14x14, they cost 152.5 G, and the paper says 153 G. The parameters, 28.0 M, are the same.
+    """I3D-ResNet-50, the 3-D network that the TSM paper is measured against: inflated as in Wang,
+    Girshick, Gupta and He, "Non-local Neural Networks" (arXiv 1711.07971), and ``obtain_arc`` in
+    ``lib/models/resnet_video.py`` of its code, facebookresearch/video-nonlocal-net. Which layers
+    those are, and why the last stride is an argument, is in docs/complexity.md.
 
     Args:
         classes: length of the logits; with 400 (Kinetics) it has 28,043,472 parameters.

@@ -165,7 +165,6 @@ def stream(
     machine: Machine,
     cpu: str,
     *,
-    steps: int | None = None,
     threads: int = 1,
     output: Path | None = None,
     recorded: Path | None = None,
@@ -180,7 +179,6 @@ def stream(
         classes: logits of a step.
         machine: from :func:`machine_of`.
         cpu: LLVM's name of the core.
-        steps: how many, from the first image again where they end; None is one for each.
         threads: started even where there are fewer cores.
         output: receives each step's logits and state block.
         recorded: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
@@ -196,7 +194,7 @@ def stream(
         frames.write_bytes(images.tobytes())
         height, width = images.shape[1:3]
         words: list[str | Path] = [driver(machine), library.resolve(), str(threads)]
-        words += [str(steps or len(images)), frames, str(height), str(width), str(classes)]
+        words += [str(len(images)), frames, str(height), str(width), str(classes)]
         words += [output or "-", *(["profile"] if profile else [])]
         at = machine.clock_calls if profile else (machine.step_call,)
         return run(machine, cpu, words, recorded=recorded, at=at, check=check)
@@ -243,11 +241,11 @@ def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 
     library = bundle.folder / bundle.variant(chosen.architecture, chosen.features).library
     images = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
     with work_folder() as folder:
-        given = (library, images, spec.classes, machine, chosen.device.name)
-        file = folder / "recorded"
-        stream(*given, recorded=file)
+        file, given = folder / "recorded", (spec.classes, machine, chosen.device.name)
+        stream(library, images, *given, recorded=file)
         executions = read_recording(file).between(0, frames)
-        names = stream(*given, steps=2, recorded=file, profile=True).stdout.split()
+        done = stream(library, images[:2], *given, recorded=file, profile=True)
+        names = done.stdout.split()
         looks = read_recording(file)
     # One look at the clock before the first kernel, one after each; the last mark is the end.
     first = len(looks.sections) - 2 - len(names)

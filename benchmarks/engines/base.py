@@ -25,10 +25,8 @@ from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_
 from shiftedge.runtime.spec import ModelSpec
 
 INT8_TOLERANCE = 0.2
-"""Of int8 models, relative to a tensor's largest value. Engines add in other orders; a sum that
-rounds the other way is a whole step off, and the steps of fifty layers and the frames before add
-up: ONNX Runtime with and without its optimisations differs by 0.04 in the logits and 0.13 in a
-state of an untrained MobileNetV2 over 32 frames. Another function is off by about 1."""
+"""Of int8 models, relative to a tensor's largest value: docs/benchmarks.md says what engines differ
+by. Another function is off by about 1."""
 
 BF16_TOLERANCE = 5e-2
 """Of what computes in bfloat16. A product rounded to it is off by up to 0.4%; over fifty layers and

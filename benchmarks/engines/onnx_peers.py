@@ -185,10 +185,8 @@ class MnnContender(Peer):
     """States stay MNN's own variables: a step takes those that the last one gave. MNN computes
     when a value is read, so the timed step reads the logits.
 
-    The converter is called as the native function that it is. Its Python program, ``mnnconvert``,
-    as well as everything else in ``MNN.tools``, is never imported here: with 3.6.1, importing it
-    runs ``pip install`` for a logging library, and it then sends the machine's id and facts about
-    the model to a server of the vendor's.
+    The converter is called as the native function that it is; ``MNN.tools`` is never imported: it
+    installs a package and sends to the vendor (docs/adding-an-engine.md).
     """
 
     title = "MNN"

@@ -310,7 +310,7 @@ def test_a_profile_is_in_the_report(make_bench):
     bench.entries[0].candidate = type(bench.entries[0].candidate)(
         "native", "kit.faulty_contenders:Many", bench.entries[0].candidate.path, peer=False
     )
-    bench._profile = True
+    bench.profile = True
     bench.run()
     found = document(bench)
     assert [row["name"] for row in found["kernels"]["1"]] == ["first", "second"]
@@ -378,7 +378,7 @@ def test_a_soak_too_short_or_cut(monkeypatch):
 
 def test_a_soak_in_a_run(make_bench):
     bench = make_bench("Absent", "Good", settings=BenchSettings(frames=6, rounds=2, timeout_s=20.0))
-    bench._soak_minutes = 0.03
+    bench.soak_minutes = 0.03
     bench.run()
     found = document(bench)
     assert found["soak"]["engine"] == "Good"
