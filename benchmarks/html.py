@@ -175,7 +175,7 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         points = plots.placed(kernels)
         caption = "Kernels were not profiled (--profile), so there are whole steps alone."
         if points:
-            named = [f"{n} {one.name}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
+            named = [f"{n} {one['name']}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
             caption = f"A kernel's mark is as large as its share of the time; {', '.join(named)}."
         if len(kernels) > len(points):
             caption += f" Not shown: {len(kernels) - len(points)} kernels without operations."

@@ -71,7 +71,7 @@ def document(bench: Bench) -> dict[str, Any]:
             "agreement_frames": FRAMES,
             "agreement_tolerance": TOLERANCE,
         },
-        "interrupted": bench.interrupted,
+        "interrupted": bench.exit_status != 0,
         "notes": [
             *_normalising(bench.entries),
             *(() if bench.soak is None else bench.soak.lines()),
@@ -102,11 +102,9 @@ def read_report(path: Path) -> dict[str, Any]:
         ShiftedgeError: no such file, or not what ``--json`` writes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ShiftedgeError(f"{path} cannot be read: {error}.") from error
-    try:
-        found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     return check_report(found, str(path))

@@ -15,12 +15,10 @@ from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes
 from shiftedge.benchmarks.programs import program
+from shiftedge.benchmarks.work import Work, seconds_at
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
 
-Work = Mapping[str, int]
-"""Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
-``peak_packed.c``."""
 FLOAT32 = "float32"
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
@@ -104,10 +102,8 @@ class Roofline:
 
     def step_ms(self, threads: int, work: Work | None) -> float | None:
         """Milliseconds that ``work`` takes at the peaks of so many threads; None where unknown."""
-        peaks = self._peaks.get(threads, {})
-        if not work or not all(peaks.get(name) for name in work):
-            return None
-        return sum(count / peaks[name] / 1e6 for name, count in work.items())
+        seconds = seconds_at(self._peaks.get(threads, {}), work)
+        return 1e3 * seconds if seconds else None
 
     def to_dict(self, works: Mapping[str, Work], reason: str | None = None) -> dict[str, Any]:
         """As plain JSON types.
@@ -129,8 +125,6 @@ class Roofline:
             "operations": {name: dict(work) for name, work in works.items()},
             "refused": dict(self.refused),
             "reason": self.reason or reason,
-            "note": "operations count convolutions and matrix products, 2 a multiply-add, by the "
-            "instruction that makes them; peaks are the best of the rounds",
         }
 
 

@@ -82,8 +82,6 @@ class Soak:
             "cpu_mhz": [(sample.get("cpu_mhz") or {}).get("mean") for sample in self.samples],
             "temperature_c": [sample.get("temperature_c") for sample in self.samples],
             "throttled": [sample.get("throttled") for sample in self.samples],
-            "throttled_by": self.throttled(),
-            "reasons": dict(self.samples[-1].get("reasons", {})) if self.samples else {},
         }
 
     def throttled(self) -> list[str]:

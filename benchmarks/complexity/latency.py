@@ -32,11 +32,9 @@ Rounds = list[list[Time]]
 def measure(
     networks: Sequence[Network], size: int, *, threads: int, rounds: int
 ) -> tuple[dict[str, Rounds], int]:
-    """Time all networks: each once in every round, in an order that turns with the rounds.
-
-    Online steps, which are short, are taken :data:`~shiftedge.benchmarks.complexity.nets.WINDOW`
-    times in a round, one after another with the states carried on, and timed one by one. Each
-    network runs once beforehand.
+    """Time all networks: each once in every round, in an order that turns with the rounds, after a
+    run beforehand. Online steps, which are short, are taken :data:`WINDOW` times in a round, with
+    the states carried on, and timed one by one.
 
     Returns:
         Key -> times; and 0, or the exit status of a signal that ended it early, which leaves fewer

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shiftedge
-from shiftedge.benchmarks.emulation.blocks import read_recording
-from shiftedge.benchmarks.emulation.qemu import OWN, Counts, machine_of, run
+from shiftedge.benchmarks.emulation.qemu import OWN, Counts, machine_of, read_recording, run
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import cache_folder, work_folder
 

@@ -55,14 +55,16 @@ class OpenVinoContender(Bound):
         wanted = {**self.hints, "INFERENCE_NUM_THREADS": threads}
         core = openvino.Core()
         model = core.compile_model(core.read_model(str(path)), "CPU", wanted)
+        computed = str(model.get_property("INFERENCE_PRECISION_HINT").to_string())
         self.settings = {
             "threads": int(model.get_property("INFERENCE_NUM_THREADS")),
             "streams": int(model.get_property("NUM_STREAMS")),
             **self.hints,
-            "INFERENCE_PRECISION_HINT": str(
-                model.get_property("INFERENCE_PRECISION_HINT").to_string()
-            ),
+            "INFERENCE_PRECISION_HINT": computed,
         }
+        if self.precision != "int8":
+            found = OPENVINO_PRECISIONS.get(computed, (computed, TOLERANCE))
+            self.precision, self.tolerance = found
         self.bind()
         self._requests = [self._request(openvino, model, source) for source in range(2)]
 
@@ -85,12 +87,6 @@ class OpenVinoDefaultContender(OpenVinoContender):
     plugin's own choice, read back from the compiled model."""
 
     hints = {"PERFORMANCE_HINT": "LATENCY"}  # noqa: RUF012 - read, never written
-
-    def load(self, path: Path, threads: int) -> None:
-        super().load(path, threads)
-        if self.precision != "int8":
-            found = self.settings["INFERENCE_PRECISION_HINT"]
-            self.precision, self.tolerance = OPENVINO_PRECISIONS.get(found, (found, TOLERANCE))
 
 
 class NcnnContender(Peer):
@@ -263,8 +259,7 @@ class TvmContender(Peer):
         return self._inputs[0]
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        found: NDArray[Any] = tensor.numpy()
-        return found
+        return np.asarray(tensor.numpy())
 
     def step(self) -> None:
         self._out, *self._states = self._run(self._input, *self._states)

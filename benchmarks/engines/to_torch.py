@@ -42,11 +42,10 @@ from shiftedge.runtime.spec import ModelSpec
 FORMS = ("unsigned", "signed", "float-ends")
 """What a quantised graph holds.
 
-- ``unsigned``: the file's uint8, moved as they are. Inductor takes it.
-- ``signed``: int8, each 128 less, and so is each zero point, which is the same number. Slices and
-  concatenations are made of numbers and rounded again, of which XNNPACK makes a copy of bytes.
-- ``float-ends``: as that, but states and weights are float32 numbers that are rounded to quantised
-  values by calls: LiteRT's converter takes no others.
+- ``unsigned``: the file's uint8, moved as they are, for inductor.
+- ``signed``: int8, each 128 less, and so is each zero point; slices and concatenations are made of
+  numbers and rounded again. For XNNPACK, which makes a copy of bytes of them.
+- ``float-ends``: as that, but states and weights are float32 and rounded by calls. For LiteRT.
 """
 BETWEEN = 128
 """A uint8 value less this is the int8 value of the same number."""

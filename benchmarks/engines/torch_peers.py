@@ -79,10 +79,6 @@ class TorchContender(Peer):
         self._inputs.reverse()
         return self._inputs[0].copy_(found)
 
-    def array(self, tensor: Any) -> NDArray[Any]:
-        found: NDArray[Any] = tensor.numpy()
-        return found
-
     def step(self) -> None:
         self._out, *self._states = self._step(self._input, *self._states)
 
@@ -257,8 +253,7 @@ class LiteRtContender(Peer):
             run.set_tensor(target, run.tensor(source)())
 
     def logits(self) -> Array:
-        found: Array = self._run.get_tensor(self._outputs[0]).reshape(-1)
-        return found
+        return np.asarray(self._run.get_tensor(self._outputs[0])).reshape(-1)
 
     def states(self) -> list[Array]:
         return [

@@ -122,7 +122,7 @@ class Meter(EnergyMeter):
 
     def measure(self, seconds, turn):
         turn(seconds)
-        return Energy(0.5, 1.0)
+        return Energy(0.5)
 
 
 def test_energy_and_sensors_are_in_the_report(make_bench, monkeypatch):
@@ -353,8 +353,6 @@ def test_a_soak_that_slows_down(monkeypatch):
     assert found["temperature_c"] == [61.0] * 120
     assert found["cpu_mhz"] == [700.0] * 120
     assert found["throttled"][0] == ["under-voltage"]
-    assert any("thermal" in word for word in found["throttled_by"])
-    assert found["reasons"] == {"gpu_mhz": "no sensor"}
     text = "\n".join(soak.lines())
     assert "slower" in text
     assert "throttled: " in text
