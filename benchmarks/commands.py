@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
-from shiftedge.benchmarks.output import check_writable, tell, write
+from shiftedge.benchmarks.output import tell, write
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import require_folder_of
 from shiftedge.runtime.words import note, shown
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
     if options.bundle is not None and options.model is not None and _is_bundle(options.model):
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
-    check_writable(options.json, options.markdown, options.html)
+    require_folder_of(options.json, options.markdown, options.html)
     for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
         require(package)
     from shiftedge.benchmarks.bench import Bench
@@ -188,7 +189,7 @@ def _emulate(options: argparse.Namespace) -> int:
 
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
-    check_writable(options.json)
+    require_folder_of(options.json)
     onnx, bundle = _model_files(options.model, options.bundle)
     if options.target is None and bundle is None:
         options.usage_error("--emulate needs --target, such as --target rpi4")

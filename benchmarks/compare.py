@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.benchmarks.output import Column, Table
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
 from shiftedge.runtime.errors import ShiftedgeError
+from shiftedge.runtime.process.tables import Column, Table
 
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""

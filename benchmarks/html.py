@@ -7,29 +7,20 @@ All text in it is foreign: the template escapes names, reasons and versions.
 
 from __future__ import annotations
 
-import importlib.resources
-import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
 from shiftedge.benchmarks.report import SCHEMA, check_report
 from shiftedge.benchmarks.terminal import table, verdict_lines
+from shiftedge.export.pages import charts
+from shiftedge.export.pages.render import missing, plotted, printable, render
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.process.extras import require
 
-# Where there is no home to write to, it takes a temporary folder, and would say so.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
-require("matplotlib")
-jinja2 = require("jinja2")
-
-from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
-from shiftedge.benchmarks.plots import Shown  # noqa: E402
+from shiftedge.benchmarks import plots  # isort: skip - after the sentence on what is missing
+from shiftedge.benchmarks.plots import Shown  # isort: skip
 
 SHOWN_ALREADY = ("rounds_us", "engine", "status", "reason")
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What HTML and XML may not hold."""
 
 Figures = list[dict[str, Any]]
 """Of a section: heading, svg and caption of each."""
@@ -41,7 +32,7 @@ def page(report: Mapping[str, Any]) -> str:
     Raises:
         ShiftedgeError: it is no report, or one of another schema.
     """
-    report = _printable(check_report(report, "This"))
+    report = printable(check_report(report, "This"))
     if report["schema"] != SCHEMA:
         raise ShiftedgeError(
             f"The report's schema is {report['schema']}; expected {SCHEMA}. Make the page with the "
@@ -50,7 +41,7 @@ def page(report: Mapping[str, Any]) -> str:
     rows = _rows(report["results"])
     model, machine = report["model"], report["machine"]
     shown, _ = table(report)
-    with plots.style():
+    with charts.style():
         figures = {
             "latency": _latency(rows),
             "history": _history(rows, report["protocol"]["round_starts"]),
@@ -58,12 +49,8 @@ def page(report: Mapping[str, Any]) -> str:
             "kernels": _kernels(report["kernels"] or {}),
             "soak": _soak(report["soak"]) if report["soak"] else None,
         }
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["fact"] = _fact
-    template = importlib.resources.files("shiftedge.benchmarks") / "page.html.j2"
-    made: str = environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "shiftedge.benchmarks",
         **figures,
         report=report,
         title=f"Benchmark of {model['name'] or 'a model without a name'} on {machine['cpu']}",
@@ -74,26 +61,6 @@ def page(report: Mapping[str, Any]) -> str:
             for row in rows
         ],
     )
-    return made.lstrip()
-
-
-def _printable(value: Any) -> Any:
-    """The document without characters that a page may not hold."""
-    if isinstance(value, str):
-        return UNPRINTABLE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {_printable(key): _printable(one) for key, one in value.items()}
-    return [_printable(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _fact(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
 def _rows(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
@@ -115,15 +82,6 @@ def _groups(rows: Sequence[Shown]) -> Iterator[tuple[str, list[Shown]]]:
         yield doing, [row for row in rows if row.doing == doing]
 
 
-def _figure(heading: str, name: str, drawn: Any, caption: str) -> dict[str, Any]:
-    told = f"{name.partition('-')[0]}, {heading}. {caption}"  # to who does not see it
-    return {"heading": heading, "svg": plots.to_svg(drawn, name, told), "caption": caption}
-
-
-def _missing(caption: str, heading: str = "") -> dict[str, Any]:
-    return {"heading": heading, "svg": "", "caption": caption}
-
-
 def _timed(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Shown], str]]:
     """A number for each group with times, its words, the rows with times, and what is told of those
     without."""
@@ -138,16 +96,18 @@ def _latency(rows: Sequence[Shown]) -> Figures:
     for at, doing, timed, without in _timed(rows):
         said = "; ".join(f"{one.label}: {one.spread}" for one in timed)
         caption = f"{said}. The engine's own step, all rounds.{without}"
-        figures.append(_figure(doing, f"latency-{at}", plots.distribution(timed), caption))
+        drawn = plots.distribution(timed)
+        figures.append(plotted(doing, f"latency-{at}", drawn, "Distribution of times", caption))
     return figures
 
 
 def _history(rows: Sequence[Shown], starts: Sequence[int]) -> Figures:
     figures = []
     for at, doing, timed, without in _timed(rows):
+        told = f"Times in order of measuring of {', '.join(one.label for one in timed)}"
         caption = f"Each panel has an axis of its own: this is about drift and outliers.{without}"
         drawn = plots.history(timed, starts)
-        figures.append(_figure(doing, f"history-{at}", drawn, caption))
+        figures.append(plotted(doing, f"history-{at}", drawn, told, caption))
     return figures
 
 
@@ -159,7 +119,7 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
     for at, (threads, limits) in enumerate(known["by_threads"].items()):
         said, peaks = f"threads {threads}", limits["peaks_gops"]
         if not peaks.get("float32"):
-            figures.append(_missing(f"{said}: the peak is not known."))
+            figures.append(missing(f"{said}: the peak is not known."))
             continue
         steps = [
             row
@@ -186,23 +146,27 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
             caption += " The peak is that of 32-bit floats; fewer bits may exceed it."
         if not rates:
             caption += " No whole step: its time or its operations are not known."
+        steps_told = "".join(f"; {row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
+        told = f"Roofline with a peak of {peaks['float32']:.4g} GFLOP/s{steps_told}"
         drawn = plots.roofline(limits, points, rates)
-        figures.append(_figure(said, f"roofline-{at}", drawn, caption))
-    return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
+        figures.append(plotted(said, f"roofline-{at}", drawn, told, caption))
+    return [*figures, *([missing(known["reason"])] if known["reason"] else [])]
 
 
 def _kernels(kernels: Mapping[str, Any]) -> Figures:
     figures = []
     for at, (threads, rows) in enumerate(kernels.items()):
-        heading = f"threads {threads}"
-        if not any(row["ms"] for row in rows):
-            figures.append(_missing("No kernel has a time.", heading))
+        heading, total = f"threads {threads}", sum(row["ms"] for row in rows)
+        if not total:
+            figures.append(missing("No kernel has a time.", heading))
             continue
+        slowest = max(rows, key=lambda row: float(row["ms"]))
+        told = f"Time of {len(rows)} kernels, {total:.3f} ms together, longest {slowest['name']}"
         caption = (
             "In the order in which they run; the mark is the least time that the roofline allows. "
             "The figures are in the table below."
         )
-        figure = _figure(heading, f"kernels-{at}", plots.kernel_bars(rows), caption)
+        figure = plotted(heading, f"kernels-{at}", plots.kernel_bars(rows), told, caption)
         figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
     return figures
 
@@ -210,10 +174,11 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
 def _soak(run: Mapping[str, Any]) -> Figures:
     words = f"{run['engine']}, threads {run['threads']}"
     if not run["seconds"]:
-        return [_missing("No moment has a figure.", words)]
+        return [missing("No moment has a figure.", words)]
     named = {
         "cpu_mhz": "the clock", "temperature_c": "the temperature", "throttled": "throttling"
     }  # fmt: skip
     absent = [name for key, name in named.items() if all(one is None for one in run[key])]
     caption = f"Not told by this machine: {', '.join(absent)}." if absent else "A long run."
-    return [_figure(words, "soak", plots.soak(run), caption)]
+    told = f"Times over {len(run['seconds'])} moments, {sum(map(bool, run['throttled']))} throttled"
+    return [plotted(words, "soak", plots.soak(run), told, caption)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftedge.benchmarks.output import Column, Table
 from shiftedge.benchmarks.work import by_instruction, seconds_at
+from shiftedge.runtime.process.tables import Column, Table
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
 """Families of kernels that are a product over single pixels, all of it in packed products."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
-from shiftedge.benchmarks.output import Column, Table, print_tables
+from shiftedge.runtime.process.tables import Column, Table, print_tables
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.process.tables import Table
 from shiftedge.runtime.spec import ModelSpec
 
 FRAMES = 32
@@ -76,17 +77,18 @@ class AgreementReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {**asdict(self), "passed": self.passed}
+        rows = [asdict(row) for row in self.comparisons]
+        return {**asdict(self), "comparisons": rows, "passed": self.passed}
 
     def table(self) -> str:
         """Lines of text, one tensor each."""
-        head = f"{'tensor':<16} {'forms':<22} {'largest value':>13} {'worst error':>12}  frame"
-        rows = [
-            f"{row.tensor:<16} {row.forms:<22} {row.scale:>13.4g} {row.worst:>12.3g} "
-            f"{row.frame:>6}{'' if row.passed else '  FAILED'}"
+        cells = [
+            (row.tensor, row.forms, f"{row.scale:.4g}", f"{row.worst:.3g}", str(row.frame), failed)
             for row in self.comparisons
+            for failed in ("" if row.passed else "FAILED",)
         ]
-        return "\n".join((head, *rows))
+        headings = ("tensor", "forms", "largest value", "worst error", "frame", "")
+        return "\n".join(Table(headings, cells, "llrrrl").lines())
 
     def require_passed(self) -> None:
         """Raise VerificationError, naming the worst tensor, unless everything agrees."""

@@ -14,7 +14,19 @@ import pytest
 from shiftedge import __version__
 from shiftedge.__main__ import main
 
-COMMANDS = ("inspect", "run", "demo", "export", "train", "models", "compile", "deploy", "bench")
+COMMANDS = (
+    "inspect",
+    "run",
+    "demo",
+    "export",
+    "train",
+    "models",
+    "score",
+    "calibrate",
+    "compile",
+    "deploy",
+    "bench",
+)
 
 
 def sentence(capsys) -> str:

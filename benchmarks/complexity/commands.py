@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from shiftedge.benchmarks.output import check_writable, tell
+from shiftedge.benchmarks.output import tell
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import require_folder_of
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import note
 
@@ -69,7 +70,7 @@ def add_command(bench: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.json == "-" and options.markdown:
         options.usage_error("--json - and --markdown both want stdout: give --json a file")
-    check_writable(options.json)
+    require_folder_of(options.json)
     require("torch")  # a sentence with the pip line where it is missing
     from shiftedge.benchmarks.complexity import report
     from shiftedge.benchmarks.complexity.count import cost

@@ -14,7 +14,7 @@ from shiftedge.benchmarks.complexity.count import NetworkCost
 from shiftedge.benchmarks.complexity.latency import Rounds
 from shiftedge.benchmarks.complexity.nets import NETWORKS, WINDOW
 from shiftedge.benchmarks.machine import machine
-from shiftedge.benchmarks.output import Column, Table, print_tables
+from shiftedge.runtime.process.tables import Column, Table, print_tables
 
 SCHEMA = 1
 CONVENTIONS = (

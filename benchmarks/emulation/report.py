@@ -18,11 +18,11 @@ from shiftedge.benchmarks.emulation.qemu import (
     instructions,
     machine_of,
 )
-from shiftedge.benchmarks.output import Column, Table
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import working
+from shiftedge.runtime.process.tables import Column, Table
 
 SCHEMA = 1
 NOTE = (

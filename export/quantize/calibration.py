@@ -23,7 +23,7 @@ from shiftedge.export.quantize.ranges import (
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import ModelError, NumericsError
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 RANGES_KEY = "shiftedge.ranges"
@@ -42,7 +42,6 @@ def gather(
     plan: Plan,
     spec: ModelSpec,
     clips: Clips,
-    bar: ProgressFactory = progress,
     held: Mapping[str, Affine] | None = None,
 ) -> dict[str, Choice]:
     """The best range of each quantised group, from streaming ``clips`` through the float model.
@@ -59,7 +58,7 @@ def gather(
     watched = [tensor for tensors in roots.values() for tensor in tensors if tensor != "frame"]
     stepper = Stepper(_with_outputs(graph, watched), spec, watched)
     histograms = {group: Histogram() for group in roots}
-    with bar("calibrating", clips.frames, "frames") as advance:
+    with progress("calibrating", clips.frames, "frames") as advance:
         for number, clip in enumerate(clips.clips):
             stepper.reset()
             for index, image in enumerate(clip):

@@ -42,8 +42,6 @@ OPSET_LEAST = 13
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution."""
-
     name: str
     node: Any
     result: str
@@ -77,11 +75,7 @@ def uses(value: Any, *, copied: bool) -> list[tuple[Any, int]]:
 
 
 class OnnxGraph:
-    """A parsed model and its groups; the model itself is not changed.
-
-    Args:
-        model: of onnx-ir, with shapes.
-    """
+    """A parsed model of onnx-ir, with shapes, and its groups; the model itself is not changed."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -102,7 +96,6 @@ class OnnxGraph:
         self.layers = self._layers()
 
     def serialised(self) -> bytes:
-        """As an ONNX file."""
         content: bytes = require("onnx_ir").to_proto(self.model).SerializeToString()
         return content
 

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 from shiftedge.export.agreement import compare, moving_images
-from shiftedge.export.data.score import change
 from shiftedge.export.quantize.accuracy import (
     CLIPS,
     FILMS,
@@ -28,10 +27,11 @@ from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
+from shiftedge.export.score.clips import change
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
 MAX_ACCURACY_DROP = 0.5
@@ -60,8 +60,6 @@ class QuantizeSettings:
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 model."""
-
     model: bytes
     """Serialised ONNX, QDQ, with the spec in its metadata."""
     spec: ModelSpec
@@ -69,18 +67,8 @@ class Quantized:
 
 
 @working("quantising")
-def quantize(
-    path: str | Path,
-    calibration: str | Clips,
-    settings: QuantizeSettings,
-    *,
-    bar: ProgressFactory = progress,
-) -> Quantized:
-    """Quantise the model at ``path``; nothing is written.
-
-    Args:
-        path: an ONNX file that ``shiftedge export`` wrote.
-        settings: how much is read and proved.
+def quantize(path: str | Path, calibration: str | Clips, settings: QuantizeSettings) -> Quantized:
+    """Quantise the model at ``path``, which ``shiftedge export`` wrote; nothing is written.
 
     Raises:
         ModelError: not a float model of the contract.
@@ -93,9 +81,9 @@ def quantize(
     graph, spec, size = _read(Path(path))
     clips = calibration
     if not isinstance(clips, Clips):
-        clips = read_clips(clips, spec, frames=settings.frames, bar=bar)
+        clips = read_clips(clips, spec, frames=settings.frames)
     whole = make_plan(graph)
-    choices = gather(graph, whole, spec, clips, bar, held=read_ranges(graph))
+    choices = gather(graph, whole, spec, clips, held=read_ranges(graph))
     affine = {group: choice.affine for group, choice in choices.items()}
 
     def build(kept: Sequence[str]) -> Stepper:
@@ -108,14 +96,14 @@ def quantize(
     stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
     measure: ClipAccuracy | LabelAgreement
     if rendered(spec):
-        measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
+        measure = ClipAccuracy(spec, clips=settings.clips)
     else:
         measure = LabelAgreement(reference, stream)
     before = measure(reference)
     after = measure(build(()))
     quantized = float(after.mean())
     names = [layer.name for layer in whole.layers]
-    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES], bar=bar)
+    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES])
 
     def accuracy(layers: Sequence[str]) -> float:
         nonlocal after
@@ -135,10 +123,10 @@ def quantize(
     result = build(floats)
     events = None
     if rendered(spec) and settings.films:
-        first, second = event_scores([reference, result], films=settings.films, bar=bar)
+        first, second = event_scores([reference, result], films=settings.films)
         events = first, second
     images = proof_images(clips, spec, longest)
-    drift = stream_both(reference, result, images, longest, lengths=settings.lengths, bar=bar)
+    drift = stream_both(reference, result, images, longest, lengths=settings.lengths)
     report = Report(
         calibration={
             "source": clips.source,

@@ -29,7 +29,8 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 
 class ImageFolder(PictureSequence):
-    """The pictures of a folder in natural order of their names; sizes may differ.
+    """The pictures of a folder in natural order of their names, or the first ``most``; sizes may
+    differ.
 
     Args:
         folder: files with other suffixes than :data:`IMAGE_SUFFIXES`, and hidden ones, are passed
@@ -40,7 +41,9 @@ class ImageFolder(PictureSequence):
         MissingExtraError: OpenCV is not installed.
     """
 
-    def __init__(self, folder: str | Path, rate_hz: float = DEFAULT_RATE_HZ) -> None:
+    def __init__(
+        self, folder: str | Path, rate_hz: float = DEFAULT_RATE_HZ, most: int | None = None
+    ) -> None:
         super().__init__(str(folder), rate_hz)
         self._cv2 = opencv()
         try:
@@ -52,7 +55,7 @@ class ImageFolder(PictureSequence):
                 f"The folder {folder} holds no pictures; expected files ending in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}."
             )
-        self._paths = sorted(_of_one_kind(found), key=lambda path: natural_key(path.name))
+        self._paths = sorted(_of_one_kind(found), key=lambda path: natural_key(path.name))[:most]
         self.picture(0)
 
     def __len__(self) -> int:

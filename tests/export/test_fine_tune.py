@@ -28,7 +28,7 @@ from shiftedge.__main__ import main
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
-from shiftedge.export.models.mobilenet_v2 import InvertedResidual
+from shiftedge.export.models.inverted_residual import InvertedResidual
 from shiftedge.export.quantize.calibration import RANGES_KEY, gather, read_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
@@ -50,6 +50,7 @@ from shiftedge.export.training.fake_quantize import (
 from shiftedge.export.training.fine_tune import gentle
 from shiftedge.export.training.loop import fit
 from shiftedge.export.training.session import stored
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import (
     CheckpointError,
@@ -292,7 +293,8 @@ def test_a_network_that_loses_much_in_int8_gains_it_back() -> None:
         spec.labels,
     )
     settings = dataclasses.replace(gentle(), epochs=4, batch=4, frames=length, threads=1)
-    fit(fake, clips, settings, teacher=copy.deepcopy(net))
+    mixture = Mixture((KeptClips(clips),), clips.names, 0)
+    fit(fake, mixture, settings, (height, width), teacher=copy.deepcopy(net))
     assert loss(fake) < 0.55 * before
 
 
@@ -468,7 +470,7 @@ def test_what_cannot_be_asked_for_is_said(
 ) -> None:
     line = ["train", str(data), "--output", str(tmp_path / "out"), "--quantize"]
     assert main([*line, "--width", "0.5"]) == 1
-    assert "takes no --size and no --width" in capsys.readouterr().err
+    assert "takes no --size, --width," in capsys.readouterr().err
     with pytest.raises(DataError, match="0 epochs"):
         fine_tune(str(data), tmp_path / "out", epochs=0, start=given)
     (tmp_path / "file").write_bytes(b"")

@@ -24,6 +24,7 @@ NETWORKS = (
     "mobilenet-1.4@160x120",
     "mobilenet-0.5@256x256",
     "mobilenet-1.0@224x224",
+    "lite0@64x48",
     "resnet@64x64",
 )
 """In the order in which export_networks.py writes them."""

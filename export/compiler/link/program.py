@@ -13,11 +13,8 @@ from collections.abc import Iterable, Iterator
 
 from shiftedge.export.compiler.c_text import quoted, struct, texts
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
-from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT
+from shiftedge.export.compiler.kernel_ir.layout import ALIGNMENT, MemoryLayout
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["WEIGHTS_FILE", "source"]
 
 WEIGHTS_FILE = "weights.bin"
 """What the source includes; found through the compiler's include path."""
@@ -26,15 +23,7 @@ WEIGHTS_FILE = "weights.bin"
 def source(
     step: Step, places: MemoryLayout, spec: ModelSpec, executor: str, plan: Iterable[str]
 ) -> str:
-    """The C file of the table.
-
-    Args:
-        step: with its kernels in the order of running.
-        places: of the step.
-        spec: of the model, stored as JSON too.
-        executor: of ``runtime/native``, that runs the kernels.
-        plan: the executor's, from ``Backend.plan``; may name ``shiftedge_weights``.
-    """
+    """The C file of the table; ``plan``, from ``Backend.plan``, may name ``shiftedge_weights``."""
     return "\n".join(_source(step, places, spec, executor, plan)) + "\n"
 
 

@@ -30,19 +30,6 @@ from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "HEADER_BYTES",
-    "check",
-    "check_kernels",
-    "check_self_test",
-    "evaluated_outputs",
-    "exact_activations",
-    "interpreted_outputs",
-    "native_outputs",
-    "quantized_tolerance",
-    "states_of",
-]
-
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
 
@@ -68,15 +55,10 @@ def check(
     reference: str,
     accepted: Mapping[str, float],
 ) -> tuple[AgreementReport, list[Outputs]]:
-    """Compare a compiled library with its reference.
+    """Compare a libmodel.so with what its reference gives, frame by frame.
 
     Args:
-        library: libmodel.so.
         images: uint8 (frames, height, width, 3), BGR, of the model's size.
-        expected: of the reference, frame by frame.
-        step: that was compiled, for the shapes of its states.
-        places: where the states lie in the block.
-        reference: its name in the report.
         accepted: difference of each tensor, relative to its largest value; 0 is bit for bit.
 
     Returns:
@@ -98,14 +80,8 @@ def check_kernels(
     images: NDArray[np.uint8],
     weight: Callable[[Conv], NDArray[Any]],
 ) -> None:
-    """See to it that a step's kernels, run without rounding, compute what its graph says.
-
-    Args:
-        graph: of a float32 model.
-        spec: of the model.
-        step: made of it.
-        images: uint8 (frames, height, width, 3), BGR.
-        weight: of a convolution, as its kernel multiplies it.
+    """See to it that the kernels of a float32 model's step, run without rounding, compute what its
+    graph says, with each convolution's ``weight`` as its kernel multiplies it.
 
     Raises:
         VerificationError: they differ.
@@ -155,12 +131,7 @@ def exact_activations(graph: Graph) -> bool:
 
 
 def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
-    """See to it that a library passes the self-test that is recorded for it.
-
-    Args:
-        library: libmodel.so, for this machine.
-        spec: of the model.
-        test: as the manifest has it.
+    """See to it that a libmodel.so for this machine passes the self-test that the manifest records.
 
     Raises:
         VerificationError: it would fail.
@@ -200,8 +171,7 @@ def states_of(
     states = []
     for number, offset in enumerate(places.states):
         buffer = step.state_buffer(number)
-        size = buffer.size * np.dtype(buffer.dtype).itemsize
-        values = block[offset : offset + size].view(buffer.dtype)
+        values = np.frombuffer(block, buffer.dtype, buffer.size, offset)
         narrow = NARROW.get(buffer.dtype)
         states.append(_state(narrow.numbers(values) if narrow else values, number, step))
     return states
@@ -225,10 +195,7 @@ def _on_all_threads(
 
 
 def _report(
-    forms: str,
-    expected: Sequence[Outputs],
-    ours: Sequence[Outputs],
-    accepted: Mapping[str, float],
+    forms: str, expected: Sequence[Outputs], ours: Sequence[Outputs], accepted: Mapping[str, float]
 ) -> AgreementReport:
     rows = []
     for name, tolerance in accepted.items():

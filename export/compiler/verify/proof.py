@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from shiftedge.export.agreement import (
     TOLERANCE,
-    AgreementReport,
     Outputs,
     compare,
     moving_images,
@@ -50,16 +49,6 @@ from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = [
-    "UNVERIFIED",
-    "Proof",
-    "QuantizedProof",
-    "RoundedProof",
-    "multiplied",
-    "proof_of",
-    "verified",
-]
 
 UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
 """What a manifest says of a model that was not compared."""
@@ -111,17 +100,20 @@ class Proof:
             VerificationError: a logit is not finite.
         """
         outputs = self._expected if self._images is self._clip else self._outputs(self._clip)
-        tolerance = self._accepted(plain=False)["logits"]
-        return _recorded(self._precision.reference, outputs, tolerance)
+        rows = []
+        for index, each in enumerate(outputs):
+            if not np.isfinite(each["logits"]).all():
+                raise VerificationError(
+                    f"{self._precision.reference}: logits hold NaN or infinity at frame {index} of "
+                    "the self-test's clip; the weights are damaged or overflow."
+                )
+            # The shortest decimals that are this float32 again.
+            rows.append(tuple(float(str(value)) for value in each["logits"][0]))
+        return SelfTest(CLIP, self._accepted(plain=False)["logits"], tuple(rows))
 
     def of(self, step: Step, places: MemoryLayout, library: Path, *, plain: bool) -> dict[str, Any]:
-        """The report on a library for this machine, for the manifest.
-
-        Args:
-            step: that was compiled.
-            places: where everything in the step lies.
-            library: of the step.
-            plain: whether it was made without the target's own instructions.
+        """The report on a step's library for this machine, for the manifest; ``plain``: it was made
+        without the target's own instructions.
 
         Raises:
             VerificationError: it differs from the reference.
@@ -133,7 +125,7 @@ class Proof:
         )  # fmt: skip
         report.require_passed()
         words = self._words(ours, accepted, plain=plain)
-        return {**_document(report), "reference": self._precision.reference, **words}
+        return {**report.to_dict(), "reference": self._precision.reference, **words}
 
     def _stream(self) -> NDArray[np.uint8]:
         """What is compared."""
@@ -277,21 +269,11 @@ def verified(
     library: Path,
     build: Linker,
 ) -> dict[str, Any]:
-    """Hold a variant against its reference; the report as the manifest keeps it.
+    """Hold a variant's library against its reference; the report as the manifest keeps it.
 
     The self-test passes too. What this machine cannot run is generated for this machine, and so is
-    what only the plain lowering shows; then the report is of that, and under ``instructions`` of
-    the library itself, where this machine can run it.
-
-    Args:
-        proof: of the model.
-        test: that the manifest will hold.
-        spec: of the model.
-        variant: that it is.
-        step: that was compiled for it.
-        places: where everything in the step lies.
-        library: of the variant.
-        build: makes another library of the same step.
+    what only the plain lowering shows; then the report is of that other library, which ``build``
+    makes, and under ``instructions`` of the library itself, where this machine can run it.
 
     Raises:
         VerificationError: they differ.
@@ -316,22 +298,3 @@ def verified(
         "verified": True,
         "code": f"the same kernels generated for {stand_in.device.name}",
     }
-
-
-def _document(report: AgreementReport) -> dict[str, Any]:
-    document = report.to_dict()
-    return {**document, "comparisons": list(document["comparisons"])}
-
-
-def _recorded(source: str, outputs: Sequence[Outputs], tolerance: float) -> SelfTest:
-    rows = []
-    for index, each in enumerate(outputs):
-        logits = each["logits"][0]
-        if not np.isfinite(logits).all():
-            raise VerificationError(
-                f"{source}: logits hold NaN or infinity at frame {index} of the self-test's clip; "
-                "the weights are damaged or overflow."
-            )
-        # The shortest decimals that are this float32 again.
-        rows.append(tuple(float(str(value)) for value in logits))
-    return SelfTest(CLIP, tolerance, tuple(rows))

@@ -12,6 +12,7 @@ from kit.networks import KINDS  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised, onnx_outputs  # noqa: E402
 from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
+from shiftedge.export.compiler.graph.activations import Activation  # noqa: E402
 from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
     InvertedResidualKernel,
@@ -19,7 +20,7 @@ from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph.graph import Activation, Conv  # noqa: E402
+from shiftedge.export.compiler.graph.graph import Conv  # noqa: E402
 from shiftedge.export.compiler.verify.evaluate import Evaluator, run_operator  # noqa: E402
 from shiftedge.export.models import MobileNetV2  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402

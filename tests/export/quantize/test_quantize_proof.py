@@ -118,7 +118,7 @@ def test_the_layer_that_hurts_goes_back_to_float(tmp_path: Path) -> None:
     assert report.ranking[0].error > 5 * report.ranking[1].error
     assert report.accuracy["quantised"] < 0.95 <= report.accuracy["after"]
     assert [entry.layer for entry in report.kept] == ["fine"]
-    assert "the most of 10 layers" in report.kept[0].why
+    assert "number 1 of 10 layers" in report.kept[0].why
     assert "top-1 agreement was" in report.kept[0].why
     assert report.layers == len(report.ranking) - 1
     import onnx

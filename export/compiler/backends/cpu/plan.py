@@ -9,21 +9,14 @@ from shiftedge.export.compiler.kernel_ir.calls import Call, Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 
-__all__ = ["PIECES", "lines"]
-
 PIECES = 2
 """Chunks of a thread's share, where a call repeats nothing of its neighbour's: each costs two
 atomic operations, and is what the others wait for when a thread loses its core."""
 
 
 def lines(step: Step, places: MemoryLayout, features: Sequence[str]) -> Iterator[str]:
-    """What defines ``plan``, a ``shiftedge_cpu_plan``.
-
-    Args:
-        step: with its kernels in the order of running.
-        places: of the step.
-        features: of the processor, as /proc/cpuinfo names them, without which the kernels crash.
-    """
+    """What defines ``plan``, a ``shiftedge_cpu_plan``; ``features`` are those of the processor, as
+    /proc/cpuinfo names them, without which the kernels crash."""
     yield '#include "cpu/kernels.h"'
     yield ""
     for kernel in step.kernels:

@@ -37,12 +37,8 @@ from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FAMILIES", "Family", "lower"]
-
 
 class Family(Protocol):
-    """A kernel family."""
-
     def matches(self, kernel: FusedKernel, context: Context) -> bool:
         """Whether it takes ``kernel``."""
 

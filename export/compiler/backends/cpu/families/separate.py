@@ -13,8 +13,6 @@ from shiftedge.export.compiler.graph.fusion import (
 )
 from shiftedge.export.compiler.graph.graph import Activate, Add, Join
 
-__all__ = ["lower", "matches"]
-
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
     return isinstance(kernel, (InvertedResidualKernel, Tail))
@@ -46,4 +44,4 @@ def _alone(
         or (isinstance(each, Activate) and each.inputs == (conv.out,))
         or (residual is not None and isinstance(each, Add))
     )
-    return ConvKernel(own, join, conv, residual, part.activation, part.quantization)
+    return ConvKernel(own, join, part, residual)
