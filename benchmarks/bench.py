@@ -1,12 +1,5 @@
-"""The measurement behind ``shiftedge bench``.
-
-Each engine with each thread count and workload has a process of its own, pinned to the same cores,
-which is idle while others have their turn. A round gives each of them, and the peak kernel, one
-turn of a unit or a few, in an order that turns from round to round, so that whatever the machine
-does meanwhile hits all alike and figures can be compared round by round. Every few dozen rounds all
-the processes begin anew, since one process's memory may lie better than another's. All see the same
-frames. Before anything is timed, each engine's logits and states are compared with a reference
-session's.
+"""The measurement behind ``shiftedge bench``, by the method of docs/benchmarks.md: engines in
+processes of their own, checked against a reference, that take turns in rounds.
 """
 
 from __future__ import annotations
@@ -19,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.benchmarks.counter import counter, stages
+from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.entry import BenchSettings, Candidate, Entry
 from shiftedge.benchmarks.machine import chosen_cores, installed_bytes, machine, pinned
@@ -41,6 +34,8 @@ WARM_UP_S = 1.5
 RESTART_WARM_UP_S = 0.3
 LEAD_IN = 1
 """Untimed units at the start of each turn, which wake threads and caches."""
+TURN_S = 1.5
+"""A turn of a slow engine ends then, with the units that it has taken."""
 TURNS_S = 60.0
 """Of all engines in all their rounds, in equal shares, of which none is above :data:`SHARE_S`. One
 that would take longer sits out rounds, as many after each turn."""
@@ -85,9 +80,8 @@ class Bench:
         self.work = StepWork(reason="Interrupted before the operations were counted.")
         """What a step multiplies."""
         self.roofline: Roofline | None = None
-        self.interrupted = False
         self.exit_status = 0
-        """That goes with the signal that interrupted it."""
+        """That goes with the signal that interrupted it; 0 of a run that came to its end."""
         self.machine = machine()
         """Before the run: the load is that of others."""
         self.notes: list[str] = []
@@ -112,7 +106,7 @@ class Bench:
         self._count = len(self.entries)
         """Entries that the time is shared among."""
 
-    @stages("measuring")
+    @counter("measuring")
     def run(self) -> None:
         """Measure everything. No process is left when this returns or raises.
 
@@ -140,7 +134,6 @@ class Bench:
                 if self.soak_minutes:
                     self._take_soak()
         except KeyboardInterrupt as error:
-            self.interrupted = True
             self.exit_status = exit_status(error)
         finally:
             for entry in self.entries:
@@ -291,9 +284,7 @@ class Bench:
         return max(1, min(wanted, rounds // starts))
 
     def _turn(self, entry: Entry, worker: Worker, begin: int, units: int) -> None:
-        answer = worker.ask(
-            "turn", begin=begin, lead_in=LEAD_IN, frames=units, most_s=self.settings.turn_s
-        )
+        answer = worker.ask("turn", begin=begin, lead_in=LEAD_IN, frames=units, most_s=TURN_S)
         entry.rounds_ns.append(answer["step_ns"])
         entry.frame_rounds_ns.append(answer["frame_ns"])
         entry.rss_mb = max(entry.rss_mb or 0.0, answer["rss_mb"] or 0.0) or None

@@ -38,8 +38,9 @@ native engine's time includes normalising the frame; the peers get theirs normal
 engine that cannot be measured is a row that says why. Ctrl-C prints what has been measured so far.
 
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
-compiled for --target and of ONNX Runtime's aarch64 build, with one thread each. Where llvm-mca is
-installed (Debian: llvm), cycles on the target's core are predicted from them.
+compiled for --target and, in a Python for aarch64 that its row says how to get, of ONNX Runtime's
+build for it, with one thread each. Where llvm-mca is installed (Debian: llvm), cycles on the
+target's core are predicted from them.
 """
 WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300
@@ -61,13 +62,15 @@ def add_commands(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    engine = _one_of({**ENGINES, **HARNESS}, "engine {}", ENGINES)
+    workload = _one_of(WORKLOADS, "{} to run", WORKLOADS)
     # fmt: off
     add = bench.add_argument
     add("model", nargs="?", type=Path,
         help="an .onnx file or a compiled bundle; left out: the bundled model")
     add("--bundle", type=Path, metavar="FOLDER",
         help="the compiled model for the engine native (default: compiled from MODEL, and kept)")
-    add("--engines", type=_list_of(_engine), metavar="A,B",
+    add("--engines", type=_list_of(engine), metavar="A,B",
         help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)")
     add("--threads", type=_list_of(positive), default=[1], metavar="N,N",
         help="thread counts for one step (default: 1)")
@@ -77,7 +80,7 @@ def add_commands(commands: Any) -> None:
         help="turns that the frames are spread over (default: one for each frame)")
     add("--starts", type=positive,
         help=f"how often each engine's process begins anew, over the rounds (default: {STARTS})")
-    add("--runs", type=_list_of(_workload), default=["step"], metavar="A,B",
+    add("--runs", type=_list_of(workload), default=["step"], metavar="A,B",
         help=f"what is timed, of {', '.join(WORKLOADS)} (default: step)")
     add("--streams", type=_list_of(STREAMS), default=[], metavar="N,N",
         help="a frame for each of N streams at once, too")
@@ -305,26 +308,21 @@ def _is_bundle(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".so"
 
 
-def _engine(name: str) -> str:
-    return _known(name, {**ENGINES, **HARNESS}, "engine {}", ENGINES)
-
-
-def _workload(name: str) -> str:
-    return _known(name, WORKLOADS, "{} to run", WORKLOADS)
-
-
-def _known(name: str, known: Iterable[str], what: str, told: Iterable[str]) -> str:
-    if name not in known:
-        raise argparse.ArgumentTypeError(
-            f"there is no {what.format(shown(name))}; known are {', '.join(told)}"
-        )
-    return name
-
-
 def _list_of(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """A parser of comma-separated values, each once, in the order given."""
 
     def parse(text: str) -> list[Any]:
         return list(dict.fromkeys(one(part.strip()) for part in text.split(",")))
+
+    return parse
+
+
+def _one_of(known: Iterable[str], what: str, told: Iterable[str]) -> Callable[[str], str]:
+    def parse(name: str) -> str:
+        if name not in known:
+            raise argparse.ArgumentTypeError(
+                f"there is no {what.format(shown(name))}; known are {', '.join(told)}"
+            )
+        return name
 
     return parse

@@ -17,11 +17,7 @@ SAME = ("cpu", "architecture", "cores")
 
 
 def check_comparable(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
-    """Refuse what says nothing.
-
-    Args:
-        now: this run's document, or as much of it as is known: ``machine`` and ``model``.
-        then: the earlier run's.
+    """Refuse an earlier run's document that says nothing of this run's ``machine`` and ``model``.
 
     Raises:
         ShiftedgeError: another schema, machine or model.
@@ -44,15 +40,10 @@ def check_comparable(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
 
 
 def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that both have measured, as plain JSON types.
-
-    Returns:
-        ``changes``: engines that both have measured, the earlier median and this one, now over then
-        by the rounds' medians, the interval, which holds 1 in 95 of 100 pairs of runs between which
-        nothing has changed, and a ``verdict``: "slower", "quicker", or "same" where noise would
-        explain it. ``slower``: whether one is. ``missing``: engines that this run has not measured.
-        ``peak_ratio``: the machine's peak now over then; far from 1, the machine itself was quicker
-        or slower.
+    """Everything that both have measured: ``comparison`` of docs/formats.md. The interval holds 1
+    in 95 of 100 pairs of runs between which nothing has changed, and a ``verdict`` is "same" where
+    noise would explain it; a ``peak_ratio`` far from 1 means that the machine itself was quicker or
+    slower.
 
     Raises:
         ShiftedgeError: rows of the earlier one are not what this version writes.

@@ -40,8 +40,6 @@ class BenchSettings:
     """Names, see ``workloads``."""
     timeout_s: float = 120.0
     """For loading, and for each turn; a process that takes longer is ended."""
-    turn_s: float = 1.5
-    """A turn of a slow engine ends then, with the units that it has taken."""
 
     def round_frames(self) -> list[int]:
         """Timed units of each round, as equal as they can be."""

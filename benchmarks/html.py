@@ -20,7 +20,7 @@ from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.benchmarks import plots  # isort: skip - after the sentence on what is missing
 from shiftedge.benchmarks.plots import Shown  # isort: skip
 
-SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
+SHOWN_ALREADY = ("rounds_us", "engine", "status", "reason")
 
 Figures = list[dict[str, Any]]
 """Of a section: heading, svg and caption of each."""
@@ -135,7 +135,7 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         points = plots.placed(kernels)
         caption = "Kernels were not profiled (--profile), so there are whole steps alone."
         if points:
-            named = [f"{n} {one.name}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
+            named = [f"{n} {one['name']}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
             caption = f"A kernel's mark is as large as its share of the time; {', '.join(named)}."
         if len(kernels) > len(points):
             caption += f" Not shown: {len(kernels) - len(points)} kernels without operations."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftedge.benchmarks.work import by_instruction
+from shiftedge.benchmarks.work import by_instruction, seconds_at
 from shiftedge.runtime.process.tables import Column, Table
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
@@ -47,7 +47,7 @@ def kernel_rows(
         row = known.get(name, {})
         flops, size, parts = row.get("flops"), row.get("bytes"), row.get("operations")
         work = None if parts is None else by_instruction(parts, names or {})
-        peak_s = _arithmetic(work, peaks)
+        peak_s = seconds_at(peaks, work)
         bounds = {"arithmetic": peak_s, "memory": size / l2 / 1e9 if size and l2 else None}
         told = {kind: bound for kind, bound in bounds.items() if bound}
         if peak_s is None:
@@ -73,13 +73,6 @@ def kernel_rows(
             }
         )
     return rows
-
-
-def _arithmetic(work: Mapping[str, int] | None, peaks: Mapping[str, float]) -> float | None:
-    """Seconds at the peaks; 0 where nothing is multiplied, None where that is not known."""
-    if work is None or not all(peaks.get(name) for name in work):
-        return None
-    return sum(count / peaks[name] / 1e9 for name, count in work.items())
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -29,7 +29,6 @@ def machine() -> dict[str, Any]:
         "cores": usable_cores(),
         "cores_total": os.cpu_count(),
         "cache_bytes": cache_sizes(),
-        "frequency_max_mhz": _number(_text(CPUS / "cpu0" / "cpufreq" / "cpuinfo_max_freq"), 1e-3),
         "memory_bytes": None,
         "load_average": None,
         "os": platform.system(),
@@ -99,13 +98,6 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _number(text: str | None, scale: float = 1.0) -> float | None:
-    try:
-        return None if text is None else float(text) * scale
-    except ValueError:
-        return None
-
-
 def installed_bytes(packages: Sequence[str]) -> int | None:
     """What distributions take on disk, by their own lists of files; None where one has no list."""
     total = 0
@@ -133,7 +125,8 @@ def chosen_cores(count: int) -> list[int] | None:
         return None
     if count >= len(usable):
         return None
-    capacity = {core: _number(_text(CPUS / f"cpu{core}" / "cpu_capacity")) or 0 for core in usable}
+    said = {core: _text(CPUS / f"cpu{core}" / "cpu_capacity") or "0" for core in usable}
+    capacity = {core: int(text) if text.isdecimal() else 0 for core, text in said.items()}
     return sorted(sorted(usable, key=lambda core: (capacity[core], core))[-count:])
 
 

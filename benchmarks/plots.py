@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,17 +34,17 @@ POINTS_MOST = 2000
 FEW, FEW_MOMENTS = 12, 300
 """Points of a line that are shown as such, of times and of a long run: one alone would not be seen,
 and a moment between two gaps is no line."""
-KERNELS_MOST = 60
 NAMED_KERNELS = 6
 """In the roofline, by their rank."""
 
 Array = NDArray[np.float64]
+Row = Mapping[str, Any]
+"""Of a report."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    data: Mapping[str, Any]
-    """The document's row."""
+    data: Row
     label: str
     index: int
     """Of its colour and dashes: the same engine has the same everywhere."""
@@ -73,16 +73,6 @@ class Shown:
         """Of a line, told apart from the one with the same colour, and from its neighbours."""
         dashes = DASHES[(self.index + self.index // len(INTENSE)) % len(DASHES)]
         return {"color": INTENSE[self.index % len(INTENSE)], "linestyle": dashes}
-
-
-class Point(NamedTuple):
-    name: str
-    intensity: float
-    """Operations a byte."""
-    gflops: float
-    bound: str
-    share: float
-    """Of the step's time, from 0 to 1."""
 
 
 def distribution(timed: Sequence[Shown]) -> Figure:
@@ -134,9 +124,7 @@ def history(timed: Sequence[Shown], starts: Sequence[int]) -> Figure:
     return with_legend(figure)
 
 
-def roofline(
-    limits: Mapping[str, Any], points: Sequence[Point], rates: Sequence[tuple[Shown, float]]
-) -> Figure:
+def roofline(limits: Row, points: Sequence[Row], rates: Sequence[tuple[Shown, float]]) -> Figure:
     """What the machine allows at each arithmetic intensity, and what was reached.
 
     Args:
@@ -154,9 +142,9 @@ def roofline(
         )
         if limits[key]
     }
-    intensities = [point.intensity for point in points]
+    intensities = [point["intensity"] for point in points]
     intensities = intensities + [peak / rate for rate, _ in reads.values()] or [1.0]
-    reached = [point.gflops for point in points] + [rate for _, rate in rates] + [peak]
+    reached = [point["gflops"] for point in points] + [rate for _, rate in rates] + [peak]
     left, right = min(intensities) / 2.5, max(intensities) * 2.5
     figure, axes = figure_of(4.0)
     axes.set(
@@ -175,9 +163,10 @@ def roofline(
     for one, rate in rates:
         words = f"{short(one.label)}, whole step: {rate:.3g} GFLOP/s"
         axes.axhline(rate, linewidth=1.0, label=words, **one.look)
-    for kind in dict.fromkeys(point.bound for point in points):
+    for kind in dict.fromkeys(point["bound"] for point in points):
         colour, _, marker = BOUNDS.get(kind, UNBOUND)
-        _, x, y, _, shares = zip(*(one for one in points if one.bound == kind), strict=True)
+        keys = ("intensity", "gflops", "share")
+        x, y, shares = ([one[key] for one in points if one["bound"] == kind] for key in keys)
         axes.scatter(
             x, y, 14 + 500 * np.array(shares), color=colour, marker=marker, alpha=0.65,
             edgecolors=INK, linewidths=0.5,
@@ -185,36 +174,26 @@ def roofline(
         words = f"kernel, limited by {kind or 'what is not known'}"
         axes.plot([], [], marker, color=colour, label=words)
     for rank, point in enumerate(points[:NAMED_KERNELS], 1):
-        above = 3 + (14 + 500 * point.share) ** 0.5 / 2
-        at = (point.intensity, point.gflops)
+        above = 3 + (14 + 500 * point["share"]) ** 0.5 / 2
+        at = (point["intensity"], point["gflops"])
         beside(axes, str(rank), at, (0, above), ha="center", fontsize=8, fontweight="bold")
     for axis in (axes.xaxis, axes.yaxis):
         _plain_log(axis)
     return with_legend(figure)
 
 
-def placed(kernels: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Kernels with operations, bytes and a time, the longest first."""
+def placed(kernels: Sequence[Row]) -> list[Row]:
+    """Kernels with operations, bytes and a time, the longest first, and ``intensity``: operations a
+    byte."""
     return [
-        Point(row["name"], flops / row["bytes"], row["gflops"], row["bound"] or "", row["share"])
+        {**row, "intensity": row["flops"] / row["bytes"], "bound": row["bound"] or ""}
         for row in sorted(kernels, key=lambda row: -row["ms"])
-        if (flops := row["flops"]) and row["bytes"] and row["ms"]
+        if row["flops"] and row["bytes"] and row["ms"]
     ]
 
 
-def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
-    """Time of each kernel in order, coloured by what limits it, with its roofline as a mark.
-
-    Of more than :data:`KERNELS_MOST`, the longest stand for themselves and the rest together.
-    """
-    rows = list(kernels)
-    if len(rows) > KERNELS_MOST:
-        least = sorted(row["ms"] for row in rows)[-KERNELS_MOST]
-        longest = [row for row in rows if row["ms"] >= least][:KERNELS_MOST]
-        rest = sum(row["ms"] for row in rows) - sum(row["ms"] for row in longest)
-        unknown = dict.fromkeys(("bound", "roofline_ms", "of_roofline"))
-        name = f"{len(rows) - KERNELS_MOST} shorter ones"
-        rows = [*longest, {"name": name, "ms": rest, **unknown}]
+def kernel_bars(rows: Sequence[Row]) -> Figure:
+    """Time of each kernel in order, coloured by what limits it, with its roofline as a mark."""
     figure, axes = figure_of(0.7 + 0.19 * len(rows))
     total, most = sum(row["ms"] for row in rows), max(row["ms"] for row in rows)
     told = set()
@@ -239,7 +218,7 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
     return with_legend(figure)
 
 
-def soak(run: Mapping[str, Any]) -> Figure:
+def soak(run: Row) -> Figure:
     """A long run: the median, the clock and the temperature over time, throttling shaded."""
     seconds, hot = run["seconds"], [bool(flag) for flag in run["throttled"]]
     named = (("p50_ms", "median, ms"), ("cpu_mhz", "clock, MHz"), ("temperature_c", "°C"))

@@ -25,6 +25,12 @@ SCHEMA = 1
 know."""
 KEYS = {"schema": int, "machine": dict, "model": dict, "results": list, "protocol": dict}
 
+READY = (
+    "version", "precision", "base_rss_mb", "engine_bytes", "timer_ns", "normalises", "settings"
+)  # fmt: skip
+ENTRY = ("threads", "workload", "status", "reason", "rss_mb", "energy_reason")
+"""Of a result, as they are: what the worker said when it was ready, and what became of it."""
+
 Rounds = Callable[[Entry], Sequence[Sequence[int]]]
 """Which times of an entry: those of the step alone, or from the uint8 frame on."""
 
@@ -65,7 +71,7 @@ def document(bench: Bench) -> dict[str, Any]:
             "agreement_frames": FRAMES,
             "agreement_tolerance": TOLERANCE,
         },
-        "interrupted": bench.interrupted,
+        "interrupted": bench.exit_status != 0,
         "notes": [
             *_normalising(bench.entries),
             *(() if bench.soak is None else bench.soak.lines()),
@@ -96,11 +102,9 @@ def read_report(path: Path) -> dict[str, Any]:
         ShiftedgeError: no such file, or not what ``--json`` writes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ShiftedgeError(f"{path} cannot be read: {error}.") from error
-    try:
-        found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     return check_report(found, str(path))
@@ -185,17 +189,11 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
     energetic = measured and entry.energy_reason is None and entry.energy_j > 0 < energy_frames
     return {
         "engine": entry.candidate.engine,
-        "version": ready.get("version"),
-        "precision": ready.get("precision"),
-        "threads": entry.threads,
-        "workload": entry.workload,
+        **{key: ready.get(key) for key in READY},
+        **{key: getattr(entry, key) for key in ENTRY},
         "frames_each": frames_each,
-        "status": entry.status,
-        "reason": entry.reason,
         "frames": len(times),
         "step_ms": step_ms,
-        "frames_per_second": 1e3 * frames_each / step_ms["p50"] if step_ms else None,
-        "round_p50_ms": [percentiles_ms(times)["p50"] for times in entry.rounds_ns if times],
         "against_best_peer": _against_best_peer(entry, bench, _step),
         "frame_ms": percentiles_ms(frame_ns) if frame_ns else None,
         "frame_against_best_peer": _against_best_peer(entry, bench, _frame),
@@ -203,20 +201,12 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
         if measured
         else [],
         "of_roofline": step_ms["p50"] / limit_ms if step_ms and limit_ms else None,
-        "rss_mb": entry.rss_mb,
-        "base_rss_mb": ready.get("base_rss_mb"),
         "load_ms": float(np.median(entry.load_ms)) if entry.load_ms else None,
         "first_prediction_ms": float(np.median(entry.first_ms)) if entry.first_ms else None,
         "starts": len(entry.load_ms),
-        "engine_bytes": ready.get("engine_bytes"),
-        "timer_ns": ready.get("timer_ns"),
         "warm_up": entry.warm_up or None,
         "energy_j_per_frame": entry.energy_j / energy_frames if energetic else None,
-        "energy_reason": entry.energy_reason,
         **_agreement(entry),
-        "normalises": ready.get("normalises"),
-        "settings": ready.get("settings"),
-        "idle_cpu_share": entry.idle_cpu_ms / entry.idle_wall_ms if entry.idle_wall_ms else None,
     }
 
 

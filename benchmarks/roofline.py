@@ -1,10 +1,6 @@
-"""The machine's limit: what its cores multiply and read at most, measured beside the engines.
-
-``peak.c`` is compiled once for the machine it runs on, with whatever C compiler is there, and kept
-in the user's cache; each call then takes a tenth of a second or two. The best over the rounds
-counts, so that a busy moment does not lower the limit. Beside the peak of float32 it measures that
-of the instructions that the kernels of other precisions multiply with; a step's limit is the sum of
-what its operations take, each at the peak of its own instruction, since they share the units.
+"""The machine's limit: what its cores multiply and read at most, measured beside the engines by
+``peak.c``, a tenth of a second or two at a time; see docs/benchmarks.md ("Peaks"). The best over
+the rounds counts, so that a busy moment does not lower the limit.
 """
 
 from __future__ import annotations
@@ -19,12 +15,10 @@ from typing import Any
 
 from shiftedge.benchmarks.machine import cache_sizes
 from shiftedge.benchmarks.programs import program
+from shiftedge.benchmarks.work import Work, seconds_at
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
 
-Work = Mapping[str, int]
-"""Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
-``peak_packed.c``."""
 FLOAT32 = "float32"
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
@@ -108,10 +102,8 @@ class Roofline:
 
     def step_ms(self, threads: int, work: Work | None) -> float | None:
         """Milliseconds that ``work`` takes at the peaks of so many threads; None where unknown."""
-        peaks = self._peaks.get(threads, {})
-        if not work or not all(peaks.get(name) for name in work):
-            return None
-        return sum(count / peaks[name] / 1e6 for name, count in work.items())
+        seconds = seconds_at(self._peaks.get(threads, {}), work)
+        return 1e3 * seconds if seconds else None
 
     def to_dict(self, works: Mapping[str, Work], reason: str | None = None) -> dict[str, Any]:
         """As plain JSON types.
@@ -133,8 +125,6 @@ class Roofline:
             "operations": {name: dict(work) for name, work in works.items()},
             "refused": dict(self.refused),
             "reason": self.reason or reason,
-            "note": "operations count convolutions and matrix products, 2 a multiply-add, by the "
-            "instruction that makes them; peaks are the best of the rounds",
         }
 
 

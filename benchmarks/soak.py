@@ -74,21 +74,14 @@ class Soak:
 
     def to_dict(self) -> dict[str, Any]:
         drift = self.drift()
+        keys = ("engine", "threads", "minutes", "steps", "p50_ms", "p99_ms", "reason")
         return {
-            "engine": self.engine,
-            "threads": self.threads,
-            "minutes": self.minutes,
-            "steps": self.steps,
+            **{key: getattr(self, key) for key in keys},
             "seconds": [round(value, 3) for value in self.seconds],
-            "p50_ms": self.p50_ms,
-            "p99_ms": self.p99_ms,
             "drift": None if drift is None else drift.to_dict(),
             "cpu_mhz": [(sample.get("cpu_mhz") or {}).get("mean") for sample in self.samples],
             "temperature_c": [sample.get("temperature_c") for sample in self.samples],
             "throttled": [sample.get("throttled") for sample in self.samples],
-            "throttled_by": self.throttled(),
-            "reasons": dict(self.samples[-1].get("reasons", {})) if self.samples else {},
-            "reason": self.reason,
         }
 
     def throttled(self) -> list[str]:

@@ -102,11 +102,10 @@ def ratio_cell(against: Mapping[str, Any] | None) -> str:
     return f"{against['ratio']:.3f} [{low}, {high}]"
 
 
-def disk_bytes(row: Mapping[str, Any], model: Mapping[str, Any]) -> int | None:
+def disk_bytes(row: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
     """What an engine and its model take: the bundle alone for ours, the packages for a peer."""
     ours = row["engine"] == "native" and model["bundle_bytes"] is not None
-    found: int | None = model["bundle_bytes"] if ours else row["engine_bytes"]
-    return found
+    return model["bundle_bytes"] if ours else row["engine_bytes"]
 
 
 def _roofline_lines(roofline: Mapping[str, Any] | None) -> list[str]:

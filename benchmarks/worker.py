@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,21 +94,14 @@ class Server:
     """Loads the engine and takes one step on a black frame; then each method answers an order.
 
     Args:
-        factory: ``module:Class`` of the contender.
-        path: of the model.
-        threads: for one step.
+        factory: ``module:Class`` of the contender, which gets ``path``, ``threads`` and ``spec``.
         started_ns: monotonic clock when the parent started this process.
-        spec: of the model; None where it is unknown.
         workload: what a unit is, see :func:`~shiftedge.benchmarks.workloads.workload`.
         scene: a recording; None is a rendered scene.
-        seed: of the rendered scene.
 
     Attributes:
-        ready: what is known then. ``load_ms`` is from the engine's import to its being ready;
-            ``first_prediction_ms`` from the start of the process to the first logits, Python and
-            numpy included; ``base_rss_mb`` the memory of Python and numpy before the engine came;
-            ``packages`` the distributions that it is made of; ``timer_ns`` what two looks at the
-            clock cost, which is subtracted from each time: the least of many.
+        ready: what is known then, by the keys of docs/formats.md. ``timer_ns``, the least of many,
+            is subtracted from each time.
     """
 
     def __init__(
@@ -120,7 +114,6 @@ class Server:
         spec: ModelSpec | None = None,
         workload: str = "step",
         scene: Path | None = None,
-        seed: int = 0,
     ) -> None:
         base_mb = _status_mb("VmRSS")
         begin_ns = time.monotonic_ns()
@@ -135,8 +128,9 @@ class Server:
         contender.logits()
         first_ns = time.monotonic_ns()
         contender.reset()
-        self._scene = Footage(scene, seed, spec)
+        self._scene = Footage(scene, spec)
         self._work = find_workload(workload, contender, self._scene)
+        self.warm_up = partial(warm_up, self._work)
         clock = time.perf_counter_ns
         self._timer_ns = min(-clock() + clock() for _ in range(2000))
         self._idle_since: tuple[int, int] | None = None
@@ -167,10 +161,6 @@ class Server:
             found.append(named_outputs(np.array(contender.logits()), shaped))
         contender.reset()
         return found
-
-    def warm_up(self, most: int, most_s: float) -> dict[str, Any]:
-        """See :func:`warm_up`."""
-        return warm_up(self._work, most, most_s)
 
     def profile(self, frames: int) -> dict[str, float]:
         """The time of each kernel by name, see :meth:`Contender.kernel_seconds`."""

@@ -43,18 +43,17 @@ class Footage:
 
     Args:
         file: of a recording; None renders.
-        seed: of the rendered scene.
         spec: of the model.
     """
 
-    def __init__(self, file: Path | None, seed: int, spec: ModelSpec) -> None:
+    def __init__(self, file: Path | None, spec: ModelSpec) -> None:
         self._recorded: Image | None = None
         if file is not None:
             self._recorded = np.load(file, mmap_mode="r", allow_pickle=False)
             fit = Preprocessor(spec).fit
             self._fitted = [np.ascontiguousarray(fit(np.array(each))) for each in self._recorded]
-        self._model = MovingScene(seed, height=spec.height, width=spec.width)
-        self._camera = MovingScene(seed, height=CAMERA_SIZE[0], width=CAMERA_SIZE[1])
+        self._model = MovingScene(0, height=spec.height, width=spec.width)
+        self._camera = MovingScene(0, height=CAMERA_SIZE[0], width=CAMERA_SIZE[1])
 
     def _place(self, index: int) -> int:
         last = len(self._fitted) - 1

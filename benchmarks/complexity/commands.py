@@ -76,12 +76,12 @@ def _run(options: argparse.Namespace) -> int:
     from shiftedge.benchmarks.complexity.count import cost
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
     from shiftedge.benchmarks.complexity.nets import NETWORKS
-    from shiftedge.benchmarks.counter import stages
+    from shiftedge.benchmarks.counter import counter
 
     threads = chosen_threads(options.threads)
     times: dict[str, Rounds] = {}
     status = 0
-    with stages("measuring"):
+    with counter("measuring"):
         with working("counting operations"):
             costs = {key: cost(each, options.size) for key, each in NETWORKS.items()}
         if not options.no_latency:

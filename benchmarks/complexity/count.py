@@ -1,18 +1,5 @@
-"""What a prediction costs, counted and not measured: parameters, multiply-adds, memory traffic.
-
-Conventions, all for one prediction, batch 1, float32:
-
-* **Parameters** are what is learned: weights and biases, and scale and offset of batch norm. Its
-  running statistics are not.
-* **Multiply-adds** are those of convolutions and matrix products. Normalisation, activations,
-  pooling, additions and shifts are not in it. 1 multiply-add is 2 FLOPs; what the TSM paper and its
-  field call FLOPs are multiply-adds. Counted by ``torch.utils.flop_counter``.
-* **Traffic** is what the layers read and write one by one, as if each took its inputs from memory
-  and put its output back: a convolution, matrix product, pooling, addition or concatenation reads
-  its inputs, weights among them, and writes its output. Batch norm and activations are part of the
-  layer before them, as in any engine for inference. A temporal shift moves the shifted channels
-  alone: it reads and writes each once, online as the old and the new state. No cache is assumed and
-  no fusion, so a real engine moves less.
+"""What a prediction costs, counted and not measured: parameters, multiply-adds, memory traffic, by
+the conventions of docs/complexity.md, batch 1, float32.
 
 The network runs on torch's ``meta`` device: shapes alone, no arithmetic.
 """

@@ -1,8 +1,5 @@
-"""How long predictions take here, in torch, all in turns.
-
-Torch in eager mode for every network: no engine of ours, so that a 3-D network and an online step
-are measured by the same means. The compiled step is several times quicker than torch's
-(``shiftedge bench``); no 3-D network can be compiled.
+"""How long predictions take here, all in turns, in torch's eager mode for every network: no engine
+of ours, so that a 3-D network and an online step are measured by the same means.
 """
 
 from __future__ import annotations
@@ -35,11 +32,9 @@ Rounds = list[list[Time]]
 def measure(
     networks: Sequence[Network], size: int, *, threads: int, rounds: int
 ) -> tuple[dict[str, Rounds], int]:
-    """Time all networks: each once in every round, in an order that turns with the rounds.
-
-    Online steps, which are short, are taken :data:`~shiftedge.benchmarks.complexity.nets.WINDOW`
-    times in a round, one after another with the states carried on, and timed one by one. Each
-    network runs once beforehand.
+    """Time all networks: each once in every round, in an order that turns with the rounds, after a
+    run beforehand. Online steps, which are short, are taken :data:`WINDOW` times in a round, with
+    the states carried on, and timed one by one.
 
     Returns:
         Key -> times; and 0, or the exit status of a signal that ended it early, which leaves fewer

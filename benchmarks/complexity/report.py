@@ -17,8 +17,6 @@ from shiftedge.benchmarks.machine import machine
 from shiftedge.runtime.process.tables import Column, Table, print_tables
 
 SCHEMA = 1
-"""Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
-know."""
 CONVENTIONS = (
     "One prediction, batch 1, float32. Multiply-adds: convolutions and matrix products; 1 is 2 "
     "FLOPs, and what the paper calls FLOPs are multiply-adds. Traffic: what layers read and write "
@@ -42,13 +40,8 @@ def document(
     *,
     interrupted: bool = False,
 ) -> dict[str, Any]:
-    """Everything counted and measured, as plain JSON types.
-
-    Args:
-        costs: of every network, by key.
-        times: of those that were timed.
-        settings: ``size`` in pixels a side, ``threads``, and ``rounds``, 0 where nothing was timed.
-        interrupted: Ctrl-C ended the timing.
+    """Everything counted and measured, as plain JSON types. ``settings`` are ``size`` in pixels a
+    side, ``threads``, and ``rounds``, 0 where nothing was timed.
     """
     return {
         "schema": SCHEMA,
@@ -144,11 +137,9 @@ COSTS = (
 )  # fmt: skip
 SAVED = (
     Column("network", "network"),
-    Column("G mult-adds", lambda row: "{:.2f} for {:.2f}".format(*_scaled(row["macs"], 1e-9))),
+    Column("G mult-adds", lambda row: _both(row["macs"], ".2f", 1e-9)),
     Column("times fewer", lambda row: row["macs"][2], ".2f"),
-    Column(
-        "MB moved", lambda row: "{:.0f} for {:.0f}".format(*_scaled(row["traffic_bytes"], 1e-6))
-    ),
+    Column("MB moved", lambda row: _both(row["traffic_bytes"], ".0f", 1e-6)),
     Column("times less", lambda row: row["traffic_bytes"][2], ".2f"),
     Column("times quicker", "latency.ratio", ".2f"),
     Column("least to most", lambda row: _span(row["latency"], ".2f")),
@@ -156,8 +147,8 @@ SAVED = (
 )
 
 
-def _scaled(numbers: Sequence[float], scale: float) -> list[float]:
-    return [number * scale for number in numbers]
+def _both(numbers: Sequence[float], form: str, scale: float) -> str:
+    return f"{numbers[0] * scale:{form}} for {numbers[1] * scale:{form}}"
 
 
 def _span(times: Mapping[str, float] | None, form: str) -> str | None:

@@ -43,13 +43,9 @@ STAND_INS: Mapping[str, str] = {
     "cortex-a15": "cortex-a57",
 }
 """Cores -> another one to ask for, with the same or the nearest pipeline that has a model of its
-own. LLVM 14 to 22 take Cortex-A57's for A72, A73, A75, A76, A77 and A78 (llvm/lib/Target/AArch64/
-AArch64.td, later AArch64Processors.td), though an A76 makes two vector multiply-adds a cycle and an
-A57 one. Neoverse N1 is the A76's design for servers, with a model of its own in newer LLVM (22; not
-14, which takes the A57's for it too). An A78 dispatches more than an N1, with as many vector units.
-In 32 bits LLVM takes the Cortex-A9's model for A15 (llvm/lib/Target/ARM/ARM.td), which lacks
-instructions and makes llvm-mca 14 divide by zero; the A57's has them all. LLVM has no 32-bit model
-of the Cortex-A53 that the target is for."""
+own: docs/performance.md says which LLVM takes. An A78 dispatches more than an N1, with as many
+vector units. In 32 bits LLVM takes the Cortex-A9's model for A15 (llvm/lib/Target/ARM/ARM.td),
+which lacks instructions and makes llvm-mca 14 divide by zero; the A57's has them all."""
 
 MODELS: Mapping[str, str] = {
     "A53": "cortex-a53",

@@ -16,15 +16,16 @@ import importlib.resources
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge import __version__
-from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
 from shiftedge.benchmarks.programs import program
 from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
@@ -38,6 +39,8 @@ RUN_S = 600
 """Longer than any run here; under emulation a step of MobileNetV2 takes some seconds."""
 LIST_S = 10
 OWN = Path(str(importlib.resources.files("shiftedge.benchmarks.emulation")))
+END = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+"""In place of a block's number: the section ends."""
 C_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
 
 _CPUS = {"cortex-a78": "cortex-a76", "cortex-a78ae": "cortex-a76", "carmel": "cortex-a76"}
@@ -124,13 +127,11 @@ def run(
     """Run a program of the emulated machine.
 
     Args:
-        machine: from :func:`machine_of`.
         cpu: LLVM's name of the core.
         words: the program and its arguments.
         root: where the guest's libraries lie, if not in ``machine.root``.
-        recorded: receives what was executed, see ``blocks.read_recording``; None does not count.
+        recorded: receives what was executed, see :func:`read_recording`; None does not count.
         at: numbers of system calls, two at most, at which the recording has a mark.
-        check: raise if it fails.
         environment: of the guest, set beside this process's.
 
     Raises:
@@ -165,7 +166,6 @@ def stream(
     machine: Machine,
     cpu: str,
     *,
-    steps: int | None = None,
     threads: int = 1,
     output: Path | None = None,
     recorded: Path | None = None,
@@ -175,18 +175,13 @@ def stream(
     """Step a libmodel.so in the emulated machine.
 
     Args:
-        library: for that machine.
         images: uint8 (frames, height, width, 3), blue first.
         classes: logits of a step.
-        machine: from :func:`machine_of`.
-        cpu: LLVM's name of the core.
-        steps: how many, from the first image again where they end; None is one for each.
         threads: started even where there are fewer cores.
         output: receives each step's logits and state block.
         recorded: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
             clock instead.
         profile: look at the clock around each kernel.
-        check: raise if it fails.
 
     Raises:
         ShiftedgeError: it failed, or cannot be emulated here.
@@ -196,10 +191,79 @@ def stream(
         frames.write_bytes(images.tobytes())
         height, width = images.shape[1:3]
         words: list[str | Path] = [driver(machine), library.resolve(), str(threads)]
-        words += [str(steps or len(images)), frames, str(height), str(width), str(classes)]
+        words += [str(len(images)), frames, str(height), str(width), str(classes)]
         words += [output or "-", *(["profile"] if profile else [])]
         at = machine.clock_calls if profile else (machine.step_call,)
         return run(machine, cpu, words, recorded=recorded, at=at, check=check)
+
+
+class Instruction(NamedTuple):
+    address: int
+    """In the guest."""
+    code: bytes
+    """As it lies in memory; 2 or 4 bytes."""
+
+
+Executions = Mapping[Instruction, int]
+"""How often each instruction was executed."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    sections: tuple[NDArray[np.uint64], ...]
+    """What was executed up to each of the plugin's marks, of which the last is the end of the run:
+    rows of a block's number and its executions since the mark before."""
+    blocks: Mapping[int, tuple[Instruction, ...]]
+
+    def between(self, first: int, last: int) -> Executions:
+        sums: Counter[int] = Counter()
+        for section in self.sections[first + 1 : last + 1]:
+            for number, count in section.tolist():
+                sums[number] += count
+        return spread((self.blocks[number], count) for number, count in sums.items())
+
+
+def read_recording(file: Path) -> Recording:
+    """Read what the plugin wrote.
+
+    Raises:
+        ShiftedgeError: it is not whole.
+    """
+    words = np.fromfile(file, np.uint64)
+    pairs = words[: len(words) // 2 * 2].reshape(-1, 2)
+    ends = np.flatnonzero(pairs[:, 0] == END)
+    starts = [0, *(ends + 1)]
+    sections = tuple(pairs[begin:end] for begin, end in zip(starts, ends, strict=False))
+    needed = {int(number) for section in sections for number in np.unique(section[:, 0])}
+    rest = words[2 * starts[-1] :].tolist()
+    blocks: dict[int, tuple[Instruction, ...]] = {}
+    at = 0
+    while at + 3 <= len(rest):
+        number, address, size = rest[at : at + 3]
+        if number in needed:
+            blocks[number] = _instructions(address, rest[at + 3 : at + 3 + size])
+        at += 3 + size
+    if at != len(rest) or not sections or needed - blocks.keys():
+        raise ShiftedgeError("The emulator's record of blocks is not whole; is the disk full?")
+    return Recording(sections, blocks)
+
+
+def spread(blocks: Iterable[tuple[Sequence[Instruction], int]]) -> Executions:
+    """The executions of each instruction, of blocks that may share instructions."""
+    sums: Counter[Instruction] = Counter()
+    for instructions, count in blocks:
+        for instruction in instructions:
+            sums[instruction] += count
+    return sums
+
+
+def _instructions(address: int, words: Sequence[int]) -> tuple[Instruction, ...]:
+    found = []
+    for word in words:
+        size = word >> 32
+        found.append(Instruction(address, (word & 0xFFFF_FFFF).to_bytes(4, "little")[:size]))
+        address += size
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -243,11 +307,11 @@ def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 
     library = bundle.folder / bundle.variant(chosen.architecture, chosen.features).library
     images = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
     with work_folder() as folder:
-        given = (library, images, spec.classes, machine, chosen.device.name)
-        file = folder / "recorded"
-        stream(*given, recorded=file)
+        file, given = folder / "recorded", (spec.classes, machine, chosen.device.name)
+        stream(library, images, *given, recorded=file)
         executions = read_recording(file).between(0, frames)
-        names = stream(*given, steps=2, recorded=file, profile=True).stdout.split()
+        done = stream(library, images[:2], *given, recorded=file, profile=True)
+        names = done.stdout.split()
         looks = read_recording(file)
     # One look at the clock before the first kernel, one after each; the last mark is the end.
     first = len(looks.sections) - 2 - len(names)

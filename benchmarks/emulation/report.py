@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks.emulation.blocks import Executions
 from shiftedge.benchmarks.emulation.cycles import Cycles, Prediction, predict
-from shiftedge.benchmarks.emulation.mca import Core, Mca, find_mca
+from shiftedge.benchmarks.emulation.mca import Core, find_mca
 from shiftedge.benchmarks.emulation.python import count_onnxruntime
 from shiftedge.benchmarks.emulation.qemu import (
     Counts,
+    Executions,
     count_instructions,
     emulated_cpu,
     instructions,
@@ -25,7 +25,6 @@ from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.process.tables import Column, Table
 
 SCHEMA = 1
-"""Of the document."""
 NOTE = (
     "Instructions, not time: they are counted under an emulator, exactly. Cycles are predicted "
     "from LLVM's model of a core, which knows no caches and no wrongly predicted branches. Nothing "
@@ -33,26 +32,12 @@ NOTE = (
 )
 
 
-class _Predictor:
-    """Predicts as long as it can; says why where it cannot."""
-
-    def __init__(self, core: Core) -> None:
-        self.core = core
-        self.mca: Mca | None = None
-        self.reason: str | None = None
-        try:
-            self.mca = find_mca()
-        except ShiftedgeError as error:
-            self.reason = str(error)
-
-    def __call__(self, sections: Sequence[Executions]) -> Prediction | None:
-        if self.mca is None:
-            return None
-        try:
-            return predict(self.mca, self.core, sections)
-        except ShiftedgeError as error:
-            self.reason = str(error)
-            return None
+def _predicted(core: Core, sections: Sequence[Executions]) -> Prediction | str:
+    """Or why there is none."""
+    try:
+        return predict(find_mca(), core, sections)
+    except ShiftedgeError as error:
+        return str(error)
 
 
 @working("counting under emulation")
@@ -62,10 +47,8 @@ def document(
     """Count and predict, and give everything as plain JSON types.
 
     Args:
-        onnx: the model, compiled here if there is no bundle; None leaves the peer out.
-        bundle: the compiled model.
+        onnx: compiled here if there is no bundle; None leaves the peer out.
         target: a name from ``targets.TARGETS``; None is the bundle's.
-        frames: steps to count.
         peer: count ONNX Runtime's aarch64 build too, where it can be had.
 
     Raises:
@@ -86,13 +69,13 @@ def document(
             opened = compile_model(onnx, folder / "bundle", target=target, verify=False).bundle
         else:
             raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
-        predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
         counts = count_instructions(opened, chosen.target.name, frames)
-    prediction = predictor([counts.executions, *(each for _, each in counts.kernels)])
-    whole = prediction.sections[0] if prediction else None
-    rows = [_row("shiftedge", counts, whole)]
+    core = Core(chosen.architecture, chosen.device.name)
+    found = _predicted(core, [counts.executions, *(each for _, each in counts.kernels)])
+    prediction, reason = (None, found) if isinstance(found, str) else (found, None)
+    rows = [_row("shiftedge", counts, prediction.sections[0] if prediction else None)]
     if peer:
-        rows.append(_peer(onnx, chosen.architecture, frames, predictor if prediction else None))
+        rows.append(_peer(onnx, core, frames, predicting=prediction is not None))
     return {
         "schema": SCHEMA,
         "model": opened.manifest.spec.name,
@@ -105,7 +88,7 @@ def document(
             "version": prediction.version if prediction else None,
             "model": prediction.model if prediction else None,
             "coverage": round(prediction.coverage, 4) if prediction else None,
-            "reason": None if prediction else predictor.reason,
+            "reason": reason,
         },
         "results": rows,
         "kernels": _kernels(counts, prediction),
@@ -143,11 +126,9 @@ def _kernels(counts: Counts, prediction: Prediction | None) -> list[dict[str, An
     return rows
 
 
-def _peer(
-    onnx: Path | None, architecture: str, frames: int, predictor: _Predictor | None
-) -> dict[str, Any]:
-    if onnx is None or architecture != "aarch64":
-        reason = f"It has no build for {architecture} on PyPI."
+def _peer(onnx: Path | None, core: Core, frames: int, *, predicting: bool) -> dict[str, Any]:
+    if onnx is None or core.architecture != "aarch64":
+        reason = f"It has no build for {core.architecture} on PyPI."
         if onnx is None:
             reason = "It runs .onnx files: name that as MODEL."
         return _row("onnxruntime", None, reason=reason)
@@ -155,9 +136,10 @@ def _peer(
         counts = count_onnxruntime(onnx, frames)
     except ShiftedgeError as error:
         return _row("onnxruntime", None, reason=str(error))
-    found = predictor([counts.executions]) if predictor else None
-    whole = found.sections[0] if found else None
-    return _row("onnxruntime", counts, whole, predictor.reason if predictor else None)
+    found = _predicted(core, [counts.executions]) if predicting else None
+    if isinstance(found, Prediction):
+        return _row("onnxruntime", counts, found.sections[0])
+    return _row("onnxruntime", counts, reason=found)
 
 
 KERNELS = (

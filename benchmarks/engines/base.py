@@ -19,16 +19,14 @@ from numpy.typing import NDArray
 
 from shiftedge import __version__
 from shiftedge.export.agreement import TOLERANCE
-from shiftedge.runtime.errors import MissingExtraError, ModelError, ShiftedgeError
+from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
 
 INT8_TOLERANCE = 0.2
-"""Of int8 models, relative to a tensor's largest value. Engines add in other orders; a sum that
-rounds the other way is a whole step off, and the steps of fifty layers and the frames before add
-up: ONNX Runtime with and without its optimisations differs by 0.04 in the logits and 0.13 in a
-state of an untrained MobileNetV2 over 32 frames. Another function is off by about 1."""
+"""Of int8 models, relative to a tensor's largest value: docs/benchmarks.md says what engines differ
+by. Another function is off by about 1."""
 
 BF16_TOLERANCE = 5e-2
 """Of what computes in bfloat16. A product rounded to it is off by up to 0.4%; over fifty layers and
@@ -268,7 +266,6 @@ def converted(
     and kept in the cache by the file's content and the versions of ``packages``.
 
     Raises:
-        MissingExtraError: one of ``packages`` is not installed.
         OutputError: the cache folder cannot be written to.
     """
     versions = {package: _version(package) for package in packages}
@@ -288,12 +285,8 @@ def converted(
     return folder, json.loads((folder / FACTS).read_text())
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        extra = "litert" if package == "litert-torch" else "peers"
-        raise MissingExtraError(
-            f"This needs the package {package}, which is not installed: "
-            f"run  pip install 'shiftedge[{extra}]'"
-        ) from error
+    except importlib.metadata.PackageNotFoundError:  # which the conversion says, and what to do
+        return None

@@ -20,8 +20,8 @@ class NativeContender(Contender):
     ``EngineSession.step``, the normalisation, ctypes and a new array for the logits included.
 
     Of a bundle of several precisions the variant of the model's own is taken, so that it meets
-    what runs the same file. Of int8 its agreement with the reference is as loose as a peer's, since
-    the reference rounds where we do not; that its values are right, compiling has shown."""
+    what runs the same file. Its int8 is compared as loosely as a peer's: the reference rounds where
+    we do not, and that its values are right, compiling has shown."""
 
     engine = "native"
     """Of the runtime."""

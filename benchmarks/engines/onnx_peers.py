@@ -55,14 +55,16 @@ class OpenVinoContender(Bound):
         wanted = {**self.hints, "INFERENCE_NUM_THREADS": threads}
         core = openvino.Core()
         model = core.compile_model(core.read_model(str(path)), "CPU", wanted)
+        computed = str(model.get_property("INFERENCE_PRECISION_HINT").to_string())
         self.settings = {
             "threads": int(model.get_property("INFERENCE_NUM_THREADS")),
             "streams": int(model.get_property("NUM_STREAMS")),
             **self.hints,
-            "INFERENCE_PRECISION_HINT": str(
-                model.get_property("INFERENCE_PRECISION_HINT").to_string()
-            ),
+            "INFERENCE_PRECISION_HINT": computed,
         }
+        if self.precision != "int8":
+            found = OPENVINO_PRECISIONS.get(computed, (computed, TOLERANCE))
+            self.precision, self.tolerance = found
         self.bind()
         self._requests = [self._request(openvino, model, source) for source in range(2)]
 
@@ -85,12 +87,6 @@ class OpenVinoDefaultContender(OpenVinoContender):
     plugin's own choice, read back from the compiled model."""
 
     hints = {"PERFORMANCE_HINT": "LATENCY"}  # noqa: RUF012 - read, never written
-
-    def load(self, path: Path, threads: int) -> None:
-        super().load(path, threads)
-        if self.precision != "int8":
-            found = self.settings["INFERENCE_PRECISION_HINT"]
-            self.precision, self.tolerance = OPENVINO_PRECISIONS.get(found, (found, TOLERANCE))
 
 
 class NcnnContender(Peer):
@@ -185,10 +181,8 @@ class MnnContender(Peer):
     """States stay MNN's own variables: a step takes those that the last one gave. MNN computes
     when a value is read, so the timed step reads the logits.
 
-    The converter is called as the native function that it is. Its Python program, ``mnnconvert``,
-    as well as everything else in ``MNN.tools``, is never imported here: with 3.6.1, importing it
-    runs ``pip install`` for a logging library, and it then sends the machine's id and facts about
-    the model to a server of the vendor's.
+    The converter is called as the native function that it is; ``MNN.tools`` is never imported: it
+    installs a package and sends to the vendor (docs/adding-an-engine.md).
     """
 
     title = "MNN"
@@ -254,19 +248,12 @@ class TvmContender(Peer):
             "pipeline": "relax.build's own",
         }
         self._make = tvm.runtime.tensor
-        self._inputs = [self._make(self.frame) for _ in range(2)]
 
     def tensor(self, values: NDArray[Any]) -> Any:
-        """See :meth:`Peer.tensor`: the frame goes where frames go."""
-        if values is not self.frame:
-            return self._make(values)
-        self._inputs.reverse()
-        self._inputs[0].copyfrom(values)
-        return self._inputs[0]
+        return self._make(values)
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        found: NDArray[Any] = tensor.numpy()
-        return found
+        return np.asarray(tensor.numpy())
 
     def step(self) -> None:
         self._out, *self._states = self._run(self._input, *self._states)

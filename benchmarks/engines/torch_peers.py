@@ -55,15 +55,14 @@ class TorchContender(Peer):
             "mode": self.mode,
             "layout": self.layout,
         }
-        layout = {"memory_format": getattr(torch, self.layout)}
+        self._format = getattr(torch, self.layout)
         self._context = getattr(torch, self.mode)()
         self._context.__enter__()
-        module = to_torch(path, self.spec).to(**layout)
-        self._inputs = [torch.zeros(self.frame.shape).contiguous(**layout) for _ in range(2)]
+        module = to_torch(path, self.spec).to(memory_format=self._format)
         # States begin with the strides that a step gives them, a slice's, so that nothing is
         # compiled for two kinds of them.
         fresh = [torch.from_numpy(state.fresh()) for state in self.spec.states]
-        _, *given = module(self._inputs[0], *fresh)
+        _, *given = module(self.tensor(self.frame), *fresh)
         self._strides = [state.stride() for state in given]
         self.reset()
         self._step = self.finish(module, path)
@@ -74,14 +73,7 @@ class TorchContender(Peer):
     def tensor(self, values: NDArray[Any]) -> Any:
         """See :meth:`Peer.tensor`: the frame is brought into the layout."""
         found = self._torch.from_numpy(values)
-        if values is not self.frame:
-            return found
-        self._inputs.reverse()
-        return self._inputs[0].copy_(found)
-
-    def array(self, tensor: Any) -> NDArray[Any]:
-        found: NDArray[Any] = tensor.numpy()
-        return found
+        return found.contiguous(memory_format=self._format) if values is self.frame else found
 
     def step(self) -> None:
         self._out, *self._states = self._step(self._input, *self._states)
@@ -122,7 +114,7 @@ class TorchCompileContender(TorchContender):
         config.freezing = True
         config.compile_threads = 1  # no pool of processes that would stay
         step = self._torch.compile(module, dynamic=False)
-        step(self._inputs[0], *self._states)
+        step(self.tensor(self.frame), *self._states)
         if self.precision == "int8":
             # The convolutions that inductor has just given to oneDNN quantised, by its own count.
             counted: Any = importlib.import_module("torch._dynamo.utils").counters["inductor"]
@@ -257,8 +249,7 @@ class LiteRtContender(Peer):
             run.set_tensor(target, run.tensor(source)())
 
     def logits(self) -> Array:
-        found: Array = self._run.get_tensor(self._outputs[0]).reshape(-1)
-        return found
+        return np.asarray(self._run.get_tensor(self._outputs[0])).reshape(-1)
 
     def states(self) -> list[Array]:
         return [

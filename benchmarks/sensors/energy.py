@@ -51,13 +51,9 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Energy:
-    """What a meter counted.
-
-    ``joules`` is None where it could not count, and ``reason`` says why.
-    """
+    """What a meter counted; where it could not, ``reason`` says why."""
 
     joules: float | None
-    seconds: float
     reason: str | None = None
 
 
@@ -107,48 +103,36 @@ def counted(before: int, after: int, highest: int) -> int:
     return (after - before) % (highest + 1)
 
 
+@dataclass(frozen=True)
 class EnergyMeter:
-    """Counts the energy that is drawn while something runs, again and again.
+    """Counts the energy that is drawn while something runs, again and again."""
 
-    Args:
-        name: of the sensor.
-        scope: what draws the energy that it counts, for people: "the whole board".
-        period_s: between readings.
-        count: begins a count: joules so far, one number for each reading; raises SensorError where
-            the sensor gave nothing.
-        reason: why it counts nothing, where there is no sensor; None for a meter that counts.
-    """
-
-    def __init__(
-        self,
-        name: str = NO_SENSOR,
-        scope: str = "nothing",
-        period_s: float = 0.0,
-        count: Callable[[], Iterator[float]] = lambda: iter(()),
-        reason: str | None = None,
-    ) -> None:
-        self.name, self.scope, self.reason = name, scope, reason
-        self._period_s, self._count = period_s, count
+    name: str = NO_SENSOR
+    scope: str = "nothing"
+    """What draws the energy that it counts, for people: "the whole board"."""
+    period_s: float = 0.0
+    """Between readings."""
+    count: Callable[[], Iterator[float]] = lambda: iter(())
+    """Begins a count: joules so far, one number for each reading; raises SensorError where the
+    sensor gave nothing."""
+    reason: str | None = None
+    """Why it counts nothing, where there is no sensor; None for a meter that counts."""
 
     def measure(self, seconds: float, turn: Callable[[float], None]) -> Energy:
         """What is drawn while ``turn`` is called again and again, each time for the seconds that it
         may take. A sensor that fails meanwhile is the reason in the result, and ends it."""
-        begin_s = time.monotonic()
         if self.reason is not None:
-            return Energy(None, 0.0, self.reason)
-        read = partial(next, self._count())
+            return Energy(None, self.reason)
+        end_s, read = time.monotonic() + seconds, partial(next, self.count())
         while True:
             joules = attempt(read)
-            now_s = time.monotonic()
-            left_s = begin_s + seconds - now_s
             if isinstance(joules, SensorError):
-                return Energy(None, now_s - begin_s, str(joules))
+                return Energy(None, str(joules))
+            left_s = end_s - time.monotonic()
             if left_s <= 0:
                 break
-            turn(min(left_s, self._period_s))
-        if not joules > 0:
-            return Energy(None, now_s - begin_s, "the sensor counted no energy")
-        return Energy(joules, now_s - begin_s)
+            turn(min(left_s, self.period_s))
+        return Energy(joules) if joules > 0 else Energy(None, "the sensor counted no energy")
 
 
 def find_meter(files: Files, vcgencmd: Vcgencmd) -> EnergyMeter:

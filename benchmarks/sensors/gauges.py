@@ -2,9 +2,6 @@
 
 A gauge is found once, by one of the functions in :data:`GAUGES`, and read as often as wanted. Which
 files hold what on which board, and where that is documented: docs/sensors.md.
-
-Flags of throttling say what is so now, or has been since the board was started; counters count
-events since then, so only their growth over a run says something of the run.
 """
 
 from __future__ import annotations
@@ -334,8 +331,8 @@ def describe(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     ondemand, 58.0 to 62.3 °C, not throttled".
 
     The clock is the mean of both samples' means, with the least and the most of any core; the
-    hottest zone is told where it is hotter than the CPU. What neither sample has comes last: by one
-    phrase where there is no sensor, else reason by reason.
+    hottest zone is told where it is hotter than the CPU. What neither sample has comes last, reason
+    by reason.
     """
 
     def both(key: str) -> list[Any]:
@@ -373,8 +370,8 @@ def describe(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     flags, events = reasons.get("throttled"), reasons.get("throttle_events")
     if flags is not None and events is not None:
         why["throttling"] = flags if events == NO_SENSOR else events
-    if without := [NAMES[key] for key, reason in why.items() if reason == NO_SENSOR]:
-        listed = " and ".join(filter(None, (", ".join(without[:-1]), without[-1])))
-        ends.append(f"no sensor for {listed}")
-    ends += [f"{NAMES[key]}: {reason}" for key, reason in why.items() if reason != NO_SENSOR]
+    ends += [
+        f"{reason}: {', '.join(NAMES[key] for key in why if why[key] == reason)}"
+        for reason in dict.fromkeys(why.values())
+    ]
     return "; ".join(ends)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.benchmarks.emulation.blocks import Instruction
 from shiftedge.benchmarks.emulation.cycles import predict
 from shiftedge.benchmarks.emulation.mca import Core, Mca, disassembled, find_mca, parsed, simulate
+from shiftedge.benchmarks.emulation.qemu import Instruction
 from shiftedge.runtime.errors import ShiftedgeError
 
 A57 = Core("aarch64", "cortex-a57")

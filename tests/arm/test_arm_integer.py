@@ -19,7 +19,7 @@ from kit.arm import steps
 from kit.qdq import quantized, with_equal_std
 
 from shiftedge.benchmarks.emulation import qemu
-from shiftedge.benchmarks.emulation.blocks import read_recording
+from shiftedge.benchmarks.emulation.qemu import read_recording
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.compile import build_library, prepare

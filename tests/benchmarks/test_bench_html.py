@@ -270,13 +270,6 @@ def test_a_roofline_without_a_peak_gives_the_reason():
     assert "threads 1: the peak is not known." in found.text
 
 
-def test_many_kernels_are_gathered():
-    report = copy.deepcopy(REPORT)
-    row = report["kernels"]["1"][1]
-    report["kernels"]["1"] = [{**row, "name": f"k{i}", "ms": 1.0} for i in range(70)]
-    assert "10 shorter ones" in check(page(report)).text
-
-
 def test_a_large_page_stays_small():
     engines = ("native", "onnxruntime", *(f"engine-{index}" for index in range(7)))
     html = page(a_report(engines, frames=300, rounds=10))

@@ -32,7 +32,7 @@ def good(spec_file, monkeypatch):
 
 
 def test_a_clip_begins_from_a_fresh_state(good, spec):
-    scene = Footage(None, 0, spec)
+    scene = Footage(None, spec)
     contender, twin = good("Good"), good("Good")
     work = workload("clip", contender, scene)
     assert work.frames == CLIP_FRAMES
@@ -47,7 +47,7 @@ def test_a_clip_begins_from_a_fresh_state(good, spec):
 
 
 def test_the_loop_takes_the_cameras_frame(good, spec):
-    scene = Footage(None, 0, spec)
+    scene = Footage(None, spec)
     contender = good("Good")
     work = workload("loop", contender, scene)
     drawn = work.draw(3)
@@ -59,7 +59,7 @@ def test_the_loop_takes_the_cameras_frame(good, spec):
 
 def test_streams_step_apart(good, spec):
     contender = good("Many")
-    work = workload("streams-3", contender, Footage(None, 0, spec))
+    work = workload("streams-3", contender, Footage(None, spec))
     assert work.frames == 3
     for index in range(4):
         work.take(work.draw(index))
@@ -74,7 +74,7 @@ def test_streams_step_apart(good, spec):
 
 
 def test_a_stream_that_breaks_is_told(good, spec):
-    work = workload("streams-2", good("OneStreamBreaks"), Footage(None, 0, spec))
+    work = workload("streams-2", good("OneStreamBreaks"), Footage(None, spec))
     with pytest.raises(Exception, match="This stream is broken"):
         work.take(work.draw(0))
 
@@ -169,7 +169,7 @@ def folder(tmp_path):
 def test_a_recording_is_played_to_and_fro(folder, tmp_path, spec):
     file = tmp_path / "scene.npy"
     assert record(str(folder), file) == 5
-    scene = Footage(file, 0, spec)
+    scene = Footage(file, spec)
     levels = [int(scene.frame_at(index)[0, 0, 0]) // 50 for index in range(11)]
     assert levels == [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2]
     assert scene.frame_at(2).shape == (spec.height, spec.width, 3)
@@ -181,7 +181,7 @@ def test_one_image_is_a_recording_too(folder, tmp_path, spec):
     for index in range(1, 5):
         (folder / f"{index}.png").unlink()
     assert record(str(folder), file) == 1
-    assert Footage(file, 0, spec).frame_at(7).max() == 0
+    assert Footage(file, spec).frame_at(7).max() == 0
 
 
 def test_an_endless_source_is_cut(tmp_path):

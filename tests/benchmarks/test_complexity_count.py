@@ -12,8 +12,14 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 import torch
 
 from shiftedge.benchmarks.complexity.count import NetworkCost, cost, count, parameters, traffic
-from shiftedge.benchmarks.complexity.nets import NETWORKS, Segments, without_shift
-from shiftedge.benchmarks.complexity.volumes import ResNet3d, i3d_resnet50, resnet3d_50
+from shiftedge.benchmarks.complexity.nets import (
+    NETWORKS,
+    ResNet3d,
+    Segments,
+    i3d_resnet50,
+    resnet3d_50,
+    without_shift,
+)
 from shiftedge.export.models import (
     MobileNetV2,
     ResNet,

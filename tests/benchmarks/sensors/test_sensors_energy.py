@@ -185,9 +185,9 @@ def meter_of(watts, period_s=0.005) -> EnergyMeter:
 def test_a_constant_power_over_some_turns():
     turns = []
     meter = meter_of(lambda: 4.0, period_s=0.05)
+    begin_s = time.monotonic()
     energy = meter.measure(0.3, lambda s: turns.append(s) or time.sleep(s))
-    assert energy.joules / energy.seconds == pytest.approx(4.0, rel=0.05)
-    assert energy.seconds >= 0.3
+    assert 0.95 * 4.0 * 0.3 <= energy.joules <= 4.0 * (time.monotonic() - begin_s)
     assert 1 <= len(turns) <= 7
     assert max(turns) <= 0.05
 

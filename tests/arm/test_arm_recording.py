@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.benchmarks.emulation.blocks import (
-    Instruction,
-    read_recording,
-    spread,
-    straight_runs,
-)
-from shiftedge.benchmarks.emulation.cycles import loop_cuts
+from shiftedge.benchmarks.emulation.cycles import loop_cuts, straight_runs
+from shiftedge.benchmarks.emulation.qemu import Instruction, read_recording, spread
 from shiftedge.runtime.errors import ShiftedgeError
 
 END = 0xFFFF_FFFF_FFFF_FFFF
