@@ -22,6 +22,7 @@ pytest.importorskip("onnxruntime")
 import cv2
 import onnxruntime
 import torch
+from kit.clips import no_bar
 from kit.networks import fine_tune, from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
@@ -73,11 +74,6 @@ Ranges = dict[str, Affine]
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> None:
     torch.set_num_threads(1)  # the networks are small, and torch's threads wait by spinning
-
-
-@contextlib.contextmanager
-def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
 
 
 def scenes(

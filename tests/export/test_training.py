@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
 import torch
-from kit.clips import frame_spec
+from kit.clips import frame_spec, no_bar
 from kit.networks import train
 
 from shiftedge.export.checkpoint import load_checkpoint
@@ -42,11 +40,6 @@ STILL = LABELS.index("No gesture")
 @pytest.fixture(scope="module")
 def clips() -> ClipSet:
     return synthetic_clips(8, SMALL, seed=1, split="train", frames=8)
-
-
-@contextlib.contextmanager
-def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
 
 
 def net_for(names: tuple[str, ...]) -> MobileNetV2:
