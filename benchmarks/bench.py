@@ -1,42 +1,31 @@
-"""The measurement behind ``shiftedge bench``.
-
-Each engine with each thread count and workload has a process of its own, pinned to the same cores,
-which is idle while others have their turn. A round gives each of them, and the peak kernel, one
-turn of a unit or a few, in an order that turns from round to round, so that whatever the machine
-does meanwhile hits all alike and figures can be compared round by round. Every few dozen rounds all
-the processes begin anew, since one process's memory may lie better than another's. All see the same
-frames. Before anything is timed, each engine's logits and states are compared with a reference
-session's.
+"""The measurement behind ``shiftedge bench``, by the method of docs/benchmarks.md: engines in
+processes of their own, checked against a reference, that take turns in rounds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftedge.benchmarks import agreement
-from shiftedge.benchmarks.counter import counter, stages
+from shiftedge.benchmarks.counter import counter
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.entry import Candidate, Entry, Settings
+from shiftedge.benchmarks.entry import BenchSettings, Candidate, Entry
 from shiftedge.benchmarks.machine import chosen_cores, installed_bytes, machine, pinned
 from shiftedge.benchmarks.roofline import Roofline
-from shiftedge.benchmarks.sensors import find_sensors, throttled_between
+from shiftedge.benchmarks.sensors.gauges import find_sensors, throttled_between
 from shiftedge.benchmarks.soak import Soak
 from shiftedge.benchmarks.work import StepWork, step_work
 from shiftedge.benchmarks.workloads import record
+from shiftedge.export.agreement import FRAMES, Outputs, compare
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError, VerificationError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.signals import exit_status
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-
-__all__ = ["LEAD_IN", "WARM_UP_MOST", "Bench"]
 
 WARM_UP_MOST = 200
 """Units of a warm-up at most; it ends when times are steady."""
@@ -45,6 +34,8 @@ WARM_UP_S = 1.5
 RESTART_WARM_UP_S = 0.3
 LEAD_IN = 1
 """Untimed units at the start of each turn, which wake threads and caches."""
+TURN_S = 1.5
+"""A turn of a slow engine ends then, with the units that it has taken."""
 TURNS_S = 60.0
 """Of all engines in all their rounds, in equal shares, of which none is above :data:`SHARE_S`. One
 that would take longer sits out rounds, as many after each turn."""
@@ -62,55 +53,47 @@ ENERGY_UNITS = 100
 """Of a turn meanwhile: as many frames are drawn before it."""
 
 
+@dataclass
 class Bench:
-    """One run. :meth:`run` fills the attributes; Ctrl-C ends it early with what there is.
+    """One run. :meth:`run` fills the attributes; Ctrl-C ends it early with what there is."""
 
-    Args:
-        candidates: in the order of the report.
-        onnx: the model, for the reference and the count of operations; None where only a bundle
-            is at hand.
-        bundle: the compiled model's folder, whose manifest says what its kernels multiply.
-        reference: ``module:Class`` of the contender that the others must agree with.
-        source: recording or camera whose frames are used; None is a rendered scene.
-        profile: measure each kernel of the engines that tell.
-        soak_minutes: of steps without a pause, at the end, on the first engine that was measured.
-    """
+    candidates: Sequence[Candidate]
+    """In the order of the report."""
+    settings: BenchSettings
+    _: KW_ONLY
+    onnx: Path | None
+    """The model, for the reference and the count of operations; None where only a bundle is at
+    hand."""
+    reference: str
+    """``module:Class`` of the contender that the others must agree with."""
+    bundle: Path | None = None
+    """The compiled model's folder, whose manifest says what its kernels multiply."""
+    source: str | None = None
+    """Recording or camera whose frames are used; None is a rendered scene."""
+    profile: bool = False
+    """Measure each kernel of the engines that tell."""
+    soak_minutes: float = 0.0
+    """Of steps without a pause, at the end, on the first engine that was measured."""
 
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        settings: Settings,
-        *,
-        onnx: Path | None,
-        bundle: Path | None = None,
-        reference: str,
-        source: str | None = None,
-        profile: bool = False,
-        soak_minutes: float = 0.0,
-    ) -> None:
-        self.settings = settings
-        self.onnx = onnx
-        self.bundle = bundle
+    def __post_init__(self) -> None:
         self.spec: ModelSpec | None = None
         self.work = StepWork(reason="Interrupted before the operations were counted.")
         """What a step multiplies."""
         self.roofline: Roofline | None = None
-        self.interrupted = False
         self.exit_status = 0
-        """That goes with the signal that interrupted it."""
+        """That goes with the signal that interrupted it; 0 of a run that came to its end."""
         self.machine = machine()
         """Before the run: the load is that of others."""
         self.notes: list[str] = []
         """Sentences that a reader of the figures should know."""
         self.entries = [
             Entry(candidate, threads, workload)
-            for workload in settings.workloads
-            for threads in settings.threads
-            for candidate in candidates
+            for workload in self.settings.workloads
+            for threads in self.settings.threads
+            for candidate in self.candidates
         ]
-        self.source = source
         self.source_frames: int | None = None
-        self.round_starts = settings.round_starts()
+        self.round_starts = self.settings.round_starts()
         """For each round that was begun, the start it belongs to."""
         self.kernel_seconds: dict[tuple[int, str], dict[str, float]] = {}
         """Of the engines that tell, by threads and precision."""
@@ -118,15 +101,12 @@ class Bench:
         self.sensors = find_sensors()
         self.samples: list[dict[str, Any]] = []
         """The sensors before the first round, and after some."""
-        self._profile = profile
-        self._soak_minutes = soak_minutes
         self._scene: Path | None = None
-        self._reference_factory = reference
-        self._reference: Mapping[str, NDArray[np.float32]] | None = None
+        self._expected: list[Outputs] | None = None
         self._count = len(self.entries)
         """Entries that the time is shared among."""
 
-    @stages("measuring")
+    @counter("measuring")
     def run(self) -> None:
         """Measure everything. No process is left when this returns or raises.
 
@@ -139,33 +119,32 @@ class Bench:
                     self._scene = scratch / "scene.npy"
                     self.source_frames = record(self.source, self._scene)
                 with counter("preparing", len(self.entries) + 2, "engines") as advance:
-                    self._load_reference(scratch / "reference")
+                    self._load_reference()
                     advance(1)
                     self.work = step_work(self.onnx, self.spec, self.bundle)
                     self.roofline = Roofline(list(self.settings.threads), self.work.measured)
                     advance(1)
-                    for index, entry in enumerate(self.entries):
-                        self._prepare(entry, scratch / str(index))
+                    for entry in self.entries:
+                        self._prepare(entry)
                         advance(1)
                 self._take_rounds(self.roofline)
                 self._take_energy()
-                if self._profile:
+                if self.profile:
                     self._take_profiles()
-                if self._soak_minutes:
+                if self.soak_minutes:
                     self._take_soak()
         except KeyboardInterrupt as error:
-            self.interrupted = True
             self.exit_status = exit_status(error)
         finally:
             for entry in self.entries:
                 entry.rest()
-                if entry.times() and entry.status == "waiting":
+                if any(entry.rounds_ns) and entry.status == "waiting":
                     entry.status = "ok"
                 elif entry.status == "waiting":
                     entry.end("interrupted", "Interrupted before it was timed.")
             self._take_notes()
 
-    def _load_reference(self, file: Path) -> None:
+    def _load_reference(self) -> None:
         if self.onnx is None:
             self.notes.append(
                 "Not checked against a reference: that takes the .onnx file that the bundle was "
@@ -173,9 +152,9 @@ class Bench:
             )
             return
         try:
-            with self._worker(self._reference_factory, self.onnx, 1) as worker:
-                self.spec = ModelSpec.from_json(worker.ready()["spec"])
-                worker.ask({"do": "outputs", "frames": agreement.FRAMES, "file": str(file)})
+            with self._worker(self.reference, self.onnx, 1) as worker:
+                self.spec = worker.ready()["spec"]
+                outputs: list[Outputs] = worker.ask("outputs", frames=FRAMES)
         except WorkerError as error:
             if error.status != "unavailable":
                 raise ShiftedgeError(f"The model cannot be benchmarked: {error}") from error
@@ -184,22 +163,21 @@ class Bench:
                 "Not checked against a reference: that takes onnxruntime, which is not installed."
             )
             return
-        outputs = agreement.read_outputs(file, self.spec, has_states=True)
-        if not all(np.isfinite(values).all() for values in outputs.values()):
+        if not all(np.isfinite(values).all() for step in outputs for values in step.values()):
             raise NumericsError(
                 "The model gives NaN or infinity on the benchmark's frames, so engines cannot be "
                 "compared; check the weights with `shiftedge export`."
             )
-        self._reference = outputs
+        self._expected = outputs
 
-    def _prepare(self, entry: Entry, file: Path) -> None:
+    def _prepare(self, entry: Entry) -> None:
         """Start the worker, check it, warm it up; on failure the entry says why."""
         if entry.candidate.path is None:
             entry.end("unavailable", entry.candidate.reason or "There is nothing for it to load.")
             return
         try:
             worker = self._start(entry, entry.candidate.path)
-            self._check(entry, worker, file)
+            self._check(entry, worker)
             if entry.alive:
                 entry.warm_up = self._warm_up(worker)
         except WorkerError as error:
@@ -227,7 +205,8 @@ class Bench:
         return worker
 
     def _warm_up(self, worker: Worker, most_s: float = WARM_UP_S) -> dict[str, Any]:
-        return worker.ask({"do": "warm_up", "most": WARM_UP_MOST, "most_s": most_s})
+        found: dict[str, Any] = worker.ask("warm_up", most=WARM_UP_MOST, most_s=most_s)
+        return found
 
     def _restart(self, entry: Entry) -> None:
         """The entry's process anew; one that loads slowly goes on as it is."""
@@ -240,25 +219,26 @@ class Bench:
         except WorkerError as error:
             entry.end(error.status, str(error))
 
-    def _check(self, entry: Entry, worker: Worker, file: Path) -> None:
-        spec = ModelSpec.from_json(entry.ready["spec"])
+    def _check(self, entry: Entry, worker: Worker) -> None:
+        spec: ModelSpec = entry.ready["spec"]
         if self.spec is None:
             self.spec = spec
-        elif not agreement.same_model(spec, self.spec):
+        elif not same_model(spec, self.spec):
             entry.end("disagrees", f"It holds another model ({spec.name}, not {self.spec.name}).")
             return
-        if self._reference is None or not entry.ready["checked"]:
+        if self._expected is None or not entry.ready["checked"]:
             return
-        worker.ask({"do": "outputs", "frames": agreement.FRAMES, "file": str(file)})
-        outputs = agreement.read_outputs(file, spec, has_states=entry.ready["has_states"])
-        file.unlink()
+        outputs = worker.ask("outputs", frames=FRAMES)
         accepted = entry.ready["tolerance"]
-        found = entry.agreement = agreement.compare(outputs, self._reference, accepted)
-        if not found.passed:
+        # An engine may show no states.
+        expected = [{name: step[name] for name in outputs[0]} for step in self._expected]
+        entry.agreement = compare("reference / engine", expected, outputs, tolerance=accepted)
+        worst = entry.agreement[0]
+        if not worst.passed:
             entry.end(
                 "disagrees",
-                f"{found.worst_tensor} differs from the reference by {found.worst_relative:.2g} of "
-                f"its largest value over {agreement.FRAMES} frames; accepted is {accepted:g}.",
+                f"{worst.tensor} differs from the reference by {worst.relative:.2g} of "
+                f"its largest value over {FRAMES} frames; accepted is {accepted:g}.",
             )
 
     def _take_rounds(self, roofline: Roofline) -> None:
@@ -304,8 +284,7 @@ class Bench:
         return max(1, min(wanted, rounds // starts))
 
     def _turn(self, entry: Entry, worker: Worker, begin: int, units: int) -> None:
-        order = {"do": "turn", "begin": begin, "lead_in": LEAD_IN, "frames": units}
-        answer = worker.ask({**order, "most_s": self.settings.turn_s})
+        answer = worker.ask("turn", begin=begin, lead_in=LEAD_IN, frames=units, most_s=TURN_S)
         entry.rounds_ns.append(answer["step_ns"])
         entry.frame_rounds_ns.append(answer["frame_ns"])
         entry.rss_mb = max(entry.rss_mb or 0.0, answer["rss_mb"] or 0.0) or None
@@ -325,42 +304,42 @@ class Bench:
         """Turns without a pause, since sensors are slower than a step. What is counted is all that
         the board spends meanwhile, idle cores included."""
         meter = self.sensors.meter
-        with counter("measuring energy", len(self.entries), "engines") as advance:
-            for entry in self.entries:
-                if meter.reason is not None:
-                    entry.energy_reason = meter.reason
-                elif entry.worker is not None:
-                    try:
-                        spent = meter.measure(ENERGY_S, partial(self._spend, entry, entry.worker))
-                        entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
-                    except WorkerError as error:
-                        entry.energy_reason = str(error)
-                advance(1)
+        turn = {"begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
+        for entry, worker in self._living("measuring energy"):
 
-    def _spend(self, entry: Entry, worker: Worker, seconds: float) -> None:
-        order = {"do": "turn", "begin": WARM_UP_MOST, "lead_in": 0, "frames": ENERGY_UNITS}
-        entry.energy_units += len(worker.ask({**order, "most_s": seconds})["step_ns"])
+            def spend(seconds: float, entry: Entry = entry, worker: Worker = worker) -> None:
+                entry.energy_units += len(worker.ask("turn", **turn, most_s=seconds)["step_ns"])
+
+            try:
+                spent = meter.measure(ENERGY_S, spend)
+                entry.energy_j, entry.energy_reason = spent.joules or 0.0, spent.reason
+            except WorkerError as error:
+                entry.energy_reason = str(error)
 
     def _take_profiles(self) -> None:
-        with counter("profiling", len(self.entries), "engines") as advance:
+        for entry, worker in self._living("profiling"):
+            if entry.workload == "step" and not entry.candidate.peer:
+                try:
+                    key = (entry.threads, str(entry.ready.get("precision")))
+                    self.kernel_seconds[key] = worker.ask("profile", frames=PROFILE_FRAMES)
+                except WorkerError as error:
+                    self.notes.append(f"{entry.name} was not profiled: {error}")
+
+    def _living(self, what: str) -> Iterator[tuple[Entry, Worker]]:
+        """The entries that have a process, with progress."""
+        with counter(what, len(self.entries), "engines") as advance:
             for entry in self.entries:
-                ours = entry.workload == "step" and not entry.candidate.peer
-                if entry.worker is not None and ours:
-                    try:
-                        answer = entry.worker.ask({"do": "profile", "frames": PROFILE_FRAMES})
-                        key = (entry.threads, str(entry.ready.get("precision")))
-                        self.kernel_seconds[key] = answer["seconds"]
-                    except WorkerError as error:
-                        self.notes.append(f"{entry.name} was not profiled: {error}")
+                if entry.worker is not None:
+                    yield entry, entry.worker
                 advance(1)
 
     def _take_soak(self) -> None:
         for entry in self.entries:
             if entry.worker is not None and entry.workload == "step" and entry.ready["checked"]:
                 self.soak = Soak(
-                    entry.candidate.engine, entry.threads, self._soak_minutes, self.sensors.sample
+                    entry.candidate.engine, entry.threads, self.soak_minutes, self.sensors.sample
                 )
-                seconds = int(60 * self._soak_minutes)
+                seconds = int(60 * self.soak_minutes)
                 with counter("soaking", seconds, "seconds") as advance:
                     self.soak.run(entry.worker, WARM_UP_MOST + self.settings.frames, advance)
                 return
@@ -373,7 +352,7 @@ class Bench:
                 factory,
                 path,
                 threads,
-                spec=None if self.spec is None else self.spec.to_json(),
+                spec=self.spec,
                 workload=workload,
                 scene=self._scene,
                 timeout_s=self.settings.timeout_s,
@@ -404,12 +383,21 @@ class Bench:
                 )
 
 
+def same_model(spec: ModelSpec, reference: ModelSpec) -> bool:
+    """True where both take the same frames, hold the same states and give the same classes."""
+    keys = ("labels", "height", "width", "mean", "std")
+    return all(getattr(spec, key) == getattr(reference, key) for key in keys) and (
+        [state.shape for state in spec.states] == [state.shape for state in reference.states]
+    )
+
+
 def spec_by_onnx(path: Path) -> ModelSpec | None:
-    """From the file's metadata, without any engine; None where the onnx package is not there."""
-    with contextlib.suppress(ImportError):
+    """From the file's metadata, without any engine; None where the onnx package is not there, or
+    the file is damaged, which its reader will say."""
+    try:
         import onnx
 
-        for entry in onnx.load(str(path)).metadata_props:
-            if entry.key == METADATA_KEY:
-                return ModelSpec.from_json(entry.value)
-    return None
+        entries = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+        return ModelSpec.from_json(entries[METADATA_KEY])
+    except Exception:  # noqa: BLE001 - a damaged protobuf raises what it likes
+        return None

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
 import importlib.resources
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
-from shiftedge.runtime.commands import positive
-from shiftedge.runtime.errors import ModelError, OutputError, ShiftedgeError
+from shiftedge.benchmarks.output import tell, write
+from shiftedge.runtime.commands import number, positive
+from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads, usable_cores
 from shiftedge.runtime.process.extras import require
-from shiftedge.runtime.words import json_text, say, shown
+from shiftedge.runtime.process.files import require_folder_of
+from shiftedge.runtime.words import note, shown
 
 if TYPE_CHECKING:
     from shiftedge.benchmarks.entry import Candidate
-
-__all__ = ["add_commands"]
 
 EXAMPLES = """\
 examples:
@@ -40,15 +38,18 @@ native engine's time includes normalising the frame; the peers get theirs normal
 engine that cannot be measured is a row that says why. Ctrl-C prints what has been measured so far.
 
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
-compiled for --target and of ONNX Runtime's aarch64 build, with one thread each. Where llvm-mca is
-installed (Debian: llvm), cycles on the target's core are predicted from them.
+compiled for --target and, in a Python for aarch64 that its row says how to get, of ONNX Runtime's
+build for it, with one thread each. Where llvm-mca is installed (Debian: llvm), cycles on the
+target's core are predicted from them.
 """
 WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
 """The count does not vary."""
 STARTS = 5
-STREAMS_MOST = 256
+STREAMS = number("a number of streams up to 256", int, lambda count: 1 <= count <= 256)
+"""Each is a thread, with an engine's states."""
+MINUTES = number("a number of minutes up to a day", float, lambda found: 0.0 < found <= 24 * 60)
 
 
 def add_commands(commands: Any) -> None:
@@ -61,13 +62,15 @@ def add_commands(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    engine = _one_of({**ENGINES, **HARNESS}, "engine {}", ENGINES)
+    workload = _one_of(WORKLOADS, "{} to run", WORKLOADS)
     # fmt: off
     add = bench.add_argument
     add("model", nargs="?", type=Path,
         help="an .onnx file or a compiled bundle; left out: the bundled model")
     add("--bundle", type=Path, metavar="FOLDER",
         help="the compiled model for the engine native (default: compiled from MODEL, and kept)")
-    add("--engines", type=_list_of(_engine), metavar="A,B",
+    add("--engines", type=_list_of(engine), metavar="A,B",
         help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)")
     add("--threads", type=_list_of(positive), default=[1], metavar="N,N",
         help="thread counts for one step (default: 1)")
@@ -77,9 +80,9 @@ def add_commands(commands: Any) -> None:
         help="turns that the frames are spread over (default: one for each frame)")
     add("--starts", type=positive,
         help=f"how often each engine's process begins anew, over the rounds (default: {STARTS})")
-    add("--runs", type=_list_of(_workload), default=["step"], metavar="A,B",
+    add("--runs", type=_list_of(workload), default=["step"], metavar="A,B",
         help=f"what is timed, of {', '.join(WORKLOADS)} (default: step)")
-    add("--streams", type=_list_of(_streams), default=[], metavar="N,N",
+    add("--streams", type=_list_of(STREAMS), default=[], metavar="N,N",
         help="a frame for each of N streams at once, too")
     add("--source", metavar="SOURCE",
         help="take the frames from a file, folder, camera or URL, as `shiftedge run` does "
@@ -90,7 +93,7 @@ def add_commands(commands: Any) -> None:
         help="for loading and for each turn (default: %(default)s)")
     add("--json", metavar="FILE",
         help="write all figures there; - is stdout, without the table")
-    add("--soak", type=_minutes, default=0.0, metavar="MINUTES",
+    add("--soak", type=MINUTES, default=0.0, metavar="MINUTES",
         help="afterwards, steps without a pause for so long: drift and throttling")
     add("--compare", type=Path, metavar="OLD.json",
         help="an earlier run's --json; exit 1 where something became slower beyond the noise")
@@ -127,58 +130,57 @@ def _bench(options: argparse.Namespace) -> int:
         options.usage_error(f"--starts {starts} is more than the {rounds} rounds")
     if options.bundle is not None and options.model is not None and _is_bundle(options.model):
         options.usage_error("MODEL is a bundle already: give the .onnx file, or leave --bundle out")
-    for target in (options.json, options.markdown, options.html):
-        _check_writable(target)
+    require_folder_of(options.json, options.markdown, options.html)
     for package in ("scipy", *(() if options.html is None else ("matplotlib", "jinja2"))):
         require(package)
     from shiftedge.benchmarks.bench import Bench
     from shiftedge.benchmarks.compare import check_comparable, compare, comparison_lines
-    from shiftedge.benchmarks.entry import Settings
+    from shiftedge.benchmarks.entry import BenchSettings
     from shiftedge.benchmarks.report import describe_file, document, read_report
     from shiftedge.benchmarks.terminal import markdown, print_report
 
     threads = tuple(dict.fromkeys(chosen_threads(count) for count in options.threads))
     workloads = (*options.runs, *(f"streams-{count}" for count in options.streams))
     baseline = None if options.compare is None else read_report(options.compare)
-    with _model_files(options.model, options.bundle) as (onnx, bundle):
-        if not named and _holds_bf16(bundle):
-            options.engines.insert(1, "native-bf16")
-        candidates, bundle = _candidates(options.engines, onnx, bundle)
-        bench = Bench(
-            candidates,
-            Settings(
-                threads, frames, rounds, starts, tuple(dict.fromkeys(workloads)), options.timeout
-            ),
-            onnx=onnx,
-            bundle=bundle,
-            reference=REFERENCE,
-            source=options.source,
-            profile=options.profile,
-            soak_minutes=options.soak,
+    onnx, bundle = _model_files(options.model, options.bundle)
+    if not named and _holds_bf16(bundle):
+        options.engines.insert(1, "native-bf16")
+    candidates, bundle = _candidates(options.engines, onnx, bundle)
+    bench = Bench(
+        candidates,
+        BenchSettings(
+            threads, frames, rounds, starts, tuple(dict.fromkeys(workloads)), options.timeout
+        ),
+        onnx=onnx,
+        bundle=bundle,
+        reference=REFERENCE,
+        source=options.source,
+        profile=options.profile,
+        soak_minutes=options.soak,
+    )
+    if baseline is not None and not options.force:
+        check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
+    bench.notes += left_out
+    if len(threads) < len(options.threads) or max(options.threads) > max(threads):
+        bench.notes.append(
+            f"Thread counts above the {usable_cores()} cores that this process may use were "
+            "lowered to them."
         )
-        if baseline is not None and not options.force:
-            check_comparable({"machine": bench.machine, "model": describe_file(onnx)}, baseline)
-        bench.notes += left_out
-        if len(threads) < len(options.threads) or max(options.threads) > max(threads):
-            bench.notes.append(
-                f"Thread counts above the {usable_cores()} cores that this process may use were "
-                "lowered to them."
-            )
-        bench.run()
-        report = document(bench)
+    bench.run()
+    report = document(bench)
     comparison = report["comparison"] = None if baseline is None else compare(report, baseline)
-    _tell(options.json, report, lambda: print_report(report))
+    tell(options.json, report, lambda: print_report(report))
     if options.markdown is not None:
-        _write(options.markdown, markdown(report))
+        write(options.markdown, markdown(report))
     if options.html is not None:
         from shiftedge.benchmarks.html import page
 
-        _write(options.html, page(report))
+        write(options.html, page(report))
     slower = comparison is not None and comparison["slower"]
     if comparison is not None and options.json != "-":
         print("\n".join(comparison_lines(comparison)))
     if slower:
-        _say("slower than the earlier run, beyond the noise of both")
+        note("slower than the earlier run, beyond the noise of both")
     return bench.exit_status or _status(report) or int(slower)
 
 
@@ -187,45 +189,34 @@ def _emulate(options: argparse.Namespace) -> int:
 
     if options.threads != [1]:
         options.usage_error("--emulate counts with one thread: leave --threads out")
-    _check_writable(options.json)
-    with _model_files(options.model, options.bundle) as (onnx, bundle):
-        if options.target is None and bundle is None:
-            options.usage_error("--emulate needs --target, such as --target rpi4")
-        report = emulation_report.document(
-            onnx,
-            bundle,
-            options.target,
-            options.frames or COUNTED_FRAMES,
-            peer="onnxruntime" in options.engines,
-        )
-    _tell(options.json, report, lambda: print(emulation_report.table(report)))
+    require_folder_of(options.json)
+    onnx, bundle = _model_files(options.model, options.bundle)
+    if options.target is None and bundle is None:
+        options.usage_error("--emulate needs --target, such as --target rpi4")
+    report = emulation_report.document(
+        onnx,
+        bundle,
+        options.target,
+        options.frames or COUNTED_FRAMES,
+        peer="onnxruntime" in options.engines,
+    )
+    tell(options.json, report, lambda: print(emulation_report.table(report)))
     return 0
-
-
-def _tell(json: str | None, report: dict[str, Any], show: Callable[[], None]) -> None:
-    """The document on stdout, or to people and where a file is named there."""
-    text = json_text(report, indent=2) + "\n"
-    if json == "-":
-        sys.stdout.write(text)
-        return
-    show()
-    if json is not None:
-        _write(Path(json), text)
 
 
 def _status(report: dict[str, Any]) -> int:
     """The exit status, and the sentence that goes with a failure."""
     if report["interrupted"]:
-        _say("interrupted; the figures are of what was measured until then")
+        note("interrupted; the figures are of what was measured until then")
         return 130
     found = [row["status"] for row in report["results"]]
     broken = [status for status in found if status in ("disagrees", "crashed", "timeout")]
     if broken:
-        _say(f"{len(broken)} of {len(found)} engines did not do what they should; see the reasons")
+        note(f"{len(broken)} of {len(found)} engines did not do what they should; see the reasons")
         return 1
     if "ok" not in found:
         reasons = "; ".join(dict.fromkeys(row["reason"] for row in report["results"]))
-        _say(f"no engine could be measured: {reasons}")
+        note(f"no engine could be measured: {reasons}")
         return 1
     return 0
 
@@ -234,10 +225,12 @@ def _candidates(
     engines: list[str], onnx: Path | None, bundle: Path | None
 ) -> tuple[list[Candidate], Path | None]:
     """What to measure, and the bundle, which is compiled first where there is none."""
+    from shiftedge.benchmarks.bench import spec_by_onnx
     from shiftedge.benchmarks.entry import Candidate
 
     found = []
-    int8 = onnx is not None and _is_int8(onnx)
+    spec = None if onnx is None else spec_by_onnx(onnx)
+    int8 = spec is not None and spec.precision == "int8"
     for name in engines:
         engine = {**ENGINES, **HARNESS}[name]
         path, reason = onnx, None
@@ -276,107 +269,43 @@ def _holds_bf16(bundle: Path | None) -> bool:
         return False
 
 
-def _is_int8(onnx: Path) -> bool:
-    """By the file's metadata; False of what is no such file, which its reader will say."""
-    from shiftedge.benchmarks.bench import spec_by_onnx
-
-    try:
-        spec = spec_by_onnx(onnx)
-    except Exception:  # noqa: BLE001 - a damaged protobuf raises what it likes
-        return False
-    return spec is not None and spec.precision == "int8"
-
-
 def _compile(onnx: Path) -> tuple[Path | None, str | None]:
     """The bundle for this machine, or the reason why there is none."""
     if sys.stderr is not None and sys.stderr.isatty():
-        _say(f"compiling {onnx.name} for this machine")
+        note(f"compiling {onnx.name} for this machine")
     try:
-        # By name: the compiler is an extra, and this part of it may not be there.
-        module = importlib.import_module("shiftedge.export.compiler.compile")
-        return Path(module.compile_cached(onnx, target="host")), None
+        from shiftedge.export.compiler.compile import compile_cached
+
+        return compile_cached(onnx, target="host"), None
     except Exception as error:  # noqa: BLE001 - whatever it is, the peers can be measured
         said = str(error).strip().splitlines()
         return None, f"The model was not compiled: {said[0] if said else type(error).__name__}"
 
 
-@contextlib.contextmanager
-def _model_files(
-    model: Path | None, bundle: Path | None
-) -> Iterator[tuple[Path | None, Path | None]]:
+def _model_files(model: Path | None, bundle: Path | None) -> tuple[Path | None, Path | None]:
     """The .onnx file and the bundle that were named; at least one of them."""
     if bundle is not None and not bundle.exists():
         raise ModelError(f"There is no bundle {bundle}; check the path.")
     if model is None:
         from shiftedge.runtime.model import BUNDLED_NAME
 
-        bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
+        bundled = Path(str(importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME))
         if not bundled.is_file():
             raise ModelError(
                 f"This installation has no bundled model ({BUNDLED_NAME}); name a model."
             )
-        with importlib.resources.as_file(bundled) as file:
-            yield file, bundle
-    elif not model.exists():
+        return bundled, bundle
+    if not model.exists():
         raise ModelError(f"There is no model file {model}; check the path.")
-    elif _is_bundle(model):
-        yield None, model
-    elif model.suffix == ".onnx":
-        yield model, bundle
-    else:
+    if _is_bundle(model):
+        return None, model
+    if model.suffix != ".onnx":
         raise ModelError(f"{model} is neither an .onnx file nor a compiled bundle's folder.")
+    return model, bundle
 
 
 def _is_bundle(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".so"
-
-
-def _check_writable(target: str | Path | None) -> None:
-    """Before minutes of measuring, not after."""
-    if target not in (None, "-") and not Path(target).resolve().parent.is_dir():
-        raise OutputError(f"Cannot write {target}: its folder does not exist.")
-
-
-def _write(path: Path, text: str) -> None:
-    from shiftedge.runtime.process.files import atomic_path
-
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _minutes(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.0 < found <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of minutes up to a day")
-    return found
-
-
-def _streams(text: str) -> int:
-    count = positive(text)
-    if count > STREAMS_MOST:  # each is a thread, with an engine's states
-        raise argparse.ArgumentTypeError(
-            f"{count} streams at once; expected {STREAMS_MOST} at most"
-        )
-    return count
-
-
-def _engine(name: str) -> str:
-    return _known(name, {**ENGINES, **HARNESS}, "engine {}", ENGINES)
-
-
-def _workload(name: str) -> str:
-    return _known(name, WORKLOADS, "{} to run", WORKLOADS)
-
-
-def _known(name: str, known: Iterable[str], what: str, told: Iterable[str]) -> str:
-    if name not in known:
-        raise argparse.ArgumentTypeError(
-            f"there is no {what.format(shown(name))}; known are {', '.join(told)}"
-        )
-    return name
 
 
 def _list_of(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -388,5 +317,12 @@ def _list_of(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     return parse
 
 
-def _say(text: str) -> None:
-    say(f"shiftedge: {text}")
+def _one_of(known: Iterable[str], what: str, told: Iterable[str]) -> Callable[[str], str]:
+    def parse(name: str) -> str:
+        if name not in known:
+            raise argparse.ArgumentTypeError(
+                f"there is no {what.format(shown(name))}; known are {', '.join(told)}"
+            )
+        return name
+
+    return parse

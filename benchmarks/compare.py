@@ -9,21 +9,15 @@ import numpy as np
 
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
 from shiftedge.benchmarks.report import SCHEMA
-from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.errors import ShiftedgeError
-
-__all__ = ["check_comparable", "compare", "comparison_lines"]
+from shiftedge.runtime.process.tables import Column, Table
 
 SAME = ("cpu", "architecture", "cores")
 """Of a machine: what must be alike for times to be compared."""
 
 
 def check_comparable(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
-    """Refuse what says nothing.
-
-    Args:
-        now: this run's document, or as much of it as is known: ``machine`` and ``model``.
-        then: the earlier run's.
+    """Refuse an earlier run's document that says nothing of this run's ``machine`` and ``model``.
 
     Raises:
         ShiftedgeError: another schema, machine or model.
@@ -46,15 +40,10 @@ def check_comparable(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
 
 
 def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that both have measured, as plain JSON types.
-
-    Returns:
-        ``changes``: engines that both have measured, the earlier median and this one, now over then
-        by the rounds' medians, the interval, which holds 1 in 95 of 100 pairs of runs between which
-        nothing has changed, and a ``verdict``: "slower", "quicker", or "same" where noise would
-        explain it. ``slower``: whether one is. ``missing``: engines that this run has not measured.
-        ``peak_ratio``: the machine's peak now over then; far from 1, the machine itself was quicker
-        or slower.
+    """Everything that both have measured: ``comparison`` of docs/formats.md. The interval holds 1
+    in 95 of 100 pairs of runs between which nothing has changed, and a ``verdict`` is "same" where
+    noise would explain it; a ``peak_ratio`` far from 1 means that the machine itself was quicker or
+    slower.
 
     Raises:
         ShiftedgeError: rows of the earlier one are not what this version writes.
@@ -66,9 +55,7 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
             for key, row in after.items()
             if (old := before.get(key))
         ]
-        new, old_peak = (
-            (report.get("roofline") or {}).get("peak_gflops") for report in (now, then)
-        )
+        new, old_peak = _peak(now), _peak(then)
         peak = float(new / old_peak) if new and old_peak else None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ShiftedgeError(
@@ -81,6 +68,12 @@ def compare(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
         "missing": [f"{key[0]}, threads {key[1]}, {key[2]}" for key in before if key not in after],
         "changes": changes,
     }
+
+
+def _peak(report: Mapping[str, Any]) -> Any:
+    """Of float32, one thread; None where it was not measured."""
+    roofline = report.get("roofline")
+    return roofline and roofline["by_threads"]["1"]["peaks_gops"].get("float32")
 
 
 def _change(
@@ -98,20 +91,17 @@ def _change(
     }
 
 
+COLUMNS = (
+    Column("against the earlier run",
+           lambda row: "{engine}, threads {threads}, {workload}".format(**row)),
+    Column("then ms", "then_ms", ".3f"), Column("now ms", "now_ms", ".3f"),
+    Column("ratio", lambda row: "{ratio:.3f} [{low:.3f}, {high:.3f}]".format(**row)),
+    Column("", "verdict"),
+)  # fmt: skip
+
+
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """A comparison for people."""
-    rows = [
-        (
-            f"{change['engine']}, threads {change['threads']}, {change['workload']}",
-            f"{change['then_ms']:.3f}",
-            f"{change['now_ms']:.3f}",
-            f"{change['ratio']:.3f} [{change['low']:.3f}, {change['high']:.3f}]",
-            change["verdict"],
-        )
-        for change in found["changes"]
-    ]
-    headings = ("against the earlier run", "then ms", "now ms", "ratio", "")
-    lines = Table(headings, rows, "lrrll").lines()
+    lines = Table.of(COLUMNS, found["changes"], "lrrll").lines()
     lines += [f"{name}: measured then, not now" for name in found["missing"]]
     peak = found["peak_ratio"]
     if peak is not None and abs(peak - 1.0) > 0.02:

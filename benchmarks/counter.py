@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 from shiftedge.runtime.process.progress import LINES, Advance
 
-__all__ = ["counter", "stages"]
-
 
 @contextlib.contextmanager
-def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """As :func:`shiftedge.runtime.process.progress.progress`, on stderr."""
+def counter(description: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
+    """As :func:`shiftedge.runtime.process.progress.progress`, on stderr. Without a unit it stands
+    around several counters, and its description for the work between them. Off a terminal, the time
+    between two lines then goes on from one to the next."""
     stderr = sys.stderr
     if stderr is None or not stderr.isatty():
         with LINES.item(description, total, unit, quiet=True) as say:
@@ -30,7 +30,8 @@ def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]
         nonlocal done
         done += count
         whole = "" if total is None else f" of {total}"
-        stderr.write(f"\r{description}: {done}{whole} {unit}\x1b[K")
+        counted = f": {done}{whole} {unit}" if unit else ""
+        stderr.write(f"\r{description}{counted}\x1b[K")
         stderr.flush()
 
     try:
@@ -39,15 +40,3 @@ def counter(description: str, total: int | None, unit: str) -> Iterator[Advance]
     finally:
         stderr.write("\r\x1b[K")
         stderr.flush()
-
-
-@contextlib.contextmanager
-def stages(description: str) -> Iterator[None]:
-    """Around several counters: off a terminal, the time between two lines goes on from one to the
-    next, and between them the description stands for the work. Serves as a decorator too."""
-    stderr = sys.stderr
-    if stderr is None or stderr.isatty():
-        yield
-        return
-    with LINES.item(description, None, "", quiet=True):
-        yield

@@ -7,23 +7,21 @@ happened; nothing else of the run is touched, and no process is left behind.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import pickle
 import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import shiftedge
+from shiftedge.benchmarks.worker import receive, send
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.progress import EVERY_S, LINES
-
-__all__ = ["Worker", "WorkerError"]
 
 STATUS_OF = {"MissingExtraError": "unavailable", "NumericsError": "disagrees"}
 """Class of the error that a worker reports -> status; of others, "failed"."""
@@ -47,44 +45,19 @@ class Worker:
     """A running ``python -m shiftedge.benchmarks.worker``. Use as a context manager, or ``close``.
 
     Args:
-        factory: ``module:Class`` of the contender.
-        path: of the model.
-        threads: for one step.
-        spec: the model's, as JSON text; None where it is unknown.
-        workload: what a unit is, see ``workloads``.
-        scene: a recording, see ``scenes``; None is a rendered scene.
         timeout_s: for each answer; a worker that takes longer is killed.
-        seed: of the rendered scene.
+
+    The others as of :class:`shiftedge.benchmarks.worker.Server`.
     """
 
     def __init__(
-        self,
-        factory: str,
-        path: Path,
-        threads: int,
-        *,
-        spec: str | None,
-        timeout_s: float,
-        workload: str = "step",
-        scene: Path | None = None,
-        seed: int = 0,
+        self, factory: str, path: Path, threads: int, *, timeout_s: float, **more: Any
     ) -> None:
-        self._timeout_s = timeout_s
-        self._waiting = b""
+        self._timeout_s, started_ns = timeout_s, time.monotonic_ns()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        config = {
-            "factory": factory,
-            "path": str(path),
-            "threads": threads,
-            "spec": spec,
-            "workload": workload,
-            "scene": None if scene is None else str(scene),
-            "seed": seed,
-            "started_ns": time.monotonic_ns(),
-        }
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "shiftedge.benchmarks.worker", json.dumps(config)],
+                [sys.executable, "-m", "shiftedge.benchmarks.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -93,10 +66,11 @@ class Worker:
         except OSError as error:
             self._stderr.close()
             raise WorkerError("crashed", f"The process did not start: {error}.") from error
+        first = {"factory": factory, "path": path, "threads": threads, "started_ns": started_ns}
+        self._send({**first, **more})
 
     @property
     def pid(self) -> int:
-        """Of the process."""
         return self._process.pid
 
     def ready(self) -> dict[str, Any]:
@@ -105,24 +79,17 @@ class Worker:
         Raises:
             WorkerError: see there; the process has ended.
         """
-        return self._answer("loading")
+        found: dict[str, Any] = self._answer("loading")
+        return found
 
-    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one order and wait for its answer.
+    def ask(self, order: str, **arguments: Any) -> Any:
+        """Send one order, a method of the server, and wait for its answer.
 
         Raises:
             WorkerError: see there; the process has ended.
         """
-        pipe = self._process.stdin
-        assert pipe is not None
-        if pipe.closed:
-            raise WorkerError("crashed", "The process has ended already.")
-        try:
-            pipe.write(json.dumps(order).encode() + b"\n")
-            pipe.flush()
-        except OSError as error:
-            raise self._crashed() from error
-        return self._answer(f"the order {order['do']!r}")
+        self._send((order, arguments))
+        return self._answer(f"the order {order!r}")
 
     def close(self) -> None:
         """End the process, whatever it is doing, and reap it."""
@@ -141,44 +108,39 @@ class Worker:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _answer(self, what: str) -> dict[str, Any]:
-        line = self._line(what)
+    def _send(self, what: Any) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        if pipe.closed:
+            raise WorkerError("crashed", "The process has ended already.")
         try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            self.close()
-            raise WorkerError("crashed", f"The answer to {what} is not ours: {line[:80]!r}.")
-        if "error" in answer:
-            self.close()
-            status = STATUS_OF.get(answer["kind"], "failed")
-            raise WorkerError(status, answer["error"])
-        return answer
+            send(pipe, what)
+        except OSError as error:
+            raise self._crashed() from error
 
-    def _line(self, what: str) -> bytes:
+    def _answer(self, what: str) -> Any:
         pipe = self._process.stdout
         assert pipe is not None
         end_s = time.monotonic() + self._timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
-            while b"\n" not in self._waiting:
-                left_s = max(0.0, end_s - time.monotonic())
-                if not selector.select(min(left_s, EVERY_S)):
-                    if left_s > EVERY_S:  # of one answer: no measurement that a line could disturb
-                        LINES.beat()
-                        continue
+            while not selector.select(max(0.0, min(end_s - time.monotonic(), EVERY_S))):
+                if time.monotonic() >= end_s:
                     self.close()
                     raise WorkerError(
                         "timeout", f"No answer to {what} within {self._timeout_s:g} s; ended."
                     )
-                part = os.read(pipe.fileno(), 1 << 16)
-                if not part:
-                    raise self._crashed()
-                self._waiting += part
-        line, _, self._waiting = self._waiting.partition(b"\n")
+                LINES.beat()  # of one answer: no measurement that a line could disturb
+        try:
+            answer, failure = receive(pipe)
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise self._crashed() from error
         LINES.beat()
-        return line
+        if failure is not None:
+            self.close()
+            kind, sentence = failure
+            raise WorkerError(STATUS_OF.get(kind, "failed"), sentence)
+        return answer
 
     def _crashed(self) -> WorkerError:
         """The error that tells how the process ended; reaps it."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks.agreement import Agreement
 from shiftedge.benchmarks.crew import Worker
-
-__all__ = ["Candidate", "Entry", "Settings"]
+from shiftedge.export.agreement import Comparison
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How much to measure: no more rounds than frames, and no more starts than rounds."""
 
     threads: tuple[int, ...] = (1,)
@@ -41,8 +40,6 @@ class Settings:
     """Names, see ``workloads``."""
     timeout_s: float = 120.0
     """For loading, and for each turn; a process that takes longer is ended."""
-    turn_s: float = 1.5
-    """A turn of a slow engine ends then, with the units that it has taken."""
 
     def round_frames(self) -> list[int]:
         """Timed units of each round, as equal as they can be."""
@@ -50,7 +47,6 @@ class Settings:
         return [least + (index < more) for index in range(self.rounds)]
 
     def round_starts(self) -> list[int]:
-        """Which start each round belongs to."""
         return [index * self.starts // self.rounds for index in range(self.rounds)]
 
 
@@ -71,7 +67,8 @@ class Entry:
     """What the worker said when it had loaded the model the first time."""
     warm_up: dict[str, Any] = field(default_factory=dict)
     """What the first warm-up came to."""
-    agreement: Agreement | None = None
+    agreement: Sequence[Comparison] | None = None
+    """With the reference, tensor by tensor, the worst first."""
     rounds_ns: list[list[int]] = field(default_factory=list)
     """Times of each round, nanoseconds; empty where it was not timed."""
     frame_rounds_ns: list[list[int]] = field(default_factory=list)
@@ -100,13 +97,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """For people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         kind = "" if self.workload == "step" else f", {self.workload}"
         return f"{self.candidate.engine} with {threads}{kind}"
 
     def end(self, status: str, reason: str) -> None:
-        """Out of the run, with what happened."""
         self.status, self.reason = status, reason
         self.rest()
 
@@ -115,7 +110,3 @@ class Entry:
         if self.worker is not None:
             self.worker.close()
             self.worker = None
-
-    def times(self) -> list[int]:
-        """Of all rounds, nanoseconds."""
-        return [time for times in self.rounds_ns for time in times]

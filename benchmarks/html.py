@@ -7,31 +7,20 @@ All text in it is foreign: the template escapes names, reasons and versions.
 
 from __future__ import annotations
 
-import importlib.resources
-import logging
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
 from shiftedge.benchmarks.report import SCHEMA, check_report
-from shiftedge.benchmarks.terminal import disk_bytes, table, verdict_lines
+from shiftedge.benchmarks.terminal import table, verdict_lines
+from shiftedge.export.pages import charts
+from shiftedge.export.pages.render import missing, plotted, printable, render
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.process.extras import require
 
-# Where there is no home to write to, it takes a temporary folder, and would say so.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
-require("matplotlib")
-jinja2 = require("jinja2")
+from shiftedge.benchmarks import plots  # isort: skip - after the sentence on what is missing
+from shiftedge.benchmarks.plots import Shown  # isort: skip
 
-from shiftedge.benchmarks import plots  # noqa: E402 - after the sentence on what is missing
-from shiftedge.benchmarks.plots import Shown  # noqa: E402
-
-__all__ = ["page"]
-
-SHOWN_ALREADY = ("rounds_us", "round_p50_ms", "engine", "status", "reason")
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What HTML and XML may not hold."""
+SHOWN_ALREADY = ("rounds_us", "engine", "status", "reason")
 
 Figures = list[dict[str, Any]]
 """Of a section: heading, svg and caption of each."""
@@ -43,7 +32,7 @@ def page(report: Mapping[str, Any]) -> str:
     Raises:
         ShiftedgeError: it is no report, or one of another schema.
     """
-    report = _printable(check_report(report, "This"))
+    report = printable(check_report(report, "This"))
     if report["schema"] != SCHEMA:
         raise ShiftedgeError(
             f"The report's schema is {report['schema']}; expected {SCHEMA}. Make the page with the "
@@ -52,21 +41,16 @@ def page(report: Mapping[str, Any]) -> str:
     rows = _rows(report["results"])
     model, machine = report["model"], report["machine"]
     shown, _ = table(report)
-    with plots.style():
+    with charts.style():
         figures = {
             "latency": _latency(rows),
             "history": _history(rows, report["protocol"]["round_starts"]),
             "rooflines": _rooflines(report, rows),
             "kernels": _kernels(report["kernels"] or {}),
-            "cold": _cold(rows, model),
             "soak": _soak(report["soak"]) if report["soak"] else None,
         }
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["fact"] = _fact
-    template = importlib.resources.files("shiftedge.benchmarks") / "page.html.j2"
-    made: str = environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "shiftedge.benchmarks",
         **figures,
         report=report,
         title=f"Benchmark of {model['name'] or 'a model without a name'} on {machine['cpu']}",
@@ -77,26 +61,6 @@ def page(report: Mapping[str, Any]) -> str:
             for row in rows
         ],
     )
-    return made.lstrip()
-
-
-def _printable(value: Any) -> Any:
-    """The document without characters that a page may not hold."""
-    if isinstance(value, str):
-        return UNPRINTABLE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {_printable(key): _printable(one) for key, one in value.items()}
-    return [_printable(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _fact(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
 def _rows(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
@@ -112,54 +76,39 @@ def _rows(results: Sequence[Mapping[str, Any]]) -> list[Shown]:
     return rows
 
 
-def _doing_the_same(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Shown]]]:
-    """Rows that may be compared: a number, words for people, and they."""
-    for at, doing in enumerate(dict.fromkeys(row.doing for row in rows)):
-        yield at, doing, [row for row in rows if row.doing == doing]
+def _groups(rows: Sequence[Shown]) -> Iterator[tuple[str, list[Shown]]]:
+    """Rows that may be compared: words for people, and they."""
+    for doing in dict.fromkeys(row.doing for row in rows):
+        yield doing, [row for row in rows if row.doing == doing]
 
 
-def _figure(heading: str, name: str, drawn: Any, description: str, caption: str) -> dict[str, Any]:
-    svg = plots.to_svg(drawn, name, description)
-    return {"heading": heading, "svg": svg, "caption": caption}
-
-
-def _missing(caption: str, heading: str = "") -> dict[str, Any]:
-    return {"heading": heading, "svg": "", "caption": caption}
-
-
-def _timed(
-    rows: Sequence[Shown], draw: Callable[[int, str, list[Shown], str], dict[str, Any]]
-) -> Figures:
-    """A figure of each group with times, and what is told of those without."""
-    figures = []
-    for at, doing, group in _doing_the_same(rows):
-        timed = [row for row in group if row.times_ms.size]
+def _timed(rows: Sequence[Shown]) -> Iterator[tuple[int, str, list[Shown], str]]:
+    """A number for each group with times, its words, the rows with times, and what is told of those
+    without."""
+    for at, (doing, group) in enumerate(_groups(rows)):
         without = ", ".join(row.label for row in group if not row.times_ms.size)
-        if timed:
-            said = f" Without times: {without}." if without else ""
-            figures.append(draw(at, doing, timed, said))
-    return figures
+        if timed := [row for row in group if row.times_ms.size]:
+            yield at, doing, timed, f" Without times: {without}." if without else ""
 
 
 def _latency(rows: Sequence[Shown]) -> Figures:
-    def draw(at: int, doing: str, timed: list[Shown], without: str) -> dict[str, Any]:
+    figures = []
+    for at, doing, timed, without in _timed(rows):
         said = "; ".join(f"{one.label}: {one.spread}" for one in timed)
-        description = f"Distribution of times, {doing}. {said}."
         caption = f"{said}. The engine's own step, all rounds.{without}"
-        return _figure(doing, f"latency-{at}", plots.distribution(timed), description, caption)
-
-    return _timed(rows, draw)
+        drawn = plots.distribution(timed)
+        figures.append(plotted(doing, f"latency-{at}", drawn, "Distribution of times", caption))
+    return figures
 
 
 def _history(rows: Sequence[Shown], starts: Sequence[int]) -> Figures:
-    def draw(at: int, doing: str, timed: list[Shown], without: str) -> dict[str, Any]:
-        labels = ", ".join(one.label for one in timed)
-        description = f"Times in order of measuring, {doing}: {labels}."
+    figures = []
+    for at, doing, timed, without in _timed(rows):
+        told = f"Times in order of measuring of {', '.join(one.label for one in timed)}"
         caption = f"Each panel has an axis of its own: this is about drift and outliers.{without}"
         drawn = plots.history(timed, starts)
-        return _figure(doing, f"history-{at}", drawn, description, caption)
-
-    return _timed(rows, draw)
+        figures.append(plotted(doing, f"history-{at}", drawn, told, caption))
+    return figures
 
 
 def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
@@ -168,14 +117,14 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         return []
     figures = []
     for at, (threads, limits) in enumerate(known["by_threads"].items()):
-        said, peak = f"threads {threads}", limits["peak_gflops"]
-        if not peak:
-            figures.append(_missing(f"{said}: the peak is not known."))
+        said, peaks = f"threads {threads}", limits["peaks_gops"]
+        if not peaks.get("float32"):
+            figures.append(missing(f"{said}: the peak is not known."))
             continue
         steps = [
             row
             for row in rows
-            if str(row.data["threads"]) == threads and row.data["workload"] == "step"
+            if (str(row.data["threads"]), row.data["workload"]) == (threads, "step")
         ]
         rates = [
             (row, flops / row.data["step_ms"]["p50"] / 1e6)
@@ -186,22 +135,22 @@ def _rooflines(report: Mapping[str, Any], rows: Sequence[Shown]) -> Figures:
         points = plots.placed(kernels)
         caption = "Kernels were not profiled (--profile), so there are whole steps alone."
         if points:
-            named = [f"{n} {one.name}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
+            named = [f"{n} {one['name']}" for n, one in enumerate(points[: plots.NAMED_KERNELS], 1)]
             caption = f"A kernel's mark is as large as its share of the time; {', '.join(named)}."
         if len(kernels) > len(points):
             caption += f" Not shown: {len(kernels) - len(points)} kernels without operations."
-        if len(limits["peaks_gops"]) > 1:
-            names = ", ".join(limits["peaks_gops"])
+        if len(peaks) > 1:
+            names = ", ".join(peaks)
             caption += f" Operations have the peak of what multiplies them: {names}."
         elif any(row.data["precision"] not in ("fp32", None) for row in steps):
             caption += " The peak is that of 32-bit floats; fewer bits may exceed it."
         if not rates:
             caption += " No whole step: its time or its operations are not known."
-        told = "; ".join(f"{row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
-        description = f"Roofline, {said}: peak {peak:.4g} GFLOP/s. {told}."
+        steps_told = "".join(f"; {row.label} {rate:.3g} GFLOP/s" for row, rate in rates)
+        told = f"Roofline with a peak of {peaks['float32']:.4g} GFLOP/s{steps_told}"
         drawn = plots.roofline(limits, points, rates)
-        figures.append(_figure(said, f"roofline-{at}", drawn, description, caption))
-    return [*figures, *([_missing(known["reason"])] if known["reason"] else [])]
+        figures.append(plotted(said, f"roofline-{at}", drawn, told, caption))
+    return [*figures, *([missing(known["reason"])] if known["reason"] else [])]
 
 
 def _kernels(kernels: Mapping[str, Any]) -> Figures:
@@ -209,58 +158,27 @@ def _kernels(kernels: Mapping[str, Any]) -> Figures:
     for at, (threads, rows) in enumerate(kernels.items()):
         heading, total = f"threads {threads}", sum(row["ms"] for row in rows)
         if not total:
-            figures.append(_missing("No kernel has a time.", heading))
+            figures.append(missing("No kernel has a time.", heading))
             continue
         slowest = max(rows, key=lambda row: float(row["ms"]))
-        description = (
-            f"Time of {len(rows)} kernels, {heading}: {total:.3f} ms together; longest is "
-            f"{slowest['name']}. The figures are in the table below."
-        )
+        told = f"Time of {len(rows)} kernels, {total:.3f} ms together, longest {slowest['name']}"
         caption = (
-            "In the order in which they run; the mark is the least time that the roofline allows."
+            "In the order in which they run; the mark is the least time that the roofline allows. "
+            "The figures are in the table below."
         )
-        drawn = plots.kernel_bars(rows)
-        figure = _figure(heading, f"kernels-{at}", drawn, description, caption)
+        figure = plotted(heading, f"kernels-{at}", plots.kernel_bars(rows), told, caption)
         figures.append({**figure, "sentences": summary(rows), "table": kernel_table(rows)})
-    return figures
-
-
-def _cold(rows: Sequence[Shown], model: Mapping[str, Any]) -> Figures:
-    figures = []
-    for at, doing, group in _doing_the_same(rows):
-        loaded = [row for row in group if row.data["load_ms"] is not None]
-        if not loaded:
-            continue
-        sizes = [disk_bytes(row.data, model) for row in loaded]
-        values: dict[str, list[float | None]] = {
-            "load, ms": [row.data["load_ms"] for row in loaded],
-            "first prediction, ms": [row.data["first_prediction_ms"] for row in loaded],
-            "memory, MB": [row.data["rss_mb"] for row in loaded],
-            "on disk, MB": [None if size is None else size / 1e6 for size in sizes],
-        }
-        said = "; ".join(
-            f"{name}: "
-            + ", ".join(f"{row.label} {v:.4g}" for row, v in zip(loaded, column, strict=True) if v)
-            for name, column in values.items()
-        )
-        caption = (
-            "Loading is the engine's own; the first prediction counts from the start of the "
-            "process; memory is the most of the process, Python and numpy included."
-        )
-        drawn = plots.cold(loaded, values)
-        figures.append(_figure(doing, f"cold-{at}", drawn, f"{doing}. {said}.", caption))
     return figures
 
 
 def _soak(run: Mapping[str, Any]) -> Figures:
     words = f"{run['engine']}, threads {run['threads']}"
     if not run["seconds"]:
-        return [_missing("No moment has a figure.", words)]
-    named = (
-        ("cpu_mhz", "the clock"), ("temperature_c", "the temperature"), ("throttled", "throttling")
-    )  # fmt: skip
-    absent = [name for key, name in named if all(one is None for one in run[key])]
+        return [missing("No moment has a figure.", words)]
+    named = {
+        "cpu_mhz": "the clock", "temperature_c": "the temperature", "throttled": "throttling"
+    }  # fmt: skip
+    absent = [name for key, name in named.items() if all(one is None for one in run[key])]
     caption = f"Not told by this machine: {', '.join(absent)}." if absent else "A long run."
-    throttled = sum(bool(one) for one in run["throttled"])
-    description = f"A long run over time, {words}; throttled at {throttled} of its moments."
-    return [_figure(words, "soak", plots.soak(run), description, caption)]
+    told = f"Times over {len(run['seconds'])} moments, {sum(map(bool, run['throttled']))} throttled"
+    return [plotted(words, "soak", plots.soak(run), told, caption)]

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftedge.benchmarks.tables import Table, number
-from shiftedge.benchmarks.work import by_instruction
-
-__all__ = ["COLUMNS", "kernel_rows", "kernel_table", "summary"]
+from shiftedge.benchmarks.work import by_instruction, seconds_at
+from shiftedge.runtime.process.tables import Column, Table
 
 POINTWISE = ("pointwise", "tail", "inverted residual")
 """Families of kernels that are a product over single pixels, all of it in packed products."""
 COLUMNS = (
-    ("us", "ms", ".1f", 1e3), ("share", "share", ".1%", 1.0), ("MFLOP", "flops", ".2f", 1e-6),
-    ("GFLOP/s", "gflops", ".1f", 1.0), ("KB", "bytes", ".0f", 1e-3), ("GB/s", "gb_s", ".1f", 1.0),
-    ("of peak", "of_peak", ".0%", 1.0), ("of roofline", "of_roofline", ".2f", 1.0),
+    Column("kernel", "name"), Column("us", "ms", ".1f", 1e3), Column("share", "share", ".1%"),
+    Column("MFLOP", "flops", ".2f", 1e-6), Column("GFLOP/s", "gflops", ".1f"),
+    Column("KB", "bytes", ".0f", 1e-3), Column("GB/s", "gb_s", ".1f"),
+    Column("of peak", "of_peak", ".0%"), Column("of roofline", "of_roofline", ".2f"),
+    Column("bound", "bound"), Column("peak of", lambda row: " + ".join(row["operations"] or ())),
 )  # fmt: skip
-"""Of the table: heading, key of a row, form, scale."""
 
 
 def kernel_rows(
@@ -48,7 +47,7 @@ def kernel_rows(
         row = known.get(name, {})
         flops, size, parts = row.get("flops"), row.get("bytes"), row.get("operations")
         work = None if parts is None else by_instruction(parts, names or {})
-        peak_s = _arithmetic(work, peaks)
+        peak_s = seconds_at(peaks, work)
         bounds = {"arithmetic": peak_s, "memory": size / l2 / 1e9 if size and l2 else None}
         told = {kind: bound for kind, bound in bounds.items() if bound}
         if peak_s is None:
@@ -74,13 +73,6 @@ def kernel_rows(
             }
         )
     return rows
-
-
-def _arithmetic(work: Mapping[str, int] | None, peaks: Mapping[str, float]) -> float | None:
-    """Seconds at the peaks; 0 where nothing is multiplied, None where that is not known."""
-    if work is None or not all(peaks.get(name) for name in work):
-        return None
-    return sum(count / peaks[name] / 1e9 for name, count in work.items())
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -119,15 +111,4 @@ def _share(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def kernel_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """For people."""
-    cells = [
-        (
-            row["name"],
-            *(number(row[key], form, scale) for _, key, form, scale in COLUMNS),
-            row["bound"] or "",
-            " + ".join(row["operations"] or ()),
-        )
-        for row in rows
-    ]
-    headings = ("kernel", *(heading for heading, *_ in COLUMNS), "bound", "peak of")
-    return Table(headings, cells, "l" + "r" * len(COLUMNS) + "l")
+    return Table.of(COLUMNS, rows, "lrrrrrrrrl")

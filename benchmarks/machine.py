@@ -13,16 +13,6 @@ from typing import Any
 
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away, usable_cores
 
-__all__ = [
-    "cache_sizes",
-    "chosen_cores",
-    "cpu_identity",
-    "cpu_name",
-    "installed_bytes",
-    "machine",
-    "pinned",
-]
-
 PACKAGES = ("shiftedge", "numpy", "onnx", "onnxruntime", "openvino", "apache-tvm")
 CPUS = Path("/sys/devices/system/cpu")
 
@@ -30,20 +20,15 @@ CPUS = Path("/sys/devices/system/cpu")
 def machine() -> dict[str, Any]:
     """This machine as plain JSON types; None where it does not tell. No name of host or user.
 
-    Frequencies are in MHz, sizes in bytes; the load is of processes that wanted a core, over the
-    last minute: above 0.5 or so, others were at work.
+    Sizes are in bytes; clock and governor are the sensors' to tell. The load is of processes that
+    wanted a core, over the last minute: above 0.5 or so, others were at work.
     """
-    frequency = CPUS / "cpu0" / "cpufreq"
     facts: dict[str, Any] = {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
         "cores": usable_cores(),
         "cores_total": os.cpu_count(),
         "cache_bytes": cache_sizes(),
-        "governor": _text(frequency / "scaling_governor"),
-        "frequency_mhz": _number(_text(frequency / "scaling_cur_freq"), 1e-3)
-        or _number(_cpuinfo().get("cpu MHz")),
-        "frequency_max_mhz": _number(_text(frequency / "cpuinfo_max_freq"), 1e-3),
         "memory_bytes": None,
         "load_average": None,
         "os": platform.system(),
@@ -113,13 +98,6 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _number(text: str | None, scale: float = 1.0) -> float | None:
-    try:
-        return None if text is None else float(text) * scale
-    except ValueError:
-        return None
-
-
 def installed_bytes(packages: Sequence[str]) -> int | None:
     """What distributions take on disk, by their own lists of files; None where one has no list."""
     total = 0
@@ -147,7 +125,8 @@ def chosen_cores(count: int) -> list[int] | None:
         return None
     if count >= len(usable):
         return None
-    capacity = {core: _number(_text(CPUS / f"cpu{core}" / "cpu_capacity")) or 0 for core in usable}
+    said = {core: _text(CPUS / f"cpu{core}" / "cpu_capacity") or "0" for core in usable}
+    capacity = {core: int(text) if text.isdecimal() else 0 for core, text in said.items()}
     return sorted(sorted(usable, key=lambda core: (capacity[core], core))[-count:])
 
 

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import html
-import io
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-__all__ = [
-    "NAMED_KERNELS", "Point", "Shown", "cold", "distribution", "history", "kernel_bars", "placed",
-    "roofline", "soak", "style", "to_svg",
-]  # fmt: skip
+from shiftedge.export.pages.charts import (
+    DASHES,
+    GRID,
+    INK,
+    INTENSE,
+    beside,
+    figure_of,
+    panels_of,
+    short,
+    with_legend,
+)  # fmt: skip
 
-WIDTH = 8.0
-"""Inches; the page scales it."""
-INK, GRID = "#1b1b1b", "#c9c9c9"
-INTENSE = ("#0072b2", "#d55e00", "#00805d", "#b85c93", "#a87900", "#3b97d3", "#6b6b6b")
-"""After Okabe and Ito, darkened where white needs it; the page has lighter ones for the dark."""
-COLOURS = {INK: "ink", GRID: "grid", **{colour: f"s{i}" for i, colour in enumerate(INTENSE)}}
-"""Colour as drawn -> variable of the style sheet."""
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)))
 BOUNDS = {"arithmetic": (INTENSE[0], "", "o"), "memory": (INTENSE[1], "////", "s")}
 """Bound of a kernel -> colour, hatch and marker; the last two for those who see no difference."""
 UNBOUND = (INTENSE[6], "....", "D")
@@ -42,37 +34,23 @@ POINTS_MOST = 2000
 FEW, FEW_MOMENTS = 12, 300
 """Points of a line that are shown as such, of times and of a long run: one alone would not be seen,
 and a moment between two gaps is no line."""
-KERNELS_MOST = 60
 NAMED_KERNELS = 6
 """In the roofline, by their rank."""
-LABEL_MOST = 32
-
-RC: dict[Any, Any] = {
-    "svg.hashsalt": "shiftedge", "svg.fonttype": "none", "text.parse_math": False,
-    "font.family": "sans-serif", "font.size": 9.0, "axes.titlesize": 9.0, "legend.fontsize": 8.5,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlelocation": "left",
-    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "grid.color": GRID,
-    "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "hatch.linewidth": 0.6, "lines.linewidth": 1.4,
-    "savefig.facecolor": "none", "figure.facecolor": "none", "axes.facecolor": "none",
-}  # fmt: skip
 
 Array = NDArray[np.float64]
+Row = Mapping[str, Any]
+"""Of a report."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A result as it is drawn in every plot."""
-
-    data: Mapping[str, Any]
-    """The document's row."""
+    data: Row
     label: str
     index: int
     """Of its colour and dashes: the same engine has the same everywhere."""
 
     @property
     def doing(self) -> str:
-        """What may be compared with what, for people."""
         threads = self.data["threads"]
         return f"{self.data['workload']}, {threads} thread{'' if threads == 1 else 's'}"
 
@@ -83,12 +61,10 @@ class Shown:
 
     @property
     def times_ms(self) -> Array:
-        """Of all rounds."""
         return np.concatenate(self.rounds_ms or [np.empty(0)])
 
     @property
     def spread(self) -> str:
-        """In words."""
         p50, p99 = np.percentile(self.times_ms, (50, 99))
         return f"median {p50:.3f} ms, 99th percentile {p99:.3f} ms"
 
@@ -99,59 +75,14 @@ class Shown:
         return {"color": INTENSE[self.index % len(INTENSE)], "linestyle": dashes}
 
 
-class Point(NamedTuple):
-    """A kernel in the roofline."""
-
-    name: str
-    intensity: float
-    """Operations a byte."""
-    gflops: float
-    bound: str
-    share: float
-    """Of the step's time, from 0 to 1."""
-
-
-@contextlib.contextmanager
-def style() -> Iterator[None]:
-    """What all plots are drawn and written under, whatever the user's own settings are."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the browser has the glyph
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
-        yield
-
-
-def to_svg(figure: Figure, name: str, description: str) -> str:
-    """An ``svg`` element for a page, under :func:`style`: colours become variables of the page's
-    style sheet, so that a plot follows light and dark; text stays text, in the page's font.
-    """
-    written = io.BytesIO()
-    canvas: Any = FigureCanvasSVG(figure)
-    # By the canvas itself: savefig would lay it all out twice.
-    canvas.print_svg(written, metadata={"Date": None})
-    svg = written.getvalue().decode()
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"\s*\n\s*", " ", svg[svg.index("<svg") :])
-    used = set(re.findall(r'(?:href="|url\()#([^")]*)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
-    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg.replace("xlink:href", "href"))
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is seen by nobody
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    for colour, variable in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    box = re.search(r'viewBox="[^"]*"', svg)
-    start = f'<svg {box[0] if box else ""} role="img" aria-label="{html.escape(description)}">'
-    return re.sub(r"<svg[^>]*>", lambda _: start, svg, count=1)
-
-
 def distribution(timed: Sequence[Shown]) -> Figure:
     """Which share of the steps took how long at most, with the median and the 99th percentile."""
-    figure, axes = _figure(3.1)
+    figure, axes = figure_of(3.1)
     for one in timed:
         times = np.sort(one.times_ms)
         shares = np.arange(1, len(times) + 1) / len(times)
         picks = np.unique(np.linspace(0, len(times) - 1, POINTS_MOST).astype(int))
-        drawn = {"drawstyle": "steps-post", "label": _label(one.label), **one.look}
+        drawn = {"drawstyle": "steps-post", "label": short(one.label), **one.look}
         axes.plot(times[picks], 100 * shares[picks], **drawn)
         for share, marker in ((50, "o"), (99, "D")):
             at = np.percentile(times, share)
@@ -160,7 +91,7 @@ def distribution(timed: Sequence[Shown]) -> Figure:
     axes.plot([], [], "D", color=INK, label="99th percentile")
     _time_axis(axes, "x", np.concatenate([one.times_ms for one in timed]))
     axes.set(xlabel="one unit, ms", ylabel="% of units that took no longer", ylim=(0, 103))
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
 def history(timed: Sequence[Shown], starts: Sequence[int]) -> Figure:
@@ -170,7 +101,7 @@ def history(timed: Sequence[Shown], starts: Sequence[int]) -> Figure:
         timed: at least one, each with a time.
         starts: for each round, the number of the process start that it belongs to.
     """
-    figure, panels = _panels(len(timed), 0.5 + 0.95 * len(timed))
+    figure, panels = panels_of(len(timed), 0.5 + 0.95 * len(timed))
     for one, axes in zip(timed, panels, strict=True):
         at, colour = 0, one.look["color"]
         for index, times in enumerate(one.rounds_ms):
@@ -185,26 +116,23 @@ def history(timed: Sequence[Shown], starts: Sequence[int]) -> Figure:
         axes.grid(visible=False, axis="x")
         _time_axis(axes, "y", one.times_ms, ticks=3)
         axes.set_ylabel("ms")
-        axes.set_title(_label(one.label), color=colour, fontweight="bold", pad=3)
+        axes.set_title(short(one.label), color=colour, fontweight="bold", pad=3)
         axes.margins(x=0.01)
     panels[-1].set_xlabel("timed unit, in order")
     panels[-1].plot([], [], color=GRID, linewidth=1.2, label="a round begins")
     panels[-1].plot([], [], color=INK, lw=1, linestyle=(0, (4, 3)), label="a process begins")
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-def roofline(
-    limits: Mapping[str, Any], points: Sequence[Point], rates: Sequence[tuple[Shown, float]]
-) -> Figure:
+def roofline(limits: Row, points: Sequence[Row], rates: Sequence[tuple[Shown, float]]) -> Figure:
     """What the machine allows at each arithmetic intensity, and what was reached.
 
     Args:
-        limits: ``peak_gflops``, which must be there, ``peaks_gops`` by instruction, ``l2_gb_s`` and
-            ``memory_gb_s``.
+        limits: ``peaks_gops`` by instruction, float32 among them, ``l2_gb_s`` and ``memory_gb_s``.
         points: kernels, of which the first few are numbered from 1 on.
         rates: GFLOP/s of whole steps: lines, as the bytes of a whole step are not known.
     """
-    peaks = {"float32": limits["peak_gflops"], **limits["peaks_gops"]}
+    peaks = limits["peaks_gops"]
     peak = max(peaks.values())
     reads = {
         name: (limits[key], dashes)
@@ -214,11 +142,11 @@ def roofline(
         )
         if limits[key]
     }
-    intensities = [point.intensity for point in points]
+    intensities = [point["intensity"] for point in points]
     intensities = intensities + [peak / rate for rate, _ in reads.values()] or [1.0]
-    reached = [point.gflops for point in points] + [rate for _, rate in rates] + [peak]
+    reached = [point["gflops"] for point in points] + [rate for _, rate in rates] + [peak]
     left, right = min(intensities) / 2.5, max(intensities) * 2.5
-    figure, axes = _figure(4.0)
+    figure, axes = figure_of(4.0)
     axes.set(
         xscale="log", yscale="log", xlim=(left, right),
         ylim=(min(reached) / 2.5, max(reached) * 1.8),
@@ -231,13 +159,14 @@ def roofline(
     for name, rate in peaks.items():
         axes.plot([left, right], [rate, rate], color=INK, linewidth=0.7)
         words = f"peak {rate:.4g} GFLOP/s" if name == "float32" else f"{name} {rate:.4g} GOP/s"
-        _beside(axes, words, (right, rate), (-3, 4), ha="right")
+        beside(axes, words, (right, rate), (-3, 4), ha="right")
     for one, rate in rates:
-        words = f"{_label(one.label)}, whole step: {rate:.3g} GFLOP/s"
+        words = f"{short(one.label)}, whole step: {rate:.3g} GFLOP/s"
         axes.axhline(rate, linewidth=1.0, label=words, **one.look)
-    for kind in dict.fromkeys(point.bound for point in points):
+    for kind in dict.fromkeys(point["bound"] for point in points):
         colour, _, marker = BOUNDS.get(kind, UNBOUND)
-        _, x, y, _, shares = zip(*(one for one in points if one.bound == kind), strict=True)
+        keys = ("intensity", "gflops", "share")
+        x, y, shares = ([one[key] for one in points if one["bound"] == kind] for key in keys)
         axes.scatter(
             x, y, 14 + 500 * np.array(shares), color=colour, marker=marker, alpha=0.65,
             edgecolors=INK, linewidths=0.5,
@@ -245,37 +174,27 @@ def roofline(
         words = f"kernel, limited by {kind or 'what is not known'}"
         axes.plot([], [], marker, color=colour, label=words)
     for rank, point in enumerate(points[:NAMED_KERNELS], 1):
-        above = 3 + (14 + 500 * point.share) ** 0.5 / 2
-        at = (point.intensity, point.gflops)
-        _beside(axes, str(rank), at, (0, above), ha="center", fontsize=8, fontweight="bold")
+        above = 3 + (14 + 500 * point["share"]) ** 0.5 / 2
+        at = (point["intensity"], point["gflops"])
+        beside(axes, str(rank), at, (0, above), ha="center", fontsize=8, fontweight="bold")
     for axis in (axes.xaxis, axes.yaxis):
         _plain_log(axis)
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-def placed(kernels: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Kernels with operations, bytes and a time, the longest first."""
+def placed(kernels: Sequence[Row]) -> list[Row]:
+    """Kernels with operations, bytes and a time, the longest first, and ``intensity``: operations a
+    byte."""
     return [
-        Point(row["name"], flops / row["bytes"], row["gflops"], row["bound"] or "", row["share"])
+        {**row, "intensity": row["flops"] / row["bytes"], "bound": row["bound"] or ""}
         for row in sorted(kernels, key=lambda row: -row["ms"])
-        if (flops := row["flops"]) and row["bytes"] and row["ms"]
+        if row["flops"] and row["bytes"] and row["ms"]
     ]
 
 
-def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
-    """Time of each kernel in order, coloured by what limits it, with its roofline as a mark.
-
-    Of more than :data:`KERNELS_MOST`, the longest stand for themselves and the rest together.
-    """
-    rows = list(kernels)
-    if len(rows) > KERNELS_MOST:
-        least = sorted(row["ms"] for row in rows)[-KERNELS_MOST]
-        longest = [row for row in rows if row["ms"] >= least][:KERNELS_MOST]
-        rest = sum(row["ms"] for row in rows) - sum(row["ms"] for row in longest)
-        unknown = dict.fromkeys(("bound", "roofline_ms", "of_roofline"))
-        name = f"{len(rows) - KERNELS_MOST} shorter ones"
-        rows = [*longest, {"name": name, "ms": rest, **unknown}]
-    figure, axes = _figure(0.7 + 0.19 * len(rows))
+def kernel_bars(rows: Sequence[Row]) -> Figure:
+    """Time of each kernel in order, coloured by what limits it, with its roofline as a mark."""
+    figure, axes = figure_of(0.7 + 0.19 * len(rows))
     total, most = sum(row["ms"] for row in rows), max(row["ms"] for row in rows)
     told = set()
     for at, row in enumerate(rows):
@@ -290,43 +209,22 @@ def kernel_bars(kernels: Sequence[Mapping[str, Any]]) -> Figure:
         if limit is not None:
             axes.plot([1e3 * limit] * 2, [at - 0.42, at + 0.42], color=INK, linewidth=2)
             said.append(f"{row['of_roofline']:.1f}× roofline")
-        _beside(axes, ", ".join(said), (max(us, 1e3 * (limit or 0)), at), (4, 0), fontsize=7)
-    axes.set_yticks(range(len(rows)), [_label(row["name"]) for row in rows], fontsize=7.5)
+        beside(axes, ", ".join(said), (max(us, 1e3 * (limit or 0)), at), (4, 0), fontsize=7)
+    axes.set_yticks(range(len(rows)), [short(row["name"]) for row in rows], fontsize=7.5)
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, 1.22e3 * most or 1), xlabel="µs")
     axes.grid(visible=False, axis="y")
     if any(row["roofline_ms"] is not None for row in rows):
         axes.plot([], [], color=INK, linewidth=2, label="its roofline")
-    return _with_legend(figure)
+    return with_legend(figure)
 
 
-def cold(rows: Sequence[Shown], figures: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Figures beside the step's time: the name of each panel, and a value or None for each row."""
-    height = 0.75 + 0.26 * len(rows)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    panels = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-    for (name, values), axes in zip(figures.items(), panels, strict=True):
-        most = max((value for value in values if value is not None), default=0.0)
-        for at, (row, value) in enumerate(zip(rows, values, strict=True)):
-            words = "no figure"
-            if value is not None:
-                axes.barh(at, value, 0.65, color=row.look["color"])
-                words = f"{value:.3g}" if value < 1e3 else f"{value:.0f}"
-            _beside(axes, words, (value or 0.0, at), (3, 0), fontsize=7.5)
-        axes.set_title(name)
-        axes.set(xlim=(0, 1.45 * most or 1), ylim=(len(rows) - 0.5, -0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.grid(visible=False, axis="y")
-    panels[0].set_yticks(range(len(rows)), [_label(row.label) for row in rows])
-    return figure
-
-
-def soak(run: Mapping[str, Any]) -> Figure:
+def soak(run: Row) -> Figure:
     """A long run: the median, the clock and the temperature over time, throttling shaded."""
     seconds, hot = run["seconds"], [bool(flag) for flag in run["throttled"]]
     named = (("p50_ms", "median, ms"), ("cpu_mhz", "clock, MHz"), ("temperature_c", "°C"))
     lines = [(words, np.array(run[key], np.float64)) for key, words in named]  # None is NaN
     series = [(words, values) for words, values in lines if np.isfinite(values).any()]
-    figure, panels = _panels(len(series), 0.6 + 1.2 * len(series))
+    figure, panels = panels_of(len(series), 0.6 + 1.2 * len(series))
     for index, ((words, values), axes) in enumerate(zip(series, panels, strict=True)):
         look = {"color": INTENSE[(0, 2, 3)[index]], "markersize": 3}
         axes.plot(seconds, values, marker="." if len(values) <= FEW_MOMENTS else "", **look)
@@ -338,39 +236,7 @@ def soak(run: Mapping[str, Any]) -> Figure:
         axes.set_ylabel(words)
         axes.yaxis.set_major_locator(MaxNLocator(4))
     panels[-1].set_xlabel("seconds")
-    return _with_legend(figure)
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _panels(count: int, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-
-
-def _beside(axes: Axes, words: str, at: Any, away: tuple[float, float], **how: Any) -> None:
-    how = {"va": "center", **how} if not away[1] else how
-    axes.annotate(words, at, away, textcoords="offset points", **how)
-
-
-def _with_legend(figure: Figure) -> Figure:
-    """Below the axes, which it takes no room from."""
-    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
-    if labels:
-        columns = max(1, min(3, int(72 * WIDTH // (5.4 * max(map(len, labels)) + 42))))
-        figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(labels) // columns))
-        figure.legend(loc="outside lower center", ncols=columns)
-    return figure
-
-
-def _label(name: str) -> str:
-    """Short, on one line, and not hidden as matplotlib hides names that begin with a dash below."""
-    flat = " ".join(name.split()) or "no name"
-    short = flat if len(flat) <= LABEL_MOST else f"{flat[: LABEL_MOST - 1]}…"
-    return f" {short}" if short.startswith("_") else short
+    return with_legend(figure)
 
 
 def _thinned(times: Array, rounds: int) -> tuple[Array, Array]:
@@ -398,7 +264,6 @@ def _time_axis(axes: Axes, which: str, times: Array, ticks: int = 6) -> None:
 
 
 def _plain_log(axis: Any) -> None:
-    """Ticks at 1, 2 and 5, written as one would."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.process.extras import require
 
-__all__ = ["Ratio", "paired_ratio", "percentiles_ms", "unpaired_ratio"]
-
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 ROUNDS_LEAST = 5
@@ -28,9 +26,8 @@ ONE_START = 0.01
 since it cannot show it: what starts of the peers were seen to differ by."""
 SHARE = 0.25
 """How far the part of the rounds that is disturbed strays from run to run, as a standard deviation:
-that of a part of which nothing is known but that it lies between 0 and 1 is 0.29. The best of five
-values from 0 to 0.25 that were tried on three runs of eight engines on a machine with a neighbour,
-and then judged by four others; see docs/benchmarks.md."""
+that of a part of which nothing is known but that it lies between 0 and 1 is 0.29. Chosen among five
+values; docs/benchmarks.md says by what."""
 THIRDS_LEAST = 4
 """Rounds, fewer of which do not tell how a ratio depends on disturbance."""
 
@@ -81,25 +78,18 @@ def paired_ratio(
     theirs: Sequence[Sequence[int]],
     *,
     starts: Sequence[int] | None = None,
-    seed: int = 0,
 ) -> Ratio:
     """How much longer our steps take than theirs, paired by round.
 
-    In each round both ran within a fraction of a second of each other; the round's ratio is that
-    of its two medians, and the value is the median over rounds. The interval comes from a bootstrap
-    of runs of neighbouring rounds (what disturbs a machine outlasts a round), to which is added
-    what the process starts differ by beyond that, since one process's memory may lie better than
-    another's, and how the ratio depends on how disturbed the machine is, since a neighbour takes
-    more from one engine than from another, and not in every run as often; see :func:`_interval` and
-    :func:`_dependence`. It is widened by the square root of 2, because a second run strays as the
-    first does.
+    The value is the median over rounds of the ratio of the round's medians; what the interval is
+    made of, and why, is in docs/benchmarks.md ("Ratios, not times"): see :func:`_interval` and
+    :func:`_dependence`. The square root of 2 is for a second run, which strays as the first does.
 
     Args:
         ours: step times of each round, any unit, above zero; a round without times is left out.
         theirs: the same rounds of the other; rounds that only one has are left out.
         starts: for each round, the number of the process start that it belongs to; None where
             there was one.
-        seed: of the resampling.
 
     Raises:
         ValueError: no round has times of both.
@@ -118,24 +108,21 @@ def paired_ratio(
     if starts is not None and len(groups) == 1:
         steady += ONE_START**2
     logs = [np.array(group) for group in groups.values()]
-    side = _side(logs, np.random.default_rng(seed))
+    side = _side(logs, np.random.default_rng(0))
     return _interval(side.value, side.medians, [side], steady, repeats=math.sqrt(2.0))
 
 
-def unpaired_ratio(
-    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]], *, seed: int = 0
-) -> Ratio:
+def unpaired_ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> Ratio:
     """How much longer steps of one run take than those of another run, at another time.
 
     Args:
         ours: the median of each round, any unit, above zero, grouped by process start.
         theirs: the same of the other run.
-        seed: of the resampling.
 
     Raises:
         ValueError: one of them has no round.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     sides = []
     for side in (ours, theirs):
         logs = [np.log(np.asarray(group, np.float64)) for group in side if group]

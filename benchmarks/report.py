@@ -6,44 +6,42 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shiftedge.benchmarks import agreement
 from shiftedge.benchmarks.bench import LEAD_IN, WARM_UP_MOST, Bench
 from shiftedge.benchmarks.entry import Entry
 from shiftedge.benchmarks.kernels import kernel_rows
 from shiftedge.benchmarks.ratios import paired_ratio, percentiles_ms
-from shiftedge.benchmarks.sensors import describe, throttled_between
+from shiftedge.benchmarks.sensors.gauges import describe, throttled_between
+from shiftedge.export.agreement import FRAMES, TOLERANCE
 from shiftedge.runtime.errors import ShiftedgeError
-
-__all__ = ["SCHEMA", "check_report", "describe_file", "document", "read_report"]
 
 SCHEMA = 1
 """Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
 know."""
 KEYS = {"schema": int, "machine": dict, "model": dict, "results": list, "protocol": dict}
 
+READY = (
+    "version", "precision", "base_rss_mb", "engine_bytes", "timer_ns", "normalises", "settings"
+)  # fmt: skip
+ENTRY = ("threads", "workload", "status", "reason", "rss_mb", "energy_reason")
+"""Of a result, as they are: what the worker said when it was ready, and what became of it."""
+
 Rounds = Callable[[Entry], Sequence[Sequence[int]]]
 """Which times of an entry: those of the step alone, or from the uint8 frame on."""
 
-
-def _step(entry: Entry) -> Sequence[Sequence[int]]:
-    return entry.rounds_ns
-
-
-def _frame(entry: Entry) -> Sequence[Sequence[int]]:
-    return entry.frame_rounds_ns
+_step: Rounds = attrgetter("rounds_ns")
+_frame: Rounds = attrgetter("frame_rounds_ns")
 
 
 def document(bench: Bench) -> dict[str, Any]:
-    """Everything measured, as plain JSON types."""
     limits, settings = None, bench.settings
     if bench.roofline is not None:
-        limits = bench.roofline.to_dict(bench.work.works, _precision(bench), bench.work.reason)
+        limits = bench.roofline.to_dict(bench.work.works, bench.work.reason)
     samples = bench.samples
     return {
         "schema": SCHEMA,
@@ -70,10 +68,10 @@ def document(bench: Bench) -> dict[str, Any]:
             "source_frames": bench.source_frames,
             "warm_up_most": WARM_UP_MOST,
             "lead_in_frames": LEAD_IN,
-            "agreement_frames": agreement.FRAMES,
-            "agreement_tolerance": agreement.TOLERANCE,
+            "agreement_frames": FRAMES,
+            "agreement_tolerance": TOLERANCE,
         },
-        "interrupted": bench.interrupted,
+        "interrupted": bench.exit_status != 0,
         "notes": [
             *_normalising(bench.entries),
             *(() if bench.soak is None else bench.soak.lines()),
@@ -104,11 +102,9 @@ def read_report(path: Path) -> dict[str, Any]:
         ShiftedgeError: no such file, or not what ``--json`` writes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ShiftedgeError(f"{path} cannot be read: {error}.") from error
-    try:
-        found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     return check_report(found, str(path))
@@ -178,11 +174,11 @@ def _model(bench: Bench) -> dict[str, Any]:
 
 
 def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
-    ready, found = entry.ready, entry.agreement
+    ready = entry.ready
     measured = entry.status == "ok"
-    times = entry.times() if measured else []
+    times = _flat(entry, _step) if measured else []
     step_ms = percentiles_ms(times) if times else None
-    frame_ns = [time for times in entry.frame_rounds_ns for time in times] if measured else []
+    frame_ns = _flat(entry, _frame) if measured else []
     frames_each = ready.get("frames_each", 1)
     limit_ms = None
     if bench.roofline is not None and entry.workload == "step":
@@ -193,17 +189,11 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
     energetic = measured and entry.energy_reason is None and entry.energy_j > 0 < energy_frames
     return {
         "engine": entry.candidate.engine,
-        "version": ready.get("version"),
-        "precision": ready.get("precision"),
-        "threads": entry.threads,
-        "workload": entry.workload,
+        **{key: ready.get(key) for key in READY},
+        **{key: getattr(entry, key) for key in ENTRY},
         "frames_each": frames_each,
-        "status": entry.status,
-        "reason": entry.reason,
         "frames": len(times),
         "step_ms": step_ms,
-        "frames_per_second": 1e3 * frames_each / step_ms["p50"] if step_ms else None,
-        "round_p50_ms": [percentiles_ms(times)["p50"] for times in entry.rounds_ns if times],
         "against_best_peer": _against_best_peer(entry, bench, _step),
         "frame_ms": percentiles_ms(frame_ns) if frame_ns else None,
         "frame_against_best_peer": _against_best_peer(entry, bench, _frame),
@@ -211,24 +201,28 @@ def _result(entry: Entry, bench: Bench) -> dict[str, Any]:
         if measured
         else [],
         "of_roofline": step_ms["p50"] / limit_ms if step_ms and limit_ms else None,
-        "rss_mb": entry.rss_mb,
-        "base_rss_mb": ready.get("base_rss_mb"),
         "load_ms": float(np.median(entry.load_ms)) if entry.load_ms else None,
         "first_prediction_ms": float(np.median(entry.first_ms)) if entry.first_ms else None,
         "starts": len(entry.load_ms),
-        "engine_bytes": ready.get("engine_bytes"),
-        "timer_ns": ready.get("timer_ns"),
         "warm_up": entry.warm_up or None,
         "energy_j_per_frame": entry.energy_j / energy_frames if energetic else None,
-        "energy_reason": entry.energy_reason,
-        "max_abs_error": None if found is None else found.max_abs_error,
-        "agreement": None
-        if found is None
-        else {key: value for key, value in asdict(found).items() if key != "max_abs_error"},
-        "normalises": ready.get("normalises"),
-        "settings": ready.get("settings"),
-        "idle_cpu_share": entry.idle_cpu_ms / entry.idle_wall_ms if entry.idle_wall_ms else None,
+        **_agreement(entry),
     }
+
+
+def _agreement(entry: Entry) -> dict[str, Any]:
+    """With the reference; None where nothing was compared."""
+    rows = entry.agreement
+    if not rows:
+        return {"max_abs_error": None, "agreement": None}
+    found = {
+        "worst_relative": rows[0].relative,
+        "worst_tensor": rows[0].tensor,
+        "states_compared": len(rows) > 1,
+        "tolerance": entry.ready["tolerance"],
+    }
+    logits = next(row for row in rows if row.tensor == "logits")
+    return {"max_abs_error": logits.worst, "agreement": found}
 
 
 # Who is quicker
@@ -247,8 +241,12 @@ def _rivals(entry: Entry, bench: Bench) -> list[Entry]:
     ]
 
 
+def _flat(entry: Entry, rounds: Rounds) -> list[int]:
+    return [time for times in rounds(entry) for time in times]
+
+
 def _p50(entry: Entry, rounds: Rounds) -> float:
-    return percentiles_ms([time for times in rounds(entry) for time in times])["p50"]
+    return percentiles_ms(_flat(entry, rounds))["p50"]
 
 
 def _against_best_peer(entry: Entry, bench: Bench, rounds: Rounds) -> dict[str, Any] | None:

@@ -1,38 +1,24 @@
-"""The machine's limit: what its cores multiply and read at most, measured beside the engines.
-
-``peak.c`` is compiled once for the machine it runs on, with whatever C compiler is there, and kept
-in the user's cache; each call then takes a tenth of a second or two. The best over the rounds
-counts, so that a busy moment does not lower the limit. Beside the peak of float32 it measures that
-of the instructions that the kernels of other precisions multiply with; a step's limit is the sum of
-what its operations take, each at the peak of its own instruction, since they share the units.
+"""The machine's limit: what its cores multiply and read at most, measured beside the engines by
+``peak.c``, a tenth of a second or two at a time; see docs/benchmarks.md ("Peaks"). The best over
+the rounds counts, so that a busy moment does not lower the limit.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
-import importlib.util
 import json
-import os
-import platform
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks.machine import cache_sizes, cpu_identity
-from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
+from shiftedge.benchmarks.machine import cache_sizes
+from shiftedge.benchmarks.programs import program
+from shiftedge.benchmarks.work import Work, seconds_at
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.cpu import CPUINFO, cpu_features, taken_away
-from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = ["Roofline", "Work", "build_probe"]
-
-Work = Mapping[str, int]
-"""Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
-``peak_packed.c``."""
 FLOAT32 = "float32"
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
@@ -46,7 +32,6 @@ L2_BYTES = 256 << 10
 """Where the system does not tell the size of its level 2 cache: half of the smallest in use."""
 TIMEOUT_S = 60.0
 """Of one call of the probe."""
-COMPILE_S = 120.0
 
 
 class Roofline:
@@ -66,13 +51,14 @@ class Roofline:
         """Instructions without a figure, and why, as a sentence each."""
         self._peaks: dict[int, dict[str, float]] = {count: {} for count in self.threads}
         """GOP/s of each instruction, by threads."""
-        self._best: dict[int, dict[str, float]] = {count: {} for count in self.threads}
+        self._reads: dict[int, dict[str, float]] = {count: {} for count in self.threads}
+        """GB/s, from "l2" and from "memory"."""
         self._rounds = dict.fromkeys(self.threads, 0)
         self._probe: Path | None = None
         try:
             self._probe = build_probe()
         except ShiftedgeError as error:
-            self.reason = str(error)
+            self.reason = f"The peak was not measured: {error}"
 
     def measure(self, threads: int) -> None:
         """One round's share of one thread count. A failure ends the measuring, and is kept."""
@@ -86,12 +72,13 @@ class Roofline:
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             self._probe, self.reason = None, f"The peak kernel failed: {error}"
             return
-        best = self._best[threads]
-        for key, value in figures.items():
-            if value is not None:
-                best[key] = max(best.get(key, 0.0), value)
-        if "gflops" in best:
-            self._peaks[threads][FLOAT32] = best["gflops"]
+        for best, name, key in (
+            (self._peaks, FLOAT32, "gflops"),
+            (self._reads, "l2", "l2_gb_s"),
+            (self._reads, "memory", "memory_gb_s"),
+        ):
+            if (found := figures.get(key)) is not None:
+                best[threads][name] = max(best[threads].get(name, 0.0), found)
         for name in self.instructions:
             if name not in self.refused:
                 self._measure_packed(self._probe, threads, name)
@@ -115,93 +102,42 @@ class Roofline:
 
     def step_ms(self, threads: int, work: Work | None) -> float | None:
         """Milliseconds that ``work`` takes at the peaks of so many threads; None where unknown."""
-        peaks = self._peaks.get(threads, {})
-        if not work or not all(peaks.get(name) for name in work):
-            return None
-        return sum(count / peaks[name] / 1e6 for name, count in work.items())
+        seconds = seconds_at(self._peaks.get(threads, {}), work)
+        return 1e3 * seconds if seconds else None
 
-    def to_dict(
-        self, works: Mapping[str, Work], precision: str = "fp32", reason: str | None = None
-    ) -> dict[str, Any]:
-        """As plain JSON types; ``peak_gflops`` is that of float32, and it and ``step_ms`` are those
-        of one thread.
+    def to_dict(self, works: Mapping[str, Work], reason: str | None = None) -> dict[str, Any]:
+        """As plain JSON types.
 
         Args:
             works: of one step, by precision; empty where unknown.
-            precision: of the model: what ``step_ms`` and ``flops`` are of.
             reason: why the work is unknown.
         """
-        flops = sum(works[precision].values()) if precision in works else None
         counts = {
             str(count): {
-                "peak_gflops": best.get("gflops"),
-                "peaks_gops": dict(self._peaks[count]),
-                "step_ms": self.step_ms(count, works.get(precision)),
+                "peaks_gops": dict(peaks),
                 "steps_ms": {name: self.step_ms(count, work) for name, work in works.items()},
-                "l2_gb_s": best.get("l2_gb_s"),
-                "memory_gb_s": best.get("memory_gb_s"),
+                **{f"{name}_gb_s": self._reads[count].get(name) for name in ("l2", "memory")},
             }
-            for count, best in self._best.items()
+            for count, peaks in self._peaks.items()
         }
-        one = counts["1"]
         return {
-            "peak_gflops": one["peak_gflops"],
-            "step_ms": one["step_ms"],
             "by_threads": counts,
-            "flops": flops,
             "operations": {name: dict(work) for name, work in works.items()},
             "refused": dict(self.refused),
             "reason": self.reason or reason,
-            "note": "operations count convolutions and matrix products, 2 a multiply-add, by the "
-            "instruction that makes them; peaks are the best of the rounds",
         }
 
 
 def build_probe(folder: Path | None = None) -> Path:
-    """Compile ``peak.c`` for this machine, or find it compiled.
-
-    Args:
-        folder: where to keep it; None is the user's cache, ``~/.cache/shiftedge``.
-
-    Raises:
-        ShiftedgeError: there is no C compiler here, or none can compile it.
-    """
+    """``peak.c``, compiled for this machine and kept in ``folder`` or the user's cache; raises as
+    :func:`~shiftedge.benchmarks.programs.program`."""
     own = Path(str(importlib.resources.files("shiftedge.benchmarks")))
     # The CPU is asked what it has by the code that a compiled model asks it with.
     native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
-    sources = [
-        own / "peak.c",
-        own / "peak_packed.c",
-        native / "cpu" / "cpu_features.c",
-        native / "error.c",
-    ]
-    text = b"".join(file.read_bytes() for file in (*sources, own / "peak_packed.h"))
-    # The same home may serve several machines, and the code is for one kind of CPU.
-    flags = _flags()
-    key = hashlib.sha256(text + f"{flags}{platform.machine()}{cpu_identity()}".encode())
-    folder = folder or cache_folder()
-    output = folder / f"peak-{key.hexdigest()[:16]}"
-    if output.is_file():
-        return output
-    problem = "there is no C compiler: install gcc or clang, or  pip install ziglang"
-    for command, environment in _compilers():
-        output_folder(folder)
-        with work_folder(folder) as scratch:
-            built = scratch / "peak"
-            line = [*command, *flags, f"-I{own}", f"-I{native}"]
-            line += [*map(str, sources), "-o", str(built)]
-            try:
-                subprocess.run(
-                    line, capture_output=True, text=True, check=True, timeout=COMPILE_S,
-                    env=environment,
-                )  # fmt: skip
-            except (OSError, subprocess.SubprocessError) as error:
-                said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-                problem = f"{command[-1]} failed ({said[0] if said else 'it said nothing'})"
-                continue
-            os.replace(built, output)  # whole or not at all, for others that look for it
-        return output
-    raise ShiftedgeError(f"The peak was not measured: {problem}.")
+    sources = [own / "peak.c", own / "peak_packed.c", native / "cpu" / "cpu_features.c"]
+    flags = [*_flags(), f"-I{own}", f"-I{native}"]
+    headers = [own / "peak_packed.h"]
+    return program("peak", [*sources, native / "error.c"], flags, headers=headers, folder=folder)
 
 
 def _flags() -> tuple[str, ...]:
@@ -209,12 +145,3 @@ def _flags() -> tuple[str, ...]:
     gone = sorted(taken_away() & cpu_features(CPUINFO))
     names = [re.sub(r"^(avx512|avx)_", r"\1", each) for each in gone if each.startswith("avx")]
     return (*FLAGS, *(f"-mno-{name}" for name in names))
-
-
-def _compilers() -> Iterator[tuple[list[str], dict[str, str] | None]]:
-    """Commands, each with the variables that it needs."""
-    for name in ("gcc", "clang", "cc"):
-        if path := shutil.which(name):
-            yield [path], None
-    if importlib.util.find_spec("ziglang") is not None:
-        yield list(ZIG_CC), zig_environment()

@@ -11,10 +11,8 @@ import numpy as np
 
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.benchmarks.ratios import Ratio, unpaired_ratio
-from shiftedge.benchmarks.sensors import throttled_between
+from shiftedge.benchmarks.sensors.gauges import throttled_between
 from shiftedge.runtime.process.progress import Advance
-
-__all__ = ["Soak"]
 
 TURN_S = 1.0
 """Steps are asked for in pieces of about this length; between them the sensors are read."""
@@ -47,9 +45,10 @@ class Soak:
         start_s = time.monotonic()
         units, told_s = 30, 0
         while (now_s := time.monotonic() - start_s) < 60.0 * self.minutes:
-            order = {"do": "turn", "begin": begin, "lead_in": 0, "frames": units}
             try:
-                answer = worker.ask({**order, "most_s": 2.0 * TURN_S})
+                answer = worker.ask(
+                    "turn", begin=begin, lead_in=0, frames=units, most_s=2.0 * TURN_S
+                )
             except WorkerError as error:
                 self.reason = str(error)
                 return
@@ -74,23 +73,15 @@ class Soak:
         return unpaired_ratio(_groups(self.p50_ms[-count:]), _groups(self.p50_ms[:count]))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
         drift = self.drift()
+        keys = ("engine", "threads", "minutes", "steps", "p50_ms", "p99_ms", "reason")
         return {
-            "engine": self.engine,
-            "threads": self.threads,
-            "minutes": self.minutes,
-            "steps": self.steps,
+            **{key: getattr(self, key) for key in keys},
             "seconds": [round(value, 3) for value in self.seconds],
-            "p50_ms": self.p50_ms,
-            "p99_ms": self.p99_ms,
             "drift": None if drift is None else drift.to_dict(),
             "cpu_mhz": [(sample.get("cpu_mhz") or {}).get("mean") for sample in self.samples],
             "temperature_c": [sample.get("temperature_c") for sample in self.samples],
             "throttled": [sample.get("throttled") for sample in self.samples],
-            "throttled_by": self.throttled(),
-            "reasons": dict(self.samples[-1].get("reasons", {})) if self.samples else {},
-            "reason": self.reason,
         }
 
     def throttled(self) -> list[str]:
@@ -98,7 +89,6 @@ class Soak:
         return throttled_between(self.samples[0], self.samples[-1]) if self.samples else []
 
     def lines(self) -> list[str]:
-        """For people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         lines = []
         if self.seconds:

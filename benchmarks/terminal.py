@@ -6,27 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftedge.benchmarks.kernels import kernel_table, summary
-from shiftedge.benchmarks.tables import Table, number, print_tables
-
-__all__ = [
-    "disk_bytes",
-    "kernel_lines",
-    "markdown",
-    "print_report",
-    "ratio_cell",
-    "table",
-    "verdict_lines",
-]
-
-HEADINGS = (
-    "engine", "version", "precision", "threads", "runs", "p50 ms", "p90", "p99", "max",
-    "ratio to best peer", "with frame ms", "ratio to best peer", "of roofline", "RSS MB",
-    "load ms", "first ms", "disk MB", "energy mJ", "max error",
-)  # fmt: skip
+from shiftedge.runtime.process.tables import Column, Table, print_tables
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """The table on stdout: by rich on a terminal where it is installed, else plain."""
     shown, notes = table(report)
     print_tables([shown], [*notes, *kernel_lines(report)])
 
@@ -64,7 +47,7 @@ def table(report: Mapping[str, Any]) -> tuple[Table, list[str]]:
     notes += report["notes"]
     if machine["load_average"] is not None and machine["load_average"] > 0.5:
         notes.append(f"Load average {machine['load_average']:g}: others were at work here.")
-    return Table(HEADINGS, [_cells(row, model) for row in report["results"]], "lllr", title), notes
+    return Table.of(_columns(model), report["results"], "lllr", title), notes
 
 
 def kernel_lines(report: Mapping[str, Any]) -> list[str]:
@@ -87,46 +70,42 @@ def verdict_lines(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _cells(row: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
-    step, frame = row["step_ms"], row["frame_ms"]
-    energy = number(row["energy_j_per_frame"], ".3g", 1e3)
-    return (
-        row["engine"],
-        row["version"] or "",
-        row["precision"] or "",
-        str(row["threads"]),
-        row["workload"],
-        *(
-            (row["status"], "", "", "")
-            if step is None
-            else (f"{step[key]:.3f}" for key in ("p50", "p90", "p99", "max"))
-        ),
-        ratio_cell(row["against_best_peer"]),
-        number(None if frame is None else frame["p50"], ".3f"),
-        ratio_cell(row["frame_against_best_peer"]),
-        number(row["of_roofline"], ".2f"),
-        number(row["rss_mb"], ".0f"),
-        number(row["load_ms"], ".0f"),
-        number(row["first_prediction_ms"], ".0f"),
-        number(disk_bytes(row, model), ".1f", 1e-6),
-        energy or ("no sensor" if row["energy_reason"] else ""),
-        number(row["max_abs_error"], ".1e"),
-    )
+def _columns(model: Mapping[str, Any]) -> list[Column]:
+    return [
+        Column("engine", "engine"), Column("version", "version"), Column("precision", "precision"),
+        Column("threads", "threads"), Column("runs", "workload"),
+        Column("p50 ms", _p50_cell),
+        *(Column(key, f"step_ms.{key}", ".3f") for key in ("p90", "p99", "max")),
+        Column("ratio to best peer", lambda row: ratio_cell(row["against_best_peer"])),
+        Column("with frame ms", "frame_ms.p50", ".3f"),
+        Column("ratio to best peer", lambda row: ratio_cell(row["frame_against_best_peer"])),
+        Column("of roofline", "of_roofline", ".2f"), Column("RSS MB", "rss_mb", ".0f"),
+        Column("load ms", "load_ms", ".0f"), Column("first ms", "first_prediction_ms", ".0f"),
+        Column("disk MB", lambda row: disk_bytes(row, model), ".1f", 1e-6),
+        Column("energy mJ", _energy_cell), Column("max error", "max_abs_error", ".1e"),
+    ]  # fmt: skip
+
+
+def _p50_cell(row: Mapping[str, Any]) -> str:
+    return f"{row['step_ms']['p50']:.3f}" if row["step_ms"] else str(row["status"])
+
+
+def _energy_cell(row: Mapping[str, Any]) -> str:
+    joules = row["energy_j_per_frame"]
+    return f"{1e3 * joules:.3g}" if joules else "no sensor" if row["energy_reason"] else ""
 
 
 def ratio_cell(against: Mapping[str, Any] | None) -> str:
-    """A ratio and the ends of its interval."""
     if against is None:
         return ""
-    low, high = number(against["low"], ".3f"), number(against["high"], ".3f")
-    return f"{against['ratio']:.3f} [{low or '?'}, {high or '?'}]"
+    low, high = (f"{end:.3f}" if end else "?" for end in (against["low"], against["high"]))
+    return f"{against['ratio']:.3f} [{low}, {high}]"
 
 
-def disk_bytes(row: Mapping[str, Any], model: Mapping[str, Any]) -> int | None:
+def disk_bytes(row: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
     """What an engine and its model take: the bundle alone for ours, the packages for a peer."""
     ours = row["engine"] == "native" and model["bundle_bytes"] is not None
-    found: int | None = model["bundle_bytes"] if ours else row["engine_bytes"]
-    return found
+    return model["bundle_bytes"] if ours else row["engine_bytes"]
 
 
 def _roofline_lines(roofline: Mapping[str, Any] | None) -> list[str]:
@@ -134,21 +113,24 @@ def _roofline_lines(roofline: Mapping[str, Any] | None) -> list[str]:
         return []
     lines = []
     for threads, limit in roofline["by_threads"].items():
-        if limit["peak_gflops"] is not None:
-            step = "" if limit["step_ms"] is None else f", a step {limit['step_ms']:.3f} ms"
+        peaks = limit["peaks_gops"]
+        if "float32" in peaks:
+            steps = "".join(
+                f", {precision} step {ms:.3f} ms"
+                for precision, ms in limit["steps_ms"].items()
+                if ms is not None
+            )
             reads = "".join(
                 f", {name} {limit[key]:.0f} GB/s"
                 for name, key in (("level 2 cache", "l2_gb_s"), ("memory", "memory_gb_s"))
                 if limit[key] is not None
             )
             words = "".join(
-                f", {name} {rate:.1f} GOP/s"
-                for name, rate in limit["peaks_gops"].items()
-                if name != "float32"
+                f", {name} {rate:.1f} GOP/s" for name, rate in peaks.items() if name != "float32"
             )
             lines.append(
-                f"Roofline, threads {threads}: {limit['peak_gflops']:.1f} GFLOP/s of float32"
-                f"{words}{step}{reads}."
+                f"Roofline, threads {threads}: {peaks['float32']:.1f} GFLOP/s of float32"
+                f"{words}{steps}{reads}."
             )
     lines += [f"Roofline: {reason}" for reason in roofline["refused"].values()]
     if roofline["reason"]:

@@ -18,15 +18,15 @@ from shiftedge.runtime.errors import BundleError, ShiftedgeError
 from shiftedge.runtime.process.cpu import cpu_features
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["StepWork", "by_instruction", "step_work"]
+Work = Mapping[str, int]
+"""Operations by the instruction that makes them, 2 a multiply-add: "float32", or a name of
+``peak_packed.c``."""
 
 
 @dataclass
 class StepWork:
-    """Of a model on this machine."""
-
-    works: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By precision, then by instruction, see ``roofline.Work``; whole steps."""
+    works: dict[str, Work] = field(default_factory=dict)
+    """By precision; whole steps."""
     instructions: dict[str, dict[str, str]] = field(default_factory=dict)
     """By precision, then by part of a kernel, see ``export.compiler.instructions``."""
     kernels: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
@@ -62,6 +62,14 @@ def step_work(onnx: Path | None, spec: ModelSpec | None, bundle: Path | None) ->
     if not found.works and found.reason is None:
         found.reason = "operations are counted from the .onnx file"
     return found
+
+
+def seconds_at(peaks_gops: Mapping[str, float], work: Work | None) -> float | None:
+    """At the peaks, one part after another; 0 where nothing is multiplied, None where that, or a
+    peak, is not known."""
+    if work is None or not all(peaks_gops.get(name) for name in work):
+        return None
+    return sum(count / peaks_gops[name] / 1e9 for name, count in work.items())
 
 
 def by_instruction(parts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:

@@ -1,51 +1,39 @@
-"""One engine in a process of its own: ``python -m shiftedge.benchmarks.worker CONFIG``.
+"""One engine in a process of its own: ``python -m shiftedge.benchmarks.worker``.
 
-Started by :mod:`shiftedge.benchmarks.crew`. CONFIG is JSON: ``factory`` (module:Class), ``path``,
-``threads``, ``spec`` (JSON text or null), ``workload``, ``scene`` (a recording, or null), ``seed``
-of the rendered scene and ``started_ns`` (monotonic clock when the parent started this process).
-Orders come as JSON lines on stdin, each is answered with one line on stdout; whatever libraries
-print goes to stderr. Between orders the process waits in a read. The end of stdin ends it, so none
-outlives its parent.
-
-====================================================  ==============================================
-order                                                 answer
-====================================================  ==============================================
-(none: after loading)                                 :attr:`_Server.ready`
-``{"do": "outputs", "frames": n, "file": path}``      :meth:`_Server.outputs`
-``{"do": "warm_up", "most": n, "most_s": s}``         :func:`warm_up`
-``{"do": "turn", "begin": i, "lead_in": k,            :meth:`_Server.turn`
-"frames": n, "most_s": s}``
-``{"do": "profile", "frames": n}``                    ``seconds``: the time of each kernel by name,
-                                                      see :meth:`Contender.kernel_seconds`
-anything that fails                                   ``{"error": sentence, "kind": class}``
-====================================================  ==============================================
+Started by :mod:`shiftedge.benchmarks.crew`. What both say are pickles, one after another: on stdin
+first :class:`Server`'s arguments, then orders, each the name of one of its methods and that one's
+arguments; on stdout pairs, first :attr:`Server.ready` and None, then the answer to each order and
+None, or None and what failed: the error's class and a sentence. Whatever libraries print goes to
+stderr. Between orders the process waits in a read. The end of stdin ends it, so none outlives its
+parent.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
 import math
 import os
+import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from shiftedge.benchmarks.engines.base import Contender
-from shiftedge.benchmarks.workloads import Scene, Work, workload
+from shiftedge.benchmarks.workloads import Footage, Workload
+from shiftedge.benchmarks.workloads import workload as find_workload
+from shiftedge.export.agreement import Outputs, named_outputs
 from shiftedge.runtime.errors import NumericsError, ShiftedgeError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.signals import SIGNALS
 from shiftedge.runtime.process.telemetry import keep_out_senders
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["main", "warm_up"]
 
 SETTLE_S = 0.006
 """After a turn, before the answer: threads that spin for a moment have gone to sleep when the next
@@ -56,32 +44,40 @@ STEADY = 0.03
 """Of the time: what medians of pieces may differ by."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Serve one parent until its stdin ends. Returns the exit status: 1 after an error."""
     for number in SIGNALS:  # of a terminal, to all its processes: the parent's to answer
         signal.signal(number, signal.SIG_IGN)
     keep_out_senders()
-    config = json.loads((sys.argv[1:] if arguments is None else arguments)[0])
+    orders = sys.stdin.buffer
     # A stream to where stdout led; stdout itself leads to stderr from now on.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+    with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         try:
-            server = _Server(config)
-            _say(answers, server.ready)
-            for line in sys.stdin:
-                order = json.loads(line)
-                _say(answers, getattr(server, order.pop("do"))(**order))
+            server = Server(**receive(orders))
+            send(answers, (server.ready, None))
+            while True:
+                order, arguments = receive(orders)
+                send(answers, (getattr(server, order)(**arguments), None))
+        except EOFError:  # the parent has no more orders
+            return 0
         except (ShiftedgeError, MemoryError) as error:
-            _say(answers, {"error": str(error) or "out of memory", "kind": type(error).__name__})
-            return 1
+            failure = (type(error).__name__, str(error) or "out of memory")
+            send(answers, (None, failure))
         except BrokenPipeError:  # the parent is gone
-            return 1
-    return 0
+            pass
+    return 1
 
 
-def _say(answers: IO[str], document: Mapping[str, Any]) -> None:
-    answers.write(json.dumps(document) + "\n")
-    answers.flush()
+def send(pipe: IO[bytes], message: Any) -> None:
+    """To the process at the other end."""
+    pickle.dump(message, pipe)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> Any:
+    """The next message of the process at the other end."""
+    return pickle.load(pipe)  # noqa: S301 - that process is this very shiftedge
 
 
 def _status_mb(key: str) -> float | None:
@@ -94,26 +90,37 @@ def _status_mb(key: str) -> float | None:
     return int(found[0]) * 1024 / 1e6 if found else None
 
 
-class _Server:
+class Server:
     """Loads the engine and takes one step on a black frame; then each method answers an order.
 
+    Args:
+        factory: ``module:Class`` of the contender, which gets ``path``, ``threads`` and ``spec``.
+        started_ns: monotonic clock when the parent started this process.
+        workload: what a unit is, see :func:`~shiftedge.benchmarks.workloads.workload`.
+        scene: a recording; None is a rendered scene.
+
     Attributes:
-        ready: what is known then. ``load_ms`` is from the engine's import to its being ready;
-            ``first_prediction_ms`` from the start of the process to the first logits, Python and
-            numpy included; ``base_rss_mb`` the memory of Python and numpy before the engine came;
-            ``packages`` the distributions that it is made of; ``timer_ns`` what two looks at the
-            clock cost, which is subtracted from each time: the least of many.
+        ready: what is known then, by the keys of docs/formats.md. ``timer_ns``, the least of many,
+            is subtracted from each time.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        factory: str,
+        path: Path,
+        threads: int,
+        started_ns: int,
+        *,
+        spec: ModelSpec | None = None,
+        workload: str = "step",
+        scene: Path | None = None,
+    ) -> None:
         base_mb = _status_mb("VmRSS")
-        spec = None if config["spec"] is None else ModelSpec.from_json(config["spec"])
         begin_ns = time.monotonic_ns()
-        module, _, name = config["factory"].partition(":")
-        factory: Callable[[Path, int, ModelSpec | None], Contender]
-        factory = getattr(importlib.import_module(module), name)
-        threads = chosen_threads(config["threads"])  # as many for each engine
-        contender = self._contender = factory(Path(config["path"]), threads, spec)
+        module, _, name = factory.partition(":")
+        made: Callable[[Path, int, ModelSpec | None], Contender]
+        made = getattr(importlib.import_module(module), name)
+        contender = self._contender = made(path, chosen_threads(threads), spec)  # all have as many
         loaded_ns = time.monotonic_ns()
         spec = contender.spec
         contender.prepare(np.zeros((spec.height, spec.width, 3), np.uint8))
@@ -121,44 +128,43 @@ class _Server:
         contender.logits()
         first_ns = time.monotonic_ns()
         contender.reset()
-        self._scene = Scene(config["scene"], config["seed"], spec)
-        self._work = workload(config["workload"], contender, self._scene)
+        self._scene = Footage(scene, spec)
+        self._work = find_workload(workload, contender, self._scene)
+        self.warm_up = partial(warm_up, self._work)
         clock = time.perf_counter_ns
         self._timer_ns = min(-clock() + clock() for _ in range(2000))
         self._idle_since: tuple[int, int] | None = None
         gc.disable()
-        keys = ("version", "precision", "tolerance", "checked", "normalises", "settings")
+        keys = ("precision", "tolerance", "checked", "normalises", "settings")
         self.ready = {key: getattr(contender, key) for key in keys} | {
-            "spec": spec.to_json(),
-            "has_states": contender.states() is not None,
+            "version": str(contender.version),  # torch's is a class of its own
+            "spec": spec,
             "base_rss_mb": base_mb,
             "packages": list(contender.packages),
             "load_ms": (loaded_ns - begin_ns) / 1e6,
-            "first_prediction_ms": (first_ns - config["started_ns"]) / 1e6,
+            "first_prediction_ms": (first_ns - started_ns) / 1e6,
             "timer_ns": self._timer_ns,
             "frames_each": self._work.frames,
         }
 
-    def outputs(self, frames: int, file: str) -> dict[str, Any]:
-        """Run the scene's first frames from empty states and write float32 numbers to ``file``:
-        frame after frame the logits, then each state (C order) where the engine shows them."""
-        contender = self._contender
+    def outputs(self, frames: int) -> list[Outputs]:
+        """Of the scene's first frames from empty states: logits, and states where the engine shows
+        them."""
+        contender, found = self._contender, list[Outputs]()
         contender.reset()
-        with open(file, "wb") as out:
-            for index in range(frames):
-                contender.prepare(self._scene.frame_at(index))
-                contender.step()
-                for values in (contender.logits(), *(contender.states() or ())):
-                    out.write(np.ascontiguousarray(values, np.float32).tobytes())
+        for index in range(frames):
+            contender.prepare(self._scene.frame_at(index))
+            contender.step()
+            states = zip(contender.spec.states, contender.states() or (), strict=False)
+            # Not every library keeps an axis of size 1.
+            shaped = [np.reshape(np.array(values), state.shape) for state, values in states]
+            found.append(named_outputs(np.array(contender.logits()), shaped))
         contender.reset()
-        return {"frames": frames}
+        return found
 
-    def warm_up(self, most: int, most_s: float) -> dict[str, Any]:
-        return warm_up(self._work, most, most_s)
-
-    def profile(self, frames: int) -> dict[str, Any]:
-        images = [self._scene.frame_at(index) for index in range(frames)]
-        return {"seconds": self._contender.kernel_seconds(images)}
+    def profile(self, frames: int) -> dict[str, float]:
+        """The time of each kernel by name, see :meth:`Contender.kernel_seconds`."""
+        return self._contender.kernel_seconds([self._scene.frame_at(i) for i in range(frames)])
 
     def turn(
         self, begin: int, lead_in: int, frames: int, most_s: float = math.inf
@@ -209,7 +215,7 @@ class _Server:
         return answer
 
 
-def warm_up(work: Work, most: int, most_s: float) -> dict[str, Any]:
+def warm_up(work: Workload, most: int, most_s: float) -> dict[str, Any]:
     """Take units until three pieces of :data:`PIECE` in a row have medians within :data:`STEADY`
     of each other: caches, clocks and whatever compiles on the way have settled.
 

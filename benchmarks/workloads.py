@@ -25,8 +25,6 @@ from shiftedge.runtime.live.decode import GestureDecoder
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["CLIP_FRAMES", "WORKLOADS", "Scene", "Times", "Work", "record", "workload"]
-
 CLIP_FRAMES = 8
 """Of one prediction of the offline model (TSM, section 5.1)."""
 CAMERA_SIZE = (480, 640)
@@ -39,24 +37,23 @@ Times = tuple[int, int]
 Image = NDArray[np.uint8]
 
 
-class Scene:
+class Footage:
     """Frames in any order: of a moving scene, or those that :func:`record` wrote, played to and
     fro, so that none follows another that it did not follow in the recording but for the direction.
 
     Args:
         file: of a recording; None renders.
-        seed: of the rendered scene.
         spec: of the model.
     """
 
-    def __init__(self, file: str | None, seed: int, spec: ModelSpec) -> None:
+    def __init__(self, file: Path | None, spec: ModelSpec) -> None:
         self._recorded: Image | None = None
         if file is not None:
             self._recorded = np.load(file, mmap_mode="r", allow_pickle=False)
             fit = Preprocessor(spec).fit
             self._fitted = [np.ascontiguousarray(fit(np.array(each))) for each in self._recorded]
-        self._model = MovingScene(seed, height=spec.height, width=spec.width)
-        self._camera = MovingScene(seed, height=CAMERA_SIZE[0], width=CAMERA_SIZE[1])
+        self._model = MovingScene(0, height=spec.height, width=spec.width)
+        self._camera = MovingScene(0, height=CAMERA_SIZE[0], width=CAMERA_SIZE[1])
 
     def _place(self, index: int) -> int:
         last = len(self._fitted) - 1
@@ -107,13 +104,13 @@ def record(source: str, file: Path) -> int:
     return len(images)
 
 
-class Work(abc.ABC):
+class Workload(abc.ABC):
     """A workload with its contender and its frames."""
 
     frames = 1
     """Of a unit."""
 
-    def __init__(self, contender: Contender, scene: Scene) -> None:
+    def __init__(self, contender: Contender, scene: Footage) -> None:
         self.contender, self.scene = contender, scene
 
     @abc.abstractmethod
@@ -129,11 +126,8 @@ class Work(abc.ABC):
         return bool(np.isfinite(self.contender.logits()).all())
 
 
-class Step(Work):
-    """One online step."""
-
+class StepWorkload(Workload):
     def draw(self, index: int) -> Image:
-        """One frame of the model's size."""
         return self.scene.frame_at(index)
 
     def take(self, drawn: Image) -> Times:
@@ -147,18 +141,16 @@ class Step(Work):
         return end_ns - start_ns, end_ns - given_ns
 
 
-class Clip(Work):
+class ClipWorkload(Workload):
     """One prediction from a clip: a fresh state and :data:`CLIP_FRAMES` steps."""
 
     frames = CLIP_FRAMES
 
     def draw(self, index: int) -> list[Image]:
-        """The clip's frames, of the model's size."""
         first = index * CLIP_FRAMES
         return [self.scene.frame_at(first + number) for number in range(CLIP_FRAMES)]
 
     def take(self, drawn: list[Image]) -> Times:
-        """From uint8 frames to logits."""
         contender = self.contender
         begin_ns = time.perf_counter_ns()
         contender.reset()
@@ -170,10 +162,10 @@ class Clip(Work):
         return took_ns, took_ns
 
 
-class Loop(Work):
+class LoopWorkload(Workload):
     """From the camera's frame to an event: scale, normalise, step, decode."""
 
-    def __init__(self, contender: Contender, scene: Scene) -> None:
+    def __init__(self, contender: Contender, scene: Footage) -> None:
         super().__init__(contender, scene)
         spec = contender.spec
         self._fit = Preprocessor(spec).fit
@@ -182,7 +174,6 @@ class Loop(Work):
         self._taken = 0
 
     def draw(self, index: int) -> Image:
-        """One frame as a camera gives it."""
         return self.scene.camera_at(index)
 
     def take(self, drawn: Image) -> Times:
@@ -197,11 +188,11 @@ class Loop(Work):
         return took_ns, took_ns
 
 
-class Streams(Work):
+class StreamsWorkload(Workload):
     """A frame for each of several streams of one model, all at once: from the moment the frames are
     there to the moment the last stream is done. Each stream has a thread of its own."""
 
-    def __init__(self, contender: Contender, scene: Scene, count: int) -> None:
+    def __init__(self, contender: Contender, scene: Footage, count: int) -> None:
         super().__init__(contender, scene)
         self.frames = count
         self._all = [contender, *(contender.another() for _ in range(count - 1))]
@@ -227,7 +218,6 @@ class Streams(Work):
         return [self.scene.frame_at(index + 7 * number) for number in range(self.frames)]
 
     def take(self, drawn: list[Image]) -> Times:
-        """Wakes the threads and waits for all of them."""
         self._images = drawn
         begin_ns = time.perf_counter_ns()
         self._gate.wait()
@@ -238,21 +228,20 @@ class Streams(Work):
         return took_ns, took_ns
 
     def finite(self) -> bool:
-        """Of every stream."""
         return all(np.isfinite(each.logits()).all() for each in self._all)
 
 
-WORKLOADS: dict[str, Callable[[Contender, Scene], Work]] = {
-    "step": Step,
-    "loop": Loop,
-    "clip": Clip,
+WORKLOADS: dict[str, Callable[[Contender, Footage], Workload]] = {
+    "step": StepWorkload,
+    "loop": LoopWorkload,
+    "clip": ClipWorkload,
 }
 """By name; ``streams-N`` is one more for each N."""
 
 
-def workload(name: str, contender: Contender, scene: Scene) -> Work:
+def workload(name: str, contender: Contender, scene: Footage) -> Workload:
     """The workload of that name: one of :data:`WORKLOADS`, or ``streams-N``."""
     kind, _, count = name.partition("-")
     if kind == "streams":
-        return Streams(contender, scene, int(count))
+        return StreamsWorkload(contender, scene, int(count))
     return WORKLOADS[name](contender, scene)

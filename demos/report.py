@@ -14,7 +14,7 @@ from shiftedge.runtime.words import plain
 
 
 @dataclass(frozen=True)
-class Report:
+class ShowReport:
     """One show. Times in seconds, by the clock of the source."""
 
     source: str

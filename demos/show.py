@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftedge.demos.report import Report
+from shiftedge.demos.report import ShowReport
 from shiftedge.demos.sinks import Moment, Sink
 from shiftedge.demos.sinks.picture import Picture
 from shiftedge.demos.sinks.screen import Screen, ScreenLostError
@@ -20,7 +20,7 @@ from shiftedge.runtime.capture.reader import ReadAhead
 from shiftedge.runtime.errors import ShiftedgeError, SourceError
 from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.live.score import score
-from shiftedge.runtime.live.session import Session
+from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.signals import ending, exit_status, interrupts
 
@@ -50,7 +50,7 @@ def show(
     realtime: bool = True,
     limit_s: float | None = None,
     retry: Retry | None = None,
-) -> Report:
+) -> ShowReport:
     """Show a source until it ends, and say what was seen.
 
     In real time the newest frame is taken each time, and a frame that the model is too slow for
@@ -85,14 +85,14 @@ def show(
         if not source.live:
             source = ReadAhead(source)
         decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
-        session = Session(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
+        session = LiveSession(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
         sinks: list[Sink] = []
         if film is not None or screen is not None:
             rate_hz = session.source.rate_hz or FILM_RATE_HZ
             sinks.append(
                 Picture(model, truth, film=film, rate_hz=rate_hz, screen=screen, on_note=on_note)
             )
-        run = _Run(session, decoder, sinks, on_event)
+        run = _Follower(session, decoder, sinks, on_event)
         if not truth:
             run.events = deque(maxlen=EVENTS_MOST)
         error: ShiftedgeError | None = None
@@ -108,7 +108,7 @@ def show(
         finally:
             with ending(), contextlib.closing(run):  # a second Ctrl-C must not cost the film
                 session.close()
-        return Report(
+        return ShowReport(
             source=source_text,
             model=model.spec.name,
             engine=f"{model.engine.name} {model.engine.version}",
@@ -124,10 +124,10 @@ def show(
 
 
 @dataclass
-class _Run:
+class _Follower:
     """Follows a session and hands on what is to be seen."""
 
-    session: Session
+    session: LiveSession
     decoder: GestureDecoder
     sinks: list[Sink]
     on_event: Watcher | None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import VerificationError
+from shiftedge.runtime.process.tables import Table
 from shiftedge.runtime.spec import ModelSpec
 
 FRAMES = 32
@@ -22,6 +23,7 @@ FRAMES = 32
 TOLERANCE = 1e-4
 """Largest accepted difference, relative to the largest value of the tensor. Float32 sums of some
 thousand products in another order differ by about 1e-6 of it."""
+SCALE_LEAST = 1e-6
 
 Array = NDArray[np.float32]
 Outputs = Mapping[str, Array]
@@ -43,6 +45,12 @@ class Comparison:
     """Index of the frame it occurred in."""
     passed: bool
 
+    @property
+    def relative(self) -> float:
+        """``worst`` over ``scale``, with a floor, so that no tensor of zeros fails over a
+        denormal."""
+        return self.worst / max(self.scale, SCALE_LEAST)
+
 
 OWN_FORMS = "clip / online"
 """Of a comparison of a network's two forms, both run by torch."""
@@ -55,7 +63,7 @@ _CAUSES = (
 
 
 @dataclass(frozen=True)
-class Report:
+class AgreementReport:
     """Every comparison made, worst first within each pair of forms."""
 
     frames: int
@@ -69,23 +77,24 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {**asdict(self), "passed": self.passed}
+        rows = [asdict(row) for row in self.comparisons]
+        return {**asdict(self), "comparisons": rows, "passed": self.passed}
 
     def table(self) -> str:
         """Lines of text, one tensor each."""
-        head = f"{'tensor':<16} {'forms':<22} {'largest value':>13} {'worst error':>12}  frame"
-        rows = [
-            f"{row.tensor:<16} {row.forms:<22} {row.scale:>13.4g} {row.worst:>12.3g} "
-            f"{row.frame:>6}{'' if row.passed else '  FAILED'}"
+        cells = [
+            (row.tensor, row.forms, f"{row.scale:.4g}", f"{row.worst:.3g}", str(row.frame), failed)
             for row in self.comparisons
+            for failed in ("" if row.passed else "FAILED",)
         ]
-        return "\n".join((head, *rows))
+        headings = ("tensor", "forms", "largest value", "worst error", "frame", "")
+        return "\n".join(Table(headings, cells, "llrrrl").lines())
 
     def require_passed(self) -> None:
         """Raise VerificationError, naming the worst tensor, unless everything agrees."""
         failed = [row for row in self.comparisons if not row.passed]
         if failed:
-            worst = max(failed, key=lambda row: row.worst / max(row.scale, 1e-30))
+            worst = max(failed, key=lambda row: row.relative)
             own = any(row.forms == OWN_FORMS for row in failed)
             raise VerificationError(
                 f"{worst.tensor} differs between {worst.forms} by {worst.worst:.3g} at frame "
@@ -155,10 +164,9 @@ def compare(
             difference = float(np.abs(ours[name] - theirs[name]).max())
             if difference > worst:
                 worst, at = difference, index
-        # The floor keeps an all-zero tensor from failing over a denormal.
-        passed = worst <= tolerance * max(scale, 1e-6)
+        passed = worst <= tolerance * max(scale, SCALE_LEAST)
         rows.append(Comparison(name, forms, scale, worst, at, passed))
-    return sorted(rows, key=lambda row: -row.worst / max(row.scale, 1e-6))
+    return sorted(rows, key=lambda row: -row.relative)
 
 
 def named_outputs(logits: Array, states: Sequence[Array]) -> Outputs:

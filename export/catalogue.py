@@ -8,34 +8,16 @@ from typing import Any
 from shiftedge.runtime.errors import DownloadError
 
 JESTER_LABELS = (
-    "Doing other things",
-    "Drumming Fingers",
-    "No gesture",
-    "Pulling Hand In",
-    "Pulling Two Fingers In",
-    "Pushing Hand Away",
-    "Pushing Two Fingers Away",
-    "Rolling Hand Backward",
-    "Rolling Hand Forward",
-    "Shaking Hand",
-    "Sliding Two Fingers Down",
-    "Sliding Two Fingers Left",
-    "Sliding Two Fingers Right",
-    "Sliding Two Fingers Up",
-    "Stop Sign",
-    "Swiping Down",
-    "Swiping Left",
-    "Swiping Right",
-    "Swiping Up",
-    "Thumb Down",
-    "Thumb Up",
-    "Turning Hand Clockwise",
-    "Turning Hand Counterclockwise",
-    "Zooming In With Full Hand",
-    "Zooming In With Two Fingers",
-    "Zooming Out With Full Hand",
-    "Zooming Out With Two Fingers",
-)
+    "Doing other things", "Drumming Fingers", "No gesture",
+    "Pulling Hand In", "Pulling Two Fingers In", "Pushing Hand Away", "Pushing Two Fingers Away",
+    "Rolling Hand Backward", "Rolling Hand Forward", "Shaking Hand",
+    "Sliding Two Fingers Down", "Sliding Two Fingers Left", "Sliding Two Fingers Right",
+    "Sliding Two Fingers Up", "Stop Sign",
+    "Swiping Down", "Swiping Left", "Swiping Right", "Swiping Up", "Thumb Down", "Thumb Up",
+    "Turning Hand Clockwise", "Turning Hand Counterclockwise",
+    "Zooming In With Full Hand", "Zooming In With Two Fingers",
+    "Zooming Out With Full Hand", "Zooming Out With Two Fingers",
+)  # fmt: skip
 """The 27 Jester classes in the order of the official online checkpoint's logits.
 
 Source: mit-han-lab/temporal-shift-module, ``online_demo/main.py`` at commit 0f4356b.

@@ -1,25 +1,23 @@
-"""The workstation's commands ``export``, ``train`` and ``models``; ``personalise``, ``quantize``,
-``compile`` and ``deploy`` are beside what they do."""
+"""The workstation's commands ``export`` and ``models``; the others are beside what they do."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
+from shiftedge.export.options import add_parser, add_reading, add_silent, reading, size, width
 from shiftedge.export.personalise.commands import add_commands as add_personalise
 from shiftedge.export.quantize.commands import add_commands as add_quantize
+from shiftedge.export.score.commands import add_commands as add_score
+from shiftedge.export.train_command import add_train
 from shiftedge.runtime.commands import positive
 from shiftedge.runtime.process.files import cache_folder
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.words import note, shown
-
-WIDTH_MOST = 8.0
-"""Of MobileNetV2's channels: 64 times the work of the whole network."""
+from shiftedge.runtime.words import note
 
 EXPORT_EXAMPLES = """\
 examples:
@@ -35,28 +33,6 @@ agree on 32 frames of a moving scene, logits and every state; otherwise nothing 
 status is 1.
 """
 
-TRAIN_EXAMPLES = """\
-examples:
-  shiftedge train synthetic: --output out/gestures
-  shiftedge train my_clips --output out/mine --start gestures.pt
-  shiftedge train my_clips --output out/tsm --start ckpt.best.pth.tar --read-as two-way
-  shiftedge train my_clips --output out/int8 --start out/mine/checkpoint.pt --quantize
-
-DATA is `synthetic:` for rendered clips, or your own, a clip being a video or a folder of pictures:
-
-  my_clips/Swiping Left/0001.mp4        one folder for each label; a fifth is checked with
-  my_clips/train/Swiping Left/0001.mp4  and my_clips/val/..., as you split them; test is not read
-  my_clips/train.csv                    path,label lines (or ; or tabs), val.csv beside it
-  jester                                20bn-jester-v1 with jester-v1-train.csv and the others
-  train_videofolder.txt                 the official TSM code's and mmaction2's lists, category.txt
-
-docs/formats.md has more of it. A label such as no_gesture, none or background is silent: it never
-becomes an event. Ctrl-C keeps the checkpoint of the last whole epoch.
-
-With --quantize nothing new is learned: a trained model gets used to int8, for when `shiftedge
-quantize` costs too much accuracy. Export and quantise the checkpoint as any other.
-"""
-
 MODELS_EXAMPLES = """\
 examples:
   shiftedge models list
@@ -67,26 +43,17 @@ examples:
 def add_commands(commands: Any) -> None:
     """Add the sub-parsers of this module to ``commands`` (argparse's special object)."""
     _add_export(commands)
-    _add_train(commands)
+    add_train(commands)
     _add_models(commands)
     add_personalise(commands)
     add_quantize(commands)
+    add_score(commands)
     add_compile(commands)
     add_deploy(commands)
 
 
-def _parser(commands: Any, name: str, text: str, description: str, epilog: str) -> Any:
-    return commands.add_parser(
-        name,
-        help=text,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 def _add_export(commands: Any) -> None:
-    parser = _parser(
+    parser = add_parser(
         commands,
         "export",
         "turn a checkpoint into a verified ONNX file with explicit states",
@@ -98,12 +65,13 @@ def _add_export(commands: Any) -> None:
     source.add_argument(
         "--model",
         metavar="NAME",
-        help="mobilenet_v2, resnet50, resnet101, resnet152 (untrained), or module:function",
+        help="mobilenet_v2, efficientnet_lite0, resnet50, resnet101, resnet152 (untrained), or "
+        "module:function",
     )
     parser.add_argument("--output", metavar="MODEL.onnx", required=True)
     parser.add_argument(
         "--size",
-        type=_size,
+        type=size,
         help="pixels: 224, or WIDTHxHEIGHT (default: the checkpoint's, or 224)",
     )
     parser.add_argument("--labels", metavar="FILE", help="one label a line, in class order")
@@ -116,107 +84,14 @@ def _add_export(commands: Any) -> None:
     )
     parser.add_argument(
         "--width",
-        type=_width,
+        type=width,
         default=1.0,
         help="of an untrained MobileNetV2 (default: %(default)s)",
     )
-    _add_silent(parser)
-    _add_reading(parser)
+    add_silent(parser)
+    add_reading(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(handler=_export)
-
-
-def _add_reading(parser: Any) -> None:
-    """How to read a checkpoint that does not say it."""
-    parser.add_argument(
-        "--read-as",
-        choices=("one-way", "two-way"),
-        help="how the shift of an official or mmaction2 training checkpoint was trained, which the "
-        "file does not say; of two-way weights the channels that learned on the frame before get "
-        "it, and those that learned on the next frame do without",
-    )
-    parser.add_argument(
-        "--accept-two-way",
-        action="store_true",
-        help="--read-as two-way, for the files that do not say",
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="NAME",
-        help="which weights of a checkpoint that holds several, such as state_dict_ema",
-    )
-    parser.add_argument(
-        "--shift-div",
-        type=_shift_div,
-        metavar="N",
-        help="that a training checkpoint was made with, which the file does not say: one channel "
-        "in N is shifted from each side (default: 8)",
-    )
-
-
-def _shift_div(text: str) -> int:
-    if text.isdecimal() and 2 <= int(text) <= 64:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2 to 64")
-
-
-def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    """Keywords of ``load_checkpoint``."""
-    return {
-        "read_as": options.read_as,
-        "accept_two_way": options.accept_two_way,
-        "weights": options.weights,
-        "shift_div": options.shift_div,
-    }
-
-
-def _add_silent(parser: Any) -> None:
-    parser.add_argument(
-        "--silent",
-        metavar="LABEL",
-        action="append",
-        default=[],
-        help="a label of a person who shows no gesture, which never becomes an event; may be given "
-        "several times. Usual names, such as no_gesture, none or background, are known",
-    )
-    parser.add_argument(
-        "--no-silent",
-        dest="usual_silent",
-        action="store_false",
-        help="take no label for silent by its name",
-    )
-
-
-def _width(text: str) -> float:
-    try:
-        width = float(text)
-    except ValueError:
-        width = 0.0
-    if not 0.0 < width <= WIDTH_MOST:
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a width above 0 and up to {WIDTH_MOST:g}, such as 0.5"
-        )
-    return width
-
-
-def _rate(text: str) -> float:
-    from shiftedge.runtime.capture.options import rate
-
-    try:
-        return rate(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not {error}") from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    first, _, second = text.partition("x")
-    try:
-        width, height = int(first), int(second or first)
-    except ValueError:
-        width = height = 0
-    if not (8 <= width <= 4096 and 8 <= height <= 4096):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size such as 224 or 128x96")
-    return width, height
 
 
 @working("exporting")
@@ -238,7 +113,7 @@ def _export(options: argparse.Namespace) -> int:
     }
     ranges: dict[str, tuple[float, int]] = {}
     if options.checkpoint is not None:
-        checkpoint = load_checkpoint(options.checkpoint, **_reading(options))
+        checkpoint = load_checkpoint(options.checkpoint, **reading(options))
         net, spec = checkpoint.net, spec_of(checkpoint, name=options.name, **common)
         for each in checkpoint.notes:
             note(each)
@@ -270,180 +145,8 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_train(commands: Any) -> None:
-    parser = _parser(
-        commands,
-        "train",
-        "train an online model on rendered or your own clips",
-        "Train a one-way model and write a checkpoint that `shiftedge export` takes.",
-        TRAIN_EXAMPLES,
-    )
-    parser.add_argument(
-        "data", metavar="DATA", help="synthetic:, or a folder or list of labelled clips"
-    )
-    parser.add_argument("--output", metavar="FOLDER", required=True)
-    parser.add_argument(
-        "--start",
-        metavar="FILE",
-        help="go on from a checkpoint of any known kind; a two-way one (--read-as) learns to do "
-        "without the frames of the future",
-    )
-    _add_reading(parser)
-    parser.add_argument(
-        "--quantize",
-        action="store_true",
-        help="fine-tune --start (default: the bundled model) for int8, at a low rate",
-    )
-    parser.add_argument("--epochs", type=positive, help="default: 9, or 2 with --quantize")
-    parser.add_argument(
-        "--clips", type=positive, help="rendered clips (default: 10000, or 1200 with --quantize)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--threads", type=positive, default=2, help="default: %(default)s")
-    parser.add_argument(
-        "--size",
-        type=_size,
-        help="of the model's frame: 224, or WIDTHxHEIGHT (default: the start's, or 128x96)",
-    )
-    parser.add_argument(
-        "--width", type=_width, help="of MobileNetV2's channels (default: the start's, or 0.35)"
-    )
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="names of the classes that a list gives by number, one a line",
-    )
-    parser.add_argument(
-        "--fps",
-        type=_rate,
-        help="of clips that do not say it: folders of pictures (default: 12), raw .h264 (25)",
-    )
-    _add_silent(parser)
-    parser.add_argument(
-        "--no-mirror",
-        dest="mirror",
-        action="store_false",
-        help="do not show clips mirrored as well",
-    )
-    parser.add_argument(
-        "--pictures",
-        metavar="FOLDER",
-        help="of real hands and rooms to use in rendered clips: hands/open/*.jpg, rooms/*.jpg",
-    )
-    parser.add_argument(
-        "--cache", metavar="FOLDER", help="keep the rendered clips there for the next run"
-    )
-    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
-    parser.set_defaults(handler=_train)
-
-
-@working("training")
-def _train(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.errors import DataError
-    from shiftedge.runtime.process.extras import require
-
-    if options.quantize and (options.size is not None or options.width is not None):
-        raise DataError(
-            "--quantize fine-tunes a network as it is, so it takes no --size and no --width; train "
-            "one of that size first and give it with --start."
-        )
-    if options.quantize and (options.silent or not options.usual_silent):
-        raise DataError(
-            "--quantize keeps the labels of its start, silent ones too, so it takes no --silent "
-            "and no --no-silent; give them to `shiftedge export` afterwards."
-        )
-
-    if options.start is None and any(_reading(options).values()):
-        raise DataError(
-            "--read-as, --accept-two-way, --weights and --shift-div say how to read the checkpoint "
-            "of --start; give it too, or leave them out."
-        )
-
-    for package in ("torch", "cv2"):
-        require(package)
-    from shiftedge.export.training import CHECKPOINT, Job, fine_tune, train
-    from shiftedge.export.training.data import SYNTHETIC
-
-    words = ["shiftedge", "train", options.data, "--seed", str(options.seed)]
-    if options.quantize:
-        words.append("--quantize")
-    for key in ("epochs", "clips"):
-        if getattr(options, key) is not None:
-            words += [f"--{key}", str(getattr(options, key))]
-    if options.fps is not None:
-        words += ["--fps", f"{options.fps:g}"]
-    for label in options.silent:
-        words += ["--silent", label]
-    words += [] if options.pictures is None else ["--pictures", options.pictures]
-    words += [] if options.usual_silent else ["--no-silent"]
-    words += [] if options.mirror else ["--no-mirror"]
-    start, cache, classes, pictures = (
-        None if name is None else Path(name)
-        for name in (options.start, options.cache, options.labels, options.pictures)
-    )
-    if pictures is not None and options.data != SYNTHETIC:
-        raise DataError(
-            f"--pictures is for rendered clips, and {options.data} is your own; leave it out, or "
-            f"train on {SYNTHETIC}"
-        )
-    job = Job(
-        data=options.data,
-        output=Path(options.output),
-        epochs=options.epochs,
-        clips=options.clips,
-        seed=options.seed,
-        threads=options.threads,
-        start=start,
-        reading=_reading(options),
-        pictures=pictures,
-        workers=options.threads,
-        cache=cache,
-        classes=classes,
-        clip_rate_hz=options.fps,
-        mirror=options.mirror,
-        command=shlex.join(words),
-        say=note,
-    )
-    if options.quantize:
-        scores = fine_tune(job)
-    else:
-        scores = train(
-            job,
-            size=options.size,
-            multiplier=options.width,
-            silent=options.silent,
-            usual_silent=options.usual_silent,
-        )
-    if options.json:
-        print(json.dumps(scores))
-        return 0
-    print(
-        f"clips   {scores['clip']['accuracy']:.1%} of {scores['clip']['clips']} unseen ones right"
-    )
-    if options.quantize:
-        _print_quantised(scores["quantised"])
-    if "films" in scores:
-        films, still = scores["films"], scores["still"]
-        print(f"events  F1 {films['f1']:.2f} over {films['gestures']} gestures in unseen films")
-        print(
-            f"still   {still['reported']} events in {still['minutes']:g} minutes of sitting still"
-        )
-    note(f"next: shiftedge export --checkpoint {job.output / CHECKPOINT} --output my.onnx")
-    return 0
-
-
-def _print_quantised(compared: dict[str, Any]) -> None:
-    print(f"float   {compared['float']:.1%} before the fine-tune")
-    for name, title in (("before", "before it"), ("after", "after it")):
-        part = compared[name]
-        print(
-            f"int8    {part['accuracy']:.1%} {title}: {part['lost']} clips lost and {part['won']} "
-            f"won against float, standard error {100.0 * part['standard_error']:.1f} points"
-        )
-
-
 def _add_models(commands: Any) -> None:
-    parser = _parser(
+    parser = add_parser(
         commands,
         "models",
         "list the models known by name, or fetch one",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
+from shiftedge.runtime.engines.onnxruntime import failures_told, session_options
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.cpu import chosen_threads
@@ -17,11 +17,8 @@ from shiftedge.runtime.spec import ModelSpec
 
 
 class Stepper:
-    """One stream through one model.
-
-    Args:
-        model: serialised ONNX model of the contract.
-        also: further tensors to give after each step; the model must have them as outputs.
+    """One stream through one serialised ONNX model of the contract, which gives after each step the
+    tensors ``also`` too that it has as outputs.
 
     Raises:
         ModelError: ONNX Runtime does not load the model.
@@ -29,12 +26,7 @@ class Stepper:
 
     def __init__(self, model: bytes, spec: ModelSpec, also: Sequence[str] = ()) -> None:
         ort = require("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = chosen_threads()
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        ask_for_exact_int8(options)
-        options.log_severity_level = 4
+        options = session_options(chosen_threads())
         try:
             self._session: Any = ort.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
@@ -44,9 +36,9 @@ class Stepper:
         self.model, self.spec = model, spec
         self._normalise = Preprocessor(spec).normalise
         self._frame = np.zeros((1, 3, spec.height, spec.width), np.float32)
-        self._names = [f"state_{index}" for index in range(len(spec.states))]
+        _, *self._names = spec.inputs
         self._also = list(also)
-        self._outputs = ["logits", *(f"next_{name}" for name in self._names), *self._also]
+        self._outputs = [*spec.outputs, *self._also]
         self._states: list[NDArray[Any]] = []
         self.reset()
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftedge.export.agreement import FRAMES, TOLERANCE, Report
+from shiftedge.export.agreement import FRAMES, TOLERANCE, AgreementReport
 from shiftedge.export.data.silent import silent_labels as silent
 from shiftedge.export.models.shift import TemporalShift
 from shiftedge.export.models.streaming import StreamingModel, evaluating
@@ -26,7 +26,7 @@ from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
-from shiftedge.runtime.words import shown
+from shiftedge.runtime.words import first_line, shown
 
 OPSET = 18
 """ONNX operator set; ONNX Runtime reads it since 1.14 (2023)."""
@@ -88,9 +88,9 @@ def describe(
         try:
             logits, states = StreamingModel(net).step(torch.zeros(1, 3, height, width))
         except Exception as error:  # the user's code may raise anything
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(
-                f"The network does not run on frames of {width}x{height} pixels: {reason}"
+                f"The network does not run on frames of {width}x{height} pixels: "
+                f"{first_line(error)}"
             ) from error
     if not states:
         idle = [name for name, part in net.named_modules() if isinstance(part, TemporalShift)]
@@ -163,15 +163,13 @@ def to_onnx(
     model = StreamingModel(net)
     states = [torch.zeros(state.shape) for state in spec.states]
     frame = torch.zeros(1, 3, spec.height, spec.width)
-    inputs = ["frame", *(f"state_{index}" for index in range(len(states)))]
-    outputs = ["logits", *(f"next_state_{index}" for index in range(len(states)))]
     with evaluating(net), _quiet():
         try:
             program = torch.onnx.export(
                 model,
                 (frame, *states),
-                input_names=inputs,
-                output_names=outputs,
+                input_names=list(spec.inputs),
+                output_names=list(spec.outputs),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -205,7 +203,7 @@ def export_model(
     frames: int = FRAMES,
     tolerance: float = TOLERANCE,
     ranges: Mapping[str, tuple[float, int]] | None = None,
-) -> Report:
+) -> AgreementReport:
     """Write ``net`` to ``path`` as ONNX, once it has been shown to compute what torch computes.
 
     Args:
@@ -284,8 +282,8 @@ def _name(tensor: torch.Tensor) -> str:
 
 
 def _unwritable(error: Exception) -> ModelError:
-    cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-    return ModelError(f"The network cannot be written as ONNX: {cause[0]}")
+    why = first_line(error.__cause__ or error)
+    return ModelError(f"The network cannot be written as ONNX: {why}")
 
 
 def _clean(document: Any) -> None:

@@ -17,8 +17,8 @@ from shiftedge.export.agreement import (
     FRAMES,
     OWN_FORMS,
     TOLERANCE,
+    AgreementReport,
     Outputs,
-    Report,
     compare,
     moving_frames,
     named_outputs,
@@ -28,6 +28,7 @@ from shiftedge.export.models.shift import ClipForm, running
 from shiftedge.export.models.streaming import StreamingModel
 from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.words import first_line
 
 Array = NDArray[np.float32]
 
@@ -64,11 +65,6 @@ def online_outputs(model: StreamingModel, frames: Array) -> Iterator[Outputs]:
         yield named_outputs(logits.numpy(), [state.numpy() for state in states])
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
-
-
 def verify_onnx(
     model: StreamingModel,
     onnx_model: bytes,
@@ -76,29 +72,30 @@ def verify_onnx(
     *,
     frames: int = FRAMES,
     tolerance: float = TOLERANCE,
-) -> Report:
+) -> AgreementReport:
     """Run the clip form, the online form and the ONNX file over the same moving scene.
 
     Raises:
         ModelError: the network does not run over a clip, or the file not in ONNX Runtime.
         VerificationError: an output is absent, misshapen or not finite. A difference past the
-            tolerance is in the report instead; see :meth:`Report.require_passed`.
+            tolerance is in the report instead; see :meth:`AgreementReport.require_passed`.
     """
     scene = moving_frames(spec, frames)
     try:
         clip = list(clip_outputs(model, scene))
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
-            f"The network does not run on {frames} frames at once, as a batch ({_reason(error)}); "
-            "expected a module over (N, 3, height, width) for every N."
+            f"The network does not run on {frames} frames at once, as a batch "
+            f"({first_line(error)}); expected a module over (N, 3, height, width) for every N."
         ) from error
     online = list(online_outputs(model, scene))
     try:
         exported = list(onnx_outputs(onnx_model, spec, scene))
     except ModelError as error:
         raise ModelError(
-            f"ONNX Runtime does not run the exported network: {_reason(error.__cause__ or error)}"
+            "ONNX Runtime does not run the exported network: "
+            f"{first_line(error.__cause__ or error)}"
         ) from error
     rows = compare(OWN_FORMS, clip, online, tolerance=tolerance)
     rows += compare("online / ONNX Runtime", online, exported, tolerance=tolerance)
-    return Report(frames, tolerance, tuple(rows))
+    return AgreementReport(frames, tolerance, tuple(rows))

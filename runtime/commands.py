@@ -149,13 +149,13 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.live.session import Session
+    from shiftedge.runtime.live.session import LiveSession
 
     need_stdout()
     session, status = None, 0
     try:
         model = load_chosen(options)
-        session = Session(model, options.source, on_note=note, retry=options.retry)
+        session = LiveSession(model, options.source, on_note=note, retry=options.retry)
         for frame, result in session:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())

@@ -8,6 +8,7 @@ from typing import Any
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import BundleError
 from shiftedge.runtime.manifest import Build, SelfTest
+from shiftedge.runtime.process.tables import Table
 from shiftedge.runtime.spec import ModelSpec
 from shiftedge.runtime.words import plain
 
@@ -144,17 +145,13 @@ def _worst(rows: Sequence[Any]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Columns as wide as their widest cell; the name first, numbers to the right."""
+    """The name first, numbers to the right."""
     keys = sorted({key for row in rows for key in row}, key=lambda key: (key != "name", key))
-    columns = [[key, *(_text(row.get(key, "")) for row in rows)] for key in keys]
-    widths = [max(map(len, column)) for column in columns]
     numbers = [all(isinstance(row.get(key, 0), (int, float)) for row in rows) for key in keys]
-    for cells in zip(*columns, strict=True):
-        line = "  ".join(
-            f"{cell:>{width}}" if number else f"{cell:<{width}}"
-            for cell, width, number in zip(cells, widths, numbers, strict=True)
-        )
-        yield f"  {line}".rstrip()
+    cells = [[_text(row.get(key, "")) for key in keys] for row in rows]
+    align = "".join("r" if number else "l" for number in numbers)
+    if keys:
+        yield from (f"  {line}" for line in Table(keys, cells, align).lines())
 
 
 def _text(value: object) -> str:

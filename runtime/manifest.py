@@ -21,10 +21,8 @@ from shiftedge.runtime.words import is_text, shown
 MANIFEST_NAME = "manifest.json"
 """File name of the manifest in a bundle."""
 
-MANIFEST_SCHEMA = 2
-"""Newest version of the JSON form that is read here. Raised when the meaning of an existing key
-changes. A manifest says the lowest number that it needs: 1, or 2 where there are builds of several
-precisions, since then ``spec``, ``selftest`` and others are of some of the variants alone."""
+MANIFEST_SCHEMA = 1
+"""Version of the JSON form. Raised when the meaning of an existing key changes."""
 
 MEMORY_KEYS = ("weights_bytes", "state_bytes", "workspace_bytes", "scratch_bytes")
 """What a loaded model takes: the weights once, the states for each stream (without the block's
@@ -165,17 +163,12 @@ class Manifest:
         first = Build(**{key: getattr(self, key) for key in Build.__dataclass_fields__})
         return {self.spec.precision: first, **self.others}
 
-    @property
-    def schema(self) -> int:
-        """Lowest version of the JSON form that can tell this manifest."""
-        return 2 if self.others else 1
-
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         first, *others = self.builds.items()
         document = {
             **first[1].to_dict(),
-            "schema": self.schema,
+            "schema": MANIFEST_SCHEMA,
             "target": self.target,
             "variants": [
                 {**asdict(variant), "features": list(variant.features)} for variant in self.variants
@@ -231,8 +224,7 @@ class Manifest:
         variants, files = document["variants"], document["files"]
         need(isinstance(variants, list), "variants", variants, "a list")
         need(isinstance(files, dict), "files", files, "an object of files")
-        # Schema 1 has no such key, so there it is one of the unknown, which are ignored.
-        others = document.get("others", {}) if schema > 1 else {}
+        others = document.get("others", {})
         need(isinstance(others, dict), "others", others, "an object of builds by precision")
         return cls(
             target=document["target"],

@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import ShiftedgeError, SpecError
 from shiftedge.runtime.words import plain, shown
 
-SCHEMA = 2
-"""Newest version of the JSON form that is read here. Raised when a reader that does not know a key
-would misread the model. A spec says the lowest number that it needs: 1, or 2 where ``precision`` or
-a state's ``dtype``, ``scale`` or ``zero_point`` is not the default."""
+SCHEMA = 1
+"""Version of the JSON form. Raised when a reader that does not know a key would misread a model."""
 
 PRECISIONS = ("fp32", "bf16", "int8")
 """What a model's convolutions may multiply in; "int8" with int32 sums, and some layers in float32
@@ -166,22 +164,21 @@ class ModelSpec:
         return (*found, *(("states",) if mine != others else ()))
 
     @property
-    def schema(self) -> int:
-        """Lowest version of the JSON form that can tell this spec."""
-        plain = all(state == StateSpec(state.name, state.shape) for state in self.states)
-        return 1 if plain and self.precision == "fp32" else 2
+    def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Of the ONNX file, by name: type of the elements, and shape."""
+        return {"frame": ("float32", (1, 3, self.height, self.width)), **self._named("state")}
+
+    @property
+    def outputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The same of what a step gives."""
+        return {"logits": ("float32", (1, self.classes)), **self._named("next_state")}
+
+    def _named(self, what: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {f"{what}_{i}": (each.dtype, each.shape) for i, each in enumerate(self.states)}
 
     def to_json(self, indent: int | None = None) -> str:
-        """The spec as JSON text, keys in a fixed order; those of schema 2 only where they differ
-        from their defaults."""
-        document = asdict(self)
-        if self.precision == "fp32":
-            del document["precision"]
-        document["states"] = [
-            {key: value for key, value in asdict(state).items() if value != _PLAIN.get(key)}
-            for state in self.states
-        ]
-        return json.dumps({**document, "schema": self.schema}, indent=indent, ensure_ascii=False)
+        """The spec as JSON text, keys in a fixed order."""
+        return json.dumps({**asdict(self), "schema": SCHEMA}, indent=indent, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -232,10 +229,6 @@ class ModelSpec:
             ) from error
 
 
-_PLAIN = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
-"""Defaults of the keys of a state that schema 1 does not know."""
-
-
 def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     value = document.get(key)
     if not isinstance(value, list):
@@ -248,7 +241,7 @@ def _state(entry: object) -> StateSpec:
         raise SpecError(
             f"The model's spec has a state {shown(entry)}; expected a name and a shape."
         )
-    more = {key: entry.get(key, default) for key, default in _PLAIN.items()}
+    more = {key: entry[key] for key in ("dtype", "scale", "zero_point") if key in entry}
     return StateSpec(name=entry.get("name", ""), shape=tuple(entry["shape"]), **more)
 
 

@@ -54,6 +54,11 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error says, at most 300 characters; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
 def say(text: str, to: IO[str] | None = None) -> None:
     """Write a line for people, or some, to ``to`` or else to stderr, at once and harmlessly.
 

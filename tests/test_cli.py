@@ -15,9 +15,20 @@ from shiftedge import __version__
 from shiftedge.__main__ import main
 
 COMMANDS = (
-    "inspect", "run", "demo", "record", "export", "train", "models", "personalise", "compile",
-    "deploy", "bench",
-)  # fmt: skip
+    "inspect",
+    "run",
+    "demo",
+    "record",
+    "export",
+    "train",
+    "models",
+    "score",
+    "calibrate",
+    "personalise",
+    "compile",
+    "deploy",
+    "bench",
+)
 
 
 def sentence(capsys) -> str:

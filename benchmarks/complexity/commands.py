@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.commands import positive
-from shiftedge.runtime.errors import OutputError
+from shiftedge.benchmarks.output import tell
+from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.files import require_folder_of
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.words import json_text, say
-
-__all__ = ["WORD", "add_command"]
+from shiftedge.runtime.words import note
 
 WORD = "complexity"
 EXAMPLES = """\
@@ -27,11 +25,11 @@ examples:
 TSN, TSM (offline with 8 and 16 frames, and online), I3D-ResNet-50 and a 3-D ResNet-50, from
 definitions of ours with random weights: parameters, multiply-adds, memory traffic and time of one
 prediction and per frame, beside the figures of the TSM paper (arXiv 1811.08383), and what an online
-step saves over running an 8-frame window again at every frame. Accuracies are quoted, not measured.
+step saves over running an 8-frame window again at every frame.
 Needs torch:  pip install 'shiftedge[export]'
 """
-SMALLEST = 32
-"""Pixels a side: the last stage of a ResNet then has one."""
+SIZE = number("a size from 32, the smallest for a ResNet", int, lambda side: side >= 32)
+"""Pixels a side: the last stage then has one."""
 
 
 def add_command(bench: argparse.ArgumentParser) -> None:
@@ -48,7 +46,7 @@ def add_command(bench: argparse.ArgumentParser) -> None:
     )
     # fmt: off
     add = complexity.add_argument
-    add("--size", type=positive, default=224, metavar="PIXELS",
+    add("--size", type=SIZE, default=224, metavar="PIXELS",
         help="frames of so many pixels a side (default: %(default)s, the paper's)")
     add("--threads", type=positive, default=1, metavar="N",
         help="of torch (default: %(default)s)")
@@ -70,47 +68,29 @@ def add_command(bench: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.size < SMALLEST:
-        options.usage_error(f"--size {options.size} is below {SMALLEST}, the smallest for a ResNet")
     if options.json == "-" and options.markdown:
         options.usage_error("--json - and --markdown both want stdout: give --json a file")
-    if options.json not in (None, "-") and not Path(options.json).resolve().parent.is_dir():
-        raise OutputError(f"Cannot write {options.json}: its folder does not exist.")
+    require_folder_of(options.json)
     require("torch")  # a sentence with the pip line where it is missing
     from shiftedge.benchmarks.complexity import report
     from shiftedge.benchmarks.complexity.count import cost
     from shiftedge.benchmarks.complexity.latency import Rounds, measure
-    from shiftedge.benchmarks.complexity.nets import CONTENDERS
-    from shiftedge.benchmarks.counter import stages
+    from shiftedge.benchmarks.complexity.nets import NETWORKS
+    from shiftedge.benchmarks.counter import counter
 
     threads = chosen_threads(options.threads)
     times: dict[str, Rounds] = {}
     status = 0
-    with stages("measuring"):
+    with counter("measuring"):
         with working("counting operations"):
-            costs = {key: cost(each, options.size) for key, each in CONTENDERS.items()}
+            costs = {key: cost(each, options.size) for key, each in NETWORKS.items()}
         if not options.no_latency:
-            timed = [contender for contender in CONTENDERS.values() if contender.timed]
+            timed = [network for network in NETWORKS.values() if network.timed]
             times, status = measure(timed, options.size, threads=threads, rounds=options.repeat)
     rounds = 0 if options.no_latency else options.repeat
     settings = {"size": options.size, "threads": threads, "rounds": rounds}
     found = report.document(costs, times, settings, interrupted=status != 0)
-    if options.json not in (None, "-"):
-        _write(Path(options.json), found)
-    if options.json == "-":
-        print(json_text(found, indent=2))
-    elif options.markdown:
-        print(report.markdown(found), end="")
-    else:
-        report.print_report(found)
+    tell(options.json, found, lambda: report.tell(found, markdown=options.markdown))
     if status:
-        say("shiftedge: interrupted; times are of the rounds until then")
+        note("interrupted; times are of the rounds until then")
     return status
-
-
-def _write(path: Path, found: dict[str, Any]) -> None:
-    from shiftedge.runtime.process.files import atomic_path
-
-    with atomic_path(path) as temporary:
-        text = json_text(found, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")

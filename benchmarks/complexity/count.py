@@ -1,18 +1,5 @@
-"""What a prediction costs, counted and not measured: parameters, multiply-adds, memory traffic.
-
-Conventions, all for one prediction, batch 1, float32:
-
-* **Parameters** are what is learned: weights and biases, and scale and offset of batch norm. Its
-  running statistics are not.
-* **Multiply-adds** are those of convolutions and matrix products. Normalisation, activations,
-  pooling, additions and shifts are not in it. 1 multiply-add is 2 FLOPs; what the TSM paper and its
-  field call FLOPs are multiply-adds. Counted by ``torch.utils.flop_counter``.
-* **Traffic** is what the layers read and write one by one, as if each took its inputs from memory
-  and put its output back: a convolution, matrix product, pooling, addition or concatenation reads
-  its inputs, weights among them, and writes its output. Batch norm and activations are part of the
-  layer before them, as in any engine for inference. A temporal shift moves the shifted channels
-  alone: it reads and writes each once, online as the old and the new state. No cache is assumed and
-  no fusion, so a real engine moves less.
+"""What a prediction costs, counted and not measured: parameters, multiply-adds, memory traffic, by
+the conventions of docs/complexity.md, batch 1, float32.
 
 The network runs on torch's ``meta`` device: shapes alone, no arithmetic.
 """
@@ -29,10 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from shiftedge.benchmarks.complexity.nets import Contender, Segments
+from shiftedge.benchmarks.complexity.nets import Network, Segments
 from shiftedge.export.models import TemporalShift
-
-__all__ = ["Cost", "Traffic", "cost", "count", "parameters", "traffic"]
 
 BYTES = 4
 """Of a float32."""
@@ -65,14 +50,11 @@ class Traffic:
 
     @property
     def total(self) -> int:
-        """All of it."""
         return self.weights + self.activations + self.shift
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one prediction of a contender costs."""
-
+class NetworkCost:
     parameters: int
     macs: int
     """Multiply-adds."""
@@ -88,17 +70,16 @@ class Cost:
         return 2 * self.macs
 
 
-def cost(contender: Contender, size: int) -> Cost:
-    """Count one prediction of a contender on frames of ``size`` x ``size`` pixels."""
-    net = contender.build("meta")
-    inputs = contender.inputs(net, size)
+def cost(network: Network, size: int) -> NetworkCost:
+    """Count one prediction of a network on frames of ``size`` x ``size`` pixels."""
+    net = network.build("meta")
+    inputs = network.inputs(net, size)
     state_bytes = BYTES * sum(state.numel() for state in inputs[1:])
     counted = (parameters(net), count(net, inputs), traffic(net, inputs))
-    return Cost(*counted, contender.frames, state_bytes)
+    return NetworkCost(*counted, network.frames, state_bytes)
 
 
 def parameters(net: nn.Module) -> int:
-    """Learned numbers of a module."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -169,7 +150,6 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._in_shift = True
 
     def leave_shift(self, *_: object) -> None:
-        """Operators are layers again."""
         self._in_shift = False
 
 

@@ -1,8 +1,5 @@
-"""How long predictions take here, in torch, all in turns.
-
-Torch in eager mode for every network: no engine of ours, so that a 3-D network and an online step
-are measured by the same means. The compiled step is several times quicker than torch's
-(``shiftedge bench``); no 3-D network can be compiled.
+"""How long predictions take here, all in turns, in torch's eager mode for every network: no engine
+of ours, so that a 3-D network and an online step are measured by the same means.
 """
 
 from __future__ import annotations
@@ -13,12 +10,10 @@ from typing import NamedTuple
 
 import torch
 
-from shiftedge.benchmarks.complexity.nets import WINDOW, Contender
+from shiftedge.benchmarks.complexity.nets import WINDOW, Network
 from shiftedge.benchmarks.counter import counter
 from shiftedge.export.models import StreamingModel
 from shiftedge.runtime.process.signals import exit_status
-
-__all__ = ["Rounds", "Time", "measure"]
 
 
 class Time(NamedTuple):
@@ -35,33 +30,31 @@ Rounds = list[list[Time]]
 
 
 def measure(
-    contenders: Sequence[Contender], size: int, *, threads: int, rounds: int
+    networks: Sequence[Network], size: int, *, threads: int, rounds: int
 ) -> tuple[dict[str, Rounds], int]:
-    """Time all contenders: each once in every round, in an order that turns with the rounds.
-
-    Online steps, which are short, are taken :data:`~shiftedge.benchmarks.complexity.nets.WINDOW`
-    times in a round, one after another with the states carried on, and timed one by one. Each
-    contender runs once beforehand.
+    """Time all networks: each once in every round, in an order that turns with the rounds, after a
+    run beforehand. Online steps, which are short, are taken :data:`WINDOW` times in a round, with
+    the states carried on, and timed one by one.
 
     Returns:
         Key -> times; and 0, or the exit status of a signal that ended it early, which leaves fewer
         rounds.
     """
-    timed: dict[str, Rounds] = {contender.key: [] for contender in contenders}
+    timed: dict[str, Rounds] = {network.key: [] for network in networks}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    total = len(contenders) * (rounds + 1)
+    total = len(networks) * (rounds + 1)
     try:
         with torch.inference_mode(), counter("measuring", total, "predictions") as advance:
             turns: list[Callable[[], list[Time]]] = []
-            for contender in contenders:
-                turns.append(_turn(contender, size))
+            for network in networks:
+                turns.append(_turn(network, size))
                 turns[-1]()
                 advance(1)
             for index in range(rounds):
-                for offset in range(len(contenders)):
-                    chosen = (index + offset) % len(contenders)
-                    timed[contenders[chosen].key].append(turns[chosen]())
+                for offset in range(len(networks)):
+                    chosen = (index + offset) % len(networks)
+                    timed[networks[chosen].key].append(turns[chosen]())
                     advance(1)
     except KeyboardInterrupt as error:
         return timed, exit_status(error)
@@ -70,10 +63,10 @@ def measure(
     return timed, 0
 
 
-def _turn(contender: Contender, size: int) -> Callable[[], list[Time]]:
-    """A function that makes a contender's predictions of one round and gives their times."""
-    net = contender.build()
-    image, *states = contender.inputs(net, size)
+def _turn(network: Network, size: int) -> Callable[[], list[Time]]:
+    """A function that makes a network's predictions of one round and gives their times."""
+    net = network.build()
+    image, *states = network.inputs(net, size)
 
     def clip() -> list[Time]:
         begin = _now()

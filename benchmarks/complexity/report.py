@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
-from shiftedge.benchmarks.complexity.claims import LATENCY, QUOTED, claims, quoted
-from shiftedge.benchmarks.complexity.count import Cost
+from shiftedge.benchmarks.complexity.count import NetworkCost
 from shiftedge.benchmarks.complexity.latency import Rounds
-from shiftedge.benchmarks.complexity.nets import CONTENDERS, WINDOW
+from shiftedge.benchmarks.complexity.nets import NETWORKS, WINDOW
 from shiftedge.benchmarks.machine import machine
-from shiftedge.benchmarks.tables import Table, print_tables
-
-__all__ = ["SCHEMA", "document", "markdown", "print_report", "savings"]
+from shiftedge.runtime.process.tables import Column, Table, print_tables
 
 SCHEMA = 1
-"""Of the document. Raised when the meaning of a key changes; readers ignore keys they do not
-know."""
 CONVENTIONS = (
     "One prediction, batch 1, float32. Multiply-adds: convolutions and matrix products; 1 is 2 "
     "FLOPs, and what the paper calls FLOPs are multiply-adds. Traffic: what layers read and write "
@@ -28,8 +24,7 @@ CONVENTIONS = (
     "no cache. A frame: a prediction's figure over its new frames.",
     "Times: torch in eager mode for every network, in turns; p50, and least to most. CPU ms: p50 "
     "of processor time, summed over threads, which others at work on the machine lengthen less.",
-    "Published figures are quoted from the TSM paper (arXiv 1811.08383, table 2), of one clip; "
-    "accuracies are quoted too, and not measured here.",
+    "Published figures are quoted from the TSM paper (arXiv 1811.08383, table 2), of one clip.",
 )
 PAIRS = (
     ("ResNet-50", "tsm-resnet50-online", "tsm-resnet50-8"),
@@ -39,21 +34,15 @@ PAIRS = (
 
 
 def document(
-    costs: Mapping[str, Cost],
+    costs: Mapping[str, NetworkCost],
     times: Mapping[str, Rounds],
     settings: Mapping[str, int],
     *,
     interrupted: bool = False,
 ) -> dict[str, Any]:
-    """Everything counted and measured, as plain JSON types.
-
-    Args:
-        costs: of every contender, by key.
-        times: of those that were timed.
-        settings: ``size`` in pixels a side, ``threads``, and ``rounds``, 0 where nothing was timed.
-        interrupted: Ctrl-C ended the timing.
+    """Everything counted and measured, as plain JSON types. ``settings`` are ``size`` in pixels a
+    side, ``threads``, and ``rounds``, 0 where nothing was timed.
     """
-    cpu_ms = {key: _p50_ms(times.get(key, []), "cpu") for key in costs}
     return {
         "schema": SCHEMA,
         "machine": machine(),
@@ -61,14 +50,11 @@ def document(
         "conventions": list(CONVENTIONS),
         "results": [_row(key, cost, times.get(key, [])) for key, cost in costs.items()],
         "online_against_window": savings(costs, times),
-        "claims": claims(costs, cpu_ms, settings["size"]),
-        "quoted": [asdict(row) for row in QUOTED],
-        "quoted_latency_source": LATENCY,
         "interrupted": interrupted,
     }
 
 
-def savings(costs: Mapping[str, Cost], times: Mapping[str, Rounds]) -> list[dict[str, Any]]:
+def savings(costs: Mapping[str, NetworkCost], times: Mapping[str, Rounds]) -> list[dict[str, Any]]:
     """What a step saves over running the window of the last frames again at every frame."""
     found = []
     for name, step_key, window_key in PAIRS:
@@ -105,26 +91,25 @@ def _p50(times: Any, clock: str) -> float:
     return float(np.median([getattr(time, clock) for time in times]))
 
 
-def _p50_ms(rounds: Rounds, clock: str) -> float | None:
-    times = [time for times in rounds for time in times]
-    return _p50(times, clock) / 1e6 if times else None
-
-
-def _row(key: str, cost: Cost, rounds: Rounds) -> dict[str, Any]:
-    contender, published = CONTENDERS[key], quoted(key)
+def _row(key: str, cost: NetworkCost, rounds: Rounds) -> dict[str, Any]:
+    network = NETWORKS[key]
     times = [time.wall / 1e6 for times in rounds for time in times]
-    latency = {
-        "p50": _p50_ms(rounds, "wall"),
-        "least": min(times, default=None),
-        "most": max(times, default=None),
-        "predictions": len(times),
-        "cpu_p50": _p50_ms(rounds, "cpu"),
-    }
+    latency = None
+    if times:
+        cpu_ms = _p50([time for times in rounds for time in times], "cpu") / 1e6
+        latency = {
+            "p50": float(np.median(times)),
+            "least": min(times),
+            "most": max(times),
+            "predictions": len(times),
+            "cpu_p50": cpu_ms,
+            "cpu_p50_per_frame": cpu_ms / cost.frames,
+        }
     return {
         "key": key,
-        "label": contender.label,
+        "label": network.label,
         "frames": cost.frames,
-        "classes": contender.classes,
+        "classes": network.classes,
         "parameters": cost.parameters,
         "macs": cost.macs,
         "flops": cost.flops,
@@ -132,9 +117,42 @@ def _row(key: str, cost: Cost, rounds: Rounds) -> dict[str, Any]:
         "traffic_bytes": {**asdict(cost.traffic), "total": cost.traffic.total},
         "traffic_bytes_per_frame": cost.traffic.total / cost.frames,
         "state_bytes": cost.state_bytes,
-        "latency_ms": latency if times else None,
-        "published": None if published is None else asdict(published),
+        "latency_ms": latency,
+        "published": None if network.published is None else network.published._asdict(),
     }
+
+
+COSTS = (
+    Column("network", "label"), Column("frames", "frames"),
+    Column("M params", "parameters", ".2f", 1e-6),
+    Column("published", "published.parameters", ".1f"),
+    Column("G mult-adds", "macs", ".2f", 1e-9), Column("published", "published.giga_macs", ".0f"),
+    Column("a frame", "macs_per_frame", ".2f", 1e-9), Column("GFLOPs", "flops", ".1f", 1e-9),
+    Column("MB moved", "traffic_bytes.total", ".0f", 1e-6),
+    Column("a frame", "traffic_bytes_per_frame", ".0f", 1e-6),
+    Column("p50 ms", "latency_ms.p50", ".1f"),
+    Column("least to most", lambda row: _span(row["latency_ms"], ".1f")),
+    Column("CPU ms", "latency_ms.cpu_p50", ".1f"),
+    Column("a frame", "latency_ms.cpu_p50_per_frame", ".1f"),
+)  # fmt: skip
+SAVED = (
+    Column("network", "network"),
+    Column("G mult-adds", lambda row: _both(row["macs"], ".2f", 1e-9)),
+    Column("times fewer", lambda row: row["macs"][2], ".2f"),
+    Column("MB moved", lambda row: _both(row["traffic_bytes"], ".0f", 1e-6)),
+    Column("times less", lambda row: row["traffic_bytes"][2], ".2f"),
+    Column("times quicker", "latency.ratio", ".2f"),
+    Column("least to most", lambda row: _span(row["latency"], ".2f")),
+    Column("CPU time, times less", "cpu.ratio", ".2f"),
+)
+
+
+def _both(numbers: Sequence[float], form: str, scale: float) -> str:
+    return f"{numbers[0] * scale:{form}} for {numbers[1] * scale:{form}}"
+
+
+def _span(times: Mapping[str, float] | None, form: str) -> str | None:
+    return None if times is None else f"{times['least']:{form}} to {times['most']:{form}}"
 
 
 def _tables(report: Mapping[str, Any]) -> list[Table]:
@@ -142,82 +160,12 @@ def _tables(report: Mapping[str, Any]) -> list[Table]:
     size, threads = settings["size"], settings["threads"]
     where = f"{here['cpu']}, {here['cores']} cores, torch {settings['torch']}"
     timed = f", {threads} {'thread' if threads == 1 else 'threads'}" if settings["rounds"] else ""
-    costs = (
-        "network", "frames", "M params", "published", "G mult-adds", "published", "a frame",
-        "GFLOPs", "MB moved", "a frame", "p50 ms", "least to most", "CPU ms", "a frame",
-    )  # fmt: skip
-    saved = (
-        "network", "G mult-adds", "times fewer", "MB moved", "times less", "times quicker",
-        "least to most", "CPU time, times less",
-    )  # fmt: skip
-    others = (
-        "network", "frames", "G mult-adds", "M params", "top-1 % SSv1", "P100 ms", "P100 videos/s",
-    )  # fmt: skip
-    said = [(row["statement"], row["verdict"], row["ours"]) for row in report["claims"]]
     return [
-        Table(costs, [_cost_cells(row) for row in report["results"]], "lr",
-              f"Cost of one prediction at {size}x{size}; {where}{timed}"),
-        Table(saved, [_saving_cells(row) for row in report["online_against_window"]], "lr",
-              f"An online step against running the last {WINDOW} frames again at every frame"),
-        Table(others, [_quoted_cells(row) for row in report["quoted"]], "lr",
-              "Quoted, not measured here"),
-        Table(("statement", "verdict", "by our count"), said, "l", "What the paper says of cost"),
+        Table.of(COSTS, report["results"], "lr",
+                 f"Cost of one prediction at {size}x{size}; {where}{timed}"),
+        Table.of(SAVED, report["online_against_window"], "lr",
+                 f"An online step against running the last {WINDOW} frames again at every frame"),
     ]  # fmt: skip
-
-
-def _cost_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    published, latency, frames = row["published"], row["latency_ms"], row["frames"]
-    times = ("", "", "", "")
-    if latency is not None:
-        times = (
-            f"{latency['p50']:.1f}",
-            f"{latency['least']:.1f} to {latency['most']:.1f}",
-            f"{latency['cpu_p50']:.1f}",
-            f"{latency['cpu_p50'] / frames:.1f}",
-        )
-    return (
-        row["label"],
-        str(frames),
-        f"{row['parameters'] / 1e6:.2f}",
-        "" if published is None else f"{published['parameters']:.1f}",
-        f"{row['macs'] / 1e9:.2f}",
-        "" if published is None else f"{published['giga_macs']:.0f}",
-        f"{row['macs_per_frame'] / 1e9:.2f}",
-        f"{row['flops'] / 1e9:.1f}",
-        f"{row['traffic_bytes']['total'] / 1e6:.0f}",
-        f"{row['traffic_bytes_per_frame'] / 1e6:.0f}",
-        *times,
-    )
-
-
-def _saving_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    latency, times = row["latency"], ("", "", "")
-    if latency is not None:
-        span = f"{latency['least']:.2f} to {latency['most']:.2f}"
-        times = (f"{latency['ratio']:.2f}", span, f"{row['cpu']['ratio']:.2f}")
-    step, window, fewer = row["macs"]
-    moved, moved_window, less = row["traffic_bytes"]
-    return (
-        row["network"],
-        f"{step / 1e9:.2f} for {window / 1e9:.2f}",
-        f"{fewer:.2f}",
-        f"{moved / 1e6:.0f} for {moved_window / 1e6:.0f}",
-        f"{less:.2f}",
-        *times,
-    )
-
-
-def _quoted_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    clips = f" x {row['clips']}" if row["clips"] > 1 else ""
-    return (
-        row["name"],
-        row["frames"],
-        f"{row['giga_macs']:.0f}{clips}",
-        f"{row['parameters']:.1f}",
-        f"{row['top1']:.1f}",
-        "" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
-        "" if row["videos_per_s"] is None else f"{row['videos_per_s']:.1f}",
-    )
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
@@ -229,12 +177,10 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def print_report(report: Mapping[str, Any]) -> None:
-    """The tables on stdout."""
-    print_tables(_tables(report), _notes(report))
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The same tables in Markdown."""
-    parts = ["\n".join((f"{each.title}:", "", *each.markdown())) for each in _tables(report)]
-    return "\n\n".join((*parts, *_notes(report))) + "\n"
+def tell(report: Mapping[str, Any], *, markdown: bool) -> None:
+    tables, notes = _tables(report), _notes(report)
+    if not markdown:
+        print_tables(tables, notes)
+        return
+    parts = ["\n".join((f"{each.title}:", "", *each.markdown())) for each in tables]
+    sys.stdout.write("\n\n".join((*parts, *notes)) + "\n")

@@ -1,18 +1,15 @@
 /* A plugin of qemu-user that counts the guest's instructions.
  *
- * qemu-aarch64 -plugin count.so,out=FILE[,blocks=FILE][,at=NUMBER][,at=NUMBER] PROGRAM
+ * qemu-aarch64 -plugin count.so,out=FILE[,at=NUMBER][,at=NUMBER] PROGRAM
  *
- * FILE receives whole numbers of 64 bits, in the host's byte order: the instructions executed when
- * the guest made one of the system calls named by their numbers, each time, and last those of the
- * whole run. A model that is profiled looks at the clock between kernels, so at clock_gettime the
- * differences are the kernels' instructions, without any symbol. One thread only: the sums are not
- * atomic.
- *
- * The file of `blocks` receives, as such numbers too, how often each translated block was executed
- * since the number before was written to `out`: pairs of a block and a count, ended by the pair of
- * UINT64_MAX and what `out` received. After the last of them the blocks: number, guest address,
- * count of instructions, and for each instruction its size in bytes << 32 | its bytes, the first
- * one lowest. A block is where QEMU translates at once; blocks overlap, and one may be there twice.
+ * FILE receives whole numbers of 64 bits, in the host's byte order: at each system call of one of
+ * the numbers `at`, and at the end of the run, how often each translated block was executed since
+ * the time before, as pairs of a block and a count that a pair of UINT64_MAX and 0 ends. A model
+ * that is profiled looks at the clock between kernels, so at clock_gettime the differences are the
+ * kernels' instructions, without any symbol. One thread only: the sums are not atomic. After the
+ * last of them the blocks: number, guest address, count of instructions, and for each instruction
+ * its size in bytes << 32 | its bytes, the first one lowest. A block is where QEMU translates at
+ * once; blocks overlap, and one may be there twice.
  *
  * The prototypes are declared here, after QEMU's documentation of its plugin interface (version 1,
  * QEMU 4.2 to 8.2), because distributions do not ship the header. */
@@ -62,28 +59,23 @@ typedef struct block {
     uint64_t instructions[];
 } block;
 
-static uint64_t executed;
-static FILE *out, *out_blocks;
+static FILE *out;
 static int64_t calls[2] = {-1, -1};
 static _Atomic(block *) newest; /* other threads may translate at the same time */
 static _Atomic(uint64_t) blocks;
 
-static void put(uint64_t number, FILE *file) { fwrite(&number, sizeof number, 1, file); }
+static void put(uint64_t number) { fwrite(&number, sizeof number, 1, out); }
 
 static void mark(void) {
-    put(executed, out);
-    if (out_blocks == NULL) {
-        return;
-    }
     for (block *one = newest; one != NULL; one = one->older) {
         if (one->count != one->written) {
-            put(one->number, out_blocks);
-            put(one->count - one->written, out_blocks);
+            put(one->number);
+            put(one->count - one->written);
             one->written = one->count;
         }
     }
-    put(UINT64_MAX, out_blocks);
-    put(executed, out_blocks);
+    put(UINT64_MAX);
+    put(0);
 }
 
 static block *remember(const struct qemu_plugin_tb *translated) {
@@ -114,12 +106,8 @@ static block *remember(const struct qemu_plugin_tb *translated) {
 /* A block runs from its first instruction to its last, so it is counted as one. */
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
     (void)id;
-    qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, &executed,
-                                             qemu_plugin_tb_n_insns(block));
-    if (out_blocks != NULL) {
-        qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64,
-                                                 &remember(block)->count, 1);
-    }
+    qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64,
+                                             &remember(block)->count, 1);
 }
 
 static void on_syscall(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint64_t a1,
@@ -135,17 +123,13 @@ static void on_syscall(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, u
 static void finish(qemu_plugin_id_t id, void *data) {
     (void)id, (void)data;
     mark();
-    fclose(out);
-    if (out_blocks == NULL) {
-        return;
-    }
     for (const block *one = newest; one != NULL; one = one->older) {
-        put(one->number, out_blocks);
-        put(one->address, out_blocks);
-        put(one->size, out_blocks);
-        fwrite(one->instructions, sizeof one->instructions[0], one->size, out_blocks);
+        put(one->number);
+        put(one->address);
+        put(one->size);
+        fwrite(one->instructions, sizeof one->instructions[0], one->size, out);
     }
-    fclose(out_blocks);
+    fclose(out);
 }
 
 int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int count,
@@ -155,12 +139,6 @@ int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *info, int
     for (int i = 0; i < count; i++) {
         if (strncmp(words[i], "out=", 4) == 0 && out == NULL) {
             out = fopen(words[i] + 4, "wb");
-        } else if (strncmp(words[i], "blocks=", 7) == 0 && out_blocks == NULL) {
-            out_blocks = fopen(words[i] + 7, "wb");
-            if (out_blocks == NULL) {
-                perror("count.so: blocks=FILE");
-                return 1;
-            }
         } else if (strncmp(words[i], "at=", 3) == 0 && known < 2) {
             calls[known++] = atoll(words[i] + 3);
         } else {

@@ -1,6 +1,8 @@
 """Cycles of what was executed, predicted for a named core with ``llvm-mca``; nothing is timed.
 
-Code is cut into straight runs; each costs its cycles, times how often it was executed.
+QEMU translates blocks that overlap, end at pages and are translated twice, so their counts are
+first spread over the instructions in them. Code is then cut into straight runs; each costs its
+cycles, times how often it was executed.
 
 - A run that branches back to its own beginning, the body of an inner loop, costs the cycles of a
   turn in steady repetition, with everything that waits for a result of the turn before.
@@ -19,27 +21,31 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from shiftedge.benchmarks.emulation.blocks import Executions, Run, straight_runs
 from shiftedge.benchmarks.emulation.mca import Core, Mca, Timing, disassembled, simulate
-
-__all__ = ["Cycles", "Prediction", "loop_cuts", "predict"]
+from shiftedge.benchmarks.emulation.qemu import Executions
 
 COVERED = 0.999
 """Of each section's instructions: the hottest runs that make them up are simulated."""
 PAGE = 4096
 """Bytes; code is ARM's or Thumb's a page at a time."""
-AHEAD = {"aarch64": 0, "armv7l": 8}
-"""Bytes from a branch to where its distance is counted from."""
 
 _CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al"
 _BRANCH = re.compile(rf"(?:b(?:\.?(?:{_CONDITIONS}))?|cbn?z|tbn?z) (?:.*, )?#(-?\d+)")
 
 
-class Cycles(NamedTuple):
-    """Predicted for a section."""
+class Run(NamedTuple):
+    """Code that was executed from its first instruction to its last."""
 
+    address: int
+    code: list[bytes]
+    times: int
+    """How often."""
+
+
+class Cycles(NamedTuple):
     instructions: int
     """Executed; counted, not predicted."""
     cycles: float
@@ -58,8 +64,6 @@ class Cycles(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Made by :func:`predict`."""
-
     version: str
     """Of llvm-mca."""
     model: str
@@ -91,10 +95,33 @@ def predict(mca: Mca, core: Core, sections: Sequence[Executions]) -> Prediction:
         timed = []
         for run in runs:
             timing = found.timings[at[tuple(run.code)]]
-            repeats = core.in_order or _is_loop(run, texts, AHEAD[core.architecture])
+            repeats = core.in_order or _is_loop(run, texts, core.isa.ahead)
             timed.append((run.times, timing, timing.cycles if repeats else timing.bound))
         summed.append(_summed(sum(section.values()), timed, found.width))
     return Prediction(mca.version, found.model, tuple(summed))
+
+
+def straight_runs(executions: Executions, cuts: AbstractSet[int] = frozenset()) -> list[Run]:
+    """The executions as runs: neighbours in memory with the same count.
+
+    Args:
+        executions: of each instruction.
+        cuts: addresses at which a run begins in any case. Two loops, one after the other, that
+            happen to have as many turns are told apart by the target of a branch back and by what
+            follows it.
+    """
+    runs: list[Run] = []
+    end = -1
+    for instruction in sorted(executions):
+        times, (address, code) = executions[instruction], instruction
+        if times == 0:
+            continue
+        if address == end and times == runs[-1].times and address not in cuts:
+            runs[-1].code.append(code)
+        else:
+            runs.append(Run(address, [code], times))
+        end = address + len(code)
+    return runs
 
 
 def loop_cuts(executions: Executions, texts: Mapping[bytes, str], ahead: int = 0) -> set[int]:
@@ -122,7 +149,7 @@ def _is_loop(run: Run, texts: Mapping[bytes, str], ahead: int) -> bool:
 def _hot(section: Executions, texts: Mapping[bytes, str], core: Core) -> list[Run]:
     """The runs that make up COVERED of the section, without Thumb's."""
     thumb = {address // PAGE for address, code in section if len(code) != 4}
-    runs = straight_runs(section, loop_cuts(section, texts, AHEAD[core.architecture]))
+    runs = straight_runs(section, loop_cuts(section, texts, core.isa.ahead))
     runs.sort(key=lambda run: (-run.times * len(run.code), run.address))
     left = COVERED * sum(section.values())
     hot = []

@@ -10,6 +10,7 @@ On Debian and Ubuntu: ``apt-get install llvm`` (14 or newer).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -20,22 +21,9 @@ from typing import Any, NamedTuple
 
 from shiftedge.runtime.errors import ShiftedgeError
 
-__all__ = [
-    "MODELS",
-    "STAND_INS",
-    "Core",
-    "Mca",
-    "Timing",
-    "disassembled",
-    "find_mca",
-    "parsed",
-    "simulate",
-]
-
 OLDEST = 14
 """Its JSON holds several regions; before, it was not valid."""
 RUN_S = 600
-VERSION_S = 10
 ITERATIONS = (24, 88)
 """What the longer run takes more is the steady state: filling and draining the pipeline is in
 both. A loop whose timing repeats after 2, 4, ... 64 turns is met exactly."""
@@ -55,13 +43,9 @@ STAND_INS: Mapping[str, str] = {
     "cortex-a15": "cortex-a57",
 }
 """Cores -> another one to ask for, with the same or the nearest pipeline that has a model of its
-own. LLVM 14 to 22 take Cortex-A57's for A72, A73, A75, A76, A77 and A78 (llvm/lib/Target/AArch64/
-AArch64.td, later AArch64Processors.td), though an A76 makes two vector multiply-adds a cycle and an
-A57 one. Neoverse N1 is the A76's design for servers, with a model of its own in newer LLVM (22; not
-14, which takes the A57's for it too). An A78 dispatches more than an N1, with as many vector units.
-In 32 bits LLVM takes the Cortex-A9's model for A15 (llvm/lib/Target/ARM/ARM.td), which lacks
-instructions and makes llvm-mca 14 divide by zero; the A57's has them all. LLVM has no 32-bit model
-of the Cortex-A53 that the target is for."""
+own: docs/performance.md says which LLVM takes. An A78 dispatches more than an N1, with as many
+vector units. In 32 bits LLVM takes the Cortex-A9's model for A15 (llvm/lib/Target/ARM/ARM.td),
+which lacks instructions and makes llvm-mca 14 divide by zero; the A57's has them all."""
 
 MODELS: Mapping[str, str] = {
     "A53": "cortex-a53",
@@ -74,20 +58,29 @@ MODELS: Mapping[str, str] = {
 """Prefix of a model's units -> the core it was written for. Of the targets' cores A53 and A57 have
 their own, A72 has the A57's, Carmel has none; others see :data:`STAND_INS`."""
 
-FEATURES = {"aarch64": (), "armv7l": ("+neon,+vfp4",)}
-TRIPLES = {"aarch64": "aarch64-linux-gnu", "armv7l": "armv7-linux-gnueabihf"}
-"""Of what is disassembled: in 32 bits, ARM's instructions and not Thumb's."""
+
+class Isa(NamedTuple):
+    """An instruction set, for LLVM."""
+
+    options: tuple[str, ...]
+    """Beside the triple's."""
+    triple: str
+    """In 32 bits, ARM's instructions and not Thumb's."""
+    any: str
+    """An instruction of every model: where no block is left, it still tells model and width."""
+    ahead: int
+    """Bytes from a branch to where its distance is counted from."""
 
 
-ANY = {"aarch64": "add x0, x0, x0", "armv7l": "add r0, r0, r0"}
-"""An instruction of every model: where no block is left, it still tells model and width."""
+ISAS = {
+    "aarch64": Isa((), "aarch64-linux-gnu", "add x0, x0, x0", 0),
+    "armv7l": Isa(("-mattr=+neon,+vfp4",), "armv7-linux-gnueabihf", "add r0, r0, r0", 8),
+}
+"""By architecture, as ``platform.machine()`` says there."""
 
 
 class Core(NamedTuple):
-    """For whom to simulate."""
-
     architecture: str
-    """As ``platform.machine()`` says there."""
     cpu: str
     """LLVM's name; its stand-in is looked up here."""
 
@@ -96,18 +89,12 @@ class Core(NamedTuple):
         """Whether it executes instructions in their order."""
         return self.cpu in IN_ORDER
 
-    def options(self, dash: str, cpu: str) -> list[str]:
-        """Of LLVM's programs, which spell the triple's option in two ways."""
-        return [
-            f"-{dash}triple={TRIPLES[self.architecture]}",
-            f"-mcpu={cpu}",
-            *(f"-mattr={features}" for features in FEATURES[self.architecture]),
-        ]
+    @property
+    def isa(self) -> Isa:
+        return ISAS[self.architecture]
 
 
 class Mca(NamedTuple):
-    """Made by :func:`find_mca`."""
-
     program: Path
     disassembler: Path
     """llvm-mc of the same version."""
@@ -131,13 +118,28 @@ class Timing(NamedTuple):
         return max(self.units.values(), default=0.0)
 
 
-class Simulation(NamedTuple):
-    """What :func:`simulate` found."""
+class Region(NamedTuple):
+    """What llvm-mca printed of a block, repeated some times."""
+
+    cycles: int
+    micro_operations: int
+    units: Mapping[str, float]
+
+
+class Output(NamedTuple):
+    """What it printed of a run; made by :func:`parsed`."""
 
     model: str
     """The core whose model was used."""
     width: int
     """Micro-operations dispatched a cycle."""
+    regions: Mapping[str, Region]
+
+
+class Simulation(NamedTuple):
+    model: str
+    width: int
+    """As of :class:`Output`."""
     timings: tuple[Timing, ...]
     """One for each block."""
 
@@ -149,10 +151,15 @@ def find_mca(path: str | None = None) -> Mca:
         ShiftedgeError: there is none that can be used; the sentence says what to install.
     """
     program, disassembler = (shutil.which(name, path=path) for name in ("llvm-mca", "llvm-mc"))
-    version = _version(Path(program)) if program and disassembler else ""
-    if not program or not disassembler or not version:
+    found = None
+    if program and disassembler:
+        with contextlib.suppress(ShiftedgeError):
+            said = _run([program, "--version"], "").stdout
+            found = re.search(r"LLVM version (\d+)[.\d]*", said)
+    if not program or not disassembler or not found:
         raise ShiftedgeError("There is no llvm-mca: run  apt-get install llvm")
-    if int(version.partition(".")[0]) < OLDEST:
+    version = found[0].rpartition(" ")[2]
+    if int(found[1]) < OLDEST:
         raise ShiftedgeError(
             f"llvm-mca is of version {version}, which is too old: install LLVM {OLDEST} or newer"
         )
@@ -168,13 +175,10 @@ def disassembled(mca: Mca, core: Core, codes: Collection[bytes]) -> dict[bytes, 
     every = list(dict.fromkeys(codes))
     lines = "\n".join(" ".join(f"{byte:#04x}" for byte in code) for code in every)
     # A core's own name fixes the instructions that it knows.
-    words = [str(mca.disassembler), "--disassemble", *core.options("", core.cpu)]
-    done = _run(words, lines + "\n")
-    wrong = {
-        int(line)
-        for line in re.findall(r"<stdin>:(\d+):\d+: \w+: invalid instruction", done.stderr)
-    }
-    valid = [code for number, code in enumerate(every, 1) if number not in wrong]
+    options = [f"-triple={core.isa.triple}", f"-mcpu={core.cpu}", *core.isa.options]
+    done = _run([mca.disassembler, "--disassemble", *options], lines + "\n")
+    said = re.findall(r"<stdin>:(\d+):\d+: \w+: invalid instruction", done.stderr)
+    valid = [code for number, code in enumerate(every, 1) if str(number) not in said]
     texts = [_plain(line) for line in done.stdout.splitlines() if not line.startswith("\t.")]
     texts = [text for text in texts if text]
     if len(texts) != len(valid):
@@ -193,43 +197,24 @@ def simulate(mca: Mca, core: Core, blocks: Sequence[Sequence[str]]) -> Simulatio
     pieces = {text: _pieces(text, core) for block in blocks for text in block}
     unknown = _without_model(mca, core, {one for parts in pieces.values() for one in parts})
     kept = [[text for text in block if unknown.isdisjoint(pieces[text])] for block in blocks]
-    source = "".join(
-        _region(str(number), [one for text in texts for one in pieces[text]])
+    source = _marked("any", [core.isa.any]) + "".join(
+        _marked(str(number), [one for text in texts for one in pieces[text]])
         for number, texts in enumerate(kept)
         if texts
     )
-    source += _region("any", [ANY[core.architecture]])
-    short, long = (
-        parsed(_simulated(mca, core, source, iterations).stdout) for iterations in ITERATIONS
-    )
-    if [one.name for one in short.regions] != [one.name for one in long.regions]:
-        raise ShiftedgeError("llvm-mca gave different blocks in two runs.")
-    found = {}
-    turns = ITERATIONS[1] - ITERATIONS[0]
-    for before, after in zip(short.regions, long.regions, strict=True):
-        micro_operations = (after.micro_operations - before.micro_operations) / turns
-        units = {**after.units, "dispatch": micro_operations / long.width}
-        found[after.name] = ((after.cycles - before.cycles) / turns, units)
-    if wrong := [str(i) for i, texts in enumerate(kept) if texts and str(i) not in found]:
-        raise ShiftedgeError(f"llvm-mca left out {len(wrong)} of {len(kept)} blocks.")
-    timings = []
+    short, long = (parsed(_simulated(mca, core, source, count).stdout) for count in ITERATIONS)
+    turns, timings = ITERATIONS[1] - ITERATIONS[0], []
     for number, texts in enumerate(kept):
-        cycles, units = found[str(number)] if texts else (0.0, {})
-        timings.append(Timing(cycles, len(texts), units))
+        if not texts:
+            timings.append(Timing(0.0, 0, {}))
+            continue
+        before, after = (found.regions.get(str(number)) for found in (short, long))
+        if before is None or after is None:
+            raise ShiftedgeError(f"llvm-mca left out a block of {len(kept)}.")
+        dispatch = (after.micro_operations - before.micro_operations) / turns / long.width
+        cycles = (after.cycles - before.cycles) / turns
+        timings.append(Timing(cycles, len(texts), {**after.units, "dispatch": dispatch}))
     return Simulation(long.model, long.width, tuple(timings))
-
-
-class Region(NamedTuple):
-    name: str
-    cycles: int
-    micro_operations: int
-    units: Mapping[str, float]
-
-
-class Output(NamedTuple):
-    model: str
-    width: int
-    regions: tuple[Region, ...]
 
 
 def parsed(text: str) -> Output:
@@ -245,9 +230,17 @@ def parsed(text: str) -> Output:
             "".join(letter if letter.isprintable() else str(ord(letter)) for letter in name)
             for name in said["TargetInfo"]["Resources"]
         ]
-        found = said["CodeRegions"]
-        regions = tuple(_parsed_region(one, units) for one in found)
-        width = int(found[0]["SummaryView"]["DispatchWidth"])
+        regions = {}
+        for one in said["CodeRegions"]:
+            summary, total = one["SummaryView"], len(one["Instructions"])
+            pressure = {
+                units[int(row["ResourceIndex"])]: float(row["ResourceUsage"])
+                for row in one["ResourcePressureView"]["ResourcePressureInfo"]
+                if row["InstructionIndex"] == total
+            }
+            cycles, micro_operations = int(summary["TotalCycles"]), int(summary["TotaluOps"])
+            regions[str(one["Name"])] = Region(cycles, micro_operations, pressure)
+        width = int(said["CodeRegions"][0]["SummaryView"]["DispatchWidth"])
         prefix = next((name.partition("Unit")[0] for name in units if "Unit" in name), "")
         model = MODELS.get(prefix, prefix or str(said["TargetInfo"]["CPUName"]))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -257,38 +250,22 @@ def parsed(text: str) -> Output:
     return Output(model, width, regions)
 
 
-def _parsed_region(one: dict[str, Any], units: Sequence[str]) -> Region:
-    total = len(one["Instructions"])
-    summary = one["SummaryView"]
-    pressure = {
-        units[int(row["ResourceIndex"])]: float(row["ResourceUsage"])
-        for row in one["ResourcePressureView"]["ResourcePressureInfo"]
-        if row["InstructionIndex"] == total
-    }
-    return Region(
-        str(one["Name"]), int(summary["TotalCycles"]), int(summary["TotaluOps"]), pressure
-    )
-
-
 def _without_model(mca: Mca, core: Core, texts: Collection[str]) -> set[str]:
     """Those that llvm-mca refuses; it names but the first of them, so it is asked again."""
     left, refused = sorted(texts), set[str]()
     for _ in range(REJECTIONS):
         if not left:
             return refused
-        source = _region("check", left)
+        source = _marked("check", left)
         done = _simulated(mca, core, source, 1, check=False)
-        lines = source.splitlines()
+        lines = ["", *source.splitlines()]
         # Which cannot be read, and the first that has no model.
-        wrong = {
-            _plain(lines[int(number) - 1])
-            for number in re.findall(r"<stdin>:(\d+):\d+: error:", done.stderr)
-            if 0 < int(number) <= len(lines)
-        }
-        wrong |= {_plain(text) for text in re.findall(r"note: instruction:(.*)", done.stderr)}
+        read = re.findall(r"<stdin>:(\d+):\d+: error:", done.stderr)
+        wrong = [lines[int(number)] for number in read if int(number) < len(lines)]
+        wrong += re.findall(r"note: instruction:(.*)", done.stderr)
         if done.returncode == 0 and not wrong:
             return refused
-        shapes = {_shape(text) for text in wrong}
+        shapes = {_shape(_plain(text)) for text in wrong}
         found = {text for text in left if _shape(text) in shapes}
         if not found:
             raise ShiftedgeError(_failure(done))
@@ -312,7 +289,7 @@ def _pieces(text: str, core: Core) -> list[str]:
     return [found["store"], f"add {found['base']}, {found['base']}, #16"]
 
 
-def _region(name: str, texts: Sequence[str]) -> str:
+def _marked(name: str, texts: Sequence[str]) -> str:
     return "\n".join((f"# LLVM-MCA-BEGIN {name}", *texts, f"# LLVM-MCA-END {name}", ""))
 
 
@@ -328,15 +305,15 @@ def _shape(text: str) -> str:
 def _simulated(
     mca: Mca, core: Core, source: str, iterations: int, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    words = [str(mca.program), *core.options("m", STAND_INS.get(core.cpu, core.cpu)), "--json"]
-    words += [f"--iterations={iterations}", "--instruction-info=0"]
-    done = _run(words, source)
+    options = [f"-mtriple={core.isa.triple}", f"-mcpu={STAND_INS.get(core.cpu, core.cpu)}"]
+    options += ["--json", f"--iterations={iterations}", "--instruction-info=0"]
+    done = _run([mca.program, *core.isa.options, *options], source)
     if check and done.returncode != 0:
         raise ShiftedgeError(_failure(done))
     return done
 
 
-def _run(words: Sequence[str], source: str) -> subprocess.CompletedProcess[str]:
+def _run(words: Sequence[str | Path], source: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             words, input=source, capture_output=True, text=True, check=False,
@@ -351,15 +328,3 @@ def _failure(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in done.stderr.splitlines() if "error:" in line]
     said = lines[0].partition("error:")[2].strip() if lines else "it said nothing"
     return f"{name} ended with status {done.returncode}: {said}"
-
-
-def _version(program: Path) -> str:
-    """Of LLVM, such as 14.0.6; empty where the program does not say."""
-    try:
-        done = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=VERSION_S
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeError):
-        return ""
-    found = re.search(r"LLVM version (\d+(?:\.\d+)*)", done.stdout)
-    return found[1] if found else ""

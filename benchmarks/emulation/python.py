@@ -1,56 +1,20 @@
-"""A Python for aarch64 in a folder, run by ``qemu-aarch64``: for what is Python on a board.
-
-Debian's own packages are fetched with apt-get and unpacked, numpy and ONNX Runtime are the wheels
-that a board would install. Nothing of this machine's packages is touched. It needs Debian 12 or
-another system whose apt-get sources have python3.11 for arm64, and the network the first time.
-"""
+"""A Python for aarch64 in a folder, run by ``qemu-aarch64``: for what is Python on a board. The
+folder is what ``python.sh`` makes; nothing is fetched here."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import os
-import shutil
 import subprocess
-import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import shiftedge
-from shiftedge.benchmarks.emulation.qemu import Counts, Marks, machine_of, run
+from shiftedge.benchmarks.emulation.qemu import OWN, Counts, machine_of, read_recording, run
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
+from shiftedge.runtime.process.files import cache_folder, work_folder
 
-__all__ = ["EmulatedPython", "count_onnxruntime", "emulated_python"]
-
-FETCH_S = 240
-"""For apt-get and pip each; some 40 MB."""
-VERSION = "3.11"
-"""Debian 12's."""
-PACKAGES = (
-    "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "python3.11", "libc6",
-    "libgcc-s1", "libstdc++6", "libexpat1", "zlib1g", "libffi8", "libssl3", "libbz2-1.0",
-    "liblzma5", "libsqlite3-0", "libuuid1", "libcrypt1",
-)  # fmt: skip
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
-"""Of wheels that run with Debian 12's glibc, 2.36."""
 CPU = "cortex-a72"
-
-# ONNX Runtime asks this file for the kind of core, through QEMU's prefix; with an x86's it crashes.
-CPUINFO = """\
-processor\t: 0
-BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
-
-"""
-
 COUNTED = """\
 import os
 import sys
@@ -68,8 +32,6 @@ print(contender.version)
 
 @dataclass(frozen=True)
 class EmulatedPython:
-    """Made by :func:`emulated_python`."""
-
     root: Path
     """Its system, for QEMU's -L."""
     site: Path
@@ -83,43 +45,28 @@ class EmulatedPython:
         Raises:
             ShiftedgeError: it failed; its last line is in the message.
         """
-        program = self.root / "usr" / "bin" / f"python{VERSION}"
         path = f"{Path(shiftedge.__file__).parents[1]}{os.pathsep}{self.site}"
         own = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         return run(
-            machine_of("aarch64"), CPU, [program, *words],
+            machine_of("aarch64"), CPU, [self.root / "usr" / "bin" / "python3.11", *words],
             root=self.root, recorded=recorded, at=at, environment=own,
         )  # fmt: skip
 
 
-def emulated_python(folder: Path | None = None, *, onnxruntime: bool = True) -> EmulatedPython:
-    """The emulated Python, fetched and unpacked the first time.
-
-    Args:
-        folder: where to keep it; None is the user's cache.
-        onnxruntime: with that package, in this machine's version where it has one.
+def emulated_python(folder: Path | None = None) -> EmulatedPython:
+    """The one in ``folder``, or in the user's cache.
 
     Raises:
-        ShiftedgeError: this machine cannot emulate one, or it could not be fetched.
+        ShiftedgeError: there is none, or this machine cannot emulate it.
     """
     machine_of("aarch64")
-    folder = output_folder(folder or cache_folder() / "emulated-python")
-    root = folder / f"debian-python{VERSION}"
-    if not root.exists():
-        with work_folder(folder) as scratch:
-            _unpack_debian(scratch, scratch / "root")
-            os.replace(scratch / "root", root)
-    wanted = ["numpy"]
-    if onnxruntime:
-        wanted.append("onnxruntime")
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            wanted[-1] += f"=={importlib.metadata.version('onnxruntime')}"
-    site = folder / "-".join(["site", *wanted])
-    if not site.exists():
-        with work_folder(folder) as scratch:
-            _unpack_wheels(wanted, scratch, scratch / "site")
-            os.replace(scratch / "site", site)
-    return EmulatedPython(root, site)
+    folder = folder or cache_folder() / "emulated-python"
+    if not (folder / "site" / "onnxruntime").is_dir():
+        raise ShiftedgeError(
+            f"There is no Python for aarch64 in {folder}: run  sh {OWN / 'python.sh'}  which has "
+            "apt-get and pip fetch one."
+        )
+    return EmulatedPython(folder / "root", folder / "site")
 
 
 def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) -> Counts:
@@ -134,49 +81,10 @@ def count_onnxruntime(model: Path, frames: int = 1, folder: Path | None = None) 
     python = emulated_python(folder)
     with work_folder() as scratch:
         words: list[str | Path] = ["-c", COUNTED, model.resolve(), str(1 + frames)]
-        call = machine_of("aarch64").step_call
-        done = python.run(words, recorded=scratch, at=[call])
-        marks = Marks(scratch)
-    if len(marks.counts) != frames + 2:
-        raise ShiftedgeError(f"{len(marks.counts) - 1} steps were marked; expected {frames + 1}.")
-    instructions, executions = marks.between(0, frames)
-    return Counts(instructions // frames, frames, executions, done.stdout.strip())
-
-
-def _unpack_debian(scratch: Path, root: Path) -> None:
-    for program in ("apt-get", "dpkg"):
-        if shutil.which(program) is None:
-            raise ShiftedgeError(f"There is no {program}, which fetches a Python for aarch64.")
-    lists, packages = scratch / "lists", scratch / "packages"
-    (lists / "partial").mkdir(parents=True)
-    packages.mkdir()
-    options = ["-oAPT::Architecture=arm64", "-oAPT::Architectures=arm64", "-oDebug::NoLocking=1"]
-    options += [f"-oDir::State::Lists={lists}", "-oAPT::Sandbox::User="]
-    _fetch(["apt-get", *options, "update", "-qq"], packages)
-    _fetch(["apt-get", *options, "download", "-qq", *PACKAGES], packages)
-    for package in sorted(packages.glob("*.deb")):
-        _fetch(["dpkg", "-x", str(package), str(root)], packages)
-    (root / "proc").mkdir(exist_ok=True)
-    (root / "proc" / "cpuinfo").write_text(CPUINFO)
-
-
-def _unpack_wheels(wanted: Sequence[str], scratch: Path, site: Path) -> None:
-    line = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(scratch)]
-    line += ["--only-binary=:all:", "--python-version", VERSION, "--implementation", "cp"]
-    line += [word for name in PLATFORMS for word in ("--platform", name)]
-    _fetch([*line, "--disable-pip-version-check", *wanted], scratch)
-    for wheel in sorted(scratch.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
-
-
-def _fetch(line: Sequence[str], folder: Path) -> None:
-    try:
-        subprocess.run(
-            line, cwd=folder, capture_output=True, text=True, check=True, timeout=FETCH_S
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", None) or error).strip().splitlines() or ["no message"]
-        raise ShiftedgeError(
-            f"A Python for aarch64 could not be fetched: {Path(line[0]).name}: {said[-1]}"
-        ) from error
+        file, call = scratch / "recorded", machine_of("aarch64").step_call
+        done = python.run(words, recorded=file, at=[call])
+        found = read_recording(file)
+    marked = len(found.sections) - 1
+    if marked != frames + 1:
+        raise ShiftedgeError(f"{marked} steps were marked; expected {frames + 1}.")
+    return Counts(done.stdout.strip(), frames, found.between(0, frames))

@@ -12,44 +12,36 @@ On Debian and Ubuntu: ``apt-get install qemu-user libc6-arm64-cross libc6-armhf-
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.resources
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge import __version__
-from shiftedge.benchmarks.emulation.blocks import Executions, read_recording
+from shiftedge.benchmarks.programs import program
 from shiftedge.export.compiler.link.zig import ZIG_CC, zig_environment
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.cpu import WITHOUT
 from shiftedge.runtime.process.extras import require
-from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
-
-__all__ = [
-    "Counts",
-    "Machine",
-    "Marks",
-    "count_instructions",
-    "machine_of",
-    "missing",
-    "run",
-    "stream",
-]
+from shiftedge.runtime.process.files import work_folder
 
 RUN_S = 600
 """Longer than any run here; under emulation a step of MobileNetV2 takes some seconds."""
-COMPILE_S = 300
-"""Zig's first run for a target also compiles its own support library."""
 LIST_S = 10
+OWN = Path(str(importlib.resources.files("shiftedge.benchmarks.emulation")))
+END = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+"""In place of a block's number: the section ends."""
+C_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
 
 _CPUS = {"cortex-a78": "cortex-a76", "cortex-a78ae": "cortex-a76", "carmel": "cortex-a76"}
 """Cores that QEMU 7.2 has not -> one with at least their instructions."""
@@ -57,8 +49,6 @@ _CPUS = {"cortex-a78": "cortex-a76", "cortex-a78ae": "cortex-a76", "carmel": "co
 
 @dataclass(frozen=True)
 class Machine:
-    """An emulator and what its guest needs."""
-
     emulator: str
     """QEMU's program."""
     root: Path
@@ -137,15 +127,11 @@ def run(
     """Run a program of the emulated machine.
 
     Args:
-        machine: from :func:`machine_of`.
         cpu: LLVM's name of the core.
         words: the program and its arguments.
         root: where the guest's libraries lie, if not in ``machine.root``.
-        recorded: folder for what the plugin writes: ``counts``, whole numbers of 64 bits, the
-            instructions executed at each call of ``at``, last those of the whole run; and
-            ``blocks``, the executions of each block between them. None runs without the plugin.
-        at: numbers of system calls, two at most.
-        check: raise if it fails.
+        recorded: receives what was executed, see :func:`read_recording`; None does not count.
+        at: numbers of system calls, two at most, at which the recording has a mark.
         environment: of the guest, set beside this process's.
 
     Raises:
@@ -154,8 +140,7 @@ def run(
     line: list[str | Path] = [machine.emulator, "-cpu", emulated_cpu(machine.emulator, cpu)]
     line += ["-L", root or machine.root]
     if recorded is not None:
-        options = [f"{plugin()},out={recorded / 'counts'}", *(f"at={call}" for call in at)]
-        line += ["-plugin", ",".join([*options, f"blocks={recorded / 'blocks'}"])]
+        line += ["-plugin", ",".join([f"{plugin()},out={recorded}", *(f"at={n}" for n in at)])]
     # What is taken away is taken from this machine, which the guest is not.
     variables = {**os.environ, WITHOUT: "", **(environment or {})}
     try:
@@ -181,7 +166,6 @@ def stream(
     machine: Machine,
     cpu: str,
     *,
-    steps: int | None = None,
     threads: int = 1,
     output: Path | None = None,
     recorded: Path | None = None,
@@ -191,65 +175,116 @@ def stream(
     """Step a libmodel.so in the emulated machine.
 
     Args:
-        library: for that machine.
         images: uint8 (frames, height, width, 3), blue first.
         classes: logits of a step.
-        machine: from :func:`machine_of`.
-        cpu: LLVM's name of the core.
-        steps: how many, from the first image again where they end; None is one for each.
         threads: started even where there are fewer cores.
         output: receives each step's logits and state block.
         recorded: as for :func:`run`; at the end of each step, with ``profile`` at each look at the
             clock instead.
         profile: look at the clock around each kernel.
-        check: raise if it fails.
 
     Raises:
         ShiftedgeError: it failed, or cannot be emulated here.
     """
-    program = driver(machine)
     with work_folder() as folder:
         frames = folder / "frames"
         frames.write_bytes(images.tobytes())
         height, width = images.shape[1:3]
-        words: list[str | Path] = [program, library.resolve(), str(threads)]
-        words += [str(steps or len(images)), frames, str(height), str(width), str(classes)]
+        words: list[str | Path] = [driver(machine), library.resolve(), str(threads)]
+        words += [str(len(images)), frames, str(height), str(width), str(classes)]
         words += [output or "-", *(["profile"] if profile else [])]
         at = machine.clock_calls if profile else (machine.step_call,)
         return run(machine, cpu, words, recorded=recorded, at=at, check=check)
 
 
+class Instruction(NamedTuple):
+    address: int
+    """In the guest."""
+    code: bytes
+    """As it lies in memory; 2 or 4 bytes."""
+
+
+Executions = Mapping[Instruction, int]
+"""How often each instruction was executed."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    sections: tuple[NDArray[np.uint64], ...]
+    """What was executed up to each of the plugin's marks, of which the last is the end of the run:
+    rows of a block's number and its executions since the mark before."""
+    blocks: Mapping[int, tuple[Instruction, ...]]
+
+    def between(self, first: int, last: int) -> Executions:
+        sums: Counter[int] = Counter()
+        for section in self.sections[first + 1 : last + 1]:
+            for number, count in section.tolist():
+                sums[number] += count
+        return spread((self.blocks[number], count) for number, count in sums.items())
+
+
+def read_recording(file: Path) -> Recording:
+    """Read what the plugin wrote.
+
+    Raises:
+        ShiftedgeError: it is not whole.
+    """
+    words = np.fromfile(file, np.uint64)
+    pairs = words[: len(words) // 2 * 2].reshape(-1, 2)
+    ends = np.flatnonzero(pairs[:, 0] == END)
+    starts = [0, *(ends + 1)]
+    sections = tuple(pairs[begin:end] for begin, end in zip(starts, ends, strict=False))
+    needed = {int(number) for section in sections for number in np.unique(section[:, 0])}
+    rest = words[2 * starts[-1] :].tolist()
+    blocks: dict[int, tuple[Instruction, ...]] = {}
+    at = 0
+    while at + 3 <= len(rest):
+        number, address, size = rest[at : at + 3]
+        if number in needed:
+            blocks[number] = _instructions(address, rest[at + 3 : at + 3 + size])
+        at += 3 + size
+    if at != len(rest) or not sections or needed - blocks.keys():
+        raise ShiftedgeError("The emulator's record of blocks is not whole; is the disk full?")
+    return Recording(sections, blocks)
+
+
+def spread(blocks: Iterable[tuple[Sequence[Instruction], int]]) -> Executions:
+    """The executions of each instruction, of blocks that may share instructions."""
+    sums: Counter[Instruction] = Counter()
+    for instructions, count in blocks:
+        for instruction in instructions:
+            sums[instruction] += count
+    return sums
+
+
+def _instructions(address: int, words: Sequence[int]) -> tuple[Instruction, ...]:
+    found = []
+    for word in words:
+        size = word >> 32
+        found.append(Instruction(address, (word & 0xFFFF_FFFF).to_bytes(4, "little")[:size]))
+        address += size
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Counts:
-    """Guest instructions of one step."""
-
-    frame: int
-    """From the end of one step to the end of the next, on the average of those counted."""
-    frames: int
-    """That were counted."""
-    executions: Executions = field(repr=False)
-    """How often each instruction was executed in all of the frames."""
     version: str
     """Of what was counted."""
-    kernels: tuple[tuple[str, int], ...] = ()
-    """(name, instructions) of each kernel, in order; from the last step of a run of its own."""
-    kernel_executions: tuple[Executions, ...] = field(default=(), repr=False)
-    """The same as ``executions`` for each of ``kernels``, in one frame."""
+    frames: int
+    executions: Executions = field(repr=False)
+    """How often each instruction was executed in all of the frames, from the end of the step before
+    them to the end of the last."""
+    kernels: tuple[tuple[str, Executions], ...] = field(default=(), repr=False)
+    """The same of each kernel in one frame, by name and in order, from a run of its own."""
+
+    @property
+    def frame(self) -> int:
+        """Instructions of one, on the average."""
+        return instructions(self.executions) // self.frames
 
 
-class Marks:
-    """What the plugin wrote in one run: the instructions executed at each of its marks, last those
-    of the whole run, and which they were.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.counts = [int(number) for number in np.fromfile(folder / "counts", np.uint64)]
-        self._recording = read_recording(folder / "blocks", len(self.counts))
-
-    def between(self, first: int, last: int) -> tuple[int, Executions]:
-        """What was executed between two marks."""
-        executions = self._recording.between(first, last)
-        return self.counts[last] - self.counts[first], executions
+def instructions(executions: Executions) -> int:
+    return sum(executions.values())
 
 
 def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 2) -> Counts:
@@ -270,25 +305,18 @@ def count_instructions(bundle: Bundle, target: str | None = None, frames: int = 
     machine = machine_of(chosen.architecture)
     spec = bundle.manifest.spec
     library = bundle.folder / bundle.variant(chosen.architecture, chosen.features).library
-    scene = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
-    images = np.stack(list(scene))
+    images = moving_scene(0, frames=frames + 1, height=spec.height, width=spec.width)
     with work_folder() as folder:
-        given = (library, images, spec.classes, machine, chosen.device.name)
-        stream(*given, steps=1 + frames, recorded=folder)
-        instructions, executions = Marks(folder).between(0, frames)
-        names = stream(*given, steps=2, recorded=folder, profile=True).stdout.split()
-        looks = Marks(folder)
-    # One look at the clock before the first kernel, one after each; the last entry is the end.
-    first = len(looks.counts) - 2 - len(names)
-    found = [looks.between(first + kernel, first + kernel + 1) for kernel in range(len(names))]
-    return Counts(
-        instructions // frames,
-        frames,
-        executions,
-        __version__,
-        tuple((name, count) for name, (count, _) in zip(names, found, strict=True)),
-        tuple(executions for _, executions in found),
-    )
+        file, given = folder / "recorded", (spec.classes, machine, chosen.device.name)
+        stream(library, images, *given, recorded=file)
+        executions = read_recording(file).between(0, frames)
+        done = stream(library, images[:2], *given, recorded=file, profile=True)
+        names = done.stdout.split()
+        looks = read_recording(file)
+    # One look at the clock before the first kernel, one after each; the last mark is the end.
+    first = len(looks.sections) - 2 - len(names)
+    kernels = ((name, looks.between(at, at + 1)) for at, name in enumerate(names, first))
+    return Counts(__version__, frames, executions, tuple(kernels))
 
 
 def plugin() -> Path:
@@ -297,10 +325,9 @@ def plugin() -> Path:
     Raises:
         ShiftedgeError: there is no C compiler, or it failed.
     """
-    flags = ["-shared", "-fPIC", "-fvisibility=hidden"]
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    command = [compiler] if compiler else _zig()
-    return _built("count.c", [*command, *flags], "count.so")
+    return program(
+        "count.so", [OWN / "count.c"], [*C_FLAGS, "-shared", "-fPIC", "-fvisibility=hidden"]
+    )
 
 
 def driver(machine: Machine) -> Path:
@@ -309,38 +336,9 @@ def driver(machine: Machine) -> Path:
     Raises:
         ShiftedgeError: ziglang is not installed, or it failed.
     """
-    native = importlib.resources.files("shiftedge.runtime.native")
-    line = [*_zig(), "-target", machine.zig, f"-I{native}"]
-    return _built("stream.c", line, "stream", ["-ldl", "-lpthread"])
-
-
-def _zig() -> list[str]:
     require("ziglang")
-    return list(ZIG_CC)
-
-
-def _built(source: str, command: Sequence[str], name: str, libraries: Sequence[str] = ()) -> Path:
-    """The program of one C file of this package in the user's cache, compiled if need be."""
-    line = [*command, "-std=c11", "-O2", "-Wall", "-Wextra"]
-    text = (importlib.resources.files("shiftedge.benchmarks.emulation") / source).read_bytes()
-    header = importlib.resources.files("shiftedge.runtime.native") / "shiftedge.h"
-    key = hashlib.sha256(text + header.read_bytes() + repr(line).encode()).hexdigest()[:16]
-    output = cache_folder() / f"emulate-{key}" / name
-    if output.is_file():
-        return output
-    output_folder(output.parent)
-    with work_folder(output.parent) as folder:
-        file, built = folder / source, folder / name
-        file.write_bytes(text)
-        try:
-            subprocess.run(
-                [*line, str(file), *libraries, "-o", str(built)],
-                capture_output=True, text=True, check=True, timeout=COMPILE_S,
-                env=zig_environment(),
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError) as error:
-            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            why = said[0] if said else "the compiler said nothing"
-            raise ShiftedgeError(f"{source} was not compiled: {why}") from error
-        os.replace(built, output)
-    return output
+    native = Path(str(importlib.resources.files("shiftedge.runtime.native")))
+    flags = [*C_FLAGS, "-target", machine.zig, f"-I{native}", "-ldl", "-lpthread"]
+    zig = (list(ZIG_CC), zig_environment())
+    headers = [native / "shiftedge.h"]
+    return program("stream", [OWN / "stream.c"], flags, headers=headers, by=[zig])

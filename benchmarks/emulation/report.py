@@ -3,30 +3,28 @@ Runtime's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftedge.benchmarks.emulation.blocks import Executions
 from shiftedge.benchmarks.emulation.cycles import Cycles, Prediction, predict
-from shiftedge.benchmarks.emulation.mca import Core, Mca, find_mca
+from shiftedge.benchmarks.emulation.mca import Core, find_mca
 from shiftedge.benchmarks.emulation.python import count_onnxruntime
 from shiftedge.benchmarks.emulation.qemu import (
     Counts,
+    Executions,
     count_instructions,
     emulated_cpu,
+    instructions,
     machine_of,
 )
-from shiftedge.benchmarks.tables import Table
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import working
-
-__all__ = ["SCHEMA", "document", "table"]
+from shiftedge.runtime.process.tables import Column, Table
 
 SCHEMA = 1
-"""Of the document."""
 NOTE = (
     "Instructions, not time: they are counted under an emulator, exactly. Cycles are predicted "
     "from LLVM's model of a core, which knows no caches and no wrongly predicted branches. Nothing "
@@ -34,26 +32,12 @@ NOTE = (
 )
 
 
-class _Predictor:
-    """Predicts as long as it can; says why where it cannot."""
-
-    def __init__(self, core: Core) -> None:
-        self.core = core
-        self.mca: Mca | None = None
-        self.reason: str | None = None
-        try:
-            self.mca = find_mca()
-        except ShiftedgeError as error:
-            self.reason = str(error)
-
-    def __call__(self, sections: Sequence[Executions]) -> Prediction | None:
-        if self.mca is None:
-            return None
-        try:
-            return predict(self.mca, self.core, sections)
-        except ShiftedgeError as error:
-            self.reason = str(error)
-            return None
+def _predicted(core: Core, sections: Sequence[Executions]) -> Prediction | str:
+    """Or why there is none."""
+    try:
+        return predict(find_mca(), core, sections)
+    except ShiftedgeError as error:
+        return str(error)
 
 
 @working("counting under emulation")
@@ -63,10 +47,8 @@ def document(
     """Count and predict, and give everything as plain JSON types.
 
     Args:
-        onnx: the model, compiled here if there is no bundle; None leaves the peer out.
-        bundle: the compiled model.
+        onnx: compiled here if there is no bundle; None leaves the peer out.
         target: a name from ``targets.TARGETS``; None is the bundle's.
-        frames: steps to count.
         peer: count ONNX Runtime's aarch64 build too, where it can be had.
 
     Raises:
@@ -87,13 +69,13 @@ def document(
             opened = compile_model(onnx, folder / "bundle", target=target, verify=False).bundle
         else:
             raise ShiftedgeError("There is nothing to emulate: name a model and a target.")
-        predictor = _Predictor(Core(chosen.architecture, chosen.device.name))
         counts = count_instructions(opened, chosen.target.name, frames)
-    prediction = predictor([counts.executions, *counts.kernel_executions])
-    whole = prediction.sections[0] if prediction else None
-    rows = [_row("shiftedge", counts, whole)]
+    core = Core(chosen.architecture, chosen.device.name)
+    found = _predicted(core, [counts.executions, *(each for _, each in counts.kernels)])
+    prediction, reason = (None, found) if isinstance(found, str) else (found, None)
+    rows = [_row("shiftedge", counts, prediction.sections[0] if prediction else None)]
     if peer:
-        rows.append(_peer(onnx, chosen.architecture, frames, predictor if prediction else None))
+        rows.append(_peer(onnx, core, frames, predicting=prediction is not None))
     return {
         "schema": SCHEMA,
         "model": opened.manifest.spec.name,
@@ -106,7 +88,7 @@ def document(
             "version": prediction.version if prediction else None,
             "model": prediction.model if prediction else None,
             "coverage": round(prediction.coverage, 4) if prediction else None,
-            "reason": None if prediction else predictor.reason,
+            "reason": reason,
         },
         "results": rows,
         "kernels": _kernels(counts, prediction),
@@ -114,86 +96,78 @@ def document(
     }
 
 
-def _kernels(counts: Counts, prediction: Prediction | None) -> list[dict[str, Any]]:
-    rows = []
-    for number, (name, instructions) in enumerate(counts.kernels):
-        found = prediction.sections[1 + number] if prediction else None
-        unit, share = found.busiest if found else (None, 0.0)
-        rows.append(
-            {
-                "name": name,
-                "instructions": instructions,
-                "cycles": round(found.cycles) if found else None,
-                "cycles_per_instruction": _per_instruction(found),
-                "busiest": {"unit": unit, "share": round(share, 3)} if unit else None,
-            }
-        )
-    return rows
-
-
-def _per_instruction(found: Cycles | None) -> float | None:
-    return round(found.cycles / found.instructions, 4) if found and found.instructions else None
-
-
 def _row(
-    engine: str, counts: Counts | None, predicted: Cycles | None = None, reason: str | None = None
+    engine: str, counts: Counts | None, found: Cycles | None = None, reason: str | None = None
 ) -> dict[str, Any]:
-    cycles = round(predicted.cycles / counts.frames) if predicted and counts else None
+    figures = _figures({}, 1, None) | {"instructions": None}
+    if counts is not None:
+        figures = _figures(counts.executions, counts.frames, found)
+    version = None if counts is None else counts.version
+    return {"engine": engine, "version": version, **figures, "reason": reason}
+
+
+def _figures(executed: Executions, frames: int, found: Cycles | None) -> dict[str, Any]:
+    """Of a frame; None where nothing was predicted."""
+    each = found.cycles / found.instructions if found and found.instructions else None
     return {
-        "engine": engine,
-        "version": counts.version if counts else None,
-        "instructions": counts.frame if counts else None,
-        "cycles": cycles,
-        "cycles_per_instruction": _per_instruction(predicted),
-        "reason": reason,
+        "instructions": instructions(executed) // frames,
+        "cycles": round(found.cycles / frames) if found else None,
+        "cycles_per_instruction": None if each is None else round(each, 4),
     }
 
 
-def _peer(
-    onnx: Path | None, architecture: str, frames: int, predictor: _Predictor | None
-) -> dict[str, Any]:
-    if onnx is None:
-        return _row("onnxruntime", None, reason="It runs .onnx files: name that as MODEL.")
-    if architecture != "aarch64":
-        return _row("onnxruntime", None, reason=f"It has no build for {architecture} on PyPI.")
+def _kernels(counts: Counts, prediction: Prediction | None) -> list[dict[str, Any]]:
+    rows = []
+    for number, (name, executions) in enumerate(counts.kernels):
+        found = prediction.sections[1 + number] if prediction else None
+        unit, share = found.busiest if found else (None, 0.0)
+        busiest = {"unit": unit, "share": round(share, 3)} if unit else None
+        rows.append({"name": name, **_figures(executions, 1, found), "busiest": busiest})
+    return rows
+
+
+def _peer(onnx: Path | None, core: Core, frames: int, *, predicting: bool) -> dict[str, Any]:
+    if onnx is None or core.architecture != "aarch64":
+        reason = f"It has no build for {core.architecture} on PyPI."
+        if onnx is None:
+            reason = "It runs .onnx files: name that as MODEL."
+        return _row("onnxruntime", None, reason=reason)
     try:
         counts = count_onnxruntime(onnx, frames)
     except ShiftedgeError as error:
         return _row("onnxruntime", None, reason=str(error))
-    found = predictor([counts.executions]) if predictor else None
-    whole = found.sections[0] if found else None
-    return _row("onnxruntime", counts, whole, predictor.reason if predictor else None)
+    found = _predicted(core, [counts.executions]) if predicting else None
+    if isinstance(found, Prediction):
+        return _row("onnxruntime", counts, found.sections[0])
+    return _row("onnxruntime", counts, reason=found)
+
+
+KERNELS = (
+    Column("kernel", "name"), Column("instructions", "instructions", ","),
+    Column("cycles predicted", "cycles", ","), Column("each", "cycles_per_instruction", ".3f"),
+    Column("busiest unit", "busiest.unit"), Column("", "busiest.share", ".0%"),
+)  # fmt: skip
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report as lines of text."""
-    ours, rows, refused = report["results"][0], [], []
-    for row in report["results"]:
-        if row["instructions"] is None:
-            refused.append(f"{row['engine']}: {row['reason']}")
-            continue
-        cells = [row["engine"], row["version"]]
-        for key in ("instructions", "cycles"):
-            known = row[key] is not None and ours[key]
-            cells += [_number(row[key]), f"{row[key] / ours[key]:.2f}" if known else "-"]
-        rows.append(cells)
-    headings = (
-        "engine", "version", "instructions a frame", "ratio", "cycles predicted", "ratio",
+    ours = report["results"][0]
+
+    def against_ours(key: str) -> Callable[[Mapping[str, Any]], float | None]:
+        return lambda row: row[key] / ours[key] if row[key] and ours[key] else None
+
+    columns = (
+        Column("engine", "engine"), Column("version", "version"),
+        Column("instructions a frame", "instructions", ","),
+        Column("ratio", against_ours("instructions"), ".2f"),
+        Column("cycles predicted", "cycles", ","), Column("ratio", against_ours("cycles"), ".2f"),
     )  # fmt: skip
-    kernels = []
-    for row in report["kernels"]:
-        each, unit = "", ""
-        if row["busiest"]:
-            each = f"{row['cycles_per_instruction']:.3f}"
-            unit = f"{row['busiest']['unit']} {row['busiest']['share']:.0%}"
-        kernels.append(
-            (row["name"], _number(row["instructions"]), _number(row["cycles"]), each, unit)
-        )
-    of_kernels = ("kernel", "instructions", "cycles predicted", "each", "busiest unit")
+    rows = [row for row in report["results"] if row["version"]]
+    without = [row for row in report["results"] if not row["version"]]
     where = f"{report['model']} for {report['target']}: {report['cpu']} in {report['emulator']}"
     lines = [f"{where}, 1 thread", _predicted_with(report)]
-    lines += [*Table(headings, rows, "llr").lines(), *refused, ""]
-    lines += [*Table(of_kernels, kernels, "lrrrl").lines(), "", report["note"]]
+    lines += Table.of(columns, rows, "llr").lines()
+    lines += [*(f"{row['engine']}: {row['reason']}" for row in without), ""]
+    lines += [*Table.of(KERNELS, report["kernels"], "lrrrlr").lines(), "", report["note"]]
     return "\n".join(lines)
 
 
@@ -205,7 +179,3 @@ def _predicted_with(report: Mapping[str, Any]) -> str:
     if used["model"] != report["cpu"]:
         said += ", not this core: for ratios rather than for cycles"
     return f"{said}; it covers {used['coverage']:.1%} of the instructions"
-
-
-def _number(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"

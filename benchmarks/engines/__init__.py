@@ -9,15 +9,13 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-__all__ = ["ENGINES", "HARNESS", "REFERENCE", "Engine", "by_default"]
+__all__ = ["ENGINES", "HARNESS", "REFERENCE", "EngineRow", "by_default"]
 
 _HERE = "shiftedge.benchmarks.engines"
 
 
 @dataclass(frozen=True)
-class Engine:
-    """One that can be named on the command line."""
-
+class EngineRow:
     factory: str
     """``module:Class`` of its :class:`~shiftedge.benchmarks.engines.base.Contender`."""
     modules: tuple[str, ...] = ()
@@ -32,40 +30,42 @@ class Engine:
 
 
 ENGINES = {
-    "native": Engine(f"{_HERE}.native:NativeContender", ours=True),
-    "native-bf16": Engine(f"{_HERE}.native:NativeBf16Contender", ours=True),
-    "onnxruntime": Engine(f"{_HERE}.onnxruntime:OnnxRuntimeContender", ("onnxruntime",)),
-    "openvino": Engine(f"{_HERE}.openvino:OpenVinoContender", ("openvino",)),
-    "openvino-default": Engine(f"{_HERE}.openvino:OpenVinoDefaultContender", ("openvino",)),
-    "executorch": Engine(
-        f"{_HERE}.executorch:ExecuTorchContender", ("executorch", "onnx", "torch")
+    "native": EngineRow(f"{_HERE}.native:NativeContender", ours=True),
+    "native-bf16": EngineRow(f"{_HERE}.native:NativeBf16Contender", ours=True),
+    "onnxruntime": EngineRow(f"{_HERE}.onnxruntime:OnnxRuntimeContender", ("onnxruntime",)),
+    "openvino": EngineRow(f"{_HERE}.onnx_peers:OpenVinoContender", ("openvino",)),
+    "openvino-default": EngineRow(f"{_HERE}.onnx_peers:OpenVinoDefaultContender", ("openvino",)),
+    "executorch": EngineRow(
+        f"{_HERE}.torch_peers:ExecuTorchContender", ("executorch", "onnx", "torch")
     ),
-    "ncnn": Engine(
-        f"{_HERE}.ncnn:NcnnContender",
+    "ncnn": EngineRow(
+        f"{_HERE}.onnx_peers:NcnnContender",
         ("ncnn", "onnx", "pnnx"),
         "its converter pnnx does not know QuantizeLinear and DequantizeLinear, and ncnn's own int8 "
         "has no zero points, which the file's quantised values have",
     ),
-    "mnn": Engine(
-        f"{_HERE}.mnn:MnnContender",
+    "mnn": EngineRow(
+        f"{_HERE}.onnx_peers:MnnContender",
         ("MNN",),
         "its converter makes float32 weights of the file's int8 ones, and its module then fails at "
         "the shapes of QuantizeLinear",
     ),
-    "litert": Engine(
-        f"{_HERE}.litert:LiteRtContender",
+    "litert": EngineRow(
+        f"{_HERE}.torch_peers:LiteRtContender",
         ("ai_edge_litert", "litert_torch", "onnx", "torch"),
         slow=True,
     ),
-    "torch": Engine(
-        f"{_HERE}.torch:TorchContender",
+    "torch": EngineRow(
+        f"{_HERE}.torch_peers:TorchContender",
         ("onnx", "torch"),
         "eager torch multiplies what DequantizeLinear gives in float32; torch-compile is its int8 "
         "row",
     ),
-    "torch-compile": Engine(f"{_HERE}.torch:TorchCompileContender", ("onnx", "torch"), slow=True),
-    "tvm": Engine(
-        f"{_HERE}.tvm:TvmContender",
+    "torch-compile": EngineRow(
+        f"{_HERE}.torch_peers:TorchCompileContender", ("onnx", "torch"), slow=True
+    ),
+    "tvm": EngineRow(
+        f"{_HERE}.onnx_peers:TvmContender",
         ("onnx", "tvm"),
         "its pipeline keeps float32 convolutions between the roundings",
         slow=True,
@@ -73,8 +73,12 @@ ENGINES = {
 }
 """By name on the command line."""
 
-HARNESS = {"null": Engine(f"{_HERE}.base:NullContender")}
-"""Engines about the benchmark itself, run where they are asked for by name."""
+HARNESS = {
+    "null": EngineRow(f"{_HERE}.base:NullContender"),
+    "stream": EngineRow(f"{_HERE}.native:StreamContender"),
+}
+"""Engines that are no peers, run where they are asked for by name: about the benchmark itself, and
+about the runtime."""
 
 REFERENCE = f"{_HERE}.onnxruntime:ReferenceContender"
 """What all others must agree with before they are timed."""

@@ -19,32 +19,21 @@ from numpy.typing import NDArray
 
 from shiftedge import __version__
 from shiftedge.export.agreement import TOLERANCE
-from shiftedge.runtime.errors import MissingExtraError, ModelError, ShiftedgeError
+from shiftedge.runtime.errors import ModelError, ShiftedgeError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import cache_folder, output_folder, sha256_of, work_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "BF16_TOLERANCE",
-    "INT8_TOLERANCE",
-    "Array",
-    "Bound",
-    "Contender",
-    "NullContender",
-    "Peer",
-    "converted",
-    "last_line",
-]
-
 INT8_TOLERANCE = 0.2
-"""Of int8 models, relative to a tensor's largest value. Engines add in other orders; a sum that
-rounds the other way is a whole step off, and the steps of fifty layers and the frames before add
-up: ONNX Runtime with and without its optimisations differs by 0.04 in the logits and 0.13 in a
-state of an untrained MobileNetV2 over 32 frames. Another function is off by about 1."""
+"""Of int8 models, relative to a tensor's largest value: docs/benchmarks.md says what engines differ
+by. Another function is off by about 1."""
 
 BF16_TOLERANCE = 5e-2
 """Of what computes in bfloat16. A product rounded to it is off by up to 0.4%; over fifty layers and
 the frames whose states are fed back that grows some tenfold. More is another function."""
+
+FACTS = "facts.json"
+"""What a conversion told of itself, beside what it made."""
 
 Array = NDArray[np.float32]
 
@@ -164,7 +153,6 @@ class Peer(Contender):
         return values
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """The reverse."""
         return np.asarray(tensor)
 
     def set_up(self, spec: ModelSpec | None) -> None:
@@ -198,13 +186,13 @@ class Peer(Contender):
         self._states = [self.tensor(state.fresh()) for state in self.spec.states]
 
     def refused(self, path: Path, error: BaseException | str) -> ModelError:
-        """The error that says so in one sentence."""
         return ModelError(f"{path.name} is not taken by {self.title} ({last_line(error)}).")
 
     def check_integers(self, path: Path, found: int, wanted: int) -> None:
-        """Raise a ModelError where fewer of a quantised file's convolutions are multiplied as
-        integers than it has: the others run in float32 of quantised numbers, which is neither
-        precision."""
+        """Keep how many of a quantised file's convolutions are multiplied as integers; a ModelError
+        where those are fewer than it has: the others run in float32 of quantised numbers, which is
+        neither precision."""
+        self.settings["integer_convolutions"] = found
         if found < wanted:
             raise self.refused(
                 path, f"it computes {wanted - found} of {wanted} quantised convolutions in float32"
@@ -219,7 +207,6 @@ class Bound(Peer):
     """
 
     def bind(self) -> None:
-        """Make the buffers of one stream."""
         self._out = np.zeros((1, self.spec.classes), np.float32)
         self.sets = tuple([state.fresh() for state in self.spec.states] for _ in range(2))
         self._source = 0
@@ -272,41 +259,34 @@ def converted(
     model: Path,
     engine: str,
     packages: tuple[str, ...],
-    convert: Callable[[Path], None],
-    settings: Mapping[str, Any] | None = None,
-) -> Path:
-    """The folder with what ``convert`` has written into the empty one that it was given: a
-    conversion of ``model`` into an engine's form, made once and kept in the cache by the file's
-    content, the versions of ``packages``, and the ``settings`` that it depends on.
+    convert: Callable[[Path], Mapping[str, Any] | None],
+) -> tuple[Path, dict[str, Any]]:
+    """The folder with what ``convert`` has written into the empty one that it was given, and the
+    facts that it gave, plain JSON types: a conversion of ``model`` into an engine's form, made once
+    and kept in the cache by the file's content and the versions of ``packages``.
 
     Raises:
-        MissingExtraError: one of ``packages`` is not installed.
         OutputError: the cache folder cannot be written to.
     """
     versions = {package: _version(package) for package in packages}
     with model.open("rb") as file:
         content = sha256_of(file).hex()
-    key = json.dumps([content, versions, dict(settings or {})], sort_keys=True)
-    parent = output_folder(cache_folder() / "peers" / engine)
+    key = json.dumps([content, versions], sort_keys=True)
+    parent = output_folder(cache_folder() / "converted" / engine)
     folder = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if folder.is_dir():
-        return folder
-    with work_folder(parent) as made:
-        convert(made)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker, with the same
-                raise
-    return folder
+    if not folder.is_dir():
+        with work_folder(parent) as made:
+            (made / FACTS).write_text(json.dumps(convert(made) or {}, sort_keys=True))
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was quicker, with the same
+                    raise
+    return folder, json.loads((folder / FACTS).read_text())
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        extra = "litert" if package == "litert-torch" else "peers"
-        raise MissingExtraError(
-            f"This needs the package {package}, which is not installed: "
-            f"run  pip install 'shiftedge[{extra}]'"
-        ) from error
+    except importlib.metadata.PackageNotFoundError:  # which the conversion says, and what to do
+        return None

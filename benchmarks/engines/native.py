@@ -1,4 +1,4 @@
-"""The compiled model, as a program of ours runs it: uint8 frame in, logits out."""
+"""A model as a program of ours runs it: uint8 frame in, logits out; compiled, or as a file."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.model import load
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["NativeBf16Contender", "NativeContender"]
-
 
 class NativeContender(Contender):
     """A bundle's folder, or a ``libmodel.so`` by itself. The timed step is one call of
-    ``Session.step``, the normalisation, ctypes and a new array for the logits included.
+    ``EngineSession.step``, the normalisation, ctypes and a new array for the logits included.
 
     Of a bundle of several precisions the variant of the model's own is taken, so that it meets
-    what runs the same file. Of int8 its agreement with the reference is as loose as a peer's, since
-    the reference rounds where we do not; that its values are right, compiling has shown."""
+    what runs the same file. Its int8 is compared as loosely as a peer's: the reference rounds where
+    we do not, and that its values are right, compiling has shown."""
 
+    engine = "native"
+    """Of the runtime."""
     wanted: str | None = None
     """The precision of the variant, where it is not the model's own."""
     normalises = True
-    packages = ("shiftedge",)
+    packages: tuple[str, ...] = ("shiftedge",)
 
     def __init__(self, path: Path, threads: int, spec: ModelSpec | None) -> None:
-        engine = _open(path, threads, self.wanted or (None if spec is None else spec.precision))
+        wanted = self.wanted or (None if spec is None else spec.precision)
+        engine: Engine
+        if path.suffix == ".so":
+            engine = NativeEngine(path, threads=threads)
+        else:
+            engine = load(path, engine=self.engine, threads=threads, precision=wanted).engine
         self._path = path
         self._engine = engine
         self.version = engine.version
@@ -86,7 +91,9 @@ class NativeBf16Contender(NativeContender):
     tolerance = BF16_TOLERANCE
 
 
-def _open(path: Path, threads: int, precision: str | None) -> Engine:
-    if path.suffix == ".so":
-        return NativeEngine(path, threads=threads)
-    return load(path, engine="native", threads=threads, precision=precision).engine
+class StreamContender(NativeContender):
+    """The runtime's own engine for .onnx files: what it adds to a bare session, with its checks and
+    its normalisation, is what it takes longer than ``onnxruntime``."""
+
+    engine = "onnxruntime"
+    packages = ("shiftedge", "onnxruntime")

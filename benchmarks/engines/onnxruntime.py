@@ -7,20 +7,18 @@ back, a peer is quicker with threads that spin.
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import Array, Bound, Peer
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims
-from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.benchmarks.engines.base import Bound, Peer
+from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, check_claims, read_spec
+from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import utf8_path
-from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-
-__all__ = ["OnnxRuntimeContender", "ReferenceContender"]
+from shiftedge.runtime.spec import ModelSpec
 
 
 class OnnxRuntimeContender(Bound):
@@ -42,18 +40,9 @@ class OnnxRuntimeContender(Bound):
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.settings = {"threads": threads, "spinning": True, "optimisation": "all"}
-        self._bind(_spec_of(self._session, path))
-
-    @classmethod
-    def of(cls, session: Any, spec: ModelSpec) -> OnnxRuntimeContender:
-        """One stream of a session that is open already."""
-        made = cls.__new__(cls)
-        made._session = session
-        made._bind(spec)
-        return made
+        self._bind(read_spec(self._session, path))
 
     def _bind(self, spec: ModelSpec) -> None:
-        """Buffers of one stream."""
         ort = require("onnxruntime")
         self.set_up(spec)
         self.bind()
@@ -73,14 +62,11 @@ class OnnxRuntimeContender(Bound):
         self._session.run_with_iobinding(self._bindings[self._source])
         self._source = 1 - self._source
 
-    def step_on(self, frame: Array) -> None:
-        """A step of a frame that is normalised already."""
-        np.copyto(self.frame, frame)
-        self.step()
-
     def another(self) -> OnnxRuntimeContender:
         """See :meth:`Contender.another`: one session, whose runs need no turns."""
-        return type(self).of(self._session, self.spec)
+        other = copy.copy(self)
+        other._bind(self.spec)
+        return other
 
 
 class ReferenceContender(Peer):
@@ -98,18 +84,7 @@ class ReferenceContender(Peer):
         self._session = _open(ort, path, options)
         self.version = ort.__version__
         self.settings = {"threads": threads, "spinning": False, "optimisation": "none"}
-        self._begin(_spec_of(self._session, path))
-
-    @classmethod
-    def of(cls, session: Any, spec: ModelSpec) -> ReferenceContender:
-        """One stream of a session that is open already."""
-        made = cls.__new__(cls)
-        made._session = session
-        made._begin(spec)
-        return made
-
-    def _begin(self, spec: ModelSpec) -> None:
-        self.set_up(spec)
+        self.set_up(read_spec(self._session, path))
         self._names = [f"state_{i}" for i in range(len(self.spec.states))]
         self._outputs = ["logits", *(f"next_{name}" for name in self._names)]
         self._input = self.frame
@@ -119,11 +94,6 @@ class ReferenceContender(Peer):
         feed = {"frame": self._input, **dict(zip(self._names, self._states, strict=True))}
         self._out, *self._states = self._session.run(self._outputs, feed)
 
-    def step_on(self, frame: Array) -> None:
-        """A step of a frame that is normalised already."""
-        self._input = frame
-        self.step()
-
 
 def _open(ort: Any, path: Path, options: Any) -> Any:
     options.log_severity_level = 4  # failures come as exceptions
@@ -132,16 +102,6 @@ def _open(ort: Any, path: Path, options: Any) -> Any:
             return ort.InferenceSession(name, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common base
         raise ModelError(f"{path} cannot be loaded by ONNX Runtime ({error}).") from error
-
-
-def _spec_of(session: Any, path: Path) -> ModelSpec:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise SpecError(
-            f"{path} has no {METADATA_KEY} in its metadata; `shiftedge export` makes files that "
-            "have it."
-        )
-    return ModelSpec.from_json(text)
 
 
 def _value(ort: Any, array: NDArray[Any]) -> Any:

@@ -1,18 +1,11 @@
-"""A model as a torch module, for the engines that start from one.
+"""A model as a torch module, for the engines that start from one; docs/adding-an-engine.md says why
+it is written here, and what becomes of quantised files.
 
-Written here because the one library for it, onnx2torch, was last released in August 2024 and asks
-for torchvision, which pins another torch than the one at hand. The file is read by the compiler's
-own frontend, whose graph has a dozen kinds of operators; what comes out is a
-``torch.fx.GraphModule``: generated Python with one call for each operator and static sizes, which
-is what eager mode, ``torch.compile`` and ``torch.export`` all take best.
-
-Of a quantised file roundings become the calls of ``quantized_decomposed``, torch's dialect for it,
-which rounds numbers to quantised values or gives the numbers back, with scale and zero point in its
-arguments. In eager mode it computes what ONNX says; ExecuTorch's partitioner and inductor read
-*numbers -> convolution -> quantised* as one integer convolution. So scales are the file's own, and
-nothing is calibrated a second time. Each reader has a call of its own that gives the numbers, as
-XNNPACK's partitioner drops a call for all its users or for none. Biases alone are float32: engines
-round them as the file did.
+The file is read by the compiler's own frontend, whose graph has a dozen kinds of operators; what
+comes out is a ``torch.fx.GraphModule`` with one call for each operator and static sizes, which is
+what eager mode, ``torch.compile`` and ``torch.export`` all take best. Each reader of a quantised
+value has a call of its own that gives the numbers, as XNNPACK's partitioner drops a call for all
+its users or for none. Biases alone are float32: engines round them as the file did.
 """
 
 from __future__ import annotations
@@ -46,16 +39,13 @@ from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FORMS", "quantised_convolutions", "signed", "to_torch", "unsigned"]
-
 FORMS = ("unsigned", "signed", "float-ends")
 """What a quantised graph holds.
 
-- ``unsigned``: the file's uint8, moved as they are. Inductor takes it.
-- ``signed``: int8, each 128 less, and so is each zero point, which is the same number. Slices and
-  concatenations are made of numbers and rounded again, of which XNNPACK makes a copy of bytes.
-- ``float-ends``: as that, but states and weights are float32 numbers that are rounded to quantised
-  values by calls: LiteRT's converter takes no others.
+- ``unsigned``: the file's uint8, moved as they are, for inductor.
+- ``signed``: int8, each 128 less, and so is each zero point; slices and concatenations are made of
+  numbers and rounded again. For XNNPACK, which makes a copy of bytes of them.
+- ``float-ends``: as that, but states and weights are float32 and rounded by calls. For LiteRT.
 """
 BETWEEN = 128
 """A uint8 value less this is the int8 value of the same number."""
@@ -101,7 +91,6 @@ def signed(state: NDArray[Any]) -> NDArray[Any]:
 
 
 def unsigned(state: NDArray[Any]) -> NDArray[Any]:
-    """The reverse of :func:`signed`."""
     return state.view(np.uint8) ^ np.uint8(BETWEEN) if state.dtype == np.int8 else state
 
 
@@ -157,7 +146,6 @@ class _Module:
         return self._values[name] if name in self._values else self._read(name)
 
     def _read(self, name: str) -> Any:
-        """The numbers of a value."""
         source = self._numbers_of.get(name, name)
         if source not in self._meaning:
             return self._values[source]

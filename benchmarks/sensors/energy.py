@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,17 +22,6 @@ from shiftedge.benchmarks.sensors.files import (
     Vcgencmd,
     attempt,
 )
-
-__all__ = [
-    "Accumulator",
-    "Energy",
-    "EnergyMeter",
-    "PowerIntegral",
-    "RaplCounter",
-    "counted",
-    "find_meter",
-    "parse_pmic",
-]
 
 INA_PERIOD_S, PMIC_PERIOD_S = 0.1, 0.5
 RAPL_PERIOD_S = 20.0
@@ -58,73 +46,50 @@ NO_PERMISSION = (
 )
 
 Watts = Callable[[], float]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What a meter counted.
-
-    ``joules`` is None where it could not count, and ``reason`` says why.
-    """
+    """What a meter counted; where it could not, ``reason`` says why."""
 
     joules: float | None
-    seconds: float
     reason: str | None = None
 
 
-class Accumulator(ABC):
-    """Energy so far, brought up to date by :meth:`poll`."""
-
-    joules: float = 0.0
-    """From the first poll to the last."""
-
-    @abstractmethod
-    def poll(self) -> None:
-        """Read the sensor; raises SensorError where it gave nothing, and the count is over."""
-
-
-class PowerIntegral(Accumulator):
-    """Energy from readings of power, by the trapezoidal rule."""
-
-    def __init__(self, watts: Watts, clock: Callable[[], float] = time.monotonic) -> None:
-        self._watts = watts
-        self._clock = clock
-        self._last: tuple[float, float] | None = None
-
-    def poll(self) -> None:
-        begin_s = self._clock()
-        watts = self._watts()
-        now_s = (begin_s + self._clock()) / 2  # a reading takes its time
-        if self._last is not None:
-            last_s, last_watts = self._last
-            self.joules += (now_s - last_s) * (watts + last_watts) / 2
-        self._last = (now_s, watts)
+def power_integral(watts: Watts, clock: Clock = time.monotonic) -> Iterator[float]:
+    """From readings of power, by the trapezoidal rule."""
+    joules, last = 0.0, None
+    while True:
+        begin_s = clock()
+        now_watts = watts()
+        now_s = (begin_s + clock()) / 2  # a reading takes its time
+        if last is not None:
+            joules += (now_s - last[0]) * (now_watts + last[1]) / 2
+        last = (now_s, now_watts)
+        yield joules
 
 
-class RaplCounter(Accumulator):
-    """The joules of some zones, given by their folders."""
-
-    def __init__(
-        self, files: Files, zones: Sequence[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._files = files
-        self._clock = clock
-        self._highest = {zone: files.number(f"{zone}/max_energy_range_uj") for zone in zones}
-        self._last: dict[str, tuple[float, int]] = {}
-
-    def poll(self) -> None:
-        for zone, highest in self._highest.items():
-            now_s, now = self._clock(), self._files.number(f"{zone}/energy_uj")
-            if zone in self._last:
-                last_s, last = self._last[zone]
-                joules = counted(last, now, highest) / 1e6
-                if joules > WATTS_MOST * (now_s - last_s + SLACK_S):
-                    raise SensorError(
-                        f"/{zone}/energy_uj went from {last} to {now} in {now_s - last_s:.3g} s: "
-                        "it was set back"
-                    )
-                self.joules += joules
-            self._last[zone] = (now_s, now)
+def rapl_joules(
+    files: Files, zones: Sequence[str], clock: Clock = time.monotonic
+) -> Iterator[float]:
+    """Of some zones, given by their folders."""
+    highest = {zone: files.number(f"{zone}/max_energy_range_uj") for zone in zones}
+    last: dict[str, tuple[float, int]] = {}
+    joules = 0.0
+    while True:
+        for zone, most in highest.items():
+            now_s, now = clock(), files.number(f"{zone}/energy_uj")
+            last_s, before = last.get(zone, (now_s, now))
+            more = counted(before, now, most) / 1e6
+            if more > WATTS_MOST * (now_s - last_s + SLACK_S):
+                raise SensorError(
+                    f"/{zone}/energy_uj went from {before} to {now} in {now_s - last_s:.3g} s: "
+                    "it was set back"
+                )
+            joules += more
+            last[zone] = (now_s, now)
+        yield joules
 
 
 def counted(before: int, after: int, highest: int) -> int:
@@ -138,49 +103,36 @@ def counted(before: int, after: int, highest: int) -> int:
     return (after - before) % (highest + 1)
 
 
+@dataclass(frozen=True)
 class EnergyMeter:
-    """Counts the energy that is drawn while something runs, again and again.
+    """Counts the energy that is drawn while something runs, again and again."""
 
-    Args:
-        name: of the sensor.
-        scope: what draws the energy that it counts, for people: "the whole board".
-        period_s: between readings.
-        accumulator: makes a fresh one for each count; the sensor is first read by its first poll.
-        reason: why it counts nothing, where there is no sensor; None for a meter that counts.
-    """
-
-    def __init__(
-        self,
-        name: str = NO_SENSOR,
-        scope: str = "nothing",
-        period_s: float = 0.0,
-        accumulator: Callable[[], Accumulator] | None = None,
-        reason: str | None = None,
-    ) -> None:
-        self.name, self.scope, self.reason = name, scope, reason
-        self._period_s, self._accumulator = period_s, accumulator
+    name: str = NO_SENSOR
+    scope: str = "nothing"
+    """What draws the energy that it counts, for people: "the whole board"."""
+    period_s: float = 0.0
+    """Between readings."""
+    count: Callable[[], Iterator[float]] = lambda: iter(())
+    """Begins a count: joules so far, one number for each reading; raises SensorError where the
+    sensor gave nothing."""
+    reason: str | None = None
+    """Why it counts nothing, where there is no sensor; None for a meter that counts."""
 
     def measure(self, seconds: float, turn: Callable[[float], None]) -> Energy:
         """What is drawn while ``turn`` is called again and again, each time for the seconds that it
         may take. A sensor that fails meanwhile is the reason in the result, and ends it."""
-        begin_s = time.monotonic()
-        if self._accumulator is None:
-            return Energy(None, 0.0, self.reason)
-        counter = attempt(self._accumulator)
-        if isinstance(counter, SensorError):
-            return Energy(None, 0.0, str(counter))
+        if self.reason is not None:
+            return Energy(None, self.reason)
+        end_s, read = time.monotonic() + seconds, partial(next, self.count())
         while True:
-            failure = attempt(counter.poll)
-            now_s = time.monotonic()
-            left_s = begin_s + seconds - now_s
-            if failure is not None:
-                return Energy(None, now_s - begin_s, str(failure))
+            joules = attempt(read)
+            if isinstance(joules, SensorError):
+                return Energy(None, str(joules))
+            left_s = end_s - time.monotonic()
             if left_s <= 0:
                 break
-            turn(min(left_s, self._period_s))
-        if not counter.joules > 0:
-            return Energy(None, now_s - begin_s, "the sensor counted no energy")
-        return Energy(counter.joules, now_s - begin_s)
+            turn(min(left_s, self.period_s))
+        return Energy(joules) if joules > 0 else Energy(None, "the sensor counted no energy")
 
 
 def find_meter(files: Files, vcgencmd: Vcgencmd) -> EnergyMeter:
@@ -215,7 +167,7 @@ def _find_ina3221(files: Files) -> EnergyMeter | None:
             watts = rails[rail]
             watts()
             scope = f"the whole board ({rail})"
-            return EnergyMeter("INA3221", scope, INA_PERIOD_S, partial(PowerIntegral, watts))
+            return EnergyMeter("INA3221", scope, INA_PERIOD_S, partial(power_integral, watts))
     raise SensorError(f"no sensor of the whole board, only of {', '.join(sorted(rails))}")
 
 
@@ -233,7 +185,7 @@ def _find_pmic(vcgencmd: Vcgencmd) -> EnergyMeter | None:
     except MissingSensorError:
         return None
     scope = "the board's rails, without USB and fan"
-    return EnergyMeter("PMIC", scope, PMIC_PERIOD_S, partial(PowerIntegral, watts))
+    return EnergyMeter("PMIC", scope, PMIC_PERIOD_S, partial(power_integral, watts))
 
 
 def parse_pmic(answer: str) -> float:
@@ -266,10 +218,10 @@ def _find_powercap(files: Files) -> EnergyMeter | None:
     packages = [zone for zone in zones if files.text(f"{zone}/name").startswith("package")]
     if not packages:
         return None
-    counter = partial(RaplCounter, files, packages)
+    count = partial(rapl_joules, files, packages)
     try:
-        counter().poll()
+        next(count())
     except NoPermissionError as error:
         raise SensorError(NO_PERMISSION) from error
     scope = "CPU package" if len(packages) == 1 else f"{len(packages)} CPU packages"
-    return EnergyMeter("RAPL", scope, RAPL_PERIOD_S, counter)
+    return EnergyMeter("RAPL", scope, RAPL_PERIOD_S, count)

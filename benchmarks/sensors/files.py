@@ -1,13 +1,6 @@
 """Where sensors are read: small text files of /sys and /proc, and ``vcgencmd``, which asks the
-firmware of a Raspberry Pi.
-
-What cannot be read raises :class:`SensorError`, whose text is a reason for people. It goes no
-further than :class:`~shiftedge.benchmarks.sensors.gauges.Sensors` and the meters.
-
-Source: https://github.com/raspberrypi/utils (vcgencmd): exit status 0; 255 where the firmware
-refuses, with ``error=1 error_msg="Command not registered"`` on stdout; it opens /dev/vcio, which
-belongs to the group video. Starting and reaping a program that does nothing took 2.0 ms (median) on
-an x86-64 server; no board has been measured.
+firmware of a Raspberry Pi; see docs/sensors.md. What cannot be read raises :class:`SensorError`,
+whose text is a reason for people, and which goes no further than ``Sensors`` and the meters.
 """
 
 from __future__ import annotations
@@ -24,22 +17,6 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from shiftedge.runtime.errors import ShiftedgeError
-
-__all__ = [
-    "NO_SENSOR",
-    "TIMEOUT_S",
-    "Files",
-    "MissingSensorError",
-    "NoPermissionError",
-    "Read",
-    "Run",
-    "SensorError",
-    "Vcgencmd",
-    "attempt",
-    "read_file",
-    "readable",
-    "run_program",
-]
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Path], bytes]
@@ -156,7 +133,6 @@ class Files:
         return number
 
     def has(self, name: str) -> bool:
-        """Whether the file is there, readable or not."""
         return os.path.lexists(self._root / name)
 
     def text_or(self, name: str, default: str = "") -> str:

@@ -2,9 +2,6 @@
 
 A gauge is found once, by one of the functions in :data:`GAUGES`, and read as often as wanted. Which
 files hold what on which board, and where that is documented: docs/sensors.md.
-
-Flags of throttling say what is so now, or has been since the board was started; counters count
-events since then, so only their growth over a run says something of the run.
 """
 
 from __future__ import annotations
@@ -32,18 +29,6 @@ from shiftedge.benchmarks.sensors.files import (
     readable,
     run_program,
 )
-
-__all__ = [
-    "BITS",
-    "GAUGES",
-    "Board",
-    "Gauge",
-    "Sensors",
-    "describe",
-    "find_sensors",
-    "parse_throttled",
-    "throttled_between",
-]
 
 CORE = "sys/devices/system/cpu/cpu{core}/{name}"
 GPU_NAMES = ("gpu", "gp10b", "gv11b", "ga10b")
@@ -76,9 +61,7 @@ OVER_CURRENT = {
 
 
 @dataclass(frozen=True)
-class Board:
-    """Where to look."""
-
+class SensorAccess:
     files: Files
     vcgencmd: Vcgencmd
     cores: Collection[int]
@@ -87,43 +70,40 @@ class Board:
 
 @dataclass(frozen=True)
 class Gauge:
-    """One quantity."""
-
-    source: str
-    """Where it is read, for the record."""
+    source: str | None
+    """Where it is read, for the record; None where nothing is."""
     read: Callable[[], Any]
     """Gives the value as a plain JSON type; raises SensorError where there is none."""
 
 
-def _of_cores(board: Board, name: str) -> list[str]:
+def _of_cores(board: SensorAccess, name: str) -> list[str]:
     paths = [CORE.format(core=core, name=f"cpufreq/{name}") for core in sorted(board.cores)]
     return [path for path in paths if board.files.has(path)]
 
 
-def _cpu_clock(board: Board) -> Gauge | None:
+def _cpu_clock(board: SensorAccess) -> Gauge | None:
     """``{"mean", "min", "max"}`` over the cores, MHz. Cores that went offline are left out."""
     names = _of_cores(board, "scaling_cur_freq")
 
     def read() -> dict[str, float]:
-        khz = readable(partial(board.files.positive, name) for name in names)
-        mhz = [value / 1e3 for value in khz]
+        mhz = [khz / 1e3 for khz in readable(partial(board.files.positive, one) for one in names)]
         return {"mean": statistics.fmean(mhz), "min": min(mhz), "max": max(mhz)}
 
     return Gauge("cpufreq", read) if names else None
 
 
-def _governor(board: Board) -> Gauge | None:
+def _governor(board: SensorAccess) -> Gauge | None:
     """The governor's name; those of all cores, with commas, where they differ."""
     names = _of_cores(board, "scaling_governor")
 
     def read() -> str:
-        said = readable(partial(board.files.text, name) for name in names)
-        return ", ".join(dict.fromkeys(name[:40] for name in said))
+        said = readable(partial(board.files.text, one) for one in names)
+        return ", ".join(dict.fromkeys(each[:40] for each in said))
 
     return Gauge("cpufreq", read) if names else None
 
 
-def _gpu_clock(board: Board) -> Gauge | None:
+def _gpu_clock(board: SensorAccess) -> Gauge | None:
     """MHz, of the first GPU that has one."""
     for name in board.files.glob("sys/class/devfreq/*/cur_freq"):
         if name.split("/")[-2].rpartition(".")[2] in GPU_NAMES:
@@ -131,7 +111,7 @@ def _gpu_clock(board: Board) -> Gauge | None:
     return None
 
 
-def _cpu_temperature(board: Board) -> Gauge | None:
+def _cpu_temperature(board: SensorAccess) -> Gauge | None:
     """Degrees Celsius, from the CPU's thermal zones, or else from its hwmon chip; the highest where
     several are the CPU's."""
     kinds = {name: kind for name, kind in _zones(board.files).items() if _is_cpu(kind)}
@@ -143,7 +123,7 @@ def _cpu_temperature(board: Board) -> Gauge | None:
     return Gauge(source, lambda: _hottest(board.files, list(kinds))[0]) if kinds else None
 
 
-def _hottest_zone(board: Board) -> Gauge | None:
+def _hottest_zone(board: SensorAccess) -> Gauge | None:
     """``{"zone", "temperature_c"}`` of the hottest thermal zone that can be read."""
     zones = _zones(board.files)
 
@@ -182,7 +162,7 @@ def _temperature(files: Files, name: str) -> tuple[float, str]:
     return temperature_c, name
 
 
-def _throttle_flags(board: Board) -> Gauge | None:
+def _throttle_flags(board: SensorAccess) -> Gauge | None:
     """Words of what is set, of a Raspberry Pi or a Jetson; an empty list where all is well."""
     files = board.files
     devices = files.glob("sys/class/thermal/cooling_device*/cur_state")
@@ -223,7 +203,7 @@ def parse_throttled(answer: str) -> list[str]:
     return [BITS.get(bit, f"bit {bit}") for bit in range(32) if bits >> bit & 1]
 
 
-def _throttle_counters(board: Board) -> Gauge | None:
+def _throttle_counters(board: SensorAccess) -> Gauge | None:
     """Name of an event -> how often it has occurred since the board was started, of a Jetson, or of
     the cores of an x86 processor."""
     files = board.files
@@ -253,7 +233,7 @@ def _throttle_counters(board: Board) -> Gauge | None:
     return Gauge(source, read) if events else None
 
 
-GAUGES: dict[str, Callable[[Board], Gauge | None]] = {
+GAUGES: dict[str, Callable[[SensorAccess], Gauge | None]] = {
     "cpu_mhz": _cpu_clock,
     "governor": _governor,
     "gpu_mhz": _gpu_clock,
@@ -270,13 +250,12 @@ class Sensors:
     """What a board has, found once and read as often as wanted. Reading raises nothing.
 
     Args:
-        gauges: key of the sample -> what is read for it, or why nothing is.
+        gauges: key of the sample -> what is read for it.
         meter: of energy; its ``reason`` says why where there is none to be read.
     """
 
-    def __init__(self, gauges: Mapping[str, Gauge | str], meter: EnergyMeter) -> None:
-        self._gauges = dict(gauges)
-        self.meter = meter
+    def __init__(self, gauges: Mapping[str, Gauge], meter: EnergyMeter) -> None:
+        self._gauges, self.meter = gauges, meter
 
     def sample(self) -> dict[str, Any]:
         """The values of this moment, as plain JSON types, under the keys of :data:`GAUGES`. A value
@@ -285,23 +264,15 @@ class Sensors:
         Takes some 20 us for each file, and on a Raspberry Pi one process (vcgencmd): for the time
         between turns, not for within.
         """
-        values: dict[str, Any] = {}
-        reasons: dict[str, str] = {}
-        for key, gauge in self._gauges.items():
-            value = SensorError(gauge) if isinstance(gauge, str) else attempt(gauge.read)
-            if isinstance(value, SensorError):
-                value, reasons[key] = None, str(value)
-            values[key] = value
-        return {**values, "reasons": reasons}
+        found = {key: attempt(gauge.read) for key, gauge in self._gauges.items()}
+        reasons = {key: str(one) for key, one in found.items() if isinstance(one, SensorError)}
+        return {**found, **dict.fromkeys(reasons), "reasons": reasons}
 
     def sources(self) -> dict[str, str | None]:
         """Key of the sample, or "energy" -> where it is read; None where nothing is."""
         meter = self.meter
-        found = {
-            key: None if isinstance(gauge, str) else gauge.source
-            for key, gauge in self._gauges.items()
-        }
-        return {**found, "energy": None if meter.reason else f"{meter.name}: {meter.scope}"}
+        energy = None if meter.reason else f"{meter.name}: {meter.scope}"
+        return {**{key: gauge.source for key, gauge in self._gauges.items()}, "energy": energy}
 
 
 def find_sensors(
@@ -317,12 +288,16 @@ def find_sensors(
             cores = os.sched_getaffinity(0)
         except AttributeError:  # not Linux
             cores = range(os.cpu_count() or 1)
-    board = Board(Files(root, read), Vcgencmd(run), cores)
-    gauges: dict[str, Gauge | str] = {}
+    board = SensorAccess(Files(root, read), Vcgencmd(run), cores)
+    gauges = {}
     for key, find in GAUGES.items():
-        found = attempt(partial(find, board))
-        gauges[key] = str(found) if isinstance(found, SensorError) else found or NO_SENSOR
+        found = attempt(partial(find, board)) or MissingSensorError()
+        gauges[key] = found if isinstance(found, Gauge) else Gauge(None, partial(_refuse, found))
     return Sensors(gauges, find_meter(board.files, board.vcgencmd))
+
+
+def _refuse(reason: SensorError) -> None:
+    raise reason
 
 
 def throttled_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -356,8 +331,8 @@ def describe(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     ondemand, 58.0 to 62.3 °C, not throttled".
 
     The clock is the mean of both samples' means, with the least and the most of any core; the
-    hottest zone is told where it is hotter than the CPU. What neither sample has comes last: by one
-    phrase where there is no sensor, else reason by reason.
+    hottest zone is told where it is hotter than the CPU. What neither sample has comes last, reason
+    by reason.
     """
 
     def both(key: str) -> list[Any]:
@@ -395,8 +370,8 @@ def describe(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     flags, events = reasons.get("throttled"), reasons.get("throttle_events")
     if flags is not None and events is not None:
         why["throttling"] = flags if events == NO_SENSOR else events
-    if without := [NAMES[key] for key, reason in why.items() if reason == NO_SENSOR]:
-        listed = " and ".join(filter(None, (", ".join(without[:-1]), without[-1])))
-        ends.append(f"no sensor for {listed}")
-    ends += [f"{NAMES[key]}: {reason}" for key, reason in why.items() if reason != NO_SENSOR]
+    ends += [
+        f"{reason}: {', '.join(NAMES[key] for key in why if why[key] == reason)}"
+        for reason in dict.fromkeys(why.values())
+    ]
     return "; ".join(ends)

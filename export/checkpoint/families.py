@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shiftedge.export.models.mobilenet_v2 import STAGES
+from shiftedge.export.models.inverted_residual import STAGES
 from shiftedge.runtime.errors import CheckpointError
 
 _DEPTH_MOST = 6
@@ -246,8 +246,8 @@ def _names(document: Any, depth: int, label: str = "") -> Iterator[str]:
 ONLINE, TRAINING, MMACTION = "official online", "official training", "mmaction2"
 
 # First index in ``features`` of each MobileNetV2 stage; the stem is 0, so the first stage is at 1.
-_FIRST_BLOCK = [1 + sum(stage[2] for stage in STAGES[:index]) for index in range(len(STAGES))]
-_HEAD = 1 + sum(stage[2] for stage in STAGES)
+_FIRST_BLOCK = [1 + sum(stage.repeats for stage in STAGES[:index]) for index in range(len(STAGES))]
+_HEAD = 1 + sum(stage.repeats for stage in STAGES)
 
 _CONV_MODULE = re.compile(r"(?:^|\.)(?:conv\d?|conv\.\d)(?:\.net)?\.(?:conv|bn)\.")
 """mmcv's convolution, norm and activation in one module."""
@@ -262,7 +262,7 @@ _CLIP_WIDE = (
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedWeights:
     """Weights under our names."""
 
     family: str
@@ -276,7 +276,7 @@ class Named:
     """The last layer has torchvision's name, which neither TSM code gives it."""
 
 
-def translated(path: Path, weights: Weights) -> Named:
+def translated(path: Path, weights: Weights) -> NamedWeights:
     """Our names for a set of weights, and where their shifts stand.
 
     Raises:
@@ -306,7 +306,7 @@ def translated(path: Path, weights: Weights) -> Named:
         tensors[name] = value
     shifts = [_shift(path, wrapped, names) for wrapped, names in below.items()]
     image_head = "classifier.1.weight" in weights.tensors
-    return Named(family, mobile, tensors, tuple(sorted(shifts, key=_order)), image_head)
+    return NamedWeights(family, mobile, tensors, tuple(sorted(shifts, key=_order)), image_head)
 
 
 def _is_mobile(names: Mapping[str, Tensor]) -> bool:

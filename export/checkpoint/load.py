@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.checkpoint.families import ONLINE, Named, find_weights, translated
+from shiftedge.export.checkpoint.families import ONLINE, NamedWeights, find_weights, translated
 from shiftedge.export.checkpoint.file import read_file
 from shiftedge.export.models.build import build
 from shiftedge.export.models.channel_order import past_first
-from shiftedge.export.models.mobilenet_v2 import STEM_CHANNELS, MobileNetV2, scaled
+from shiftedge.export.models.inverted_residual import STEM_CHANNELS, MobileNetV2, scaled
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.runtime.errors import CheckpointError, TwoWayCheckpointError
@@ -64,7 +64,6 @@ def load_checkpoint(
     path: str | Path,
     *,
     read_as: str | None = None,
-    accept_two_way: bool = False,
     weights: str | None = None,
     shift_div: int | None = None,
 ) -> Checkpoint:
@@ -74,7 +73,6 @@ def load_checkpoint(
         path: the file, or a folder of a trainer with one file of weights in it.
         read_as: one of :data:`READINGS`, which no file but our own says; None: one-way for an
             official online file, and a refusal for the files of the training codes.
-        accept_two_way: "two-way" for the files that are refused otherwise.
         weights: which set of weights, where a file holds several; None: an average, where there is
             one.
         shift_div: channels per shifted channel, which no file but our own says; None: 8.
@@ -99,7 +97,7 @@ def load_checkpoint(
         return _own(path, document)
     found, notes = find_weights(path, document, weights)
     named = translated(path, found)
-    reading = _reading(path, named, read_as, accept_two_way)
+    reading = _reading(path, named, read_as)
     description = _described(path, named)
     if shift_div not in (None, FOLD_DIV):
         description["shift_div"] = shift_div
@@ -139,7 +137,7 @@ def serialise_checkpoint(
     return buffer.getvalue()
 
 
-def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool) -> str:
+def _reading(path: Path, named: NamedWeights, read_as: str | None) -> str:
     """How the weights were trained, as far as the file or else the user says."""
     if named.family == ONLINE:
         if named.image_head and read_as is None:
@@ -156,8 +154,7 @@ def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool
             "streaming it with one would garble its features, and without one there is nothing to "
             "stream; train it with the shift."
         )
-    reading = read_as or ("two-way" if accept_two_way else None)
-    if reading is None:
+    if read_as is None:
         raise TwoWayCheckpointError(
             f"{path} is an {named.family} checkpoint, and those do not say whether their shift was "
             "trained two-way (as that code does unless it is changed: each prediction also saw the "
@@ -166,10 +163,10 @@ def _reading(path: Path, named: Named, read_as: str | None, accept_two_way: bool
             "it; `shiftedge train --start` wins back what is lost without the next frame) or "
             "--read-as one-way (the frame before goes to the first eighth)."
         )
-    return reading
+    return read_as
 
 
-def _described(path: Path, named: Named) -> dict[str, Any]:
+def _described(path: Path, named: NamedWeights) -> dict[str, Any]:
     """Architecture and arguments from names and shapes."""
     if named.mobile and not any(re.match(r"features\.\d+\.conv\.\d", key) for key in named.tensors):
         raise CheckpointError(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["quoted", "struct", "texts"]
-
 
 def quoted(text: str) -> str:
     """A C string literal, in pieces short enough for any compiler."""

@@ -27,8 +27,6 @@ from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.process import files
 
-__all__ = ["cache_folder", "find", "forget_oldest", "key_of", "tool_versions"]
-
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "onnx", "onnxruntime")
 _WRITERS = (agreement, manifest, selftest, spec)
 """Modules outside of the compiler on which a bundle's content depends."""
@@ -38,30 +36,20 @@ _KEPT = 32
 
 def tool_versions() -> dict[str, str]:
     """Version of each package that has a part in a bundle."""
-    found = {name: _version(name) for name in _TOOLS}
-    return {"shiftedge": __version__, **{name: text for name, text in found.items() if text}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    found = {"shiftedge": __version__}
+    for name in _TOOLS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def cache_folder() -> Path:
-    """Where compiled bundles are kept."""
     return files.cache_folder() / "bundles"
 
 
 def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
-    """The key of a bundle.
-
-    Args:
-        models: the files that it is made from, in the order of its builds.
-        target: that it is for.
-        settings: what else it was asked to be.
-    """
+    """The key of a bundle made from these files, in the order of its builds; ``settings`` say what
+    else it was asked to be."""
     digest = hashlib.sha256()
     for model in models:
         digest.update(hashlib.sha256(model).digest())

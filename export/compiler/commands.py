@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from shiftedge.export.compiler.backends.base import Target
     from shiftedge.export.compiler.compile import Compiled
 
-__all__ = ["add_commands"]
-
 EXAMPLES = """\
 examples:
   shiftedge compile my.onnx                               for this machine, into my-host/
@@ -35,10 +33,10 @@ examples:
 
 The bundle is written once the compiled step and ONNX Runtime have been shown to agree on 32 frames
 of a moving scene, logits and every state, for 1, 2 and 3 threads; otherwise nothing is, and the
-exit status is 1. Of an int8 file (`shiftedge quantize`) every code is compared, bit for bit, with
-the same integers in numpy, and in bf16 every state with the same roundings in numpy. For a target
-that this machine cannot run, the same kernels are generated for this machine and compared. An
-unchanged model comes from the cache.
+exit status is 1. Of an int8 file (`shiftedge quantize`) every stored value is compared, bit for
+bit, with the same integers in numpy, and in bf16 every state with the same roundings in numpy. For
+a target that this machine cannot run, the same kernels are generated for this machine and compared.
+An unchanged model comes from the cache.
 
 A bundle of several precisions is run by the first variant that a processor can run, int8 first,
 then bf16.
@@ -254,7 +252,6 @@ def _result(compiled: Compiled, output: Path, explained: list[dict[str, Any]]) -
 
 
 def _summary(compiled: Compiled, output: Path) -> str:
-    """A line for each precision."""
     manifest = compiled.bundle.manifest
     source = "from the cache" if compiled.cached else f"in {compiled.seconds:.1f} s"
     lines = []

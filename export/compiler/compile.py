@@ -24,14 +24,8 @@ from shiftedge.export.compiler import cache, package
 from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout, layout, weights
-from shiftedge.export.compiler.link.library import (
-    TABLE,
-    link,
-    link_runner,
-    runner_table,
-    soname,
-)
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout, layout, weights
+from shiftedge.export.compiler.link.library import TABLE, link, link_runner, runner_table, soname
 from shiftedge.export.compiler.link.program import WEIGHTS_FILE, source
 from shiftedge.export.compiler.sources import Source, read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
@@ -40,17 +34,8 @@ from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
 from shiftedge.runtime.process.files import work_folder
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = [
-    "Compiled",
-    "build_library",
-    "compile_cached",
-    "compile_model",
-    "prepare",
-    "table_of",
-]
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,6 @@ def compile_model(
     verify: bool = True,
     use_cache: bool = True,
     sign_with: str | Path | None = None,
-    show: ProgressFactory = progress,
 ) -> Compiled:
     """Compile an ONNX file into a bundle.
 
@@ -87,7 +71,6 @@ def compile_model(
         verify: compare the compiled step with its reference. Without, the manifest says so.
         use_cache: take the bundle from the cache where it was compiled before.
         sign_with: PEM file of an Ed25519 private key to sign the manifest with.
-        show: shows progress.
 
     Raises:
         CompileError: the model or the target cannot be compiled, or not in that precision, or the
@@ -110,8 +93,10 @@ def compile_model(
     with package.new_folder(output) as folder:
         cached = use_cache and _recall(key, folder)
         if not cached:
-            _make(sources, chosen, folder, verify=verify, show=show)
-        _sign(folder, sign_with)
+            _make(sources, chosen, folder, verify=verify)
+        if sign_with is not None:
+            signature = sign((folder / MANIFEST_NAME).read_bytes(), sign_with)
+            (folder / SIGNATURE_NAME).write_bytes(signature)
     if use_cache and not cached:
         _remember(key, output)
     return Compiled(Bundle.open(output), cached, time.perf_counter() - begin)
@@ -122,12 +107,6 @@ def _key(sources: Sequence[Source], target: Target, *, verify: bool) -> str:
     precisions = ",".join(source.precision for source in sources)
     data = [source.data for source in sources]
     return cache.key_of(data, target, f"verify={verify} {precisions}")
-
-
-def _sign(folder: Path, key: str | Path | None) -> None:
-    if key is not None:
-        signature = sign((folder / MANIFEST_NAME).read_bytes(), key)
-        (folder / SIGNATURE_NAME).write_bytes(signature)
 
 
 def compile_cached(model: str | Path, target: str = "host") -> Path:
@@ -145,13 +124,13 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     return folder
 
 
-def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, Layout]:
+def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, MemoryLayout]:
     """The step of a serialised ONNX model for a variant, and where everything in it lies."""
     step = backend_of(variant.device).lower(read_onnx(data, spec), spec, variant)
     return step, layout(step)
 
 
-def table_of(step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant) -> str:
+def table_of(step: Step, places: MemoryLayout, spec: ModelSpec, variant: TargetVariant) -> str:
     """The C file of a step for a variant."""
     backend = backend_of(variant.device)
     plan = backend.plan(step, places, variant)
@@ -159,7 +138,12 @@ def table_of(step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant
 
 
 def build_library(
-    step: Step, places: Layout, spec: ModelSpec, variant: TargetVariant, to: Path, model: str = ""
+    step: Step,
+    places: MemoryLayout,
+    spec: ModelSpec,
+    variant: TargetVariant,
+    to: Path,
+    model: str = "",
 ) -> None:
     """Generate the kernels' code and link ``to``, a libmodel.so.
 
@@ -171,22 +155,15 @@ def build_library(
         table = table_of(step, places, spec, variant)
         (folder / TABLE).write_text(table)
         digest = model or hashlib.sha256(table.encode()).hexdigest()
-        link(folder, to, variant.target, backend.executor, objects, digest)
+        link(folder, to, variant.target, backend.sources(), objects, digest)
 
 
-def _make(
-    sources: Sequence[Source],
-    target: Target,
-    folder: Path,
-    *,
-    verify: bool,
-    show: ProgressFactory,
-) -> None:
+def _make(sources: Sequence[Source], target: Target, folder: Path, *, verify: bool) -> None:
     # A precision that the target has not is refused before any work.
     plan = {source.precision: variants_of(target, source.precision) for source in sources}
     stages = 1 + 3 * sum(map(len, plan.values()))
     first = sources[0].compiled_spec
-    with show(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
+    with progress(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
         try:
             builds = {
                 source.precision: _build(source, plan[source.precision], folder, verify, advance)

@@ -23,8 +23,6 @@ from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import backend_of, variants_of
 from shiftedge.runtime.errors import OutputError
 
-__all__ = ["dump_model"]
-
 
 def dump_model(
     models: Sequence[Path], folder: Path, target: Target, precision: str = "auto"

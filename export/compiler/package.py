@@ -20,8 +20,6 @@ from shiftedge.runtime.manifest import MANIFEST_NAME, FileEntry, Variant
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["entries", "new_folder", "write_texts"]
-
 
 def write_texts(folder: Path, spec: ModelSpec, target: str, variants: Sequence[Variant]) -> None:
     """What a bundle holds beside libraries and programs: a page for people, the licence, and for C

@@ -19,8 +19,6 @@ from shiftedge.runtime.errors import CompileError, MissingExtraError, ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["CHOICES", "Source", "read_model", "read_sources"]
-
 CHOICES = ("auto", "fp32", "bf16", "int8")
 """What a user may ask for, several with commas between; "auto" is what the files are."""
 
@@ -172,11 +170,7 @@ def read_model(path: Path) -> tuple[bytes, ModelSpec]:
         )
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
     check_spec(spec, path)
-    _check_shapes(data, path)
-    return data, spec
-
-
-def _check_shapes(data: bytes, path: Path) -> None:
-    """Refuse what no board's memory holds, as far as ONNX Runtime is there to say it."""
+    # What no board's memory holds, as far as ONNX Runtime is there to say it.
     with contextlib.suppress(MissingExtraError):  # the frontend knows no operator that expands
         check_claims(data, path)
+    return data, spec

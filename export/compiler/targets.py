@@ -16,17 +16,6 @@ from shiftedge.export.compiler.backends.cpu.backend import CpuBackend
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.cpu import machine_name
 
-__all__ = [
-    "TARGETS",
-    "backend_of",
-    "check",
-    "find_target",
-    "find_variant",
-    "precisions_of",
-    "runs_here",
-    "variants_of",
-]
-
 BACKENDS: Mapping[type, Backend[Any, Any]] = {cpu.Cpu: CpuBackend()}
 """By their kind of device."""
 
@@ -96,11 +85,8 @@ TARGETS: Mapping[str, Target] = {target.name: target for target in _BOARDS}
 
 
 def find_target(name: str, own: Mapping[str, Target] | None = None) -> Target:
-    """The target of that name; ``host`` is this machine's, with its own caches and cores.
-
-    Args:
-        name: of a target.
-        own: more targets, from ``targets_file``.
+    """The target of that name, among ours and one's ``own``; ``host`` is this machine's, with its
+    own caches and cores.
 
     Raises:
         CompileError: unknown, or ``host`` on a machine that no target fits.
@@ -126,10 +112,6 @@ def find_variant(name: str, precision: str = "fp32") -> TargetVariant:
 
 def variants_of(target: Target, precision: str) -> tuple[TargetVariant, ...]:
     """What a model of a precision is compiled for, best first: a bundle's variants.
-
-    Args:
-        target: from :func:`find_target`.
-        precision: one of ``spec.PRECISIONS``.
 
     Raises:
         CompileError: no device of the target is quicker with it than with float32.

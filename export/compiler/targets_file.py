@@ -30,8 +30,6 @@ from shiftedge.runtime.process.cpu import KNOWN
 # The same library under two names.
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-__all__ = ["read_targets"]
-
 _KEYS = ("base", "description", "cpu", "features", "cores", "l1_bytes", "l2_bytes")
 _CACHE_BYTES = (1 << 12, 1 << 30)
 """Least and most; 32 and 512 are meant as KiB."""
@@ -101,7 +99,11 @@ class _Table:
             l2_bytes=self.number("l2_bytes", best.core.l2_bytes, *_CACHE_BYTES),
         )
         features = self.entry.get("features", list(best.features))
-        if not isinstance(features, list) or not all(map(_is_word, features)):
+        words = isinstance(features, list) and all(
+            isinstance(each, str) and each.isascii() and each.replace("_", "").isalnum()
+            for each in features
+        )
+        if not words:
             raise CompileError(
                 f"{self.path}: features of {self.name} is {features!r}; expected a list of words "
                 "as in /proc/cpuinfo."
@@ -133,7 +135,3 @@ class _Table:
                 f"{self.path}: {key} of {self.name} is {value!r}; expected some text."
             )
         return value
-
-
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and value.isascii() and value.replace("_", "").isalnum()

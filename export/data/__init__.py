@@ -12,10 +12,4 @@ from shiftedge.export.data.files import Clip, Layout
 from shiftedge.export.data.layouts import find_data
 from shiftedge.export.data.silent import looks_silent, silent_labels
 
-__all__ = [
-    "Clip",
-    "Layout",
-    "find_data",
-    "looks_silent",
-    "silent_labels",
-]
+__all__ = ["Clip", "Layout", "find_data", "looks_silent", "silent_labels"]

@@ -3,6 +3,7 @@ machine's memory; and a user's own, read into it."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.files import Clip, open_clip, path_bytes
 from shiftedge.export.data.reader import middle_frames
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.progress import Advance
@@ -44,8 +46,9 @@ class ClipSet:
     """(clips, T), indices into ``names`` or IGNORED."""
     names: tuple[str, ...]
     hands: NDArray[np.float32] | None = None
-    """float32 (clips, T, 2, 2): x and y of the middles of both hands as shares of width and height,
-    NaN where unknown; None if the clips do not come with them."""
+    """float32 (clips, T, 2, K): how both hands are held, see
+    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN where unknown, None if the
+    clips do not come with it."""
     lengths: NDArray[np.int64] | None = None
     """int64 (clips,): frames of each clip as recorded, at the rate of the set; None: all T."""
     paths: tuple[Path, ...] = ()
@@ -53,6 +56,64 @@ class ClipSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> ClipSet:
+        """Clips ``rows``, int64 (N,), in memory. Of a set that is a file they are read in order."""
+        order = np.argsort(rows, kind="stable")
+        frames = np.empty((len(rows), *self.frames.shape[1:]), np.uint8)
+        for row in order.tolist():
+            frames[row] = self.frames[rows[row]]
+        return ClipSet(
+            frames,
+            self.labels[rows],
+            self.frame_labels[rows],
+            self.names,
+            None if self.hands is None else self.hands[rows],
+            None if self.lengths is None else self.lengths[rows],
+            tuple(self.paths[row] for row in rows.tolist()) if self.paths else (),
+        )
+
+    def renamed(self, names: tuple[str, ...]) -> ClipSet:
+        """The same clips under a list of labels that holds theirs, in any order."""
+        if names == self.names:
+            return self
+        table = np.array([*map(names.index, self.names), IGNORED], np.int16)
+        return dataclasses.replace(
+            self,
+            labels=table[self.labels].astype(np.int64),
+            frame_labels=table[self.frame_labels],
+            names=names,
+        )
+
+
+def joined(sets: Sequence[ClipSet]) -> ClipSet:
+    """The clips of several sets that have the same labels and the same length and size. Where one
+    has no places of hands, they are NaN."""
+    if len(sets) == 1:
+        return sets[0]
+    hands = None
+    if any(part.hands is not None for part in sets):
+        hands = np.concatenate(
+            [
+                np.full((*part.frames.shape[:2], 2, len(HAND_FIELDS)), np.nan, np.float32)
+                if part.hands is None
+                else part.hands
+                for part in sets
+            ]
+        )
+    lengths = [
+        np.full(len(part), part.frames.shape[1]) if part.lengths is None else part.lengths
+        for part in sets
+    ]
+    return ClipSet(
+        np.concatenate([part.frames for part in sets]),
+        np.concatenate([part.labels for part in sets]),
+        np.concatenate([part.frame_labels.astype(np.int16) for part in sets]),
+        sets[0].names,
+        hands,
+        np.concatenate(lengths),
+        tuple(path for part in sets for path in part.paths),
+    )
 
 
 def split_clips(clips: Sequence[Clip], *, share: float = 0.2) -> tuple[list[Clip], list[Clip]]:

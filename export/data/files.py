@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from shiftedge.runtime.capture import FrameSource, ImageFolder, TimedFrame, open_video
+from shiftedge.runtime.capture import FrameSource, ImageFolder, open_video
 from shiftedge.runtime.capture.base import EventHandler, log_event
-from shiftedge.runtime.capture.folder import IMAGE_SUFFIXES, natural_key
+from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ, IMAGE_SUFFIXES, natural_key
 from shiftedge.runtime.errors import DataError
 
 _VIDEOS = """
@@ -28,8 +27,6 @@ _NOT_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip on disk."""
-
     label: str
     path: Path
     frames: int | None = None
@@ -49,22 +46,6 @@ class Layout:
     """Clips that a list names and that are not there."""
     notes: tuple[str, ...] = ()
     """A sentence for whatever a reader of the results should know."""
-
-
-class _First(FrameSource):
-    """The first frames of another source."""
-
-    live = False
-
-    def __init__(self, source: FrameSource, count: int) -> None:
-        self.name, self.rate_hz = source.name, source.rate_hz
-        self._source, self._count = source, count
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        return islice(iter(self._source), self._count)
-
-    def close(self) -> None:
-        self._source.close()
 
 
 def open_clip(
@@ -101,8 +82,7 @@ def open_clip(
             return video
         video.close()
         return open_video(path, rate_hz=rate_hz, on_event=on_event)
-    pictures = ImageFolder(path) if rate_hz is None else ImageFolder(path, rate_hz)
-    return pictures if frames is None else _First(pictures, frames)
+    return ImageFolder(path, rate_hz or DEFAULT_RATE_HZ, frames)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -129,7 +109,6 @@ def is_clip(path: Path) -> bool:
 
 
 def is_video(path: Path) -> bool:
-    """Whether it is one by its name."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 

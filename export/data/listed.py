@@ -23,6 +23,7 @@ from shiftedge.export.data.lists import (
 )
 from shiftedge.export.data.silent import nearest
 from shiftedge.runtime.errors import DataError
+from shiftedge.runtime.words import is_text
 
 _PROBED = 20
 """Rows that are tried in each place, to find where a list's clips lie."""
@@ -144,7 +145,7 @@ def read_lists(lists: Lists, data: Path) -> Layout:
         there = 0
         for row in mine:
             label = _label(row, names, file, lists)
-            path = _find(row.path, places)
+            path = next(filter(None, (place.find(row.path) for place in places)), None)
             if path is None:
                 missing.append(places[0].root / row.path)
                 continue
@@ -222,11 +223,7 @@ def _classes(lists: Lists, rows: Sequence[Row]) -> dict[int, str]:
         return {}
     if lists.classes is not None:
         return parse_classes(read_text(lists.classes), str(lists.classes))
-    return {row.index: str(row.index) for row in sorted(rows, key=_index) if row.index is not None}
-
-
-def _index(row: Row) -> int:
-    return -1 if row.index is None else row.index
+    return {index: str(index) for index in sorted({r.index for r in rows if r.index is not None})}
 
 
 def _label(row: Row, names: dict[int, str], file: Path, lists: Lists) -> str:
@@ -247,11 +244,7 @@ def _label(row: Row, names: dict[int, str], file: Path, lists: Lists) -> str:
 def label_text(name: str) -> str | None:
     """A label as it goes into a model: letters and their accents as one (macOS keeps them apart);
     None where it is no text."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return None
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name) if is_text(name) else None
 
 
 @dataclass(frozen=True)
@@ -286,7 +279,8 @@ def _places(file: Path, data: Path, rows: Sequence[Row]) -> list[_Place]:
     roots = [parent, data if data.is_dir() else parent]
     for root in (parent, parent.absolute().parent):
         roots.append(root)
-        children = [path for path in entries(root) if path.is_dir()] if _listable(root) else []
+        listable = os.access(root, os.R_OK | os.X_OK)
+        children = [path for path in entries(root) if path.is_dir()] if listable else []
         roots += children if len(children) <= _MOST_PLACES else []
     found: list[tuple[int, _Place]] = []
     sample = [row.path for row in rows[:: max(1, len(rows) // _PROBED)]]
@@ -322,15 +316,6 @@ def _elsewhere(roots: Sequence[Path], names: Sequence[str]) -> list[_Place]:
                 if 2 * len(_hits(place, names)) > len(set(names)):
                     return [place]
     return []
-
-
-def _listable(folder: Path) -> bool:
-    return os.access(folder, os.R_OK | os.X_OK)
-
-
-def _find(name: str, places: Sequence[_Place]) -> Path | None:
-    found = (place.find(name) for place in places)
-    return next((path for path in found if path is not None), None)
 
 
 def _nowhere(file: Path, rows: Sequence[Row]) -> DataError:

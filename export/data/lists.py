@@ -270,15 +270,14 @@ def _header(cells: list[str]) -> dict[str, int] | None:
     return columns if "path" in columns and {"label", "index"} & columns.keys() else None
 
 
-def _is_path(cell: str) -> bool:
-    return os.path.splitext(cell)[1].lower() in VIDEO_SUFFIXES
-
-
 def _guessed(rows: list[tuple[int, list[str]]], name: str) -> dict[str, int]:
     """Columns of a table without a header."""
     width = max(len(cells) for _, cells in rows)
     if width == 2:
-        videos = [all(_is_path(c[i]) for _, c in rows if len(c) == 2) for i in (0, 1)]
+        videos = [
+            all(os.path.splitext(c[i])[1].lower() in VIDEO_SUFFIXES for _, c in rows if len(c) == 2)
+            for i in (0, 1)
+        ]
         return {"path": 1, "label": 0} if videos == [False, True] else {"path": 0, "label": 1}
     if width == 3:
         second, third = ([c[i] for _, c in rows if len(c) == 3] for i in (1, 2))

@@ -37,12 +37,8 @@ LONGEST_USUAL_S = 1.0
 
 
 def on_ticks(frames: Iterable[TimedFrame], rate_hz: float) -> Iterator[TimedFrame]:
-    """The frame of each tick, in order: some left out, or the same one several times in a row.
-
-    Args:
-        frames: of one recording, times never going back.
-        rate_hz: ticks per second.
-    """
+    """The frame of each tick of a recording whose times never go back, in order: some left out, or
+    the same one several times in a row."""
     clock = FrameClock(rate_hz, max(LONGEST_USUAL_S, 1.0 / rate_hz))
     ticks = 0
     start_s = 0.0

@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import multiprocessing
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,11 @@ from shiftedge.runtime.capture.synthetic import (
     OTHER,
     SWIPE_LABELS,
 )
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
 from shiftedge.runtime.process.progress import Advance
-from shiftedge.runtime.process.signals import end_with_parent
+from shiftedge.runtime.process.signals import Closing, end_with_parent
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 SHARES = {NO_GESTURE: 0.12, OTHER: 0.38}
 """Of the clips; the gestures share the rest, swipes twice as much as others. A person before a
 camera mostly does not gesture, so a false alarm costs more than a miss."""
+
+CLEAN_SHARE = 0.35
+"""Of wide clips, those that are near and well lit all the same: what a hand does is learned there,
+and most cameras stand before a desk."""
 
 _CHUNK = 20
 """Clips per task given to a worker process."""
@@ -112,13 +119,8 @@ def synthetic_clips(
         DataError: ``count`` is less than 1, or there are no pictures in the folder.
         OutputError: there is no room for the clips, or the folder cannot be written to.
     """
-    if count < 1:
-        raise DataError(f"{count} clips were asked for; expected at least 1.")
-    if pictures is not None:
-        from shiftedge.runtime.capture.synthetic import Pictures
-
-        Pictures(pictures)  # says at once what is wrong with the folder
-    task = _Task(seed, split, 0, count, frames, spec, pictures)
+    _check(count, pictures)
+    task = _Task(seed, split, range(count), frames, spec, pictures)
     try:
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
@@ -132,14 +134,92 @@ def synthetic_clips(
         ) from error
 
 
+class FreshClips(Closing):
+    """Clips that are rendered as they are asked for, others in each pass.
+
+    Args:
+        count, spec, seed, frames, pictures: as of :func:`synthetic_clips`, whose clips of "train"
+            those of the first pass are.
+        names: the labels of the sets that it gives, among them those of the rendered clips.
+        workers: processes that render; 0: none but this one.
+
+    Raises:
+        DataError: see :func:`synthetic_clips`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        spec: ModelSpec,
+        *,
+        seed: int,
+        frames: int = 24,
+        pictures: Path | None = None,
+        names: tuple[str, ...] | None = None,
+        workers: int = 0,
+    ) -> None:
+        _check(count, pictures)
+        self._count = count
+        self._task = _Task(seed, "train", (), frames, spec, pictures)
+        self._names = names or labels_for(spec)
+        self._workers = workers
+        self._pool = _pool(workers) if workers else None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def begin(self, passed: int, rows: NDArray[np.int64]) -> Callable[[], ClipSet]:
+        """Begin to render clips ``rows``, int64 (N,), of a pass; what is returned waits for them.
+
+        Raises:
+            DataError: by what is returned: a process that renders has ended.
+        """
+        numbers = (passed * self._count + rows).tolist()
+        tasks = [
+            replace(self._task, numbers=part.tolist())
+            for part in np.array_split(numbers, max(1, self._workers))
+            if len(part)
+        ]
+        parts = [
+            partial(_render, task)
+            if self._pool is None
+            else self._pool.submit(_render, task).result
+            for task in tasks
+        ]
+
+        def finish() -> ClipSet:
+            try:
+                frames, truth, hands = map(np.concatenate, zip(*(p() for p in parts), strict=True))
+            except BrokenProcessPool as error:
+                raise DataError(
+                    "A process that renders clips has ended, perhaps for want of memory; try fewer "
+                    "--workers."
+                ) from error
+            return _clip_set(frames, truth, hands, self._task.spec).renamed(self._names)
+
+        return finish
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _check(count: int, pictures: Path | None) -> None:
+    if count < 1:
+        raise DataError(f"{count} clips were asked for; expected at least 1.")
+    if pictures is not None:
+        from shiftedge.runtime.capture.synthetic import Pictures
+
+        Pictures(pictures)  # says at once what is wrong with the folder
+
+
 @dataclass(frozen=True)
 class _Task:
-    """Some clips of a set, from number ``first`` to before ``last``."""
+    """Some clips of a set, by their numbers."""
 
     seed: int
     split: str
-    first: int
-    last: int
+    numbers: Sequence[int]
     frames: int
     spec: ModelSpec
     pictures: Path | None
@@ -147,7 +227,7 @@ class _Task:
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """Of the frames of all clips."""
-        return self.last - self.first, self.frames, self.spec.height, self.spec.width, 3
+        return len(self.numbers), self.frames, self.spec.height, self.spec.width, 3
 
     def stem(self) -> str:
         """A name for files of these clips, which others do not have."""
@@ -164,29 +244,35 @@ def _kept(stem: Path, whole: _Task, workers: int, advance: Advance) -> ClipSet:
     if not truths.exists():  # written last, so it stands for the whole
         count, frames = whole.shape[:2]
         truth = np.empty((count, frames + 1), np.int8)
-        hands = np.empty((count, frames, 2, 2), np.float32)
-        with atomic_path(pictures) as partial:
-            store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=whole.shape)
-            with open(partial, "r+b") as file:
-                reserve(file.fileno(), partial.stat().st_size)
+        hands = np.empty((count, frames, 2, len(HAND_FIELDS)), np.float32)
+        with atomic_path(pictures) as temporary:
+            store = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.uint8, shape=whole.shape
+            )
+            with open(temporary, "r+b") as file:
+                reserve(file.fileno(), temporary.stat().st_size)
             chunk = _CHUNK if workers > 1 else 1
             tasks = [
-                replace(whole, first=first, last=min(first + chunk, count))
+                replace(whole, numbers=whole.numbers[first : first + chunk])
                 for first in range(0, count, chunk)
             ]
             with contextlib.closing(_run(tasks, workers)) as parts:
                 for task, made in zip(tasks, parts, strict=True):
-                    rows = slice(task.first, task.last)
+                    rows = slice(task.numbers[0], task.numbers[-1] + 1)
                     store[rows], truth[rows], hands[rows] = made
-                    advance(task.last - task.first)
+                    advance(len(task.numbers))
             del store  # closes the mapping; the kernel writes it out when it likes
-        with atomic_path(truths) as partial:
-            np.savez(partial, truth=truth, hands=hands)
+        with atomic_path(truths) as temporary:
+            np.savez(temporary, truth=truth, hands=hands)
     with np.load(truths) as arrays:
         truth, hands = arrays["truth"], arrays["hands"]
-    labels = truth[:, 0].astype(np.int64)
-    store = np.load(pictures, mmap_mode="r")
-    return ClipSet(store, labels, truth[:, 1:], labels_for(whole.spec), hands)
+    return _clip_set(np.load(pictures, mmap_mode="r"), truth, hands, whole.spec)
+
+
+def _clip_set(
+    frames: NDArray[np.uint8], truth: NDArray[np.int8], hands: NDArray[np.float32], spec: ModelSpec
+) -> ClipSet:
+    return ClipSet(frames, truth[:, 0].astype(np.int64), truth[:, 1:], labels_for(spec), hands)
 
 
 _Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
@@ -196,35 +282,41 @@ def _run(tasks: list[_Task], workers: int) -> Generator[_Rendered, None, None]:
     if workers <= 1:
         yield from map(_render, tasks)
         return
-    # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+    with _pool(workers) as pool:
         try:
             yield from pool.map(_render, tasks)
         finally:  # where the work is over before its time, what has not begun is not waited for
             pool.shutdown(cancel_futures=True)
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=end_with_parent)
+
+
 def _render(task: _Task) -> _Rendered:
-    from shiftedge.runtime.capture.synthetic import render_clip
+    from shiftedge.runtime.capture.synthetic import CLEAN, WIDE, render_clip
     from shiftedge.runtime.capture.synthetic.pictures import pictures_of
     from shiftedge.runtime.process.extras import require
 
     require("cv2").setNumThreads(0)  # the cores are torch's, or the other processes'
-    count = task.last - task.first
+    count = len(task.numbers)
     part = np.empty(task.shape, np.uint8)
     truth = np.empty((count, task.frames + 1), np.int8)
-    hands = np.empty((count, task.frames, 2, 2), np.float32)
+    hands = np.empty((count, task.frames, 2, len(HAND_FIELDS)), np.float32)
     names = labels_for(task.spec)
     weights = {name: 2.0 if name in SWIPE_LABELS else 1.0 for name in names}
     gestures = sum(weight for name, weight in weights.items() if name in GESTURES)
     rest = 1.0 - sum(share for name, share in SHARES.items() if name in names)
     odds = np.array([SHARES.get(name, weights[name] * rest / max(gestures, 1)) for name in names])
     # Frames are labelled by the renderer's labels, and those of the set may be fewer.
-    number = np.array([names.index(name) if name in names else IGNORED for name in LABELS])
+    table = np.array([names.index(name) if name in names else IGNORED for name in LABELS])
     split = int.from_bytes(task.split.encode(), "big")
-    for row in range(count):
-        rng = np.random.default_rng((task.seed, split, task.first + row))
+    ranges = ranges_for(task.spec)
+    wide = ranges is WIDE
+    for row, number in enumerate(task.numbers):
+        rng = np.random.default_rng((task.seed, split, number))
         index = int(rng.choice(len(names), p=odds / odds.sum()))
         clip = render_clip(
             rng,
@@ -233,10 +325,10 @@ def _render(task: _Task) -> _Rendered:
             rate_hz=task.spec.frame_rate_hz,
             height=task.spec.height,
             width=task.spec.width,
-            ranges=ranges_for(task.spec),
+            ranges=CLEAN if wide and rng.random() < CLEAN_SHARE else ranges,
             pictures=None if task.pictures is None else pictures_of(task.pictures),
         )
         part[row], hands[row] = clip.frames, clip.hands
         truth[row, 0] = index
-        truth[row, 1:] = np.append(number, IGNORED)[clip.frame_labels]
+        truth[row, 1:] = np.append(table, IGNORED)[clip.frame_labels]
     return part, truth, hands

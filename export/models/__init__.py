@@ -2,13 +2,19 @@
 
 from shiftedge.export.models.build import ARCHITECTURES, build
 from shiftedge.export.models.channel_order import past_first
-from shiftedge.export.models.mobilenet_v2 import MobileNetV2
+from shiftedge.export.models.inverted_residual import (
+    EfficientNetLite0,
+    InvertedResidualNet,
+    MobileNetV2,
+)
 from shiftedge.export.models.resnet import ResNet
 from shiftedge.export.models.shift import PreviousFrame, TemporalShift, insert_shift
 from shiftedge.export.models.streaming import StreamingModel
 
 __all__ = [
     "ARCHITECTURES",
+    "EfficientNetLite0",
+    "InvertedResidualNet",
     "MobileNetV2",
     "PreviousFrame",
     "ResNet",

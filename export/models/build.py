@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from shiftedge.export.models.mobilenet_v2 import MobileNetV2
+from shiftedge.export.models.inverted_residual import EfficientNetLite0, MobileNetV2
 from shiftedge.export.models.resnet import LAYERS, ResNet
 from shiftedge.runtime.errors import CheckpointError
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite0,
     **{name: partial(ResNet, layers=layers) for name, layers in LAYERS.items()},
 }
 """Name of each architecture -> its constructor."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from shiftedge.export.models.mobilenet_v2 import InvertedResidual, MobileNetV2
+from shiftedge.export.models.inverted_residual import InvertedResidual, MobileNetV2
 from shiftedge.export.models.resnet import ResNet
 from shiftedge.export.models.shift import TemporalShift
 

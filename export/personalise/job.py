@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.data.score import call_clip
 from shiftedge.export.personalise import memory as remembered
 from shiftedge.export.personalise.classifier import (
     NEW_BIAS,
@@ -44,6 +43,7 @@ from shiftedge.export.personalise.clips import (
 )
 from shiftedge.export.personalise.features import FeatureModel
 from shiftedge.export.personalise.onnx_branch import Branch, state_of
+from shiftedge.export.score.clips import call_clip
 from shiftedge.runtime.capture.synthetic import moving_scene
 from shiftedge.runtime.errors import DataError, VerificationError
 from shiftedge.runtime.model import load

@@ -7,6 +7,6 @@
 
 from __future__ import annotations
 
-from shiftedge.export.quantize.pipeline import Quantized, Settings, quantize
+from shiftedge.export.quantize.pipeline import Quantized, QuantizeSettings, quantize
 
-__all__ = ["Quantized", "Settings", "quantize"]
+__all__ = ["QuantizeSettings", "Quantized", "quantize"]

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.data.rendered import film_for, synthetic_clips
-from shiftedge.export.data.score import EventScore, call_clip, decode
+from shiftedge.export.score.clips import call_clip
+from shiftedge.export.score.events import EventScore, event_score
+from shiftedge.export.score.stream import Streamed
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 CLIPS = 600
@@ -43,7 +45,7 @@ def rendered(spec: ModelSpec) -> bool:
     return set(spec.labels) <= set(LABELS) and len(spec.labels) > 1
 
 
-class Agreement:
+class LabelAgreement:
     """Share of the frames of one stream in which a model has the float model's best label."""
 
     what = "top-1 agreement"
@@ -55,8 +57,7 @@ class Agreement:
 
     def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
         """Whether ``stepper`` has it, for each frame; the float model always."""
-        right: NDArray[np.bool_] = stepper.logits(self._images).argmax(axis=1) == self._labels
-        return right
+        return np.asarray(stepper.logits(self._images).argmax(axis=1) == self._labels)
 
 
 class ClipAccuracy:
@@ -64,17 +65,10 @@ class ClipAccuracy:
 
     what = "clip accuracy"
 
-    def __init__(
-        self, spec: ModelSpec, *, clips: int = CLIPS, bar: ProgressFactory = progress
-    ) -> None:
-        with bar("rendering clips to score on", clips, "clips") as advance:
+    def __init__(self, spec: ModelSpec, *, clips: int = CLIPS) -> None:
+        with progress("rendering clips to score on", clips, "clips") as advance:
             found = synthetic_clips(
-                clips,
-                spec,
-                seed=CLIP_SEED,
-                split="quantise",
-                frames=CLIP_FRAMES,
-                advance=advance,
+                clips, spec, seed=CLIP_SEED, split="quantise", frames=CLIP_FRAMES, advance=advance
             )
         names = [found.names[label] for label in found.labels]
         known = [index for index, name in enumerate(names) if name in spec.labels]
@@ -82,37 +76,31 @@ class ClipAccuracy:
         self._truth = {index: spec.labels.index(names[index]) for index in known}
         # Clips of labels that the model lacks are left out.
         self.over = f"{len(self._truth)} rendered clips"
-        self._bar = bar
 
     def __call__(self, stepper: Stepper) -> NDArray[np.bool_]:
         """Whether ``stepper`` is right, for each clip."""
-        right = []
-        with self._bar("scoring clips", len(self._truth), "clips") as advance:
-            for index, label in self._truth.items():
-                right.append(call_clip(stepper.logits(self._frames[index]), stepper.spec) == label)
+        right = np.zeros(len(self._truth), bool)
+        with progress("scoring clips", len(right), "clips") as advance:
+            for row, (index, label) in enumerate(self._truth.items()):
+                right[row] = call_clip(stepper.logits(self._frames[index]), stepper.spec) == label
                 advance(1)
-        return np.array(right)
+        return right
 
 
-def event_scores(
-    steppers: Sequence[Stepper], *, films: int = FILMS, bar: ProgressFactory = progress
-) -> list[EventScore]:
-    """Events of each model in the same rendered films, one kind in good light and one in bad.
-
-    Args:
-        steppers: models of the same frames and labels.
-        films: of each kind, :data:`FILM_S` long.
-    """
-    totals = [EventScore() for _ in steppers]
+def event_scores(steppers: Sequence[Stepper], *, films: int = FILMS) -> list[EventScore]:
+    """Events of each model, all of the same frames and labels, in the same rendered films of
+    :data:`FILM_S`: as many in good light as in bad."""
+    watched: list[list[Streamed]] = [[] for _ in steppers]
     spec = steppers[0].spec
-    with bar("scoring films", 2 * films, "films") as advance:
+    with progress("scoring films", 2 * films, "films") as advance:
         for number in range(2 * films):
             film = film_for(spec, FILM_SEED + number, FILM_S, clean=number < films)
             frames = list(film)
-            for stepper, total in zip(steppers, totals, strict=True):
-                total.add(decode(stepper.logits(frames), stepper.spec), film.events, FILM_S)
+            for stepper, seen in zip(steppers, watched, strict=True):
+                seen.append(Streamed(stepper.logits(frames), film.events, FILM_S))
             advance(1)
-    return totals
+    pairs = zip(watched, steppers, strict=True)
+    return [event_score(seen, stepper.spec) for seen, stepper in pairs]
 
 
 @dataclass(frozen=True)
@@ -134,12 +122,7 @@ class Kept:
 
 
 def rank_layers(
-    layers: Sequence[str],
-    build: Build,
-    reference: Stepper,
-    images: Sequence[Images],
-    *,
-    bar: ProgressFactory = progress,
+    layers: Sequence[str], build: Build, reference: Stepper, images: Sequence[Images]
 ) -> tuple[LayerError, ...]:
     """Every layer's own error, the largest first.
 
@@ -149,7 +132,7 @@ def rank_layers(
     """
     expected = reference.logits(images)
     rows = []
-    with bar("ranking layers", len(layers), "layers") as advance:
+    with progress("ranking layers", len(layers), "layers") as advance:
         for layer in layers:
             wrong = build([other for other in layers if other != layer]).logits(images) - expected
             rows.append(LayerError(layer, float(np.sqrt(np.mean(wrong * wrong)))))
@@ -190,18 +173,9 @@ def keep_until(
         found = accuracy([*(entry.layer for entry in kept), worst.layer])
         why = (
             f"by itself it puts {worst.error:.3g} of error on the logits, "
-            f"{_place(len(kept) + 1)} of {len(ranking)} layers; {what} was {after:.2%} with "
-            f"it in int8 and is {found:.2%} without"
+            f"number {len(kept) + 1} of {len(ranking)} layers by that; {what} was {after:.2%} "
+            f"with it in int8 and is {found:.2%} without"
         )
         kept.append(Kept(worst.layer, why))
         after = found
     return tuple(kept)
-
-
-def _place(number: int) -> str:
-    if number == 1:
-        return "the most"
-    ending = (
-        "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    )
-    return f"the {number}{ending} most"

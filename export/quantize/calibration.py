@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from shiftedge.export.quantize.graph import Graph
+from shiftedge.export.quantize.graph import OnnxGraph
 from shiftedge.export.quantize.plan import Plan
 from shiftedge.export.quantize.ranges import (
     LEVELS,
@@ -23,7 +23,7 @@ from shiftedge.export.quantize.ranges import (
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import ModelError, NumericsError
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 RANGES_KEY = "shiftedge.ranges"
@@ -38,11 +38,10 @@ PREFIX = "net."
 
 
 def gather(
-    graph: Graph,
+    graph: OnnxGraph,
     plan: Plan,
     spec: ModelSpec,
     clips: Clips,
-    bar: ProgressFactory = progress,
     held: Mapping[str, Affine] | None = None,
 ) -> dict[str, Choice]:
     """The best range of each quantised group, from streaming ``clips`` through the float model.
@@ -59,7 +58,7 @@ def gather(
     watched = [tensor for tensors in roots.values() for tensor in tensors if tensor != "frame"]
     stepper = Stepper(_with_outputs(graph, watched), spec, watched)
     histograms = {group: Histogram() for group in roots}
-    with bar("calibrating", clips.frames, "frames") as advance:
+    with progress("calibrating", clips.frames, "frames") as advance:
         for number, clip in enumerate(clips.clips):
             stepper.reset()
             for index, image in enumerate(clip):
@@ -102,15 +101,15 @@ def every_pixel(histogram: Histogram, spec: ModelSpec) -> Choice:
     return Choice(affine, "every pixel", error, histogram.low, histogram.high)
 
 
-def _with_outputs(graph: Graph, tensors: list[str]) -> bytes:
-    watched = Graph(graph.model.clone())
+def _with_outputs(graph: OnnxGraph, tensors: list[str]) -> bytes:
+    watched = OnnxGraph(graph.model.clone())
     for tensor in tensors:
         if not watched.values[tensor].is_graph_output():
             watched.model.graph.outputs.append(watched.values[tensor])
     return watched.serialised()
 
 
-def read_ranges(graph: Graph) -> dict[str, Affine]:
+def read_ranges(graph: OnnxGraph) -> dict[str, Affine]:
     """Range of each group of tensors that the file carries one for; none in most files.
 
     Raises:
@@ -147,7 +146,7 @@ def _affine(scale: float, zero_point: int) -> Affine:
     return Affine(float(scale), zero_point)
 
 
-def _sum(graph: Graph, results: Mapping[str, str], block: str) -> str | None:
+def _sum(graph: OnnxGraph, results: Mapping[str, str], block: str) -> str | None:
     """What the addition gives that reads the last convolution of ``block``."""
     last = [result for name, result in results.items() if name.startswith(f"{block}.")]
     readers = graph.values[last[-1]].consumers() if last else ()

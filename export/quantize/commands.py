@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.resources
 import json
 from pathlib import Path
 from typing import Any
 
-from shiftedge.runtime.commands import positive
+from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.words import note, shown
+from shiftedge.runtime.words import note
 
 EXAMPLES = """\
 examples:
@@ -61,14 +62,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(handler=_quantize)
 
 
-def _points(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of points from 0 to 100")
-    return value
+_points = number("a number of points from 0 to 100", float, lambda value: 0.0 <= value <= 100.0)
 
 
 @working("quantising")
@@ -77,11 +71,13 @@ def _quantize(options: argparse.Namespace) -> int:
 
     for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
-    from shiftedge.export.quantize import Settings, quantize
+    from shiftedge.export.quantize import QuantizeSettings, quantize
+    from shiftedge.runtime.model import BUNDLED_NAME
     from shiftedge.runtime.process.files import atomic_path
 
-    settings = Settings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
-    model = options.model or _bundled()
+    settings = QuantizeSettings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)
+    assets = importlib.resources.files("shiftedge.runtime.assets")
+    model = options.model or Path(str(assets / BUNDLED_NAME))
     # Asked for before the work, so that a folder that cannot be written to is said at once.
     with contextlib.ExitStack() as files:
         output = files.enter_context(atomic_path(options.output))
@@ -101,14 +97,3 @@ def _quantize(options: argparse.Namespace) -> int:
     print(result.report.table())
     note(f"{options.output}: {len(result.model):,} bytes; next: shiftedge run {options.output}")
     return 0
-
-
-def _bundled() -> Path:
-    import importlib.resources
-
-    from shiftedge.runtime.model import BUNDLED_NAME
-
-    with importlib.resources.as_file(
-        importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
-    ) as path:
-        return path

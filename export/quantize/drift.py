@@ -23,7 +23,7 @@ from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 LENGTHS = (300, 3000)
@@ -105,14 +105,9 @@ def stream_both(
     frames: int,
     *,
     lengths: tuple[int, ...] = LENGTHS,
-    bar: ProgressFactory = progress,
 ) -> list[Drift]:
-    """Step both through ``images`` and report on the first so many frames, for each length.
-
-    Args:
-        other: the quantised one; states of the same shapes.
-        images: at least ``frames`` of them, uint8 (H, W, 3), BGR.
-        lengths: at most ``frames`` each.
+    """Step both, of states of the same shapes, through ``frames`` images, uint8 (H, W, 3), BGR, and
+    report on the first so many of them, for each length.
 
     Raises:
         NumericsError: a value is not finite.
@@ -123,7 +118,7 @@ def stream_both(
     errors = np.zeros((frames, len(names)))
     scales, worst = np.zeros_like(errors), np.zeros_like(errors)
     same = np.zeros(frames, bool)
-    with bar("streaming both", frames, "frames") as advance:
+    with progress("streaming both", frames, "frames") as advance:
         for index, image in enumerate(islice(images, frames)):
             ours, theirs = reference.step(image), other.step(image)
             same[index] = ours.argmax() == theirs.argmax()
@@ -158,12 +153,8 @@ def stream_both(
 def trend(
     tensor: str, errors: NDArray[np.float64], *, scale: float, worst: float, tensors: int = 1
 ) -> Trend:
-    """A line through the errors of one tensor.
-
-    Args:
-        errors: of each frame, at least ``2 * BLOCKS``.
-        tensors: how many are judged together.
-    """
+    """A line through the errors of one tensor in at least ``2 * BLOCKS`` frames, of so many tensors
+    that are judged together."""
     blocks = np.array([block.mean() for block in np.array_split(errors, BLOCKS)])
     time = (np.arange(BLOCKS) + 0.5) * len(errors) / BLOCKS / 1000.0
     time -= time.mean()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftedge.export.quantize.graph import COPIES, Graph, constant, uses
+from shiftedge.export.quantize.graph import COPIES, OnnxGraph, constant, uses
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
@@ -22,7 +22,7 @@ def one_std(std: tuple[float, float, float]) -> float:
     return std[0] if len(set(std)) == 1 else round(float(np.mean(std)), 6)
 
 
-def equal_std(graph: Graph, spec: ModelSpec) -> tuple[Graph, ModelSpec]:
+def equal_std(graph: OnnxGraph, spec: ModelSpec) -> tuple[OnnxGraph, ModelSpec]:
     """The same function of the camera's pixels, with one std where that can be done.
 
     It cannot where anything but a convolution without groups, or a copy, reads the frame or a
@@ -32,7 +32,7 @@ def equal_std(graph: Graph, spec: ModelSpec) -> tuple[Graph, ModelSpec]:
     """
     if len(set(spec.std)) == 1:
         return graph, spec
-    folded = Graph(graph.model.clone())
+    folded = OnnxGraph(graph.model.clone())
     colours = _colours(folded)
     readers = _readers(folded, colours)
     if not readers:
@@ -55,10 +55,10 @@ def equal_std(graph: Graph, spec: ModelSpec) -> tuple[Graph, ModelSpec]:
         folded.model.graph.initializers[name] = value
     changed = dataclasses.replace(spec, std=(std, std, std))
     folded.model.metadata_props[METADATA_KEY] = changed.to_json()
-    return Graph(folded.model), changed
+    return OnnxGraph(folded.model), changed
 
 
-def _colours(graph: Graph) -> dict[str, list[int]]:
+def _colours(graph: OnnxGraph) -> dict[str, list[int]]:
     """Colour (0..2) of each channel of every tensor that holds the frame; -1 for other channels."""
     known: dict[str, list[int]] = {"frame": [0, 1, 2]}
     for _ in range(len(graph.inputs) + 1):  # a state may hold what another state held before
@@ -97,7 +97,7 @@ def _copied(node: Any, known: dict[str, list[int]]) -> list[int]:
     return []
 
 
-def _readers(graph: Graph, colours: dict[str, list[int]]) -> list[tuple[Any, str]]:
+def _readers(graph: OnnxGraph, colours: dict[str, list[int]]) -> list[tuple[Any, str]]:
     """Convolutions that read the frame, and what they read; none where something else does."""
     readers = []
     for member in graph.groups().get(graph.group("frame"), []):

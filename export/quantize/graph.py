@@ -42,8 +42,6 @@ OPSET_LEAST = 13
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution."""
-
     name: str
     node: Any
     result: str
@@ -76,12 +74,8 @@ def uses(value: Any, *, copied: bool) -> list[tuple[Any, int]]:
     ]
 
 
-class Graph:
-    """A parsed model and its groups; the model itself is not changed.
-
-    Args:
-        model: of onnx-ir, with shapes.
-    """
+class OnnxGraph:
+    """A parsed model of onnx-ir, with shapes, and its groups; the model itself is not changed."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -102,7 +96,6 @@ class Graph:
         self.layers = self._layers()
 
     def serialised(self) -> bytes:
-        """As an ONNX file."""
         content: bytes = require("onnx_ir").to_proto(self.model).SerializeToString()
         return content
 
@@ -167,7 +160,7 @@ class Graph:
             return value
 
 
-def parse(model: bytes, what: str) -> Graph:
+def parse(model: bytes, what: str) -> OnnxGraph:
     """The graph of a float model.
 
     Raises:
@@ -190,7 +183,7 @@ def parse(model: bytes, what: str) -> Graph:
             f"{what} is of ONNX operator set {opset}; expected {OPSET_LEAST} or newer: export it "
             "again with `shiftedge export`."
         )
-    graph = Graph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
+    graph = OnnxGraph(require("onnx_ir").from_proto(onnx.shape_inference.infer_shapes(document)))
     if not graph.layers:
         raise ModelError(f"{what} holds no convolution with constant weights to quantise.")
     return graph

@@ -8,13 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 from shiftedge.export.agreement import compare, moving_images
-from shiftedge.export.data.score import change
 from shiftedge.export.quantize.accuracy import (
     CLIPS,
     FILMS,
     RANK_FRAMES,
-    Agreement,
     ClipAccuracy,
+    LabelAgreement,
     event_scores,
     keep_until,
     rank_layers,
@@ -23,15 +22,16 @@ from shiftedge.export.quantize.accuracy import (
 from shiftedge.export.quantize.calibration import gather, read_ranges
 from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
 from shiftedge.export.quantize.fold import equal_std
-from shiftedge.export.quantize.graph import Graph, parse
+from shiftedge.export.quantize.graph import OnnxGraph, parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
 from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
+from shiftedge.export.score.clips import change
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from shiftedge.runtime.errors import VerificationError
-from shiftedge.runtime.process.progress import ProgressFactory, progress, working
+from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.spec import ModelSpec
 
 MAX_ACCURACY_DROP = 0.5
@@ -43,7 +43,7 @@ FOLD_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Settings:
+class QuantizeSettings:
     """How much is read, and how much is proved."""
 
     frames: int = FRAMES
@@ -60,8 +60,6 @@ class Settings:
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 model."""
-
     model: bytes
     """Serialised ONNX, QDQ, with the spec in its metadata."""
     spec: ModelSpec
@@ -69,18 +67,8 @@ class Quantized:
 
 
 @working("quantising")
-def quantize(
-    path: str | Path,
-    calibration: str | Clips,
-    settings: Settings,
-    *,
-    bar: ProgressFactory = progress,
-) -> Quantized:
-    """Quantise the model at ``path``; nothing is written.
-
-    Args:
-        path: an ONNX file that ``shiftedge export`` wrote.
-        settings: how much is read and proved.
+def quantize(path: str | Path, calibration: str | Clips, settings: QuantizeSettings) -> Quantized:
+    """Quantise the model at ``path``, which ``shiftedge export`` wrote; nothing is written.
 
     Raises:
         ModelError: not a float model of the contract.
@@ -93,9 +81,9 @@ def quantize(
     graph, spec, size = _read(Path(path))
     clips = calibration
     if not isinstance(clips, Clips):
-        clips = read_clips(clips, spec, frames=settings.frames, bar=bar)
+        clips = read_clips(clips, spec, frames=settings.frames)
     whole = make_plan(graph)
-    choices = gather(graph, whole, spec, clips, bar, held=read_ranges(graph))
+    choices = gather(graph, whole, spec, clips, held=read_ranges(graph))
     affine = {group: choice.affine for group, choice in choices.items()}
 
     def build(kept: Sequence[str]) -> Stepper:
@@ -106,16 +94,16 @@ def quantize(
     reference = Stepper(graph.serialised(), spec)
     longest = max(settings.lengths)
     stream = list(islice(proof_images(clips, spec, longest), min(settings.lengths)))
-    measure: ClipAccuracy | Agreement
+    measure: ClipAccuracy | LabelAgreement
     if rendered(spec):
-        measure = ClipAccuracy(spec, clips=settings.clips, bar=bar)
+        measure = ClipAccuracy(spec, clips=settings.clips)
     else:
-        measure = Agreement(reference, stream)
+        measure = LabelAgreement(reference, stream)
     before = measure(reference)
     after = measure(build(()))
     quantized = float(after.mean())
     names = [layer.name for layer in whole.layers]
-    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES], bar=bar)
+    ranking = rank_layers(names, build, reference, stream[:RANK_FRAMES])
 
     def accuracy(layers: Sequence[str]) -> float:
         nonlocal after
@@ -135,10 +123,10 @@ def quantize(
     result = build(floats)
     events = None
     if rendered(spec) and settings.films:
-        first, second = event_scores([reference, result], films=settings.films, bar=bar)
+        first, second = event_scores([reference, result], films=settings.films)
         events = first, second
     images = proof_images(clips, spec, longest)
-    drift = stream_both(reference, result, images, longest, lengths=settings.lengths, bar=bar)
+    drift = stream_both(reference, result, images, longest, lengths=settings.lengths)
     report = Report(
         calibration={
             "source": clips.source,
@@ -168,7 +156,7 @@ def quantize(
     return Quantized(result.model, result.spec, report)
 
 
-def _read(path: Path) -> tuple[Graph, ModelSpec, int]:
+def _read(path: Path) -> tuple[OnnxGraph, ModelSpec, int]:
     """The graph with one std for all colours where that can be, its spec, and the file's bytes."""
     spec = OnnxRuntimeEngine(path).spec  # the contract, checked
     content = path.read_bytes()

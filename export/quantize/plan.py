@@ -17,7 +17,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from shiftedge.export.quantize.graph import Graph, Layer, constant, uses
+from shiftedge.export.quantize.graph import Layer, OnnxGraph, constant, uses
 
 POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool", "MaxPool")
 JOINS = ("Add", "Mul")
@@ -34,7 +34,7 @@ class Plan:
     ties: dict[str, str]
     """Group -> the group whose range it takes over: a maximum keeps its values as they are."""
 
-    def roots(self, graph: Graph) -> dict[str, tuple[str, ...]]:
+    def roots(self, graph: OnnxGraph) -> dict[str, tuple[str, ...]]:
         """Tensors of each quantised group whose values must be gathered; groups in the order in
         which the graph makes them."""
         found = {
@@ -45,7 +45,7 @@ class Plan:
         return dict(sorted(found.items(), key=lambda each: min(map(order.__getitem__, each[1]))))
 
 
-def make_plan(graph: Graph, kept: Collection[str] = ()) -> Plan:
+def make_plan(graph: OnnxGraph, kept: Collection[str] = ()) -> Plan:
     """The plan in which every layer multiplies in int8 but those whose names are in ``kept``."""
     members = graph.groups()
     allowed = {name for name in members if _allowed(graph, members[name])}
@@ -74,7 +74,7 @@ def make_plan(graph: Graph, kept: Collection[str] = ()) -> Plan:
     return Plan(layers, {name: tuple(members[name]) for name in sorted(wanted)}, ties)
 
 
-def _allowed(graph: Graph, members: list[str]) -> bool:
+def _allowed(graph: OnnxGraph, members: list[str]) -> bool:
     if "logits" in members or not any(graph.is_root(member) for member in members):
         return False
     makers = (graph.values[member].producer() for member in members if not graph.is_root(member))
@@ -86,7 +86,7 @@ def _allowed(graph: Graph, members: list[str]) -> bool:
     )
 
 
-def _users(graph: Graph, members: list[str]) -> set[str]:
+def _users(graph: OnnxGraph, members: list[str]) -> set[str]:
     return {node.op_type for m in members for node, _ in uses(graph.values[m], copied=False)}
 
 

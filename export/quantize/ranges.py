@@ -123,7 +123,6 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """Values counted."""
         return int(self.counts.sum()) + self.zeros
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

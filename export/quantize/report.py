@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftedge.export.data.score import EventScore
 from shiftedge.export.quantize.accuracy import Kept, LayerError
 from shiftedge.export.quantize.drift import Drift
 from shiftedge.export.quantize.ranges import Choice
+from shiftedge.export.score.events import EventScore
+from shiftedge.runtime.process.tables import Table
 
 SCHEMA = 1
 """Version of the JSON form."""
@@ -120,13 +121,15 @@ def _drift_lines(drift: Drift) -> Iterator[str]:
         f"{drift.frames} frames, one stream: same best label in {drift.agreement:.2%}; error "
         f"{'does not grow' if drift.flat else 'GROWS'}"
     )
-    yield (
-        f"  {'tensor':<10} {'rms':>9} {'rms error':>10} {'worst':>9} "
-        f"{'slope per 1,000 frames, 95% interval':>44}"
-    )
-    for row in drift.trends:
-        slope = f"{row.slope:+.2e} [{row.low:+.2e}, {row.high:+.2e}]"
-        yield (
-            f"  {row.tensor:<10} {row.scale:9.4g} {row.error:10.4g} {row.worst:9.4g} {slope:>44}"
-            f"{'' if row.flat else '  GROWS'}"
+    cells = [
+        (
+            row.tensor,
+            *(f"{value:.4g}" for value in (row.scale, row.error, row.worst)),
+            f"{row.slope:+.2e} [{row.low:+.2e}, {row.high:+.2e}]",
+            "" if row.flat else "GROWS",
         )
+        for row in drift.trends
+    ]
+    slope = "slope per 1,000 frames, 95% interval"
+    table = Table(("tensor", "rms", "rms error", "worst", slope, ""), cells, "lrrrrl")
+    yield from (f"  {line}" for line in table.lines())

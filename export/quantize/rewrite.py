@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.quantize.graph import Graph, Layer, uses
+from shiftedge.export.quantize.graph import Layer, OnnxGraph, uses
 from shiftedge.export.quantize.plan import Plan
 from shiftedge.export.quantize.ranges import Affine
 from shiftedge.runtime.process.extras import require
@@ -62,7 +62,9 @@ def _bias_scale(input_scale: float, scale: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(np.float32(input_scale) * scale, np.float32)
 
 
-def quantized_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> Any:
+def quantized_spec(
+    graph: OnnxGraph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec
+) -> Any:
     """``spec`` with what its states hold."""
     states = []
     for index, state in enumerate(spec.states):
@@ -76,9 +78,9 @@ def quantized_spec(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec:
     return dataclasses.replace(spec, states=tuple(states), precision="int8")
 
 
-def rewrite(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> bytes:
+def rewrite(graph: OnnxGraph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> bytes:
     """Serialise the quantised model."""
-    writer = _Writer(Graph(graph.model.clone()), affine)
+    writer = _Writer(OnnxGraph(graph.model.clone()), affine)
     layers = {layer.name for layer in plan.layers}
     for layer in writer.graph.layers:
         if layer.name in layers:
@@ -93,7 +95,7 @@ def rewrite(graph: Graph, plan: Plan, affine: Mapping[str, Affine], spec: ModelS
 class _Writer:
     """Puts the nodes into a graph of its own."""
 
-    def __init__(self, graph: Graph, affine: Mapping[str, Affine]) -> None:
+    def __init__(self, graph: OnnxGraph, affine: Mapping[str, Affine]) -> None:
         self.ir = require("onnx_ir")
         self.graph = graph
         self.affine = affine

@@ -21,7 +21,7 @@ from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import expanded
-from shiftedge.runtime.process.progress import ProgressFactory, progress
+from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
 
 FRAMES = 480
@@ -57,13 +57,10 @@ class Clips:
 
     @property
     def frames(self) -> int:
-        """Of all clips together."""
         return sum(len(clip) for clip in self.clips)
 
 
-def read_clips(
-    source: str, spec: ModelSpec, *, frames: int = FRAMES, bar: ProgressFactory = progress
-) -> Clips:
+def read_clips(source: str, spec: ModelSpec, *, frames: int = FRAMES) -> Clips:
     """Open ``source`` and read clips from it until there are ``frames`` frames.
 
     Args:
@@ -80,7 +77,7 @@ def read_clips(
     if frames < FRAMES_LEAST:
         raise DataError(f"{frames} frames were asked for; expected at least {FRAMES_LEAST}.")
     fit = Preprocessor(spec).fit
-    with bar("reading clips", frames, "frames") as advance:
+    with progress("reading clips", frames, "frames") as advance:
 
         def take(opened: FrameSource, most: int) -> Images:
             """The first frames of a source at the model's rate and size."""

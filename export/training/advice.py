@@ -16,6 +16,7 @@ from shiftedge.export.data.silent import looks_silent, plain_name
 from shiftedge.export.training.augment import mirror_table
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.score import ClipScore
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.spec import ModelSpec
 
 FEW_CLIPS = 50
@@ -33,27 +34,29 @@ _NAMED = 4
 
 
 def before(
-    learn: ClipSet, check: ClipSet, spec: ModelSpec, settings: Settings, *, fresh: bool
+    learn: Mixture, check: ClipSet, spec: ModelSpec, settings: Settings, *, fresh: bool
 ) -> list[str]:
-    """Sentences about the clips of a user's own.
+    """Sentences about the clips of a user's own; none about rendered ones.
 
     Args:
         fresh: whether it begins with random weights.
     """
+    own = [part.clips for part in learn.parts if isinstance(part, KeptClips) and part.clips.paths]
+    if not own:
+        return []
     names = learn.names
-    counts = np.bincount(learn.labels, minlength=len(names))
+    counts = np.bincount(np.concatenate([one.labels for one in own]), minlength=len(names))
     said = [
         f"{len(learn)} clips of {len(names)} labels to learn from, {len(check)} to check with",
-        _silent(spec, counts),
         _mirrored(names, settings),
-        _few(names, counts, fresh),
-        _uneven(names, counts),
-        _spelling(names),
         _steps(len(learn), settings, fresh),
         _unchecked(names, check),
-        _short(learn, check, spec),
-        _alike(learn, check),
     ]
+    if len(own) == len(learn.parts):  # rendered ones fill what a user's lack
+        said[1:1] = [_silent(spec, counts), _few(names, counts, fresh), _uneven(names, counts)]
+        said.append(_spelling(names))
+    for clips in own:
+        said += [_short(clips, check, spec), _contradicting(clips), _alike(clips, check)]
     return [sentence for sentence in said if sentence]
 
 
@@ -187,6 +190,21 @@ def _short(learn: ClipSet, check: ClipSet, spec: ModelSpec) -> str:
         f"({spec.receptive_field / spec.frame_rate_hz:.1f} s) that a prediction looks back on, and "
         "are held on their last frame"
     )
+
+
+def _contradicting(learn: ClipSet) -> str:
+    """The same clip under two labels: neither can be learned from it."""
+    first: dict[bytes, int] = {}
+    pairs = []
+    for row in range(len(learn)):
+        other = first.setdefault(_digest(learn, row), row)
+        if learn.labels[other] != learn.labels[row]:
+            pairs.append((other, row))
+    if not pairs:
+        return ""
+    a, b = pairs[0]
+    where = f" ({learn.paths[a]} and {learn.paths[b]})" if learn.paths else ""
+    return f"{len(pairs)} clips are there under two labels{where}; remove them from one"
 
 
 def _alike(learn: ClipSet, check: ClipSet) -> str:

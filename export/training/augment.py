@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 
 from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import plain_name
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.process.extras import require
 
 cv2 = require("cv2")
 
+_ACROSS = [number for number, name in enumerate(HAND_FIELDS) if name.endswith(" x")]
+"""What changes its sign in a mirror."""
 _UNSEEN = 6
 """Frames after a cut into a clip in which a gesture's label is dropped: its stroke may lie before
 the cut. A label outlasts its stroke by 0.4 s, which is 5 frames at 12 Hz."""
@@ -33,6 +37,22 @@ _PAIRS = (
 )
 _SWAP = {**dict(_PAIRS), **{second: first for first, second in _PAIRS}}
 _DIRECTION = re.compile("|".join(_SWAP))
+_OPPOSITES = (
+    ("Swiping Left", "Swiping Right"),
+    ("Swiping Up", "Swiping Down"),
+    ("Sliding Two Fingers Left", "Sliding Two Fingers Right"),
+    ("Sliding Two Fingers Up", "Sliding Two Fingers Down"),
+    ("Pushing Hand Away", "Pulling Hand In"),
+    ("Pushing Two Fingers Away", "Pulling Two Fingers In"),
+    ("Rolling Hand Forward", "Rolling Hand Backward"),
+    ("Turning Hand Clockwise", "Turning Hand Counterclockwise"),
+    ("Zooming In With Full Hand", "Zooming Out With Full Hand"),
+    ("Zooming In With Two Fingers", "Zooming Out With Two Fingers"),
+)
+"""Jester's labels that are each other's backwards."""
+_REVERSED = 0.25
+"""Share of the clips that are played backwards, of those that may be: hands seldom fall as they
+rise."""
 _SHORT = {"l": "left", "r": "right", "cw": "clockwise", "ccw": "counterclockwise"}
 _NAMELESS = re.compile(r"(?:class|label|gesture|action|g|c)?[0-9]*")
 
@@ -48,7 +68,25 @@ class Batch:
     frame_labels: NDArray[np.int64]
     """int64 (N * T,), IGNORED where a frame does not count."""
     hands: NDArray[np.float32] | None
-    """float32 (N * T, 2, 2), shares of width and height; None where the clips come without."""
+    """float32 (N * T, 2, K), see
+    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; None where the clips come
+    without."""
+
+    @property
+    def length(self) -> int:
+        """T, the frames of each clip."""
+        return len(self.frame_labels) // max(1, len(self.labels))
+
+    def without_frames(self) -> Batch:
+        """What is known of the clips alone."""
+        return dataclasses.replace(self, frames=np.empty((0, 0, 0, 3), np.float32), hands=None)
+
+    @classmethod
+    def of(cls, parts: Sequence[Batch]) -> Batch:
+        """What is known of several batches' clips, without their frames."""
+        labels = np.concatenate([part.labels for part in parts])
+        frame_labels = np.concatenate([part.frame_labels for part in parts])
+        return cls(np.empty((0, 0, 0, 3), np.float32), labels, frame_labels, None)
 
 
 def make_batch(
@@ -62,6 +100,7 @@ def make_batch(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     mirror: NDArray[np.int64] | None = None,
+    reverse: NDArray[np.int64] | None = None,
     steady: frozenset[int] = frozenset(),
 ) -> Batch:
     """Cut, vary and normalise some clips.
@@ -73,6 +112,7 @@ def make_batch(
         height, width: of the batch, pixels.
         mean, std: RGB, for pixels divided by 255.
         mirror: see :func:`mirror_table`; None: never mirror.
+        reverse: see :func:`reverse_table`; None: never play backwards.
         steady: labels that hold at any moment, such as "No gesture", whatever a cut takes away.
     """
     count = len(chosen)
@@ -80,7 +120,9 @@ def make_batch(
     pictures = np.empty((count, frames, height, width, 3), np.float32)
     labels = clips.labels[chosen].copy()
     frame_labels = np.empty((count, frames), np.int64)
-    hands = None if clips.hands is None else np.empty((count, frames, 2, 2), np.float32)
+    hands = (
+        None if clips.hands is None else np.empty((count, frames, 2, len(HAND_FIELDS)), np.float32)
+    )
     # One table lookup or multiplication per pixel is what this can cost.
     bgr_std = np.array(std[::-1], np.float32)
     scale: NDArray[np.float32] = np.float32(1.0 / 255.0) / bgr_std
@@ -89,6 +131,11 @@ def make_batch(
         start = 0 if rng is None else int(rng.integers(0, total - frames + 1))
         truth = clips.frame_labels[clip, start : start + frames].astype(np.int64)
         source = clips.frames[clip, start : start + frames]
+        backwards = False
+        if rng is not None and reverse is not None and reverse[labels[row]] >= 0:
+            # Where frames have labels, these follow the stroke, and would lead it backwards.
+            free = bool(np.isin(truth, [IGNORED, *steady]).all())
+            backwards = free and bool(rng.random() < _REVERSED)
         matrix = np.eye(2, 3)
         if start:
             lost = ~np.isin(truth[:_UNSEEN], list(steady))
@@ -108,15 +155,22 @@ def make_batch(
                 partners = np.append(mirror, IGNORED)  # IGNORED, which is -1, stays what it is
                 truth = partners[truth]
                 labels[row] = partners[labels[row]]
+            if backwards and reverse is not None:
+                source, truth = source[::-1], truth[::-1]
+                labels[row] = np.append(reverse, IGNORED)[labels[row]]
             matrix = _view(source.shape[1:3], rng, flip)
             _vary(pictures[row], source, rng, matrix, scale, shift)
         frame_labels[row] = truth
         if hands is not None and clips.hands is not None:
             size = np.array(source.shape[2:0:-1])
-            places = clips.hands[clip, start : start + frames] * size
-            hands[row] = (places @ matrix[:, :2].T + matrix[:, 2]) / size
+            held = clips.hands[clip, start : start + frames].astype(np.float64)
+            held = held[::-1] if backwards else held
+            held[..., :2] = ((held[..., :2] * size) @ matrix[:, :2].T + matrix[:, 2]) / size
+            held[..., 2] *= matrix[1, 1]
+            held[..., _ACROSS] *= np.sign(matrix[0, 0])
+            hands[row] = held
     rgb = np.ascontiguousarray(pictures.reshape(count * frames, height, width, 3)[..., ::-1])
-    flat = None if hands is None else hands.reshape(-1, 2, 2)
+    flat = None if hands is None else hands.reshape(-1, 2, len(HAND_FIELDS))
     return Batch(rgb, labels, frame_labels.reshape(-1), flat)
 
 
@@ -185,6 +239,22 @@ def mirror_table(names: Sequence[str]) -> NDArray[np.int64]:
         mirrored = _DIRECTION.sub(lambda found: _SWAP[found[0]], text)
         partners.append(-1 if _NAMELESS.fullmatch(text) else place.get(mirrored, -1))
     return np.array(partners, np.int64)
+
+
+def reverse_table(names: Sequence[str], steady: frozenset[int] = frozenset()) -> NDArray[np.int64]:
+    """Index of what each label becomes when its clip is played backwards; -1 where it never is.
+
+    Args:
+        steady: labels that hold at any moment, and stay what they are.
+    """
+    place = {_spelled(name): index for index, name in enumerate(names)}
+    table = np.full(len(names), IGNORED, np.int64)
+    for pair in _OPPOSITES:
+        first, second = (place.get(_spelled(name), -1) for name in pair)
+        if first >= 0 and second >= 0:
+            table[first], table[second] = second, first
+    table[list(steady)] = list(steady)
+    return table
 
 
 def _spelled(name: str) -> str:

@@ -11,10 +11,19 @@ from typing import Any
 
 from shiftedge.export.checkpoint import Checkpoint, load_checkpoint
 from shiftedge.export.data import Clip, Layout, find_data
-from shiftedge.export.data.clip_set import ClipSet, load_clips, problems, some, split_clips
-from shiftedge.export.data.rendered import synthetic_clips
+from shiftedge.export.data.clip_set import (
+    ClipSet,
+    joined,
+    load_clips,
+    problems,
+    some,
+    split_clips,
+)
+from shiftedge.export.data.rendered import FreshClips, synthetic_clips
+from shiftedge.export.data.silent import plain_name
 from shiftedge.export.training.keep import Say, log
 from shiftedge.export.training.loop import Settings
+from shiftedge.export.training.supply import KeptClips, Mixture, Supply
 from shiftedge.runtime.capture.folder import DEFAULT_RATE_HZ as PICTURES_HZ
 from shiftedge.runtime.capture.synthetic import LABELS
 from shiftedge.runtime.errors import DataError
@@ -24,6 +33,8 @@ from shiftedge.runtime.spec import ModelSpec
 
 SYNTHETIC = "synthetic:"
 """DATA that stands for rendered clips."""
+RENDERED_FRAMES = 24
+"""Of a rendered clip: 2 s at 12 Hz."""
 CLIP_FRAMES = 36
 """Frames kept of a user's clip: 3 s at 12 Hz, which is what Jester's clips last."""
 
@@ -32,19 +43,20 @@ CLIP_FRAMES = 36
 class Job:
     """The arguments of ``shiftedge train``, as far as a fine-tune has them too."""
 
-    data: str
-    """:data:`SYNTHETIC`, or a folder or list of labelled clips, see
+    data: tuple[str, ...]
+    """Each :data:`SYNTHETIC`, or a folder or list of labelled clips, see
     :func:`shiftedge.export.data.find_data`."""
     output: Path
     """Folder for ``checkpoint.pt`` and ``scores.json``, made if need be."""
     epochs: int | None = None
     """Passes over the clips; None: 9, or 2 of a fine-tune."""
+    shares: tuple[float, ...] | None = None
+    """How often clips of each of ``data`` are drawn; None: each clip once an epoch."""
     clips: int | None = None
-    """Rendered, to learn from; None: 10,000, or 1,200 of a fine-tune."""
+    """Rendered in each epoch, to learn from; None: 10,000, or 1,200 of a fine-tune."""
     check_clips: int = 600
-    films: int = 8
-    """Rendered for the scores, as many with gestures as without; 0: none."""
-    film_seconds: float = 60.0
+    films: float = 1.0
+    """Share of the usual two hours of rendered films, to calibrate on and to score on; 0: none."""
     seed: int = 0
     """Fixes data, initial weights and order."""
     threads: int = 2
@@ -52,21 +64,36 @@ class Job:
     start: Path | None = None
     """A checkpoint to go on from. A training gives it a new last layer if its labels are others; of
     a fine-tune, None is the bundled model's."""
+    imagenet: bool = False
+    """Whether to start from weights that were trained on ImageNet, which EfficientNet-Lite0 has."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How to read ``start``: keywords of :func:`shiftedge.export.checkpoint.load_checkpoint`."""
     pictures: Path | None = None
     """Folder of real hands and rooms for rendered clips, see
     :mod:`shiftedge.runtime.capture.synthetic.pictures`."""
-    workers: int = 1
-    """Processes that render."""
+    workers: int = 0
+    """Processes that render; 0: none but this one."""
     cache: Path | None = None
-    """Folder that keeps the rendered clips for the next run."""
+    """Folder that keeps the rendered clips for the next run, and for each epoch; None: those to
+    learn from are others in each epoch, and kept nowhere."""
     classes: Path | None = None
     """Names of the classes that a list gives by number; see ``find_data``."""
     clip_rate_hz: float | None = None
     """Of clips that do not say theirs: folders of pictures, raw streams."""
     mirror: bool = True
     """False where clips must not be mirrored, since a label means another thing then."""
+    freeze: int = 0
+    """Parts of the network that are held as they start, counted from the frame."""
+    reverse: bool = True
+    """False where clips must not be played backwards either."""
+    device: str = "cpu"
+    """Of torch: "cpu" or "cuda"."""
+    mixed: bool = False
+    """Whether to compute in bfloat16 where it serves."""
+    fresh: bool = False
+    """Whether to begin anew where ``output`` holds a training that was stopped."""
+    logs: Path | None = None
+    """Folder for TensorBoard's logs; None: none are written."""
     command: str = ""
     """How this was called, for the record."""
     bar: ProgressFactory = progress
@@ -87,9 +114,18 @@ class Job:
             epochs=epochs,
             seed=self.seed,
             threads=chosen_threads(self.threads),
-            frames=usual.frames if self.data == SYNTHETIC else CLIP_FRAMES,
+            frames=usual.frames if self.rendered else CLIP_FRAMES,
             mirror=self.mirror,
+            reverse=self.reverse,
+            freeze=self.freeze,
+            device=self.device,
+            mixed=self.mixed,
         )
+
+    @property
+    def rendered(self) -> bool:
+        """Whether all clips are rendered."""
+        return set(self.data) == {SYNTHETIC}
 
     def checkpoint(self, path: Path) -> Checkpoint:
         """A start as it is read, and what a user should know of that."""
@@ -103,74 +139,122 @@ class Job:
 class Named:
     """DATA before any of its clips is read."""
 
-    data: str
+    parts: tuple[tuple[str, Layout | None], ...]
+    """What each is called, and where its clips are; None: they are rendered."""
     labels: tuple[str, ...]
-    layout: Layout | None
-    """None: rendered clips."""
+    """Of all parts."""
 
     @property
     def synthetic(self) -> bool:
-        """Whether the clips are rendered."""
-        return self.layout is None
+        """Whether all clips are rendered."""
+        return all(layout is None for _, layout in self.parts)
 
 
 def name_data(
-    data: str, names: tuple[str, ...] | None = None, classes: Path | None = None
+    data: Sequence[str], names: tuple[str, ...] | None = None, classes: Path | None = None
 ) -> Named:
-    """Find the clips of DATA and their labels, without reading any.
+    """Find the clips of each DATA and their labels, without reading any.
 
     Args:
-        data: :data:`SYNTHETIC`, or a folder or list that :func:`find_data` knows.
+        data: :data:`SYNTHETIC`, or folders or lists that :func:`find_data` knows.
         names: labels that the clips must have; None: whatever they are.
         classes: see :func:`find_data`.
 
     Raises:
-        DataError: the data is in no known layout, or has other labels than ``names``.
+        DataError: the data is in no known layout, has other labels than ``names``, labels that
+            differ in case alone, or is named twice.
     """
-    if data == SYNTHETIC:
-        labels = LABELS if names is None else names
-        _same("rendered clips", tuple(label for label in LABELS if label in labels), names)
-        return Named(data, labels, None)
-    layout = find_data(Path(data), classes)
-    if len(layout.labels) < 2:
+    if len(set(data)) < len(data):
+        twice = next(one for one in data if data.count(one) > 1)
+        raise DataError(f"{twice} is named twice; name each once, and --share says how often.")
+    parts: list[tuple[str, Layout | None]] = []
+    found: list[str] = []
+    for one in data:
+        if one == SYNTHETIC:
+            parts.append((one, None))
+            labels = tuple(x for x in LABELS if names is None or x in names)
+        else:
+            layout = find_data(Path(one), classes)
+            parts.append((one, layout))
+            labels = layout.labels
+        found += [label for label in labels if label not in found]
+    what = " and ".join("rendered clips" if one == SYNTHETIC else one for one in data)
+    if len(found) < 2 and names is None:
         raise DataError(
-            f"{data} has clips of {len(layout.labels)} labels; expected at least two, such as "
+            f"{what} has clips of {len(found)} labels; expected at least two, such as "
             "'Swiping Left' and 'No gesture'."
         )
-    _same(data, layout.labels, names)
-    return Named(data, names or layout.labels, layout)
+    known: dict[str, str] = {}
+    for label in found:
+        other = known.setdefault(plain_name(label), label)
+        if other != label and len(data) > 1:
+            raise DataError(
+                f"{what} have labels {other!r} and {label!r}, which are spelled alike: rename one "
+                "if they mean the same, or call them apart."
+            )
+    _same(what, tuple(found), names)
+    return Named(tuple(parts), names or tuple(found))
 
 
-def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[ClipSet, ClipSet]:
+def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Mixture, ClipSet]:
     """Clips to learn from, and others to check with.
 
     Args:
         job: how they are read or rendered.
         clips: how many to render to learn from; of a user's own, all are read.
 
+    Returns:
+        The parts of the mixture may be closed, see :class:`FreshClips`.
+
     Raises:
         DataError: the data cannot be used; most clips are unreadable, or all of a label's.
     """
-    layout, say = named.layout, job.say
-    if layout is None:
-        rendered = []
-        for count, split in ((clips, "train"), (job.check_clips, "validation")):
-            with job.bar(f"rendering clips ({split})", count, "clips") as advance:
-                rendered.append(
-                    synthetic_clips(
-                        count,
-                        spec,
-                        seed=job.seed,
-                        split=split,
-                        pictures=job.pictures,
-                        workers=job.workers,
-                        cache=job.cache,
-                        advance=advance,
-                    )
-                )
-        return rendered[0], rendered[1]
+    learn: list[Supply] = []
+    check: list[ClipSet] = []
+    for data, layout in named.parts:
+        if layout is None:
+            part, other = _render(job, named, spec, clips)
+        else:
+            mine, other = _read(job, data, layout, spec)
+            part = KeptClips(mine.renamed(named.labels))
+        learn.append(part)
+        check.append(other.renamed(named.labels))
+    return Mixture(tuple(learn), named.labels, job.seed, job.shares), joined(check)
+
+
+def _render(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Supply, ClipSet]:
+    frames = RENDERED_FRAMES if named.synthetic else CLIP_FRAMES
+    common: dict[str, Any] = {"seed": job.seed, "frames": frames, "pictures": job.pictures}
+
+    def kept(count: int, split: str) -> ClipSet:
+        with job.bar(f"rendering clips ({split})", count, "clips") as advance:
+            return synthetic_clips(
+                count,
+                spec,
+                split=split,
+                workers=job.workers,
+                cache=job.cache,
+                advance=advance,
+                **common,
+            )
+
+    part: Supply
+    if job.cache is not None:
+        part = KeptClips(kept(clips, "train").renamed(named.labels))
+    else:
+        part = FreshClips(clips, spec, names=named.labels, workers=job.workers, **common)
+    return part, kept(job.check_clips, "validation")
+
+
+def _read(job: Job, data: str, layout: Layout, spec: ModelSpec) -> tuple[ClipSet, ClipSet]:
+    say = job.say
     for note in layout.notes:
         say(note)
+    spec = dataclasses.replace(
+        spec,
+        labels=layout.labels,
+        silent_labels=tuple(x for x in spec.silent_labels if x in layout.labels),
+    )
     unusable = [f"{path} does not exist." for path in layout.missing]
     remarks: list[str] = []
     total = len(layout.learn) + len(layout.check or ()) + len(unusable)

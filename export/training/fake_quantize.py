@@ -1,10 +1,10 @@
 """Fake quantization: a network that computes in floats what its int8 file will compute.
 
-The walk over MobileNetV2 below names every *place* whose tensor the file of ``shiftedge quantize``
-holds quantized: the frame, each convolution after its activation, each sum of a residual block. Two
-arithmetics go along it. :class:`Observer` leaves the values alone and gathers their histograms;
-:class:`Int8` rounds values and folded weights to what int8 can hold, with gradients that pass
-straight through the rounding.
+The walk over a network of inverted residual blocks below names every *place* whose tensor the file
+of ``shiftedge quantize`` holds quantized: the frame, each convolution after its activation, each
+sum of a residual block. Two arithmetics go along it. :class:`Observer` leaves the values alone and
+gathers their histograms; :class:`Int8` rounds values and folded weights to what int8 can hold, with
+gradients that pass straight through the rounding.
 
 A block's input is rounded once, before its shift. The shift then moves numbers that are rounded
 already: what clips see one frame later is what a stream has stored, and the two forms agree.
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shiftedge.export.models import MobileNetV2, StreamingModel
-from shiftedge.export.models.mobilenet_v2 import InvertedResidual
+from shiftedge.export.models import InvertedResidualNet, StreamingModel
+from shiftedge.export.models.inverted_residual import InvertedResidual
 from shiftedge.export.quantize.calibration import every_pixel
 from shiftedge.export.quantize.fold import one_std
 from shiftedge.export.quantize.ranges import LEVELS, Affine, Histogram, choose_range
@@ -39,7 +39,7 @@ WEIGHT_MOST = 127
 """Quantized weights lie in -127..127, so that their zero point is 0."""
 
 
-class Arithmetic(Protocol):
+class ForwardArithmetic(Protocol):
     """What happens at the places, and at the convolutions between them."""
 
     def hold(self, place: str, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Arithmetic(Protocol):
         """Convolution and batch norm with its running statistics; ``source`` held ``x``."""
 
 
-def walk(net: MobileNetV2, x: Tensor, arithmetic: Arithmetic) -> Tensor:
+def walk(net: InvertedResidualNet, x: Tensor, arithmetic: ForwardArithmetic) -> Tensor:
     """Logits (N, classes) of frames (N, 3, H, W), as ``net`` in evaluation mode, in ``arithmetic``.
 
     Mean and classifier are plain float, as in the file. Without dropout.
@@ -75,7 +75,7 @@ def walk(net: MobileNetV2, x: Tensor, arithmetic: Arithmetic) -> Tensor:
     return logits
 
 
-def places(net: MobileNetV2) -> tuple[str, ...]:
+def places(net: InvertedResidualNet) -> tuple[str, ...]:
     """Names of all places of ``net``: the frame, convolutions and sums by their modules."""
     found = [FRAME]
     for index, block in enumerate(net.features):
@@ -202,7 +202,7 @@ class FakeQuantized(nn.Module):
         net: with its shifts; the forms of :mod:`shiftedge.export.models` run it.
     """
 
-    def __init__(self, net: MobileNetV2, arithmetic: Arithmetic) -> None:
+    def __init__(self, net: InvertedResidualNet, arithmetic: ForwardArithmetic) -> None:
         super().__init__()
         self.net = net.eval()
         self.arithmetic = arithmetic
@@ -219,7 +219,7 @@ class FakeQuantized(nn.Module):
 
 @torch.inference_mode()
 def stream_ranges(
-    net: MobileNetV2, spec: ModelSpec, clips: Clips, bar: ProgressFactory = progress
+    net: InvertedResidualNet, spec: ModelSpec, clips: Clips, bar: ProgressFactory = progress
 ) -> dict[str, Affine]:
     """The range of each place to begin a fine-tune with, as ``shiftedge quantize`` would choose it:
     each clip from a fresh stream, frame after frame, states as they arise, and the range of least

@@ -22,15 +22,15 @@ import torch
 from numpy.typing import NDArray
 
 from shiftedge.export.checkpoint import Checkpoint
-from shiftedge.export.data.clip_set import ClipSet
-from shiftedge.export.data.score import change
-from shiftedge.export.models import MobileNetV2
+from shiftedge.export.models import InvertedResidualNet
 from shiftedge.export.networks import spec_of
 from shiftedge.export.quantize.source import FRAMES, Clips, checked
+from shiftedge.export.score.clips import change
 from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.fake_quantize import FRAME, FakeQuantized, Int8, stream_ranges
 from shiftedge.export.training.loop import Settings
 from shiftedge.export.training.session import Session
+from shiftedge.export.training.supply import Mixture
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
@@ -49,7 +49,8 @@ def gentle() -> Settings:
 
 @working("fine-tuning")
 def fine_tune(job: Job) -> dict[str, Any]:
-    """Fine-tune a MobileNetV2 checkpoint for int8; write ``checkpoint.pt`` and ``scores.json``.
+    """Fine-tune a MobileNetV2 or EfficientNet-Lite0 for int8; write ``checkpoint.pt`` and
+    ``scores.json``.
 
     The checkpoint is an ordinary float one, replaced as a whole after each epoch, so Ctrl-C keeps
     the last one. Its spec is the start's, whose labels the clips must have.
@@ -74,46 +75,49 @@ def fine_tune(job: Job) -> dict[str, Any]:
         with importlib.resources.as_file(bundled) as path:
             checkpoint = _trained(dataclasses.replace(job, reading={}), path)
     net, spec = checkpoint.net, spec_of(checkpoint)
-    assert isinstance(net, MobileNetV2)
+    assert isinstance(net, InvertedResidualNet)
     named = name_data(job.data, spec.labels, job.classes)
     settings = dataclasses.replace(settings, steady=spec.silent_labels)
     ranges: dict[str, tuple[float, int]] = {}
     clips = CLIPS if job.clips is None else job.clips
-    session = Session(job, settings, net, checkpoint.description, spec, named, clips, ranges)
-    torch.set_num_threads(1)  # one frame at a time is too little work to share
-    observed = stream_ranges(net, spec, _drawn(job, session.learn), job.bar)
-    ranges |= {
-        place: (affine.scale, affine.zero_point)
-        for place, affine in observed.items()
-        if place != FRAME  # every pixel's, whatever was trained
-    }
-    fake = FakeQuantized(net, Int8(observed, spec.std))
-    torch.set_num_threads(settings.threads)
-    teacher = copy.deepcopy(net)
-    wanted = session.score(teacher, "checking on clips, float")
-    before = session.score(fake, "checking on clips, int8")
-    session.fit("fine-tuning", fake, teacher)
-    after = session.score(fake, "checking on clips, int8")
-    torch.set_num_threads(1)
-    return session.finish(
-        fake,
-        after,
-        quantised={
-            "clips": len(session.check),
-            "float": round(wanted.accuracy, 4),
-            "before": _against(wanted.right, before.right),
-            "after": _against(wanted.right, after.right),
-        },
-    )
+    with Session(job, settings, net, checkpoint.description, spec, named, clips, ranges) as session:
+        torch.set_num_threads(1)  # one frame at a time is too little work to share
+        observed = stream_ranges(
+            net, spec, _drawn(job, session.learn, session.check.frames.shape[1]), job.bar
+        )
+        ranges |= {
+            place: (affine.scale, affine.zero_point)
+            for place, affine in observed.items()
+            if place != FRAME  # every pixel's, whatever was trained
+        }
+        fake = FakeQuantized(net, Int8(observed, spec.std))
+        torch.set_num_threads(settings.threads)
+        teacher = copy.deepcopy(net)
+        wanted = session.score(teacher, "checking on clips, float")
+        before = session.score(fake, "checking on clips, int8")
+        session.fit("fine-tuning", fake, teacher)
+        after = session.score(fake, "checking on clips, int8")
+        torch.set_num_threads(1)
+        return session.finish(
+            fake,
+            after,
+            quantised={
+                "clips": len(session.check),
+                "float": round(wanted.accuracy, 4),
+                "before": _against(wanted.right, before.right),
+                "after": _against(wanted.right, after.right),
+            },
+        )
 
 
 def _trained(job: Job, start: Path) -> Checkpoint:
     """The network to fine-tune."""
     checkpoint = job.checkpoint(start)
-    if not isinstance(checkpoint.net, MobileNetV2):
+    if not isinstance(checkpoint.net, InvertedResidualNet):
         raise DataError(
             f"{start} is a {checkpoint.description['architecture']}; --quantize fine-tunes "
-            "MobileNetV2: give such a checkpoint, or quantise this one as it is."
+            "MobileNetV2 and EfficientNet-Lite0: give such a checkpoint, or quantise this one as "
+            "it is."
         )
     if checkpoint.ranges:
         raise DataError(
@@ -123,11 +127,12 @@ def _trained(job: Job, start: Path) -> Checkpoint:
     return checkpoint
 
 
-def _drawn(job: Job, clips: ClipSet) -> Clips:
-    """As many frames as ``shiftedge quantize`` reads, of clips drawn from all."""
-    order = np.random.default_rng((job.seed, _CALIBRATION)).permutation(len(clips))
-    count = -(-FRAMES // clips.frames.shape[1])
-    return checked(Clips(job.data, tuple(np.array(clips.frames[i]) for i in order[:count])))
+def _drawn(job: Job, clips: Mixture, length: int) -> Clips:
+    """As many frames as ``shiftedge quantize`` reads, of clips of ``length`` drawn from all."""
+    plan = clips.plan(0)
+    order = np.random.default_rng((job.seed, _CALIBRATION)).permutation(len(plan))
+    drawn = clips.begin(plan[order[: -(-FRAMES // length)]])()
+    return checked(Clips(" and ".join(job.data), tuple(drawn.frames)))
 
 
 def _against(wanted: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str, Any]:

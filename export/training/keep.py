@@ -17,6 +17,7 @@ from shiftedge.runtime.process.files import atomic_path, cache_folder
 
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
+PAGE = "scores.html"
 """Names of the files in the output folder."""
 
 Say = Callable[[str], None]
@@ -107,7 +108,7 @@ class Keeper:
     def interrupted(self) -> str:
         """A sentence about what is left of a training that is ended early."""
         if not self.epochs:
-            return "nothing was kept, since not one epoch was whole"
+            return "no checkpoint was kept, since not one epoch was whole"
         plural = "" if self.epochs == 1 else f"s 1 to {self.epochs}"
         which = f"epoch{plural or ' 1'}"
         return f"what was learnt in {which} is in {self.path}; what came after is lost"

@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ctypes.util
+import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.data.silent import silent_labels
-from shiftedge.export.models import MobileNetV2, StreamingModel
-from shiftedge.export.training.augment import Batch, make_batch, mirror_table
+from shiftedge.export.models import StreamingModel
+from shiftedge.export.training.augment import Batch, make_batch, mirror_table, reverse_table
+from shiftedge.export.training.frozen import Frozen, Key
 from shiftedge.export.training.hands import HandLesson
+from shiftedge.export.training.supply import Mixture, steps_of, turns
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
 
@@ -42,9 +47,9 @@ class Settings:
     """Label smoothing."""
     clip_weight: float = 0.3
     """Weight of the loss of a clip's mean logits against the loss per frame."""
-    sizes: tuple[tuple[float, float], ...] = ((0.67, 0.5), (0.78, 0.75), (1.0, 1.0))
-    """Until which share of the epochs frames are shrunk by which factor. Small frames teach the
-    same motions at a quarter of the cost; the last epochs adapt to the full size."""
+    sizes: tuple[tuple[float, float], ...] = ((0.5, 0.75), (1.0, 1.0))
+    """Until which share of the epochs frames are shrunk by which factor. Smaller frames teach the
+    same motions at half the cost; at half the size fingers are gone, and so is what they sign."""
     seed: int = 0
     threads: int = 2
     mirror: bool = True
@@ -52,6 +57,17 @@ class Settings:
     :func:`~shiftedge.export.training.augment.mirror_table`."""
     lesson: float = 1.0
     """Weight of the lesson about hands at the start; it falls to 0 at the end."""
+    reverse: bool = True
+    """Whether clips whose frames have no labels of their own may be played backwards, which swaps
+    labels such as "Zooming In" and "Zooming Out"; see
+    :func:`~shiftedge.export.training.augment.reverse_table`."""
+    freeze: int = 0
+    """Parts of the network that are held, see :mod:`shiftedge.export.training.frozen`; clips then
+    are of full size, and there is no lesson."""
+    device: str = "cpu"
+    """Of torch."""
+    mixed: bool = False
+    """Whether convolutions and products are in bfloat16."""
     steady: tuple[str, ...] | None = None
     """Labels that hold at any moment of their clips, which are the model's silent ones; None: those
     known by their names."""
@@ -62,12 +78,39 @@ class Epoch:
     """What one pass over the clips gave."""
 
     number: int
+    """From 1."""
+    steps: int = 0
+    loss: float = 0.0
+    """Mean over the steps so far."""
+    right: int = 0
+    counted: int = 0
+    """Frames that have a label, and those of them that were called right."""
+    seconds: float = 0.0
+
+    @property
+    def frame_accuracy(self) -> float:
+        """Share of the frames with a label."""
+        return self.right / max(self.counted, 1)
+
+    def add(self, loss: float, hits: Tensor, seconds: float) -> None:
+        """Count a step in."""
+        self.steps += 1
+        self.loss += (loss - self.loss) / self.steps
+        self.right += int(hits.sum())
+        self.counted += len(hits)
+        self.seconds += seconds
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What one step gave."""
+
+    number: int
+    """From 1, over all epochs."""
+    clips: int
     loss: float
-    frame_accuracy: float
-    seconds: float
-    height: int
-    losses: list[float] = field(default_factory=list)
-    """Of every step."""
+    rate: float
+    """Learning rate."""
 
 
 def keep_freed_memory() -> None:
@@ -93,8 +136,8 @@ def clip_logits(model: StreamingModel, frames: Tensor, length: int) -> Tensor:
 
 def _loss(logits: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     """The loss, and for each frame that counts whether it is right (1.0) or not (0.0)."""
-    truth = torch.from_numpy(batch.frame_labels)
-    labels = torch.from_numpy(batch.labels)
+    truth = torch.from_numpy(batch.frame_labels).to(logits.device)
+    labels = torch.from_numpy(batch.labels).to(logits.device)
     flat = logits.flatten(0, 1)
     counted = truth != IGNORED
     total = flat.new_zeros(())
@@ -119,8 +162,9 @@ def _likeness(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in learned if p.ndim > 1]
+    others = [p for p in learned if p.ndim <= 1]
     return [
         {"params": decayed, "weight_decay": decay},
         {"params": others, "weight_decay": 0.0},
@@ -136,49 +180,52 @@ def _size(settings: Settings, epoch: int, full: tuple[int, int]) -> tuple[int, i
 
 def fit(
     net: nn.Module,
-    clips: ClipSet,
+    clips: Mixture,
     settings: Settings,
+    size: tuple[int, int],
     *,
     teacher: nn.Module | None = None,
+    resume: Mapping[str, Any] | None = None,
     after_epoch: Callable[[Epoch], None] | None = None,
-    after_step: Callable[[int], None] | None = None,
-) -> list[Epoch]:
+    after_step: Callable[[TrainingStep], None] | None = None,
+    keep: Callable[[Callable[[], dict[str, Any]], bool], None] | None = None,
+) -> Epoch:
     """Train ``net`` in place.
 
     Args:
         net: a network over single frames with shifts inside, as the constructors in
             :mod:`shiftedge.export.models` make them.
         clips: at the size that the model will be used at.
+        size: (height, width) of the clips.
         teacher: a network of the same frames and classes, in evaluation mode, whose probabilities
             ``net`` is to give for every frame; labels then count for the accuracy alone.
+        resume: what the function given to ``keep`` gave, of a training of the same network, clips
+            and settings: this one goes on from there, and ends with the same bytes.
         after_epoch: called when an epoch is done, with ``net`` in the state it reached.
-        after_step: called after each step with the number of clips it took.
+        after_step: called after each step.
+        keep: called after each step and epoch, with a function for the state that was reached, and
+            whether it is the last.
+
+    Returns:
+        The last epoch.
 
     Raises:
-        NumericsError: the loss is no longer a number; ``after_epoch`` is not told of that epoch.
+        NumericsError: the loss is no longer a number; ``net`` is then of no use.
+        ValueError, KeyError, RuntimeError: ``resume`` is of another network.
     """
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
     # Twice as fast as NCHW in oneDNN's training; torch's stubs do not know the argument.
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with contextlib.ExitStack() as stack:
         heads: HandLesson | None = None
-        if clips.hands is not None and settings.lesson > 0.0 and isinstance(net, MobileNetV2):
-            aspect = clips.frames.shape[3] / clips.frames.shape[2]
-            heads = stack.enter_context(HandLesson(net, aspect))
+        if settings.lesson > 0.0 and not settings.freeze and HandLesson.suits(net):
+            torch.manual_seed(settings.seed)
+            heads = stack.enter_context(HandLesson(net, size[1] / size[0])).to(settings.device)
         run = _Run(net, heads, clips, settings, teacher)
-        history: list[Epoch] = []
-        for number in range(settings.epochs):
-            history.append(run.epoch(number, after_step))
-            if not math.isfinite(history[-1].loss):
-                raise NumericsError(
-                    f"The loss is no longer a number in epoch {number + 1}: the training diverged, "
-                    "or its start was damaged. Start from another checkpoint, or check the clips."
-                )
-            if after_epoch is not None:
-                after_epoch(history[-1])
-    return history
+        if resume is not None:
+            run.restore(resume)
+        return run.to_end(size, after_epoch, after_step, keep)
 
 
 class _Run:
@@ -188,21 +235,22 @@ class _Run:
         self,
         net: nn.Module,
         heads: HandLesson | None,
-        clips: ClipSet,
+        clips: Mixture,
         settings: Settings,
         teacher: nn.Module | None,
     ) -> None:
         self._net, self._heads, self._clips, self._settings = net, heads, clips, settings
         self._model = StreamingModel(net)
         self._teacher = None if teacher is None else StreamingModel(teacher)
-        self._rng = np.random.default_rng((settings.seed, 7))
-        self._length = min(settings.frames, clips.frames.shape[1])
         names = clips.names
         steady = silent_labels(names) if settings.steady is None else settings.steady
         self._steady = frozenset(i for i, n in enumerate(names) if n in steady)
         self._mirror = mirror_table(names) if settings.mirror else None
-        self._total = math.ceil(len(clips) / settings.batch) * settings.epochs
+        self._reverse = reverse_table(names, self._steady) if settings.reverse else None
+        self._frozen = Frozen(net, settings.freeze, settings.seed) if settings.freeze else None
+        self._total = steps_of(clips, settings.batch) * settings.epochs
         self._done = 0
+        self._epoch = self._last = Epoch(1)
         groups = _groups(net, settings.decay)
         if heads is not None:
             groups.append({"params": list(heads.parameters()), "weight_decay": 0.0})
@@ -214,56 +262,126 @@ class _Run:
             pct_start=min(0.3, max(0.05, 300 / max(1, self._total))),
         )
 
-    def epoch(self, number: int, after_step: Callable[[int], None] | None) -> Epoch:
-        """One pass over the clips."""
-        started = time.perf_counter()
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain values."""
+        return {
+            "done": self._done,
+            "epoch": dataclasses.asdict(self._epoch),
+            "last": dataclasses.asdict(self._last),
+            "net": self._net.state_dict(),
+            "heads": None if self._heads is None else self._heads.heads.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        self._net.load_state_dict(state["net"])
+        if self._heads is not None:
+            self._heads.heads.load_state_dict(state["heads"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._done = state["done"]
+        self._epoch, self._last = Epoch(**state["epoch"]), Epoch(**state["last"])
+
+    def to_end(
+        self,
+        full: tuple[int, int],
+        after_epoch: Callable[[Epoch], None] | None,
+        after_step: Callable[[TrainingStep], None] | None,
+        keep: Callable[[Callable[[], dict[str, Any]], bool], None] | None,
+    ) -> Epoch:
+        """Take the steps that are left."""
         settings = self._settings
-        full = (self._clips.frames.shape[2], self._clips.frames.shape[3])
-        height, width = _size(settings, number, full)
-        order = self._rng.permutation(len(self._clips))
-        losses, right, counted = [], 0.0, 0
-        self._net.train()
-        for first in range(0, len(order), settings.batch):
-            batch = make_batch(
-                self._clips,
-                np.sort(order[first : first + settings.batch]),
-                self._rng,
-                frames=self._length,
+
+        def vary(clips: ClipSet, rng: np.random.Generator, passed: int = -1) -> Batch:
+            height, width = full if passed < 0 else _size(settings, passed, full)
+            return make_batch(
+                clips,
+                np.arange(len(clips)),
+                rng,
+                frames=min(settings.frames, clips.frames.shape[1]),
                 height=height,
                 width=width,
                 mean=IMAGENET_MEAN,
                 std=IMAGENET_STD,
                 mirror=self._mirror,
+                reverse=self._reverse,
                 steady=self._steady,
             )
-            loss, hits = self._step(batch)
-            losses.append(loss)
-            right, counted = right + float(hits.sum()), counted + len(hits)
-            if after_step is not None:
-                after_step(len(batch.labels))
-        seconds = time.perf_counter() - started
-        accuracy = right / max(counted, 1)
-        return Epoch(number + 1, float(np.mean(losses)), accuracy, seconds, height, losses)
 
-    def _step(self, batch: Batch) -> tuple[float, Tensor]:
+        def make(
+            step: int, passed: int, draws: NDArray[np.int64], clips: ClipSet
+        ) -> Batch | list[tuple[Key, Batch]]:
+            if self._frozen is not None:
+                return self._frozen.make(draws, clips, vary)
+            return vary(clips, self._clips.variations(step), passed)
+
+        self._train()
+        started = time.perf_counter()
+        ready = turns(self._clips, settings.batch, self._done, settings.epochs, make)
+        with contextlib.closing(ready):
+            for turn in ready:
+                rate = float(self._schedule.get_last_lr()[0])
+                loss, hits, clips = self._step(turn.ready)
+                if not math.isfinite(loss):
+                    raise NumericsError(
+                        f"The loss is no longer a number in step {turn.step + 1}, epoch "
+                        f"{turn.passed + 1}: the training diverged, or its start was damaged. "
+                        "Start from another checkpoint, or check the clips."
+                    )
+                now = time.perf_counter()
+                self._epoch.add(loss, hits, now - started)
+                started = now
+                if after_step is not None:
+                    after_step(TrainingStep(self._done, clips, loss, rate))
+                if turn.last:
+                    self._last, self._epoch = self._epoch, Epoch(turn.passed + 2)
+                    if after_epoch is not None:
+                        after_epoch(self._last)
+                        self._train()
+                if keep is not None:
+                    keep(self.state, self._done == self._total)
+        return self._last
+
+    def _train(self) -> None:
+        if self._frozen is None:
+            self._net.train()
+        else:
+            self._frozen.train()
+
+    def _step(self, made: Batch | list[tuple[Key, Batch]]) -> tuple[float, Tensor, int]:
+        """Loss, which labelled frames are right, and clips of a step."""
         settings = self._settings
-        # The array is NHWC: seen as NCHW it already is channels_last.
-        frames = torch.from_numpy(batch.frames).permute(0, 3, 1, 2)
-        logits = clip_logits(self._model, frames, self._length)
-        loss, hits = _loss(logits, batch, settings)
-        if self._teacher is not None:
-            with torch.no_grad():
-                wanted = clip_logits(self._teacher, frames, self._length)
-            loss = _likeness(logits, wanted)
-        shown = float(loss.detach())
-        if self._heads is not None and batch.hands is not None:
-            share = 1.0 - self._done / max(1, self._total)
-            hands = torch.from_numpy(batch.hands)
-            loss = loss + settings.lesson * share * self._heads.loss(hands, self._length)
+        torch.manual_seed((settings.seed << 32) + self._done)  # of dropout
+        if isinstance(made, Batch):
+            batch = made
+            # The array is NHWC: seen as NCHW it already is channels_last.
+            frames = torch.from_numpy(batch.frames).to(settings.device).permute(0, 3, 1, 2)
+        else:
+            assert self._frozen is not None
+            frames, batch = self._frozen.features(made, settings.device)
+        length = batch.length
+        # bfloat16 has the range of float32; what must be exact autocast keeps in float32 itself.
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.mixed):
+            if self._frozen is not None:
+                logits = self._frozen.logits(frames, length)
+            else:
+                logits = clip_logits(self._model, frames, length)
+            loss, hits = _loss(logits.float(), batch, settings)
+            if self._teacher is not None:
+                with torch.no_grad():
+                    wanted = clip_logits(self._teacher, frames, length)
+                loss = _likeness(logits, wanted)
+            shown = float(loss.detach())
+            if self._heads is not None and batch.hands is not None:
+                share = 1.0 - self._done / max(1, self._total)
+                hands = torch.from_numpy(batch.hands).to(settings.device)
+                loss = loss + settings.lesson * share * self._heads.loss(hands, length)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._net.parameters(), 5.0)
         self._optimizer.step()
         self._schedule.step()
         self._done += 1
-        return shown, hits
+        return shown, hits, len(batch.labels)

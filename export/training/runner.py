@@ -12,34 +12,33 @@ from torch import nn
 
 from shiftedge.export.checkpoint import Checkpoint
 from shiftedge.export.data import silent_labels
-from shiftedge.export.data.clip_set import ClipSet
-from shiftedge.export.data.rendered import film_for
-from shiftedge.export.models import build
+from shiftedge.export.models import EfficientNetLite0, build
+from shiftedge.export.models.imagenet import start_from_imagenet
 from shiftedge.export.models.shift import FOLD_DIV
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training.advice import after, before
-from shiftedge.export.training.calibrate import Calibration, Streamed, apply, calibrate
+from shiftedge.export.training.calibrate import apply, calibrate_net
 from shiftedge.export.training.data import Job, name_data
 from shiftedge.export.training.loop import Settings
-from shiftedge.export.training.score import logits_of_clips, stream_film
 from shiftedge.export.training.session import Session
 from shiftedge.runtime.errors import DataError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.progress import working
-from shiftedge.runtime.spec import ModelSpec
 
+TRAINABLE = ("mobilenet_v2", "efficientnet_lite0")
+"""Architectures that are trained here."""
 CLIPS = 10_000
 """Rendered, to learn from."""
 PAPER_SIZE = 224
 """Pixels a side where a checkpoint does not say."""
-_CALIBRATION_SEED = 500_000
-"""Films for the calibration start at this seed plus a thousand times the training's own."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """The network, and the frames it is made for."""
 
+    architecture: str = "mobilenet_v2"
+    """Or "efficientnet_lite0"."""
     multiplier: float = 0.35
     """Of MobileNetV2's channels."""
     height: int = 96
@@ -49,16 +48,16 @@ class Shape:
     """Whether the first convolution also sees the frame before."""
     dropout: float = 0.1
     shifts: tuple[str, ...] | None = None
-    """Where the shifts stand; None: where MobileNetV2 has them."""
+    """Where the shifts stand; None: in every residual block."""
     shift_div: int = FOLD_DIV
     """Channels per shifted channel."""
 
     def description(self, classes: int) -> dict[str, Any]:
         """Arguments of :func:`shiftedge.export.models.build.build`."""
         return {
-            "architecture": "mobilenet_v2",
+            "architecture": self.architecture,
             "classes": classes,
-            "width": self.multiplier,
+            **({"width": self.multiplier} if self.architecture == "mobilenet_v2" else {}),
             "previous_frame": self.previous_frame,
             "dropout": self.dropout,
             **({} if self.shifts is None else {"shifts": list(self.shifts)}),
@@ -73,6 +72,7 @@ def train(
     shape: Shape | None = None,
     size: tuple[int, int] | None = None,
     multiplier: float | None = None,
+    architecture: str | None = None,
     silent: Sequence[str] = (),
     usual_silent: bool = True,
 ) -> dict[str, Any]:
@@ -85,6 +85,7 @@ def train(
         shape: network and frame; the default is the start's, or the bundled model's.
         size: (width, height) of the frame in pixels, instead of the shape's.
         multiplier: of MobileNetV2's channels, instead of the shape's.
+        architecture: one of :data:`TRAINABLE`, instead of the shape's.
         silent: labels of a person who shows no gesture, besides those whose names are usual for it.
         usual_silent: whether the usual ones are, or those of a start that has the same labels.
 
@@ -103,12 +104,21 @@ def train(
     output_folder(job.output)
     start = None if job.start is None else job.checkpoint(job.start)
     shape = _shape(shape, start, size, multiplier)
+    if architecture is not None:
+        shape = dataclasses.replace(shape, architecture=architecture)
     named = name_data(job.data, classes=job.classes)
     torch.manual_seed(job.seed)
     description = shape.description(len(named.labels))
     net = build(description)
     if start is not None:
         _take_over(net, start, named.labels)
+    elif job.imagenet:
+        if not isinstance(net, EfficientNetLite0):
+            raise DataError(
+                f"There are ImageNet weights for efficientnet_lite0, and the network to train is "
+                f"{shape.architecture}; give --architecture efficientnet_lite0, or another --start."
+            )
+        start_from_imagenet(net)
     spec = describe(
         net,
         name="gestures",
@@ -121,23 +131,26 @@ def train(
     )
     settings = dataclasses.replace(settings, steady=spec.silent_labels)
     clips = CLIPS if job.clips is None else job.clips
-    session = Session(job, settings, net, description, spec, named, clips)
-    if not named.synthetic:
-        for note in before(session.learn, session.check, spec, settings, fresh=start is None):
+    with Session(job, settings, net, description, spec, named, clips) as session:
+        for note in before(
+            session.learn, session.check, spec, settings, fresh=start is None and not job.imagenet
+        ):
             job.say(note)
-    last = session.fit("training", net)
-    torch.set_num_threads(1)  # one frame at a time is too little work to share
-    if named.synthetic and job.films:
-        chosen = _calibration(net, session.check, spec, job)
-        apply(net, chosen)
-        session.spec = spec = dataclasses.replace(spec, decoder=chosen.decoder)
-        session.record["calibration"] = {"bias": dict(zip(spec.labels, chosen.bias, strict=True))}
-        session.keep(last)
-    found = session.score(net)
-    scores = session.finish(net, found)
-    if not named.synthetic:
-        for note in after(found, session.check, spec):
-            job.say(note)
+        last = session.fit("training", net)
+        torch.set_num_threads(1)  # one frame at a time is too little work to share
+        if named.synthetic and job.films:
+            chosen = calibrate_net(
+                net, spec, seed=job.seed, share=job.films, pictures=job.pictures, bar=job.bar
+            )
+            apply(net, chosen)
+            session.spec = spec = dataclasses.replace(spec, decoder=chosen.decoder)
+            session.record["calibration"] = chosen.record(spec.labels)
+            session.keep(last)
+        found = session.score(net)
+        scores = session.finish(net, found)
+        if not named.synthetic:
+            for note in after(found, session.check, spec):
+                job.say(note)
     return scores
 
 
@@ -150,14 +163,15 @@ def _shape(
     """The network to train: as asked, else as the start, else as the bundled model."""
     if shape is None and checkpoint is not None:
         description, spec = checkpoint.description, checkpoint.spec
-        if description["architecture"] != "mobilenet_v2":
+        if description["architecture"] not in TRAINABLE:
             raise DataError(
                 f"{checkpoint.path} is a {description['architecture']}; training goes on from "
-                "MobileNetV2."
+                f"{' and '.join(TRAINABLE)}."
             )
         shifts = description.get("shifts")
         shape = Shape(
-            multiplier=description["width"],
+            architecture=description["architecture"],
+            multiplier=description.get("width", Shape.multiplier),
             previous_frame=bool(description.get("previous_frame")),
             height=spec.get("height", PAPER_SIZE),
             width=spec.get("width", PAPER_SIZE),
@@ -205,17 +219,3 @@ def _take_over(net: nn.Module, checkpoint: Checkpoint, labels: tuple[str, ...]) 
             "train; expected a checkpoint of the same architecture and width."
         )
     net.load_state_dict(fitting, strict=False)
-
-
-def _calibration(net: nn.Module, check: ClipSet, spec: ModelSpec, job: Job) -> Calibration:
-    """Choose on films of both kinds, whose seeds lie before those of the scores."""
-    streamed = []
-    with job.bar("calibrating on films", 2 * job.films, "films") as advance:
-        for number in range(2 * job.films):
-            seed = _CALIBRATION_SEED + 1000 * job.seed + number
-            film = film_for(spec, seed, job.film_seconds, clean=number % 2 == 0)
-            logits = stream_film(net, list(film), spec)
-            streamed.append(Streamed(logits, film.events, job.film_seconds))
-            advance(1)
-    rows = [row for _, logits in logits_of_clips(net, check, spec) for row in logits]
-    return calibrate(spec, streamed, rows, check.labels.tolist())

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from shiftedge.export.checkpoint import serialise_checkpoint
 from shiftedge.export.networks import TRAINED
+from shiftedge.export.score.clips import Confusion, share_of
+from shiftedge.export.score.curve import curve_of
+from shiftedge.export.score.films import KINDS, SCORE_SEED, SEEDS, film_tasks
+from shiftedge.export.score.report import Scored, document
 from shiftedge.export.training.data import Job, Named, read_data
-from shiftedge.export.training.keep import Keeper
-from shiftedge.export.training.loop import Epoch, Settings, fit
-from shiftedge.export.training.score import ClipScore, score_clips, score_films
+from shiftedge.export.training.keep import PAGE, Keeper
+from shiftedge.export.training.logs import Logs
+from shiftedge.export.training.loop import Epoch, Settings, TrainingStep, fit
+from shiftedge.export.training.resume import Unfinished
+from shiftedge.export.training.score import ClipScore, score_clips, watch
+from shiftedge.export.training.supply import KeptClips, Mixture, steps_of
+from shiftedge.runtime.errors import MissingExtraError, OutputError
 from shiftedge.runtime.process.files import output_folder
+from shiftedge.runtime.process.signals import Closing
 from shiftedge.runtime.spec import ModelSpec
 
 _LINE_EVERY_S = 10.0
-_UNSEEN_SEED = 1_000_003
-"""Films for the scores start at this seed plus a thousand times the training's own."""
-_KINDS = {
-    "films": (True, True, 0),
-    "harsh_films": (True, False, 300),
-    "still": (False, False, 500),
-}
-"""Films for the scores: with gestures or still, in good light or the worst of training, and where
-their seeds begin."""
+_MACHINE = ("threads", "device", "mixed")
+"""Settings that say how to compute, and not what."""
 
 
 def stored(spec: ModelSpec) -> dict[str, Any]:
@@ -38,7 +43,22 @@ def stored(spec: ModelSpec) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
 
 
-class Session:
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def digest_of(clips: Mixture) -> str:
+    """Of how many clips each part has and is drawn, and of the files of those that are kept."""
+    drawn = hashlib.sha256(repr((clips.shares, [len(part) for part in clips.parts])).encode())
+    for part in clips.parts:
+        if isinstance(part, KeptClips):
+            drawn.update(part.clips.labels.tobytes())
+            names = "\n".join(path.name for path in part.clips.paths)
+            drawn.update(names.encode("utf-8", "surrogateescape"))
+    return drawn.hexdigest()[:16]
+
+
+class Session(Closing):
     """What a training and a fine-tune do alike.
 
     Args:
@@ -70,9 +90,10 @@ class Session:
         self._started = time.perf_counter()
         self._next_line_s = 0.0
         self.record: dict[str, Any] = {
-            "data": job.data if named.synthetic else "folder",
+            "data": [data if layout is None else "folder" for data, layout in named.parts],
             "clips": 0,
             "seed": job.seed,
+            "start": _digest(job.start) if job.start else "imagenet" if job.imagenet else None,
             "epochs": 0,
             "command": job.command,
             "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
@@ -81,6 +102,11 @@ class Session:
         self._keeper = Keeper(output_folder(job.output), self._serialise, job.say)
         self.learn, self.check = read_data(job, named, spec, clips)
         self.record["clips"] = len(self.learn)
+
+    def close(self) -> None:
+        for part in self.learn.parts:
+            if isinstance(part, Closing):
+                part.close()
 
     def _serialise(self) -> bytes:
         return serialise_checkpoint(
@@ -92,30 +118,81 @@ class Session:
             ranges=self._ranges,
         )
 
+    def _identity(self) -> dict[str, Any]:
+        """What a training must have in common with one that goes on from it: all but where and how
+        fast it computes."""
+        settings = {k: v for k, v in self.record["settings"].items() if k not in _MACHINE}
+        return {
+            "seed": self.record["seed"],
+            "start": self.record["start"],
+            "data": [*self.record["data"], digest_of(self.learn)],
+            "labels": list(self.spec.labels),
+            "network": json.loads(json.dumps(dict(self._description))),
+            "settings": settings,
+        }
+
     def fit(self, title: str, net: nn.Module, teacher: nn.Module | None = None) -> Epoch:
-        """Train ``net``, and keep the checkpoint after each epoch; the last one."""
-        try:
-            with self._job.bar(title, self._settings.epochs * len(self.learn), "clips") as advance:
-                return fit(
+        """Train ``net``, from where an earlier training was stopped, and keep the checkpoint after
+        each epoch; the last one.
+
+        Raises:
+            DataError: the output holds a stopped training of something else.
+        """
+        job, settings = self._job, self._settings
+        unfinished = Unfinished(job.output, self._identity(), job.say)
+        resume = None if job.fresh else unfinished.load()
+        done = 0 if resume is None else int(resume["done"])
+        total = settings.epochs * steps_of(self.learn, settings.batch)
+        if resume is not None:
+            job.say(f"going on after step {done:,} of {total:,}, where it was stopped")
+            self._keeper.epochs = done * settings.epochs // total
+        size = self.check.frames.shape[2], self.check.frames.shape[3]
+        with (
+            Logs(job.logs, done) as logs,
+            job.bar(title, settings.epochs * len(self.learn), "clips") as advance,
+        ):
+            if done:
+                advance(min(done * settings.batch, settings.epochs * len(self.learn)))
+
+            def after_step(step: TrainingStep) -> None:
+                advance(step.clips)
+                logs.step(step)
+
+            def after_epoch(epoch: Epoch) -> None:
+                logs.epoch(epoch)
+                self._after_epoch(epoch)
+
+            try:
+                last = fit(
                     net,
                     self.learn,
-                    self._settings,
+                    settings,
+                    size,
                     teacher=teacher,
-                    after_epoch=self._after_epoch,
-                    after_step=advance,
-                )[-1]
-        except KeyboardInterrupt:
-            self._job.say(self._keeper.interrupted())
-            raise
+                    resume=resume,
+                    after_epoch=after_epoch,
+                    after_step=after_step,
+                    keep=lambda state, last: unfinished.keep(state, now=last),
+                )
+            except KeyboardInterrupt:
+                job.say(self._keeper.interrupted())
+                if unfinished.path.exists():
+                    job.say("the same command goes on from there; --fresh would begin anew")
+                raise
+        self._unfinished = unfinished
+        self._note(last)
+        return last
 
-    def keep(self, epoch: Epoch) -> None:
-        """The checkpoint as it is now, after ``epoch``."""
+    def _note(self, epoch: Epoch) -> None:
         self.record |= {
             "epochs": epoch.number,
             "loss": round(epoch.loss, 4),
             "frame_accuracy": round(epoch.frame_accuracy, 4),
-            "seconds": round(time.perf_counter() - self._started, 1),
         }
+
+    def keep(self, epoch: Epoch) -> None:
+        """The checkpoint as it is now, after ``epoch``."""
+        self._note(epoch)
         self._keeper.keep(epoch.number)
 
     def _after_epoch(self, epoch: Epoch) -> None:
@@ -148,20 +225,33 @@ class Session:
             "labels": list(self.check.names),
             "confusion": found.confusion,
         }
-        scores = {**self.record, "clip": clip, **more}
+        seconds = round(time.perf_counter() - self._started, 1)
+        scores = {**self.record, "seconds": seconds, "clip": clip, **more}
         if self.synthetic and self._job.films:
-            for name, (gestures, clean, offset) in _KINDS.items():
-                title = f"checking on {name.replace('_', ' ')}"
-                with self._job.bar(title, self._job.films, "films") as advance:
-                    scores[name] = score_films(
-                        net,
-                        self.spec,
-                        seed=_UNSEEN_SEED + 1000 * self._job.seed + offset,
-                        films=self._job.films,
-                        seconds=self._job.film_seconds,
-                        gestures=gestures,
-                        clean=clean,
-                        advance=advance,
-                    ).summary()
+            scores["films"] = self._on_films(net, found)
         self._keeper.finish(scores)
+        self._unfinished.remove()
         return scores
+
+    def _on_films(self, net: nn.Module, clips: ClipScore) -> dict[str, Any]:
+        """``net`` on films that nothing was chosen on, as ``shiftedge score`` has it; its page lies
+        beside the scores, where the packages that draw it are installed."""
+        job, spec = self._job, self.spec
+        films = film_tasks(
+            {kind: max(1, round(job.films * count)) for kind, count in KINDS.items()},
+            first_seed=SCORE_SEED + SEEDS * job.seed,
+            pictures=job.pictures,
+        )
+        with job.bar("streaming films to score on", len(films), "films") as advance:
+            watched = watch(net, spec, films, advance=advance)
+        names, table = self.check.names, np.array(clips.confusion)
+        called = Confusion(names, names, table, share_of(clips.right))
+        scored = Scored(spec.name, curve_of(watched, spec), called)
+        found = document([scored], watched, made={"command": job.command, "seed": job.seed})
+        try:
+            from shiftedge.export.score.page import write_page  # asks for what draws it
+
+            write_page(job.output / PAGE, found)
+        except (MissingExtraError, OutputError) as error:
+            job.say(f"the page of the scores is left out: {error}")
+        return found

@@ -58,7 +58,7 @@ class FrameSource(Closing):
         """Give the device, file or process back. May be called twice, and from another thread."""
 
 
-class Pictures(FrameSource):
+class PictureSequence(FrameSource):
     """A recording whose pictures are made when they are taken, ``rate_hz`` a second."""
 
     live = False

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import Pictures, as_bgr, opencv
+from shiftedge.runtime.capture.base import PictureSequence, as_bgr, opencv
 from shiftedge.runtime.errors import SourceError
 
 IMAGE_SUFFIXES = frozenset(
@@ -28,8 +28,9 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name  # the name itself, so that 1.png and 01.png have an order
 
 
-class ImageFolder(Pictures):
-    """The pictures of a folder in natural order of their names; sizes may differ.
+class ImageFolder(PictureSequence):
+    """The pictures of a folder in natural order of their names, or the first ``most``; sizes may
+    differ.
 
     Args:
         folder: files with other suffixes than :data:`IMAGE_SUFFIXES`, and hidden ones, are passed
@@ -40,7 +41,9 @@ class ImageFolder(Pictures):
         MissingExtraError: OpenCV is not installed.
     """
 
-    def __init__(self, folder: str | Path, rate_hz: float = DEFAULT_RATE_HZ) -> None:
+    def __init__(
+        self, folder: str | Path, rate_hz: float = DEFAULT_RATE_HZ, most: int | None = None
+    ) -> None:
         super().__init__(str(folder), rate_hz)
         self._cv2 = opencv()
         try:
@@ -52,7 +55,7 @@ class ImageFolder(Pictures):
                 f"The folder {folder} holds no pictures; expected files ending in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}."
             )
-        self._paths = sorted(_of_one_kind(found), key=lambda path: natural_key(path.name))
+        self._paths = sorted(_of_one_kind(found), key=lambda path: natural_key(path.name))[:most]
         self.picture(0)
 
     def __len__(self) -> int:

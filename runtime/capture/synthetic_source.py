@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.base import Pictures
+from shiftedge.runtime.capture.base import PictureSequence
 from shiftedge.runtime.capture.options import parse_options, rate, seconds, size, whole_number
 from shiftedge.runtime.errors import SourceError
 
@@ -23,7 +23,7 @@ _OPTIONS = {"seed": whole_number, "seconds": seconds, "fps": rate, "size": size}
 _ARGUMENTS = {"seed": "seed", "seconds": "length_s", "fps": "rate_hz", "size": "size_px"}
 
 
-class SyntheticSource(Pictures):
+class SyntheticSource(PictureSequence):
     """A rendered film, as fast as it is taken (see :class:`Paced` for the speed of a camera).
 
     Args:

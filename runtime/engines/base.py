@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.spec import ModelSpec
 
 
-class Session(abc.ABC):
+class EngineSession(abc.ABC):
     """The states of one stream, and the step that moves them on. Used by one thread at a time."""
 
     @abc.abstractmethod
@@ -53,5 +53,5 @@ class Engine(abc.ABC):
     """Identifies the weights, 16 bytes or more, so that a snapshot fits no other model."""
 
     @abc.abstractmethod
-    def open_session(self) -> Session:
+    def open_session(self) -> EngineSession:
         """A new session with empty states."""

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.base import Engine, EngineSession
 from shiftedge.runtime.errors import ModelError, SpecError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.files import work_folder
@@ -145,7 +145,7 @@ class NativeEngine(Engine):
         return ModelError(f"{self.path}: {text.decode('utf-8', 'replace')}")
 
 
-class NativeSession(Session):
+class NativeSession(EngineSession):
     """See the module's docstring."""
 
     def __init__(self, engine: NativeEngine) -> None:
@@ -161,7 +161,7 @@ class NativeSession(Session):
         self._state_pointer = ctypes.c_void_p(self._state.ctypes.data)
 
     def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See :meth:`Session.step`. Rows may be apart, as in a cut-out of a larger picture.
+        """See :meth:`EngineSession.step`. Rows may be apart, as in a cut-out of a larger picture.
 
         Raises:
             ModelError: not an image of the model's size, another thread is stepping this session,
@@ -194,11 +194,11 @@ class NativeSession(Session):
         self._state.fill(0)
 
     def save(self) -> bytes:
-        """See :meth:`Session.save`: the state block of shiftedge.h."""
+        """See :meth:`EngineSession.save`: the state block of shiftedge.h."""
         return self._state.tobytes()
 
     def load(self, block: bytes) -> None:
-        """See :meth:`Session.load`. What is not a state of this library, the next step refuses."""
+        """See :meth:`EngineSession.load`. A step refuses what is no state of this library."""
         if len(block) != self._engine.state_size:
             raise ModelError(
                 f"The states have {len(block)} bytes; expected {self._engine.state_size}."

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.base import Engine, EngineSession
 from shiftedge.runtime.engines.onnx_claims import (
     check_shapes,
     check_spec,
@@ -29,7 +29,7 @@ from shiftedge.runtime.process.cpu import chosen_threads, cpu_features
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import utf8_path
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
-from shiftedge.runtime.words import plain, shown
+from shiftedge.runtime.words import first_line, plain, shown
 
 Provider = str | tuple[str, Mapping[str, Any]]
 """An execution provider: "cpu", "cuda", "tensorrt" or ONNX Runtime's own name; or a pair of such a
@@ -70,6 +70,17 @@ def ask_for_exact_int8(options: Any, features: frozenset[str] | None = None) -> 
         options.add_session_config_entry(*EXACT_INT8)
 
 
+def session_options(threads: int) -> Any:
+    """``SessionOptions`` of one stream, whose threads sleep between its steps."""
+    options = require("onnxruntime").SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    ask_for_exact_int8(options)
+    options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
+    return options
+
+
 class OnnxRuntimeEngine(Engine):
     """An .onnx file that follows the contract: ``frame`` and ``state_i`` in, ``logits`` and
     ``next_state_i`` out, of static shape, the spec in its metadata. All are float32, but for states
@@ -105,19 +116,13 @@ class OnnxRuntimeEngine(Engine):
         wanted = _providers(ort, providers)
         if not self.path.is_file():
             raise ModelError(f"There is no model file {self.path}; check the path.")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        ask_for_exact_int8(options)
-        options.log_severity_level = 4  # failures come as exceptions; no second voice on stderr
         try:
             data = self.path.read_bytes()
             check_claims(data, self.path)
             with utf8_path(self.path) as name:  # and not the bytes: weights may lie beside it
                 self.session: Any = ort.InferenceSession(
                     name,
-                    options,
+                    session_options(self.threads),
                     providers=wanted,
                     enable_fallback=0,  # it would print to stdout, then try once more on the CPU
                 )
@@ -125,12 +130,12 @@ class OnnxRuntimeEngine(Engine):
             raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from error
         except _failures() as error:
             raise ModelError(
-                f"{self.path} cannot be loaded as an ONNX model ({_first_line(error)}); "
+                f"{self.path} cannot be loaded as an ONNX model ({first_line(error)}); "
                 "it may be damaged, or made for a newer ONNX Runtime: export it again."
             ) from error
         _check_active(self.session, wanted)
         try:
-            self.spec = _read_spec(self.session, self.path)
+            self.spec = read_spec(self.session, self.path)
             check_spec(self.spec, self.path)
             _check_contract(self.session, self.spec, self.path)
         except UnicodeDecodeError as error:  # of metadata or a tensor's name
@@ -146,7 +151,7 @@ class OnnxRuntimeEngine(Engine):
         return OnnxRuntimeSession(self)
 
 
-class OnnxRuntimeSession(Session):
+class OnnxRuntimeSession(EngineSession):
     """See the module's docstring."""
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
@@ -175,7 +180,7 @@ class OnnxRuntimeSession(Session):
         return binding
 
     def step(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See :meth:`Session.step`.
+        """See :meth:`EngineSession.step`.
 
         Raises:
             ModelError: ONNX Runtime failed; the states are as they were before.
@@ -196,7 +201,7 @@ class OnnxRuntimeSession(Session):
             tensor.push()
 
     def save(self) -> bytes:
-        """See :meth:`Session.save`: state after state, float32 in the machine's byte order or
+        """See :meth:`EngineSession.save`: state after state, float32 in the machine's byte order or
         uint8, as the spec says."""
         return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
 
@@ -259,7 +264,7 @@ def refusal(data: bytes, spec: ModelSpec) -> str | None:
     except (ModelError, UnicodeDecodeError) as error:
         return str(error)
     except _failures() as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -292,7 +297,7 @@ def failures_told(what: object) -> Iterator[None]:
 
 
 def _failed(what: object, error: Exception) -> ModelError:
-    return ModelError(f"{what} failed in ONNX Runtime ({_first_line(error)}).")
+    return ModelError(f"{what} failed in ONNX Runtime ({first_line(error)}).")
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -304,11 +309,6 @@ def _failures() -> tuple[type[Exception], ...]:
         if isinstance(kind, type) and issubclass(kind, Exception)
     ]
     return (*own, RuntimeError, ValueError)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _providers(ort: Any, providers: object) -> list[tuple[str, dict[str, Any]]]:
@@ -368,7 +368,8 @@ def _device(provider: tuple[str, dict[str, Any]]) -> tuple[str, int]:
     return "cpu", 0
 
 
-def _read_spec(session: Any, path: Path) -> ModelSpec:
+def read_spec(session: Any, path: Path) -> ModelSpec:
+    """What a session's file says of itself; SpecError where that is nothing."""
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise SpecError(
@@ -391,21 +392,17 @@ def _check_contract(session: Any, spec: ModelSpec, path: Path) -> None:
             f"{path} says that a state is {strange[0]}, which compiled models alone have: export "
             "it again."
         )
-    states = [(kinds[state.dtype], state.shape) for state in spec.states]
-    inputs = {f"state_{i}": state for i, state in enumerate(states)}
-    inputs["frame"] = (kinds["float32"], (1, 3, spec.height, spec.width))
-    outputs = {f"next_state_{i}": state for i, state in enumerate(states)}
-    outputs["logits"] = (kinds["float32"], (1, spec.classes))
     for kind, expected, nodes in (
-        ("input", inputs, session.get_inputs()),
-        ("output", outputs, session.get_outputs()),
+        ("input", spec.inputs, session.get_inputs()),
+        ("output", spec.outputs, session.get_outputs()),
     ):
         found = {node.name: node for node in nodes}
-        for name, (wanted, shape) in expected.items():
+        for name, (dtype, shape) in expected.items():
+            wanted = kinds[dtype]
             if name not in found:
                 raise ModelError(
-                    f"{path} has no {kind} {name}; expected {_DTYPES[wanted]} {list(shape)} as its "
-                    f"spec says, and found {', '.join(found)}: export the model again."
+                    f"{path} has no {kind} {name}; expected {dtype} {list(shape)} as its spec "
+                    f"says, and found {', '.join(found)}: export the model again."
                 )
             got_type, got = found[name].type, found[name].shape
             if got_type != wanted or got != list(shape):

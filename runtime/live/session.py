@@ -95,7 +95,7 @@ class Summary:
         )
 
 
-class Session(Closing):
+class LiveSession(Closing):
     """A model watching a source. Iterate once for the results; close, or use as a context.
 
     Args:

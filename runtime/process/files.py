@@ -161,6 +161,18 @@ def output_folder(path: str | Path) -> Path:
     return path
 
 
+def require_folder_of(*paths: str | Path | None) -> None:
+    """Refuse files that cannot be written since their folder is not there: before minutes of work,
+    not after. None and "-", which is stdout, have none.
+
+    Raises:
+        OutputError: there is no such folder.
+    """
+    for path in paths:
+        if path not in (None, "-") and not Path(path).resolve().parent.is_dir():
+            raise OutputError(f"Cannot write {path}: its folder does not exist.")
+
+
 MARK = "shiftedge-work-"
 """In the name of all that is made here; then eight digits of the system, and eight of chance."""
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]{1,32})?")

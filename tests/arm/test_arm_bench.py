@@ -41,10 +41,7 @@ def test_counting_is_exact(bundles: Bundles) -> None:
     first = qemu.count_instructions(bundle, frames=1)
     second = qemu.count_instructions(bundle, frames=2)
     assert (first.frame, first.kernels) == (second.frame, second.kernels)
-    assert sum(second.executions.values()) // 2 == second.frame
-    each = [sum(executions.values()) for executions in second.kernel_executions]
-    assert each == [count for _, count in second.kernels]
-    kernels = sum(count for _, count in first.kernels)
+    kernels = sum(qemu.instructions(executions) for _, executions in first.kernels)
     assert 0.97 * first.frame <= kernels <= 1.001 * first.frame
 
 
@@ -55,9 +52,6 @@ def test_onnxruntime_is_counted_much_the_same_each_time(python_folder: Path) -> 
     thrice = count_onnxruntime(GESTURES, 3, python_folder)
     # It waits by the clock: up to 2.4% were seen between runs on a busy machine.
     assert thrice.frame == pytest.approx(once.frame, rel=0.05)
-    # Of one run both, and yet not equal: other threads of it go on between the reading of one
-    # counter and of the other. Some hundreds of instructions, of seventeen million.
-    assert sum(thrice.executions.values()) / 3 == pytest.approx(thrice.frame, rel=0.001)
 
 
 @pytest.mark.usefixtures("emulated")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shiftedge.benchmarks.emulation.blocks import Instruction
 from shiftedge.benchmarks.emulation.cycles import predict
 from shiftedge.benchmarks.emulation.mca import Core, Mca, disassembled, find_mca, parsed, simulate
+from shiftedge.benchmarks.emulation.qemu import Instruction
 from shiftedge.runtime.errors import ShiftedgeError
 
 A57 = Core("aarch64", "cortex-a57")
@@ -230,8 +230,8 @@ RECORDED = {
 def test_recorded_output() -> None:
     output = parsed(json.dumps(RECORDED))
     assert (output.model, output.width) == ("cortex-a57", 3)
-    [region] = output.regions
-    assert (region.name, region.cycles, region.micro_operations) == ("7", 105, 48)
+    [(name, region)] = output.regions.items()
+    assert (name, region.cycles, region.micro_operations) == ("7", 105, 48)
     assert region.units == {"A57UnitI.0": 0.5, "A57UnitI.1": 0.5, "A57UnitW": 1, "A57UnitX": 1}
 
 

@@ -19,7 +19,8 @@ from kit.layers import SPEC, Layers
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.registry import lower
-from shiftedge.export.compiler.graph.graph import Activation, Quantization
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Quantization
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 from shiftedge.export.compiler.numerics.precision import INT8
 from shiftedge.export.compiler.targets import TARGETS, variants_of

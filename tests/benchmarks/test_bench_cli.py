@@ -27,7 +27,7 @@ QUICK = ("native", "onnxruntime")
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch, tmp_path):
     """The peak has tests of its own."""
-    monkeypatch.setattr("shiftedge.benchmarks.roofline._compilers", list)
+    monkeypatch.setattr("shiftedge.benchmarks.programs.compilers", list)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
@@ -124,7 +124,7 @@ def test_a_compiled_model_by_itself(tmp_path, monkeypatch, capsys):
     assert native["max_abs_error"] is None
     assert any("Not checked" in note for note in report["notes"])
     assert {row["status"] for row in peers} == {"unavailable"}
-    assert report["roofline"]["step_ms"] is None
+    assert report["roofline"]["by_threads"]["1"]["steps_ms"] == {}
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_a_disagreement_is_a_failure(capsys):
 def test_ctrl_c_prints_and_leaves_nothing(tiny_onnx, tmp_path):
     program = (
         "import argparse, sys\n"
-        "from shiftedge.benchmarks import commands, roofline\n"
-        "roofline._compilers = list\n"
+        "from shiftedge.benchmarks import commands, programs\n"
+        "programs.compilers = list\n"
         "parser = argparse.ArgumentParser()\n"
         "commands.add_commands(parser.add_subparsers())\n"
         "options = parser.parse_args(sys.argv[1:])\n"

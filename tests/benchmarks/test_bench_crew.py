@@ -13,19 +13,18 @@ import numpy as np
 import pytest
 from kit.fake_engine import FakeEngine
 
-from shiftedge.benchmarks.agreement import read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.process.progress import Lines
 
-TURN = {"do": "turn", "begin": 0, "lead_in": 2, "frames": 5}
+TURN = {"begin": 0, "lead_in": 2, "frames": 5}
 
 
 @pytest.fixture
 def start(spec_file: Path) -> Callable[..., Worker]:
     def make(name: str, timeout_s: float = 20.0, **changes: Any) -> Worker:
         factory = f"kit.faulty_contenders:{name}"
-        return Worker(factory, spec_file, 1, spec=None, timeout_s=timeout_s, **changes)
+        return Worker(factory, spec_file, 1, timeout_s=timeout_s, **changes)
 
     return make
 
@@ -35,32 +34,31 @@ def gone(worker: Worker) -> bool:
     return not Path(f"/proc/{worker.pid}").exists()
 
 
-def test_ready_outputs_turn(start, spec, tmp_path):
-    with start("Good", seed=3) as worker:
+def test_ready_outputs_turn(start, spec):
+    with start("Good") as worker:
         ready = worker.ready()
         assert ready["normalises"] is True
-        assert ready["has_states"] is True
         assert 0 < ready["load_ms"] < ready["first_prediction_ms"]
-        file = tmp_path / "outputs"
-        assert worker.ask({"do": "outputs", "frames": 4, "file": str(file)}) == {"frames": 4}
-        answer = worker.ask(TURN)
+        outputs = worker.ask("outputs", frames=4)
+        answer = worker.ask("turn", **TURN)
         assert len(answer["step_ns"]) == 5
         assert all(isinstance(time, int) and time > 0 for time in answer["step_ns"])
         assert answer["rss_mb"] > ready["base_rss_mb"] > 1
-        assert worker.ask({**TURN, "frames": 0})["step_ns"] == []
+        assert worker.ask("turn", **{**TURN, "frames": 0})["step_ns"] == []
     assert gone(worker)
     session = FakeEngine(spec).open_session()
     expected = [
         session.step(image)
-        for image in moving_scene(3, frames=4, height=spec.height, width=spec.width)
+        for image in moving_scene(0, frames=4, height=spec.height, width=spec.width)
     ]
-    np.testing.assert_array_equal(read_outputs(file, spec, has_states=True)["logits"], expected)
+    np.testing.assert_array_equal([step["logits"] for step in outputs], expected)
+    assert [len(step) for step in outputs] == [1 + len(spec.states)] * 4
 
 
 def test_what_libraries_print_is_no_answer(start):
     with start("Talks") as worker:
         worker.ready()
-        assert len(worker.ask(TURN)["step_ns"]) == 5
+        assert len(worker.ask("turn", **TURN)["step_ns"]) == 5
 
 
 def test_what_only_sends_is_kept_out(start, tmp_path, monkeypatch):
@@ -119,11 +117,11 @@ def test_what_dies_later(start, name, status, text, monkeypatch):
         worker.ready()
         monkeypatch.setattr(worker, "_timeout_s", 3.0)  # not for loading: the machine may be busy
         with pytest.raises(WorkerError, match=text) as caught:
-            worker.ask({**TURN, "frames": 100})
+            worker.ask("turn", **{**TURN, "frames": 100})
         assert caught.value.status == status
         assert gone(worker)
         with pytest.raises(WorkerError):
-            worker.ask(TURN)
+            worker.ask("turn", **TURN)
 
 
 def test_killed_while_idle(start):
@@ -131,7 +129,7 @@ def test_killed_while_idle(start):
         worker.ready()
         os.kill(worker.pid, 9)
         with pytest.raises(WorkerError, match="SIGKILL"):
-            worker.ask(TURN)
+            worker.ask("turn", **TURN)
     assert gone(worker)
 
 
@@ -141,7 +139,7 @@ def test_a_worker_ends_with_its_parent(spec_file):
         "import os, sys\nfrom pathlib import Path\n"
         "from shiftedge.benchmarks.crew import Worker\n"
         "good = 'kit.faulty_contenders:Good'\n"
-        "worker = Worker(good, Path(sys.argv[1]), 1, spec=None, timeout_s=20)\n"
+        "worker = Worker(good, Path(sys.argv[1]), 1, timeout_s=20)\n"
         "worker.ready()\nprint(worker.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     parent = subprocess.run(

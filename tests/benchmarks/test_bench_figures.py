@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.benchmarks.agreement import compare, read_outputs, same_model
+from shiftedge.benchmarks.bench import same_model
 from shiftedge.benchmarks.ratios import paired_ratio, percentiles_ms, unpaired_ratio
+from shiftedge.export.agreement import compare
 from shiftedge.runtime.errors import VerificationError
 
 times = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
@@ -163,44 +164,38 @@ def test_rounds_that_one_lacks_are_left_out():
 
 def outputs(**changes):
     base = {"logits": np.array([[1.0, -2.0]]), "next_state_0": np.array([[0.5, 4.0]])}
-    return {name: np.asarray(value, np.float32) for name, value in {**base, **changes}.items()}
+    named = {**base, **changes}.items()
+    return [{name: np.array(value[0], np.float32) for name, value in named}]
+
+
+def agree(ours, theirs):
+    return compare("reference / engine", theirs, ours, tolerance=1e-4)
 
 
 def test_agreement():
-    found = compare(outputs(logits=[[1.0, -2.0001]]), outputs())
-    assert found.passed
-    assert found.worst_tensor == "logits"
-    assert found.max_abs_error == pytest.approx(1e-4, rel=0.01)
-    assert found.states_compared
+    worst, state = agree(outputs(logits=[[1.0, -2.0001]]), outputs())
+    assert worst.passed
+    assert (worst.tensor, state.tensor) == ("logits", "next_state_0")
+    assert worst.worst == pytest.approx(1e-4, rel=0.01)
+    assert worst.relative == pytest.approx(5e-5, rel=0.01)
 
 
 def test_a_state_that_differs_is_a_disagreement():
-    found = compare(outputs(next_state_0=[[0.5, 4.01]]), outputs())
-    assert not found.passed
-    assert found.worst_tensor == "next_state_0"
-    assert found.max_abs_error == 0.0
-
-
-def test_logits_alone():
-    only = {"logits": outputs()["logits"]}
-    assert not compare(only, outputs()).states_compared
+    worst, logits = agree(outputs(next_state_0=[[0.5, 4.01]]), outputs())
+    assert not worst.passed
+    assert worst.tensor == "next_state_0"
+    assert logits.worst == 0.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_never_agrees(value):
-    for ours, theirs in ((outputs(logits=[[1.0, value]]), outputs()),) * 2:
-        with pytest.raises(VerificationError, match="NaN or infinity"):
-            compare(ours, theirs)
+    with pytest.raises(VerificationError, match="NaN or infinity"):
+        agree(outputs(logits=[[1.0, value]]), outputs())
 
 
-def test_a_cut_short_file(tmp_path, spec):
-    file = tmp_path / "outputs"
-    size = spec.classes + spec.state_size
-    np.zeros(3 * size, np.float32).tofile(file)
-    assert read_outputs(file, spec, has_states=True)["logits"].shape == (3, spec.classes)
-    np.zeros(3 * size - 1, np.float32).tofile(file)
-    with pytest.raises(VerificationError, match="expected"):
-        read_outputs(file, spec, has_states=True)
+def test_what_has_another_shape_never_agrees():
+    with pytest.raises(VerificationError, match="has shape"):
+        agree(outputs(logits=[[1.0]]), outputs())
 
 
 def test_same_model(spec):

@@ -13,14 +13,14 @@ from shiftedge.benchmarks.engines import HARNESS
 from shiftedge.benchmarks.workloads import (
     CLIP_FRAMES,
     RECORDED_MOST,
-    Scene,
-    Step,
+    Footage,
+    StepWorkload,
     record,
     workload,
 )
 from shiftedge.runtime.errors import SourceError
 
-TURN = {"do": "turn", "begin": 0, "lead_in": 1, "frames": 4}
+TURN = {"begin": 0, "lead_in": 1, "frames": 4}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def good(spec_file, monkeypatch):
 
 
 def test_a_clip_begins_from_a_fresh_state(good, spec):
-    scene = Scene(None, 0, spec)
+    scene = Footage(None, spec)
     contender, twin = good("Good"), good("Good")
     work = workload("clip", contender, scene)
     assert work.frames == CLIP_FRAMES
@@ -47,7 +47,7 @@ def test_a_clip_begins_from_a_fresh_state(good, spec):
 
 
 def test_the_loop_takes_the_cameras_frame(good, spec):
-    scene = Scene(None, 0, spec)
+    scene = Footage(None, spec)
     contender = good("Good")
     work = workload("loop", contender, scene)
     drawn = work.draw(3)
@@ -59,7 +59,7 @@ def test_the_loop_takes_the_cameras_frame(good, spec):
 
 def test_streams_step_apart(good, spec):
     contender = good("Many")
-    work = workload("streams-3", contender, Scene(None, 0, spec))
+    work = workload("streams-3", contender, Footage(None, spec))
     assert work.frames == 3
     for index in range(4):
         work.take(work.draw(index))
@@ -74,7 +74,7 @@ def test_streams_step_apart(good, spec):
 
 
 def test_a_stream_that_breaks_is_told(good, spec):
-    work = workload("streams-2", good("OneStreamBreaks"), Scene(None, 0, spec))
+    work = workload("streams-2", good("OneStreamBreaks"), Footage(None, spec))
     with pytest.raises(Exception, match="This stream is broken"):
         work.take(work.draw(0))
 
@@ -85,7 +85,6 @@ def test_an_engine_without_streams(spec_file):
             "kit.faulty_contenders:Good",
             spec_file,
             1,
-            spec=None,
             timeout_s=20.0,
             workload="streams-2",
         ) as process,
@@ -95,7 +94,7 @@ def test_an_engine_without_streams(spec_file):
     assert caught.value.status == "failed"
 
 
-class Stepwise(Step):
+class Stepwise(StepWorkload):
     """Times that are given, in nanoseconds."""
 
     def __init__(self, times):
@@ -125,35 +124,33 @@ def test_warm_up_ends_at_its_limit():
 
 
 def test_a_slow_turn_ends_early(spec_file):
-    with Worker("kit.faulty_contenders:Slower", spec_file, 1, spec=None, timeout_s=20.0) as process:
+    with Worker("kit.faulty_contenders:Slower", spec_file, 1, timeout_s=20.0) as process:
         process.ready()
-        answer = process.ask({**TURN, "frames": 50, "most_s": 0.02})
+        answer = process.ask("turn", **{**TURN, "frames": 50, "most_s": 0.02})
         assert 1 <= len(answer["step_ns"]) < 30
         assert min(answer["step_ns"]) > 1.9e6
-        assert process.ask({"do": "warm_up", "most": 40, "most_s": 5.0})["units"] <= 40
+        assert process.ask("warm_up", most=40, most_s=5.0)["units"] <= 40
 
 
 def test_the_harness_costs_less_than_two_microseconds(spec_file, spec):
     """The issue's own line: nothing but the harness is in the null engine's time."""
-    with Worker(
-        HARNESS["null"].factory, spec_file, 1, spec=spec.to_json(), timeout_s=20.0
-    ) as process:
+    with Worker(HARNESS["null"].factory, spec_file, 1, spec=spec, timeout_s=20.0) as process:
         ready = process.ready()
         assert not ready["checked"]
-        times = process.ask({**TURN, "frames": 300})["step_ns"]
+        times = process.ask("turn", **{**TURN, "frames": 300})["step_ns"]
     assert np.median(times) < 2000
     assert 0 < ready["timer_ns"] < 2000
 
 
 def test_a_kernel_table_only_where_the_engine_tells(spec_file):
-    with Worker("kit.faulty_contenders:Many", spec_file, 1, spec=None, timeout_s=20.0) as process:
+    with Worker("kit.faulty_contenders:Many", spec_file, 1, timeout_s=20.0) as process:
         process.ready()
-        seconds = process.ask({"do": "profile", "frames": 2})["seconds"]
+        seconds = process.ask("profile", frames=2)
         assert list(seconds) == ["first", "second"]
-    with Worker("kit.faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0) as process:
+    with Worker("kit.faulty_contenders:Good", spec_file, 1, timeout_s=20.0) as process:
         process.ready()
         with pytest.raises(WorkerError, match="does not tell"):
-            process.ask({"do": "profile", "frames": 2})
+            process.ask("profile", frames=2)
 
 
 # Recordings
@@ -172,7 +169,7 @@ def folder(tmp_path):
 def test_a_recording_is_played_to_and_fro(folder, tmp_path, spec):
     file = tmp_path / "scene.npy"
     assert record(str(folder), file) == 5
-    scene = Scene(str(file), 0, spec)
+    scene = Footage(file, spec)
     levels = [int(scene.frame_at(index)[0, 0, 0]) // 50 for index in range(11)]
     assert levels == [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2]
     assert scene.frame_at(2).shape == (spec.height, spec.width, 3)
@@ -184,7 +181,7 @@ def test_one_image_is_a_recording_too(folder, tmp_path, spec):
     for index in range(1, 5):
         (folder / f"{index}.png").unlink()
     assert record(str(folder), file) == 1
-    assert Scene(str(file), 0, spec).frame_at(7).max() == 0
+    assert Footage(file, spec).frame_at(7).max() == 0
 
 
 def test_an_endless_source_is_cut(tmp_path):
@@ -224,7 +221,7 @@ def test_a_worker_is_where_it_is_put(spec_file):
 
     usable = sorted(os.sched_getaffinity(0))
     with cores.pinned(usable[-1:]):
-        process = Worker("kit.faulty_contenders:Good", spec_file, 1, spec=None, timeout_s=20.0)
+        process = Worker("kit.faulty_contenders:Good", spec_file, 1, timeout_s=20.0)
     assert sorted(os.sched_getaffinity(0)) == usable
     with process:
         process.ready()

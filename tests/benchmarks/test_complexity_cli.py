@@ -15,7 +15,7 @@ import torch
 
 from shiftedge.__main__ import main, parser
 from shiftedge.benchmarks.complexity import count, latency
-from shiftedge.benchmarks.complexity.nets import CONTENDERS
+from shiftedge.benchmarks.complexity.nets import NETWORKS
 
 COMMAND = ("bench", "complexity")
 SMALL = (*COMMAND, "--size", "32")
@@ -35,7 +35,7 @@ def test_json_of_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["interrupted"] is False
     assert report["settings"]["size"] == 32
     assert report["settings"]["rounds"] == 0
-    assert [row["key"] for row in report["results"]] == list(CONTENDERS)
+    assert [row["key"] for row in report["results"]] == list(NETWORKS)
     for row in report["results"]:
         assert row["flops"] == 2 * row["macs"]
         assert row["macs_per_frame"] * row["frames"] == pytest.approx(row["macs"])
@@ -47,11 +47,6 @@ def test_json_of_counts(capsys: pytest.CaptureFixture[str]) -> None:
         "MobileNetV2",
     }
     assert all(row["macs"][2] == 8 for row in report["online_against_window"])
-    verdicts = {row["statement"]: row["verdict"] for row in report["claims"]}
-    assert verdicts["zero computation and zero parameters"] == "holds"
-    assert verdicts["one sixth of the parameters"] == "does not hold"
-    assert verdicts["0.9 MB of cache for ResNet-50 online"] == "not recomputed"  # that is of 224
-    assert len(report["quoted"]) == 9
 
 
 def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +56,7 @@ def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.get_num_threads() == before
     report = json.loads(file.read_text())
     for row in report["results"]:
-        if not CONTENDERS[row["key"]].timed:
+        if not NETWORKS[row["key"]].timed:
             assert row["latency_ms"] is None
             continue
         found = row["latency_ms"]
@@ -71,11 +66,9 @@ def test_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row in report["online_against_window"]:
         assert row["latency"]["least"] <= row["latency"]["ratio"] <= row["latency"]["most"]
         assert row["cpu"]["ratio"] > 0
-    assert any("9.5X" in row["statement"] for row in report["claims"])
     captured = capsys.readouterr()
     assert "TSM MobileNetV2, online" in captured.out
     assert "1 thread\n" in captured.out
-    assert "not measured here" in captured.out
     assert captured.err == ""
 
 
@@ -83,28 +76,18 @@ def test_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--no-latency", "--markdown"]) == 0
     out = capsys.readouterr().out
     tables = [line for line in out.splitlines() if line.startswith("| ---")]
-    assert len(tables) == 4
+    assert len(tables) == 2
     assert "| TSN ResNet-50, no shift | 8 | 24.33 | 24.3 |" in out
-
-
-def test_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rich")
-    monkeypatch.setenv("COLUMNS", "240")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert main([*SMALL, "--no-latency"]) == 0
-    out = capsys.readouterr().out
-    assert "│" in out
-    assert "TSM ResNet-50, online" in out
 
 
 def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def turn(contender: object, size: int) -> object:
+    def turn(network: object, size: int) -> object:
         def run() -> list[latency.Time]:
             nonlocal calls
             calls += 1
-            if calls == len([one for one in CONTENDERS.values() if one.timed]) + 3:
+            if calls == len([one for one in NETWORKS.values() if one.timed]) + 3:
                 raise KeyboardInterrupt
             return [latency.Time(2_000_000, 1_000_000)]
 
@@ -124,7 +107,7 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--size", "16"), "--size 16 is below 32"),
+        (("--size", "16"), "argument --size: '16' is not a size from 32"),
         (("--size", "x"), "argument --size"),
         (("--repeat", "0"), "argument --repeat"),
         (("--threads", "-1"), "argument --threads"),

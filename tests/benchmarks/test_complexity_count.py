@@ -11,10 +11,15 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 
 import torch
 
-from shiftedge.benchmarks.complexity.claims import QUOTED, quoted
-from shiftedge.benchmarks.complexity.count import Cost, cost, count, parameters, traffic
-from shiftedge.benchmarks.complexity.nets import CONTENDERS, Segments, without_shift
-from shiftedge.benchmarks.complexity.volumes import ResNet3d, i3d_resnet50, resnet3d_50
+from shiftedge.benchmarks.complexity.count import NetworkCost, cost, count, parameters, traffic
+from shiftedge.benchmarks.complexity.nets import (
+    NETWORKS,
+    ResNet3d,
+    Segments,
+    i3d_resnet50,
+    resnet3d_50,
+    without_shift,
+)
 from shiftedge.export.models import (
     MobileNetV2,
     ResNet,
@@ -29,8 +34,8 @@ I3D = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
 
 
 @pytest.fixture(scope="module")
-def costs() -> dict[str, Cost]:
-    return {key: cost(contender, 224) for key, contender in CONTENDERS.items()}
+def costs() -> dict[str, NetworkCost]:
+    return {key: cost(network, 224) for key, network in NETWORKS.items()}
 
 
 def closed_form(
@@ -106,7 +111,7 @@ def test_parameters_of_known_networks() -> None:
         assert parameters(resnet3d_50(400)) == closed_form(16, stem=7, conv=3)[0]
 
 
-def test_counts_against_the_closed_form(costs: dict[str, Cost]) -> None:
+def test_counts_against_the_closed_form(costs: dict[str, NetworkCost]) -> None:
     i3d = {"stem": 5, "reduce": I3D, "halvings": (1, 2, 1, 1)}
     expected = {
         "tsn-resnet50-8": closed_form(8),
@@ -118,13 +123,13 @@ def test_counts_against_the_closed_form(costs: dict[str, Cost]) -> None:
     }
     for key, (learned, macs) in expected.items():
         # the classifier runs on each frame where frames are a batch
-        runs = costs[key].frames if CONTENDERS[key].layout == "frames" else 1
+        runs = costs[key].frames if NETWORKS[key].layout == "frames" else 1
         assert costs[key].parameters == learned, key
         assert costs[key].macs == macs + (runs - 1) * 2048 * 400, key
         assert costs[key].flops == 2 * costs[key].macs
 
 
-def test_the_3d_resnet_against_the_closed_form(costs: dict[str, Cost]) -> None:
+def test_the_3d_resnet_against_the_closed_form(costs: dict[str, NetworkCost]) -> None:
     """The stem sees all 16 frames, the stages 8, 4, 2 and 1."""
     learned, rest = closed_form(8, stem=7, conv=3, halvings=(1, 2, 2, 2))
     found = costs["resnet3d-50-16"]
@@ -133,14 +138,14 @@ def test_the_3d_resnet_against_the_closed_form(costs: dict[str, Cost]) -> None:
     assert found.macs == rest + 8 * stem
 
 
-@pytest.mark.parametrize("contender", CONTENDERS.values(), ids=CONTENDERS)
-def test_counts_against_the_layers(contender) -> None:
-    net = contender.build("meta")
-    inputs = contender.inputs(net, 64)
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_counts_against_the_layers(network) -> None:
+    net = network.build("meta")
+    inputs = network.inputs(net, 64)
     assert count(net, inputs) == module_formula(net, inputs)
 
 
-def test_the_shift_costs_no_parameters_and_no_arithmetic(costs: dict[str, Cost]) -> None:
+def test_the_shift_costs_no_parameters_and_no_arithmetic(costs: dict[str, NetworkCost]) -> None:
     still, shifted = costs["tsn-resnet50-8"], costs["tsm-resnet50-8"]
     assert (still.parameters, still.macs) == (shifted.parameters, shifted.macs)
     assert still.traffic.shift == 0 < shifted.traffic.shift
@@ -149,7 +154,7 @@ def test_the_shift_costs_no_parameters_and_no_arithmetic(costs: dict[str, Cost])
 
 
 @pytest.mark.parametrize("network", ["resnet50", "mobilenetv2"])
-def test_a_step_against_a_window(network: str, costs: dict[str, Cost]) -> None:
+def test_a_step_against_a_window(network: str, costs: dict[str, NetworkCost]) -> None:
     step, window = costs[f"tsm-{network}-online"], costs[f"tsm-{network}-8"]
     assert window.macs == 8 * step.macs
     assert window.traffic.weights == step.traffic.weights  # read once for all eight frames
@@ -159,37 +164,16 @@ def test_a_step_against_a_window(network: str, costs: dict[str, Cost]) -> None:
     assert window.state_bytes == 0
 
 
-def test_states_of_mobilenet(costs: dict[str, Cost]) -> None:
+def test_states_of_mobilenet(costs: dict[str, NetworkCost]) -> None:
     assert costs["tsm-mobilenetv2-online"].state_bytes == 4 * 27_048  # as README.md says
 
 
-def test_published_figures_within_one_percent(costs: dict[str, Cost]) -> None:
-    compared = [row for row in QUOTED if row.contender is not None]
+def test_published_figures_within_one_percent(costs: dict[str, NetworkCost]) -> None:
+    compared = {key: row.published for key, row in NETWORKS.items() if row.published is not None}
     assert len(compared) == 4
-    for row in compared:
-        assert row.contender is not None
-        found = costs[row.contender]
-        assert found.parameters / 1e6 == pytest.approx(row.parameters, rel=0.01)
-        assert found.macs / 1e9 == pytest.approx(row.giga_macs, rel=0.01)
-        assert quoted(row.contender) is row
-    assert quoted("tsm-mobilenetv2-8") is None
-
-
-def test_quoted_ratios_are_those_of_the_abstract() -> None:
-    by_name = {row.name: row for row in QUOTED}
-    both, gcn = by_name["TSM ResNet-50, ensemble of both"], by_name["Non-local I3D + GCN"]
-    assert gcn.giga_macs * gcn.clips / both.giga_macs == pytest.approx(6, abs=0.5)
-    assert by_name["ECO En Lite"].giga_macs / both.giga_macs == pytest.approx(2.7, abs=0.05)
-    tsm, i3d = quoted("tsm-resnet50-8"), quoted("i3d-resnet50-32")
-    assert tsm is not None
-    assert i3d is not None
-    assert tsm.latency_ms is not None
-    assert i3d.latency_ms is not None
-    assert tsm.videos_per_s is not None
-    assert i3d.videos_per_s is not None
-    assert i3d.latency_ms / tsm.latency_ms == pytest.approx(9.5, abs=0.05)
-    assert tsm.videos_per_s / i3d.videos_per_s == pytest.approx(12.7, abs=0.05)
-    assert all(row.source and row.checked for row in QUOTED)
+    for key, published in compared.items():
+        assert costs[key].parameters / 1e6 == pytest.approx(published.parameters, rel=0.01)
+        assert costs[key].macs / 1e9 == pytest.approx(published.giga_macs, rel=0.01)
 
 
 def test_traffic_of_a_network_by_hand() -> None:
@@ -231,13 +215,13 @@ def test_traffic_refuses_what_it_does_not_know() -> None:
         traffic(torch.nn.Softmax(dim=1), (torch.zeros(1, 2),))
 
 
-@pytest.mark.parametrize("contender", CONTENDERS.values(), ids=CONTENDERS)
-def test_output_shapes(contender) -> None:
-    net = contender.build("meta")
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_output_shapes(network) -> None:
+    net = network.build("meta")
     with torch.no_grad():
-        output = net(*contender.inputs(net, 64))
+        output = net(*network.inputs(net, 64))
     logits = output[0] if isinstance(output, tuple) else output
-    assert logits.shape == (1, contender.classes)
+    assert logits.shape == (1, network.classes)
 
 
 def test_without_shift_leaves_no_shift_and_the_network_on_single_frames() -> None:

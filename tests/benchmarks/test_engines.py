@@ -7,18 +7,15 @@ import functools
 import importlib.util
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from shiftedge.benchmarks import engines
-from shiftedge.benchmarks.agreement import Agreement, compare, read_outputs
 from shiftedge.benchmarks.crew import Worker, WorkerError
-from shiftedge.benchmarks.engines import ENGINES, REFERENCE
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE
 from shiftedge.benchmarks.machine import installed_bytes
+from shiftedge.export.agreement import Comparison, Outputs, compare
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 onnx = pytest.importorskip("onnx")
@@ -51,40 +48,40 @@ def spec_of(model: Path) -> ModelSpec:
     return ModelSpec.from_json(next(e.value for e in entries if e.key == METADATA_KEY))
 
 
-def outputs(factory: str, model: Path, file: Path, threads: int = 1):
+def worst_of(found: list[Outputs], expected: list[Outputs]) -> Comparison:
+    """The tensor that differs most; states among them."""
+    assert "next_state_0" in found[0]
+    return compare("expected / found", expected, found, tolerance=1e-4)[0]
+
+
+def outputs(factory: str, model: Path, threads: int = 1):
     """What a worker answered when it was ready, and the tensors of its frames, twice over."""
     spec = spec_of(model)
-    with Worker(factory, model, threads, spec=spec.to_json(), timeout_s=TIMEOUT_S) as worker:
+    with Worker(factory, model, threads, spec=spec, timeout_s=TIMEOUT_S) as worker:
         ready = worker.ready()
-        found = []
-        for _ in range(2):  # the second time shows that a reset forgets everything
-            worker.ask({"do": "outputs", "frames": FRAMES, "file": str(file)})
-            found.append(read_outputs(file, spec, has_states=ready["has_states"]))
-        turn = worker.ask({"do": "turn", "begin": 0, "lead_in": 1, "frames": 3})
+        # The second time shows that a reset forgets everything.
+        found = [worker.ask("outputs", frames=FRAMES) for _ in range(2)]
+        turn = worker.ask("turn", begin=0, lead_in=1, frames=3)
     assert len(turn["step_ns"]) == 3
-    again = compare(found[1], found[0])
-    assert again.worst_relative <= ready["tolerance"]
+    assert worst_of(found[1], found[0]).relative <= ready["tolerance"]
     return ready, found[0]
 
 
 @functools.cache
-def expected_of(model: Path) -> dict[str, NDArray[np.float32]]:
+def expected_of(model: Path) -> list[Outputs]:
     """The reference's tensors, the same for every engine."""
-    with tempfile.TemporaryDirectory() as folder:
-        return outputs(REFERENCE, model, Path(folder) / "reference")[1]
+    return outputs(REFERENCE, model)[1]
 
 
-def agreement(engine: str, model: Path, tmp_path: Path, threads: int = 1) -> Agreement:
+def agree(engine: str, model: Path, threads: int = 1) -> None:
     expected = expected_of(model)
-    ready, found = outputs(ENGINES[engine].factory, model, tmp_path / "found", threads)
-    assert ready["has_states"]
+    ready, found = outputs(ENGINES[engine].factory, model, threads)
     assert ready["settings"]["threads"] == threads
     assert ready["version"]
     assert installed_bytes(ready["packages"])
-    worst = compare(found, expected)
-    print(f"{engine}: {worst.worst_relative:.2g} in {worst.worst_tensor}")
-    assert worst.worst_relative <= ready["tolerance"]
-    return worst
+    worst = worst_of(found, expected)
+    print(f"{engine}: {worst.relative:.2g} in {worst.tensor}")
+    assert worst.relative <= ready["tolerance"]
 
 
 PEERS = [name for name, engine in ENGINES.items() if not engine.ours]
@@ -92,45 +89,52 @@ INT8 = [name for name in PEERS if ENGINES[name].not_int8 is None]
 
 
 @pytest.mark.parametrize("engine", PEERS)
-def test_a_small_model(engine, tiny_onnx, tmp_path):
+def test_a_small_model(engine, tiny_onnx):
     needs(engine)
-    assert agreement(engine, tiny_onnx, tmp_path).states_compared
+    agree(engine, tiny_onnx)
+
+
+def test_the_runtimes_own_stream(tiny_onnx):
+    ready, found = outputs(HARNESS["stream"].factory, tiny_onnx)
+    assert ready["normalises"]
+    expected = [{"logits": step["logits"]} for step in expected_of(tiny_onnx)]
+    assert compare("expected / found", expected, found, tolerance=1e-4)[0].passed
 
 
 @pytest.mark.parametrize("engine", [engine for engine in PEERS if engine not in SLOW])
-def test_the_bundled_model(engine, tmp_path):
+def test_the_bundled_model(engine):
     needs(engine)
-    agreement(engine, BUNDLED, tmp_path)
+    agree(engine, BUNDLED)
 
 
 @pytest.mark.parametrize("engine", INT8)
-def test_an_int8_model(engine, int8, tmp_path):
+def test_an_int8_model(engine, int8):
     """With two threads, so that they are shown as well."""
     needs(engine)
     assert {state.dtype for state in spec_of(int8).states} == {"uint8"}
     expected = expected_of(int8)
-    ready, found = outputs(ENGINES[engine].factory, int8, tmp_path / "found", threads=2)
-    worst = compare(found, expected)
-    print(f"{engine}: {worst.worst_relative:.2g} in {worst.worst_tensor}, {ready['settings']}")
-    assert worst.states_compared
-    assert worst.worst_relative < 0.1
+    ready, found = outputs(ENGINES[engine].factory, int8, threads=2)
+    worst = worst_of(found, expected)
+    print(f"{engine}: {worst.relative:.2g} in {worst.tensor}, {ready['settings']}")
+    assert worst.relative < 0.1
     assert ready["precision"] == "int8"
     assert ready["settings"]["threads"] == 2
-    assert (found["next_state_0"] < 0).any() or (found["next_state_0"] > 1).any()  # numbers
+    state = found[-1]["next_state_0"]
+    assert (state < 0).any() or (state > 1).any()  # numbers
     if "torch" in ENGINES[engine].modules:
         kinds = [node.op_type for node in onnx.load(str(int8)).graph.node]
         assert ready["settings"]["integer_convolutions"] == kinds.count("Conv")
 
 
 @pytest.mark.parametrize("engine", ["torch", "tvm", "executorch", "mnn", "ncnn"])
-def test_two_threads(engine, tiny_onnx, tmp_path):
+def test_two_threads(engine, tiny_onnx):
     needs(engine)
-    agreement(engine, tiny_onnx, tmp_path, threads=2)
+    agree(engine, tiny_onnx, threads=2)
 
 
 def row(engine: str, model: Path, spec: ModelSpec) -> WorkerError:
     factory = ENGINES[engine].factory
-    worker = Worker(factory, model, 1, spec=spec.to_json(), timeout_s=TIMEOUT_S)
+    worker = Worker(factory, model, 1, spec=spec, timeout_s=TIMEOUT_S)
     with worker, pytest.raises(WorkerError) as caught:
         worker.ready()
     return caught.value
@@ -169,12 +173,12 @@ def test_torch_compile_without_a_compiler(tiny_onnx, spec, monkeypatch):
     assert "C++ compiler" in str(error)
 
 
-def test_a_conversion_is_kept(tiny_onnx, tmp_path, cache):
+def test_a_conversion_is_kept(tiny_onnx, cache):
     needs("ncnn")
-    outputs(ENGINES["ncnn"].factory, tiny_onnx, tmp_path / "first")
-    (made,) = (cache / "shiftedge" / "peers" / "ncnn").iterdir()
+    outputs(ENGINES["ncnn"].factory, tiny_onnx)
+    (made,) = (cache / "shiftedge" / "converted" / "ncnn").iterdir()
     times = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
-    outputs(ENGINES["ncnn"].factory, tiny_onnx, tmp_path / "second")
+    outputs(ENGINES["ncnn"].factory, tiny_onnx)
     assert {file.name: file.stat().st_mtime_ns for file in made.iterdir()} == times
 
 

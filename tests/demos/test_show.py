@@ -126,13 +126,13 @@ def test_an_interrupt_ends_in_order(
 def test_a_second_interrupt_does_not_cost_the_film(
     reading_model: Model, play: PlaySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish = show_module._Run.close
+    finish = show_module._Follower.close
 
     def interrupted_close(run: Any) -> None:
         signal.raise_signal(signal.SIGINT)
         finish(run)
 
-    monkeypatch.setattr(show_module._Run, "close", interrupted_close)
+    monkeypatch.setattr(show_module._Follower, "close", interrupted_close)
     source = Frames(film_of([(REST, 0.5)]))
     show(reading_model, play(source), film=tmp_path / "demo.mp4", realtime=False)
     assert frames_of(tmp_path / "demo.mp4") == 12

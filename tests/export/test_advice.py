@@ -17,6 +17,7 @@ from shiftedge.export.data.clip_set import IGNORED, ClipSet
 from shiftedge.export.training import Settings
 from shiftedge.export.training.advice import after, before
 from shiftedge.export.training.score import ClipScore
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 
@@ -40,6 +41,10 @@ def spec(names: tuple[str, ...], silent: tuple[str, ...] = ()) -> ModelSpec:
     )  # fmt: skip
 
 
+def mixed(clips: ClipSet) -> Mixture:
+    return Mixture((KeptClips(clips),), clips.names, 0)
+
+
 def said(
     counts: list[int],
     checks: list[int],
@@ -50,7 +55,9 @@ def said(
 ) -> str:
     learn, check = clips(names, counts, length=length), clips(names, checks, 1)
     fresh = settings.pop("fresh", True)
-    return "\n".join(before(learn, check, spec(names, silent), Settings(**settings), fresh=fresh))
+    return "\n".join(
+        before(mixed(learn), check, spec(names, silent), Settings(**settings), fresh=fresh)
+    )
 
 
 def test_data_that_is_enough_is_said_in_three_lines() -> None:
@@ -96,7 +103,7 @@ def test_clips_on_both_sides_are_found_by_their_pictures() -> None:
     frames = clips(names, [2, 2], 1).frames.copy()
     frames[3] = learn.frames[7]
     check = dataclasses.replace(clips(names, [2, 2], 1), frames=frames)
-    text = "\n".join(before(learn, check, spec(names), Settings(), fresh=False))
+    text = "\n".join(before(mixed(learn), check, spec(names), Settings(), fresh=False))
     assert "1 of 4 clips to check with are also learned from (1-3.mp4 is 0-7.mp4)" in text
 
 

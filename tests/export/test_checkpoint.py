@@ -140,7 +140,7 @@ def test_a_checkpoint_without_shift_is_refused(tmp_path, mobile):
     }
     torch.save(document, tmp_path / "tsn.pth")
     with pytest.raises(CheckpointError, match="without a temporal shift"):
-        load_checkpoint(tmp_path / "tsn.pth", accept_two_way=True)
+        load_checkpoint(tmp_path / "tsn.pth", read_as="two-way")
 
 
 @pytest.mark.parametrize("width", [0.35, 1.4])

@@ -149,10 +149,9 @@ def test_the_reading_is_the_user_s_to_say(tmp_path):
     assert "--read-as one-way" in text
     weights = [
         load_checkpoint(tmp_path / "c.pth.tar", **how).net.features[4].conv[0].weight
-        for how in ({"read_as": "two-way"}, {"accept_two_way": True}, {"read_as": "one-way"})
+        for how in ({"read_as": "two-way"}, {"read_as": "one-way"})
     ]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
     with pytest.raises(CheckpointError, match="read as 'both'; expected one of one-way, two-way"):
         load_checkpoint(tmp_path / "c.pth.tar", read_as="both")
 
@@ -160,8 +159,7 @@ def test_the_reading_is_the_user_s_to_say(tmp_path):
 def test_an_online_file_is_one_way_unless_said_otherwise(tmp_path):
     torch.save(mobile_state(3, SMALL), tmp_path / "online.pth")
     plain = load_checkpoint(tmp_path / "online.pth")
-    accepted = load_checkpoint(tmp_path / "online.pth", accept_two_way=True)
-    assert (plain.two_way, accepted.two_way, plain.notes) == (False, False, ())
+    assert (plain.two_way, plain.notes) == (False, ())
     assert "shifts" not in plain.description
     told = load_checkpoint(tmp_path / "online.pth", read_as="two-way")
     assert told.two_way

@@ -22,13 +22,14 @@ pytest.importorskip("onnxruntime")
 import cv2
 import onnxruntime
 import torch
+from kit.clips import no_bar
 from kit.networks import fine_tune, from_checkpoint, save_checkpoint, trained
 
 from shiftedge.__main__ import main
 from shiftedge.export.checkpoint import load_checkpoint
 from shiftedge.export.data.clip_set import ClipSet
 from shiftedge.export.models import MobileNetV2, ResNet, StreamingModel
-from shiftedge.export.models.mobilenet_v2 import InvertedResidual
+from shiftedge.export.models.inverted_residual import InvertedResidual
 from shiftedge.export.quantize.calibration import RANGES_KEY, gather, read_ranges
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
@@ -50,6 +51,7 @@ from shiftedge.export.training.fake_quantize import (
 from shiftedge.export.training.fine_tune import gentle
 from shiftedge.export.training.loop import fit
 from shiftedge.export.training.session import stored
+from shiftedge.export.training.supply import KeptClips, Mixture
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
 from shiftedge.runtime.errors import (
     CheckpointError,
@@ -72,11 +74,6 @@ Ranges = dict[str, Affine]
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> None:
     torch.set_num_threads(1)  # the networks are small, and torch's threads wait by spinning
-
-
-@contextlib.contextmanager
-def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
 
 
 def scenes(
@@ -146,7 +143,7 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
     exported = parse(SHIPPED.read_bytes(), "bundled")
     folded, changed = equal_std(exported, spec)
     plan = make_plan(folded)
-    found = gather(folded, plan, changed, clips, no_bar)
+    found = gather(folded, plan, changed, clips)
     choices = {group: choice.affine for group, choice in found.items()}
     assert tuple(ranges) == places(net)
     assert len(ranges) == len(plan.groups), "a place for each group of tensors that hold codes"
@@ -292,7 +289,8 @@ def test_a_network_that_loses_much_in_int8_gains_it_back() -> None:
         spec.labels,
     )
     settings = dataclasses.replace(gentle(), epochs=4, batch=4, frames=length, threads=1)
-    fit(fake, clips, settings, teacher=copy.deepcopy(net))
+    mixture = Mixture((KeptClips(clips),), clips.names, 0)
+    fit(fake, mixture, settings, (height, width), teacher=copy.deepcopy(net))
     assert loss(fake) < 0.55 * before
 
 
@@ -362,12 +360,11 @@ def test_a_start_and_its_data_give_a_checkpoint_with_the_same_spec(
     graph, changed = equal_std(parse(file.read_bytes(), "exported"), spec)
     held = read_ranges(graph)
     assert len(held) == len(ranges)
-    choices = gather(graph, make_plan(graph), changed, scenes(2, 4), no_bar, held=held)
+    choices = gather(graph, make_plan(graph), changed, scenes(2, 4), held=held)
     trained = {group: choice for group, choice in choices.items() if choice.method == "trained"}
     assert {group: choice.affine for group, choice in trained.items()} == held
-    assert [each.method for group, each in choices.items() if group not in trained] == [
-        "every pixel"
-    ]
+    others = [each.method for group, each in choices.items() if group not in trained]
+    assert others == ["every pixel"]
 
 
 @pytest.mark.parametrize(("stage", "epochs"), [("calibrating", None), ("fine-tuning", 1)])
@@ -468,7 +465,7 @@ def test_what_cannot_be_asked_for_is_said(
 ) -> None:
     line = ["train", str(data), "--output", str(tmp_path / "out"), "--quantize"]
     assert main([*line, "--width", "0.5"]) == 1
-    assert "takes no --size and no --width" in capsys.readouterr().err
+    assert "takes no --size, --width," in capsys.readouterr().err
     with pytest.raises(DataError, match="0 epochs"):
         fine_tune(str(data), tmp_path / "out", epochs=0, start=given)
     (tmp_path / "file").write_bytes(b"")

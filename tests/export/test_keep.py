@@ -117,7 +117,10 @@ def test_a_training_survives_its_output_folder(tmp_path: Path, elsewhere: Path) 
 
 @pytest.mark.parametrize(
     ("after", "words"),
-    [(2, "nothing was kept, since not one epoch was whole"), (3, "what was learnt in epoch 1 is")],
+    [
+        (2, "no checkpoint was kept, since not one epoch was whole"),
+        (3, "what was learnt in epoch 1 is"),
+    ],
 )
 def test_an_interrupted_training_says_what_is_left(tmp_path: Path, after: int, words: str) -> None:
     said: list[str] = []

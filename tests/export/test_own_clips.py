@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="the export extra (torch) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv) is not installed")
 
 import cv2
-from kit.clips import frame_spec
+from kit.clips import frame_spec, no_bar
 from kit.networks import from_checkpoint, train
 
 from shiftedge.export.checkpoint import load_checkpoint
@@ -27,11 +27,6 @@ from shiftedge.export.training import CHECKPOINT, SCORES, Shape
 from shiftedge.runtime.errors import DataError, OutputError
 
 SHAPE = Shape(multiplier=0.25, height=32, width=32, rate_hz=6.0, dropout=0.0)
-
-
-@contextlib.contextmanager
-def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
 
 
 def write_clip(folder: Path, frames: int = 12, seed: int = 0) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
 GESTURES = ROOT / "runtime" / "assets" / "gestures.onnx"
-NETWORKS = ("mobilenet-0.5@112x112", "mobilenet-1.0@224x224")
+NETWORKS = ("mobilenet-0.5@112x112", "mobilenet-1.0@224x224", "lite0@64x48")
 """In the order in which export_networks.py writes them."""
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""

@@ -1,12 +1,14 @@
-"""Specs for tests that read clips and have no network yet."""
+"""What tests of clips share."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["frame_spec"]
+__all__ = ["frame_spec", "no_bar"]
 
 
 def frame_spec(
@@ -28,3 +30,9 @@ def frame_spec(
         receptive_field=1,
         **more,
     )
+
+
+@contextlib.contextmanager
+def no_bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar that shows nothing."""
+    yield lambda count: None

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.agreement import Report, moving_images, normalised, onnx_outputs
+from shiftedge.export.agreement import AgreementReport, moving_images, normalised, onnx_outputs
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.verify.agreement import check
 from shiftedge.runtime.spec import ModelSpec
 
@@ -24,6 +24,7 @@ NETWORKS = (
     "mobilenet-1.4@160x120",
     "mobilenet-0.5@256x256",
     "mobilenet-1.0@224x224",
+    "lite0@64x48",
     "resnet@64x64",
 )
 """In the order in which export_networks.py writes them."""
@@ -39,8 +40,8 @@ def near(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:
 
 
 def with_onnxruntime(
-    library: Path, data: bytes, spec: ModelSpec, step: Step, places: Layout, *, frames: int
-) -> Report:
+    library: Path, data: bytes, spec: ModelSpec, step: Step, places: MemoryLayout, *, frames: int
+) -> AgreementReport:
     """A library of a float32 model against ONNX Runtime's run of the file."""
     images = moving_images(spec, frames)
     expected = list(onnx_outputs(data, spec, normalised(images, spec)))

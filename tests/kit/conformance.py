@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 
 from kit.layers import SPEC, UNITS, Layers
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.graph import (
-    Activation,
     Add,
     Dense,
     Dequantize,

@@ -12,17 +12,19 @@ from pathlib import Path
 import torch
 
 from kit.networks import Own, trained
-from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
+from shiftedge.export.models import EfficientNetLite0, MobileNetV2, ResNet, insert_shift
 from shiftedge.export.to_onnx import describe, to_onnx
 
 LABELS = ("Nichts", "Daumen hoch 👍", 'a "quoted" ??/ \\n label')
 
 
 def network(name: str) -> torch.nn.Module:
-    """``mobilenet-WIDTH``, ``resnet`` or ``own``, with some classes."""
+    """``mobilenet-WIDTH``, ``lite0``, ``resnet`` or ``own``, with some classes."""
     kind, _, width = name.partition("-")
     if kind == "mobilenet":
         return MobileNetV2(3, width=float(width))
+    if kind == "lite0":
+        return EfficientNetLite0(3)
     if kind == "resnet":
         return ResNet(3)
     return insert_shift(Own(), ["b", "c"])

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.base import Engine, EngineSession
 from shiftedge.runtime.spec import ModelSpec
 
 GRID = 4
@@ -37,7 +37,7 @@ class FakeEngine(Engine):
         return FakeSession(self)
 
 
-class FakeSession(Session):
+class FakeSession(EngineSession):
     """See :class:`FakeEngine`."""
 
     def __init__(self, engine: FakeEngine) -> None:

@@ -18,9 +18,9 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     VectorUnit,
 )
 from shiftedge.export.compiler.backends.cpu.registry import lower
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.graph import (
     Activate,
-    Activation,
     Add,
     Conv,
     Graph,

@@ -33,7 +33,8 @@ from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
 from shiftedge.export.compiler.compile import build_library, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
-from shiftedge.export.compiler.graph.graph import Activate, Activation, Graph
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Activate, Graph
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Buffer
 from shiftedge.export.compiler.numerics.bf16 import bits_of, numbers_of
@@ -151,7 +152,7 @@ class Compiled:
         edges = sorted({0, kernel.units, *(cut % (kernel.units + 1) for cut in cuts)})
         for begin, end in reversed(list(itertools.pairwise(edges))):
             scratch = Guarded(np.full(kernel.scratch_size, np.nan, np.float32))
-            self._library.call(kernel, views, begin, end, scratch.array)
+            self._library.prepare(kernel, views, scratch.array)(begin, end)
             assert scratch.intact(), f"{call.name} wrote before its scratch"
 
     def _read(self, memory: dict[Argument, Guarded]) -> Made:

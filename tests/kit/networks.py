@@ -11,7 +11,7 @@ from torch import nn
 
 from shiftedge.export import training
 from shiftedge.export.checkpoint import load_checkpoint, serialise_checkpoint
-from shiftedge.export.models import MobileNetV2, ResNet, insert_shift
+from shiftedge.export.models import EfficientNetLite0, MobileNetV2, ResNet, insert_shift
 from shiftedge.export.networks import spec_of
 from shiftedge.export.to_onnx import describe
 from shiftedge.export.training import Shape
@@ -28,7 +28,7 @@ __all__ = [
     "trained",
 ]
 
-KINDS = ("mobilenet_v2", "previous-frame", "resnet50", "own")
+KINDS = ("mobilenet_v2", "previous-frame", "efficientnet_lite0", "resnet50", "own")
 
 
 class Own(nn.Module):
@@ -87,6 +87,7 @@ def network(kind: str) -> tuple[nn.Module, ModelSpec]:
         {
             "mobilenet_v2": lambda: MobileNetV2(3, width=0.35),
             "previous-frame": lambda: MobileNetV2(3, width=0.35, previous_frame=True),
+            "efficientnet_lite0": lambda: EfficientNetLite0(3),
             "resnet50": lambda: ResNet(3),
             "own": lambda: insert_shift(Own(), ["b", "c"]),
         }[kind]()
@@ -108,9 +109,9 @@ def save_checkpoint(path: Path, net: nn.Module, description: Any, **more: Any) -
 def train(data: str, output: Path, *, shape: Shape | None = None, **more: Any) -> Any:
     """A training with a job's arguments as they are."""
     silent = {key: more.pop(key) for key in ("silent", "usual_silent") if key in more}
-    return training.train(training.Job(data, output, **more), shape=shape, **silent)
+    return training.train(training.Job((data,), output, **more), shape=shape, **silent)
 
 
 def fine_tune(data: str, output: Path, **more: Any) -> Any:
     """The same of a fine-tune."""
-    return training.fine_tune(training.Job(data, output, **more))
+    return training.fine_tune(training.Job((data,), output, **more))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture import FrameSource, TimedFrame
-from shiftedge.runtime.engines.base import Engine, Session
+from shiftedge.runtime.engines.base import Engine, EngineSession
 from shiftedge.runtime.spec import ModelSpec
 
 PlaySource = Callable[[FrameSource], str]
@@ -31,7 +31,7 @@ class ReadingEngine(Engine):
         return ReadingSession(self.spec)
 
 
-class ReadingSession(Session):
+class ReadingSession(EngineSession):
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
 

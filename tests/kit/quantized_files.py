@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from kit.onnx_files import Builder
-from shiftedge.export.quantize import Settings, quantize
+from shiftedge.export.quantize import QuantizeSettings, quantize
 from shiftedge.export.quantize.report import Report
 from shiftedge.export.quantize.source import Clips
 from shiftedge.runtime.capture.synthetic.moving import moving_scene
@@ -134,7 +134,9 @@ def images(frames: int, seed: int = 99) -> NDArray[np.uint8]:
     return moving_scene(seed, frames=frames, height=HEIGHT, width=WIDTH)
 
 
-def quantized_to(path: Path, calibration: str | Clips, output: Path, settings: Settings) -> Report:
+def quantized_to(
+    path: Path, calibration: str | Clips, output: Path, settings: QuantizeSettings
+) -> Report:
     """Write the int8 file of a model."""
     result = quantize(path, calibration, settings)
     output.write_bytes(result.model)

@@ -100,11 +100,17 @@ def _built(step: Step, logits: str, classes: int) -> Network:
     return serialised, spec
 
 
-STAGES = (
-    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-    (6, 320, 1, 1),
+Stages = tuple[tuple[int, int, int, int, int], ...]
+STAGES: Stages = (
+    (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3), (6, 96, 3, 1, 3),
+    (6, 160, 3, 2, 3), (6, 320, 1, 1, 3),
 )  # fmt: skip
-"""Expansion, output channels, repeats, stride of the first: table 2 of arXiv 1801.04381."""
+"""Expansion, output channels, repeats, stride of the first, window: table 2 of arXiv 1801.04381."""
+LITE0: Stages = (
+    (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
+)  # fmt: skip
+"""The same of EfficientNet-Lite0."""
 
 
 def _scaled(channels: int, width: float) -> int:
@@ -114,9 +120,16 @@ def _scaled(channels: int, width: float) -> int:
 
 
 def mobilenet_v2(
-    height: int, width: int, *, multiplier: float = 1.0, classes: int = 27, previous: bool = False
+    height: int,
+    width: int,
+    *,
+    multiplier: float = 1.0,
+    classes: int = 27,
+    previous: bool = False,
+    stages: Stages = STAGES,
 ) -> Network:
-    """MobileNetV2 with a shift in each residual block, as ``MobileNetV2``.
+    """MobileNetV2 with a shift in each residual block, as ``MobileNetV2``; of other stages
+    EfficientNet-Lite0, as ``EfficientNetLite0``.
 
     ``previous`` joins the frame before to the frame, in front of the first convolution.
     """
@@ -128,7 +141,7 @@ def mobilenet_v2(
         x = b.op("Concat", "state_0", "frame", axis=1)
         b.shapes[x] = (6, height, width)
     x = b.layer(x, _scaled(32, multiplier), 3, 2, act="Relu6")
-    for expansion, base, repeats, first in STAGES:
+    for expansion, base, repeats, first, kernel in stages:
         outputs = _scaled(base, multiplier)
         for index in range(repeats):
             stride = first if index == 0 else 1
@@ -138,7 +151,7 @@ def mobilenet_v2(
             hidden = inputs * expansion
             if expansion != 1:
                 y = b.layer(y, hidden, 1, act="Relu6")
-            y = b.layer(y, hidden, 3, stride, groups=hidden, act="Relu6")
+            y = b.layer(y, hidden, kernel, stride, groups=hidden, act="Relu6")
             y = b.layer(y, outputs, 1)
             x = b.sum(x, y) if residual else y
     x = b.layer(x, _scaled(1280, max(multiplier, 1.0)), 1, act="Relu6")
@@ -193,6 +206,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "mobilenet-1.4@160x120": lambda: mobilenet_v2(120, 160, multiplier=1.4, classes=3),
     "mobilenet-0.35@64x48": lambda: mobilenet_v2(48, 64, multiplier=0.35, classes=3),
     "previous-0.5@128x96": lambda: mobilenet_v2(96, 128, multiplier=0.5, classes=6, previous=True),
+    "lite0@64x48": lambda: mobilenet_v2(48, 64, classes=3, stages=LITE0),
     "resnet@64x64": lambda: resnet50(64, 64),
     "resnet-8@112x112": lambda: resnet50(112, 112, blocks=(1, 1, 1, 1)),
     "own@64x48": lambda: own(48, 64),

@@ -7,7 +7,7 @@ import pytest
 import shiftedge
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.live.score import score
-from shiftedge.runtime.live.session import Session
+from shiftedge.runtime.live.session import LiveSession
 
 pytest.importorskip("onnxruntime", reason="the onnx extra (onnxruntime) is not installed")
 pytest.importorskip("cv2", reason="the camera extra (opencv-python) is not installed")
@@ -20,8 +20,8 @@ def model() -> shiftedge.Model:
     return shiftedge.load(threads=1)
 
 
-def watch(model: shiftedge.Model, text: str) -> tuple[list[shiftedge.GestureEvent], Session]:
-    with Session(model, text) as session:
+def watch(model: shiftedge.Model, text: str) -> tuple[list[shiftedge.GestureEvent], LiveSession]:
+    with LiveSession(model, text) as session:
         events = [result.event for _, result in session if result.event is not None]
     return events, session
 

@@ -49,22 +49,19 @@ INT8 = dataclasses.replace(
 )
 
 
-def test_what_schema_1_cannot_say_is_schema_2() -> None:
-    assert (GOOD.schema, INT8.schema) == (1, 2)
-    assert dataclasses.replace(GOOD, precision="int8").schema == 2
+def test_what_states_hold() -> None:
     assert ModelSpec.from_json(INT8.to_json()) == INT8
-    plain, held = json.loads(GOOD.to_json()), json.loads(INT8.to_json())
-    assert "precision" not in plain
-    assert plain["schema"] == 1
-    assert plain["states"] == [
-        {"name": "a", "shape": [1, 2, 12, 16]}, {"name": "b", "shape": [1, 4, 6, 8]},
-    ]  # fmt: skip
-    assert (held["precision"], held["schema"]) == ("int8", 2)
+    held = json.loads(INT8.to_json())
+    assert (held["precision"], held["schema"]) == ("int8", 1)
     assert held["states"][0] == {
-        "name": "a", "shape": [1, 2, 12, 16], "dtype": "uint8", "scale": 0.02353,
+        "name": "a", "shape": [1, 2, 12, 16], "dtype": "uint8", "scale": 0.02353, "zero_point": 0,
     }  # fmt: skip
-    assert held["states"][1] == {"name": "b", "shape": [1, 4, 6, 8]}
-    assert held["states"][2]["zero_point"] == 131
+    # Keys with a default may be left out.
+    plain = {**json.loads(GOOD.to_json()), "states": [
+        {"name": "a", "shape": [1, 2, 12, 16]}, {"name": "b", "shape": [1, 4, 6, 8]},
+    ]}  # fmt: skip
+    del plain["precision"]
+    assert ModelSpec.from_dict(plain) == GOOD
 
 
 def test_states_of_bytes() -> None:
@@ -113,7 +110,6 @@ def test_states_of_bfloat16() -> None:
     assert numbers.dtype == np.float32
     assert numbers.reshape(-1).tolist() == [1.0, -3.0, 0.0, 0.15625]
     spec = dataclasses.replace(GOOD, precision="bf16", states=(state,))
-    assert spec.schema == 2
     assert ModelSpec.from_json(spec.to_json()) == spec
     for changed, expected in (({"scale": 0.5}, "1 for bfloat16"), ({"zero_point": 3}, "0 for")):
         with pytest.raises(SpecError, match=expected):
@@ -173,7 +169,7 @@ def test_a_missing_field_is_named(key: str) -> None:
         ('{"schema": "1"}', "schema '1'"),
         ('{"schema": true}', "schema True"),
         ('{"schema": 0}', "schema 0"),
-        ('{"schema": 99}', "schema 99, and this shiftedge reads up to 2: upgrade"),
+        ('{"schema": 99}', "schema 99, and this shiftedge reads up to 1: upgrade"),
     ],
 )
 def test_text_that_is_no_spec(text: str, message: str) -> None:

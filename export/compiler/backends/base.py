@@ -7,7 +7,7 @@ the code for one kind of device. The rest of the compiler knows no device: it as
     ``targets``   which variants a board has, and why there is none         variants, refusal, here
     ``compile``   how a graph becomes kernels, and kernels files            lower, emit, explain
     ``link``      the board's C compiler, whatever the device; the files to link, the executor of
-                  ``runtime/native`` and what that takes                    emit, executor, plan
+                  ``runtime/native`` and what that takes           emit, executor, sources, plan
     ``verify``    which code this machine can run in a variant's place      runs_here, stand_in
     ``cache``     nothing: its key holds the board, and what runs here
     manifest      the variant's name and features, and the rows of ``explain``
@@ -18,13 +18,15 @@ the code for one kind of device. The rest of the compiler knows no device: it as
                   rows of boards, in ``targets.TARGETS``, and names the folder lib/cuda-sm_53/
     ``lower``     families of its own on the same kernel IR, whose units are thread blocks
     ``emit``      PTX as text, and the assembler file that embeds it, for the same Zig to link
-    ``plan``      a ``shiftedge_cuda_plan`` for ``runtime/native/cuda``: grids instead of functions
+    ``plan``      a ``shiftedge_cuda_plan`` for ``runtime/native/cuda``: grids instead of functions;
+                  that folder's C files are what ``sources`` gives
     ``runs_here`` asks the driver; ``stand_in`` is the IR's interpreter, or the emulated device
     registered    by one line in ``targets.BACKENDS``
 """
 
 from __future__ import annotations
 
+import importlib.resources
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,10 +36,13 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Backend", "Device", "Target", "TargetVariant"]
+
+def native_folder() -> Path:
+    """``runtime/native``."""
+    return Path(str(importlib.resources.files("shiftedge.runtime.native")))
 
 
 class Device(Protocol):
@@ -144,7 +149,11 @@ class Backend(ABC, Generic[D, V]):
     # What is made.
 
     executor: ClassVar[str]
-    """The folder of ``runtime/native`` whose step loop runs the kernels."""
+    """Whose step loop runs the kernels: ``shiftedge_<executor>_executor``, see ``executor.h``."""
+
+    def sources(self) -> Sequence[Path]:
+        """The executor's C files; by default those of its folder of ``runtime/native``."""
+        return list((native_folder() / self.executor).glob("*.c"))
 
     @abstractmethod
     def lower(self, graph: Graph, spec: ModelSpec, variant: V) -> Step:
@@ -159,7 +168,7 @@ class Backend(ABC, Generic[D, V]):
         """Writes the kernels' code into ``folder``; the names of the files to link."""
 
     @abstractmethod
-    def plan(self, step: Step, places: Layout, variant: V) -> Iterable[str]:
+    def plan(self, step: Step, places: MemoryLayout, variant: V) -> Iterable[str]:
         """Lines of C that define ``plan``, what the executor takes."""
 
     @abstractmethod

@@ -16,18 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import (
-    Array,
-    Conv,
-    Int8Array,
-    Operator,
-    Quantization,
-    Shape,
-)
+from shiftedge.export.compiler.graph import graph as ops
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["ADVICE", "AGAIN", "Node", "QuantizedWeights", "Tensors", "Value"]
 
 ADVICE = "engine='onnxruntime' runs the model meanwhile"
 """Ends a message about what the compiler cannot do; ``read_onnx`` says it only of a file that ONNX
@@ -47,7 +38,7 @@ class Value:
 
     name: str
     """Of the value there."""
-    shape: Shape
+    shape: ops.Shape
     """A map's or a vector's, as ONNX sees it; for a slice, of the value that is sliced."""
     channels: tuple[int, int] | None = None
     """Begin and end, where the tensor is only a range of the value's channels."""
@@ -57,9 +48,9 @@ class Value:
 class QuantizedWeights:
     """What a constant stands for, where it was read from int8."""
 
-    values: Int8Array
+    values: ops.Int8Array
     """Of the constant's shape, zero point 0."""
-    scale: Array
+    scale: ops.Array
     """(1,), or one for each index along ``axis``."""
     axis: int | None
     """None where there is one scale for all."""
@@ -72,15 +63,15 @@ class Tensors:
         self.onnx = onnx
         self.constants = dict(constants)
         """By ONNX name."""
-        self.operators: list[Operator] = []
-        self.shapes: dict[str, Shape] = {"frame": (spec.height, spec.width, 3)}
+        self.operators: list[ops.Operator] = []
+        self.shapes: dict[str, ops.Shape] = {"frame": (spec.height, spec.width, 3)}
         """Of the graph's values."""
         for index, state in enumerate(spec.states):
             self.shapes[f"state_{index}"] = (state.shape[2], state.shape[3], state.shape[1])
         self.values = {name: Value(name, shape) for name, shape in self.shapes.items()}
         """By ONNX name."""
         self.quantization = {
-            f"state_{index}": Quantization(float(np.float32(state.scale)), state.zero_point)
+            f"state_{index}": ops.Quantization(float(np.float32(state.scale)), state.zero_point)
             for index, state in enumerate(spec.states)
             if state.dtype == "uint8"
         }
@@ -145,7 +136,7 @@ class Node:
         value, name = self.value(index), self.inputs[index]
         self.need(
             quantized or value.name not in self.tensors.quantization,
-            f"computes with the codes {name!r}; expected a DequantizeLinear between",
+            f"computes with the quantised {name!r}; expected a DequantizeLinear between",
         )
         self.need(
             value.channels is None,
@@ -189,7 +180,7 @@ class Node:
         )
         return [int(each) for each in values.reshape(-1)]
 
-    def weights(self, index: int, default: Any = None) -> Array:
+    def weights(self, index: int, default: Any = None) -> ops.Array:
         """A constant input of finite float32 numbers, at least one."""
         values = self.constant(index, default)
         name = self.inputs[index] if index < len(self.inputs) else "default"
@@ -261,10 +252,10 @@ class Node:
 
     def make(
         self,
-        operator: type[Operator],
+        operator: type[ops.Operator],
         inputs: Sequence[Value],
-        shape: Shape,
-        form: Shape | None = None,
+        shape: ops.Shape,
+        form: ops.Shape | None = None,
         /,
         inner: str = "",
         **fields: Any,
@@ -303,13 +294,13 @@ class Node:
     def depthwise(
         self,
         value: Value,
-        shape: Shape,
-        weight: Array,
-        bias: Array | None = None,
+        shape: ops.Shape,
+        weight: ops.Array,
+        bias: ops.Array | None = None,
         *,
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
-        form: Shape | None = None,
+        form: ops.Shape | None = None,
     ) -> None:
         """A convolution of each channel by itself; ``weight`` as a ``Conv`` has it."""
         channels = len(weight)
@@ -320,7 +311,7 @@ class Node:
             "stride": stride,
             "padding": padding,
         }
-        self.make(Conv, (value,), shape, form, groups=channels, **fields)
+        self.make(ops.Conv, (value,), shape, form, groups=channels, **fields)
 
     def window(
         self, value: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]

@@ -26,24 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.compiler.frontend.node import AGAIN, Node, QuantizedWeights, Value
+from shiftedge.export.compiler.graph import graph as ops
 from shiftedge.export.compiler.graph.activations import Activation
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Add,
-    Array,
-    Conv,
-    Dense,
-    Dequantize,
-    Int8Array,
-    Join,
-    Mean,
-    Mul,
-    Pool,
-    Quantization,
-    Quantize,
-)
-
-__all__ = ["READERS"]
 
 _Padding = tuple[int, int, int, int]
 
@@ -58,7 +42,7 @@ def _activation(kinds: tuple[Activation, ...], node: Node) -> None:
         given = {key: node.given(key, pair[0]) for key, pair in row.attributes.items()}
         raise node.refuse(row.others.format(**given))
     x = node.tensor()
-    node.make(Activate, (x,), x.shape, kind=kind)
+    node.make(ops.Activate, (x,), x.shape, kind=kind)
 
 
 def _fits(kind: Activation, node: Node) -> bool:
@@ -104,27 +88,20 @@ def _batch_norm(node: Node) -> None:
 
 
 def _sum(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is not None:
-        node.scale(constant[0], 1.0, constant[1])
+    if _by_constant(node, lambda number, _: (1.0, number)):
         return
     a, b = node.tensor(0), node.tensor(1)
     node.need(a.shape == b.shape, f"has shapes {a.shape} and {b.shape}; expected one shape")
-    node.make(Add, (a, b), a.shape)
+    node.make(ops.Add, (a, b), a.shape)
 
 
 def _difference(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is None:
-        raise node.refuse("is of two maps; expected one side to be a constant")
-    x, values = constant
-    node.scale(x, *((-1.0, values) if node.is_constant(0) else (1.0, -values)))
+    scaled = _by_constant(node, lambda number, first: (-1.0, number) if first else (1.0, -number))
+    node.need(scaled, "is of two maps; expected one side to be a constant")
 
 
 def _mul(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is not None:
-        node.scale(*constant, 0.0)
+    if _by_constant(node, lambda number, _: (number, 0.0)):
         return
     a, b = node.tensor(0), node.tensor(1)
     if math.prod(a.shape) < math.prod(b.shape):
@@ -133,7 +110,7 @@ def _mul(node: Node) -> None:
         b.shape in (a.shape, (1, 1, a.shape[-1])),
         f"has shapes {a.shape} and {b.shape}; expected one shape, or one number a channel",
     )
-    node.make(Mul, (a, b), a.shape)
+    node.make(ops.Mul, (a, b), a.shape)
 
 
 def _power(node: Node) -> None:
@@ -142,26 +119,25 @@ def _power(node: Node) -> None:
     power = float(exponent.reshape(-1)[0]) if exponent.size == 1 else 0.0
     node.need(power in (2.0, 3.0), f"raises to {exponent.tolist()}; known are 2 and 3")
     if power == 3.0:
-        squared = node.make(Mul, (x, x), x.shape, inner=" (squared)")
-        node.make(Mul, (x, Value(squared, x.shape)), x.shape)
+        squared = node.make(ops.Mul, (x, x), x.shape, inner=" (squared)")
+        node.make(ops.Mul, (x, Value(squared, x.shape)), x.shape)
     else:
-        node.make(Mul, (x, x), x.shape)
+        node.make(ops.Mul, (x, x), x.shape)
 
 
 def _quotient(node: Node) -> None:
-    constant = _constant_side(node)
-    if constant is None or node.is_constant(0):
-        raise node.refuse("divides by a map; expected a constant")
-    x, values = constant
+    by_constant = node.is_constant(1) and not node.is_constant(0)
+    node.need(by_constant, "divides by a map; expected a constant")
     with np.errstate(divide="ignore"):
-        node.scale(x, 1.0 / values, 0.0)
+        _by_constant(node, lambda number, _: (1.0 / number, 0.0))
 
 
-def _constant_side(node: Node) -> tuple[Value, NDArray[np.float64]] | None:
-    """The map or vector of two inputs, and the other, if that is a constant: one number or
-    (channels,)."""
+def _by_constant(node: Node, factors: Callable[[NDArray[np.float64], bool], Any]) -> bool:
+    """Whether one of two inputs is a constant, one number or (channels,). Then the node's output is
+    the other input by the scale and the shift that ``factors`` makes of that, and of whether it is
+    the first."""
     if node.is_constant(0) == node.is_constant(1):
-        return None
+        return False
     side = 0 if node.is_constant(0) else 1
     x, values = node.tensor(1 - side), node.weights(side)
     rank = 4 if len(x.shape) == 3 else 2
@@ -172,7 +148,8 @@ def _constant_side(node: Node) -> tuple[Value, NDArray[np.float64]] | None:
         f"reads the constant {node.inputs[side]!r} of shape {values.shape}; expected one number, "
         f"or one for each of {x.shape[-1]} channels",
     )
-    return x, values.reshape(-1).astype(np.float64)
+    node.scale(x, *factors(values.reshape(-1).astype(np.float64), side == 0))
+    return True
 
 
 # Convolutions, windows and matrix products
@@ -198,7 +175,7 @@ def _conv(node: Node) -> None:
     )
     quantized, scale = _quantized_weight(node, outputs)
     node.make(
-        Conv,
+        ops.Conv,
         (x,),
         (*node.window(x, kernel, stride, padding), outputs),
         weight=weight,
@@ -211,7 +188,7 @@ def _conv(node: Node) -> None:
     )
 
 
-def _quantized_weight(node: Node, outputs: int) -> tuple[Int8Array | None, Array | None]:
+def _quantized_weight(node: Node, outputs: int) -> tuple[ops.Int8Array | None, ops.Array | None]:
     """The weights as int8 and the scale of each output channel, where they were read so."""
     found = node.tensors.quantized_weights.get(node.inputs[1])
     if found is None:
@@ -279,7 +256,7 @@ def _global_pool(largest: bool, node: Node) -> None:
     if largest:
         _window_pool(node, x, shape, True, (x.shape[0], x.shape[1]))
     else:
-        node.make(Mean, (x,), shape)
+        node.make(ops.Mean, (x,), shape)
 
 
 def _window_pool(
@@ -292,7 +269,7 @@ def _window_pool(
     padding: _Padding = (0, 0, 0, 0),
 ) -> None:
     out = node.make(
-        Pool, (x,), shape, largest=largest, kernel=kernel, stride=stride, padding=padding
+        ops.Pool, (x,), shape, largest=largest, kernel=kernel, stride=stride, padding=padding
     )  # fmt: skip
     tensors = node.tensors
     # The largest of quantized values is the quantized value of the largest.
@@ -309,7 +286,7 @@ def _reduce_mean(node: Node) -> None:
     right = sorted(axis % 4 for axis in axes) == [2, 3]
     node.need(right, f"is over the axes {axes}; known is height and width")
     shape = (1, 1, x.shape[2])
-    node.make(Mean, (x,), shape, shape if node.integer("keepdims", 1) else shape[2:])
+    node.make(ops.Mean, (x,), shape, shape if node.integer("keepdims", 1) else shape[2:])
 
 
 def _pad(node: Node) -> None:
@@ -360,7 +337,7 @@ def _dense(node: Node) -> None:
         right = given.size in (1, outputs)
         node.need(right, f"has a bias {given.shape}; expected ({outputs},)", AGAIN)
         bias = np.broadcast_to(given.reshape(-1), (outputs,)).copy()
-    node.make(Dense, (x,), (outputs,), weight=weight, bias=bias)
+    node.make(ops.Dense, (x,), (outputs,), weight=weight, bias=bias)
 
 
 # Forms of one value: nothing is computed
@@ -526,11 +503,11 @@ def _concat(node: Node) -> None:
     same = quantization == tensors.quantization.get(features.name)
     node.need(
         same and features.name not in tensors.signed,
-        "joins a state and features of different scales or types; expected the same codes, so that "
-        "the shift is a copy",
+        "joins a state and features of different scales or types; expected the same, so that the "
+        "shift is a copy",
     )
     joined = (*shape[:2], state.shape[2] + end - begin)
-    out = node.make(Join, (state, features), joined, state=named[state.name], begin=begin)
+    out = node.make(ops.Join, (state, features), joined, state=named[state.name], begin=begin)
     if quantization is not None:
         tensors.quantization[out] = quantization
 
@@ -545,7 +522,7 @@ _TYPES = {2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
 
 def _quantize(node: Node) -> None:
     scale, number = _scale(node), node.integer("output_dtype", 0)
-    node.need(number in (0, *_TYPES), f"makes codes of type {number}; expected uint8 or int8")
+    node.need(number in (0, *_TYPES), f"makes values of type {number}; expected uint8 or int8")
     zero = _zero_point(node, _TYPES.get(number, np.dtype(np.uint8)))
     if node.is_constant(0):
         values, limits = node.weights(0), np.iinfo(zero.dtype)
@@ -555,7 +532,7 @@ def _quantize(node: Node) -> None:
         return
     x, quantization = node.tensor(flat=True), _of_features(node, scale, zero)
     shape = node.tensors.shapes[x.name]
-    out = node.make(Quantize, (x,), shape, x.shape, quantization=quantization)
+    out = node.make(ops.Quantize, (x,), shape, x.shape, quantization=quantization)
     node.tensors.quantization[out] = quantization
     if zero.dtype == np.int8:
         node.tensors.signed.add(out)
@@ -569,15 +546,17 @@ def _dequantize(node: Node) -> None:
     x = node.tensor(flat=True, quantized=True)
     known = tensors.quantization.get(x.name)
     if known is None:
-        raise node.refuse(f"reads {node.inputs[0]!r}, which is float; expected codes", AGAIN)
+        raise node.refuse(
+            f"reads {node.inputs[0]!r}, which is float; expected uint8 or int8", AGAIN
+        )
     kind = np.dtype(np.int8 if x.name in tensors.signed else np.uint8)
     found = _of_features(node, scale, _zero_point(node, kind))
     node.need(
         found == known,
-        f"has scale {found.scale:g} and zero point {found.zero_point} for codes of scale "
+        f"has scale {found.scale:g} and zero point {found.zero_point} for values of scale "
         f"{known.scale:g} and zero point {known.zero_point}; expected the same",
     )
-    node.make(Dequantize, (x,), tensors.shapes[x.name], x.shape, quantization=found)
+    node.make(ops.Dequantize, (x,), tensors.shapes[x.name], x.shape, quantization=found)
 
 
 def _dequantize_constant(node: Node, scale: NDArray[np.float32]) -> None:
@@ -624,11 +603,11 @@ def _zero_point(node: Node, default: np.dtype[Any]) -> NDArray[Any]:
     return zero
 
 
-def _of_features(node: Node, scale: NDArray[np.float32], zero: NDArray[Any]) -> Quantization:
+def _of_features(node: Node, scale: NDArray[np.float32], zero: NDArray[Any]) -> ops.Quantization:
     one = scale.size == zero.size == 1
     node.need(one, f"has {scale.size} scales for features; expected one a tensor")
     shift = _SIGN if zero.dtype == np.int8 else 0
-    return Quantization(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) + shift)
+    return ops.Quantization(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) + shift)
 
 
 def _axis(node: Node, rank: int) -> int:

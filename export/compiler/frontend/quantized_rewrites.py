@@ -22,48 +22,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from shiftedge.export.compiler.frontend.rewrites import alive
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Add,
-    Conv,
-    Dense,
-    Dequantize,
-    Graph,
-    Mean,
-    Mul,
-    Operator,
-    Pool,
-    Quantization,
-    Quantize,
-    Uses,
-)
-
-__all__ = ["fold_quantization"]
+from shiftedge.export.compiler.graph import graph as ops
 
 _MOST_TERMS = (2**31 - 1) // (255 * 128)
 """Of one sum of products of a uint8 and an int8 number: more may leave int32."""
 
 
-def fold_quantization(graph: Graph, *, bytes_fit: bool) -> Graph:
-    """Apply the rules above.
+def fold_quantization(graph: ops.Graph, *, bytes_fit: bool) -> ops.Graph:
+    """Apply the rules above to a graph of which each rounding stands for itself.
 
-    Args:
-        graph: of which each rounding stands for itself; what is stored as uint8 in the file too.
-        bytes_fit: whether a kernel can count with the frame's bytes: they stand for the frame's
-            numbers by one scale, so the spec's ``std`` is the same for all colours.
+    ``bytes_fit``: a kernel can count with the frame's bytes, which stand for the frame's numbers by
+    one scale, so the spec's ``std`` is the same for all colours.
     """
-    int8 = (isinstance(op, Conv) and op.quantized_weight is not None for op in graph.operators)
+    int8 = (isinstance(op, ops.Conv) and op.quantized_weight is not None for op in graph.operators)
     return _Folder(graph, bytes_fit).folded() if graph.quantization or any(int8) else graph
 
 
 class _Folder:
-    def __init__(self, graph: Graph, bytes_fit: bool) -> None:
+    def __init__(self, graph: ops.Graph, bytes_fit: bool) -> None:
         self._graph, self._bytes_fit = graph, bytes_fit
         self._frame, self.quantization = graph.frame, graph.quantization
         self._logits = graph.logits
         self._set(graph.operators)
 
-    def folded(self) -> Graph:
+    def folded(self) -> ops.Graph:
         self.merge_equal()
         self.drop_after_mean()
         self.drop_of_frame()
@@ -84,14 +66,14 @@ class _Folder:
 
     # The graph as it stands.
 
-    def _set(self, operators: Iterable[Operator]) -> None:
+    def _set(self, operators: Iterable[ops.Operator]) -> None:
         self._operators = tuple(operators)
-        self._uses = Uses(self._operators, self._logits)
+        self._uses = ops.Uses(self._operators, self._logits)
         self._made, self._readers = self._uses.made, self._uses.readers
         self._place, self._count = self._uses.place, self._uses.count
         self._only_reader = self._uses.only_reader
 
-    def _rename(self, operators: Iterable[Operator], names: Mapping[str, str]) -> None:
+    def _rename(self, operators: Iterable[ops.Operator], names: Mapping[str, str]) -> None:
         """Of these operators, let everything read other values."""
 
         def follow(name: str) -> str:
@@ -102,7 +84,7 @@ class _Folder:
         self._logits = follow(self._logits)
         self._set(replace(each, inputs=tuple(map(follow, each.inputs))) for each in operators)
 
-    def _drop(self, rounding: Iterable[Quantize]) -> None:
+    def _drop(self, rounding: Iterable[ops.Quantize]) -> None:
         """Let readers of what these stand for read what was rounded."""
         names = {}
         gone: set[int] = set()
@@ -114,16 +96,16 @@ class _Folder:
         if gone:
             self._rename((each for each in self._operators if id(each) not in gone), names)
 
-    def _droppable(self, quantize: Operator | None) -> bool:
+    def _droppable(self, quantize: ops.Operator | None) -> bool:
         """Whether it is there for its numbers alone: no shift, no state, no pool."""
-        return isinstance(quantize, Quantize) and all(
-            isinstance(reader, Dequantize) for reader in self._readers.get(quantize.out, [])
+        return isinstance(quantize, ops.Quantize) and all(
+            isinstance(reader, ops.Dequantize) for reader in self._readers.get(quantize.out, [])
         )
 
-    def _rounded_once(self, value: str) -> tuple[Quantize, Operator] | None:
+    def _rounded_once(self, value: str) -> tuple[ops.Quantize, ops.Operator] | None:
         """The rounding that alone reads ``value``, and what alone reads the numbers after it."""
         quantize = self._only_reader(value)
-        if not isinstance(quantize, Quantize) or not self._droppable(quantize):
+        if not isinstance(quantize, ops.Quantize) or not self._droppable(quantize):
             return None
         dequantize = self._only_reader(quantize.out)
         reader = None if dequantize is None else self._only_reader(dequantize.out)
@@ -132,11 +114,11 @@ class _Folder:
     def _quantized_of(self, value: str) -> str | None:
         """The uint8 value that ``value`` is the numbers of."""
         maker = self._made.get(value)
-        return maker.inputs[0] if isinstance(maker, Dequantize) else None
+        return maker.inputs[0] if isinstance(maker, ops.Dequantize) else None
 
-    def _in_int8(self, operator: Operator | None) -> bool:
+    def _in_int8(self, operator: ops.Operator | None) -> bool:
         """Whether it is a convolution whose kernel is an int8 one."""
-        if not isinstance(operator, Conv) or operator.quantized_weight is None:
+        if not isinstance(operator, ops.Conv) or operator.quantized_weight is None:
             return False
         source = operator.inputs[0]
         if operator.quantized_weight[0].size > _MOST_TERMS:
@@ -149,10 +131,10 @@ class _Folder:
 
     def merge_equal(self) -> None:
         """Some tools write a rounding for each reader."""
-        first: dict[tuple[str, Quantization], str] = {}
+        first: dict[tuple[str, ops.Quantization], str] = {}
         names = {}
         for operator in self._operators:
-            if isinstance(operator, Quantize):
+            if isinstance(operator, ops.Quantize):
                 kept = first.setdefault((operator.inputs[0], operator.quantization), operator.out)
                 if kept != operator.out:
                     names[operator.out] = kept
@@ -161,26 +143,28 @@ class _Folder:
     def drop_after_mean(self) -> None:
         late: set[str] = set()
         for operator in self._operators:
-            follows = isinstance(operator, (Activate, Add, Conv, Dequantize, Mul, Quantize))
-            if isinstance(operator, (Mean, Dense)) or (
+            follows = isinstance(
+                operator, (ops.Activate, ops.Add, ops.Conv, ops.Dequantize, ops.Mul, ops.Quantize)
+            )
+            if isinstance(operator, (ops.Mean, ops.Dense)) or (
                 follows and all(name in late for name in operator.inputs)
             ):
                 late.add(operator.out)
         self._drop(
             each
             for each in self._operators
-            if isinstance(each, Quantize) and each.out in late and self._droppable(each)
+            if isinstance(each, ops.Quantize) and each.out in late and self._droppable(each)
         )
 
     def drop_of_frame(self) -> None:
         self._drop(
             each
             for each in self._operators
-            if isinstance(each, Quantize)
+            if isinstance(each, ops.Quantize)
             and each.inputs == (self._frame,)
             and self._droppable(each)
             and all(
-                isinstance(reader, Conv)
+                isinstance(reader, ops.Conv)
                 for dequantize in self._readers[each.out]
                 for reader in self._readers.get(dequantize.out, [])
             )
@@ -189,19 +173,19 @@ class _Folder:
     def drop_before_activations(self) -> None:
         for operator in self._operators:
             found = self._rounded_once(operator.out) if self._in_int8(operator) else None
-            if found is not None and isinstance(found[1], Activate):
+            if found is not None and isinstance(found[1], ops.Activate):
                 self._drop([found[0]])
 
     def drop_before_sums(self) -> None:
         for operator in self._operators:
-            if not isinstance(operator, Add):
+            if not isinstance(operator, ops.Add):
                 continue
             add = self._made[operator.out]  # as the sums before have left it
             sides = []
             for value, other in (add.inputs, add.inputs[::-1]):
                 source = self._quantized_of(value)
                 quantize = None if source is None else self._made.get(source)
-                if not isinstance(quantize, Quantize) or self._quantized_of(other) is None:
+                if not isinstance(quantize, ops.Quantize) or self._quantized_of(other) is None:
                     continue
                 conv = self._made.get(quantize.inputs[0])
                 found = self._rounded_once(quantize.inputs[0])
@@ -217,7 +201,7 @@ class _Folder:
         """Quantise as the last act of the kernel that makes the numbers."""
         for operator in self._operators:
             quantize = self._made.get(operator.out)
-            if not isinstance(quantize, Quantize):
+            if not isinstance(quantize, ops.Quantize):
                 continue
             value = quantize.inputs[0]
             maker = self._made.get(value)
@@ -227,7 +211,7 @@ class _Folder:
                 self._rename(kept, {quantize.out: source})
             elif maker is not None and self._count[value] == 1 and self._can_store(maker, quantize):
                 stored = replace(maker, out=quantize.out)
-                if isinstance(maker, Pool):  # moves them as they are
+                if isinstance(maker, ops.Pool):  # moves them as they are
                     stored = replace(stored, inputs=(self._quantized_of(maker.inputs[0]) or "",))
                 self._set(
                     stored if each is maker else each
@@ -235,26 +219,27 @@ class _Folder:
                     if each is not quantize
                 )
 
-    def _can_store(self, maker: Operator, quantize: Quantize) -> bool:
-        if isinstance(maker, Activate):
+    def _can_store(self, maker: ops.Operator, quantize: ops.Quantize) -> bool:
+        if isinstance(maker, ops.Activate):
             before = self._made.get(maker.inputs[0])
             alone = self._count[maker.inputs[0]] == 1
             return alone and (
-                self._in_int8(before) or (isinstance(before, Add) and self._sums_in_kernel(before))
+                self._in_int8(before)
+                or (isinstance(before, ops.Add) and self._sums_in_kernel(before))
             )
-        if isinstance(maker, Add):
+        if isinstance(maker, ops.Add):
             return self._sums_in_kernel(maker) or self._sums_quantized(maker)
-        if isinstance(maker, Pool) and maker.largest:
+        if isinstance(maker, ops.Pool) and maker.largest:
             source = self._quantized_of(maker.inputs[0])
             return source is not None and self.quantization[source] == quantize.quantization
         return self._in_int8(maker)
 
-    def _sums_quantized(self, add: Add) -> bool:
+    def _sums_quantized(self, add: ops.Add) -> bool:
         return all(
             name in self.quantization or self._quantized_of(name) is not None for name in add.inputs
         )
 
-    def _sums_in_kernel(self, add: Add) -> bool:
+    def _sums_in_kernel(self, add: ops.Add) -> bool:
         """Whether it runs in the kernel of an int8 convolution, and adds uint8."""
         for value, other in (add.inputs, add.inputs[::-1]):
             source = other if other in self.quantization else self._quantized_of(other)
@@ -271,9 +256,9 @@ class _Folder:
         for operator in self._operators:
             takes = (
                 self._in_int8(operator)
-                or isinstance(operator, Mean)
+                or isinstance(operator, ops.Mean)
                 or (
-                    isinstance(operator, Add)
+                    isinstance(operator, ops.Add)
                     and (self._sums_in_kernel(operator) or self._sums_quantized(operator))
                 )
             )
@@ -281,7 +266,7 @@ class _Folder:
             if takes:
                 inputs = tuple(self._quantized_of(name) or name for name in operator.inputs)
                 current = replace(operator, inputs=inputs)
-            elif isinstance(operator, Conv) and operator.quantized_weight is not None:
+            elif isinstance(operator, ops.Conv) and operator.quantized_weight is not None:
                 current = replace(operator, quantized_weight=None, weight_scale=None)
             changed.append(current)
         self._set(changed)

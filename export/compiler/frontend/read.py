@@ -36,12 +36,10 @@ from shiftedge.runtime.engines.onnxruntime import refusal
 from shiftedge.runtime.errors import CompileError, MissingExtraError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["read_onnx"]
+from shiftedge.runtime.words import first_line
 
 _DOMAINS = ("", "ai.onnx")
 """ONNX's own operators; others of the same name may do something else."""
-_Shapes = dict[str, tuple[int, ...]]
 
 
 def read_onnx(model: bytes, spec: ModelSpec, *, fold: bool = True) -> Graph:
@@ -84,10 +82,10 @@ def _read(model: bytes, spec: ModelSpec, fold: bool) -> Graph:
     if not nodes:
         raise CompileError(f"The ONNX file holds no operators; {AGAIN}.")
     constants = _constants(onnx, document.graph)
-    outputs = _check_interface(onnx, document.graph, constants, spec)
+    _check_interface(onnx, document.graph, constants, spec)
     tensors = Tensors(onnx, constants, spec)
-    _check_order(nodes, {*tensors.values, *tensors.constants}, outputs)
-    for node in _needed(nodes, outputs):
+    _check_order(nodes, {*tensors.values, *tensors.constants}, spec.outputs)
+    for node in _needed(nodes, spec.outputs):
         read = READERS.get(node.op_type) if node.domain in _DOMAINS else None
         if read is None:
             title = ".".join(filter(None, (node.domain, node.op_type)))
@@ -97,14 +95,15 @@ def _read(model: bytes, spec: ModelSpec, fold: bool) -> Graph:
             )
         read(Node(node, tensors))
     logits = _logits(tensors, spec)
-    count = len(spec.states)
-    states = tuple(tensors.shapes[f"state_{index}"] for index in range(count))
-    operators = [*tensors.operators, *(_keep(tensors, index) for index in range(count))]
+    count = range(len(spec.states))
+    states = tuple(tensors.shapes[f"state_{index}"] for index in count)
+    operators = [*tensors.operators, *(_keep(tensors, index) for index in count)]
     try:  # what no reader looks at and ONNX forbids; last, as its messages are the least helpful
         onnx.checker.check_model(document, full_check=True)
     except Exception as error:  # ValidationError, and protobuf's for text that is none
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CompileError(f"The model breaks a rule of ONNX ({reason}); {AGAIN}.") from error
+        raise CompileError(
+            f"The model breaks a rule of ONNX ({first_line(error)}); {AGAIN}."
+        ) from error
     graph = Graph(
         simplify(operators, logits),
         tensors.shapes,
@@ -140,49 +139,38 @@ def _constants(onnx: Any, graph: Any) -> dict[str, NDArray[Any]]:
     return constants
 
 
-def _check_interface(onnx: Any, graph: Any, constants: Collection[str], spec: ModelSpec) -> _Shapes:
-    """Inputs and outputs are those of the contract; the outputs."""
-    inputs: _Shapes = {"frame": (1, 3, spec.height, spec.width)}
-    outputs: _Shapes = {"logits": (1, spec.classes)}
-    quantized = set()
+def _check_interface(onnx: Any, graph: Any, constants: Collection[str], spec: ModelSpec) -> None:
+    """Inputs and outputs are those of the contract."""
     for index, state in enumerate(spec.states):
         if len(state.shape) != 4 or state.shape[0] != 1:
             raise CompileError(
                 f"state_{index} has shape {state.shape} in the model's spec; expected "
                 f"(1, channels, height, width); {ADVICE}."
             )
-        inputs[f"state_{index}"] = outputs[f"next_state_{index}"] = state.shape
-        if state.dtype == "uint8":
-            quantized |= {f"state_{index}", f"next_state_{index}"}
-    given = [entry for entry in graph.input if entry.name not in constants]
-    _check_all(onnx, given, inputs, quantized, "input")
-    _check_all(onnx, graph.output, outputs, quantized, "output")
+    given, inputs = [each for each in graph.input if each.name not in constants], spec.inputs
+    _check_all(onnx, given, inputs, "input")
+    _check_all(onnx, graph.output, spec.outputs, "output")
     unknown = [entry.name for entry in given if entry.name not in inputs]
     if unknown:
         raise CompileError(
             f"The model has an input {unknown[0]!r}; expected {', '.join(inputs)} alone; {ADVICE}."
         )
-    return outputs
 
 
 def _check_all(
-    onnx: Any,
-    entries: Iterable[Any],
-    wanted: Mapping[str, tuple[int, ...]],
-    quantized: Collection[str],
-    what: str,
+    onnx: Any, entries: Iterable[Any], wanted: Mapping[str, tuple[str, Any]], what: str
 ) -> None:
     """Names, element types and shapes of the graph's inputs or outputs."""
     found = {entry.name: entry.type.tensor_type for entry in entries}
     types = onnx.TensorProto.DataType
-    for name, shape in wanted.items():
+    for name, (dtype, shape) in wanted.items():
         if name not in found:
             raise CompileError(
                 f"The model has no {what} {name!r}; expected {', '.join(wanted)}, as its spec "
                 f"says; {AGAIN}."
             )
         kind = found[name].elem_type
-        right = "uint8" if name in quantized else "float"
+        right = "uint8" if dtype == "uint8" else "float"
         if kind != types.Value(right.upper()):
             label = types.Name(kind).lower() if kind in types.values() else str(kind)
             raise CompileError(f"The {what} {name!r} is {label}; expected {right}; {ADVICE}.")
@@ -247,7 +235,7 @@ def _logits(tensors: Tensors, spec: ModelSpec) -> str:
         raise CompileError(f"The logits are a constant; expected them to be computed; {ADVICE}.")
     value = tensors.values["logits"]
     if value.name in tensors.quantization:
-        raise CompileError(f"The logits are codes; expected float32 numbers; {ADVICE}.")
+        raise CompileError(f"The logits are quantised; expected float32 numbers; {ADVICE}.")
     if value.channels is not None or value.shape != (spec.classes,):
         raise CompileError(
             f"The logits have shape {value.shape}; expected {spec.classes} numbers, one a label of "

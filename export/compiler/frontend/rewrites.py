@@ -19,33 +19,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.activations import (
-    Activation,
-    Form,
-    Of,
-    Plus,
-    Scaled,
-    Times,
-    X,
-)
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Add,
-    Conv,
-    Dense,
-    KeepState,
-    Mul,
-    Operator,
-    Uses,
-)
+from shiftedge.export.compiler.graph import graph as ops
+from shiftedge.export.compiler.graph.activations import Activation, Form, Of, Plus, Scaled, Times, X
 
-__all__ = ["alive", "simplify"]
-
-_Rule = Callable[[Operator, Uses], Operator | None]
+_Rule = Callable[[ops.Operator, ops.Uses], ops.Operator | None]
 _FORMS = tuple((kind, form) for kind in Activation for form in kind.value.written)
 
 
-def simplify(operators: Sequence[Operator], logits: str) -> tuple[Operator, ...]:
+def simplify(operators: Sequence[ops.Operator], logits: str) -> tuple[ops.Operator, ...]:
     """The operators that ``logits`` or a next state depends on, rewritten; in order.
 
     Every value that is left keeps its name and shape.
@@ -58,22 +39,22 @@ def simplify(operators: Sequence[Operator], logits: str) -> tuple[Operator, ...]
     return result
 
 
-def alive(operators: Sequence[Operator], logits: str) -> tuple[Operator, ...]:
+def alive(operators: Sequence[ops.Operator], logits: str) -> tuple[ops.Operator, ...]:
     """Operators that the logits or a next state depend on, in order."""
     needed = {logits}
-    kept: list[Operator] = []
+    kept: list[ops.Operator] = []
     for operator in reversed(operators):
-        if isinstance(operator, KeepState) or operator.out in needed:
+        if isinstance(operator, ops.KeepState) or operator.out in needed:
             needed.update(operator.inputs)
             kept.append(operator)
     return tuple(reversed(kept))
 
 
 def _round(
-    operators: Sequence[Operator], rules: Sequence[_Rule], logits: str
-) -> tuple[tuple[Operator, ...], bool]:
+    operators: Sequence[ops.Operator], rules: Sequence[_Rule], logits: str
+) -> tuple[tuple[ops.Operator, ...], bool]:
     """Each rule once at each operator; and whether one applied."""
-    uses, changed = Uses(operators, logits), False
+    uses, changed = ops.Uses(operators, logits), False
     result = []
     for operator in operators:
         current = operator
@@ -89,25 +70,25 @@ def _round(
 # Activations
 
 
-def _activation(operator: Operator, uses: Uses) -> Operator | None:
-    if isinstance(operator, Activate):
+def _activation(operator: ops.Operator, uses: ops.Uses) -> ops.Operator | None:
+    if isinstance(operator, ops.Activate):
         return None
     for kind, form in _FORMS:
         for x in _matches(form, operator.out, uses.made):
-            return Activate(operator.name, (x,), operator.out, kind)
+            return ops.Activate(operator.name, (x,), operator.out, kind)
     return None
 
 
-_OF_TWO: Mapping[type, type[Operator]] = {Times: Mul, Plus: Add}
+_OF_TWO: Mapping[type, type[ops.Operator]] = {Times: ops.Mul, Plus: ops.Add}
 
 
-def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[str]:
+def _matches(form: Form, value: str, made: Mapping[str, ops.Operator]) -> Iterator[str]:
     """Each x of which ``value`` is such a form."""
     operator = made.get(value)
     if form == X:
         yield value
     elif isinstance(form, Of):
-        if isinstance(operator, Activate) and operator.kind.name == form.kind:
+        if isinstance(operator, ops.Activate) and operator.kind.name == form.kind:
             yield from _matches(form.x, operator.inputs[0], made)
     elif isinstance(form, Scaled):
         if operator is not None and _is_scale(operator, form.by, form.plus):
@@ -121,14 +102,18 @@ def _matches(form: Form, value: str, made: Mapping[str, Operator]) -> Iterator[s
 # Constants
 
 
-def _fold_scale(operator: Operator, uses: Uses) -> Operator | None:
+def _fold_scale(operator: ops.Operator, uses: ops.Uses) -> ops.Operator | None:
     before = uses.made.get(operator.inputs[0])
     numbers = _scale(operator)
-    if numbers is None or not isinstance(before, (Conv, Dense)) or uses.count[before.out] != 1:
+    if (
+        numbers is None
+        or not isinstance(before, (ops.Conv, ops.Dense))
+        or uses.count[before.out] != 1
+    ):
         return None
     scale, shift = numbers
     weight_scale = None
-    if isinstance(before, Conv) and before.weight_scale is not None:
+    if isinstance(before, ops.Conv) and before.weight_scale is not None:
         if (scale <= 0).any():
             return None  # a scale is above 0, and int8 weights do not change
         weight_scale = (before.weight_scale * scale).astype(np.float32)
@@ -138,16 +123,20 @@ def _fold_scale(operator: Operator, uses: Uses) -> Operator | None:
         bias = (before.bias * scale + shift).astype(np.float32)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         return None
-    if isinstance(before, Conv):
+    if isinstance(before, ops.Conv):
         return replace(
             before, out=operator.out, weight=weight, bias=bias, weight_scale=weight_scale
         )
     return replace(before, out=operator.out, weight=weight, bias=bias)
 
 
-def _fold_zeros(operator: Operator, uses: Uses) -> Operator | None:
+def _fold_zeros(operator: ops.Operator, uses: ops.Uses) -> ops.Operator | None:
     zeros = uses.made.get(operator.inputs[0])
-    if not isinstance(operator, Conv) or not isinstance(zeros, Conv) or not _by_channel(zeros):
+    if (
+        not isinstance(operator, ops.Conv)
+        or not isinstance(zeros, ops.Conv)
+        or not _by_channel(zeros)
+    ):
         return None
     if (zeros.weight != 1.0).any() or zeros.bias.any():
         return None
@@ -155,10 +144,10 @@ def _fold_zeros(operator: Operator, uses: Uses) -> Operator | None:
     return replace(operator, inputs=zeros.inputs, padding=(top, left, bottom, right))
 
 
-def _by_channel(operator: Operator) -> bool:
+def _by_channel(operator: ops.Operator) -> bool:
     """A 1 x 1 convolution of each channel by itself, with or without padding."""
     return (
-        isinstance(operator, Conv)
+        isinstance(operator, ops.Conv)
         and operator.kernel == (1, 1)
         and operator.stride == (1, 1)
         and operator.groups == len(operator.weight)
@@ -166,14 +155,14 @@ def _by_channel(operator: Operator) -> bool:
     )
 
 
-def _scale(operator: Operator) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _scale(operator: ops.Operator) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Scale and shift of each channel, if that is all that ``operator`` does."""
-    if not isinstance(operator, Conv) or not _by_channel(operator) or any(operator.padding):
+    if not isinstance(operator, ops.Conv) or not _by_channel(operator) or any(operator.padding):
         return None
     return operator.weight.reshape(-1).astype(np.float64), operator.bias.astype(np.float64)
 
 
-def _is_scale(operator: Operator, scale: float, shift: float) -> bool:
+def _is_scale(operator: ops.Operator, scale: float, shift: float) -> bool:
     """Whether ``operator`` is x * scale + shift, the same for all channels."""
     numbers = _scale(operator)
     return numbers is not None and bool(

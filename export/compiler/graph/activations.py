@@ -19,8 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Activation", "ActivationRow", "Form", "Of", "Plus", "Scaled", "Times", "Vectors", "X"]
-
 Float64 = NDArray[np.float64]
 
 
@@ -210,10 +208,7 @@ class Activation(enum.Enum):
         operations=4,
         expression=lambda v, x: x * _hard_gate(v, x),
         operator="HardSwish",
-        written=(
-            Times(X, Of("HARD_SIGMOID", X)),
-            Scaled(Times(X, _RELU6_OF_3_MORE), by=1 / 6),
-        ),
+        written=(Times(X, Of("HARD_SIGMOID", X)), Scaled(Times(X, _RELU6_OF_3_MORE), by=1 / 6)),
     )
     SWISH = ActivationRow(
         lambda x: x / (1.0 + np.exp(-x)),

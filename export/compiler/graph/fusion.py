@@ -24,29 +24,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Activation,
-    Add,
-    Conv,
-    Dense,
-    Graph,
-    Join,
-    KeepState,
-    Mean,
-    Operator,
-    Quantization,
-    Uses,
-)
-
-__all__ = ["ConvKernel", "FusedKernel", "InvertedResidual", "Linear", "Single", "Tail", "fuse"]
+from shiftedge.export.compiler.graph import graph as ops
+from shiftedge.export.compiler.graph.activations import Activation
 
 
 @dataclass(frozen=True, eq=False)
 class FusedKernel:
     """Operators that run as one."""
 
-    operators: tuple[Operator, ...]
+    operators: tuple[ops.Operator, ...]
     """In the order of the graph; the reference runs them one by one."""
 
     @property
@@ -71,17 +57,17 @@ class FusedKernel:
 class Linear:
     """A convolution with what is done to its result at once."""
 
-    conv: Conv
+    conv: ops.Conv
     activation: Activation = Activation.NONE
-    quantization: Quantization | None = None
+    quantization: ops.Quantization | None = None
     """Of the result, after the activation and a residual; None where it is float32."""
 
 
 @dataclass(frozen=True, eq=False)
-class InvertedResidual(FusedKernel):
+class InvertedResidualKernel(FusedKernel):
     """Family 1."""
 
-    join: Join | None
+    join: ops.Join | None
     stem: Linear | None
     """The first convolution of the network, over the frame, instead of an expansion."""
     expand: Linear | None
@@ -95,27 +81,24 @@ class InvertedResidual(FusedKernel):
 class Tail(FusedKernel):
     """Family 2."""
 
-    join: Join | None
+    join: ops.Join | None
     pointwise: Linear
-    mean: Mean
-    dense: Dense
+    mean: ops.Mean
+    dense: ops.Dense
 
 
 @dataclass(frozen=True, eq=False)
 class ConvKernel(FusedKernel):
     """Family 3. The activation comes after the residual."""
 
-    join: Join | None
-    conv: Conv
+    join: ops.Join | None
+    linear: Linear
     residual: str | None
-    activation: Activation
-    quantization: Quantization | None = None
-    """Of the result; None where it is float32."""
 
     @property
-    def linear(self) -> Linear:
-        """The convolution with the activation behind it."""
-        return Linear(self.conv, self.activation, self.quantization)
+    def conv(self) -> ops.Conv:
+        """The convolution itself."""
+        return self.linear.conv
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +106,7 @@ class Single(FusedKernel):
     """Family 4: one operator."""
 
 
-def fuse(graph: Graph) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
+def fuse(graph: ops.Graph) -> tuple[tuple[FusedKernel, ...], tuple[ops.KeepState, ...]]:
     """Group the operators of ``graph`` into kernels, in an order in which they can run.
 
     Returns:
@@ -133,17 +116,17 @@ def fuse(graph: Graph) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: ops.Graph) -> None:
         self._graph = graph
-        self._uses = Uses(graph.operators, graph.logits)
+        self._uses = ops.Uses(graph.operators, graph.logits)
         self._place = self._uses.place
 
-    def fuse(self) -> tuple[tuple[FusedKernel, ...], tuple[KeepState, ...]]:
+    def fuse(self) -> tuple[tuple[FusedKernel, ...], tuple[ops.KeepState, ...]]:
         taken: set[str] = set()
         kernels: list[FusedKernel] = []
-        kept: list[KeepState] = []
+        kept: list[ops.KeepState] = []
         for operator in self._graph.operators:
-            if isinstance(operator, KeepState):
+            if isinstance(operator, ops.KeepState):
                 kept.append(operator)
             elif operator.out not in taken:
                 kernel = self._kernel_from(operator)
@@ -153,14 +136,14 @@ class _Fuser:
         kernels.sort(key=lambda kernel: self._place[kernel.out])
         return tuple(kernels), tuple(kept)
 
-    def _kernel_from(self, first: Operator) -> FusedKernel:
-        chain: list[Operator] = []
+    def _kernel_from(self, first: ops.Operator) -> FusedKernel:
+        chain: list[ops.Operator] = []
         join = None
-        head: Operator | None = first
-        if isinstance(first, Join):
+        head: ops.Operator | None = first
+        if isinstance(first, ops.Join):
             join, head = first, self._only_reader(first.out)
             chain.append(first)
-        if isinstance(head, Conv):
+        if isinstance(head, ops.Conv):
             return (
                 self._inverted_residual(chain, join, head)
                 or self._tail(chain, join, head)
@@ -168,41 +151,41 @@ class _Fuser:
             )
         return Single((first,))
 
-    def _only_reader(self, value: str) -> Operator | None:
+    def _only_reader(self, value: str) -> ops.Operator | None:
         reader = self._uses.only_reader(value)
-        return None if isinstance(reader, KeepState) else reader
+        return None if isinstance(reader, ops.KeepState) else reader
 
-    def _linear(self, conv: Conv) -> tuple[Linear, list[Operator]]:
+    def _linear(self, conv: ops.Conv) -> tuple[Linear, list[ops.Operator]]:
         """A convolution with the activation that alone reads it, and the operators of both."""
         after = self._only_reader(conv.out)
         quantization = self._graph.quantization
-        if isinstance(after, Activate):
+        if isinstance(after, ops.Activate):
             return Linear(conv, after.kind, quantization.get(after.out)), [conv, after]
         return Linear(conv, quantization=quantization.get(conv.out)), [conv]
 
-    def _together(self, first: Linear, after: Conv | Mean) -> bool:
+    def _together(self, first: Linear, after: ops.Conv | ops.Mean) -> bool:
         """Whether both are int8, with quantised values between, or neither is."""
         between = first.quantization is not None
-        if isinstance(after, Conv) and (after.quantized_weight is not None) != between:
+        if isinstance(after, ops.Conv) and (after.quantized_weight is not None) != between:
             return False
         return (first.conv.quantized_weight is not None) == between
 
-    def _residual(self, value: str) -> tuple[Add, str] | None:
+    def _residual(self, value: str) -> tuple[ops.Add, str] | None:
         """The sum that alone reads ``value``, and what it adds."""
         after = self._only_reader(value)
-        if not isinstance(after, Add) or after.inputs[0] == after.inputs[1]:
+        if not isinstance(after, ops.Add) or after.inputs[0] == after.inputs[1]:
             return None
         other = after.inputs[after.inputs[0] == value]
         conv = self._graph.operators[self._place[value]]
-        quantized = isinstance(conv, Conv) and conv.quantized_weight is not None
+        quantized = isinstance(conv, ops.Conv) and conv.quantized_weight is not None
         if quantized != (other in self._graph.quantization):
             return None
         # Where both sides come from a convolution, the sum belongs to the one that runs last.
         return (after, other) if self._place.get(other, -1) < self._place[value] else None
 
     def _inverted_residual(
-        self, before: list[Operator], join: Join | None, head: Conv
-    ) -> InvertedResidual | None:
+        self, before: list[ops.Operator], join: ops.Join | None, head: ops.Conv
+    ) -> InvertedResidualKernel | None:
         chain = list(before)
         stem = expand = None
         if not head.depthwise:
@@ -214,7 +197,7 @@ class _Fuser:
             stem, expand = (None, first) if head.pointwise else (first, None)
             chain += parts
             following = self._only_reader(chain[-1].out)
-            if not isinstance(following, Conv) or not following.depthwise:
+            if not isinstance(following, ops.Conv) or not following.depthwise:
                 return None
             if not self._together(first, following):
                 return None
@@ -224,21 +207,21 @@ class _Fuser:
         depthwise, parts = self._linear(head)
         chain += parts
         project = self._only_reader(chain[-1].out)
-        if not isinstance(project, Conv) or not project.pointwise:
+        if not isinstance(project, ops.Conv) or not project.pointwise:
             return None
         if not self._together(depthwise, project):
             return None
-        if isinstance(self._only_reader(project.out), (Activate, Mean)):
+        if isinstance(self._only_reader(project.out), (ops.Activate, ops.Mean)):
             return None  # a separable convolution before something else: families 2 and 3
         chain.append(project)
         residual = self._residual(project.out)
         if residual is not None:
             chain.append(residual[0])
             activation = self._only_reader(chain[-1].out)
-            if isinstance(activation, Activate) and activation.out in self._graph.quantization:
+            if isinstance(activation, ops.Activate) and activation.out in self._graph.quantization:
                 return None  # what makes the numbers quantises them too: family 3
         quantization = self._graph.quantization.get(chain[-1].out)
-        return InvertedResidual(
+        return InvertedResidualKernel(
             tuple(chain),
             join=join,
             stem=stem,
@@ -248,34 +231,36 @@ class _Fuser:
             residual=None if residual is None else residual[1],
         )
 
-    def _tail(self, before: list[Operator], join: Join | None, head: Conv) -> Tail | None:
+    def _tail(
+        self, before: list[ops.Operator], join: ops.Join | None, head: ops.Conv
+    ) -> Tail | None:
         if not head.pointwise:
             return None
         pointwise, parts = self._linear(head)
         mean = self._only_reader(parts[-1].out)
-        if not isinstance(mean, Mean) or not self._together(pointwise, mean):
+        if not isinstance(mean, ops.Mean) or not self._together(pointwise, mean):
             return None
         dense = self._only_reader(mean.out)
-        if not isinstance(dense, Dense):
+        if not isinstance(dense, ops.Dense):
             return None
         chain = (*before, *parts, mean, dense)
         return Tail(chain, join=join, pointwise=pointwise, mean=mean, dense=dense)
 
-    def _convolution(self, before: list[Operator], join: Join | None, head: Conv) -> ConvKernel:
+    def _convolution(
+        self, before: list[ops.Operator], join: ops.Join | None, head: ops.Conv
+    ) -> ConvKernel:
         chain = [*before, head]
         residual = self._residual(head.out)
         if residual is not None:
             chain.append(residual[0])
         after = self._only_reader(chain[-1].out)
         kind = Activation.NONE
-        if isinstance(after, Activate):
+        if isinstance(after, ops.Activate):
             chain.append(after)
             kind = after.kind
         return ConvKernel(
             tuple(chain),
             join=join,
-            conv=head,
+            linear=Linear(head, kind, self._graph.quantization.get(chain[-1].out)),
             residual=None if residual is None else residual[1],
-            activation=kind,
-            quantization=self._graph.quantization.get(chain[-1].out),
         )

@@ -30,29 +30,6 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.graph.activations import Activation
 
-__all__ = [
-    "Activate",
-    "Activation",
-    "Add",
-    "Array",
-    "Conv",
-    "Dense",
-    "Dequantize",
-    "Graph",
-    "Int8Array",
-    "Join",
-    "KeepState",
-    "Mean",
-    "Mul",
-    "Operator",
-    "Pool",
-    "Quantization",
-    "Quantize",
-    "Shape",
-    "Uses",
-    "is_vector",
-]
-
 Shape = tuple[int, ...]
 """(height, width, channels) or (channels,)."""
 Array = NDArray[np.float32]
@@ -157,8 +134,6 @@ class Mean(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Dense(Operator):
-    """Matrix product with a vector."""
-
     weight: Array
     """(outputs, inputs)."""
     bias: Array

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.graph.graph import Quantization
 from shiftedge.export.compiler.kernel_ir.kernel import Buffer, Kernel
 
-__all__ = ["Argument", "Call", "Memory", "Step"]
-
 
 class Memory(enum.Enum):
     """Where an argument lies; the names of ``runtime/native/cpu/kernels.h``."""
@@ -28,8 +26,6 @@ class Memory(enum.Enum):
 
 @dataclass(frozen=True)
 class Argument:
-    """Something that a kernel reads or writes."""
-
     memory: Memory
     name: str = ""
     """Of the constant, the value or the state (its index); empty for frame and logits."""
@@ -37,8 +33,6 @@ class Argument:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel with its arguments."""
-
     name: str
     """Of this call; several calls may share a kernel."""
     kernel: Kernel
@@ -75,16 +69,3 @@ class Step:
     def kernels(self) -> tuple[Kernel, ...]:
         """Each kernel once, in the order of its first call."""
         return tuple({call.kernel.name: call.kernel for call in self.calls}.values())
-
-    def reads_and_writes(self) -> dict[str, tuple[int, int, int]]:
-        """For each value in the workspace: bytes, its first call and its last."""
-        lives: dict[str, tuple[int, int, int]] = {}
-        for number, call in enumerate(self.calls):
-            for buffer in call.kernel.buffers:
-                argument = call.arguments[buffer.name]
-                if argument.memory is Memory.WORKSPACE:
-                    size, first, _ = lives.get(argument.name, (buffer.bytes, number, number))
-                    if size != buffer.bytes:
-                        raise ValueError(f"{argument.name} has {size} and {buffer.bytes} bytes")
-                    lives[argument.name] = (size, first, number)
-        return lives

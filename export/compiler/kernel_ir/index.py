@@ -10,8 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-__all__ = ["Binary", "Const", "Index", "IndexLike", "Var", "index", "maximum", "minimum"]
+from typing import Any
 
 
 class Index:
@@ -54,8 +53,19 @@ class Index:
         """The expression with variables replaced, folded again."""
         return self
 
-    def evaluate(self, values: Mapping[Var, int]) -> int:
-        """Its value for values of all its variables."""
+    @property
+    def variables(self) -> frozenset[Var]:
+        """All that it depends on."""
+        return frozenset()
+
+    def evaluate(
+        self,
+        values: Mapping[Var, Any],
+        operators: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+        number: Callable[[int], Any] = int,
+    ) -> Any:
+        """Its value for values of all its variables: ints, or what ``operators`` take, such as
+        arrays or a code generator's expressions; ``number`` makes one of those of a constant."""
         raise NotImplementedError
 
 
@@ -64,12 +74,12 @@ IndexLike = Index | int
 
 @dataclass(frozen=True)
 class Const(Index):
-    """A number."""
-
     value: int
 
-    def evaluate(self, values: Mapping[Var, int]) -> int:
-        return self.value
+    def evaluate(
+        self, values: Any, operators: Any = None, number: Callable[[int], Any] = int
+    ) -> Any:
+        return number(self.value)
 
     def __str__(self) -> str:
         return str(self.value)
@@ -84,7 +94,11 @@ class Var(Index):
     def replace(self, values: Mapping[Var, IndexLike]) -> Index:
         return index(values[self]) if self in values else self
 
-    def evaluate(self, values: Mapping[Var, int]) -> int:
+    @property
+    def variables(self) -> frozenset[Var]:
+        return frozenset((self,))
+
+    def evaluate(self, values: Mapping[Var, Any], operators: Any = None, number: Any = int) -> Any:
         return values[self]
 
     def __str__(self) -> str:
@@ -102,8 +116,13 @@ class Binary(Index):
     def replace(self, values: Mapping[Var, IndexLike]) -> Index:
         return _fold(self.op, self.left.replace(values), self.right.replace(values))
 
-    def evaluate(self, values: Mapping[Var, int]) -> int:
-        return _OPERATORS[self.op](self.left.evaluate(values), self.right.evaluate(values))
+    @property
+    def variables(self) -> frozenset[Var]:
+        return self.left.variables | self.right.variables
+
+    def evaluate(self, values: Mapping[Var, Any], operators: Any = None, number: Any = int) -> Any:
+        left, right = (side.evaluate(values, operators, number) for side in (self.left, self.right))
+        return (operators or OPERATORS)[self.op](left, right)
 
     def __str__(self) -> str:
         if self.op in ("min", "max"):
@@ -119,7 +138,7 @@ class Binary(Index):
 
 
 _BINDING = {"<": 0, "==": 0, "+": 1, "-": 1, "*": 2, "//": 2, "%": 2, "min": 9, "max": 9}
-_OPERATORS: dict[str, Callable[[int, int], int]] = {
+OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -138,19 +157,17 @@ def index(value: IndexLike) -> Index:
 
 
 def minimum(left: IndexLike, right: IndexLike) -> Index:
-    """The smaller of two."""
     return _fold("min", index(left), index(right))
 
 
 def maximum(left: IndexLike, right: IndexLike) -> Index:
-    """The larger of two."""
     return _fold("max", index(left), index(right))
 
 
 def _fold(op: str, left: Index, right: Index) -> Index:
     """The node, or something simpler that is always equal to it."""
     if isinstance(left, Const) and isinstance(right, Const):
-        return Const(_OPERATORS[op](left.value, right.value))
+        return Const(OPERATORS[op](left.value, right.value))
     if isinstance(right, Const):
         number = right.value
         if (op in "+-" and number == 0) or (op in ("*", "//") and number == 1):
@@ -161,21 +178,11 @@ def _fold(op: str, left: Index, right: Index) -> Index:
         if whole is not None:  # (t * 14 + 9) // 7 -> t * 2 + 1: a tile of whole rows of an image
             quotient, rest = whole
             return quotient if op == "//" else Const(rest)
-        if (
-            op in "+-"
-            and isinstance(left, Binary)
-            and left.op == "+"
-            and isinstance(left.right, Const)
-        ):  # (x + 2) + 3: row numbers of a tile pile up like this
-            both = left.right.value + (number if op == "+" else -number)
-            return _fold("+", left.left, Const(both))
-        if (
-            op == "*"
-            and isinstance(left, Binary)
-            and left.op == "+"
-            and isinstance(left.right, Const)
-        ):  # (x + 2) * 3 -> x * 3 + 6: what is constant becomes an address's displacement
-            return _fold("+", _fold("*", left.left, right), Const(left.right.value * number))
+        inner = _with_constant(left)
+        if inner and op in "+-":  # (x + 2) + 3: row numbers of a tile pile up like this
+            return _fold("+", inner[0], Const(inner[1] + (number if op == "+" else -number)))
+        if inner and op == "*":  # (x + 2) * 3 -> x * 3 + 6: an address's displacement
+            return _fold("+", _fold("*", inner[0], right), Const(inner[1] * number))
     if isinstance(left, Const):
         if (op == "+" and left.value == 0) or (op == "*" and left.value == 1):
             return right
@@ -183,24 +190,23 @@ def _fold(op: str, left: Index, right: Index) -> Index:
             return Const(0)
         if op in "+*":
             return _fold(op, right, left)
-    if (
-        op == "+"
-        and isinstance(right, Binary)
-        and right.op == "+"
-        and isinstance(right.right, Const)
-    ):
-        return _fold("+", _fold("+", left, right.left), right.right)
-    if op == "+" and isinstance(left, Binary) and left.op == "+" and isinstance(left.right, Const):
-        return _fold("+", _fold("+", left.left, right), left.right)
+    if op == "+" and (inner := _with_constant(right)):
+        return _fold("+", _fold("+", left, inner[0]), Const(inner[1]))
+    if op == "+" and (inner := _with_constant(left)):
+        return _fold("+", _fold("+", inner[0], right), Const(inner[1]))
     return Binary(op, left, right)
+
+
+def _with_constant(value: Index) -> tuple[Index, int] | None:
+    """x and 2 of x + 2."""
+    if isinstance(value, Binary) and value.op == "+" and isinstance(value.right, Const):
+        return value.left, value.right.value
+    return None
 
 
 def _multiple(value: Index, divisor: int) -> tuple[Index, int] | None:
     """``value`` as (quotient, remainder) of ``divisor`` where that is plain, else None."""
-    rest = 0
-    if isinstance(value, Binary) and value.op == "+" and isinstance(value.right, Const):
-        rest = value.right.value
-        value = value.left
+    value, rest = _with_constant(value) or (value, 0)
     if isinstance(value, Binary) and value.op == "*" and isinstance(value.right, Const):
         factor = value.right.value
         if factor % divisor == 0 and rest >= 0:

@@ -27,28 +27,18 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
-from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
+from shiftedge.export.compiler.kernel_ir.index import OPERATORS, Index, Var
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
 from shiftedge.export.compiler.numerics.precision import NARROW
-
-__all__ = ["Frame", "Interpreter", "run"]
 
 Array = NDArray[Any]
 Env = dict[Var, Any]
 """Of variables: a number, or one for each lane."""
 
 _OPERATORS: dict[str, Any] = {
-    "+": np.add,
-    "-": np.subtract,
-    "*": np.multiply,
-    "//": np.floor_divide,
-    "%": np.remainder,
-    "min": np.minimum,
-    "max": np.maximum,
-    "<": np.less,
-    "==": np.equal,
-}
+    **OPERATORS, "min": np.minimum, "max": np.maximum, "<": np.less, "==": np.equal,
+}  # fmt: skip
 _EXACT = 1 << 24
 """Whole numbers below are exact in float32, whatever the order of their sum."""
 _SLACK = 16
@@ -64,14 +54,10 @@ def run(
     calls: Sequence[tuple[int, int]] | None = None,
     exact: bool = False,
 ) -> None:
-    """Run a kernel.
+    """Run a kernel, as ``calls`` of units (begin, end); by default each unit is one.
 
-    Args:
-        kernel: any.
-        arrays: one for each buffer, by name, flat, and written in place. Of narrow floats they hold
-            numbers, as float32, or float64 if ``exact``; an array may be longer than its buffer.
-        calls: units (begin, end) of each call; by default each unit is one.
-        exact: compute in float64 and round nothing.
+    ``arrays`` are one for each buffer, by name, flat, and written in place. Of narrow floats they
+    hold numbers, as float32, or float64 if ``exact``; an array may be longer than its buffer.
 
     Raises:
         IndexError: the kernel reads or writes beyond a buffer.
@@ -96,8 +82,6 @@ class Frame:
 
 
 class Interpreter:
-    """A stream of a step."""
-
     def __init__(self, step: Step, *, exact: bool = False) -> None:
         self._step, self._exact = step, exact
         self._constants = {
@@ -171,7 +155,9 @@ class _Machine:
                 self.run(each.then, *_lanes(env, calls, np.flatnonzero(chosen)))
                 self.run(each.otherwise, *_lanes(env, calls, np.flatnonzero(~chosen)))
             elif isinstance(each, ir.Fill):
-                self._fill(each, env, calls)
+                places = _run(each.target, env, calls, each.count)
+                value = np.full(places.shape, each.value)
+                self._store(each.target.buffer, places, calls, value)
             elif isinstance(each, ir.Copy):
                 self._copy(each, env, calls)
             else:
@@ -202,10 +188,6 @@ class _Machine:
         return self._apart[id(loop)]
 
     # Runs of elements.
-
-    def _fill(self, fill: ir.Fill, env: Env, calls: Array) -> None:
-        places = _run(fill.target, env, calls, fill.count)
-        self._store(fill.target.buffer, places, calls, np.full(places.shape, fill.value))
 
     def _copy(self, copy: ir.Copy, env: Env, calls: Array) -> None:
         value = self._load(copy.source.buffer, _run(copy.source, env, calls, copy.count), calls)
@@ -270,7 +252,7 @@ class _Machine:
     ) -> Array:
         """Sums (lanes, rows, columns) of some columns; of those ``folded``, of one of two terms."""
         dtype = tile.accumulator_dtype
-        kind = np.dtype(self._float if dtype == "float32" else dtype)
+        kind = np.dtype(np.float64 if dtype == "float32" and self._exact else dtype)
         none: float = 0
         if any(segment.largest for segment in tile.segments):
             none = ir.LOWEST if kind.kind == "f" else np.iinfo(kind).min
@@ -280,17 +262,15 @@ class _Machine:
                 first = number == 0 and any(x.buffer.role == "weight" for x in tile.start)
                 total = np.array(value if first else total + value, kind)
         for segment in tile.segments:
-            slots = _Slots.of(segment, tile, columns, folded)
-            here = slots.environment(segment, env, tile.rows, columns)
-            total = self._segment(segment, slots, here, calls, total)
+            slots = _Slots.of(segment, env, tile.rows, columns, folded)
+            total = self._segment(segment, slots, calls, total)
         return total
 
-    def _segment(
-        self, segment: ir.Segment, slots: _Slots, here: Env, calls: Array, total: Array
-    ) -> Array:
+    def _segment(self, segment: ir.Segment, slots: _Slots, calls: Array, total: Array) -> Array:
         """``total`` with what a segment adds."""
-        places = _value(segment.source.position, {**here, ir.TERM: slots.source_term})
-        source = self._load(segment.source.buffer, places + slots.source_offset, calls)
+        term, behind = slots.source
+        places = _value(segment.source.position, {**slots.here, ir.TERM: term}) + behind
+        source = self._load(segment.source.buffer, places, calls)
         shape = np.broadcast_shapes(source.shape, (1, total.shape[1], slots.count, 1))
         source, dot = np.broadcast_to(source, shape), segment.dot
         if dot and source.dtype.kind != "f":
@@ -302,7 +282,7 @@ class _Machine:
                 one = source[:, :, place]
                 total = np.maximum(total, one) if segment.largest else total + one
             return total
-        weight, which = self._weights(segment.weight, dot, slots, here, calls)
+        weight, which = self._weights(segment.weight, dot, slots, calls)
         if total.dtype.kind != "f":
             return total + _whole_products(source, weight, which)
         if self._exact:
@@ -318,20 +298,21 @@ class _Machine:
         return total
 
     def _weights(
-        self, weight: ir.Access, dot: ir.Dot | None, slots: _Slots, here: Env, calls: Array
+        self, weight: ir.Access, dot: ir.Dot | None, slots: _Slots, calls: Array
     ) -> tuple[Array, Array | None]:
         """Weights (kinds, slots, columns), and which of the kinds each lane has; None of one."""
-        names = [name for name in _variables(weight.position) if len(here.get(name, ())) > 1]
-        env, which = here | {ir.TERM: slots.weight_term, ir.ROW: 0}, None
+        here, (term, behind) = slots.here, slots.weight
+        names = [name for name in weight.position.variables if len(here.get(name, ())) > 1]
+        env, which = here | {ir.TERM: term, ir.ROW: 0}, None
         if names:
             found = np.stack([here[name].reshape(-1) for name in names])
             distinct, which = np.unique(found, axis=1, return_inverse=True)
             env |= zip(names, distinct[..., None, None, None], strict=True)
             which = which.reshape(-1)
             calls = calls[np.unique(which, return_index=True)[1]]
-        if slots.weight_column is not None:
-            env[ir.COLUMN] = slots.weight_column
-        places = _value(weight.position, env) * slots.per_lane + slots.weight_offset
+        if slots.column is not None:
+            env[ir.COLUMN] = slots.column
+        places = _value(weight.position, env) * (dot.terms if dot else 1) + behind
         found = self._load(weight.buffer, np.asarray(places), calls, dot)
         shape = (1 if which is None else len(calls), 1, slots.count, here[ir.COLUMN].size)
         return np.broadcast_to(found, shape)[:, 0], which
@@ -374,10 +355,6 @@ class _Machine:
 
     # Numbers and memory.
 
-    @property
-    def _float(self) -> Any:
-        return np.float64 if self._exact else np.float32
-
     def _load(
         self, buffer: ir.Buffer, places: Array, calls: Array, dot: ir.Dot | None = None
     ) -> Array:
@@ -419,94 +396,65 @@ class _Machine:
 
 @dataclass(frozen=True)
 class _Slots:
-    """The products of a step of a segment, in the order in which they are added. Arrays are over
-    (lanes, rows, slots of all steps, columns)."""
+    """The products of a segment in the order in which they are added; arrays are over (lanes,
+    rows, slots, columns)."""
 
+    here: Env
+    """Variables along the axes."""
     count: int
-    """Of all steps."""
-    inner: int
-    """Of one."""
-    source_term: Any
-    source_offset: Any
-    weight_term: Any
-    weight_offset: Any
-    present: Any = 1
-    """0 where there is no source."""
-    per_lane: int = 1
-    """Elements of a weight's position."""
-    weight_column: Any = None
+    source: tuple[Any, Any]
+    """The term of the step that each takes, and how many elements behind the term's place."""
+    weight: tuple[Any, Any]
+    """The same of its weight, the elements those of a lane."""
+    column: Any
     """Whose place weights are counted from; None: each column's own."""
+    present: Any
+    """0 where there is no source."""
 
     @classmethod
-    def of(cls, segment: ir.Segment, tile: ir.Tile, columns: Array, folded: int | None) -> _Slots:
-        dot, terms = segment.dot, segment.terms
-        steps = math.prod(step.extent for step in segment.steps)
-
-        def each(values: Any) -> Array:  # over the slots of a step
-            return np.tile(np.asarray(values), steps)[None, None, :, None]
-
-        if segment.gather and dot:
-            count = dot.terms * terms
-            slot = np.arange(count)
-            row = np.arange(tile.rows)[None, :, None, None]
-            place = row * segment.gather.stride + each(slot + segment.gather.taps - count)
-            lane, byte = each(slot // dot.terms), each(slot % dot.terms)
-            read = np.maximum(place, 0)
-            return cls(steps * count, count, read, 0, lane, byte, place >= 0, dot.terms)
-        if dot and dot.pairs:
-            return cls._pairs(dot, terms, steps, columns)
-        if dot:
-            slot = np.arange(dot.terms * terms)
-            if dot.accumulator_dtype == "float32":
-                slot = slot.reshape(terms, -1)[:, ::-1].reshape(-1)
-            lane, element = each(slot // dot.terms), each(slot % dot.terms)
-            first, offset = (0, each(slot)) if segment.by_lane else (lane, element)
-            count = len(slot)
-            return cls(steps * count, count, first, offset, lane, element, per_lane=dot.terms)
-        if folded is not None:
-            first = 2 * (columns - columns[0]) + folded
-            return cls(steps, 1, folded, 0, 1, first, weight_column=int(columns[0]))
-        if segment.reverse:
-            group = segment.reverse
-            turned = group - 1 - 2 * (columns % group)
-            return cls(steps * terms, terms, each(np.arange(terms)), turned, 0, 0)
-        term = each(np.arange(terms))
-        return cls(steps * terms, terms, term, 0, term, 0)
-
-    @classmethod
-    def _pairs(cls, dot: ir.Dot, terms: int, steps: int, columns: Array) -> _Slots:
-        """See ``families.pairs``: which weight of a register meets which of a pixel's values."""
-        size = dot.terms  # lanes of a register, and outputs that share one
-        value = np.tile(np.arange(terms * dot.terms), steps)[None, None, :, None]
-        pair, output = value // 2, columns % size
-        if terms < size:
-            term, half = pair // 2, pair % 2
-        else:
-            turn = (pair - output) % (2 * size)
-            term, half = turn % size, turn // size
-        byte = 2 * size * half + 2 * output + value % 2
-        count = terms * dot.terms
-        return cls(
-            steps * count,
-            count,
-            0,
-            value,
-            term,
-            byte,
-            per_lane=dot.terms,
-            weight_column=columns - output,
-        )
-
-    def environment(self, segment: ir.Segment, env: Env, rows: int, columns: Array) -> Env:
-        """Variables along the axes."""
+    def of(
+        cls, segment: ir.Segment, env: Env, rows: int, columns: Array, folded: int | None
+    ) -> _Slots:
+        dot, gather = segment.dot, segment.gather
+        source: Any
+        column: Any = None
+        present: Any = 1
         here = _axes(env, rows, columns, steps=True)
-        if segment.gather:
+        inner = 1 if folded is not None else segment.terms * (dot.terms if dot else 1)
+        turns = np.indices((*(step.extent for step in segment.steps), inner))
+        *outer, slot = turns.reshape(len(turns), 1, 1, -1, 1)
+        here |= zip((step.variable for step in segment.steps), outer, strict=True)
+        lane, element = (slot // dot.terms, slot % dot.terms) if dot else (slot, 0)
+        if gather:
+            place = here[ir.ROW] * gather.stride + slot + gather.taps - inner
+            source, present = (np.maximum(place, 0), 0), place >= 0
             here[ir.ROW] = 0
-        extents = [step.extent for step in segment.steps]
-        turns = np.indices(extents).reshape(len(extents), -1) if extents else ()
-        for step, turn in zip(segment.steps, turns, strict=True):
-            here[step.variable] = np.repeat(turn, self.inner)[None, None, :, None]
-        return here
+        elif dot and dot.pairs:
+            lane, element, column = _paired(dot.terms, segment.terms, slot, columns)
+            source = 0, slot
+        elif dot:
+            if dot.accumulator_dtype == "float32":  # the odd one first
+                element = dot.terms - 1 - element
+            source = (0, lane * dot.terms + element) if segment.by_lane else (lane, element)
+        elif folded is not None:
+            source, lane, element = (folded, 0), 1, 2 * (columns - columns[0]) + folded
+            column = int(columns[0])
+        else:
+            group = segment.reverse
+            source = slot, group - 1 - 2 * (columns % group) if group else 0
+        return cls(here, slot.size, source, (lane, element), column, present)
+
+
+def _paired(size: int, terms: int, value: Array, columns: Array) -> tuple[Array, Array, Array]:
+    """See ``families.pairs``: which weight of a register meets which of a pixel's values, and the
+    column that it stands at. ``size`` is how many lanes and outputs a register has."""
+    pair, output = value // 2, columns % size
+    if terms < size:
+        term, half = pair // 2, pair % 2
+    else:
+        turn = (pair - output) % (2 * size)
+        term, half = turn % size, turn // size
+    return term, 2 * size * half + 2 * output + value % 2, columns - output
 
 
 def _whole_products(source: Array, weight: Array, which: Array | None) -> Array:
@@ -535,19 +483,7 @@ def _products(source: Array, weight: Array, which: Array | None) -> Array:
 
 def _value(index: Index, env: Env) -> Any:
     """An index over the lanes."""
-    if isinstance(index, Const):
-        return np.int64(index.value)
-    if isinstance(index, Var):
-        return env[index]
-    if isinstance(index, Binary):
-        return _OPERATORS[index.op](_value(index.left, env), _value(index.right, env))
-    raise TypeError(f"{type(index).__name__} is not an index")
-
-
-def _variables(index: Index) -> set[Var]:
-    if isinstance(index, Binary):
-        return _variables(index.left) | _variables(index.right)
-    return {index} if isinstance(index, Var) else set()
+    return index.evaluate(env, _OPERATORS, np.int64)
 
 
 def _axes(env: Env, rows: int, columns: Array, *, steps: bool = False) -> Env:
@@ -579,16 +515,10 @@ def _check(kernel: ir.Kernel, buffer: ir.Buffer, places: Array, size: int) -> No
         )
 
 
-def _held(dtype: str, exact: bool) -> Any:
-    """In which numpy holds a buffer's elements."""
-    if dtype == "float32" or dtype in NARROW:
-        return np.float64 if exact else np.float32
-    return np.dtype(dtype)
-
-
 def _unwritten(buffer: ir.Buffer, lanes: tuple[int, ...], exact: bool) -> Array:
     """Nothing yet; beyond the elements zeros, as many as the memory plan has there."""
-    dtype = np.dtype(_held(buffer.dtype, exact))
+    number = buffer.dtype == "float32" or buffer.dtype in NARROW
+    dtype = np.dtype(("float64" if exact else "float32") if number else buffer.dtype)
     more = buffer.bytes // np.dtype(buffer.dtype).itemsize - buffer.size
     array = np.zeros((*lanes, buffer.size + more), dtype)
     array[..., : buffer.size] = np.nan if dtype.kind == "f" else np.iinfo(dtype).max - 3
@@ -597,18 +527,15 @@ def _unwritten(buffer: ir.Buffer, lanes: tuple[int, ...], exact: bool) -> Array:
 
 def _touched(statements: Sequence[ir.Statement], read: set[str], written: set[str]) -> None:
     """Buffers that statements read and write."""
-    for each in statements:
-        if isinstance(each, ir.Loop):
-            _touched(each.body, read, written)
-        elif isinstance(each, ir.If):
-            _touched((*each.then, *each.otherwise), read, written)
-        else:
-            written.add(each.target.buffer.name)
-            if isinstance(each, ir.Copy):
-                read.add(each.source.buffer.name)
-            elif isinstance(each, ir.Tile):
-                accesses = [*each.start, *(segment.source for segment in each.segments)]
-                accesses += [one.weight for one in each.segments if one.weight]
-                if each.epilogue and each.epilogue.residual:
-                    accesses.append(each.epilogue.residual)
-                read.update(access.buffer.name for access in accesses)
+    for each in ir.walk(statements):
+        if isinstance(each, (ir.Loop, ir.If)):
+            continue
+        written.add(each.target.buffer.name)
+        if isinstance(each, ir.Copy):
+            read.add(each.source.buffer.name)
+        elif isinstance(each, ir.Tile):
+            accesses = [*each.start, *(segment.source for segment in each.segments)]
+            accesses += [one.weight for one in each.segments if one.weight]
+            if each.epilogue and each.epilogue.residual:
+                accesses.append(each.epilogue.residual)
+            read.update(access.buffer.name for access in accesses)

@@ -22,47 +22,15 @@ a tile is unrolled completely, its segments are loops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index
 from shiftedge.export.compiler.numerics.precision import NARROW
 from shiftedge.export.compiler.numerics.requantize import OutputStage
-
-__all__ = [
-    "BEGIN",
-    "BF16",
-    "COLUMN",
-    "END",
-    "LOWEST",
-    "NOT_ADDED",
-    "ROW",
-    "TERM",
-    "UNIT",
-    "Access",
-    "Added",
-    "Buffer",
-    "Copy",
-    "Dot",
-    "Epilogue",
-    "Fill",
-    "Gather",
-    "If",
-    "Kernel",
-    "Loop",
-    "Part",
-    "Segment",
-    "SegmentLoop",
-    "Statement",
-    "Tile",
-    "folded_grid",
-    "grid",
-    "in_vectors",
-    "pieces",
-]
 
 ROW = Var("row")
 COLUMN = Var("column")
@@ -169,8 +137,6 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Access:
-    """A place in a buffer."""
-
     buffer: Buffer
     position: Index
 
@@ -401,9 +367,8 @@ class Kernel:
             yield from _text(statement, "    ")
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles, in the order of the text."""
-        for statement in (*self.prologue, *self.body):
-            yield from _tiles(statement)
+        every = walk((*self.prologue, *self.body))
+        return (each for each in every if isinstance(each, Tile))
 
 
 _C = {"float32": "float", "float16": "_Float16"} | {
@@ -457,15 +422,14 @@ def in_vectors(
     return (*((loop,) if loop else ()), *narrow)
 
 
-def _tiles(statement: Statement) -> Iterator[Tile]:
-    if isinstance(statement, Tile):
-        yield statement
-    elif isinstance(statement, Loop):
-        for inner in statement.body:
-            yield from _tiles(inner)
-    elif isinstance(statement, If):
-        for inner in (*statement.then, *statement.otherwise):
-            yield from _tiles(inner)
+def walk(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """Every statement, in the order of the text."""
+    for each in statements:
+        yield each
+        if isinstance(each, Loop):
+            yield from walk(each.body)
+        elif isinstance(each, If):
+            yield from walk((*each.then, *each.otherwise))
 
 
 def _text(statement: Statement, indent: str) -> Iterator[str]:

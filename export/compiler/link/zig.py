@@ -24,8 +24,6 @@ from shiftedge.runtime.errors import CompileError, OutputError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.files import cache_folder, output_folder, work_folder
 
-__all__ = ["ZIG_CC", "run_zig", "zig_environment"]
-
 ZIG_CC = (sys.executable, "-m", "ziglang", "cc")
 _TIMEOUT_S = 300
 _OF_THE_CACHE = re.compile(

@@ -13,18 +13,6 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.numerics.fma import fma32
 
-__all__ = [
-    "EXPONENT_BIAS",
-    "EXP_HIGHEST",
-    "EXP_LOWEST",
-    "EXP_POLYNOMIAL",
-    "LN2_HIGH",
-    "LN2_LOW",
-    "LOG2_E",
-    "MANTISSA_BITS",
-    "activated",
-]
-
 Array = NDArray[np.float32]
 
 # exp by range reduction x = n ln 2 + r; the polynomial in r is that of Cephes' expf, error 2e-7.
@@ -43,13 +31,13 @@ def activated(kind: Activation, y: Array) -> Array:
     """``kind`` of float32 numbers."""
     row = kind.value
     if row.expression is not None:
-        made: Array = row.expression(_Vectors(), y)
+        made: Array = row.expression(_NumpyVectors(), y)
         return made
     low, high = row.bounds or (-np.inf, np.inf)
-    return y if low == -np.inf and high == np.inf else _Vectors().clamp(y, low, high)
+    return y if low == -np.inf and high == np.inf else _NumpyVectors().clamp(y, low, high)
 
 
-class _Vectors:
+class _NumpyVectors:
     """``graph.activations.Vectors`` of numpy."""
 
     def number(self, value: float) -> Any:
@@ -58,17 +46,14 @@ class _Vectors:
     def multiply_add(self, x: Array, factor: Array, plus: Array) -> Array:
         return fma32(x, factor, plus)
 
-    def largest(self, x: Array, y: Array) -> Array:
-        larger: Array = np.maximum(x, y)
-        return larger
+    def largest(self, x: Array, y: Array) -> Any:
+        return np.maximum(x, y)
 
-    def clamp(self, x: Array, low: float, high: float) -> Array:
-        held: Array = x.clip(np.float32(low), np.float32(high))
-        return held
+    def clamp(self, x: Array, low: float, high: float) -> Any:
+        return x.clip(np.float32(low), np.float32(high))
 
-    def with_sign(self, size: Array, x: Array) -> Array:
-        signed: Array = np.copysign(size, x)
-        return signed
+    def with_sign(self, size: Array, x: Array) -> Any:
+        return np.copysign(size, x)
 
     def exp(self, x: Array) -> Array:
         x = self.clamp(x, EXP_LOWEST, EXP_HIGHEST)

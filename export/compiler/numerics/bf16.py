@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bits_of", "numbers_of", "rounded"]
-
 
 def bits_of(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Finite numbers of any float type as uint16 bits, of the same shape.

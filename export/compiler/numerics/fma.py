@@ -12,34 +12,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["fma32"]
-
 
 def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
-    """a * b + c, rounded once; float32 arrays that broadcast against each other.
-
-    Args:
-        a: any numbers that float32 holds exactly.
-        b: likewise.
-        c: likewise.
-    """
+    """a * b + c, rounded once; numbers that float32 holds exactly, which broadcast against each
+    other."""
     product = np.multiply(np.asarray(a, np.float32), np.asarray(b, np.float32), dtype=np.float64)
     addend = np.asarray(c, np.float32).astype(np.float64)
     total = np.atleast_1d(product + addend)
-    if not _doubtful(total):
-        with np.errstate(over="ignore"):
-            return total.astype(np.float32).reshape(
-                np.broadcast_shapes(product.shape, addend.shape)
-            )
-    # What the sum lost (Knuth's TwoSum, exact).
-    with np.errstate(invalid="ignore"):
-        back = total - product
-        lost = (product - (total - back)) + (addend - back)
-    bits = total.view(np.int64)
-    even = (lost != 0.0) & ((bits & 1) == 0) & np.isfinite(total)
-    # Bits count magnitudes: away from 0 is up for either sign. A sum of 0 is exact.
-    outwards = (lost > 0.0) == (total > 0.0)
-    bits += np.where(outwards, 1, -1) * even
+    if _doubtful(total):
+        # What the sum lost (Knuth's TwoSum, exact).
+        with np.errstate(invalid="ignore"):
+            back = total - product
+            lost = (product - (total - back)) + (addend - back)
+        bits = total.view(np.int64)
+        even = (lost != 0.0) & ((bits & 1) == 0) & np.isfinite(total)
+        # Bits count magnitudes: away from 0 is up for either sign. A sum of 0 is exact.
+        outwards = (lost > 0.0) == (total > 0.0)
+        bits += np.where(outwards, 1, -1) * even
     with np.errstate(over="ignore"):
         rounded: NDArray[np.float32] = total.astype(np.float32)
     return rounded.reshape(np.broadcast_shapes(product.shape, addend.shape))

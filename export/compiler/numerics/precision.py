@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.numerics import bf16
 
-__all__ = ["BF16", "FP16", "FP32", "INT8", "NARROW", "PRECISIONS", "Precision"]
-
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(values, np.float32)
@@ -30,8 +28,6 @@ def _float16(values: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Precision:
-    """One of them."""
-
     name: str
     made_from: str
     """The precision of the ONNX file that it is compiled from."""
@@ -65,55 +61,25 @@ class Precision:
 
 
 FP32 = Precision(
-    "fp32",
-    made_from="fp32",
-    storage="float32",
-    buffer="float32",
-    accumulator="float32",
-    round=_float32,
-    numbers=_float32,
-    reference="ONNX Runtime",
-    frames=32,
-)
+    "fp32", made_from="fp32", storage="float32", buffer="float32", accumulator="float32",
+    round=_float32, numbers=_float32, reference="ONNX Runtime", frames=32,
+)  # fmt: skip
 """Three times the receptive field of MobileNetV2 TSM: what an error in a state adds has time to
 grow."""
 BF16 = Precision(
-    "bf16",
-    made_from="fp32",
-    storage="bfloat16",
-    buffer="uint16",
-    accumulator="float32",
-    round=bf16.rounded,
-    numbers=bf16.numbers_of,
-    reference="bf16 in numpy",
-    frames=16,
-    step=2.0**-8,
-)
+    "bf16", made_from="fp32", storage="bfloat16", buffer="uint16", accumulator="float32",
+    round=bf16.rounded, numbers=bf16.numbers_of, reference="bf16 in numpy", frames=16, step=2.0**-8,
+)  # fmt: skip
 """Frames are the self-test's; where every bit is equal nothing can grow."""
 FP16 = Precision(
-    "fp16",
-    made_from="fp32",
-    storage="float16",
-    buffer="float16",
-    accumulator="float32",
-    round=_float16,
-    numbers=_float32,
-    reference="fp16 in numpy",
-    frames=16,
-    step=2.0**-11,
-)
+    "fp16", made_from="fp32", storage="float16", buffer="float16", accumulator="float32",
+    round=_float16, numbers=_float32, reference="fp16 in numpy", frames=16, step=2.0**-11,
+)  # fmt: skip
 """IEEE 754 binary16. No backend makes code of it yet."""
 INT8 = Precision(
-    "int8",
-    made_from="int8",
-    storage="uint8",
-    buffer="",
-    accumulator="int32",
-    round=_float32,
-    numbers=_float32,
-    reference="integers in numpy",
-    frames=12,
-)
+    "int8", made_from="int8", storage="uint8", buffer="", accumulator="int32",
+    round=_float32, numbers=_float32, reference="integers in numpy", frames=12,
+)  # fmt: skip
 """Past the receptive field, likewise."""
 
 PRECISIONS = {each.name: each for each in (INT8, BF16, FP16, FP32)}

@@ -45,30 +45,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.graph.graph import Activation, Add, Array, Conv, Mean, Quantization
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Add, Array, Conv, Mean, Quantization
 from shiftedge.runtime.errors import CompileError
-
-__all__ = [
-    "Classes",
-    "FrameRequantization",
-    "MeanConstants",
-    "OutputStage",
-    "Requantization",
-    "SumConstants",
-    "classes_of",
-    "exact_in_float32",
-    "mean_constants",
-    "quantize_constant",
-    "quantize_frame_constants",
-    "requantize",
-    "requantize_frame",
-    "requantize_sum",
-    "stage_of",
-]
 
 _FEW, _MANY = 1 << 23, 1 << 30
 """What sums begin at is less: of those in float32, and of those in int32."""
@@ -96,21 +80,6 @@ class OutputStage:
 
 
 @dataclass(frozen=True, eq=False)
-class Requantization:
-    """Of one convolution; names as in the module's docstring."""
-
-    start: NDArray[np.int32]
-    """B, (outputs,); zeros where there is an offset."""
-    scale: Array
-    """S, (outputs,)."""
-    offset: Array | None
-    """C, (outputs,); None where sums begin at B."""
-    residual: np.float32 | None
-    """R; None without a residual."""
-    stage: OutputStage
-
-
-@dataclass(frozen=True, eq=False)
 class Classes:
     """Places along one axis of the output, by which taps lie inside the image there."""
 
@@ -121,35 +90,27 @@ class Classes:
 
 
 @dataclass(frozen=True, eq=False)
-class FrameRequantization:
-    """Of the first convolution, whose offset depends on the place."""
+class Requantization:
+    """Of one convolution; names as in the module's docstring."""
 
+    start: NDArray[np.int32]
+    """B, (outputs,); zeros where there is an offset."""
     scale: Array
     """S, (outputs,)."""
-    offset: Array
-    """C, (row classes, column classes, outputs)."""
-    rows: Classes
-    columns: Classes
+    offset: Array | None
+    """C, (outputs,), or (row classes, column classes, outputs); None where sums begin at B."""
     residual: np.float32 | None
+    """R; None without a residual."""
     stage: OutputStage
+    places: tuple[Classes, Classes] | None = None
+    """Rows and columns of the first convolution, whose offset depends on the place."""
 
-
-@dataclass(frozen=True)
-class SumConstants:
-    """Of a sum of two quantised maps a and b: y = fma(b - zb, second, (a - za) * first)."""
-
-    first: np.float32
-    second: np.float32
-    stage: OutputStage
-
-
-@dataclass(frozen=True)
-class MeanConstants:
-    """Of a mean over a quantised map: float32(sum - zeros) * scale."""
-
-    zeros: int
-    """What the sum of the values is where all numbers are 0: exact in int32."""
-    scale: np.float32
+    def offset_at(self, rows: Any = ..., columns: Any = ...) -> Array | None:
+        """C, (outputs,), or of these rows and columns of the output, (rows, columns, outputs)."""
+        if self.offset is None or self.places is None:
+            return self.offset
+        first, second = (each.of[at] for each, at in zip(self.places, (rows, columns), strict=True))
+        return np.ascontiguousarray(self.offset[first][:, second])
 
 
 def requantize(
@@ -159,14 +120,8 @@ def requantize(
     activation: Activation = Activation.NONE,
     residual: Quantization | None = None,
 ) -> Requantization:
-    """Constants of a convolution over quantised values.
-
-    Args:
-        conv: that has quantised weights.
-        source: of its input.
-        out: of its result; None where that is float32.
-        activation: after the residual.
-        residual: of the map that is added; None without one.
+    """Constants of a convolution over quantised values: of its input ``source``, its result ``out``
+    (None where that is float32), and a map that is added before the activation.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -202,18 +157,9 @@ def requantize_frame(
     out: Quantization | None,
     activation: Activation = Activation.NONE,
     residual: Quantization | None = None,
-) -> FrameRequantization:
-    """Constants of a convolution over the camera's bytes.
-
-    Args:
-        conv: that has quantised weights and reads the frame.
-        height: of the frame, in pixels.
-        width: of the frame.
-        mean: of the spec, in the order of the convolution's input channels (RGB).
-        std: of the spec, the same for all colours.
-        out: of its result; None where that is float32.
-        activation: after the residual.
-        residual: of the map that is added; None without one.
+) -> Requantization:
+    """The same over the camera's bytes, of a frame of ``height`` x ``width`` pixels; ``mean`` and
+    ``std`` are the spec's, the mean in the order of the input channels (RGB).
 
     Raises:
         CompileError: a constant leaves float32.
@@ -231,19 +177,13 @@ def requantize_frame(
     offset = _float32(conv.name, numbers / _step(out, stage))
     reach = _largest_sums(weight) * scale
     stage = _within(stage, reach + np.abs(offset).max((0, 1)), more)
-    return FrameRequantization(scale, offset, rows, columns, more, stage)
+    start = np.zeros(len(scale), np.int32)
+    return Requantization(start, scale, offset, more, stage, (rows, columns))
 
 
 def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> Classes:
-    """Classes of the places of a window along one axis.
-
-    Args:
-        size: of the image along it.
-        kernel: taps.
-        stride: from place to place.
-        before: padding.
-        after: padding.
-    """
+    """Classes of the places of a window of ``kernel`` taps along one axis of an image of ``size``,
+    padded ``before`` and ``after``."""
     places = (size + before + after - kernel) // stride + 1
     first = np.arange(places)[:, None] * stride - before
     taps = first + np.arange(kernel)
@@ -258,14 +198,9 @@ def classes_of(size: int, kernel: int, stride: int, before: int, after: int) -> 
 
 def requantize_sum(
     add: Add, first: Quantization, second: Quantization, out: Quantization | None
-) -> SumConstants:
-    """Constants of a sum of two quantised maps that runs by itself.
-
-    Args:
-        add: the sum.
-        first: of its first input.
-        second: of its second input.
-        out: of its result; None where that is float32.
+) -> tuple[np.float32, np.float32, OutputStage]:
+    """Of a sum of two quantised maps a and b by itself, y = fma(b - zb, second, (a - za) * first):
+    first, second and the ending. ``out`` is None where the result is float32.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -274,7 +209,7 @@ def requantize_sum(
     one, two = (
         np.float32(_float32(add.name, np.float64(each.scale / scale))) for each in (first, second)
     )
-    return SumConstants(one, two, stage_of(out))
+    return one, two, stage_of(out)
 
 
 def quantize_constant(out: Quantization) -> np.float32:
@@ -290,12 +225,8 @@ def quantize_constant(out: Quantization) -> np.float32:
 def quantize_frame_constants(
     mean: Sequence[float], std: Sequence[float], out: Quantization
 ) -> tuple[Array, Array]:
-    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]).
-
-    Args:
-        mean: of the spec, (R, G, B).
-        std: likewise; may differ between colours.
-        out: of the values that are made.
+    """The same for the camera's bytes p, by colour: y = fma(p, scale[c], offset[c]). ``mean`` and
+    ``std`` are the spec's (R, G, B), which may differ between colours.
 
     Raises:
         CompileError: a constant leaves float32.
@@ -307,8 +238,8 @@ def quantize_frame_constants(
     )
 
 
-def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstants:
-    """Constants of a mean over ``count`` places.
+def mean_scale(mean: Mean, source: Quantization, count: int) -> np.float32:
+    """Of a mean over ``count`` places: it is float32(sum - count * zero point) * scale.
 
     Raises:
         CompileError: a constant leaves float32, or the sum int32.
@@ -318,8 +249,8 @@ def mean_constants(mean: Mean, source: Quantization, count: int) -> MeanConstant
             f"The mean {mean.name!r} is over {count} values; expected at most "
             f"{(2**31 - 1) // 255}: use a smaller frame."
         )
-    scale = np.float32(_float32(mean.name, np.float64(source.scale / count)))
-    return MeanConstants(count * source.zero_point, scale)
+    scale: np.float32 = np.float32(_float32(mean.name, np.float64(source.scale / count)))
+    return scale
 
 
 def _quantized_weight(conv: Conv) -> tuple[NDArray[np.int8], Exact]:

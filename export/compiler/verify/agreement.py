@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.agreement import Outputs, Report, compare, named_outputs
+from shiftedge.export.agreement import AgreementReport, Outputs, compare, named_outputs
 from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.numerics.precision import INT8, NARROW
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.engines.native import NativeEngine
@@ -29,19 +29,6 @@ from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = [
-    "HEADER_BYTES",
-    "check",
-    "check_kernels",
-    "check_self_test",
-    "evaluated_outputs",
-    "exact_activations",
-    "interpreted_outputs",
-    "native_outputs",
-    "quantized_tolerance",
-    "states_of",
-]
 
 HEADER_BYTES = 64
 """Of a state block, before the states: shiftedge_state_header in program.h."""
@@ -63,20 +50,15 @@ def check(
     images: NDArray[np.uint8],
     expected: Sequence[Outputs],
     step: Step,
-    places: Layout,
+    places: MemoryLayout,
     *,
     reference: str,
     accepted: Mapping[str, float],
-) -> tuple[Report, list[Outputs]]:
-    """Compare a compiled library with its reference.
+) -> tuple[AgreementReport, list[Outputs]]:
+    """Compare a libmodel.so with what its reference gives, frame by frame.
 
     Args:
-        library: libmodel.so.
         images: uint8 (frames, height, width, 3), BGR, of the model's size.
-        expected: of the reference, frame by frame.
-        step: that was compiled, for the shapes of its states.
-        places: where the states lie in the block.
-        reference: its name in the report.
         accepted: difference of each tensor, relative to its largest value; 0 is bit for bit.
 
     Returns:
@@ -98,14 +80,8 @@ def check_kernels(
     images: NDArray[np.uint8],
     weight: Callable[[Conv], NDArray[Any]],
 ) -> None:
-    """See to it that a step's kernels, run without rounding, compute what its graph says.
-
-    Args:
-        graph: of a float32 model.
-        spec: of the model.
-        step: made of it.
-        images: uint8 (frames, height, width, 3), BGR.
-        weight: of a convolution, as its kernel multiplies it.
+    """See to it that the kernels of a float32 model's step, run without rounding, compute what its
+    graph says, with each convolution's ``weight`` as its kernel multiplies it.
 
     Raises:
         VerificationError: they differ.
@@ -155,12 +131,7 @@ def exact_activations(graph: Graph) -> bool:
 
 
 def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
-    """See to it that a library passes the self-test that is recorded for it.
-
-    Args:
-        library: libmodel.so, for this machine.
-        spec: of the model.
-        test: as the manifest has it.
+    """See to it that a libmodel.so for this machine passes the self-test that the manifest records.
 
     Raises:
         VerificationError: it would fail.
@@ -170,11 +141,11 @@ def check_self_test(library: Path, spec: ModelSpec, test: SelfTest) -> None:
     expected = [{"logits": np.array([row], np.float32)} for row in test.logits]
     ours = [{"logits": session.step(image)[None]} for image in images]
     rows = compare("reference / self-test", expected, ours, tolerance=test.tolerance)
-    Report(len(ours), test.tolerance, tuple(rows)).require_passed()
+    AgreementReport(len(ours), test.tolerance, tuple(rows)).require_passed()
 
 
 def native_outputs(
-    library: Path, images: NDArray[np.uint8], step: Step, places: Layout, *, threads: int
+    library: Path, images: NDArray[np.uint8], step: Step, places: MemoryLayout, *, threads: int
 ) -> Iterator[Outputs]:
     """Logits and states frame by frame from a library, a quantised state as
     :func:`evaluated_outputs` has it.
@@ -189,7 +160,9 @@ def native_outputs(
         yield named_outputs(logits[None], states_of(block, step, places))
 
 
-def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDArray[np.float32]]:
+def states_of(
+    block: NDArray[np.uint8], step: Step, places: MemoryLayout
+) -> list[NDArray[np.float32]]:
     """The states in a block's bytes after its header, as the ONNX contract has them.
 
     Returns:
@@ -198,15 +171,14 @@ def states_of(block: NDArray[np.uint8], step: Step, places: Layout) -> list[NDAr
     states = []
     for number, offset in enumerate(places.states):
         buffer = step.state_buffer(number)
-        size = buffer.size * np.dtype(buffer.dtype).itemsize
-        values = block[offset : offset + size].view(buffer.dtype)
+        values = np.frombuffer(block, buffer.dtype, buffer.size, offset)
         narrow = NARROW.get(buffer.dtype)
         states.append(_state(narrow.numbers(values) if narrow else values, number, step))
     return states
 
 
 def _on_all_threads(
-    library: Path, images: NDArray[np.uint8], step: Step, places: Layout
+    library: Path, images: NDArray[np.uint8], step: Step, places: MemoryLayout
 ) -> list[Outputs]:
     """What one thread gives, and others to the bit."""
     reference = list(native_outputs(library, images, step, places, threads=1))
@@ -223,17 +195,14 @@ def _on_all_threads(
 
 
 def _report(
-    forms: str,
-    expected: Sequence[Outputs],
-    ours: Sequence[Outputs],
-    accepted: Mapping[str, float],
-) -> Report:
+    forms: str, expected: Sequence[Outputs], ours: Sequence[Outputs], accepted: Mapping[str, float]
+) -> AgreementReport:
     rows = []
     for name, tolerance in accepted.items():
         pair = ([{name: each[name]} for each in outputs] for outputs in (expected, ours))
         rows += compare(forms, *pair, tolerance=tolerance)
     rows.sort(key=lambda row: -row.worst / max(row.scale, 1e-6))
-    return Report(len(ours), max(accepted.values()), tuple(rows))
+    return AgreementReport(len(ours), max(accepted.values()), tuple(rows))
 
 
 def _states(interpreter: Interpreter, step: Step) -> list[NDArray[np.float32]]:

@@ -15,37 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.graph import graph as ops
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     Linear,
     Tail,
     fuse,
-)
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Add,
-    Array,
-    Conv,
-    Dense,
-    Dequantize,
-    Graph,
-    Join,
-    Mean,
-    Mul,
-    Operator,
-    Pool,
-    Quantization,
-    Quantize,
-    is_vector,
 )
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
 from shiftedge.export.compiler.numerics.precision import Precision
 from shiftedge.export.compiler.numerics.requantize import (
     OutputStage,
-    mean_constants,
+    mean_scale,
     quantize_constant,
     quantize_frame_constants,
     requantize,
@@ -55,8 +39,6 @@ from shiftedge.export.compiler.numerics.requantize import (
 )
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["Evaluated", "Evaluator", "dequantized", "integer_sums", "run_operator"]
-
 Value = NDArray[Any]
 """uint8 where the graph says so, numbers otherwise."""
 Exact = NDArray[np.float64]
@@ -64,8 +46,6 @@ Exact = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What one frame made."""
-
     logits: Value
     """(classes,)."""
     states: list[Value]
@@ -75,21 +55,15 @@ class Evaluated:
 
 
 class Evaluator:
-    """A stream of a graph.
-
-    Args:
-        graph: of the model.
-        spec: of the model, for the frame's normalisation.
-        precision: that maps are stored in; None keeps float64.
-        weight: of a convolution of numbers, as its kernel multiplies it.
-    """
+    """A stream of a graph, whose maps are stored in ``precision``, or kept in float64; ``weight``
+    gives a convolution's numbers as its kernel multiplies them."""
 
     def __init__(
         self,
-        graph: Graph,
+        graph: ops.Graph,
         spec: ModelSpec,
         precision: Precision | None = None,
-        weight: Callable[[Conv], Value] = lambda conv: conv.weight,
+        weight: Callable[[ops.Conv], Value] = lambda conv: conv.weight,
     ) -> None:
         self._graph, self._spec, self._precision, self._weight = graph, spec, precision, weight
         self._kernels, self._kept = fuse(graph)
@@ -135,7 +109,7 @@ class Evaluator:
         for operator in kernel.operators:
             if operator.out in done:
                 continue
-            if isinstance(operator, Conv) and operator.quantized_weight is not None:
+            if isinstance(operator, ops.Conv) and operator.quantized_weight is not None:
                 chain = [each.out for each in _chain(kernel, operator)]
                 values[chain[-1]] = self._requantized(*linears[operator.out], image, values)
                 done.update(chain)
@@ -150,12 +124,14 @@ class Evaluator:
         if self._precision is None or value.dtype != np.float64:
             return value
         shape = self._graph.shapes.get(name, ())
-        return value.astype(np.float32) if is_vector(shape) else self._precision.round(value)
+        return value.astype(np.float32) if ops.is_vector(shape) else self._precision.round(value)
 
-    def _made(self, operator: Operator, image: NDArray[np.uint8], read: Mapping[str, Any]) -> Value:
+    def _made(
+        self, operator: ops.Operator, image: NDArray[np.uint8], read: Mapping[str, Any]
+    ) -> Value:
         inputs = [_map(read[name]) for name in operator.inputs]
         source = self._graph.quantization.get(operator.inputs[0])
-        if isinstance(operator, Quantize):
+        if isinstance(operator, ops.Quantize):
             stage = stage_of(operator.quantization)
             if operator.inputs[0] != self._graph.frame:
                 x = inputs[0].astype(np.float32)
@@ -163,20 +139,19 @@ class Evaluator:
             spec = self._spec
             constants = quantize_frame_constants(spec.mean, spec.std, operator.quantization)
             return _finished(fma32(image[..., ::-1], *constants), stage)
-        if isinstance(operator, Dequantize):
+        if isinstance(operator, ops.Dequantize):
             return dequantized(inputs[0], operator.quantization)
-        if source is not None and isinstance(operator, Mean):
+        if source is not None and isinstance(operator, ops.Mean):
             count = inputs[0].shape[0] * inputs[0].shape[1]
-            constant = mean_constants(operator, source, count)
-            total = inputs[0].sum((0, 1), dtype=np.int32, keepdims=True) - constant.zeros
-            mean: Value = total.astype(np.float32) * constant.scale
-            return mean
-        if source is not None and isinstance(operator, Add):
+            total = inputs[0].sum((0, 1), dtype=np.int32, keepdims=True)
+            total -= count * source.zero_point
+            return np.asarray(total.astype(np.float32) * mean_scale(operator, source, count))
+        if source is not None and isinstance(operator, ops.Add):
             other = self._graph.quantization[operator.inputs[1]]
             out = self._graph.quantization.get(operator.out)
-            sums = requantize_sum(operator, source, other, out)
-            y = _above_zero(inputs[0], source) * sums.first
-            return _finished(fma32(_above_zero(inputs[1], other), sums.second, y), sums.stage)
+            first, second, stage = requantize_sum(operator, source, other, out)
+            y = _above_zero(inputs[0], source) * first
+            return _finished(fma32(_above_zero(inputs[1], other), second, y), stage)
         if source is not None:  # moved as they are: the largest, a join
             return run_operator(operator, read).astype(np.uint8)
         return run_operator(operator, read, self._weight)
@@ -189,82 +164,73 @@ class Evaluator:
         values: Mapping[str, Value],
     ) -> Value:
         """A convolution of quantised values, [a sum,] an activation."""
-        conv, spec, out = linear.conv, self._spec, linear.quantization
+        conv, spec, fill = linear.conv, self._spec, 0
         added = None if residual is None else self._graph.quantization[residual]
+        result = linear.quantization, linear.activation, added
         if conv.inputs[0] == self._graph.frame:
-            pixels = image[..., ::-1]
-            height, width, _ = pixels.shape
-            frame = requantize_frame(
-                conv, height, width, spec.mean, spec.std[0], out, linear.activation, added
-            )
-            offset = frame.offset[frame.rows.of][:, frame.columns.of]
-            y = fma32(integer_sums(conv, pixels, 0).astype(np.float32), frame.scale, offset)
-            more, stage = frame.residual, frame.stage
+            x = image[..., ::-1]
+            height, width, _ = x.shape
+            made = requantize_frame(conv, height, width, spec.mean, spec.std[0], *result)
         else:
             source = self._graph.quantization[conv.inputs[0]]
-            constants = requantize(conv, source, out, linear.activation, added)
-            total = integer_sums(conv, _map(values[conv.inputs[0]]), source.zero_point)
-            y = (total + constants.start).astype(np.float32)
-            if constants.offset is None:
-                y = y * constants.scale
-            else:
-                y = fma32(y, constants.scale, constants.offset)
-            more, stage = constants.residual, constants.stage
-        if more is not None and residual is not None and added is not None:
-            y = fma32(_above_zero(_map(values[residual]), added), more, y)
-        return _finished(y, stage)
+            x, fill = _map(values[conv.inputs[0]]), source.zero_point
+            made = requantize(conv, source, *result)
+        y = (integer_sums(conv, x, fill) + made.start).astype(np.float32)
+        offset = made.offset_at()
+        y = y * made.scale if offset is None else fma32(y, made.scale, offset)
+        if made.residual is not None and residual is not None and added is not None:
+            y = fma32(_above_zero(_map(values[residual]), added), made.residual, y)
+        return _finished(y, made.stage)
 
 
 def run_operator(
-    operator: Operator,
+    operator: ops.Operator,
     values: Mapping[str, Any],
-    weight: Callable[[Conv], Value] = lambda conv: conv.weight,
+    weight: Callable[[ops.Conv], Value] = lambda conv: conv.weight,
 ) -> Exact:
     """The numbers that ``operator`` makes of those that it reads, in float64."""
     inputs = [_map(np.asarray(values[name], np.float64)) for name in operator.inputs]
     x = inputs[0]
-    if isinstance(operator, Conv):
-        return _conv(operator, x, weight(operator))
-    if isinstance(operator, Activate):
+    if isinstance(operator, ops.Conv):
+        sums = _products(operator, x, weight(operator).astype(np.float64), 0.0)
+        return np.asarray(sums + operator.bias)
+    if isinstance(operator, ops.Activate):
         return operator.kind.value.definition(x)
-    if isinstance(operator, Add):
+    if isinstance(operator, ops.Add):
         return x + inputs[1]
-    if isinstance(operator, Mul):
+    if isinstance(operator, ops.Mul):
         return x * inputs[1]
-    if isinstance(operator, Pool):
+    if isinstance(operator, ops.Pool):
         return _pool(operator, x)
-    if isinstance(operator, Mean):
-        mean: Exact = x.mean(axis=(0, 1), keepdims=True)
-        return mean
-    if isinstance(operator, Dense):
-        product: Exact = np.dot(operator.weight.astype(np.float64), x.reshape(-1))
-        return product + operator.bias
-    if isinstance(operator, Join):
+    if isinstance(operator, ops.Mean):
+        return np.asarray(x.mean(axis=(0, 1), keepdims=True))
+    if isinstance(operator, ops.Dense):
+        return np.asarray(operator.weight.astype(np.float64) @ x.reshape(-1) + operator.bias)
+    if isinstance(operator, ops.Join):
         return np.concatenate((x, inputs[1][..., operator.begin :]), axis=-1)
     raise TypeError(f"no definition of {type(operator).__name__}")
 
 
-def integer_sums(conv: Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int32]:
+def integer_sums(conv: ops.Conv, x: NDArray[np.uint8], fill: int) -> NDArray[np.int32]:
     """Exact sums of quantised values times weights, (rows, columns, outputs); padded elements are
     ``fill``."""
     if conv.quantized_weight is None:
         raise ValueError(f"{conv.name} has no quantised weights")
     # In the narrower type in which all sums are exact.
     kind = np.float32 if conv.quantized_weight[0].size * 255 * 128 < 2**24 else np.float64
-    return _products(conv, x.astype(kind), conv.quantized_weight.astype(kind), fill).astype(
-        np.int32
-    )
+    sums = _products(conv, x.astype(kind), conv.quantized_weight.astype(kind), fill)
+    return sums.astype(np.int32)
 
 
-def dequantized(values: Value, quantization: Quantization) -> Array:
+def dequantized(values: Value, quantization: ops.Quantization) -> ops.Array:
     """The float32 numbers that quantised values stand for."""
-    numbers: Array = _above_zero(values, quantization) * np.float32(quantization.scale)
+    numbers: ops.Array = _above_zero(values, quantization) * np.float32(quantization.scale)
     return numbers
 
 
 def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
     """A kernel's convolutions with their activations, and what is added to each."""
-    if isinstance(kernel, InvertedResidual):
+    if isinstance(kernel, InvertedResidualKernel):
         for part in (kernel.stem, kernel.expand, kernel.depthwise):
             if part is not None:
                 yield part, None
@@ -272,32 +238,32 @@ def _linears(kernel: FusedKernel) -> Iterator[tuple[Linear, str | None]]:
     elif isinstance(kernel, Tail):
         yield kernel.pointwise, None
     elif isinstance(kernel, ConvKernel):
-        yield Linear(kernel.conv, kernel.activation, kernel.quantization), kernel.residual
+        yield kernel.linear, kernel.residual
 
 
-def _chain(kernel: FusedKernel, conv: Conv) -> tuple[Operator, ...]:
+def _chain(kernel: FusedKernel, conv: ops.Conv) -> tuple[ops.Operator, ...]:
     """A convolution and what follows in its kernel up to the next, a mean, or the end."""
     start = kernel.operators.index(conv)
     rest = kernel.operators[start + 1 :]
-    stop = next((n for n, each in enumerate(rest) if isinstance(each, (Conv, Mean))), len(rest))
+    stop = next(
+        (n for n, each in enumerate(rest) if isinstance(each, (ops.Conv, ops.Mean))), len(rest)
+    )
     return (conv, *rest[:stop])
 
 
-def _finished(y: Array, stage: OutputStage) -> Value:
+def _finished(y: ops.Array, stage: OutputStage) -> Value:
     y = activated(stage.activation, y)
     if stage.scale is not None:
         y = y * stage.scale
     if not stage.rounded:
-        held: Array = y.clip(np.float32(stage.low), np.float32(stage.high))
-        return held
+        return np.asarray(y.clip(np.float32(stage.low), np.float32(stage.high)))
     whole = np.rint(y) + np.float32(stage.zero)  # halves to even; what is far away stays so
-    quantized: NDArray[np.uint8] = whole.clip(stage.low, stage.high).astype(np.uint8)
-    return quantized
+    return np.asarray(whole.clip(stage.low, stage.high), np.uint8)
 
 
-def _above_zero(values: Value, quantization: Quantization) -> Array:
+def _above_zero(values: Value, quantization: ops.Quantization) -> ops.Array:
     """Steps above the zero point, as float32."""
-    steps: Array = values.astype(np.float32) - np.float32(quantization.zero_point)
+    steps: ops.Array = values.astype(np.float32) - np.float32(quantization.zero_point)
     return steps
 
 
@@ -306,12 +272,7 @@ def _map(value: Value) -> Value:
     return value.reshape(1, 1, -1) if value.ndim == 1 else value
 
 
-def _conv(conv: Conv, x: Exact, weight: Value) -> Exact:
-    total: Exact = _products(conv, x, weight.astype(np.float64), 0.0) + conv.bias
-    return total
-
-
-def _products(conv: Conv, x: Value, weight: Value, fill: float) -> Value:
+def _products(conv: ops.Conv, x: Value, weight: Value, fill: float) -> Value:
     """Sums of a convolution in the type of both, tap by tap as products of matrices."""
     (high, wide), (down, across) = conv.kernel, conv.stride
     taps = _windows(x, conv.kernel, (1, 1), conv.padding, fill)
@@ -346,12 +307,11 @@ def _windows(
     return windows[:: stride[0], :: stride[1]]
 
 
-def _pool(pool: Pool, x: Exact) -> Exact:
+def _pool(pool: ops.Pool, x: Exact) -> Exact:
     def windows(of: Exact, fill: float) -> Exact:
         return _windows(of, pool.kernel, pool.stride, pool.padding, fill)
 
     if pool.largest:
-        result: Exact = windows(x, -np.inf).max((3, 4))
-        return result
-    mean: Exact = windows(x, 0.0).sum((3, 4)) / windows(np.ones_like(x), 0.0).sum((3, 4))
-    return mean
+        return np.asarray(windows(x, -np.inf).max((3, 4)))
+    counts = windows(np.ones_like(x), 0.0).sum((3, 4))
+    return np.asarray(windows(x, 0.0).sum((3, 4)) / counts)

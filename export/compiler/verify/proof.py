@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from shiftedge.export.agreement import (
     TOLERANCE,
     Outputs,
-    Report,
     compare,
     moving_images,
     normalised,
@@ -29,10 +28,10 @@ from shiftedge.export.agreement import (
 from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.frontend.read import read_onnx
-from shiftedge.export.compiler.graph.fusion import InvertedResidual, fuse
+from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
@@ -51,16 +50,6 @@ from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = [
-    "UNVERIFIED",
-    "Proof",
-    "QuantizedProof",
-    "RoundedProof",
-    "multiplied",
-    "proof_of",
-    "verified",
-]
-
 UNVERIFIED: Mapping[str, Any] = {"verified": False, "reason": "left out when compiling"}
 """What a manifest says of a model that was not compared."""
 
@@ -76,7 +65,7 @@ FAITHFUL_FRAMES = 3
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
 
-Linker = Callable[[Step, Layout, ModelSpec, TargetVariant, Path], None]
+Linker = Callable[[Step, MemoryLayout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
@@ -111,17 +100,20 @@ class Proof:
             VerificationError: a logit is not finite.
         """
         outputs = self._expected if self._images is self._clip else self._outputs(self._clip)
-        tolerance = self._accepted(plain=False)["logits"]
-        return _recorded(self._precision.reference, outputs, tolerance)
+        rows = []
+        for index, each in enumerate(outputs):
+            if not np.isfinite(each["logits"]).all():
+                raise VerificationError(
+                    f"{self._precision.reference}: logits hold NaN or infinity at frame {index} of "
+                    "the self-test's clip; the weights are damaged or overflow."
+                )
+            # The shortest decimals that are this float32 again.
+            rows.append(tuple(float(str(value)) for value in each["logits"][0]))
+        return SelfTest(CLIP, self._accepted(plain=False)["logits"], tuple(rows))
 
-    def of(self, step: Step, places: Layout, library: Path, *, plain: bool) -> dict[str, Any]:
-        """The report on a library for this machine, for the manifest.
-
-        Args:
-            step: that was compiled.
-            places: where everything in the step lies.
-            library: of the step.
-            plain: whether it was made without the target's own instructions.
+    def of(self, step: Step, places: MemoryLayout, library: Path, *, plain: bool) -> dict[str, Any]:
+        """The report on a step's library for this machine, for the manifest; ``plain``: it was made
+        without the target's own instructions.
 
         Raises:
             VerificationError: it differs from the reference.
@@ -133,7 +125,7 @@ class Proof:
         )  # fmt: skip
         report.require_passed()
         words = self._words(ours, accepted, plain=plain)
-        return {**_document(report), "reference": self._precision.reference, **words}
+        return {**report.to_dict(), "reference": self._precision.reference, **words}
 
     def _stream(self) -> NDArray[np.uint8]:
         """What is compared."""
@@ -260,7 +252,7 @@ def multiplied(graph: Graph, step: Step, precision: Precision) -> Callable[[Conv
         convs = [each for each in kernel.operators if isinstance(each, Conv)]
         for conv in convs:
             source = conv.inputs[0]
-            head = convs[0] if isinstance(kernel, InvertedResidual) else conv
+            head = convs[0] if isinstance(kernel, InvertedResidualKernel) else conv
             inside = "" if is_vector(graph.shapes[head.inputs[0]]) else precision.buffer
             if in_pairs(conv, graph) and stored.get(source, inside) == precision.buffer:
                 rounded.add(conv.name)
@@ -273,25 +265,15 @@ def verified(
     spec: ModelSpec,
     variant: TargetVariant,
     step: Step,
-    places: Layout,
+    places: MemoryLayout,
     library: Path,
     build: Linker,
 ) -> dict[str, Any]:
-    """Hold a variant against its reference; the report as the manifest keeps it.
+    """Hold a variant's library against its reference; the report as the manifest keeps it.
 
     The self-test passes too. What this machine cannot run is generated for this machine, and so is
-    what only the plain lowering shows; then the report is of that, and under ``instructions`` of
-    the library itself, where this machine can run it.
-
-    Args:
-        proof: of the model.
-        test: that the manifest will hold.
-        spec: of the model.
-        variant: that it is.
-        step: that was compiled for it.
-        places: where everything in the step lies.
-        library: of the variant.
-        build: makes another library of the same step.
+    what only the plain lowering shows; then the report is of that other library, which ``build``
+    makes, and under ``instructions`` of the library itself, where this machine can run it.
 
     Raises:
         VerificationError: they differ.
@@ -316,22 +298,3 @@ def verified(
         "verified": True,
         "code": f"the same kernels generated for {stand_in.device.name}",
     }
-
-
-def _document(report: Report) -> dict[str, Any]:
-    document = report.to_dict()
-    return {**document, "comparisons": list(document["comparisons"])}
-
-
-def _recorded(source: str, outputs: Sequence[Outputs], tolerance: float) -> SelfTest:
-    rows = []
-    for index, each in enumerate(outputs):
-        logits = each["logits"][0]
-        if not np.isfinite(logits).all():
-            raise VerificationError(
-                f"{source}: logits hold NaN or infinity at frame {index} of the self-test's clip; "
-                "the weights are damaged or overflow."
-            )
-        # The shortest decimals that are this float32 again.
-        rows.append(tuple(float(str(value)) for value in logits))
-    return SelfTest(CLIP, tolerance, tuple(rows))

@@ -22,7 +22,7 @@ from shiftedge.runtime.capture.synthetic.labels import (
 from shiftedge.runtime.capture.synthetic.moving import MovingScene, moving_scene
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.capture.synthetic.clip import Clip, Conditions, render_clip
+    from shiftedge.runtime.capture.synthetic.clip import Conditions, RenderedClip, render_clip
     from shiftedge.runtime.capture.synthetic.film import Film
     from shiftedge.runtime.capture.synthetic.pictures import Pictures
     from shiftedge.runtime.capture.synthetic.ranges import CLEAN, NARROW, WIDE, Ranges
@@ -41,19 +41,19 @@ __all__ = [
     "SWIPES",
     "SWIPE_LABELS",
     "WIDE",
-    "Clip",
     "Conditions",
     "Film",
     "MovingScene",
     "Pictures",
     "Ranges",
+    "RenderedClip",
     "TrueEvent",
     "moving_scene",
     "render_clip",
 ]
 
 _HOMES = {
-    "clip": ("Clip", "Conditions", "render_clip"),
+    "clip": ("RenderedClip", "Conditions", "render_clip"),
     "film": ("Film",),
     "pictures": ("Pictures",),
     "ranges": ("CLEAN", "NARROW", "WIDE", "Ranges"),

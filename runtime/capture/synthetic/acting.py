@@ -52,12 +52,8 @@ def resting_hand(dice: Dice, places: Sequence[str] = SITTING) -> Key:
 
 
 class Path:
-    """Builds the keys of one arm, from where it rests.
-
-    Args:
-        dice: draws how fast this person moves between strokes.
-        rest: where the hand is, and where it goes back to.
-    """
+    """Builds the keys of one arm, from where it rests and goes back to; ``dice`` draw how fast this
+    person moves between strokes."""
 
     def __init__(self, dice: Dice, rest: Key) -> None:
         self._dice = dice

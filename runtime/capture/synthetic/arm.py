@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.hand import FINGER_RADII, Floats, joints, unit
+from shiftedge.runtime.capture.synthetic.hand import FINGER_RADII, FIST, Floats, joints, unit
 from shiftedge.runtime.capture.synthetic.lens import Lens
 from shiftedge.runtime.capture.synthetic.room import FRACTION_BITS
 
@@ -25,7 +25,7 @@ _FAR_PX = 13.0
 
 
 @dataclass(frozen=True)
-class Build:
+class Physique:
     """Lengths and widths of a person's arms, in heads."""
 
     shoulder: Floats
@@ -80,12 +80,33 @@ class ArmShapes:
     """(N, 2), pixels: the middle of the hand."""
     axes: Floats
     """(N, 2, 2), pixels: what a hand's length makes to the thumb's side and to the fingers."""
+    facing: Floats
+    """(N,), 1 where the palm is turned to the camera, -1 where it is turned away."""
     poses: Floats
     """(N, 12), see :mod:`~shiftedge.runtime.capture.synthetic.hand`."""
     cup: Floats
     """(N, 4, 2), pixels: corners of a thing in the hand."""
     near: Floats
     """(N,), depth of the wrist in heads."""
+
+    def held(self, size: tuple[int, int]) -> Floats:
+        """(N, K) of :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`, in an image of
+        ``size`` (height, width)."""
+        length = self.hand_px[:, None]
+        bends = (self.poses[:, :4] + self.poses[:, 4:8]) / FIST
+        return np.column_stack(
+            [
+                self.middle / np.array(size[::-1]),
+                self.hand_px / size[0],
+                self.axes[:, 1] / length,
+                self.axes[:, 0] / length,
+                self.facing,
+                bends[:, :2],
+                bends[:, 2:].mean(1),
+                self.poses[:, 9],
+                self.poses[:, 8],
+            ]
+        )
 
     def finger(self, moment: int, number: int) -> range:
         """Numbers of the capsules that draw a finger."""
@@ -95,17 +116,9 @@ class ArmShapes:
 def capsules(
     a: Floats, b: Floats, radius_a: Floats, radius_b: Floats, layers: Floats, light: Floats
 ) -> NDArray[np.int32]:
-    """Outlines of round-ended strokes.
-
-    Args:
-        a, b: (N, K, 2), ends in pixels.
-        radius_a, radius_b: (N, K), pixels.
-        layers: (L, 2), share of the radius, and shift towards the light in radii.
-        light: (2,), direction of the light in the image.
-
-    Returns:
-        (N, L, K, P, 2), fixed point.
-    """
+    """Outlines (N, L, K, P, 2), fixed point, of round-ended strokes with ends a and b (N, K, 2) and
+    radii (N, K) in pixels; ``layers`` (L, 2) are shares of the radius and shifts towards the light
+    (2,) in radii."""
     along = np.asarray(unit(b - a), np.float32)
     normal = np.stack([-along[..., 1], along[..., 0]], axis=-1)
     # The outline touches both circles: its points lie on the normals, or a little off them where
@@ -137,7 +150,7 @@ def fixed(points: Floats) -> NDArray[np.int32]:
 
 
 def _elbow(
-    shoulder: Floats, wrist: Floats, forward: Floats, build: Build, mirror: Floats
+    shoulder: Floats, wrist: Floats, forward: Floats, build: Physique, mirror: Floats
 ) -> Floats:
     """Two-bone reach: the elbow (N, 3) hangs down and outwards; arms too short stretch.
 
@@ -161,7 +174,7 @@ def arm_shapes(
     hands: tuple[Floats, ...],
     mirror: Floats,
     body: Floats,
-    build: Build,
+    build: Physique,
     lens: Lens,
     light: Floats,
     layers: Floats,
@@ -250,13 +263,14 @@ def arm_shapes(
         hand_px=hand_px,
         middle=places[:, 0],
         axes=places[:, 1:] - pixels_b[:, 1:2],
+        facing=normal[:, 2],
         poses=poses,
         cup=lens.project(corners)[0],
         near=wrist[:, 2],
     )
 
 
-def _radii(build: Build) -> Floats:
+def _radii(build: Physique) -> Floats:
     """(K, 2), heads: radii of both ends of every capsule."""
     hand = build.hand
     widths = [(build.upper_radius, build.elbow_radius), (build.elbow_radius, build.wrist_radius)]

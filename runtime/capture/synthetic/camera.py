@@ -34,12 +34,9 @@ def _grain(height: int, width: int) -> Image:
 
 
 class Camera:
-    """One webcam in one room: fixed for a clip or a film.
-
-    Args:
-        codec: whether frames may go through JPEG (slow at large sizes).
-        moments: what happens to it: "shake" or "lamp", from, until, seconds.
-    """
+    """One webcam in one room: fixed for a clip or a film. ``codec``: frames may go through JPEG,
+    slow at large sizes; ``moments`` are what happens to it: "shake" or "lamp", from, until,
+    seconds."""
 
     def __init__(
         self,

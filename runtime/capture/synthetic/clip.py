@@ -48,7 +48,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Clip:
+class RenderedClip:
     """A few seconds of one person, with what is true of them."""
 
     frames: NDArray[np.uint8]
@@ -60,8 +60,8 @@ class Clip:
     answer is right. A gesture's index runs from 60% of its stroke to 0.4 s after its end, or for
     as long as a sign is held."""
     hands: NDArray[np.float32]
-    """float32 (T, 2, 2): x and y of the middle of the right and the left hand, as shares of the
-    image's width and height; outside 0..1 where a hand is out of sight, NaN if nobody is there."""
+    """float32 (T, 2, K): how the right and the left hand are held, see
+    :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN if nobody is there."""
     events: tuple[TrueEvent, ...]
     """The gestures, in seconds from the clip's first tick; they may begin before it."""
     conditions: Conditions
@@ -78,7 +78,7 @@ def render_clip(
     ranges: Ranges = WIDE,
     pictures: Pictures | None = None,
     person: int | None = None,
-) -> Clip:
+) -> RenderedClip:
     """Render one clip of ``label`` with a person, a room and a camera drawn from ``rng``.
 
     Args:
@@ -114,6 +114,8 @@ def render_clip(
         TrueEvent(event.label, event.start_s - start, event.end_s - start, event.hand)
         for event in timeline.events
     )
-    shares = (hands / np.array([width, height])).astype(np.float32)[again]
+    held = hands.astype(np.float32)[again]
     conditions = Conditions.of(lens, scene, source_hz, standing, events[0] if events else None)
-    return Clip(np.stack([painted[i] for i in again]), label, truth, shares, events, conditions)
+    return RenderedClip(
+        np.stack([painted[i] for i in again]), label, truth, held, events, conditions
+    )

@@ -107,19 +107,10 @@ def _pet(dice: Dice, height: int, width: int) -> Mover:
         ahead = 1.0 if np.cos(turn) > 0 else -1.0
         bob = 0.1 * size * float(np.sin(9.0 * time_s))
         for place in (-0.9, -0.6, 0.6, 0.9):
-            step = 0.3 * size * float(np.sin(9.0 * time_s + 5.0 * place))
-            _limb(
-                image,
-                [(x + place * size, y), (x + place * size + step, y + size)],
-                0.25 * size,
-                fur,
-            )
-        _limb(
-            image,
-            [(x - ahead * size, y), (x - ahead * 1.7 * size, y - size + 3.0 * bob)],
-            0.2 * size,
-            fur,
-        )
+            hip, step = x + place * size, 0.3 * size * float(np.sin(9.0 * time_s + 5.0 * place))
+            _limb(image, [(hip, y), (hip + step, y + size)], 0.25 * size, fur)
+        tail = [(x - ahead * size, y), (x - ahead * 1.7 * size, y - size + 3.0 * bob)]
+        _limb(image, tail, 0.2 * size, fur)
         _oval(image, x, y, 1.2 * size, 0.5 * size, fur)
         _oval(image, x + ahead * 1.3 * size, y - 0.4 * size + bob, 0.45 * size, 0.4 * size, fur)
 
@@ -149,7 +140,6 @@ def _screen(dice: Dice, height: int, width: int) -> Mover:
 
 
 def _curtain(dice: Dice, height: int, width: int) -> Mover:
-    """A curtain whose folds wander."""
     left = int(dice.even(-0.1, 0.85) * width)
     right = min(width, left + int(dice.even(0.1, 0.35) * width))
     left = max(0, left)

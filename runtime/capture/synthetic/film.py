@@ -80,12 +80,7 @@ class Film:
         self._batch: tuple[int, list[Image]] = (-1, [])
 
     def __len__(self) -> int:
-        """Number of frames."""
         return max(1, round(self.seconds * self.rate_hz))
-
-    def time_of(self, index: int) -> float:
-        """Seconds since the first frame."""
-        return index / self.rate_hz
 
     def frame_at(self, index: int) -> Image:
         """The frame ``index``, uint8 (height, width, 3) BGR; in order is fastest.

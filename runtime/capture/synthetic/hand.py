@@ -14,6 +14,18 @@ Floats = NDArray[np.float64]
 POSE_SIZE = 12
 """A pose is: bend of 4 knuckles, bend of 4 middle joints, splay, thumb (across, along, in)."""
 
+HAND_FIELDS = (
+    "x", "y", "size", "fingers x", "fingers y", "thumb side x", "thumb side y", "palm",
+    "index", "middle", "others", "thumb", "splay",
+)  # fmt: skip
+"""How a hand is held in the image: its middle as shares of width and height (outside 0..1 out of
+sight) and its length as a share of the height; where fingers point and on which side the thumb is,
+in hands, shorter where they point at the camera; 1 where the palm faces the camera and -1 where its
+back does; bend of index, middle and the other fingers (0 straight, 1 in a fist); how far the thumb
+is out, and the splay of a :data:`POSES` entry."""
+FIST = 3.1
+"""Radians that both joints of a finger are bent by in a fist."""
+
 # Index, middle, ring and little finger. Proportions after the usual anthropometric tables
 # (palm about 0.53 of the hand, middle finger 0.47), rounded.
 _KNUCKLES = np.array([[0.165, 0.50], [0.055, 0.53], [-0.055, 0.515], [-0.16, 0.46]])
@@ -23,8 +35,8 @@ _SPLAY = np.array([0.9, 0.25, -0.35, -1.1])
 FINGER_RADII = np.array([0.060, 0.062, 0.058, 0.052, 0.070])
 """Of the four fingers and the thumb, at their base."""
 
-# Name -> bend of knuckles, bend of middle joints (index to little), splay, thumb.
-_POSES: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, tuple[float, ...]]] = {
+# Bend of knuckles, bend of middle joints (index to little), splay, thumb.
+_TABLE: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, tuple[float, ...]]] = {
     "open": ((0.0,) * 4, (0.08,) * 4, 0.18, (0.6, 0.8, 0.15)),
     "flat": ((0.05,) * 4, (0.10,) * 4, 0.03, (0.35, 0.9, 0.2)),
     "relaxed": ((0.35, 0.4, 0.45, 0.5), (0.45, 0.5, 0.5, 0.5), 0.08, (0.4, 0.8, 0.4)),
@@ -41,29 +53,22 @@ _POSES: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, tuple[float
     "pinch": ((0.85, 0.6, 0.5, 0.45), (0.75, 0.5, 0.4, 0.4), 0.05, (0.3, 0.6, 0.7)),
     "grip": ((0.75,) * 4, (1.0,) * 4, 0.04, (0.5, 0.5, 0.9)),
 }
+POSES: dict[str, Floats] = {
+    name: np.array([*knuckles, *middles, splay, *thumb])
+    for name, (knuckles, middles, splay, thumb) in _TABLE.items()
+}
+"""Named poses as they are meant."""
 
 
 def pose(rng: np.random.Generator, name: str) -> Floats:
     """One person's version of a named pose, shape (12,)."""
-    knuckles, middles, splay, thumb = _POSES[name]
+    bends, splay, thumb = np.split(POSES[name], (8, 9))
     bent = rng.normal(0.0, 0.09, 8)
-    values = np.concatenate([knuckles, middles]) + bent + rng.normal(0.0, 0.06)
-    values = np.maximum(values, -0.15)
+    values = np.maximum(bends + bent + rng.normal(0.0, 0.06), -0.15)
     loose = rng.normal(splay, 0.05)
     if splay >= 0.0:
         loose = abs(loose)
-    return np.concatenate([values, [loose], np.asarray(thumb) + rng.normal(0.0, 0.08, 3)])
-
-
-def pose_names() -> tuple[str, ...]:
-    """The shapes that a hand may have."""
-    return tuple(_POSES)
-
-
-def named_pose(name: str) -> Floats:
-    """A named pose as it is meant, shape (12,)."""
-    knuckles, middles, splay, thumb = _POSES[name]
-    return np.array([*knuckles, *middles, splay, *thumb])
+    return np.concatenate([values, loose, thumb + rng.normal(0.0, 0.08, 3)])
 
 
 def unit(vectors: Floats) -> Floats:

@@ -21,7 +21,7 @@ SWIPE_LABELS: tuple[str, ...] = (*SWIPES, NO_GESTURE, OTHER)
 """What a model of the four swipes tells apart; the first of :data:`LABELS`, in their order."""
 
 LABELS: tuple[str, ...] = (*SWIPE_LABELS, *HELD, *_ZOOMS, *_PUSHES, *SLIDES)
-"""Every label, in the order of the indices in ``Clip.frame_labels``."""
+"""Every label, in the order of the indices in ``RenderedClip.frame_labels``."""
 
 GESTURES: tuple[str, ...] = tuple(name for name in LABELS if name not in (NO_GESTURE, OTHER))
 """The labels that are events."""

@@ -97,10 +97,10 @@ def into_view(act: Act, lens: Lens, left: bool) -> Act:
     )
     moved = [key for key in act.right[1:-1] if key.time_s >= span[0] - 1e-6]
     depth = float(np.mean([key.wrist[2] for key in moved])) if moved else 0.0
-    scale = float(lens.project(np.array([0.0, 0.0, depth]))[1])
+    origin, scale = lens.project(np.array([0.0, 0.0, depth]))
     sign = np.array([-1.0 if left else 1.0, 1.0])
-    centre = (middle - _projected_origin(lens, depth)) / scale * sign
-    shift = (goal - middle) / scale * sign
+    centre = (middle - origin) / float(scale) * sign
+    shift = (goal - middle) / float(scale) * sign
 
     def put(wrist: Floats) -> Floats:
         flat = centre + (wrist[:2] - centre) * shrink + shift
@@ -111,7 +111,3 @@ def into_view(act: Act, lens: Lens, left: bool) -> Act:
         for number, key in enumerate(act.right)
     ]
     return replace(act, right=tuple(keys))
-
-
-def _projected_origin(lens: Lens, depth: float) -> Floats:
-    return lens.project(np.array([0.0, 0.0, depth]))[0]

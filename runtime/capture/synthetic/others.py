@@ -112,9 +112,8 @@ def _type(dice: Dice, rest: Key) -> Act:
         arrive = path.go(even(0.4, 0.7), place, [0.2, -0.1, 1.0], np.pi, dice.shape("cupped"))
         leave = path.hold(length)
         path.back()
-        tap = Wobble(
-            arrive, leave, rate * even(0.9, 1.1), np.array([0.04, 0.03, 0.0]), _bend(0.35), _STILL
-        )
+        own, wrist = rate * even(0.9, 1.1), np.array([0.04, 0.03, 0.0])
+        tap = Wobble(arrive, leave, own, wrist, _bend(0.35), _STILL)
         sides.append((tuple(path.keys), tap))
     (right, tap), (left, other) = sides
     body = (BodyKey(0.0), BodyKey(0.6, nod=even(0.0, 0.8)), BodyKey(right[-1].time_s))
@@ -295,11 +294,7 @@ def _stretch(dice: Dice, rest: Key) -> Act:
         place, aim, roll = [0.1, 1.6, 0.8], [1.0, -0.3, 0.1], 3.0
     else:
         place, aim, roll = [-0.5, 0.0, -0.1], [0.5, -0.8, -0.3], 1.5
-    return Act(
-        OTHER,
-        tuple(arm(place, aim, roll, times)),
-        left=tuple(arm(place, aim, roll, times)),
-    )
+    return Act(OTHER, tuple(arm(place, aim, roll, times)), left=tuple(arm(place, aim, roll, times)))
 
 
 def _cross(dice: Dice, rest: Key) -> Act:
@@ -326,20 +321,9 @@ def _camera(what: str, dice: Dice, rest: Key) -> Act:
 
 
 OF_HANDS: tuple[Actor, ...] = (
-    _touch,
-    _touch,
-    partial(_hold_thing, "cup"),
-    partial(_hold_thing, "phone"),
-    _wag,
-    _drum,
-    _raise_and_hold,
-    _raise_and_hold,
-    _raise_and_hold,
-    _change_shape,
-    _talk,
-    _reach,
-    _shift_body,
-    _stretch,
+    *((_touch,) * 2),
+    *(partial(_hold_thing, thing) for thing in ("cup", "phone")),
+    *(_wag, _drum, *(_raise_and_hold,) * 3, _change_shape, _talk, _reach, _shift_body, _stretch),
 )
 """The everyday tracks of who stays in place; one that stands twice is twice as likely."""
 LIVELY: tuple[Actor, ...] = (
@@ -350,6 +334,5 @@ LIVELY: tuple[Actor, ...] = (
 
 
 def act_other(dice: Dice, rest: Key) -> Act:
-    """One of them."""
     tracks = LIVELY if dice.happens("lively") else OF_HANDS
     return tracks[dice.count(0, len(tracks))](dice, rest)

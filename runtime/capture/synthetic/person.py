@@ -26,27 +26,13 @@ Floats32 = NDArray[np.float32]
 # Share of the radius, shift towards the light in radii; and the brightness of each layer.
 LAYERS_FAR = np.array([[1.0, 0.0, 0.92]])
 LAYERS_SMALL = np.array([[1.0, 0.0, 0.66], [0.74, 0.14, 1.0]])
-LAYERS_LARGE = np.array(
-    [
-        [1.0, 0.0, 0.58],
-        [0.90, 0.05, 0.76],
-        [0.74, 0.11, 0.92],
-        [0.54, 0.18, 1.02],
-        [0.28, 0.26, 1.09],
-    ]
-)
+LAYERS_LARGE = np.array([
+    [1.0, 0.0, 0.58], [0.90, 0.05, 0.76], [0.74, 0.11, 0.92], [0.54, 0.18, 1.02], [0.28, 0.26, 1.09]
+])  # fmt: skip
 
-_SKINS = np.array(
-    [
-        [185, 208, 240],
-        [150, 180, 225],
-        [115, 150, 205],
-        [80, 115, 170],
-        [55, 82, 130],
-        [38, 55, 88],
-    ],
-    float,
-)
+_SKINS = np.array([
+    [185, 208, 240], [150, 180, 225], [115, 150, 205], [80, 115, 170], [55, 82, 130], [38, 55, 88]
+], float)  # fmt: skip
 """BGR, light to dark, under daylight."""
 _PATTERNS = ("plain", "plain", "plain", "stripes", "columns", "checks", "print", "knit")
 

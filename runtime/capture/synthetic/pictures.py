@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.synthetic.arm import HAND, ArmShapes
-from shiftedge.runtime.capture.synthetic.hand import Floats, named_pose, pose_names
+from shiftedge.runtime.capture.synthetic.hand import POSES, Floats
 from shiftedge.runtime.capture.synthetic.person import ArmPaint, Looks, paste, premultiplied
 from shiftedge.runtime.capture.synthetic.ranges import Dice
 from shiftedge.runtime.capture.synthetic.room import Image
@@ -135,7 +135,8 @@ class PhotoPaint(ArmPaint):
 
     def draw(self, image: Image, shapes: ArmShapes, index: int, prop: str = "") -> None:
         """See :meth:`ArmPaint.draw`."""
-        name = _nearest(shapes.poses[index])
+        pose = shapes.poses[index]
+        name = min(POSES, key=lambda each: float(((POSES[each] - pose) ** 2).sum()))
         found = self._sprites.get(name) or self._sprites.get(_ALIASES.get(name, ""))
         side, along = shapes.axes[index]
         area = abs(side[0] * along[1] - side[1] * along[0])
@@ -154,17 +155,6 @@ class PhotoPaint(ArmPaint):
         matrix[:, 2] = shapes.wrist[index] - matrix[:, :2] @ (np.array(cut.foot) * share)
         light = 0.75 + 0.4 * float(shapes.light[index, HAND])
         paste(image, levels[number], matrix, light)
-
-
-def _nearest(pose: Floats) -> str:
-    names = pose_names()
-    table = _pose_table()
-    return names[int(((table - pose) ** 2).sum(1).argmin())]
-
-
-@functools.cache
-def _pose_table() -> Floats:
-    return np.stack([named_pose(name) for name in pose_names()])
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Build, arm_shapes, fixed
+from shiftedge.runtime.capture.synthetic.arm import ArmShapes, Physique, arm_shapes, fixed
 from shiftedge.runtime.capture.synthetic.camera import Camera
 from shiftedge.runtime.capture.synthetic.crowd import draw_crowd
-from shiftedge.runtime.capture.synthetic.hand import Floats
+from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS, Floats
 from shiftedge.runtime.capture.synthetic.lens import Lens
 from shiftedge.runtime.capture.synthetic.motion import arm_at, body_at
 from shiftedge.runtime.capture.synthetic.person import (
@@ -71,7 +71,6 @@ class _Idle:
         return wave
 
     def blinks(self, time_s: float) -> bool:
-        """Whether the eyes are closed."""
         return time_s % self.blink_s < 0.12
 
     def mouth(self, time_s: float) -> float:
@@ -97,12 +96,8 @@ class _Arm:
 
 
 class Scene:
-    """Paints frames of a timeline.
-
-    Args:
-        empty: a room with nobody in it.
-        pictures: real pixels to use; None: everything is painted.
-    """
+    """Paints frames of a timeline; ``empty``: a room with nobody in it; ``pictures``: real pixels
+    to use."""
 
     def __init__(
         self,
@@ -172,9 +167,9 @@ class Scene:
             self._desk.append((left + 0.1 * k, top + 0.25 * k, right - 0.1 * k, bottom, wood))
 
     @staticmethod
-    def _drawn_build(dice: Dice, looks: Looks) -> Build:
+    def _drawn_build(dice: Dice, looks: Looks) -> Physique:
         thick = dice.even(0.88, 1.15)
-        return Build(
+        return Physique(
             np.array([-0.90 * looks.shoulders, 1.05, 0.0]),
             hand=dice.even(0.74, 0.90),
             upper_radius=0.24 * thick,
@@ -189,26 +184,27 @@ class Scene:
         return self.frames_and_hands(times, numbers)[0]
 
     def frames_and_hands(self, times: Floats, numbers: Sequence[int]) -> tuple[list[Image], Floats]:
-        """Frames, and where the middles of the right and left hand are in them.
+        """Frames, and how the right and the left hand are held in them.
 
         Returns:
-            N frames, and (N, 2, 2) pixels x and y, which may be outside the image; NaN if nobody
-            is there. The camera's roll and shake are not in them.
+            N frames, and (N, 2, K), see
+            :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN if nobody is there.
+            The camera's roll and shake are not in them.
         """
         if self._empty:
             empty = [
                 self._camera.shoot(self._background(float(t)), number, float(t))
                 for t, number in zip(times, numbers, strict=True)
             ]
-            return empty, np.full((len(times), 2, 2), np.nan)
+            return empty, np.full((len(times), 2, len(HAND_FIELDS)), np.nan)
         state = self._state_at(times)
         arms = self._arms(times, state)
         frames = []
         for i, (time_s, number) in enumerate(zip(times.tolist(), numbers, strict=True)):
             picture = self._paint_moment([arm for arm in arms if arm.seen[i]], state[i], i, time_s)
             frames.append(self._camera.shoot(picture, number, time_s))
-        hands = np.stack([arm.shapes.middle[arm.first] for arm in arms], axis=1)
-        return frames, hands
+        held = arms[0].shapes.held(self._lens.size)
+        return frames, np.stack([held[arm.first] for arm in arms], axis=1)
 
     def _state_at(self, times: Floats) -> Floats:
         """(N, 6): what trunk and head do, see :class:`_Idle`."""

@@ -82,12 +82,8 @@ def held_hand(dice: Dice, label: str, rest: Key, left: bool, lens: Lens) -> Key:
 
 
 class Timeline:
-    """Acts of one person, one after the other.
-
-    Args:
-        rest_right: the right hand at rest; the track of each act starts and ends there.
-        rest_left: the left hand at rest, as a right hand (it is drawn mirrored).
-    """
+    """Acts of one person, one after the other. The track of each starts and ends where the hand
+    rests, the left one too as a right hand (it is drawn mirrored)."""
 
     def __init__(self, rest_right: Key, rest_left: Key) -> None:
         self._keys: tuple[list[Key], list[Key]] = ([rest_right.at(-1e3)], [rest_left.at(-1e3)])

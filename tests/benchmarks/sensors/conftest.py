@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kit.recorded_boards import Board
 
-from shiftedge.benchmarks.sensors import Sensors, find_sensors
+from shiftedge.benchmarks.sensors.gauges import Sensors, find_sensors
 
 
 class Laid:

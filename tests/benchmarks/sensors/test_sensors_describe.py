@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kit.recorded_boards import INTEL_LAPTOP, JETSON_NANO, ORIN_NANO, ORIN_OC, PI_4, VIRTUAL_MACHINE
 
-from shiftedge.benchmarks.sensors import describe, throttled_between
+from shiftedge.benchmarks.sensors.gauges import describe, throttled_between
 
 
 def test_a_pi_with_a_weak_supply(lay):
@@ -20,7 +20,7 @@ def test_a_pi_with_a_weak_supply(lay):
     assert describe(before, after) == (
         "CPU 1.39 GHz (0.60 to 1.50), governor ondemand, 62.3 to 64.3 °C, "
         "throttled: under-voltage has occurred and throttling has occurred; "
-        "no sensor for the GPU's clock"
+        "no sensor: the GPU's clock"
     )
 
 
@@ -63,14 +63,14 @@ def test_no_sensor_for_throttling(lay):
     sample = lay(JETSON_NANO).find().sample()
     assert describe(sample, sample) == (
         "CPU 1.48 GHz (1.48 to 1.48), governor schedutil, GPU 0.92 GHz, 34.0 °C, "
-        "hottest AO-therm 41.5 °C; no sensor for throttling"
+        "hottest AO-therm 41.5 °C; no sensor: throttling"
     )
 
 
 def test_nothing_at_all(lay):
     sample = lay(VIRTUAL_MACHINE).find().sample()
     assert describe(sample, sample) == (
-        "no sensor for the CPU's clock, its governor, the GPU's clock, temperature and throttling"
+        "no sensor: the CPU's clock, its governor, the GPU's clock, temperature, throttling"
     )
 
 
@@ -81,7 +81,7 @@ def test_reasons_are_told(lay):
     laid.remove("sys/class/thermal/thermal_zone2/temp")
     text = describe(before, sensors.sample())
     assert "61.0 °C" in text
-    assert "temperature: /sys/class/thermal/thermal_zone2/temp is gone" in text
+    assert "/sys/class/thermal/thermal_zone2/temp is gone: temperature" in text
 
 
 @pytest.mark.parametrize("key", ["throttled", "throttle_events"])

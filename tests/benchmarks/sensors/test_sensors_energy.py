@@ -14,10 +14,10 @@ from kit.recorded_boards import INTEL_LAPTOP, ORIN_INA, ORIN_NANO, PI_5, PMIC, R
 from shiftedge.benchmarks.sensors import files as files_module
 from shiftedge.benchmarks.sensors.energy import (
     EnergyMeter,
-    PowerIntegral,
-    RaplCounter,
     counted,
     parse_pmic,
+    power_integral,
+    rapl_joules,
 )
 from shiftedge.benchmarks.sensors.files import (
     Files,
@@ -105,15 +105,14 @@ def rapl(lay):
     """A counter of one package, with a clock to be set."""
     laid = lay(INTEL_LAPTOP)
     clock = {"s": 0.0}
-    counter = RaplCounter(
+    joules = rapl_joules(
         Files(laid.root), ["sys/class/powercap/intel-rapl:0"], clock=lambda: clock["s"]
     )
 
     def poll(seconds: float, energy_uj: int | str) -> float:
         clock["s"] = seconds
         laid.write(f"{RAPL}/energy_uj", f"{energy_uj}\n")
-        counter.poll()
-        return counter.joules
+        return next(joules)
 
     return poll
 
@@ -170,25 +169,25 @@ def test_the_integral_of_power(readings):
     watts = [7.0, *(power for _, power in readings)]
     ticks = iter([moment for moment in moments for _ in range(2)])
     powers = iter(watts)
-    integral = PowerIntegral(lambda: next(powers), clock=lambda: next(ticks))
-    for _ in moments:
-        integral.poll()
+    *_, joules = zip(
+        moments, power_integral(lambda: next(powers), lambda: next(ticks)), strict=False
+    )
     expected = sum(
         (moments[i + 1] - moments[i]) * (watts[i] + watts[i + 1]) / 2 for i in range(len(readings))
     )
-    assert integral.joules == pytest.approx(expected)
+    assert joules[1] == pytest.approx(expected)
 
 
 def meter_of(watts, period_s=0.005) -> EnergyMeter:
-    return EnergyMeter("fake", "nothing", period_s, lambda: PowerIntegral(watts))
+    return EnergyMeter("fake", "nothing", period_s, lambda: power_integral(watts))
 
 
 def test_a_constant_power_over_some_turns():
     turns = []
     meter = meter_of(lambda: 4.0, period_s=0.05)
+    begin_s = time.monotonic()
     energy = meter.measure(0.3, lambda s: turns.append(s) or time.sleep(s))
-    assert energy.joules / energy.seconds == pytest.approx(4.0, rel=0.05)
-    assert energy.seconds >= 0.3
+    assert 0.95 * 4.0 * 0.3 <= energy.joules <= 4.0 * (time.monotonic() - begin_s)
     assert 1 <= len(turns) <= 7
     assert max(turns) <= 0.05
 
@@ -226,6 +225,7 @@ def test_vcgencmd_that_hangs_in_a_turn(lay):
 def test_a_sensor_that_is_gone_when_it_starts():
     def gone():
         raise MissingSensorError
+        yield
 
     assert EnergyMeter("fake", "nothing", 1.0, gone).measure(0.1, time.sleep).reason == "no sensor"
 

@@ -23,7 +23,7 @@ from shiftedge.export.compiler.dump import dump_model
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.model import load
 from shiftedge.runtime.spec import ModelSpec
@@ -85,7 +85,7 @@ class ToyBackend(Backend[Toy, TargetVariant]):
         (folder / "toy.s").write_text(text)
         return (*_CPU.emit(kernels, on_cpu(variant), folder), "toy.s")
 
-    def plan(self, step: Step, places: Layout, variant: TargetVariant) -> Iterable[str]:
+    def plan(self, step: Step, places: MemoryLayout, variant: TargetVariant) -> Iterable[str]:
         yield "extern const char shiftedge_toy[];"
         yield "__attribute__((used, retain)) static const char *const program = shiftedge_toy;"
         yield from _CPU.plan(step, places, on_cpu(variant))

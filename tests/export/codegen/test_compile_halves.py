@@ -76,7 +76,6 @@ def both(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_the_manifest(both: Bundle, file: Path) -> None:
     manifest = both.manifest
     assert [each.precision for each in manifest.variants] == ["bf16", "fp32"]
-    assert manifest.schema == 2
     half, full = manifest.builds["bf16"], manifest.builds["fp32"]
     assert half.source_sha256 == full.source_sha256
     assert full.spec == read_model(file)[1]

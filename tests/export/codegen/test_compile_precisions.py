@@ -84,7 +84,6 @@ def mixed(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_manifest(mixed: Bundle, files: tuple[Path, Path]) -> None:
     manifest = mixed.manifest
     assert [variant.precision for variant in manifest.variants] == ["int8", "fp32"]
-    assert manifest.schema == 2
     assert list(manifest.builds) == ["int8", "fp32"]
     integers, floats = manifest.builds["int8"], manifest.builds["fp32"]
     assert integers.spec == read_model(files[1])[1]

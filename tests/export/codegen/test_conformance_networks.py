@@ -29,7 +29,7 @@ from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime.spec import ModelSpec
 
-LARGE = ("gestures", "mobilenet-0.35@64x48", "previous-0.5@128x96", "own@64x48")
+LARGE = ("gestures", "mobilenet-0.35@64x48", "previous-0.5@128x96", "lite0@64x48", "own@64x48")
 
 
 @cache

@@ -38,7 +38,7 @@ TARGETS = {
     "int8": ("x86-64-v3", "x86-64-v4", "rpi4", "rpi5"),
 }
 SMALL = ("gestures", "mobilenet-0.35@64x48", "previous-0.5@128x96", "own@64x48")
-LARGE = ("mobilenet-1.0@224x224", "mobilenet-1.4@160x120", "resnet-8@112x112")
+LARGE = ("mobilenet-1.0@224x224", "mobilenet-1.4@160x120", "lite0@64x48", "resnet-8@112x112")
 RANDOM = ("random-0", "random-1", "random-3", "random-5")
 LARGE_FOR = {"fp32": ("x86-64-v4", "rpi4"), "bf16": ("x86-64-v4",), "int8": ("x86-64-v3", "rpi5")}
 """The kernels of large networks are the small ones' in other sizes, so they take fewer targets."""

@@ -19,7 +19,7 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 
 UNIT = host_unit()
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # R, G, B

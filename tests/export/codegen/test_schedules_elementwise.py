@@ -13,7 +13,7 @@ from test_schedules_kit import activate, check, host_unit, normal
 
 from shiftedge.export.compiler.backends.cpu.families import elementwise
 from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementwise, Operation
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 
 UNIT = host_unit()
 

@@ -28,7 +28,8 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.graph.graph import Activation, Conv
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.verify.evaluate import run_operator
 
 UNIT = host_unit()

@@ -23,7 +23,7 @@ from shiftedge.export.compiler.backends.cpu.families.inverted_residual import (
 )
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 
 UNIT = host_unit()
 

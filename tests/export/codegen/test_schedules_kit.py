@@ -14,7 +14,7 @@ from kit.libraries import X86_64_V3, Guarded, every_unit, host_unit
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir import interpret
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.targets import find_variant
@@ -54,7 +54,7 @@ def run(kernel, arrays, library, cuts=()):
     edges = sorted({0, kernel.units, *(cut % (kernel.units + 1) for cut in cuts)})
     for begin, end in reversed(list(itertools.pairwise(edges))):
         scratch = Guarded(np.full(kernel.scratch_size, np.nan, np.float32))
-        library.call(kernel, views, begin, end, scratch.array)
+        library.prepare(kernel, views, scratch.array)(begin, end)
         assert scratch.intact(), "wrote before scratch"
     for name, each in buffers.items():
         assert each.intact(), f"wrote before {name}"

@@ -17,7 +17,7 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, NEON, Tiles
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 
 UNIT = host_unit()
 CHANNELS = st.one_of(

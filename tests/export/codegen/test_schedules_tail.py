@@ -16,7 +16,7 @@ from shiftedge.export.compiler.backends.cpu.families import pointwise, tail
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 
 UNIT = host_unit()
 

@@ -17,7 +17,7 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import depthwise, keep, pool
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32
 from shiftedge.export.compiler.backends.cpu.families.window import Window
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 
 UNIT = host_unit()
 SHAPES = st.builds(

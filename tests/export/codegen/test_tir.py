@@ -13,7 +13,7 @@ pytest.importorskip("tvm")
 from test_schedules_kit import activate, check, generated, host_unit, normal, run
 
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import (
     COLUMN,
@@ -77,7 +77,7 @@ def test_a_buffer_of_the_wrong_size_is_refused():
     library = generated(kernel, UNIT_OF_HOST)
     arrays = {"x": np.zeros(4, np.float32), "out": np.zeros(5, np.float32)}
     with pytest.raises(ValueError, match="buffer x takes 5 float32, got 4 float32"):
-        library.call(kernel, arrays)
+        library.prepare(kernel, arrays)
 
 
 def test_runs_conditions_and_scratch():

@@ -27,7 +27,7 @@ from shiftedge.export.compiler.backends.cpu.families.inverted_residual import Bl
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import NEON, Tiles
 from shiftedge.export.compiler.compile import prepare
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.targets import find_variant
 

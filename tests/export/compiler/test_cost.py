@@ -16,7 +16,7 @@ from shiftedge.export.compiler.backends.cpu.families.elementwise import Elementw
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles
 from shiftedge.export.compiler.backends.cpu.families.window import Window
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.targets import TARGETS, find_variant
 
 V3, V4 = find_variant("x86-64-v3"), find_variant("x86-64-v4")

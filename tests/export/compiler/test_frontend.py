@@ -12,14 +12,15 @@ from kit.networks import KINDS  # noqa: E402
 
 from shiftedge.export.agreement import moving_images, normalised, onnx_outputs  # noqa: E402
 from shiftedge.export.compiler.frontend.read import read_onnx  # noqa: E402
+from shiftedge.export.compiler.graph.activations import Activation  # noqa: E402
 from shiftedge.export.compiler.graph.fusion import (  # noqa: E402
     ConvKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     Single,
     Tail,
     fuse,
 )
-from shiftedge.export.compiler.graph.graph import Activation, Conv  # noqa: E402
+from shiftedge.export.compiler.graph.graph import Conv  # noqa: E402
 from shiftedge.export.compiler.verify.evaluate import Evaluator, run_operator  # noqa: E402
 from shiftedge.export.models import MobileNetV2  # noqa: E402
 from shiftedge.export.to_onnx import describe, to_onnx  # noqa: E402
@@ -82,8 +83,8 @@ def test_mobilenet_is_seventeen_blocks_and_a_tail(trained):
     assert round(graph.flops() / 1e6) == 599  # the paper's 300 M multiply-adds
     kernels, kept = fuse(graph)
     assert len(kept) == 10
-    assert [type(kernel) for kernel in kernels] == [*[InvertedResidual] * 17, Tail]
-    blocks = [kernel for kernel in kernels if isinstance(kernel, InvertedResidual)]
+    assert [type(kernel) for kernel in kernels] == [*[InvertedResidualKernel] * 17, Tail]
+    blocks = [kernel for kernel in kernels if isinstance(kernel, InvertedResidualKernel)]
     shifted = [index for index, block in enumerate(blocks) if block.join is not None]
     assert shifted == [2, 4, 5, 7, 8, 9, 11, 12, 14, 15]
     for index, block in enumerate(blocks):

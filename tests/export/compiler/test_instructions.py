@@ -43,7 +43,7 @@ from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
     operations_a_cycle,
 )
 from shiftedge.export.compiler.compile import prepare  # noqa: E402
-from shiftedge.export.compiler.graph.graph import Activation  # noqa: E402
+from shiftedge.export.compiler.graph.activations import Activation  # noqa: E402
 from shiftedge.export.compiler.numerics.requantize import OutputStage  # noqa: E402
 from shiftedge.export.compiler.targets import (  # noqa: E402
     TARGETS,

@@ -1,4 +1,5 @@
-"""Who imports whom, read from the sources: arrows run one way, and no module leads to itself."""
+"""Read from the sources: who imports whom, in arrows that run one way and in no circle; and that no
+two classes share a name."""
 
 from __future__ import annotations
 
@@ -120,3 +121,12 @@ def test_no_module_leads_to_itself() -> None:
     """``graphlib`` names the circle."""
     graph = {name: [*imports(name, at_once=True)] for name in MODULES}
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_no_two_classes_of_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name)
+    assert {each: found for each, found in places.items() if len(found) > 1} == {}

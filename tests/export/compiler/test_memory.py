@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT, Life, Plan, plan
+from shiftedge.export.compiler.kernel_ir.layout import ALIGNMENT, Life, MemoryPlan, plan
 
 SPANS = st.tuples(st.integers(1, 5000), st.integers(0, 12), st.integers(0, 6))
 LIVES = st.lists(SPANS, max_size=25).map(
@@ -60,4 +60,4 @@ def test_a_chain_takes_two_places() -> None:
 
 
 def test_nothing_takes_nothing() -> None:
-    assert plan([]) == Plan({}, 0, 0)
+    assert plan([]) == MemoryPlan({}, 0, 0)

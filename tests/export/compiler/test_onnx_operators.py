@@ -15,8 +15,9 @@ import onnxruntime
 from kit.onnx_files import CLASSES, SPEC, Builder, kinds, model
 
 from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import fuse
-from shiftedge.export.compiler.graph.graph import Activate, Activation, Conv, Graph, Pool
+from shiftedge.export.compiler.graph.graph import Activate, Conv, Graph, Pool
 from shiftedge.export.compiler.verify.evaluate import Evaluator
 
 ENDING = ["Join", "Mean", "Dense", "KeepState"]

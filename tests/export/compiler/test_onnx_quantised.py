@@ -383,7 +383,7 @@ def refused(model: bytes, *parts: str, spec: ModelSpec = STATELESS) -> None:
 
 
 BODIES = {
-    "codes": (lambda b, x: b.op("Relu", b.codes(x)), "computes with the codes"),
+    "codes": (lambda b, x: b.op("Relu", b.codes(x)), "computes with the quantised"),
     "uint16": (
         lambda b, x: b.rounded(x, 0.01, 100, dtype=np.uint16),
         "has a zero point uint16; expected uint8 or int8",
@@ -395,9 +395,9 @@ BODIES = {
     "zero scale": (lambda b, x: b.rounded(x, 0.0), "expected one above 0"),
     "another scale": (
         lambda b, x: b.numbers(b.codes(x, 0.5, 3), 0.25, 3),
-        "has scale 0.25 and zero point 3 for codes of scale 0.5 and zero point 3",
+        "has scale 0.25 and zero point 3 for values of scale 0.5 and zero point 3",
     ),
-    "numbers": (lambda b, x: b.numbers(x), "which is float; expected codes"),
+    "numbers": (lambda b, x: b.numbers(x), "which is float; expected uint8"),
     "int16 weights": (
         lambda b, x: b.coded_conv(x, weight=b.int8((8, 8, 3, 3), dtype=np.int16)),
         "has int16 weights",
@@ -426,7 +426,7 @@ BODIES = {
         lambda b, x: b.numbers(
             b.op("QuantizeLinear", x, b.const(0.1), output_dtype=onnx.TensorProto.UINT16)
         ),
-        "makes codes of type 4",
+        "makes values of type 4",
     ),
 }  # fmt: skip
 

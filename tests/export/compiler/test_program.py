@@ -17,8 +17,7 @@ from kit.onnx_files import SPEC, model, step_model
 from shiftedge.export.compiler.backends.cpu.families import keep
 from shiftedge.export.compiler.c_text import quoted
 from shiftedge.export.compiler.compile import prepare, table_of
-from shiftedge.export.compiler.kernel_ir.layout import weights
-from shiftedge.export.compiler.kernel_ir.memory import ALIGNMENT
+from shiftedge.export.compiler.kernel_ir.layout import ALIGNMENT, weights
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import HEADER_BYTES
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftedge.export.compiler.graph.graph import Activation, Add, Conv, Mean, Quantization
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.graph import Add, Conv, Mean, Quantization
 from shiftedge.export.compiler.numerics.requantize import (
     classes_of,
-    mean_constants,
+    mean_scale,
     quantize_frame_constants,
     requantize,
     requantize_frame,
@@ -108,7 +109,7 @@ def test_the_frame_is_padded_with_zeros_and_not_with_a_pixel(made, mean, std, ou
     conv, pixels = made
     constants = requantize_frame(conv, *pixels.shape[:2], mean, std, out)
     acc = integer_sums(conv, pixels, 0)
-    offset = constants.offset[constants.rows.of][:, constants.columns.of].astype(np.float64)
+    offset = constants.offset_at().astype(np.float64)
     ours = acc * constants.scale.astype(np.float64) + offset
     wanted = exact(conv, (pixels / 255 - np.array(mean)) / std) / out.scale
     magnitude = np.abs(acc * constants.scale).max() + np.abs(offset).max() + 255
@@ -173,10 +174,10 @@ def test_other_activations_are_of_numbers():
 
 @given(CODES, CODES, CODES)
 def test_a_sum_of_two_maps(first, second, out):
-    sums = requantize_sum(Add("a", ("x", "y"), "z"), first, second, out)
+    one, two, _ = requantize_sum(Add("a", ("x", "y"), "z"), first, second, out)
     a, b = np.meshgrid(np.arange(0, 256, 51), np.arange(0, 256, 51))
-    ours = (a - first.zero_point) * np.float64(sums.first)
-    ours += (b - second.zero_point) * np.float64(sums.second)
+    ours = (a - first.zero_point) * np.float64(one)
+    ours += (b - second.zero_point) * np.float64(two)
     wanted = (numbers(a, first) + numbers(b, second)) / out.scale
     magnitude = 255 * (first.scale + second.scale) / out.scale + 255
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6 * magnitude)
@@ -184,9 +185,8 @@ def test_a_sum_of_two_maps(first, second, out):
 
 @given(CODES, st.integers(1, 60_000))
 def test_a_mean(source, count):
-    constants = mean_constants(Mean("m", ("x",), "y"), source, count)
-    total = 100 * count
-    ours = np.float32(total - constants.zeros) * constants.scale
+    total = (100 - source.zero_point) * count
+    ours = np.float32(total) * mean_scale(Mean("m", ("x",), "y"), source, count)
     assert ours == pytest.approx((100 - source.zero_point) * source.scale, rel=1e-6)
 
 
@@ -205,4 +205,4 @@ def test_scales_that_leave_float32():
     with pytest.raises(CompileError, match="'c' has scales so far apart"):
         requantize(one_by_one(), Quantization(1e30, 0), Quantization(1e-30, 0))
     with pytest.raises(CompileError, match="'m' is over 10000000 values"):
-        mean_constants(Mean("m", ("x",), "y"), Quantization(1.0, 0), 10_000_000)
+        mean_scale(Mean("m", ("x",), "y"), Quantization(1.0, 0), 10_000_000)

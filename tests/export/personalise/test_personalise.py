@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from shiftedge.__main__ import main
-from shiftedge.export.data.score import call_clip
 from shiftedge.export.personalise import job as job_module
 from shiftedge.export.personalise import memory
 from shiftedge.export.personalise.features import FeatureModel
 from shiftedge.export.personalise.job import Job, personalise
+from shiftedge.export.score.clips import call_clip
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.model import Model, load

@@ -33,7 +33,7 @@ from kit.quantized_files import (
 
 from shiftedge.__main__ import main
 from shiftedge.export import quantize as package
-from shiftedge.export.quantize import Settings, accuracy, pipeline
+from shiftedge.export.quantize import QuantizeSettings, accuracy, pipeline
 from shiftedge.export.quantize.source import CLIP_MOST, FRAMES_LEAST, read_clips
 from shiftedge.runtime.errors import DataError, SourceError
 
@@ -61,8 +61,8 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proof of 80 frames instead of 3,000."""
-    quick = functools.partial(package.Settings, lengths=(40, 80))
-    monkeypatch.setattr(package, "Settings", quick)
+    quick = functools.partial(package.QuantizeSettings, lengths=(40, 80))
+    monkeypatch.setattr(package, "QuantizeSettings", quick)
 
 
 def run(*words: object) -> int:
@@ -287,7 +287,7 @@ def test_models_whose_labels_the_renderer_knows_are_scored(tmp_path: Path) -> No
     assert accuracy.rendered(known)
     assert not accuracy.rendered(spec())
     path = write(tmp_path / "known.onnx", small, known)
-    settings = Settings(lengths=(40, 80), clips=12, films=0, max_accuracy_drop=100.0)
+    settings = QuantizeSettings(lengths=(40, 80), clips=12, films=0, max_accuracy_drop=100.0)
     report = quantized_to(path, "synthetic:", tmp_path / "int8.onnx", settings)
     assert report.accuracy["what"] == "clip accuracy"
     assert report.accuracy["over"].endswith("rendered clips")

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 from kit.quantized_files import clips, painful, quantized_to, small, spec, write
 
 import shiftedge
-from shiftedge.export.quantize import Settings, quantize
+from shiftedge.export.quantize import QuantizeSettings, quantize
 from shiftedge.export.quantize.accuracy import LayerError, keep_until
 from shiftedge.export.quantize.drift import BLOCKS, stream_both, student, trend
 from shiftedge.export.stepper import Stepper
@@ -25,7 +25,7 @@ from shiftedge.runtime.errors import NumericsError, VerificationError
 from shiftedge.runtime.spec import ModelSpec
 
 FloatFile = Callable[[str], tuple[bytes, ModelSpec]]
-QUICK = Settings(lengths=(40, 80), max_accuracy_drop=100.0)
+QUICK = QuantizeSettings(lengths=(40, 80), max_accuracy_drop=100.0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_error_is_flat_over_3000_frames(net: Path) -> None:
-    found = quantize(net, clips(), Settings(max_accuracy_drop=100.0))
+    found = quantize(net, clips(), QuantizeSettings(max_accuracy_drop=100.0))
     short, long = found.report.drift
     assert (short.frames, long.frames) == (300, 3000)
     assert [row.tensor for row in long.trends] == ["logits", "state_0", "state_1"]
@@ -112,13 +112,13 @@ def test_students_quantiles_are_those_of_the_tables(
 def test_the_layer_that_hurts_goes_back_to_float(tmp_path: Path) -> None:
     path = write(tmp_path / "painful.onnx", painful, spec())
     output = tmp_path / "int8.onnx"
-    settings = Settings(lengths=(100, 200), max_accuracy_drop=5.0)
+    settings = QuantizeSettings(lengths=(100, 200), max_accuracy_drop=5.0)
     report = quantized_to(path, clips(), output, settings)
     assert report.ranking[0].layer == "fine"
     assert report.ranking[0].error > 5 * report.ranking[1].error
     assert report.accuracy["quantised"] < 0.95 <= report.accuracy["after"]
     assert [entry.layer for entry in report.kept] == ["fine"]
-    assert "the most of 10 layers" in report.kept[0].why
+    assert "number 1 of 10 layers" in report.kept[0].why
     assert "top-1 agreement was" in report.kept[0].why
     assert report.layers == len(report.ranking) - 1
     import onnx
@@ -128,7 +128,7 @@ def test_the_layer_that_hurts_goes_back_to_float(tmp_path: Path) -> None:
     assert constants["fine.weight"] == onnx.TensorProto.FLOAT
     assert "large.weight" not in constants
     # the same with more allowed leaves it in int8
-    loose = Settings(lengths=(40, 80), max_accuracy_drop=100.0)
+    loose = QuantizeSettings(lengths=(40, 80), max_accuracy_drop=100.0)
     assert not quantize(path, clips(), loose).report.kept
 
 

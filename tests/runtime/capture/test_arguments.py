@@ -15,7 +15,7 @@ import shiftedge
 from shiftedge.runtime.bundle import check_signature
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.errors import FrameError, ModelError, ShiftedgeError, SourceError, SpecError
-from shiftedge.runtime.live.session import Session
+from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec
 
@@ -161,7 +161,7 @@ def test_a_model_is_no_path(spec: ModelSpec) -> None:
     with pytest.raises(ModelError, match="expected an engine"):
         Model("tiny.onnx")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="expected a Model"):
-        Session("tiny.onnx", "synthetic:still?seconds=1")  # type: ignore[arg-type]
+        LiveSession("tiny.onnx", "synthetic:still?seconds=1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
@@ -190,7 +190,7 @@ def test_times_of_a_decoder(spec: ModelSpec) -> None:
 @pytest.mark.parametrize("source", [None, -1, 2.5, True, b"0", ["0"]])
 def test_sources(fake_model: Model, source: Any) -> None:
     with pytest.raises(SourceError, match=r"The source is .*; expected"):
-        Session(fake_model, source)
+        LiveSession(fake_model, source)
     with pytest.raises(SourceError, match=r"The source is .*; expected"):
         open_source(source)
 
@@ -198,11 +198,11 @@ def test_sources(fake_model: Model, source: Any) -> None:
 @pytest.mark.parametrize("retry", ["forever", 5, -1.0, True])
 def test_retries(fake_model: Model, retry: Any) -> None:
     with pytest.raises(SourceError, match=r"retry is .*; expected a Retry"):
-        Session(fake_model, "0", retry=retry)
+        LiveSession(fake_model, "0", retry=retry)
 
 
 @pytest.mark.parametrize("source", [Path("absent.mp4"), 99, np.int64(99)])
 def test_a_path_and_a_camera_s_number_are_sources(fake_model: Model, source: Any) -> None:
     pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
     with pytest.raises(SourceError, match=str(source)):
-        Session(fake_model, source)
+        LiveSession(fake_model, source)

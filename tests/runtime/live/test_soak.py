@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shiftedge.runtime.capture import FrameSource, TimedFrame
-from shiftedge.runtime.engines.base import Engine
-from shiftedge.runtime.engines.base import Session as EngineSession
-from shiftedge.runtime.live.session import Session, StepTimes
+from shiftedge.runtime.engines.base import Engine, EngineSession
+from shiftedge.runtime.live.session import LiveSession, StepTimes
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import ModelSpec
 
@@ -75,7 +74,7 @@ class Endless(FrameSource):
 
 def test_a_session_keeps_nothing_of_its_steps(spec: ModelSpec) -> None:
     steps = 4000
-    with Session(Model(Quick(spec)), Endless()) as session:
+    with LiveSession(Model(Quick(spec)), Endless()) as session:
         frames = iter(session)
         for _ in itertools.islice(frames, 300):
             pass

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import FrameError
 from shiftedge.runtime.live.clock import WINDOW_FRAMES, StampWatch
-from shiftedge.runtime.live.session import Session
+from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.live.stream import LiveStream
 from shiftedge.runtime.model import Model
 
@@ -72,10 +72,13 @@ class Milliseconds(FrameSource):
 
 def test_a_session_tells_it_as_a_note(fake_model: Model) -> None:
     notes: list[str] = []
-    with Session(fake_model, Milliseconds(), on_note=notes.append) as session:
+    with LiveSession(fake_model, Milliseconds(), on_note=notes.append) as session:
         assert sum(1 for _ in session) == 120
     assert sum("milliseconds" in note for note in notes) == 1
-    with Session(fake_model, Milliseconds()) as session, pytest.warns(UserWarning, match="millis"):
+    with (
+        LiveSession(fake_model, Milliseconds()) as session,
+        pytest.warns(UserWarning, match="millis"),
+    ):
         list(session)
 
 

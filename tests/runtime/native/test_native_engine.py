@@ -1,4 +1,4 @@
-"""The native engine: Engine and Session over a compiled library."""
+"""The native engine: Engine and EngineSession over a compiled library."""
 
 from __future__ import annotations
 

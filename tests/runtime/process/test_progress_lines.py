@@ -285,7 +285,7 @@ def test_work_goes_on_without_a_listener(
         "shiftedge.benchmarks.emulation.report:document",
         "shiftedge.export.commands:_export",
         "shiftedge.export.commands:_fetch",
-        "shiftedge.export.commands:_train",
+        "shiftedge.export.train_command:_train",
         "shiftedge.export.compiler.commands:_compile",
         "shiftedge.export.deploy.commands:_deploy",
         "shiftedge.export.deploy.rollout:deploy",

@@ -14,12 +14,10 @@ from shiftedge.export.compiler.backends.cpu.registry import lower
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
-
-__all__ = ["CpuBackend"]
 
 _KERNELS = "kernels.o"
 
@@ -30,17 +28,15 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
     executor = "cpu"
 
     def variants(self, target: Target, device: Cpu, precision: str) -> tuple[CpuVariant, ...]:
-        """See :meth:`Backend.variants`."""
         found = devices.in_precision(device, precision)
         return tuple(CpuVariant(target, each, precision) for each in found)
 
     def refusal(self, target: Target, precision: str) -> str:
-        """See :meth:`Backend.refusal`."""
         called = f"{target.name} ({target.devices[0].name})"
         if precision == "bf16":
-            called = "This machine" if target.name == "host" else called
+            machine = "This machine" if target.name == "host" else called
             return (
-                f"{called} has no instruction that multiplies bf16 (AVX512_BF16 is what is used: "
+                f"{machine} has no instruction that multiplies bf16 (AVX512_BF16 is what is used: "
                 "Intel Xeon since 2023, AMD since Zen 4), and without one float32 is quicker: "
                 "compile in fp32, or name a target that has it, such as x86-64-v4."
             )
@@ -50,7 +46,6 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
         )
 
     def check(self, target: Target, device: Cpu) -> None:
-        """See :meth:`Backend.check`."""
         require("tvm")
         from shiftedge.export.compiler.backends.cpu.llvm.lower import processors
 
@@ -62,44 +57,36 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
             )
 
     def here(self, device: Cpu) -> Cpu:
-        """See :meth:`Backend.here`."""
         return devices.with_own_caches(device)
 
     def runs_here(self, variant: CpuVariant) -> bool:
-        """See :meth:`Backend.runs_here`."""
         return devices.runs_here(variant.architecture, variant.features)
 
     def stand_in(self, variant: CpuVariant, host: CpuVariant) -> CpuVariant:
-        """See :meth:`Backend.stand_in`.
+        """This machine's instructions with the variant's vectors, caches and cores.
 
-        This machine's instructions with the variant's vectors, caches and cores. Rules see only the
-        latter, so they make the same kernels, weights and memory plan: what is left unverified is
-        the code generator's back end for the variant.
+        Rules see only the latter, so they make the same kernels, weights and memory plan: what is
+        left unverified is the code generator's back end for the variant.
         """
-        board = replace(host.target, name=variant.target.name, cores=variant.cores)
+        board = replace(host.target, name=variant.target.name, cores=variant.target.cores)
         here = replace(host, target=board, precision=variant.precision)
         return here.using(unit=variant.unit, core=variant.core)
 
     def lower(self, graph: Graph, spec: ModelSpec, variant: CpuVariant) -> Step:
-        """See :meth:`Backend.lower`."""
         return lower(graph, spec, variant)
 
     def emit(self, kernels: Sequence[Kernel], variant: CpuVariant, folder: Path) -> tuple[str, ...]:
-        """See :meth:`Backend.emit`."""
         _code(kernels, variant).write(folder / _KERNELS)
         return (_KERNELS,)
 
-    def plan(self, step: Step, places: Layout, variant: CpuVariant) -> Iterable[str]:
-        """See :meth:`Backend.plan`."""
+    def plan(self, step: Step, places: MemoryLayout, variant: CpuVariant) -> Iterable[str]:
         return plan.lines(step, places, variant.features)
 
     def text(self, kernels: Sequence[Kernel], variant: CpuVariant) -> Mapping[str, str]:
-        """See :meth:`Backend.text`."""
         code = _code(kernels, variant)
         return {"kernels.ll": code.text("ll"), "kernels.s": code.text("asm")}
 
     def explain(self, step: Step, variant: CpuVariant) -> list[dict[str, Any]]:
-        """See :meth:`Backend.explain`."""
         return explain.rows(step, variant)
 
     def table(
@@ -109,11 +96,9 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
         seconds: Sequence[float] | None,
         peak_flops: float | None,
     ) -> str:
-        """See :meth:`Backend.table`."""
         return explain.table(rows, variant, seconds, peak_flops)
 
     def measure(self, library: Path, variant: CpuVariant) -> tuple[list[float], float]:
-        """See :meth:`Backend.measure`."""
         from shiftedge.export.compiler.backends.cpu.measure import kernel_seconds, peak_flops
 
         return kernel_seconds(library), peak_flops(variant)

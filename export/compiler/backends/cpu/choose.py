@@ -19,8 +19,6 @@ from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 
-__all__ = ["choose"]
-
 _SIGNIFICANT = 0.002
 """Of the cycles: what the model can tell apart."""
 
@@ -40,14 +38,8 @@ Schedule = Callable[[str, S, T, VectorUnit], tuple[Kernel, ...]]
 def choose(
     shape: S, target: CpuVariant, candidates: Candidates[S, T], schedule: Schedule[S, T]
 ) -> T:
-    """The tiles of a kernel.
-
-    Args:
-        shape: of what it computes.
-        target: to compile for.
-        candidates: the family's tilings of a shape, its default first.
-        schedule: the family's kernels for a shape and tiles.
-    """
+    """The tiles of a kernel of a shape, from its family's tilings, the default first, and its
+    kernels for a shape and tiles."""
     found: T = _chosen(shape, target, candidates, schedule)
     return found
 
@@ -62,7 +54,7 @@ def _chosen(shape: Any, target: CpuVariant, candidates: Any, schedule: Any) -> A
     best: tuple[float, Any] | None = None
     for tiles in tilings:
         cycles = sum(
-            kernel_cost(kernel, target).cycles * _waiting(kernel.units, target.cores)
+            kernel_cost(kernel, target).cycles * _waiting(kernel.units, target.target.cores)
             for kernel in schedule("k", shape, tiles, target.unit)
         )
         # A tie within what the model can tell apart goes to the default, which comes first.

@@ -22,8 +22,6 @@ from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FRAME_MAP", "Context"]
-
 FRAME_MAP = "frame as numbers"
 """The normalised frame as a map of its own, where something else than a first convolution reads
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
@@ -44,7 +42,6 @@ class Context:
     """Kernels so far."""
 
     def finish(self) -> Step:
-        """All that was built."""
         states = [f"state_{number}" for number in range(len(self.graph.states))]
         return Step(
             _shared(self.calls),
@@ -59,13 +56,8 @@ class Context:
 
     def name(self, family: str, arithmetic: Arithmetic | str, tiles: object = "") -> str:
         """Of a kernel: a C identifier, unique, in the order of the step, after its family, its
-        precision, its tiles and the instructions it is made of.
-
-        Args:
-            family: of the kernel.
-            arithmetic: that it computes by, or the type of the elements that it moves.
-            tiles: as text, where it has some.
-        """
+        precision, its tiles and the instructions it is made of. ``arithmetic`` is what it computes
+        by, or the type of the elements that it moves."""
         unit, self.named = self.target.unit, self.named + 1
         if isinstance(arithmetic, str):
             precision, instruction = precision_of(arithmetic), unit.name
@@ -76,7 +68,6 @@ class Context:
         return "_".join(part for part in parts if part)
 
     def value(self, name: str) -> Argument:
-        """A value that a kernel reads or makes."""
         if name == self.graph.frame:
             name = FRAME_MAP
         elif name == self.graph.logits:
@@ -96,20 +87,10 @@ class Context:
         return result
 
     def call(
-        self,
-        kernels: Sequence[Kernel],
-        arguments: Mapping[str, Argument],
-        family: str,
-        source: str,
+        self, kernels: Sequence[Kernel], arguments: Mapping[str, Argument], family: str, source: str
     ) -> None:
-        """Kernels in turn; ``hidden`` and ``padded`` are what one leaves the next.
-
-        Args:
-            kernels: of one family, scheduled.
-            arguments: by name of their buffers.
-            family: for people.
-            source: name of the ONNX node that they end with.
-        """
+        """Kernels of one family in turn, with arguments by name of their buffers; ``hidden`` and
+        ``padded`` are what one leaves the next. ``source`` is the ONNX node that they end with."""
         own = {
             name: Argument(Memory.WORKSPACE, f"{kernels[-1].name}.{name}")
             for name in ("hidden", "padded")

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from shiftedge.export.compiler.backends.cpu.context import Context
     from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 
-__all__ = ["ConvConstants", "constants_of", "float_arithmetic", "in_pairs"]
-
 
 @dataclass(frozen=True, eq=False)
 class ConvConstants:
@@ -70,17 +68,12 @@ def constants_of(
     unpacked: bool = False,
     unpacked_source: bool = False,
 ) -> ConvConstants:
-    """Of a convolution in the precision of the step.
+    """Of a convolution in the precision of the step, whose kernel makes the value ``out`` and adds
+    the map ``residual`` before the activation.
 
-    Args:
-        context: the step in the making.
-        linear: with the activation after the residual.
-        out: the value that its kernel makes.
-        residual: the map that is added.
-        frame: shape of the first convolution over the camera's bytes, whose offsets are by classes
-            of places, see :meth:`ConvShape.place_class`.
-        unpacked: keep the result unpacked, see ``Arithmetic``.
-        unpacked_source: the input is kept so.
+    ``frame`` is the shape of the first convolution over the camera's bytes, whose offsets are by
+    classes of places, see :meth:`ConvShape.place_class`. ``unpacked``: the result is kept so, see
+    ``Arithmetic``; ``unpacked_source``: the input is.
 
     Raises:
         CompileError: a constant leaves float32; the frame's colours have scales of their own; in
@@ -93,50 +86,31 @@ def constants_of(
     quantization, dot = context.graph.quantization, _exact(context.dot(), conv)
     more = None if residual is None else quantization[residual]
     result = linear.quantization, linear.activation, more
+    zero = 0 if unpacked_source else -dot.storage_offset
     if frame is None:
         source = quantization[conv.inputs[0]]
         made = requantize(conv, source, *result)
-        zero = source.zero_point - (0 if unpacked_source else dot.storage_offset)
-        arithmetic = Arithmetic(
-            dot,
-            zero,
-            made.stage,
-            _added(made.residual, more, dot),
-            unpacked,
-            made.offset is not None,
-            packed=not unpacked_source,
-        )
-        return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, made.offset)
-    std = context.spec.std
-    if len(set(std)) > 1:
-        raise CompileError(
-            f"The model's standard deviations differ between colours ({std}), and its first "
-            "convolution counts in integers; quantise the model with `shiftedge quantize`."
-        )
-    bytes_made = requantize_frame(
-        conv, frame.height, frame.width, context.spec.mean, std[0], *result
-    )
-    rows, columns = frame.places
-    offset = bytes_made.offset[bytes_made.rows.of[list(rows)]][
-        :, bytes_made.columns.of[list(columns)]
-    ]
-    added = _added(bytes_made.residual, more, dot)
-    arithmetic = Arithmetic(dot, -dot.storage_offset, bytes_made.stage, added, unpacked, True)
-    start, scale = np.zeros(len(bytes_made.scale), np.int32), bytes_made.scale
-    offset = np.ascontiguousarray(offset)
-    return ConvConstants(arithmetic, conv.quantized_weight, start, scale, offset)
+        offset, zero = made.offset, source.zero_point + zero
+    else:
+        mean, std = context.spec.mean, context.spec.std
+        if len(set(std)) > 1:
+            raise CompileError(
+                f"The model's standard deviations differ between colours ({std}), and its first "
+                "convolution counts in integers; quantise the model with `shiftedge quantize`."
+            )
+        made = requantize_frame(conv, frame.height, frame.width, mean, std[0], *result)
+        offset = made.offset_at(*map(list, frame.places))
+    added, packed = _added(made.residual, more, dot), not unpacked_source
+    has_offset = offset is not None
+    arithmetic = Arithmetic(dot, zero, made.stage, added, unpacked, has_offset, packed)
+    return ConvConstants(arithmetic, conv.quantized_weight, made.start, made.scale, offset)
 
 
 def float_arithmetic(
     context: Context, conv: Conv, out: str, *, unpacked: bool = False
 ) -> Arithmetic:
-    """Of a convolution over numbers: float32, or what the precision rounds them to.
-
-    Args:
-        context: the step in the making.
-        conv: the convolution.
-        out: the value that its kernel makes.
-        unpacked: that is no value in memory: keep the result as float32.
+    """Of a convolution over numbers: float32, or what the precision rounds them to. ``unpacked``:
+    its result is no value in memory, and kept as float32.
 
     Raises:
         CompileError: in bf16, it makes a map of a vector.

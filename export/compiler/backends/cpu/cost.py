@@ -19,31 +19,17 @@ how far predictions are from measurements, kernel by kernel.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
-from shiftedge.export.compiler.kernel_ir.index import Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BEGIN,
-    COLUMN,
-    END,
-    ROW,
-    UNIT,
-    Fill,
-    If,
-    Kernel,
-    Loop,
-    Part,
-    Segment,
-    Statement,
-    Tile,
-)
-
-__all__ = ["Cost", "kernel_cost"]
+from shiftedge.export.compiler.kernel_ir import kernel as ir
+from shiftedge.export.compiler.kernel_ir.index import Var
 
 _REQUANTIZE_OPERATIONS = 6
 """Of a vector of sums: to float32, times its scale, to int32, to 16 bits, bounds."""
@@ -81,7 +67,7 @@ class Cost:
         return "arithmetic" if self.arithmetic > 4 * self.edges else "edges"
 
 
-def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
+def kernel_cost(kernel: ir.Kernel, target: CpuVariant) -> Cost:
     """Predict a kernel on one core of a target."""
     walk = _Walk(kernel, target)
     arithmetic, edges = walk.units()
@@ -97,7 +83,7 @@ def kernel_cost(kernel: Kernel, target: CpuVariant) -> Cost:
 class _Walk:
     """Adds up one kernel. Values are pairs: arithmetic, edges."""
 
-    def __init__(self, kernel: Kernel, target: CpuVariant) -> None:
+    def __init__(self, kernel: ir.Kernel, target: CpuVariant) -> None:
         self._kernel = kernel
         self._core = target.core
         self._lanes = target.unit.lanes
@@ -108,55 +94,61 @@ class _Walk:
 
     def units(self) -> tuple[float, float]:
         kernel = self._kernel
-        env = {BEGIN: 0, END: kernel.units}
-        total = self._all(kernel.prologue, env)
-        if _has_choice(kernel.body) or _depends(kernel.body, UNIT):
-            for unit in range(kernel.units):
-                total = _sum(total, self._all(kernel.body, {**env, UNIT: unit}))
-            return total
-        return _sum(total, _times(self._all(kernel.body, {**env, UNIT: 0}), kernel.units))
+        env = {ir.BEGIN: 0, ir.END: kernel.units}
+        before = self._all(kernel.prologue, env)
+        return self._turns(ir.UNIT, (0, kernel.units), kernel.body, env, before)
 
-    def _all(self, statements: Sequence[Statement], env: Mapping[Var, int]) -> tuple[float, float]:
+    def _all(
+        self, statements: Sequence[ir.Statement], env: Mapping[Var, int]
+    ) -> tuple[float, float]:
         total = (0.0, 0.0)
         for statement in statements:
             total = _sum(total, self._one(statement, env))
         return total
 
-    def _one(self, statement: Statement, env: Mapping[Var, int]) -> tuple[float, float]:
-        if isinstance(statement, Tile):
+    def _one(self, statement: ir.Statement, env: Mapping[Var, int]) -> tuple[float, float]:
+        if isinstance(statement, ir.Tile):
             if id(statement) not in self._tiles:
                 self._tiles[id(statement)] = self._tile(statement)
             return self._tiles[id(statement)]
-        if isinstance(statement, If):
+        if isinstance(statement, ir.If):
             chosen = statement.then if statement.condition.evaluate(env) else statement.otherwise
             return self._all(chosen, env)
-        if isinstance(statement, Loop):
+        if isinstance(statement, ir.Loop):
             return self._loop(statement, env)
-        if isinstance(statement, Fill):
+        if isinstance(statement, ir.Fill):
             return 0.0, math.ceil(statement.count / self._lanes)
         return 0.0, 2 * math.ceil(statement.count / self._lanes)  # Copy
 
-    def _loop(self, loop: Loop, env: Mapping[Var, int]) -> tuple[float, float]:
+    def _loop(self, loop: ir.Loop, env: Mapping[Var, int]) -> tuple[float, float]:
         begin, end = loop.begin.evaluate(env), loop.end.evaluate(env)
         self._around.append((loop.variable, max(1, end - begin)))
         try:
-            return self._iterations(loop, begin, end, env)
+            return self._turns(loop.variable, (begin, end), loop.body, env)
         finally:
             self._around.pop()
 
-    def _iterations(
-        self, loop: Loop, begin: int, end: int, env: Mapping[Var, int]
+    def _turns(
+        self,
+        variable: Var,
+        span: tuple[int, int],
+        body: Sequence[ir.Statement],
+        env: Mapping[Var, int],
+        total: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[float, float]:
-        if _has_choice(loop.body) or _depends(loop.body, loop.variable):
-            total = (0.0, 0.0)
-            for number in range(begin, end):
-                total = _sum(total, self._all(loop.body, {**env, loop.variable: number}))
-            return total
-        return _times(self._all(loop.body, {**env, loop.variable: begin}), max(0, end - begin))
+        """``total`` and all turns of a loop: where they are alike, one times their number."""
+        begin, end = span
+        if _alike(body, variable):
+            turn = self._all(body, {**env, variable: begin})
+            count = max(0, end - begin)
+            return _sum(total, (turn[0] * count, turn[1] * count))
+        for number in range(begin, end):
+            total = _sum(total, self._all(body, {**env, variable: number}))
+        return total
 
     # Tiles
 
-    def _tile(self, tile: Tile) -> tuple[float, float]:
+    def _tile(self, tile: ir.Tile) -> tuple[float, float]:
         vectors = self._vectors(tile)
         arithmetic = sum(self._segment(tile, segment) for segment in tile.segments)
         core = self._core
@@ -168,11 +160,13 @@ class _Walk:
         # Half of it hides behind the arithmetic of the tiles before and after.
         return arithmetic, (operations + moves) / 2 + _TILE_CYCLES
 
-    def _segment(self, tile: Tile, segment: Segment) -> float:
+    def _segment(self, tile: ir.Tile, segment: ir.Segment) -> float:
         core, vectors = self._core, self._vectors(tile)
         trips = math.prod(step.extent for step in segment.steps if not step.unrolled)
         unrolled = math.prod(step.extent for step in segment.steps if step.unrolled)
-        weights = self._distinct_weights(tile) if segment.weight is not None else 0
+        # Vectors of weights in a step: one for each column where an accumulator begins.
+        columns = {part.column for part in tile.vectors}
+        weights = len(columns) if segment.weight is not None else 0
         terms = segment.terms
         fmas = unrolled * sum(
             (1 if part.folded else terms) * self._registers_of(part) for part in tile.vectors
@@ -214,15 +208,15 @@ class _Walk:
         # The sums end one latency after the last step.
         return trips * cycles + core.fma_latency
 
-    def _vectors(self, tile: Tile) -> float:
+    def _vectors(self, tile: ir.Tile) -> float:
         """Registers of a tile's accumulators."""
         return sum(self._registers_of(part) for part in tile.vectors)
 
-    def _registers_of(self, part: Part) -> float:
+    def _registers_of(self, part: ir.Part) -> float:
         """Of one accumulator: of int16 it may be wider than a register."""
         return max(1.0, part.lanes / self._lanes)
 
-    def _collide(self, tile: Tile, segment: Segment) -> bool:
+    def _collide(self, tile: ir.Tile, segment: ir.Segment) -> bool:
         """Whether the pixels of a tile fall into too few sets of the first-level cache.
 
         1,024 channels of float32 are 4 KiB, the distance at which addresses share a set in every
@@ -230,10 +224,7 @@ class _Walk:
         """
         if segment.by_column:
             return False
-        free = _Zero()
-        first, second = (
-            segment.source.position.evaluate(free.with_values({ROW: row})) for row in (0, 1)
-        )
+        first, second = (_place(segment, {ir.ROW: row}) for row in (0, 1))
         apart = abs(second - first) * np.dtype(segment.source.buffer.dtype).itemsize
         if apart < _LINE_BYTES:
             return False
@@ -241,19 +232,15 @@ class _Walk:
         ways = self._core.l1_bytes // _PAGE_BYTES
         return tile.rows > sets * ways
 
-    def _rows_bytes(self, segment: Segment) -> float:
+    def _rows_bytes(self, segment: ir.Segment) -> float:
         """Of a buffer private to the call, what one turn of the outermost loop over it reads."""
         buffer, position = segment.source.buffer, segment.source.position
         if buffer.role != "scratch":
             return 0.0
-        turns = next((n for variable, n in self._around if _mentions(position, variable)), 1)
+        turns = next((n for variable, n in self._around if variable in position.variables), 1)
         return buffer.size * np.dtype(buffer.dtype).itemsize / turns
 
-    def _distinct_weights(self, tile: Tile) -> int:
-        """Vectors of weights in a step: one for each column where an accumulator begins."""
-        return len({part.column for part in tile.vectors})
-
-    def _sources(self, tile: Tile, segment: Segment, terms: int) -> int:
+    def _sources(self, tile: ir.Tile, segment: ir.Segment, terms: int) -> int:
         """Loads of one trip: each number, or vector, once."""
         unrolled = [step for step in segment.steps if step.unrolled]
         if not unrolled:
@@ -265,62 +252,28 @@ class _Walk:
                 return sum(1 if part.folded else terms for part in tile.vectors)
             return tile.rows * terms + sum(part.folded for part in tile.vectors)
         places = set()
-        free = _Zero()
-        for values in _counts([step.extent for step in unrolled]):
+        for values in itertools.product(*(range(step.extent) for step in unrolled)):
             env = {step.variable: value for step, value in zip(unrolled, values, strict=True)}
             for part in tile.vectors:
-                here = free.with_values({**env, ROW: part.row, COLUMN: part.column})
-                places.add(segment.source.position.evaluate(here))
+                places.add(_place(segment, {**env, ir.ROW: part.row, ir.COLUMN: part.column}))
         return len(places)
 
 
-class _Zero(dict[Var, int]):
-    """Values of variables, 0 for those not named: places relative to each other."""
-
-    def with_values(self, values: Mapping[Var, int]) -> _Zero:
-        result = _Zero(self)
-        result.update(values)
-        return result
-
-    def __missing__(self, key: Var) -> int:
-        return 0
+def _place(segment: ir.Segment, values: Mapping[Var, int]) -> int:
+    """Of its source, where all other variables are 0: places relative to each other."""
+    found: int = segment.source.position.evaluate(defaultdict(int, values))
+    return found
 
 
-def _counts(extents: Sequence[int]) -> list[tuple[int, ...]]:
-    result: list[tuple[int, ...]] = [()]
-    for extent in extents:
-        result = [(*before, number) for before in result for number in range(extent)]
-    return result
-
-
-def _has_choice(statements: Sequence[Statement]) -> bool:
-    """Whether an If decides what runs."""
-    return any(
-        isinstance(each, If) or (isinstance(each, Loop) and _has_choice(each.body))
-        for each in statements
+def _alike(body: Sequence[ir.Statement], variable: Var) -> bool:
+    """Whether each turn of a loop takes as long: nothing in it is chosen, and how often an inner
+    loop runs does not depend on the variable."""
+    return not any(
+        isinstance(each, ir.If)
+        or (isinstance(each, ir.Loop) and variable in each.begin.variables | each.end.variables)
+        for each in ir.walk(body)
     )
-
-
-def _depends(statements: Sequence[Statement], variable: Var) -> bool:
-    """Whether how often a loop runs depends on the variable."""
-    return any(
-        isinstance(each, Loop)
-        and (
-            _mentions(each.begin, variable)
-            or _mentions(each.end, variable)
-            or _depends(each.body, variable)
-        )
-        for each in statements
-    )
-
-
-def _mentions(index: Index, variable: Var) -> bool:
-    return index.replace({variable: 0}) != index
 
 
 def _sum(left: tuple[float, float], right: tuple[float, float]) -> tuple[float, float]:
     return left[0] + right[0], left[1] + right[1]
-
-
-def _times(value: tuple[float, float], count: int) -> tuple[float, float]:
-    return value[0] * count, value[1] * count

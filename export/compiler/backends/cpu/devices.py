@@ -42,16 +42,6 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
 )
 from shiftedge.runtime.process.cpu import cpu_features, machine_name
 
-__all__ = [
-    "Cpu",
-    "CpuCore",
-    "CpuVariant",
-    "in_precision",
-    "nearest",
-    "runs_here",
-    "with_own_caches",
-]
-
 
 @dataclass(frozen=True)
 class CpuCore:
@@ -114,18 +104,11 @@ class CpuVariant(TargetVariant):
 
     @property
     def unit(self) -> VectorUnit:
-        """The vector unit."""
         return self.device.unit
 
     @property
     def core(self) -> CpuCore:
-        """One of the cores."""
         return self.device.core
-
-    @property
-    def cores(self) -> int:
-        """To plan for."""
-        return self.target.cores
 
     def using(self, **changes: Any) -> CpuVariant:
         """The same with another ``unit`` or ``core``, or whatever a :class:`Cpu` has."""

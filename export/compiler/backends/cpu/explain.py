@@ -14,8 +14,7 @@ from shiftedge.export.compiler.backends.cpu.instructions import (
     operations_a_cycle,
 )
 from shiftedge.export.compiler.kernel_ir.calls import Step
-
-__all__ = ["rows", "table"]
+from shiftedge.runtime.process.tables import Table
 
 
 def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
@@ -26,11 +25,13 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     """
     result = []
     names = instructions(target.precision, target.features)
+    rates = operations_a_cycle(target.unit, target.core.fmas)
     for call in step.calls:
         kernel = call.kernel
         cost = kernel_cost(kernel, target)
         parts = operations(kernel)
-        least = _peak_cycles(parts, target)
+        # Of one core that makes nothing but multiply-adds.
+        least = sum(count / rates[part] for part, count in parts.items())
         result.append(
             {
                 "name": call.name,
@@ -51,59 +52,42 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
     return result
 
 
-def _peak_cycles(parts: Mapping[str, int], target: CpuVariant) -> float:
-    """Of one core that makes nothing but multiply-adds."""
-    rates = operations_a_cycle(target.unit, target.core.fmas)
-    return sum(count / rates[part] for part, count in parts.items())
-
-
 def table(
     found: Sequence[dict[str, Any]],
     target: CpuVariant,
     seconds: Sequence[float] | None = None,
     peak_flops: float | None = None,
 ) -> str:
-    """The rows as text; with ``seconds`` measured on this machine, predictions are in time too.
+    """The rows as text; with ``seconds`` of each kernel, measured on this machine, predictions are
+    in time too, by the clock that ``peak_flops`` (float32 operations a second of a core) tells.
 
     Shares are of the peak of what the column "peak of" names: the instructions that the kernel
     multiplies with, each for its own operations.
-
-    Args:
-        found: from :func:`rows`.
-        target: that they are for.
-        seconds: of each kernel.
-        peak_flops: float32 operations a second of one core, measured: they tell its clock.
     """
     clock = None
     if peak_flops:
         clock = peak_flops / operations_a_cycle(target.unit, target.core.fmas)[FLOAT32]
-    widest = max([len("peak of"), *(len(_named(row)) for row in found)])
-    name = max([len("kernel"), *(len(row["name"]) for row in found)])
-    lines = [
-        f"{'kernel':<{name}} {'MFLOP':>7} {'KB':>7} {'cycles':>9} {'of peak':>7}"
-        + (f" {'predicted':>10} {'measured':>10} {'of peak':>7}" if seconds and clock else "")
-        + f"  {'peak of':<{widest}}  tiles"
-    ]
+
+    def cells(rows: Sequence[Mapping[str, Any]], seconds: Sequence[float] | None) -> list[str]:
+        """Of a kernel or of all: work, cycles, share, and in time where that is measured."""
+        flops, cycles, least = (
+            sum(row[key] for row in rows) for key in ("flops", "predicted_cycles", "peak_cycles")
+        )
+        figures = [f"{flops / 1e6:.2f}", f"{cycles:.0f}", f"{least / max(cycles, 1):.0%}"]
+        if seconds and clock:
+            took = max(sum(seconds), 1e-9)
+            figures += [f"{cycles / clock * 1e6:.1f} us", f"{took * 1e6:.1f} us"]
+            figures.append(f"{least / clock / took:.0%}")
+        return figures
+
+    lines = []
     for number, row in enumerate(found):
-        took = None if seconds is None else seconds[number]
-        line = f"{row['name']:<{name}} {row['flops'] / 1e6:>7.2f} {row['bytes'] / 1e3:>7.0f} "
-        line += _figures(row["predicted_cycles"], row["peak_cycles"], took, clock)
-        lines.append(f"{line}  {_named(row):<{widest}}  {row['tiles']}; {row['bound']}")
-    cycles, least = (sum(row[key] for row in found) for key in ("predicted_cycles", "peak_cycles"))
-    total = f"{'all':<{name}} {sum(row['flops'] for row in found) / 1e6:>7.2f} {'':>7} "
-    total += _figures(cycles, least, None if seconds is None else sum(seconds), clock)
-    return "\n".join((*lines, total))
-
-
-def _figures(cycles: float, least: float, seconds: float | None, clock: float | None) -> str:
-    """Of a kernel or of all: cycles, share, and in time where that is measured."""
-    line = f"{round(cycles):>9} {least / max(cycles, 1):>7.0%}"
-    if seconds is not None and clock:
-        share = least / clock / max(seconds, 1e-9)
-        line += f" {cycles / clock * 1e6:>7.1f} us {seconds * 1e6:>7.1f} us {share:>7.0%}"
-    return line
-
-
-def _named(row: Mapping[str, Any]) -> str:
-    """What the row's shares are of."""
-    return " + ".join(row["peak"]) or "-"
+        work, *rest = cells([row], seconds and seconds[number : number + 1])
+        words = " + ".join(row["peak"]) or "-", f"{row['tiles']}; {row['bound']}"
+        lines.append([row["name"], work, f"{row['bytes'] / 1e3:.0f}", *rest, *words])
+    work, *rest = cells(found, seconds)
+    lines.append(["all", work, "", *rest, "", ""])
+    timed = ("predicted", "measured", "of peak") if seconds and clock else ()
+    headings = ("kernel", "MFLOP", "KB", "cycles", "of peak", *timed, "peak of", "tiles")
+    numbers = "r" * (len(headings) - 3)
+    return "\n".join(Table(headings, lines, f"l{numbers}l").lines())

@@ -17,16 +17,6 @@ from collections.abc import Collection, Mapping
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel, Segment, Tile
 
-__all__ = [
-    "FLOAT32",
-    "GATHERED",
-    "INT16",
-    "PACKED",
-    "instructions",
-    "operations",
-    "operations_a_cycle",
-]
-
 PACKED = "packed"
 FLOAT32 = "float32"
 INT16 = "int16"
@@ -49,15 +39,9 @@ after ``targets.variants_of``. Instructions are named as ``benchmarks/peak_packe
 
 
 def instructions(precision: str, features: Collection[str]) -> dict[str, str]:
-    """What multiplies each part in the kernels of a variant.
-
-    Args:
-        precision: of the variant.
-        features: that it asks for; of a machine without a variant, those that it has.
-
-    Returns:
-        ``float32`` for itself, and the others' instructions where the precision has them.
-    """
+    """What multiplies each part in the kernels of a variant: ``float32`` itself, and the others'
+    instructions where the precision has them. ``features`` are what it asks for; of a machine
+    without a variant, those that it has."""
     found = {FLOAT32: FLOAT32}
     for feature, instruction in _PACKED[precision]:
         if feature in features:
@@ -96,12 +80,7 @@ def _part(tile: Tile, segment: Segment) -> str:
 
 
 def operations_a_cycle(unit: VectorUnit, fmas: float) -> Mapping[str, float]:
-    """The most that one core makes of each part.
-
-    Args:
-        unit: of the target.
-        fmas: vector multiply-adds of float32 a cycle.
-    """
+    """The most that one core makes of each part, with so many multiply-adds of vectors a cycle."""
     single = 2 * unit.lanes * fmas
     found = {FLOAT32: single, INT16: single}
     if unit.dot is not None:

@@ -6,8 +6,7 @@ of finished bundles, interleaved, in processes of their own.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import timeit
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,33 +21,26 @@ from shiftedge.export.compiler.kernel_ir.index import Const, Var
 from shiftedge.export.compiler.kernel_ir.kernel import Loop
 from shiftedge.runtime.engines.native import NativeEngine
 
-__all__ = ["kernel_seconds", "peak_flops"]
-
-_PEAK_TURNS = 500
+_STEPS, _ROUNDS, _PEAK_TURNS = 100, 30, 500
 
 
-def kernel_seconds(library: Path, *, steps: int = 100, threads: int = 1) -> list[float]:
-    """The median time of each kernel over the later half of ``steps`` frames of a moving scene.
-
-    Args:
-        library: libmodel.so.
-        steps: frames to run.
-        threads: for one step.
-    """
+def kernel_seconds(library: Path, *, threads: int = 1) -> list[float]:
+    """The median time of each kernel of a libmodel.so over the later half of :data:`_STEPS` frames
+    of a moving scene."""
     engine = NativeEngine(library, threads=threads)
     session = engine.open_session()
-    images = moving_images(engine.spec, min(steps, 32))
+    images = moving_images(engine.spec, 32)
     found = []
     with engine.profiled() as seconds:
-        for number in range(steps):
+        for number in range(_STEPS):
             session.step(images[number % len(images)])
             found.append(seconds.copy())
-    medians: list[float] = np.median(found[steps // 2 :], axis=0).tolist()
+    medians: list[float] = np.median(found[_STEPS // 2 :], axis=0).tolist()
     return medians
 
 
-def peak_flops(target: CpuVariant, *, rounds: int = 30) -> float:
-    """Operations a second of one core in multiply-adds, the most over some rounds.
+def peak_flops(target: CpuVariant) -> float:
+    """Operations a second of one core in multiply-adds, the most over :data:`_ROUNDS`.
 
     A product whose features and weights lie in the first-level cache, over and over: what a
     kernel's share of the peak refers to.
@@ -61,11 +53,5 @@ def peak_flops(target: CpuVariant, *, rounds: int = 30) -> float:
     library = Library(compile_kernels([kernel], target.llvm(), target.unit.lanes))
     arrays = {buffer.name: aligned(buffer.size) for buffer in kernel.buffers}
     run = library.prepare(kernel, arrays)
-    seconds = min(_timed(run, kernel.units) for _ in range(rounds))
+    seconds = min(timeit.repeat(lambda: run(0, kernel.units), repeat=_ROUNDS, number=1))
     return shape.pixels * shape.inputs * shape.outputs * 2 * _PEAK_TURNS / seconds
-
-
-def _timed(run: Callable[[int, int], None], units: int) -> float:
-    start = time.perf_counter()
-    run(0, units)
-    return time.perf_counter() - start

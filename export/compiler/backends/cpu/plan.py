@@ -7,23 +7,16 @@ from collections.abc import Iterator, Sequence
 from shiftedge.export.compiler.c_text import quoted, struct
 from shiftedge.export.compiler.kernel_ir.calls import Call, Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
-from shiftedge.export.compiler.kernel_ir.layout import Layout
-
-__all__ = ["PIECES", "lines"]
+from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 
 PIECES = 2
 """Chunks of a thread's share, where a call repeats nothing of its neighbour's: each costs two
 atomic operations, and is what the others wait for when a thread loses its core."""
 
 
-def lines(step: Step, places: Layout, features: Sequence[str]) -> Iterator[str]:
-    """What defines ``plan``, a ``shiftedge_cpu_plan``.
-
-    Args:
-        step: with its kernels in the order of running.
-        places: of the step.
-        features: of the processor, as /proc/cpuinfo names them, without which the kernels crash.
-    """
+def lines(step: Step, places: MemoryLayout, features: Sequence[str]) -> Iterator[str]:
+    """What defines ``plan``, a ``shiftedge_cpu_plan``; ``features`` are those of the processor, as
+    /proc/cpuinfo names them, without which the kernels crash."""
     yield '#include "cpu/kernels.h"'
     yield ""
     for kernel in step.kernels:
@@ -59,7 +52,7 @@ def _function(kernel: Kernel) -> Iterator[str]:
     yield ""
 
 
-def _buffers(number: int, call: Call, places: Layout) -> Iterator[str]:
+def _buffers(number: int, call: Call, places: MemoryLayout) -> Iterator[str]:
     """The arguments of a call."""
     kernel = call.kernel
     yield f"static const shiftedge_buffer buffers_{number}[] = {{"

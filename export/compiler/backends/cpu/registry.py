@@ -29,7 +29,7 @@ from shiftedge.export.compiler.backends.cpu.families import (
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     fuse,
 )
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
@@ -37,12 +37,8 @@ from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-__all__ = ["FAMILIES", "Family", "lower"]
-
 
 class Family(Protocol):
-    """A kernel family."""
-
     def matches(self, kernel: FusedKernel, context: Context) -> bool:
         """Whether it takes ``kernel``."""
 
@@ -106,7 +102,7 @@ def _frame_is_a_map(
 
 
 def _reads_bytes(kernel: FusedKernel, frame_name: str) -> bool:
-    if isinstance(kernel, InvertedResidual):
+    if isinstance(kernel, InvertedResidualKernel):
         return kernel.stem is not None and kernel.residual != frame_name
     if isinstance(kernel.operators[0], Quantize):
         return True

@@ -18,23 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Index
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BF16,
-    NOT_ADDED,
-    Access,
-    Added,
-    Buffer,
-    Dot,
-    Epilogue,
-)
 from shiftedge.export.compiler.numerics.bf16 import bits_of
 from shiftedge.export.compiler.numerics.precision import INT8, PRECISIONS
 from shiftedge.export.compiler.numerics.requantize import OutputStage
 
-__all__ = ["FP32", "Arithmetic", "StageBuffers", "precision_of"]
-
-_FMA = Dot("fma", terms=1, dtype="float32", accumulator_dtype="float32")
+_FMA = ir.Dot("fma", terms=1, dtype="float32", accumulator_dtype="float32")
 """A multiply-add of single numbers."""
 
 
@@ -42,14 +32,14 @@ _FMA = Dot("fma", terms=1, dtype="float32", accumulator_dtype="float32")
 class Arithmetic:
     """Of one convolution: float32, int8 or bf16, which is multiplied and summed in float32."""
 
-    instruction: Dot = _FMA
+    instruction: ir.Dot = _FMA
     """What the target multiplies the precision with, which says how values are stored too."""
     zero: int = 0
     """The input's zero point, as it is stored: what a border holds, and what a state's values lack.
     """
     stage: OutputStage | None = None
     """Of int8; the accumulators of others begin and end as numbers."""
-    added: Added = NOT_ADDED
+    added: ir.Added = ir.NOT_ADDED
     """How a residual is added."""
     unpacked: bool = False
     """The result is kept unpacked, see ``Dot``, for a stage that treats channels apart; of bf16, it
@@ -60,7 +50,7 @@ class Arithmetic:
     """Values are multiplied packed; otherwise one by one, as float32."""
 
     @property
-    def dot(self) -> Dot | None:
+    def dot(self) -> ir.Dot | None:
         """How packed values are multiplied; None where each is multiplied by itself."""
         return self.instruction if self.packed and self.instruction.terms > 1 else None
 
@@ -92,16 +82,6 @@ class Arithmetic:
         return self.instruction.unpacked_dtype
 
     @property
-    def weight_dtype(self) -> str:
-        """Of the weights as they are multiplied: a lane's, or numbers."""
-        return "float32" if self.dot is None else self.dot.packed_dtype
-
-    @property
-    def accumulator_dtype(self) -> str:
-        """Of the accumulators, and of what they begin at."""
-        return self.instruction.accumulator_dtype
-
-    @property
     def output_dtype(self) -> str:
         """Of the result."""
         if self.stage is not None and not self.stage.rounded:
@@ -124,22 +104,16 @@ class Arithmetic:
         classes: int = 1,
         dtype: str | None = None,
     ) -> StageBuffers:
-        """The constants as a kernel's parameters.
-
-        Args:
-            weights: elements of them.
-            channels: elements of the bias, and of the scale.
-            prefix: of the parameters' names.
-            classes: how many offsets each channel has.
-            dtype: of the weights where values are unpacked.
-        """
-        weight = Buffer(f"{prefix}weight", weights, "weight", dtype or self.weight_dtype)
-        sums = self.accumulator_dtype
+        """The constants as a kernel's parameters: so many weights, of ``dtype`` where values are
+        unpacked, and for each channel a bias, a scale, and an offset for each of ``classes``."""
+        sums = self.instruction.accumulator_dtype
         if dtype is not None:
             sums = "float32" if dtype == "float32" else "int32"
-        bias = Buffer(f"{prefix}bias", channels, "weight", sums)
-        scale = Buffer(f"{prefix}scale", channels, "weight")
-        offset = Buffer(f"{prefix}offset", channels * classes, "weight")
+        lane = "float32" if self.dot is None else self.dot.packed_dtype
+        weight = ir.Buffer(f"{prefix}weight", weights, "weight", dtype or lane)
+        bias = ir.Buffer(f"{prefix}bias", channels, "weight", sums)
+        scale = ir.Buffer(f"{prefix}scale", channels, "weight")
+        offset = ir.Buffer(f"{prefix}offset", channels * classes, "weight")
         return StageBuffers(self, weight, bias, scale, offset)
 
     def packed_bias(self, bias: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
@@ -148,10 +122,8 @@ class Arithmetic:
         if not self.quantized or self.dot is None:
             return bias
         lacking = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
-        total: NDArray[np.int32] = (bias + lacking * self.instruction.storage_offset).astype(
-            np.int32
-        )
-        return total
+        total = bias + lacking * self.instruction.storage_offset
+        return np.asarray(total, np.int32)
 
     def packed_rows(self, inputs: int, shift: int = 0) -> int:
         """Lanes of a pixel: the state's, then the map's, from the lane on that the shift ends
@@ -169,7 +141,7 @@ class Arithmetic:
         dot = self.dot
         if dot is None:
             return weight
-        if dot.dtype == BF16:
+        if dot.dtype == ir.BF16:
             weight = bits_of(weight)
         terms = dot.terms
         state = np.pad(weight[:, :shift], ((0, 0), (0, -shift % terms)))
@@ -188,32 +160,32 @@ class StageBuffers:
     """Constants of a convolution among a kernel's parameters, and what its tiles do with them."""
 
     arithmetic: Arithmetic
-    weight: Buffer
-    bias: Buffer
-    scale: Buffer
-    offset: Buffer
+    weight: ir.Buffer
+    bias: ir.Buffer
+    scale: ir.Buffer
+    offset: ir.Buffer
 
     @property
-    def parameters(self) -> tuple[Buffer, ...]:
+    def parameters(self) -> tuple[ir.Buffer, ...]:
         """Those that it has, in order."""
         if not self.arithmetic.quantized:
             return self.weight, self.bias
         more = (self.offset,) if self.arithmetic.has_offset else ()
         return self.weight, self.bias, self.scale, *more
 
-    def start(self, at: Index, residual: Access | None = None) -> tuple[Access, ...]:
+    def start(self, at: Index, residual: ir.Access | None = None) -> tuple[ir.Access, ...]:
         """First values of a tile; a quantised residual is added at its end."""
         bias = self.bias.at(at)
         return (bias,) if self.arithmetic.quantized or residual is None else (bias, residual)
 
     def epilogue(
-        self, at: Index, residual: Access | None = None, offset_at: Index | None = None
-    ) -> Epilogue | None:
+        self, at: Index, residual: ir.Access | None = None, offset_at: Index | None = None
+    ) -> ir.Epilogue | None:
         """The end of a tile of int8; None of others."""
         stage, arithmetic = self.arithmetic.stage, self.arithmetic
         if stage is None:
             return None
-        return Epilogue(
+        return ir.Epilogue(
             self.scale.at(at),
             self.offset.at(at if offset_at is None else offset_at)
             if arithmetic.has_offset

@@ -19,19 +19,6 @@ values for 3 x 3 over groups of 4, and what a run leaves of its last lane has a 
 a line of taps (1 x 1) lanes are read where they lie, and reach into the next group. Groups of one
 or two channels are no exception: a line of 3 taps still takes one or two lanes of 4 rather than 3
 or 6 products, and float32 would have to be made first. Only bfloat16 is unpacked.
-
-int8 against float32 for 3 x 3 over 28 x 28: guest instructions on a Cortex-A76 (sdot) and A72
-(smlal), of convolution and padding, and time by AVX2 on a shared Zen 3, the middle of interleaved
-turns in two runs:
-
-    groups     A76    A72    AVX2
-    32 of 4    0.41   0.78   0.75, 0.76
-    32 of 8    0.35   0.84   0.56, 0.64
-    32 of 32   0.32   0.69   0.43, 0.53
-    2 of 64    0.31   0.70   0.64, 0.66
-
-Reached in float32 with 3 x 3 on a Zen 4 core, of 118 GFLOP/s: 116 with 2 groups of 64 channels, 91
-with 32 of 32, 77 with 32 of 8, 37 with 32 of 4; with a multiplier of 2, 9.
 """
 
 from __future__ import annotations
@@ -51,33 +38,20 @@ from shiftedge.export.compiler.backends.cpu.families.join import operands
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding, Sliding
 from shiftedge.export.compiler.backends.cpu.families.product import CHANNEL, PIXEL, Product, Stretch
 from shiftedge.export.compiler.backends.cpu.families.tiles import (
+    WEIGHTS_IN_CACHE,
     Tiles,
     VectorUnit,
     default_tiles,
     in_order,
     tilings,
 )
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import Activation, Conv
+from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, maximum, minimum
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
 
-__all__ = [
-    "ConvShape",
-    "candidates",
-    "lower",
-    "matches",
-    "pack",
-    "schedule",
-    "shape_of",
-    "tiles_for",
-    "weight_rows",
-    "window_row",
-]
-
-
-_WEIGHTS_IN_CACHE = 256 * 1024  # bytes; as in ``tiles``: half of the smallest L2 among the targets
 _FEWEST_LANES = 4
 _FEW_PACKED = 12
 """Lanes of a window's line, to unroll: 8 channels in pairs."""
@@ -85,8 +59,6 @@ _FEW_PACKED = 12
 
 @dataclass(frozen=True)
 class ConvShape(Sliding):
-    """Shape of a convolution."""
-
     height: int
     width: int
     inputs: int
@@ -141,12 +113,10 @@ class ConvShape(Sliding):
 
     @property
     def group_inputs(self) -> int:
-        """Input channels of a group."""
         return self.inputs // self.groups
 
     @property
     def group_outputs(self) -> int:
-        """Output channels of a group."""
         return self.outputs // self.groups
 
     @property
@@ -224,7 +194,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
         shift=shift,
         begin=kernel.join.begin if kernel.join and any_join else None,
         residual=kernel.residual is not None,
-        activation=kernel.activation,
+        activation=kernel.linear.activation,
     )
     constants = constants_of(
         context,
@@ -248,7 +218,6 @@ def _label(shape: ConvShape) -> str:
 
 
 def shape_of(conv: Conv, context: Context) -> ConvShape:
-    """Of a convolution, without what is done to its result."""
     height, width, channels = context.map_of(conv.inputs[0])
     return ConvShape(
         height=height,
@@ -282,7 +251,7 @@ def tiles_for(shape: ConvShape, unit: VectorUnit) -> Tiles:
     tiles = default_tiles(pixels, shape.rows, shape.group_outputs, unit, line=shape.out_width)
     if shape.groups == 1:
         return tiles
-    outer = 4 * shape.outputs * shape.rows > _WEIGHTS_IN_CACHE
+    outer = 4 * shape.outputs * shape.rows > WEIGHTS_IN_CACHE
     # What follows a block is another group's, which the product's prefetch knows nothing of.
     return replace(tiles, blocks_outer=outer, prefetch=False)
 
@@ -324,7 +293,7 @@ def schedule(name: str, shape: ConvShape, tiles: Tiles, unit: VectorUnit) -> tup
     out = Buffer("out", pixels * shape.outputs, "output", arithmetic.output_dtype)
     blocks, tile_count = -(-outputs // tiles.columns), -(-pixels // tiles.rows)
     group: Index = Const(0)
-    stretch = _image_window(source, shape)
+    stretch = _window(source, shape, PIXEL // shape.out_width, PIXEL % shape.out_width)
     if groups > 1:
         if tiles.blocks_outer:
             tile, block = UNIT % tile_count, UNIT // tile_count % blocks
@@ -355,12 +324,7 @@ def schedule(name: str, shape: ConvShape, tiles: Tiles, unit: VectorUnit) -> tup
     of_groups = f", {groups} groups" if groups > 1 else ""
     kernel = Kernel(
         name=name,
-        buffers=(
-            source,
-            *constants.parameters,
-            *((residual,) if shape.residual else ()),
-            out,
-        ),
+        buffers=(source, *constants.parameters, *((residual,) if shape.residual else ()), out),
         units=groups * work.blocks * work.tile_count,
         body=work.work_unit(UNIT) if groups == 1 else work.one(block, tile),
         flops=2 * pixels * shape.depth * shape.outputs,
@@ -374,12 +338,8 @@ def window_row(lines: Buffer, shape: ConvShape) -> Stretch:
     return _window(lines, shape, Const(0), PIXEL)
 
 
-def _image_window(source: Buffer, shape: ConvShape) -> Stretch:
-    """The inner loops over a window of the padded map; PIXEL counts output pixels."""
-    return _window(source, shape, PIXEL // shape.out_width, PIXEL % shape.out_width)
-
-
 def _window(source: Buffer, shape: ConvShape, row: Index, column: Index) -> Stretch:
+    """The inner loops over the window of an output pixel in the padded map."""
     down, k, terms, run = Var("down"), Var("k"), shape.arithmetic.terms, shape.line
     row = row * shape.stride[0]
     place = column * (shape.stride[1] * shape.inputs) + k * terms

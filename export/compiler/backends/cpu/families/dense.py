@@ -16,8 +16,6 @@ from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
 from shiftedge.export.compiler.graph.graph import Dense
 from shiftedge.export.compiler.kernel_ir.calls import Argument
 
-__all__ = ["layer", "lower", "matches"]
-
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
     return isinstance(kernel, Single) and isinstance(kernel.operators[0], Dense)

@@ -24,12 +24,10 @@ from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Ari
 from shiftedge.export.compiler.backends.cpu.families.join import operands
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.backends.cpu.families.window import Window, tile_pixels, window_of
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.numerics.requantize import exact_in_float32
-
-__all__ = ["lower", "matches", "pack", "schedule"]
 
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
@@ -50,7 +48,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
     name = context.name("depthwise", arithmetic, f"{tile_pixels(shape, unit)}x{unit.lanes}")
     arguments |= context.pack(name, pack(constants))
     residual = kernel.residual is not None
-    kernels = schedule(name, shape, unit, kernel.activation, residual, arithmetic)
+    kernels = schedule(name, shape, unit, kernel.linear.activation, residual, arithmetic)
     family = f"depthwise {conv.kernel[0]} x {conv.kernel[1]}"
     context.call(kernels, arguments, family, kernel.name)
 

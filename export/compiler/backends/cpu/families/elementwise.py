@@ -14,41 +14,17 @@ from dataclasses import dataclass, replace
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families.keep import source_of
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
-from shiftedge.export.compiler.graph.graph import (
-    Activate,
-    Activation,
-    Add,
-    Dequantize,
-    Mul,
-    Operator,
-    Quantize,
-)
+from shiftedge.export.compiler.graph.graph import Activate, Add, Dequantize, Mul, Operator, Quantize
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Index, index
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    COLUMN,
-    NOT_ADDED,
-    UNIT,
-    Access,
-    Added,
-    Buffer,
-    Epilogue,
-    If,
-    Kernel,
-    Segment,
-    Statement,
-    Tile,
-    grid,
-    in_vectors,
-)
 from shiftedge.export.compiler.numerics.requantize import (
     OutputStage,
     quantize_constant,
     requantize_sum,
     stage_of,
 )
-
-__all__ = ["RUN", "Elementwise", "Operation", "Rescale", "lower", "matches", "schedule"]
 
 RUN = 64
 """Vectors of a work unit, large enough to outweigh handing it to a thread."""
@@ -72,7 +48,7 @@ class Rescale:
 
     stage: OutputStage | None
     scale: float
-    added: Added = NOT_ADDED
+    added: ir.Added = ir.NOT_ADDED
     """How y is added."""
     plus: int = 0
     """Added to x as it is stored."""
@@ -86,8 +62,6 @@ class Rescale:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """Shape of the operation."""
-
     pixels: int
     channels: int
     operation: Operation = Operation.NOTHING
@@ -155,11 +129,11 @@ def _sum(add: Add, context: Context) -> Rescale:
     """Of two quantised maps."""
     quantization, dot = context.graph.quantization, context.dot()
     x, y = (quantization[name] for name in add.inputs)
-    made = requantize_sum(add, x, y, quantization.get(add.out))
+    first, second, stage = requantize_sum(add, x, y, quantization.get(add.out))
     return Rescale(
-        made.stage,
-        float(made.first),
-        Added(float(made.second), dot.storage_offset - y.zero_point),
+        stage,
+        float(first),
+        ir.Added(float(second), dot.storage_offset - y.zero_point),
         plus=dot.storage_offset - x.zero_point,
         storage_offset=dot.storage_offset,
         source=dot.dtype,
@@ -167,70 +141,65 @@ def _sum(add: Add, context: Context) -> Rescale:
     )
 
 
-def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> Kernel:
+def schedule(name: str, shape: Elementwise, unit: VectorUnit) -> ir.Kernel:
     """The kernel: parameters x, [y], out."""
     size, lanes = shape.pixels * shape.channels, unit.lanes
     paired = shape.operation is not Operation.NOTHING
     rescale = shape.rescale or Rescale(None, 1.0, source=shape.dtype, made=shape.dtype)
     kind = "float32" if shape.by_channel else rescale.source
-    x, out = Buffer("x", size, dtype=rescale.source), Buffer("out", size, "output", rescale.made)
-    y = Buffer("y", shape.channels if shape.by_channel else size, dtype=kind)
+    x, out = (
+        ir.Buffer("x", size, dtype=rescale.source),
+        ir.Buffer("out", size, "output", rescale.made),
+    )
+    y = ir.Buffer("y", shape.channels if shape.by_channel else size, dtype=kind)
 
-    def tile(start: Index, first: Index, length: int) -> Statement:
+    def tile(start: Index, first: Index, length: int) -> ir.Statement:
         """``length`` elements, ``first`` after ``start``; at most one vector."""
-        here = start + first + COLUMN
-        other = y.at((first if shape.by_channel else start + first) + COLUMN)
+        here = start + first + ir.COLUMN
+        other = y.at((first if shape.by_channel else start + first) + ir.COLUMN)
+        start_of: tuple[ir.Access, ...] = ()
+        segments: tuple[ir.Segment, ...] = ()
+        epilogue = None
         if shape.rescale:
-            return _rescaled(
-                shape.rescale, x.at(here), other if paired else None, out.at(here), length
-            )
-        values = [x.at(here), *([other] if shape.operation is Operation.ADD else [])]
-        product = Segment((), x.at(here), other, by_column=True)
-        multiply = shape.operation is Operation.MULTIPLY
-        return Tile(
-            vectors=grid(1, length, length),
+            segments = (ir.Segment((), x.at(here), None, by_column=True, plus=rescale.plus),)
+            if rescale.stage:
+                epilogue = ir.Epilogue(
+                    rescale.scale, None, rescale.stage, other if paired else None, rescale.added,
+                    rescale.storage_offset,
+                )  # fmt: skip
+        elif shape.operation is Operation.MULTIPLY:
+            segments = (ir.Segment((), x.at(here), other, by_column=True),)
+        else:
+            start_of = (x.at(here), other) if paired else (x.at(here),)
+        return ir.Tile(
+            vectors=ir.grid(1, length, length),
             columns=length,
-            start=() if multiply else tuple(values),
-            segments=(product,) if multiply else (),
+            start=start_of,
+            segments=segments,
             target=out.at(here),
             activation=shape.activation,
+            scale=rescale.scale,
+            epilogue=epilogue,
         )
 
-    def run(start: Index, count: int) -> tuple[Statement, ...]:
+    def run(start: Index, count: int) -> tuple[ir.Statement, ...]:
         """``count`` elements from ``start`` on."""
-        return in_vectors(count, lanes, lambda first, length: tile(start, first, length))
+        return ir.in_vectors(count, lanes, lambda first, length: tile(start, first, length))
 
     if shape.by_channel:
-        units, body = shape.pixels, run(UNIT * shape.channels, shape.channels)
+        units, body = shape.pixels, run(ir.UNIT * shape.channels, shape.channels)
     else:
         step = RUN * lanes
         full, rest = divmod(size, step)
         units = full + (rest > 0)
-        body = run(UNIT * step, step) if full else ()
+        body = run(ir.UNIT * step, step) if full else ()
         if rest:
             last = run(index(full * step), rest)
-            body = (If(UNIT.below(full), body, last),) if full else last
-    return Kernel(
+            body = (ir.If(ir.UNIT.below(full), body, last),) if full else last
+    return ir.Kernel(
         name=name,
         buffers=(x, *((y,) if paired else ()), out),
         units=units,
         body=body,
         note=f"elementwise {shape.operation.value}, {shape.activation.name.lower()}",
-    )
-
-
-def _rescaled(rescale: Rescale, x: Access, y: Access | None, out: Access, length: int) -> Statement:
-    epilogue = None
-    if rescale.stage is not None:
-        epilogue = Epilogue(
-            rescale.scale, None, rescale.stage, y, rescale.added, rescale.storage_offset
-        )
-    return Tile(
-        vectors=grid(1, length, length),
-        columns=length,
-        start=(),
-        segments=(Segment((), x, None, by_column=True, plus=rescale.plus),),
-        target=out,
-        scale=rescale.scale,
-        epilogue=epilogue,
     )

@@ -20,28 +20,14 @@ from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
 from shiftedge.export.compiler.graph.graph import Quantize
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    COLUMN,
-    UNIT,
-    Buffer,
-    Dot,
-    Epilogue,
-    Kernel,
-    Loop,
-    Segment,
-    Statement,
-    Tile,
-    grid,
-)
 from shiftedge.export.compiler.numerics.requantize import (
     OutputStage,
     quantize_frame_constants,
     stage_of,
 )
-
-__all__ = ["lower", "matches", "normalize", "pack", "schedule", "tables"]
 
 Array = NDArray[np.float32]
 _COLOURS = 3
@@ -90,39 +76,39 @@ def tables(shape: Padding, context: Context) -> dict[str, Argument]:
 
 
 def schedule(
-    name: str, height: int, width: int, unit: VectorUnit, dot: Dot, stage: OutputStage
-) -> Kernel:
+    name: str, height: int, width: int, unit: VectorUnit, dot: ir.Dot, stage: OutputStage
+) -> ir.Kernel:
     """The kernel: parameters x (bytes of the frame), scale, offset, out."""
     size = height * width * _COLOURS
-    x, out = Buffer("x", size, dtype="uint8"), Buffer("out", size, "output", dot.dtype)
+    x, out = ir.Buffer("x", size, dtype="uint8"), ir.Buffer("out", size, "output", dot.dtype)
     scale, offset = (
-        Buffer(each, unit.lanes * _COLOURS, "weight") for each in ("scale", "offset")
+        ir.Buffer(each, unit.lanes * _COLOURS, "weight") for each in ("scale", "offset")
     )  # fmt: skip
     whole = width // unit.lanes
 
-    def tile(pixel: Index, pixels: int) -> Statement:
+    def tile(pixel: Index, pixels: int) -> ir.Statement:
         count = pixels * _COLOURS
-        at = (UNIT * width + pixel) * _COLOURS + COLUMN
-        return Tile(
-            vectors=grid(1, count, count),
+        at = (ir.UNIT * width + pixel) * _COLOURS + ir.COLUMN
+        return ir.Tile(
+            vectors=ir.grid(1, count, count),
             columns=count,
             start=(),
-            segments=(Segment((), x.at(at), None, by_column=True, reverse=_COLOURS),),
+            segments=(ir.Segment((), x.at(at), None, by_column=True, reverse=_COLOURS),),
             target=out.at(at),
-            epilogue=Epilogue(
-                scale.at(COLUMN), offset.at(COLUMN), stage, storage_offset=dot.storage_offset
+            epilogue=ir.Epilogue(
+                scale.at(ir.COLUMN), offset.at(ir.COLUMN), stage, storage_offset=dot.storage_offset
             ),
         )
 
     number = Var("tile")
-    body: tuple[Statement, ...] = ()
+    body: tuple[ir.Statement, ...] = ()
     if whole:
         wide = tile(number * unit.lanes, unit.lanes)
-        body += (Loop(number, Const(0), Const(whole), (wide,)),)
+        body += (ir.Loop(number, Const(0), Const(whole), (wide,)),)
     if width % unit.lanes:
         one = tile(number, 1)
-        body += (Loop(number, Const(whole * unit.lanes), Const(width), (one,)),)
-    return Kernel(name, (x, scale, offset, out), height, body, note="quantised frame")
+        body += (ir.Loop(number, Const(whole * unit.lanes), Const(width), (one,)),)
+    return ir.Kernel(name, (x, scale, offset, out), height, body, note="quantised frame")
 
 
 def pack(scale: Array, offset: Array, unit: VectorUnit) -> dict[str, Array]:

@@ -67,41 +67,11 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     tilings,
     window_pixels,
 )
-from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidual, Linear
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidualKernel, Linear
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BEGIN,
-    COLUMN,
-    ROW,
-    TERM,
-    UNIT,
-    Buffer,
-    Copy,
-    Fill,
-    Gather,
-    If,
-    Kernel,
-    Loop,
-    Segment,
-    SegmentLoop,
-    Statement,
-    Tile,
-    grid,
-)
 from shiftedge.export.compiler.numerics.requantize import exact_in_float32
-
-__all__ = [
-    "BlockArithmetic",
-    "BlockShape",
-    "BlockTiles",
-    "candidates",
-    "lower",
-    "matches",
-    "pack",
-    "schedule",
-    "tiles_for",
-]
 
 _STAGES = ("expand", "depthwise", "project")
 _GATHERED = 4
@@ -129,8 +99,6 @@ class BlockArithmetic:
 
 @dataclass(frozen=True)
 class BlockShape:
-    """Shape of a block."""
-
     height: int
     width: int
     inputs: int
@@ -170,11 +138,6 @@ class BlockShape:
         return (self.width + 2 * self.pad - self.kernel) // self.stride + 1
 
     @property
-    def expand_depth(self) -> int:
-        """Products summed for one expanded number."""
-        return self.stem.depth if self.stem else self.inputs
-
-    @property
     def expand_rows(self) -> int:
         """Rows of the expand's packed weights."""
         return sum(self.expand_runs)
@@ -187,10 +150,10 @@ class BlockShape:
         return self.arithmetic.expand.packed_runs(self.inputs, self.shift)
 
     @property
-    def gather(self) -> Gather | None:
+    def gather(self) -> ir.Gather | None:
         """How the depthwise puts packed lanes together, where it multiplies those."""
         gathers = self.arithmetic.depthwise.unpacked_dtype == "int32"
-        return Gather(self.kernel, self.stride) if gathers else None
+        return ir.Gather(self.kernel, self.stride) if gathers else None
 
     @property
     def packed_taps(self) -> int:
@@ -205,7 +168,8 @@ class BlockShape:
     @property
     def flops(self) -> int:
         pixels, out_pixels = self.height * self.width, self.out_height * self.out_width
-        expand = 2 * pixels * self.expand_depth * self.hidden if self.expand else 0
+        depth = self.stem.depth if self.stem else self.inputs
+        expand = 2 * pixels * depth * self.hidden if self.expand else 0
         taps = self.kernel * self.kernel
         return expand + 2 * out_pixels * self.hidden * (taps + self.outputs)
 
@@ -237,7 +201,7 @@ class BlockTiles:
 
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
-    if not isinstance(kernel, InvertedResidual):
+    if not isinstance(kernel, InvertedResidualKernel):
         return False
     conv = kernel.depthwise.conv
     size, pad = conv.kernel[0], conv.kernel[0] // 2
@@ -251,7 +215,7 @@ def matches(kernel: FusedKernel, context: Context) -> bool:
     )
 
 
-def lower(kernel: InvertedResidual, context: Context) -> None:
+def lower(kernel: InvertedResidualKernel, context: Context) -> None:
     depthwise, project, unit = kernel.depthwise, kernel.project.conv, context.target.unit
     head = kernel.stem or kernel.expand
     first = (head or depthwise).conv
@@ -291,7 +255,7 @@ def lower(kernel: InvertedResidual, context: Context) -> None:
 
 
 def _constants(
-    kernel: InvertedResidual, head: Linear | None, stem: ConvShape | None, context: Context
+    kernel: InvertedResidualKernel, head: Linear | None, stem: ConvShape | None, context: Context
 ) -> dict[str, ConvConstants]:
     """Of each convolution, by name of its stage."""
     depthwise, project = kernel.depthwise, kernel.project
@@ -325,7 +289,6 @@ def _constants(
 
 
 def tiles_for(shape: BlockShape, unit: VectorUnit) -> BlockTiles:
-    """The default tiles."""
     out_pixels = shape.out_height * shape.out_width
     phased = shape.expand and not shape.stem and shape.height * shape.width <= _PHASED_PIXELS
     pixels = shape.height * shape.width if phased else shape.width
@@ -345,7 +308,6 @@ def tiles_for(shape: BlockShape, unit: VectorUnit) -> BlockTiles:
 
 
 def candidates(shape: BlockShape, target: CpuVariant) -> list[BlockTiles]:
-    """Tiles to choose from."""
     unit = target.unit
     default = tiles_for(shape, unit)
     line = shape.width if default.band else shape.height * shape.width
@@ -453,7 +415,7 @@ def _gathered(weight: NDArray[Any], shape: BlockShape, block: int) -> NDArray[An
 
 def schedule(
     name: str, shape: BlockShape, tiles: BlockTiles, unit: VectorUnit
-) -> tuple[Kernel, ...]:
+) -> tuple[ir.Kernel, ...]:
     """One kernel, or two in turn when phased: ``name_hidden`` and ``name``.
 
     Parameters, each where the shape calls for it: x, state, scale and offset (of a stem's frame),
@@ -462,7 +424,8 @@ def schedule(
     Phased: the first takes x to the depthwise's and writes hidden; the second takes hidden and the
     others.
     """
-    return _Block(name, shape, tiles, unit).kernels()
+    block = _Block(name, shape, tiles, unit)
+    return (block.banded(),) if tiles.band else block.phased()
 
 
 class _Block:
@@ -500,11 +463,12 @@ class _Block:
         self.unit, self.arithmetic = unit, shape.arithmetic
         expand, depthwise, project = (getattr(shape.arithmetic, each) for each in _STAGES)
         self.dtype = project.input_dtype
-        self.x = Buffer("x", pixels * shape.inputs, dtype=self.dtype)
-        self.state = Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
+        self.border = float(depthwise.zero)  # what stands for 0 in the expanded map
+        self.x = ir.Buffer("x", pixels * shape.inputs, dtype=self.dtype)
+        self.state = ir.Buffer("state", pixels * max(1, shape.shift), dtype=self.dtype)
         lines = shape.stem.kernel[0] * shape.stem.padded.line if shape.stem else 0
         kind = shape.stem.padded.dtype if shape.stem else self.dtype
-        self.lines = Buffer("lines", lines, "scratch", kind)
+        self.lines = ir.Buffer("lines", lines, "scratch", kind)
         classes = shape.stem.classes if shape.stem and expand.quantized else 1
         self.expand = expand.buffers(
             shape.expand_rows * padded, padded, prefix="expand_", classes=classes
@@ -520,21 +484,13 @@ class _Block:
         wide = unit.lanes * (4 // np.dtype(self.unpacked_dtype).itemsize)
         self.columns = wide if self.block % wide == 0 else unit.lanes
         self.project = product.buffers(
-            project,
-            shape.outputs,
-            shape.project_rows,
-            tiles.project,
-            unit.lanes,
-            prefix="project_",
+            project, shape.outputs, shape.project_rows, tiles.project, unit.lanes, prefix="project_"
         )
         size = self.out_pixels * shape.outputs
-        self.residual = Buffer("residual", size, dtype=project.residual_dtype)
-        self.out = Buffer("out", size, "output", project.output_dtype)
+        self.residual = ir.Buffer("residual", size, dtype=project.residual_dtype)
+        self.out = ir.Buffer("out", size, "output", project.output_dtype)
 
-    def kernels(self) -> tuple[Kernel, ...]:
-        return (self._banded(),) if self.tiles.band else self._phased()
-
-    def _inputs(self) -> list[Buffer]:
+    def _inputs(self) -> list[ir.Buffer]:
         """Parameters of everything up to the depthwise."""
         if self.shape.stem:
             buffers = list(padding.inputs(self.shape.stem.padded))
@@ -544,49 +500,45 @@ class _Block:
             buffers += self.expand.parameters
         return [*buffers, *self.depthwise.parameters]
 
-    def _outputs(self) -> list[Buffer]:
+    def _outputs(self) -> list[ir.Buffer]:
         """Parameters of the project."""
         residual = [self.residual] if self.shape.residual else []
         return [*self.project.parameters, *residual, self.out]
 
-    @property
-    def _border(self) -> float:
-        """What stands for 0 in the expanded map."""
-        return float(self.arithmetic.depthwise.zero)
-
     # Banded
 
-    def _banded(self) -> Kernel:
+    def banded(self) -> ir.Kernel:
         shape, stride, kernel = self.shape, self.shape.stride, self.shape.kernel
-        expanded = Buffer(
+        expanded = ir.Buffer(
             "expanded", self.blocks * self.ring * self.line, "scratch", self.unpacked_dtype
         )
         size = self.blocks * self.band_pixels * self.block
-        hidden = Buffer("hidden", size, "scratch", self.dtype)
+        hidden = ir.Buffer("hidden", size, "scratch", self.dtype)
         block, row = Var("hidden block"), Var("padded row")
-        first = UNIT * (self.band_rows * stride)
+        first = ir.UNIT * (self.band_rows * stride)
         # Rows shared with the band before are in the ring already, but in a call's first band.
-        shared = minimum(UNIT - BEGIN, 1) * max(0, kernel - stride)
+        shared = minimum(ir.UNIT - ir.BEGIN, 1) * max(0, kernel - stride)
         start = (block * self.ring + row % self.ring) * self.line
-        zero = self._border
-        empty = Fill(expanded.at(start + shape.pad * self.block), shape.width * self.block, zero)
+        zero = self.border
+        empty = ir.Fill(expanded.at(start + shape.pad * self.block), shape.width * self.block, zero)
         made = self._row(expanded, block, row - shape.pad, start)
 
-        def make_row(image: tuple[Statement, ...], outside: Statement) -> Statement:
-            inside = If(row.below(shape.height + shape.pad), image, (outside,))
-            return If(row.below(shape.pad), (outside,), (inside,))
+        def make_row(image: tuple[ir.Statement, ...], outside: ir.Statement) -> ir.Statement:
+            inside = ir.If(row.below(shape.height + shape.pad), image, (outside,))
+            return ir.If(row.below(shape.pad), (outside,), (inside,))
 
-        def rows(statement: Statement) -> Statement:
-            return Loop(row, first + shared, first + self.ring, (statement,))
+        def rows(statement: ir.Statement) -> ir.Statement:
+            return ir.Loop(row, first + shared, first + self.ring, (statement,))
 
         depthwise = self._depthwise(expanded, block, first, hidden)
-        stages: tuple[Statement, ...]
+        stages: tuple[ir.Statement, ...]
         if shape.stem:
             # The frame's lines once for all blocks.
-            every = (
-                *self._stem_lines(shape.stem, row - shape.pad),
-                _loop(block, self.blocks, *made),
-            )
+            # The padded lines of the input that the row reads.
+            stem, down = shape.stem, Var("line")
+            number = (row - shape.pad) * stem.stride[0] + down
+            lines = padding.row(stem.padded, number, self.lines, down * stem.padded.line)
+            every = (_loop(down, stem.kernel[0], *lines), _loop(block, self.blocks, *made))
             stages = (
                 rows(make_row(every, _loop(block, self.blocks, empty))),
                 _loop(block, self.blocks, *depthwise),
@@ -597,11 +549,11 @@ class _Block:
         slot = Var("slot")
         line = (block * self.ring + slot) * self.line
         borders = (
-            Fill(expanded.at(line), side, zero),
-            Fill(expanded.at(line + (self.line - side)), side, zero),
+            ir.Fill(expanded.at(line), side, zero),
+            ir.Fill(expanded.at(line + (self.line - side)), side, zero),
         )
-        work = self._project(hidden, self.band_pixels, UNIT * self.band_pixels)
-        return Kernel(
+        work = self._project(hidden, self.band_pixels, ir.UNIT * self.band_pixels)
+        return ir.Kernel(
             name=self.name,
             buffers=(*self._inputs(), *self._outputs()),
             units=shape.out_height // self.band_rows,
@@ -615,13 +567,13 @@ class _Block:
         )
 
     def _row(
-        self, expanded: Buffer, block: Index, row: Index, start: Index
-    ) -> tuple[Statement, ...]:
+        self, expanded: ir.Buffer, block: Index, row: Index, start: Index
+    ) -> tuple[ir.Statement, ...]:
         """Makes one image row of expanded features, from ``start`` (its left border) on; of a stem
         its lines are made before."""
         shape, column = self.shape, Var("x")
         if shape.expand:
-            place = start + (PIXEL + shape.pad) * self.block + COLUMN
+            place = start + (PIXEL + shape.pad) * self.block + ir.COLUMN
             sources, offset = self._pointwise(row * shape.width), None
             if shape.stem:
                 sources = (window_row(self.lines, shape.stem),)
@@ -630,61 +582,51 @@ class _Block:
                     offset = shape.stem.place_class(row, PIXEL) * padded + CHANNEL
             return self._expand(expanded, place, shape.width, sources, offset).block(block)
 
-        def copy(count: int) -> Statement:
+        def copy(count: int) -> ir.Statement:
             source = self.x.at((row * shape.width + column) * shape.inputs + block * self.block)
             target = expanded.at(start + (column + shape.pad) * self.block)
             plus = self.arithmetic.depthwise.instruction.storage_offset
-            return _loop(column, shape.width, Copy(source, target, count, plus=plus))
+            return _loop(column, shape.width, ir.Copy(source, target, count, plus=plus))
 
         full, rest = divmod(shape.hidden, self.block)
         if not rest:
             return (copy(self.block),)
-        return (If(block.below(full), (copy(self.block),), (copy(rest),)),)
-
-    def _stem_lines(self, stem: ConvShape, row: Index) -> tuple[Statement, ...]:
-        """Makes the padded lines of the input that row ``row`` of the stem reads."""
-        down = Var("line")
-        number = row * stem.stride[0] + down
-        line = padding.row(stem.padded, number, self.lines, down * stem.padded.line)
-        return (_loop(down, stem.kernel[0], *line),)
+        return (ir.If(block.below(full), (copy(self.block),), (copy(rest),)),)
 
     # Phased
 
-    def _phased(self) -> tuple[Kernel, Kernel]:
+    def phased(self) -> tuple[ir.Kernel, ir.Kernel]:
         shape = self.shape
         rows = shape.height + 2 * shape.pad
-        expanded = Buffer("expanded", rows * self.line, "scratch", self.unpacked_dtype)
+        expanded = ir.Buffer("expanded", rows * self.line, "scratch", self.unpacked_dtype)
         size = self.blocks * self.out_pixels * self.block
-        written = Buffer("hidden", size, "output", self.dtype)
-        read = Buffer("hidden", size, dtype=self.dtype)
+        written = ir.Buffer("hidden", size, "output", self.dtype)
+        read = ir.Buffer("hidden", size, dtype=self.dtype)
         place = (
             (PIXEL // shape.width + shape.pad) * self.line
             + (PIXEL % shape.width + shape.pad) * self.block
-            + COLUMN
+            + ir.COLUMN
         )
         pixels = shape.height * shape.width
         expand = self._expand(expanded, place, pixels, self._pointwise(0))
         work = self._project(read, self.out_pixels, 0)
         project_flops = 2 * self.out_pixels * shape.hidden * shape.outputs
-        first = Kernel(
+        first = ir.Kernel(
             name=f"{self.name}_hidden",
             buffers=(*self._inputs(), written),
             units=self.blocks,
-            prologue=(Fill(expanded.at(0), expanded.size, self._border),),
-            body=(
-                *expand.block(UNIT),
-                *self._depthwise(expanded, UNIT, Const(0), written),
-            ),
+            prologue=(ir.Fill(expanded.at(0), expanded.size, self.border),),
+            body=(*expand.block(ir.UNIT), *self._depthwise(expanded, ir.UNIT, Const(0), written)),
             scratch=(expanded,),
             flops=shape.flops - project_flops,
             single_flops=shape.single_flops,
             note=self._note("phased"),
         )
-        second = Kernel(
+        second = ir.Kernel(
             name=self.name,
             buffers=(read, *self._outputs()),
             units=work.blocks * work.tile_count,
-            body=work.work_unit(UNIT),
+            body=work.work_unit(ir.UNIT),
             flops=project_flops,
             note=self._note("phased"),
         )
@@ -701,7 +643,7 @@ class _Block:
 
     def _expand(
         self,
-        expanded: Buffer,
+        expanded: ir.Buffer,
         place: Index,
         pixels: int,
         sources: tuple[Stretch, ...],
@@ -722,8 +664,8 @@ class _Block:
         )
 
     def _depthwise(
-        self, expanded: Buffer, block: Index, first: Index, hidden: Buffer
-    ) -> tuple[Statement, ...]:
+        self, expanded: ir.Buffer, block: Index, first: Index, hidden: ir.Buffer
+    ) -> tuple[ir.Statement, ...]:
         """All output rows of a band, one block of channels; ``first`` is its first padded row."""
         shape, lanes, size = self.shape, self.columns, self.block
         y, tile, vector = Var("y"), Var("window"), Var("vector")
@@ -732,27 +674,27 @@ class _Block:
         width = shape.out_width
         dot = self.arithmetic.depthwise.instruction if self.gather else None
 
-        def window(number: Index, pixels: int) -> Statement:
-            pixel = number * self.tiles.window + ROW
+        def window(number: Index, pixels: int) -> ir.Statement:
+            pixel = number * self.tiles.window + ir.ROW
             row = first + y * shape.stride + down
             line = row % self.ring if self.tiles.band else row
-            channel = vector * lanes + COLUMN
+            channel = vector * lanes + ir.COLUMN
             # Taps, or packed lanes of them.
             across = shape.packed_taps if self.gather else shape.kernel
-            along = TERM if self.gather else right
+            along = ir.TERM if self.gather else right
             source = own + line * self.line + (pixel * shape.stride + along) * size + channel
             weight = ((block * shape.kernel + down) * across + along) * size + channel
             target = (block * self.band_pixels + y * width + pixel) * size + channel
             place = block * size + channel
             steps = (down,) if self.gather else (down, right)
-            taps = tuple(SegmentLoop(each, shape.kernel, True) for each in steps)
-            return Tile(
-                vectors=grid(pixels, lanes, lanes),
+            taps = tuple(ir.SegmentLoop(each, shape.kernel, True) for each in steps)
+            return ir.Tile(
+                vectors=ir.grid(pixels, lanes, lanes),
                 columns=lanes,
                 start=self.depthwise.start(place),
                 epilogue=self.depthwise.epilogue(place),
                 segments=(
-                    Segment(
+                    ir.Segment(
                         taps,
                         expanded.at(source),
                         self.depthwise.weight.at(weight),
@@ -767,7 +709,7 @@ class _Block:
             )
 
         full, rest = divmod(width, self.tiles.window)
-        tiles: list[Statement] = []
+        tiles: list[ir.Statement] = []
         if full:
             tiles.append(_loop(tile, full, window(tile, self.tiles.window)))
         if rest:
@@ -776,7 +718,7 @@ class _Block:
             return (_loop(vector, size // lanes, _loop(y, self.band_rows, *tiles)),)
         return (_loop(y, self.band_rows, _loop(vector, size // lanes, *tiles)),)
 
-    def _project(self, hidden: Buffer, pixels: int, first: IndexLike) -> Product:
+    def _project(self, hidden: ir.Buffer, pixels: int, first: IndexLike) -> Product:
         """Project of ``pixels``, which are the image's from pixel ``first`` on."""
         shape = self.shape
         at = (first + PIXEL) * shape.outputs + CHANNEL
@@ -802,5 +744,5 @@ class _Block:
         )
 
 
-def _loop(variable: Var, extent: int, *body: Statement) -> Statement:
-    return Loop(variable, Const(0), Const(extent), body)
+def _loop(variable: Var, extent: int, *body: ir.Statement) -> ir.Statement:
+    return ir.Loop(variable, Const(0), Const(extent), body)

@@ -16,8 +16,6 @@ from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel, Sing
 from shiftedge.export.compiler.graph.graph import Join
 from shiftedge.export.compiler.kernel_ir.calls import Argument
 
-__all__ = ["joined", "lower", "matches", "operands"]
-
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
     return isinstance(kernel, Single) and isinstance(kernel.operators[0], Join)

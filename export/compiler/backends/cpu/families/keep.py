@@ -12,6 +12,7 @@ kernel that reads a state as a map, not in a join, is given a copy as maps are s
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from shiftedge.export.compiler.backends.cpu.context import Context
@@ -19,8 +20,6 @@ from shiftedge.export.compiler.graph.graph import KeepState
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Copy, Kernel, Loop
-
-__all__ = ["along", "lower", "schedule", "source_of"]
 
 _BUFFERS_MOST = 24
 """Arguments of a kernel, its scratch included: SHIFTEDGE_BUFFERS_MOST of cpu/kernels.h."""
@@ -86,14 +85,9 @@ def schedule(
 
     ``dtype`` is that of both; they are kept less ``zero``.
     """
-    height, width, channels = shape
-    count, column = end - begin, Var("column of image")
-    x = Buffer("x", height * width * channels, dtype=dtype)
-    state = Buffer("state", height * width * count, "output", dtype)
-    pixel = UNIT * width + column
-    copy = Copy(x.at(pixel * channels + begin), state.at(pixel * count), count, plus=-zero)
-    body = Loop(column, Const(0), Const(width), (copy,))
-    return Kernel(name=name, buffers=(x, state), units=height, body=(body,), note="keep state")
+    x = Buffer("x", math.prod(shape), dtype=dtype)
+    state, row = _row(x, "state", shape, begin, end, zero, UNIT, "column of image")
+    return Kernel(name=name, buffers=(x, state), units=shape[0], body=(row,), note="keep state")
 
 
 def along(
@@ -106,13 +100,28 @@ def along(
     zero: int = 0,
 ) -> Kernel:
     """``kernel`` with the copy of ``source``'s channels to a new last parameter ``name``."""
-    height, width, channels = shape
-    count, row, column = end - begin, Var("kept row"), Var("kept column")
+    height, row = shape[0], Var("kept row")
     (x,) = (buffer for buffer in kernel.buffers if buffer.name == source)
+    state, kept = _row(x, name, shape, begin, end, zero, row, "kept column")
+    first, after = (number * height // kernel.units for number in (UNIT, UNIT + 1))
+    body = (*kernel.body, Loop(row, first, after, (kept,)))
+    return replace(kernel, buffers=(*kernel.buffers, state), body=body)
+
+
+def _row(
+    x: Buffer,
+    name: str,
+    shape: tuple[int, int, int],
+    begin: int,
+    end: int,
+    zero: int,
+    row: Index,
+    column_name: str,
+) -> tuple[Buffer, Loop]:
+    """A state's buffer, and the copy of one row of a map's channels to it."""
+    height, width, channels = shape
+    count, column = end - begin, Var(column_name)
     state = Buffer(name, height * width * count, "output", x.dtype)
     pixel = row * width + column
     copy = Copy(x.at(pixel * channels + begin), state.at(pixel * count), count, plus=-zero)
-    first: Index = UNIT * height // kernel.units
-    after: Index = (UNIT + 1) * height // kernel.units
-    loop = Loop(row, first, after, (Loop(column, Const(0), Const(width), (copy,)),))
-    return replace(kernel, buffers=(*kernel.buffers, state), body=(*kernel.body, loop))
+    return state, Loop(column, Const(0), Const(width), (copy,))

@@ -16,20 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BF16,
-    UNIT,
-    Buffer,
-    Copy,
-    Fill,
-    If,
-    Kernel,
-    Loop,
-    Statement,
-)
-
-__all__ = ["Padding", "Sliding", "before", "inputs", "normalisation", "row", "schedule"]
 
 Array = NDArray[np.float32]
 
@@ -58,8 +46,6 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Padding:
-    """Shape of a map and its border."""
-
     height: int
     width: int
     channels: int
@@ -89,7 +75,7 @@ class Padding:
     @property
     def tables(self) -> bool:
         """Whether a scale and an offset make numbers of a frame's bytes."""
-        return self.frame and self.dtype in ("float32", BF16)
+        return self.frame and self.dtype in ("float32", ir.BF16)
 
     @property
     def first(self) -> int:
@@ -113,7 +99,6 @@ class Padding:
 
     @property
     def size(self) -> int:
-        """Elements of the padded maps."""
         return self.groups * self.rows * self.line
 
     @property
@@ -123,58 +108,58 @@ class Padding:
         return any(self.border) or changed
 
 
-def schedule(name: str, shape: Padding) -> Kernel:
+def schedule(name: str, shape: Padding) -> ir.Kernel:
     """The kernel: parameters x, [state], [scale, offset], padded."""
     if shape.frame and shape.shift:
         raise ValueError(f"{name}: a camera frame has no state's channels")
     if shape.groups > 1 and (shape.frame or shape.unpacked):
         raise ValueError(f"{name}: only values are taken apart into groups as they are")
-    padded = Buffer("padded", shape.size, "output", "float32" if shape.unpacked else shape.dtype)
-    return Kernel(
+    padded = ir.Buffer("padded", shape.size, "output", "float32" if shape.unpacked else shape.dtype)
+    return ir.Kernel(
         name=name,
         buffers=(*inputs(shape), padded),
         units=shape.rows,
-        body=_row_of_groups(shape, UNIT, padded)
+        body=_row_of_groups(shape, ir.UNIT, padded)
         if shape.groups > 1
-        else row(shape, UNIT, padded, UNIT * shape.line),
+        else row(shape, ir.UNIT, padded, ir.UNIT * shape.line),
         note="padding",
     )
 
 
-def before(kernel: Kernel, shape: Padding) -> tuple[Kernel, ...]:
+def before(kernel: ir.Kernel, shape: Padding) -> tuple[ir.Kernel, ...]:
     """``kernel``, which reads the map with its border, behind what makes that, if it is needed."""
     return (schedule(f"{kernel.name}_padded", shape), kernel) if shape.needed else (kernel,)
 
 
-def inputs(shape: Padding) -> tuple[Buffer, ...]:
+def inputs(shape: Padding) -> tuple[ir.Buffer, ...]:
     """x, [state], [scale, offset]."""
     numbers = shape.width * (shape.channels - shape.shift + shape.first)
     dtype = "uint8" if shape.frame else shape.dtype
-    buffers = [Buffer("x", shape.height * numbers, dtype=dtype)]
+    buffers = [ir.Buffer("x", shape.height * numbers, dtype=dtype)]
     if shape.shift:
         size = shape.height * shape.width * shape.shift
-        buffers.append(Buffer("state", size, dtype=shape.dtype))
+        buffers.append(ir.Buffer("state", size, dtype=shape.dtype))
     if shape.tables:
-        buffers += [Buffer("scale", numbers, "weight"), Buffer("offset", numbers, "weight")]
+        buffers += [ir.Buffer("scale", numbers, "weight"), ir.Buffer("offset", numbers, "weight")]
     return tuple(buffers)
 
 
-def row(shape: Padding, number: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
+def row(shape: Padding, number: Index, target: ir.Buffer, start: Index) -> tuple[ir.Statement, ...]:
     """Makes padded row ``number``, in ``target`` from ``start`` on."""
     left = shape.border[1] * shape.channels
     image = _image(shape, (number - shape.border[0]) * shape.width, target, start + left)
     before, after = _sides(shape, target, start)
-    outside = (Fill(target.at(start), shape.line, shape.fill),)
+    outside = (ir.Fill(target.at(start), shape.line, shape.fill),)
     return _bordered(shape, number, (*before, *image, *after), outside)
 
 
 def _sides(
-    shape: Padding, target: Buffer, start: Index
-) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+    shape: Padding, target: ir.Buffer, start: Index
+) -> tuple[tuple[ir.Statement, ...], tuple[ir.Statement, ...]]:
     """The border at the left and the right of a row that begins at ``start``."""
 
-    def fill(first: int, count: int) -> tuple[Statement, ...]:
-        return (Fill(target.at(start + first), count, shape.fill),) if count else ()
+    def fill(first: int, count: int) -> tuple[ir.Statement, ...]:
+        return (ir.Fill(target.at(start + first), count, shape.fill),) if count else ()
 
     left = shape.border[1] * shape.group_channels
     right = left + shape.width * shape.group_channels
@@ -182,25 +167,25 @@ def _sides(
 
 
 def _bordered(
-    shape: Padding, number: Index, body: tuple[Statement, ...], outside: tuple[Statement, ...]
-) -> tuple[Statement, ...]:
+    shape: Padding, number: Index, body: tuple[ir.Statement, ...], outside: tuple[ir.Statement, ...]
+) -> tuple[ir.Statement, ...]:
     """What makes row ``number``: ``body`` inside the image, ``outside`` above and below."""
     top = shape.border[0]
     if shape.border[2]:
-        body = (If(number.below(top + shape.height), body, outside),)
+        body = (ir.If(number.below(top + shape.height), body, outside),)
     if top:
-        body = (If(number.below(top), outside, body),)
+        body = (ir.If(number.below(top), outside, body),)
     return body
 
 
-def _row_of_groups(shape: Padding, number: Index, target: Buffer) -> tuple[Statement, ...]:
+def _row_of_groups(shape: Padding, number: Index, target: ir.Buffer) -> tuple[ir.Statement, ...]:
     """Makes padded row ``number`` of every group's map."""
     group, column, share = Var("group"), Var("column of image"), shape.group_channels
     start = group * (shape.rows * shape.line) + number * shape.line
     sides = tuple(side for both in _sides(shape, target, start) for side in both)
-    body: tuple[Statement, ...] = ()
+    body: tuple[ir.Statement, ...] = ()
     if sides:
-        body = (Loop(group, Const(0), Const(shape.groups), sides),)
+        body = (ir.Loop(group, Const(0), Const(shape.groups), sides),)
     pixel = (number - shape.border[0]) * shape.width + column
     place = start + (column + shape.border[1]) * share
     # Groups of the state alone, the one that it ends in, and those of the map alone.
@@ -212,31 +197,34 @@ def _row_of_groups(shape: Padding, number: Index, target: Buffer) -> tuple[State
     ):
         if first < end:
             copies = _of_group(shape, pixel, group * share, target, place, kept)
-            pixels = Loop(column, Const(0), Const(shape.width), copies)
-            body += (Loop(group, Const(first), Const(end), (pixels,)),)
-    lines = Fill(target.at(start), shape.line, shape.fill)
-    outside = (Loop(group, Const(0), Const(shape.groups), (lines,)),)
+            pixels = ir.Loop(column, Const(0), Const(shape.width), copies)
+            body += (ir.Loop(group, Const(first), Const(end), (pixels,)),)
+    lines = ir.Fill(target.at(start), shape.line, shape.fill)
+    outside = (ir.Loop(group, Const(0), Const(shape.groups), (lines,)),)
     return _bordered(shape, number, body, outside)
 
 
 def _of_group(
-    shape: Padding, pixel: Index, channel: Index, target: Buffer, place: Index, kept: int
-) -> tuple[Statement, ...]:
+    shape: Padding, pixel: Index, channel: Index, target: ir.Buffer, place: Index, kept: int
+) -> tuple[ir.Statement, ...]:
     """A pixel of a group whose channels begin at ``channel``: the first ``kept`` are a state's."""
     x, *states = inputs(shape)
-    parts: tuple[Statement, ...] = ()
+    parts: tuple[ir.Statement, ...] = ()
+    plus = shape.storage_offset if shape.unpacked else 0
     if kept:
         state = states[0].at(pixel * shape.shift + channel)
-        parts += (Copy(state, target.at(place), kept, before=shape.zero),)
+        parts += (ir.Copy(state, target.at(place), kept, plus=plus, before=shape.zero),)
     rest = shape.group_channels - kept
     if rest:
         pitch = shape.channels - shape.shift + shape.first
         source = x.at(pixel * pitch + (channel + (shape.first - shape.shift + kept)))
-        parts += (Copy(source, target.at(place + kept), rest),)
+        parts += (ir.Copy(source, target.at(place + kept), rest, plus=plus),)
     return parts
 
 
-def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
+def _image(
+    shape: Padding, pixel: Index, target: ir.Buffer, start: Index
+) -> tuple[ir.Statement, ...]:
     """A row without its border, of the pixels from ``pixel`` on."""
     channels, width, shift = shape.channels, shape.width, shape.shift
     x, *others = inputs(shape)
@@ -244,30 +232,25 @@ def _image(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[
         return _reversed(shape, pixel, target, start)
     if not shift:
         scale, offset = (table.at(0) for table in others) if others else (None, None)
-        place = target.at(start)
         plus = -shape.storage_offset if shape.frame and not shape.tables else 0
         plus = shape.storage_offset if shape.unpacked else plus
-        return (Copy(x.at(pixel * channels), place, width * channels, scale, offset, plus),)
+        source, made = x.at(pixel * channels), target.at(start)
+        return (ir.Copy(source, made, width * channels, scale, offset, plus),)
     column = Var("column of image")
-    place_of = start + column * channels
-    plus = shape.storage_offset if shape.unpacked else 0
-    state = others[0].at((pixel + column) * shift)
-    parts: tuple[Statement, ...] = (
-        Copy(state, target.at(place_of), shift, plus=plus, before=shape.zero),
-    )
-    if channels > shift:
-        source = x.at((pixel + column) * (channels - shift + shape.first) + shape.first)
-        parts += (Copy(source, target.at(place_of + shift), channels - shift, plus=plus),)
-    return (Loop(column, Const(0), Const(width), parts),)
+    place = start + column * channels
+    parts = _of_group(shape, pixel + column, Const(0), target, place, shift)
+    return (ir.Loop(column, Const(0), Const(width), parts),)
 
 
-def _reversed(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tuple[Statement, ...]:
+def _reversed(
+    shape: Padding, pixel: Index, target: ir.Buffer, start: Index
+) -> tuple[ir.Statement, ...]:
     """A row of a frame, channel by channel; 3 copies of one number a pixel."""
     x, scale, offset = inputs(shape)
     channels, column = shape.channels, Var("column of image")
     first = column * channels
     copies = tuple(
-        Copy(
+        ir.Copy(
             x.at(pixel * channels + first + number),
             target.at(start + first + (channels - 1 - number)),
             1,
@@ -276,7 +259,7 @@ def _reversed(shape: Padding, pixel: Index, target: Buffer, start: Index) -> tup
         )
         for number in range(channels)
     )
-    return (Loop(column, Const(0), Const(shape.width), copies),)
+    return (ir.Loop(column, Const(0), Const(shape.width), copies),)
 
 
 def normalisation(mean: tuple[float, ...], std: tuple[float, ...], width: int) -> dict[str, Array]:

@@ -23,18 +23,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LANES", "arranged"]
-
 LANES = 4
 """Of a register, each of two pairs of values; as many outputs share one."""
 
 
 def arranged(block: NDArray[np.int32], runs: Sequence[int]) -> NDArray[np.int32]:
-    """A block's weights in the order above.
-
-    Args:
-        block: packed weights (inputs, outputs), outputs a multiple of 4.
-        runs: how many of the inputs each innermost loop takes, in their order; they sum to inputs.
+    """A block's packed weights (inputs, outputs), outputs a multiple of 4, in the order above;
+    ``runs`` are how many of the inputs each innermost loop takes.
 
     Raises:
         ValueError: the runs are not those of the block.

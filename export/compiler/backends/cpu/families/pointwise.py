@@ -32,27 +32,14 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     in_order,
     tilings,
 )
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import Activation
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import UNIT, Buffer, Kernel, SegmentLoop
-
-__all__ = [
-    "Pointwise",
-    "candidates",
-    "lower",
-    "matches",
-    "pack",
-    "schedule",
-    "stretches",
-    "tiles_for",
-]
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Shape of a pointwise convolution."""
-
     pixels: int
     inputs: int
     outputs: int
@@ -92,7 +79,7 @@ def lower(kernel: ConvKernel, context: Context) -> None:
         int(conv.weight.shape[0]),
         shift,
         kernel.residual is not None,
-        kernel.activation,
+        kernel.linear.activation,
         constants.arithmetic,
     )
     tiles = choose(shape, context.target, candidates, schedule)
@@ -102,13 +89,11 @@ def lower(kernel: ConvKernel, context: Context) -> None:
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
-    """The default tiles."""
     even = shape.shift % 2 == 0 and shape.inputs % 2 == 0 and not shape.narrow
     return default_tiles(shape.pixels, shape.rows, shape.outputs, unit, even=even)
 
 
 def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
-    """Tiles to choose from."""
     maps = shape.pixels * (shape.inputs + shape.outputs * (2 if shape.residual else 1))
     default = in_order(tiles_for(shape, target.unit), shape.inputs, maps, target.core)
     return (default, *tilings(default, shape.pixels, shape.outputs, target.unit))

@@ -23,25 +23,9 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit
 from shiftedge.export.compiler.backends.cpu.families.window import Window, window_of
 from shiftedge.export.compiler.graph.fusion import FusedKernel, Single
 from shiftedge.export.compiler.graph.graph import Mean, Pool
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BF16,
-    COLUMN,
-    LOWEST,
-    UNIT,
-    Buffer,
-    Kernel,
-    Loop,
-    Segment,
-    SegmentLoop,
-    Statement,
-    Tile,
-    grid,
-    pieces,
-)
-from shiftedge.export.compiler.numerics.requantize import mean_constants
-
-__all__ = ["lower", "matches", "pack", "quantized_mean", "schedule"]
+from shiftedge.export.compiler.numerics.requantize import mean_scale
 
 Array = NDArray[np.float32]
 _VECTORS = 8
@@ -66,9 +50,10 @@ def lower(kernel: Single, context: Context) -> None:
     arguments = {"x": source_of(context, x), "out": context.value(operator.out)}
     if isinstance(operator, Mean) and x in context.graph.quantization:
         count = height * width
-        made = mean_constants(operator, context.graph.quantization[x], count)
-        zero = made.zeros // count - shape.storage_offset
-        kernels = quantized_mean(name, shape, unit, zero, float(made.scale))
+        source = context.graph.quantization[x]
+        zero, factor = context.zero_of(x), float(mean_scale(operator, source, count))
+        note = f"mean of int8, {shape.kernel[0]} x {shape.kernel[1]}"
+        kernels = window.schedule(name, shape, unit, scale=factor, plus=-zero, note=note)
     else:
         dtype = context.dtype_of(operator.out)
         kernels = schedule(name, shape, unit, largest=largest, made=dtype)
@@ -78,12 +63,11 @@ def lower(kernel: Single, context: Context) -> None:
 
 def schedule(
     name: str, shape: Window, unit: VectorUnit, *, largest: bool, made: str | None = None
-) -> tuple[Kernel, ...]:
+) -> tuple[ir.Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [share], out.
 
-    ``share`` is there for a mean with padding; ``pack`` makes it. Of int8, the mean is
-    :func:`quantized_mean`. ``made`` is the type of the result; by default the map's of the largest,
-    and float32 of a mean.
+    ``share`` is there for a mean with padding; ``pack`` makes it. ``made`` is the type of the
+    result; by default the map's of the largest, and float32 of a mean.
     """
     top, left, bottom, right = shape.padding
     if max(top, bottom) >= shape.kernel[0] or max(left, right) >= shape.kernel[1]:
@@ -93,7 +77,7 @@ def schedule(
         )
     note = f"pool {shape.kernel[0]} x {shape.kernel[1]}"
     if largest:
-        fill = LOWEST if shape.dtype in ("float32", BF16) else float(-shape.storage_offset)
+        fill = ir.LOWEST if shape.dtype in ("float32", ir.BF16) else float(-shape.storage_offset)
         made, note = made or shape.dtype, f"largest {note}"
         return window.schedule(name, shape, unit, largest=True, fill=fill, made=made, note=note)
     made = made or "float32"
@@ -101,17 +85,6 @@ def schedule(
         return _mean_with_border(name, shape, unit, made, f"mean {note}")
     share = 1.0 / shape.taps
     return window.schedule(name, shape, unit, scale=share, made=made, note=f"mean {note}")
-
-
-def quantized_mean(
-    name: str, shape: Window, unit: VectorUnit, zero: int, factor: float
-) -> tuple[Kernel, ...]:
-    """The kernel: parameters x, out; sums of values less ``zero``, times ``factor``.
-
-    ``zero`` is as values are stored, and the window the whole map.
-    """
-    note = f"mean of int8, {shape.kernel[0]} x {shape.kernel[1]}"
-    return window.schedule(name, shape, unit, scale=factor, plus=-zero, note=note)
 
 
 def pack(shape: Window, *, largest: bool) -> dict[str, Array]:
@@ -136,49 +109,49 @@ def _counts(length: int, kernel: int, stride: int, before: int, out: int) -> NDA
 
 def _mean_with_border(
     name: str, shape: Window, unit: VectorUnit, made: str, note: str
-) -> tuple[Kernel, ...]:
+) -> tuple[ir.Kernel, ...]:
     """Sums of ``share`` times each number; a work unit is an output row."""
     border = shape.border(0.0)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
-    source = Buffer("padded" if border.needed else "x", border.size, dtype=shape.dtype)
-    share = Buffer("share", shape.out_height * width, "weight")
-    out = Buffer("out", shape.out_height * width * channels, "output", made)
+    source = ir.Buffer("padded" if border.needed else "x", border.size, dtype=shape.dtype)
+    share = ir.Buffer("share", shape.out_height * width, "weight")
+    out = ir.Buffer("out", shape.out_height * width * channels, "output", made)
     down, right, pixel = Var("down"), Var("right"), Var("pixel")
-    at = UNIT * width + pixel
+    at = ir.UNIT * width + pixel
 
-    def tile(first: Index, count: int, length: int) -> Statement:
-        place = (UNIT * shape.stride[0] + down) * border.line + (first + COLUMN)
+    def tile(first: Index, count: int, length: int) -> ir.Statement:
+        place = (ir.UNIT * shape.stride[0] + down) * border.line + (first + ir.COLUMN)
         place = place + (pixel * shape.stride[1] + right) * channels
         # A segment multiplies one number for all columns by one of each column's: here the pixel's
         # share by the map, which stands where a matrix product has its weights.
-        segment = Segment(
-            steps=(SegmentLoop(down, shape.kernel[0]), SegmentLoop(right, shape.kernel[1])),
+        segment = ir.Segment(
+            steps=(ir.SegmentLoop(down, shape.kernel[0]), ir.SegmentLoop(right, shape.kernel[1])),
             source=share.at(at),
             weight=source.at(place),
         )
-        return Tile(
-            vectors=grid(1, count, length),
+        return ir.Tile(
+            vectors=ir.grid(1, count, length),
             columns=count,
             start=(),
             segments=(segment,),
-            target=out.at(at * channels + (first + COLUMN)),
+            target=out.at(at * channels + (first + ir.COLUMN)),
         )
 
     block, step = Var("block"), _VECTORS * lanes
     full = channels // step
-    body: list[Statement] = []
+    body: list[ir.Statement] = []
     if full:
-        body.append(Loop(block, Const(0), Const(full), (tile(block * step, step, lanes),)))
+        body.append(ir.Loop(block, Const(0), Const(full), (tile(block * step, step, lanes),)))
     whole = channels // lanes * lanes
     if whole > full * step:
         body.append(tile(index(full * step), whole - full * step, lanes))
-    for first, length in pieces(channels - whole, lanes):
+    for first, length in ir.pieces(channels - whole, lanes):
         body.append(tile(index(whole + first), length, length))
-    kernel = Kernel(
+    kernel = ir.Kernel(
         name=name,
         buffers=(source, share, out),
         units=shape.out_height,
-        body=(Loop(pixel, Const(0), Const(width), tuple(body)),),
+        body=(ir.Loop(pixel, Const(0), Const(width), tuple(body)),),
         note=f"{note}, without its border",
     )
     return padding.before(kernel, border)

@@ -21,42 +21,9 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import ConvConstants
 from shiftedge.export.compiler.backends.cpu.families import pairs
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import Arithmetic, StageBuffers
 from shiftedge.export.compiler.backends.cpu.families.tiles import Tiles, VectorUnit
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    COLUMN,
-    ROW,
-    TERM,
-    Access,
-    Buffer,
-    Dot,
-    Epilogue,
-    If,
-    Loop,
-    Part,
-    Segment,
-    SegmentLoop,
-    Statement,
-    Tile,
-    folded_grid,
-    grid,
-)
-
-__all__ = [
-    "BLOCK",
-    "CHANNEL",
-    "PIXEL",
-    "Product",
-    "Stretch",
-    "blocked_runs",
-    "blocked_stretches",
-    "buffers",
-    "even",
-    "pack",
-    "pack_bias",
-    "pack_weights",
-    "packed_size",
-]
 
 Array = NDArray[np.float32]
 PIXEL = Var("pixel")
@@ -74,8 +41,8 @@ _LANES_BY = 4
 class Stretch:
     """Input channels that one buffer holds: a segment of the inner loop."""
 
-    steps: tuple[SegmentLoop, ...]
-    source: Access
+    steps: tuple[ir.SegmentLoop, ...]
+    source: ir.Access
     """Over PIXEL and the steps."""
     row: Index
     """Which row of the weights, over the steps."""
@@ -94,14 +61,14 @@ class Product:
     stretches: tuple[Stretch, ...]
     constants: StageBuffers
     """Where values are packed, stretches and ``inputs`` are of packed lanes."""
-    target: Access
+    target: ir.Access
     """Over PIXEL and CHANNEL."""
     tiles: Tiles
     unit: VectorUnit
     """Of the vectors that are used, which may be narrower than the target's."""
     activation: Activation = Activation.NONE
     """Of int8 it is in the epilogue instead."""
-    residual: Access | None = None
+    residual: ir.Access | None = None
     """What is added, over PIXEL and CHANNEL."""
     channel: Index = CHANNEL
     """Where a channel's constants are, over CHANNEL."""
@@ -114,7 +81,7 @@ class Product:
         return self.unit.lanes
 
     @property
-    def dot(self) -> Dot | None:
+    def dot(self) -> ir.Dot | None:
         """How packed values are multiplied."""
         return self.constants.arithmetic.dot
 
@@ -145,20 +112,26 @@ class Product:
         """Tiles of pixels, a shorter last one included."""
         return -(-self.pixels // self.tiles.rows)
 
-    def one(self, block: Index, tile: Index) -> tuple[Statement, ...]:
+    def one(self, block: Index, tile: Index) -> tuple[ir.Statement, ...]:
         """The tile at a position of the grid, chosen by the numbers."""
-        full = self.outputs // self.tiles.columns
-        return _either(
-            block, full, self.blocks, lambda at, whole: self._row_of_tiles(at, tile, whole)
-        )
+        rows = self.pixels // self.tiles.rows
 
-    def work_unit(self, number: Index) -> tuple[Statement, ...]:
+        def row_of_tiles(at: Index, whole: bool) -> tuple[ir.Statement, ...]:
+            return _either(
+                tile, rows, self.tile_count, lambda number, all_rows: (
+                    self._tile(at, number, whole, all_rows),
+                )
+            )  # fmt: skip
+
+        return _either(block, self.outputs // self.tiles.columns, self.blocks, row_of_tiles)
+
+    def work_unit(self, number: Index) -> tuple[ir.Statement, ...]:
         """The tile that work unit ``number`` does, of ``blocks * tile_count``."""
         if self.tiles.blocks_outer:
             return self.one(number // self.tile_count, number % self.tile_count)
         return self.one(number % self.blocks, number // self.blocks)
 
-    def all(self, suffix: str = "") -> tuple[Statement, ...]:
+    def all(self, suffix: str = "") -> tuple[ir.Statement, ...]:
         """Loops over all of it; ``suffix`` sets the variables' names apart."""
         full = self.outputs // self.tiles.columns
         return _each(
@@ -168,7 +141,7 @@ class Product:
             lambda block, whole: self.block(block, suffix, whole),
         )
 
-    def block(self, block: Index, suffix: str = "", whole: bool = True) -> tuple[Statement, ...]:
+    def block(self, block: Index, suffix: str = "", whole: bool = True) -> tuple[ir.Statement, ...]:
         """A loop over all pixels for one block of channels, by default one of full width."""
         return _each(
             Var("tile" + suffix),
@@ -178,8 +151,8 @@ class Product:
         )
 
     def chosen_block(
-        self, number: Index, after: Callable[[Index, int], tuple[Statement, ...]]
-    ) -> tuple[Statement, ...]:
+        self, number: Index, after: Callable[[Index, int], tuple[ir.Statement, ...]]
+    ) -> tuple[ir.Statement, ...]:
         """All pixels for block ``number``, then ``after(block, its valid columns)``."""
         columns = self.tiles.columns
         return _either(
@@ -192,13 +165,7 @@ class Product:
             ),
         )
 
-    def _row_of_tiles(self, block: Index, tile: Index, whole: bool) -> tuple[Statement, ...]:
-        full = self.pixels // self.tiles.rows
-        return _either(
-            tile, full, self.tile_count, lambda at, rows: (self._tile(block, at, whole, rows),)
-        )
-
-    def _tile(self, block: Index, tile: Index, whole: bool, all_rows: bool) -> Tile:
+    def _tile(self, block: Index, tile: Index, whole: bool, all_rows: bool) -> ir.Tile:
         """``whole``: a block of the full width; ``all_rows``: a tile of the full height."""
         rows = self.tiles.rows if all_rows else self.pixels % self.tiles.rows
         columns = self.tiles.columns if whole else self.outputs % self.tiles.columns
@@ -206,12 +173,12 @@ class Product:
         constants = self.constants
         epilogue = constants.epilogue(self.channel, self.residual, self.offset)
         here: dict[Var, IndexLike] = {
-            PIXEL: tile * self.tiles.rows + ROW,
-            CHANNEL: first + COLUMN,
+            PIXEL: tile * self.tiles.rows + ir.ROW,
+            CHANNEL: first + ir.COLUMN,
             BLOCK: block,
         }
-        return Tile(
-            vectors=self._vectors(rows, columns),
+        return ir.Tile(
+            vectors=(ir.folded_grid if self.tiles.folded else ir.grid)(rows, columns, self.lanes),
             columns=columns,
             start=tuple(
                 _replace(access, here) for access in constants.start(self.channel, self.residual)
@@ -228,20 +195,15 @@ class Product:
 
     @property
     def _block_size(self) -> int:
-        """Elements of a block's weights."""
         return self.inputs * _width(self.tiles.columns, self.tiles, self.lanes)
-
-    def _vectors(self, rows: int, columns: int) -> tuple[Part, ...]:
-        make = folded_grid if self.tiles.folded else grid
-        return make(rows, columns, self.lanes)
 
     def _segments(
         self, stretch: Stretch, block: Index, tile: Index, columns: int, here: dict[Var, IndexLike]
-    ) -> tuple[Segment, ...]:
+    ) -> tuple[ir.Segment, ...]:
         if self.tiles.folded:
             return (self._folded_segment(stretch, block, columns, here),)
 
-        def made(part: Stretch, terms: int) -> Segment:
+        def made(part: Stretch, terms: int) -> ir.Segment:
             return self._segment(part, block, tile, columns, here, terms)
 
         inner = stretch.steps[-1]
@@ -252,11 +214,11 @@ class Product:
         if quads:
             # Whole vectors of numbers first, what is left one by one.
             number = Var("quad")
-            whole = _with_inner(stretch, number, quads, number * _LANES_BY + TERM)
+            whole = _with_inner(stretch, number, quads, number * _LANES_BY + ir.TERM)
             result.append(made(whole, _LANES_BY))
         if rest and self.dot is not None:
             # Packed lanes that are less than a vector, from one.
-            result.append(made(_with_inner(stretch, Var("few"), 1, TERM + done), rest))
+            result.append(made(_with_inner(stretch, Var("few"), 1, ir.TERM + done), rest))
         elif rest:
             left = _with_inner(stretch, inner.variable, rest, inner.variable + done)
             result.append(made(left, 1))
@@ -270,18 +232,20 @@ class Product:
         columns: int,
         here: dict[Var, IndexLike],
         terms: int,
-    ) -> Segment:
+    ) -> ir.Segment:
         width = _width(columns, self.tiles, self.lanes)
-        weight = self.constants.weight.at(block * self._block_size + stretch.row * width + COLUMN)
+        weight = self.constants.weight.at(
+            block * self._block_size + stretch.row * width + ir.COLUMN
+        )
         ahead = None
         if self.tiles.prefetch and self.blocks > 1 and self.tiles.blocks_outer:
-            row = stretch.row.replace({TERM: 0})
+            row = stretch.row.replace({ir.TERM: 0})
             numbers = _CACHE_LINE // np.dtype(self.constants.weight.dtype).itemsize
             line = (tile * self.inputs + row) * numbers
             last = self.constants.weight.size - numbers
             ahead = self.constants.weight.at(minimum((block + 1) * self._block_size + line, last))
         source = _replace(stretch.source, here)
-        return Segment(
+        return ir.Segment(
             stretch.steps,
             source,
             weight,
@@ -294,17 +258,17 @@ class Product:
 
     def _folded_segment(
         self, stretch: Stretch, block: Index, columns: int, here: dict[Var, IndexLike]
-    ) -> Segment:
+    ) -> ir.Segment:
         inner = stretch.steps[-1]
         two = Var("two")
-        halved = _with_inner(stretch, two, inner.extent // 2, two * 2 + TERM)
-        first = halved.row.replace({TERM: 0})
+        halved = _with_inner(stretch, two, inner.extent // 2, two * 2 + ir.TERM)
+        first = halved.row.replace({ir.TERM: 0})
         # Both terms' whole vectors, then the half vectors of both in turn.
         whole = columns - self.lanes // 2
         size = self.inputs * self.tiles.columns
-        place = block * size + first * columns + TERM * whole + COLUMN
+        place = block * size + first * columns + ir.TERM * whole + ir.COLUMN
         source = _replace(halved.source, here)
-        return Segment(halved.steps, source, self.constants.weight.at(place), terms=2)
+        return ir.Segment(halved.steps, source, self.constants.weight.at(place), terms=2)
 
 
 def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> Stretch:
@@ -312,7 +276,7 @@ def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> S
     *outer, inner = stretch.steps
     here: dict[Var, IndexLike] = {inner.variable: value}
     return Stretch(
-        (*outer, SegmentLoop(variable, extent)),
+        (*outer, ir.SegmentLoop(variable, extent)),
         _replace(stretch.source, here),
         stretch.row.replace(here),
         stretch.plus,
@@ -320,7 +284,7 @@ def _with_inner(stretch: Stretch, variable: Var, extent: int, value: Index) -> S
 
 
 def blocked_stretches(
-    source: Buffer, pixels: int, inputs: int, block: int, terms: int = 1
+    source: ir.Buffer, pixels: int, inputs: int, block: int, terms: int = 1
 ) -> tuple[Stretch, ...]:
     """Input channels stored as [block of channels][pixel][channel of the block].
 
@@ -333,9 +297,9 @@ def blocked_stretches(
     if full:
         packed = block // terms
         steps = (
-            (SegmentLoop(outer, full), SegmentLoop(k, packed))
+            (ir.SegmentLoop(outer, full), ir.SegmentLoop(k, packed))
             if full > 1
-            else (SegmentLoop(k, packed),)
+            else (ir.SegmentLoop(k, packed),)
         )
         number: IndexLike = outer if full > 1 else 0
         place = source.at((number * index(pixels) + PIXEL) * block + k * terms)
@@ -343,7 +307,7 @@ def blocked_stretches(
     if rest:
         place = source.at((PIXEL + full * pixels) * block + k * terms)
         stretches.append(
-            Stretch((SegmentLoop(k, -(-rest // terms)),), place, k + full * block // terms)
+            Stretch((ir.SegmentLoop(k, -(-rest // terms)),), place, k + full * block // terms)
         )
     return tuple(stretches)
 
@@ -355,37 +319,20 @@ def blocked_runs(inputs: int, block: int, terms: int) -> tuple[int, ...]:
 
 
 def buffers(
-    arithmetic: Arithmetic,
-    outputs: int,
-    inputs: int,
-    tiles: Tiles,
-    lanes: int,
-    *,
-    prefix: str = "",
-    classes: int = 1,
+    arithmetic: Arithmetic, outputs: int, inputs: int, tiles: Tiles, lanes: int, *, prefix: str = ""
 ) -> StageBuffers:
-    """A product's constants as parameters; ``classes`` as for :meth:`Arithmetic.buffers`."""
+    """A product's constants as parameters."""
     channels = -(-outputs // lanes) * lanes
     size = packed_size(outputs, inputs, tiles, lanes)
-    return arithmetic.buffers(size, channels, prefix=prefix, classes=classes)
+    return arithmetic.buffers(size, channels, prefix=prefix)
 
 
 def pack(
-    constants: ConvConstants,
-    rows: NDArray[Any],
-    tiles: Tiles,
-    lanes: int,
-    runs: Sequence[int],
+    constants: ConvConstants, rows: NDArray[Any], tiles: Tiles, lanes: int, runs: Sequence[int]
 ) -> dict[str, NDArray[Any]]:
-    """The constants as a product reads them, by name of the parameters.
-
-    Args:
-        constants: of the convolution.
-        rows: its weights, (outputs, inputs) in the order of reading, inputs packed.
-        tiles: of the product.
-        lanes: of a vector.
-        runs: inputs of each stretch's innermost loops.
-    """
+    """The constants of a convolution as a product reads them, by name of the parameters: ``rows``
+    are its weights, (outputs, inputs) in the order of reading, inputs packed, and ``runs`` the
+    inputs of each stretch's innermost loops."""
     weight = pack_weights(rows, tiles, lanes, constants.arithmetic.dot, runs)
     return {"weight": weight, **constants.packed(lambda values: pack_bias(values, lanes))}
 
@@ -394,7 +341,7 @@ def pack_weights(
     weight: NDArray[Any],
     tiles: Tiles,
     lanes: int,
-    dot: Dot | None = None,
+    dot: ir.Dot | None = None,
     runs: Sequence[int] = (),
 ) -> NDArray[Any]:
     """(outputs, inputs) to [block][input][column], columns padded with zeros to whole vectors.
@@ -428,7 +375,6 @@ def _kept(values: NDArray[Any]) -> np.dtype[Any]:
 
 
 def packed_size(outputs: int, inputs: int, tiles: Tiles, lanes: int) -> int:
-    """Elements of the packed weights."""
     full, rest = divmod(outputs, tiles.columns)
     width = full * _width(tiles.columns, tiles, lanes)
     return inputs * (width + (_width(rest, tiles, lanes) if rest else 0))
@@ -455,9 +401,11 @@ def even(parts: Sequence[Stretch]) -> bool:
     )
 
 
-def _placed(epilogue: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
+def _placed(epilogue: ir.Epilogue, values: dict[Var, IndexLike]) -> ir.Epilogue:
     scale = (
-        _replace(epilogue.scale, values) if isinstance(epilogue.scale, Access) else epilogue.scale
+        _replace(epilogue.scale, values)
+        if isinstance(epilogue.scale, ir.Access)
+        else epilogue.scale
     )
     offset, residual = (
         None if each is None else _replace(each, values)
@@ -466,27 +414,27 @@ def _placed(epilogue: Epilogue, values: dict[Var, IndexLike]) -> Epilogue:
     return replace(epilogue, scale=scale, offset=offset, residual=residual)
 
 
-def _replace(access: Access, values: dict[Var, IndexLike]) -> Access:
-    return Access(access.buffer, access.position.replace(values))
+def _replace(access: ir.Access, values: dict[Var, IndexLike]) -> ir.Access:
+    return ir.Access(access.buffer, access.position.replace(values))
 
 
-_Body = Callable[[Index, bool], tuple[Statement, ...]]
+_Body = Callable[[Index, bool], tuple[ir.Statement, ...]]
 
 
-def _either(number: Index, full: int, count: int, body: _Body) -> tuple[Statement, ...]:
+def _either(number: Index, full: int, count: int, body: _Body) -> tuple[ir.Statement, ...]:
     """The body for number ``number`` of ``count``, of which the first ``full`` are whole."""
     if full == count:
         return body(number, True)
     if full == 0:
         return body(Const(0), False)
-    return (If(number.below(full), body(number, True), body(index(full), False)),)
+    return (ir.If(number.below(full), body(number, True), body(index(full), False)),)
 
 
-def _each(variable: Var, full: int, count: int, body: _Body) -> tuple[Statement, ...]:
+def _each(variable: Var, full: int, count: int, body: _Body) -> tuple[ir.Statement, ...]:
     """The body for all of ``count``, of which the first ``full`` are whole."""
-    result: tuple[Statement, ...] = ()
+    result: tuple[ir.Statement, ...] = ()
     if full == 1:
         result = body(Const(0), True)
     elif full:
-        result = (Loop(variable, Const(0), index(full), body(variable, True)),)
+        result = (ir.Loop(variable, Const(0), index(full), body(variable, True)),)
     return result + (body(index(full), False) if full < count else ())

@@ -6,21 +6,19 @@ from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.graph.fusion import (
     ConvKernel,
     FusedKernel,
-    InvertedResidual,
+    InvertedResidualKernel,
     Linear,
     Single,
     Tail,
 )
 from shiftedge.export.compiler.graph.graph import Activate, Add, Join
 
-__all__ = ["lower", "matches"]
-
 
 def matches(kernel: FusedKernel, context: Context) -> bool:
-    return isinstance(kernel, (InvertedResidual, Tail))
+    return isinstance(kernel, (InvertedResidualKernel, Tail))
 
 
-def lower(kernel: InvertedResidual | Tail, context: Context) -> None:
+def lower(kernel: InvertedResidualKernel | Tail, context: Context) -> None:
     if isinstance(kernel, Tail):
         context.lower(_alone(kernel, kernel.pointwise, kernel.join), context)
         context.lower(Single((kernel.mean,)), context)
@@ -46,4 +44,4 @@ def _alone(
         or (isinstance(each, Activate) and each.inputs == (conv.out,))
         or (residual is not None and isinstance(each, Add))
     )
-    return ConvKernel(own, join, conv, residual, part.activation, part.quantization)
+    return ConvKernel(own, join, part, residual)

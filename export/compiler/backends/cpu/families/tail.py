@@ -27,22 +27,10 @@ from shiftedge.export.compiler.backends.cpu.families.tiles import (
     tilings,
 )
 from shiftedge.export.compiler.graph.fusion import FusedKernel, Tail
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
 from shiftedge.export.compiler.kernel_ir.index import Index, Var
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    COLUMN,
-    UNIT,
-    Buffer,
-    Kernel,
-    Segment,
-    SegmentLoop,
-    Statement,
-    Tile,
-    grid,
-)
-from shiftedge.export.compiler.numerics.requantize import mean_constants
-
-__all__ = ["candidates", "lower", "matches", "schedule", "tiles_for"]
+from shiftedge.export.compiler.numerics.requantize import mean_scale
 
 _EXACT = 1 << 24
 """Whole numbers below are exact in float32."""
@@ -63,8 +51,7 @@ def lower(kernel: Tail, context: Context) -> None:
     constants = constants_of(context, kernel.pointwise, conv.out, unpacked=True)
     factor = None
     if kernel.pointwise.quantization is not None:
-        made = mean_constants(kernel.mean, kernel.pointwise.quantization, height * width)
-        factor = float(made.scale)
+        factor = float(mean_scale(kernel.mean, kernel.pointwise.quantization, height * width))
     shape = Pointwise(
         height * width,
         int(conv.weight.shape[1]),
@@ -84,25 +71,18 @@ def lower(kernel: Tail, context: Context) -> None:
 
 
 def tiles_for(shape: Pointwise, unit: VectorUnit) -> Tiles:
-    """The default tiles."""
     tiles = default_tiles(shape.pixels, shape.rows, shape.outputs, unit)
     return replace(tiles, blocks_outer=True)
 
 
 def candidates(shape: Pointwise, target: CpuVariant) -> tuple[Tiles, ...]:
-    """Tiles to choose from."""
     default = tiles_for(shape, target.unit)
     return (default, *tilings(default, shape.pixels, shape.outputs, target.unit))
 
 
 def schedule(
-    name: str,
-    shape: Pointwise,
-    tiles: Tiles,
-    unit: VectorUnit,
-    *,
-    factor: float | None = None,
-) -> tuple[Kernel, ...]:
+    name: str, shape: Pointwise, tiles: Tiles, unit: VectorUnit, *, factor: float | None = None
+) -> tuple[ir.Kernel, ...]:
     """The kernel: parameters x, [state], weight, bias, [scale, [offset]], out.
 
     ``out`` is the mean, (outputs,). Of int8 values, which are kept unpacked and of which 0 stands
@@ -115,15 +95,15 @@ def schedule(
     lanes, columns, arithmetic = unit.lanes, tiles.columns, shape.arithmetic
     x, state = pointwise.sources(shape)
     constants = product.buffers(arithmetic, shape.outputs, shape.rows, tiles, lanes)
-    out = Buffer("out", shape.outputs, "output")
-    features = Buffer("features", shape.pixels * columns, "scratch", arithmetic.output_dtype)
+    out = ir.Buffer("out", shape.outputs, "output")
+    features = ir.Buffer("features", shape.pixels * columns, "scratch", arithmetic.output_dtype)
     work = Product(
         pixels=shape.pixels,
         inputs=shape.rows,
         outputs=shape.outputs,
         stretches=stretches(x, state, shape.inputs, shape.shift, PIXEL, arithmetic),
         constants=constants,
-        target=features.at(PIXEL * columns + COLUMN),
+        target=features.at(PIXEL * columns + ir.COLUMN),
         activation=shape.activation,
         tiles=tiles,
         unit=unit,
@@ -131,27 +111,29 @@ def schedule(
     scale = 1.0 / shape.pixels if factor is None else factor
     pixel = Var("pixel")
 
-    def mean(block: Index, valid: int) -> tuple[Statement, ...]:
+    def mean(block: Index, valid: int) -> tuple[ir.Statement, ...]:
         """Of a block's first ``valid`` columns."""
-        source = features.at(pixel * columns + COLUMN)
+        source = features.at(pixel * columns + ir.COLUMN)
         return (
-            Tile(
-                vectors=grid(1, valid, lanes),
+            ir.Tile(
+                vectors=ir.grid(1, valid, lanes),
                 columns=valid,
                 start=(),
                 segments=(
-                    Segment((SegmentLoop(pixel, shape.pixels),), source, None, by_column=True),
+                    ir.Segment(
+                        (ir.SegmentLoop(pixel, shape.pixels),), source, None, by_column=True
+                    ),
                 ),
-                target=out.at(block * columns + COLUMN),
+                target=out.at(block * columns + ir.COLUMN),
                 scale=scale,
             ),
         )
 
-    kernel = Kernel(
+    kernel = ir.Kernel(
         name=name,
         buffers=(x, *((state,) if shape.shift else ()), *constants.parameters, out),
         units=work.blocks,
-        body=work.chosen_block(UNIT, mean),
+        body=work.chosen_block(ir.UNIT, mean),
         scratch=(features,),
         flops=2 * shape.pixels * shape.inputs * shape.outputs,
         note=f"pointwise and mean, tiles {tiles.rows} x {tiles.columns}",

@@ -8,32 +8,6 @@ from typing import Protocol
 
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Dot
 
-__all__ = [
-    "AVX2",
-    "AVX2_VNNI",
-    "AVX512",
-    "AVX512_BF16",
-    "AVX512_VNNI",
-    "NEON",
-    "NEON32",
-    "NEON_DOT",
-    "NEON_PAIRS",
-    "PMADDWD",
-    "SDOT",
-    "SMLAL",
-    "SMULL",
-    "VDPBF16PS",
-    "VPDPBUSD",
-    "Tiles",
-    "VectorUnit",
-    "best_divisor",
-    "default_tiles",
-    "in_order",
-    "most_rows",
-    "tilings",
-    "window_pixels",
-]
-
 
 class Caches(Protocol):
     """What lies close to a core."""
@@ -49,8 +23,6 @@ class Caches(Protocol):
 
 @dataclass(frozen=True)
 class VectorUnit:
-    """Vector registers of a core."""
-
     name: str
     """Of the instructions, for people and kernels' names."""
     lanes: int
@@ -155,7 +127,7 @@ def _fitting(rows: int, line: int) -> int:
     return fit if 2 * fit > rows else rows
 
 
-_WEIGHTS_IN_CACHE = 256 * 1024  # bytes; half of the smallest L2 among the targets (A76: 512 KiB)
+WEIGHTS_IN_CACHE = 256 * 1024  # bytes; half of the smallest L2 among the targets (A76: 512 KiB)
 
 
 # Rows of a tile for so many vectors across: accumulators leave room for those vectors of weights
@@ -201,21 +173,15 @@ def default_tiles(
     rows = min(pixels, most, most_rows(unit, across))
     # Without lines: the last tile should not be a sliver. 49 pixels as 3 x 13 + 10, not 3 x 14 + 7.
     rows = _fitting(rows, line) if line else -(-pixels // -(-pixels // rows))
-    outer = 4 * inputs * outputs > _WEIGHTS_IN_CACHE
+    outer = 4 * inputs * outputs > WEIGHTS_IN_CACHE
     # Arm's prefetchers follow the weights by themselves, and a hint is an instruction of a few
     # ten; asking once a tile instead costs x86-64 5% of the step, where requests then pile up.
     return Tiles(rows, across * lanes, prefetch=not unit.by_lane, blocks_outer=outer)
 
 
 def tilings(default: Tiles, line: int, outputs: int, unit: VectorUnit) -> Iterator[Tiles]:
-    """Tiles of 1 to 4 vectors across and as many rows as registers allow, by three ways to end.
-
-    Args:
-        default: what they are apart from that.
-        line: pixels, of all or of an image's line.
-        outputs: channels.
-        unit: of the target.
-    """
+    """``default`` with 1 to 4 vectors across and as many rows as registers allow, by three ways to
+    end; ``line`` are the pixels of all or of an image's line."""
     vectors = -(-outputs // unit.lanes)
     for across in range(1, min(4, vectors) + 1):
         most = min(most_rows(unit, across), line)
@@ -249,5 +215,4 @@ def window_pixels(unit: VectorUnit) -> int:
 
 
 def best_divisor(number: int, most: int) -> int:
-    """The largest divisor of ``number`` up to ``most``."""
     return max(each for each in range(1, min(number, most) + 1) if number % each == 0)

@@ -18,25 +18,9 @@ from shiftedge.export.compiler.backends.cpu.families import padding
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding, Sliding
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit, best_divisor
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, index
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BF16,
-    COLUMN,
-    ROW,
-    UNIT,
-    Buffer,
-    Kernel,
-    Loop,
-    Segment,
-    SegmentLoop,
-    Statement,
-    Tile,
-    grid,
-    in_vectors,
-)
-
-__all__ = ["Window", "schedule", "tile_pixels", "window_of"]
 
 _UNROLLED_TAPS = 25
 """Larger windows than 5 x 5 are loops."""
@@ -46,8 +30,6 @@ _SPARE_REGISTERS = 2
 
 @dataclass(frozen=True)
 class Window(Sliding):
-    """Shape of the map and the window over it."""
-
     height: int
     width: int
     channels: int
@@ -120,7 +102,7 @@ def schedule(
     plus: int = 0,
     made: str = "float32",
     note: str,
-) -> tuple[Kernel, ...]:
+) -> tuple[ir.Kernel, ...]:
     """``name_padded`` where needed, then ``name``: padded (or x), [weight, bias,
     [scale, [offset]]], [residual], out.
 
@@ -131,29 +113,29 @@ def schedule(
     stage = arithmetic or FP32
     border = shape.border(fill, unpacked=stage.narrow)
     width, channels, lanes = shape.out_width, shape.channels, unit.lanes
-    if largest and shape.dtype != BF16:
+    if largest and shape.dtype != ir.BF16:
         lanes *= 4 // np.dtype(shape.dtype).itemsize
     dtype = "float32" if border.unpacked else shape.dtype
-    source = Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
+    source = ir.Buffer("padded" if border.needed else "x", border.size, dtype=dtype)
     constants = stage.buffers(shape.taps * channels, channels, dtype="float32")
     size = shape.out_height * width * channels
-    added = Buffer("residual", size, dtype=stage.residual_dtype)
-    out = Buffer("out", size, "output", stage.output_dtype if arithmetic else made)
+    added = ir.Buffer("residual", size, dtype=stage.residual_dtype)
+    out = ir.Buffer("out", size, "output", stage.output_dtype if arithmetic else made)
     pixels = tile_pixels(shape, unit)
     down, right = Var("down"), Var("right")
     unrolled = shape.taps <= _UNROLLED_TAPS
 
-    def tile(number: Index, rows: int, first: Index, length: int) -> Statement:
-        channel = first + COLUMN
-        pixel = number * pixels + ROW
-        place = (UNIT * shape.stride[0] + down) * border.line + channel
+    def tile(number: Index, rows: int, first: Index, length: int) -> ir.Statement:
+        channel = first + ir.COLUMN
+        pixel = number * pixels + ir.ROW
+        place = (ir.UNIT * shape.stride[0] + down) * border.line + channel
         place = place + (pixel * shape.stride[1] + right) * channels
-        at = (UNIT * width + pixel) * channels + channel
+        at = (ir.UNIT * width + pixel) * channels + channel
         tap = down * shape.kernel[1] + right
-        segment = Segment(
+        segment = ir.Segment(
             steps=(
-                SegmentLoop(down, shape.kernel[0], unrolled),
-                SegmentLoop(right, shape.kernel[1], unrolled),
+                ir.SegmentLoop(down, shape.kernel[0], unrolled),
+                ir.SegmentLoop(right, shape.kernel[1], unrolled),
             ),
             source=source.at(place),
             weight=constants.weight.at(tap * channels + channel) if arithmetic else None,
@@ -162,8 +144,8 @@ def schedule(
             plus=plus if source.dtype == shape.dtype else 0,
         )
         more = added.at(at) if residual else None
-        return Tile(
-            vectors=grid(rows, length, length),
+        return ir.Tile(
+            vectors=ir.grid(rows, length, length),
             columns=length,
             start=constants.start(channel, more) if arithmetic else (),
             epilogue=constants.epilogue(channel, more),
@@ -173,17 +155,19 @@ def schedule(
             scale=scale,
         )
 
-    def all_channels(number: Index, rows: int) -> tuple[Statement, ...]:
-        return in_vectors(channels, lanes, lambda first, length: tile(number, rows, first, length))
+    def all_channels(number: Index, rows: int) -> tuple[ir.Statement, ...]:
+        return ir.in_vectors(
+            channels, lanes, lambda first, length: tile(number, rows, first, length)
+        )
 
     number = Var("tile")
     full, rest = divmod(width, pixels)
-    body: tuple[Statement, ...] = ()
+    body: tuple[ir.Statement, ...] = ()
     if full:
-        body += (Loop(number, Const(0), Const(full), all_channels(number, pixels)),)
+        body += (ir.Loop(number, Const(0), Const(full), all_channels(number, pixels)),)
     if rest:
         body += all_channels(index(full), rest)
-    kernel = Kernel(
+    kernel = ir.Kernel(
         name=name,
         buffers=(
             source,

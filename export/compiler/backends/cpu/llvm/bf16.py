@@ -26,8 +26,6 @@ from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
     vector_type,
 )
 
-__all__ = ["importing", "multiply_add", "narrowed", "widened"]
-
 _DOT_LANES = 16
 _ROUNDING_LANES = (8, 16)
 _BITS = 16
@@ -59,20 +57,14 @@ def importing(body: Any) -> Any:
 
 
 def multiply_add(total: Any, source: Any, weights: Any, lanes: int, *, own: bool) -> Any:
-    """float32 ``total`` plus, lane by lane, the products of a lane's two numbers and weights.
-
-    Args:
-        total: float32, ``lanes`` of them.
-        source: pairs packed into int32; the even element is the lower half.
-        weights: likewise.
-        lanes: of all of them.
-        own: the processor has the instruction, and the statement is in :func:`importing`.
-    """
+    """float32 ``total`` plus, lane by lane, the products of a lane's two numbers and weights: pairs
+    packed into int32, the even element in the lower half. ``own``: the processor has the
+    instruction, and the statement is in :func:`importing`."""
     if own and lanes == _DOT_LANES:
         name, result = f"shiftedge_dpbf16ps_{lanes}", vector_type("float32", lanes)
         return tirx.call_pure_extern(result, name, total, source, weights)
-    for half in (_upper, _lower):
-        total = total + half(source, lanes) * half(weights, lanes)
+    for upper in (True, False):
+        total = total + _half(source, lanes, upper) * _half(weights, lanes, upper)
     return total
 
 
@@ -93,11 +85,8 @@ def narrowed(value: Any, lanes: int, *, own: bool) -> Any:
     return as_type("uint16", bits, lanes)
 
 
-def _lower(packed: Any, lanes: int) -> Any:
-    bits = bits_as("uint32", packed, lanes) << literal("uint32", _BITS, lanes)
-    return bits_as("float32", bits, lanes)
-
-
-def _upper(packed: Any, lanes: int) -> Any:
-    bits = bits_as("uint32", packed, lanes) & literal("uint32", 0xFFFF0000, lanes)
-    return bits_as("float32", bits, lanes)
+def _half(packed: Any, lanes: int, upper: bool) -> Any:
+    bits = bits_as("uint32", packed, lanes)
+    if upper:
+        return bits_as("float32", bits & literal("uint32", 0xFFFF0000, lanes), lanes)
+    return bits_as("float32", bits << literal("uint32", _BITS, lanes), lanes)

@@ -33,8 +33,6 @@ from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
 )
 from shiftedge.export.compiler.kernel_ir.kernel import COLUMN, ROW, TERM, Dot, Gather, Part, Segment
 
-__all__ = ["gathered", "multiply_add", "pair_factors", "plus"]
-
 _INTRINSICS = {
     ("pmaddwd", 4): "x86.sse2.pmadd.wd",
     ("pmaddwd", 8): "x86.avx2.pmadd.wd",
@@ -58,13 +56,8 @@ def plus(packed: Any, lanes: int, dot: Dot, number: int) -> Any:
 def multiply_add(total: Any, values: Any, weights: Any, lanes: int, dot: Dot, *, own: bool) -> Any:
     """int32 ``total`` plus, lane by lane, the products of a lane's values and weights.
 
-    Args:
-        total: int32, ``lanes`` of them, like ``values`` and ``weights``.
-        values: of the source, packed into int32; for ``dot.pairs`` from :func:`pair_factors`.
-        weights: of 8 bits each.
-        lanes: of all of them.
-        dot: how values are stored.
-        own: the processor has the instruction.
+    Values are packed into int32, for ``dot.pairs`` from :func:`pair_factors`; weights are of 8 bits
+    each. ``own``: the processor has the instruction.
     """
     if dot.pairs:
         return _add_pairs(total, values, weights, dot, own=own)
@@ -117,13 +110,8 @@ _PAIRS, _BYTES = 2 * LANES, 4 * LANES
 
 
 def pair_factors(packed: Any, term: int, terms: int) -> tuple[Any, Any]:
-    """What the weights of a step's term are multiplied with: int8x8 for each of their halves.
-
-    Args:
-        packed: int32x4.
-        term: of the step.
-        terms: of the step; fewer than a register has lanes, if its last ones are not used.
-    """
+    """What the weights of a step's term are multiplied with, made of ``packed``, int32x4: int8x8
+    for each half. A step's ``terms`` are fewer than lanes where the last ones are not used."""
     pairs = bits_as("int16", packed, _PAIRS)
     if terms < LANES:
         order = [2 * term + lane // LANES for lane in range(_PAIRS)]
@@ -175,16 +163,9 @@ def gathered(
     load: Callable[..., Any],
     add: Callable[..., Any],
 ) -> list[Any]:
-    """One row of the window, for every pixel of a tile.
-
-    Args:
-        segment: with a ``gather``.
-        parts: of the tile.
-        sums: their accumulators.
-        env: of the steps' variables.
-        load: elements of an access, ``load(access, env, lanes)``.
-        add: the sum after a product, ``add(sum, packed, weights, lanes, dot)``.
-    """
+    """One row of the window of a segment with a ``gather``, for every pixel of a tile, whose parts
+    have the accumulators ``sums``. ``load(access, env, lanes)`` gives elements, and ``add(sum,
+    packed, weights, lanes, dot)`` the sum after a product."""
     gather, dot = segment.gather, segment.dot
     if gather is None or dot is None or segment.weight is None:
         raise ValueError("values are gathered for dot products with weights")

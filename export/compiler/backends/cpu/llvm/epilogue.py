@@ -27,8 +27,6 @@ from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Access, Epilogue, Part, Tile, pieces
 
-__all__ = ["Piece", "ended", "finished", "valid"]
-
 _ROUND = 12582912.0
 """1.5 * 2^23: a float32 of less than 2^22 that it is added to has no bits behind the point left,
 rounded to the nearest, halves to even; and the sum's lowest 16 bits are the number's own."""
@@ -80,14 +78,8 @@ def ended(
 def finished(
     tile: Tile, epilogue: Epilogue, found: Iterable[Piece], dots: Collection[str]
 ) -> Iterator[Piece]:
-    """Pieces as they are stored, of those that :func:`ended` made.
-
-    Args:
-        tile: that ends with ``epilogue``.
-        epilogue: how it ends.
-        found: its pieces, row by row.
-        dots: kinds of dot product that the processor has, which tell how it narrows.
-    """
+    """Pieces as they are stored, of those that :func:`ended` made, row by row; ``dots`` are the
+    kinds of dot product that the processor has, which tell how it narrows."""
     left, stage, dtype = list(found), epilogue.stage, tile.target.buffer.dtype
     kinds = [each for each in _NARROWED.get(dtype, ()) if each in dots]
     kind = kinds[0] if kinds and stage.rounded and not stage.far else ""

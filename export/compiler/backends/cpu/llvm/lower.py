@@ -36,33 +36,8 @@ from tvm.target.codegen import llvm_get_cpu_archlist
 from shiftedge.export.compiler.backends.cpu.llvm import bf16, dots, epilogue, nodes
 from shiftedge.export.compiler.backends.cpu.llvm.math import activation
 from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, get, number, put, shuffle
+from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Var
-from shiftedge.export.compiler.kernel_ir.kernel import (
-    BEGIN,
-    BF16,
-    COLUMN,
-    END,
-    LOWEST,
-    ROW,
-    TERM,
-    UNIT,
-    Access,
-    Buffer,
-    Copy,
-    Dot,
-    Epilogue,
-    Fill,
-    If,
-    Kernel,
-    Loop,
-    Part,
-    Segment,
-    Statement,
-    Tile,
-    pieces,
-)
-
-__all__ = ["Code", "compile_kernels", "lower", "processors"]
 
 _UNROLLED_RUNS = 4
 """Longer runs of whole vectors than this become a loop."""
@@ -94,7 +69,7 @@ class Code:
 
 
 def compile_kernels(
-    kernels: Sequence[Kernel], target: Mapping[str, Any], lanes: int, dots: Collection[str] = ()
+    kernels: Sequence[ir.Kernel], target: Mapping[str, Any], lanes: int, dots: Collection[str] = ()
 ) -> Code:
     """Compiles kernels for an LLVM target, ``{"kind": "llvm", "mcpu": "x86-64-v4"}`` and the like.
 
@@ -119,19 +94,18 @@ def processors(triple: str) -> tuple[str, ...]:
     return tuple(map(str, llvm_get_cpu_archlist(target)))
 
 
-def lower(kernel: Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
-    """A kernel as a ``tirx.PrimFunc``."""
+def lower(kernel: ir.Kernel, lanes: int, dots: Collection[str] = ()) -> Any:
     return _Lowering(kernel, lanes, dots).function()
 
 
 class _Lowering:
     """Lowers one kernel. Environments map our variables to TIR's, or to numbers when unrolled."""
 
-    def __init__(self, kernel: Kernel, lanes: int, dots: Collection[str]) -> None:
+    def __init__(self, kernel: ir.Kernel, lanes: int, dots: Collection[str]) -> None:
         self.kernel = kernel
         self.lanes = lanes
         self.dots = dots
-        scratch = Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
+        scratch = ir.Buffer("scratch", max(kernel.scratch_size, 1), "scratch")
         self.parameters = [*kernel.buffers, scratch]
         self.pointers = [nodes.pointer(each) for each in self.parameters]
         self.buffers = {
@@ -144,14 +118,14 @@ class _Lowering:
             dtype: tirx.decl_buffer((4 * scratch.size,), dtype, f"scratch_{dtype}", layout=None)
             for dtype in sorted({each.dtype for each in kernel.scratch} - {"float32"})
         }
-        self.scalars = {BEGIN: tirx.Var("begin", "int32"), END: tirx.Var("end", "int32")}
-        has_bf16 = any(each.dtype == BF16 for each in (*kernel.buffers, *kernel.scratch))
+        self.scalars = {ir.BEGIN: tirx.Var("begin", "int32"), ir.END: tirx.Var("end", "int32")}
+        has_bf16 = any(each.dtype == ir.BF16 for each in (*kernel.buffers, *kernel.scratch))
         self.own_bf16 = has_bf16 and "vdpbf16ps" in dots
         """Whether the processor's own instructions for bfloat16 are used."""
 
     def function(self) -> Any:
         environment = dict(self.scalars)
-        unit = Loop(UNIT, BEGIN, END, self.kernel.body)
+        unit = ir.Loop(ir.UNIT, ir.BEGIN, ir.END, self.kernel.body)
         body = [
             tirx.DeclBuffer(self.buffers[each.name], data=pointer)
             for each, pointer in zip(self.parameters, self.pointers, strict=True)
@@ -163,33 +137,30 @@ class _Lowering:
         function = tirx.PrimFunc(parameters, nodes.sequence(body))
         return function.with_attrs({"global_symbol": self.kernel.name, "tirx.noalias": True})
 
-    def _statements(self, statements: Sequence[Statement], env: dict[Var, Any]) -> list[Any]:
+    def _statements(self, statements: Sequence[ir.Statement], env: dict[Var, Any]) -> list[Any]:
         result: list[Any] = []
         for each in statements:
-            if isinstance(each, Loop):
-                result.append(self._loop(each, env))
-            elif isinstance(each, If):
+            if isinstance(each, ir.Loop):
+                variable = tirx.Var(each.variable.name, "int32")
+                begin, end = (nodes.expression(at, env) for at in (each.begin, each.end))
+                body = self._statements(each.body, {**env, each.variable: variable})
+                result.append(_serial(variable, begin, end - begin, body))
+            elif isinstance(each, ir.If):
                 condition = nodes.expression(each.condition, env)
                 bodies = (self._statements(body, env) for body in (each.then, each.otherwise))
                 sequences = (nodes.sequence(body) if body else None for body in bodies)
                 result.append(tirx.IfThenElse(condition, *sequences))
-            elif isinstance(each, Fill):
+            elif isinstance(each, ir.Fill):
                 result += self._fill(each, env)
-            elif isinstance(each, Copy):
+            elif isinstance(each, ir.Copy):
                 result += self._copy(each, env)
             else:
                 result += self._tile(each, env)
         return result
 
-    def _loop(self, loop: Loop, env: dict[Var, Any]) -> Any:
-        variable = tirx.Var(loop.variable.name, "int32")
-        begin, end = nodes.expression(loop.begin, env), nodes.expression(loop.end, env)
-        body = self._statements(loop.body, {**env, loop.variable: variable})
-        return _serial(variable, begin, end - begin, body)
-
     # Runs of elements
 
-    def _fill(self, fill: Fill, env: dict[Var, Any]) -> list[Any]:
+    def _fill(self, fill: ir.Fill, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
             buffer, position = fill.target.buffer, self._position(fill.target, env) + first
             value = nodes.constant(buffer.dtype, fill.value, length)
@@ -197,15 +168,15 @@ class _Lowering:
 
         return self._runs(fill.count, run)
 
-    def _copy(self, copy: Copy, env: dict[Var, Any]) -> list[Any]:
+    def _copy(self, copy: ir.Copy, env: dict[Var, Any]) -> list[Any]:
         def run(first: Any, length: int) -> Any:
             position = self._position(copy.target, env) + first
             kinds = copy.source.buffer.dtype, copy.target.buffer.dtype
-            if kinds == (BF16, BF16):
+            if kinds == (ir.BF16, ir.BF16):
                 bits = self._load_raw(copy.source, env, length, first)
                 return self._store_raw(copy.target.buffer, position, length, bits)
             value = self._load(copy.source, env, length, first)
-            kind, made = (_computed(each) for each in kinds)
+            kind, made = ("float32" if each == ir.BF16 else each for each in kinds)
             if copy.before:
                 value = value + nodes.literal(kind, copy.before, length)
             if kind != made:
@@ -224,17 +195,17 @@ class _Lowering:
         """``run(first, length)`` over ``count`` elements: whole vectors, then what remains."""
         whole = count // self.lanes
         if whole <= _UNROLLED_RUNS:
-            return [run(first, length) for first, length in pieces(count, self.lanes)]
+            return [run(first, length) for first, length in ir.pieces(count, self.lanes)]
         variable = tirx.Var("run", "int32")
         body = [run(variable * self.lanes, self.lanes)]
         loop = _serial(variable, number(0), number(whole), body)
         done = whole * self.lanes
-        rest = pieces(count - done, self.lanes)
+        rest = ir.pieces(count - done, self.lanes)
         return [loop, *(run(done + first, length) for first, length in rest)]
 
     # Tiles
 
-    def _tile(self, tile: Tile, env: dict[Var, Any]) -> list[Any]:
+    def _tile(self, tile: ir.Tile, env: dict[Var, Any]) -> list[Any]:
         registers = [
             tirx.decl_buffer((part.lanes,), tile.accumulator_dtype, f"sum{place}")
             for place, part in enumerate(tile.vectors)
@@ -248,7 +219,7 @@ class _Lowering:
         if tile.epilogue:
             ended = self._ended(tile, tile.epilogue, registers, env)
             for piece in epilogue.finished(tile, tile.epilogue, ended, self.dots):
-                here = {**env, ROW: piece.row, COLUMN: piece.column}
+                here = {**env, ir.ROW: piece.row, ir.COLUMN: piece.column}
                 position = self._position(tile.target, here)
                 result.append(self._store(tile.target.buffer, position, piece.lanes, piece.value))
             return result
@@ -256,16 +227,16 @@ class _Lowering:
             result += self._finish(tile, register, part, env)
         return result
 
-    def _start(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
+    def _start(self, tile: ir.Tile, register: Any, part: ir.Part, env: dict[Var, Any]) -> list[Any]:
         """First values: what is padded to whole vectors, then what is not, piece by piece."""
         dtype = str(register.dtype)
         largest = any(segment.largest for segment in tile.segments)
-        least = LOWEST if dtype == "float32" else int(np.iinfo(dtype).min)
+        least = ir.LOWEST if dtype == "float32" else int(np.iinfo(dtype).min)
         value = nodes.constant(dtype, least if largest else 0, part.lanes)
         if part.folded:  # its columns are whole at the end only
             return [put(register, 0, part.lanes, value)]
         padded, exact = _by_padding(tile)
-        here = {**env, ROW: part.row, COLUMN: part.column}
+        here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
         for place, access in enumerate(padded):
             loaded = self._load(access, here, part.lanes)
             value = loaded if place == 0 else value + loaded
@@ -277,7 +248,12 @@ class _Lowering:
         return result
 
     def _segment(
-        self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any], depth: int
+        self,
+        tile: ir.Tile,
+        segment: ir.Segment,
+        registers: list[Any],
+        env: dict[Var, Any],
+        depth: int,
     ) -> list[Any]:
         """The loops of a segment from ``depth`` on, around one step."""
         if depth == len(segment.steps):
@@ -296,7 +272,7 @@ class _Lowering:
         return [_serial(variable, number(0), number(step.extent), inner)]
 
     def _step(
-        self, tile: Tile, segment: Segment, registers: list[Any], env: dict[Var, Any]
+        self, tile: ir.Tile, segment: ir.Segment, registers: list[Any], env: dict[Var, Any]
     ) -> list[Any]:
         """One step: every accumulator takes its source, times its weight."""
         if segment.gather:
@@ -313,7 +289,7 @@ class _Lowering:
             for register, part in zip(registers, tile.vectors, strict=True):
                 if part.folded and term == 0:
                     continue
-                here = {**env, ROW: part.row, COLUMN: part.column, TERM: term}
+                here = {**env, ir.ROW: part.row, ir.COLUMN: part.column, ir.TERM: term}
                 source, old = self._source(segment, part, here), get(register, 0, part.lanes)
                 if segment.weight:
                     weights = self._load(segment.weight, here, part.lanes)
@@ -321,41 +297,41 @@ class _Lowering:
                         new = self._multiply_add(old, source, weights, part.lanes, segment.dot)
                         result.append(put(register, 0, part.lanes, new))
                         continue
-                    if segment.weight.buffer.dtype not in ("float32", BF16):
+                    if segment.weight.buffer.dtype not in ("float32", ir.BF16):
                         weights = as_type("int32", weights, part.lanes)
                     source = source * weights
                 new = tirx.max(old, source) if segment.largest else old + source
                 result.append(put(register, 0, part.lanes, new))
         return result
 
-    def _multiply_add(self, old: Any, source: Any, weights: Any, lanes: int, dot: Dot) -> Any:
-        if dot.dtype == BF16:
+    def _multiply_add(self, old: Any, source: Any, weights: Any, lanes: int, dot: ir.Dot) -> Any:
+        if dot.dtype == ir.BF16:
             return bf16.multiply_add(old, source, weights, lanes, own=self.own_bf16)
         return dots.multiply_add(old, source, weights, lanes, dot, own=dot.kind in self.dots)
 
-    def _source(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+    def _source(self, segment: ir.Segment, part: ir.Part, here: dict[Var, Any]) -> Any:
         if segment.dot:
             return self._packed(segment, segment.dot, part, here)
         if segment.by_column:
             return self._by_column(segment, part, here)
         if segment.by_lane:
-            terms = self._load(segment.source, {**here, TERM: 0}, segment.terms)
-            return nodes.splat(shuffle([here[TERM]], terms), part.lanes)
+            terms = self._load(segment.source, {**here, ir.TERM: 0}, segment.terms)
+            return nodes.splat(shuffle([here[ir.TERM]], terms), part.lanes)
         if not part.folded:
             return nodes.splat(self._load(segment.source, here, 1), part.lanes)
         # Two numbers as one of 64 bits: one broadcasting load, no shuffle.
-        two = self._load(segment.source, {**here, TERM: 0}, 2)
+        two = self._load(segment.source, {**here, ir.TERM: 0}, 2)
         wide = nodes.splat(tirx.reinterpret("float64", two), part.lanes // 2)
         return nodes.bits_as("float32", wide, part.lanes)
 
-    def _by_column(self, segment: Segment, part: Part, here: dict[Var, Any]) -> Any:
+    def _by_column(self, segment: ir.Segment, part: ir.Part, here: dict[Var, Any]) -> Any:
         """The source's own number for each column; int8 as what the accumulators are."""
         value = self._load(segment.source, here, part.lanes)
         if segment.reverse:
             group = segment.reverse
             order = [lane - lane % group + group - 1 - lane % group for lane in range(part.lanes)]
             value = shuffle(order, value)
-        if segment.source.buffer.dtype in ("float32", BF16) or segment.largest:
+        if segment.source.buffer.dtype in ("float32", ir.BF16) or segment.largest:
             return value
         value = as_type("int32", value, part.lanes)
         if segment.plus:
@@ -364,37 +340,39 @@ class _Lowering:
             return as_type("float32", value, part.lanes)
         return value
 
-    def _packed(self, segment: Segment, dot: Dot, part: Part, here: dict[Var, Any]) -> Any:
+    def _packed(self, segment: ir.Segment, dot: ir.Dot, part: ir.Part, here: dict[Var, Any]) -> Any:
         """The values of a step's dot product in every lane."""
         if not segment.by_lane:
             values = self._load_raw(segment.source, here, dot.terms)
             packed = nodes.splat(tirx.reinterpret("int32", values), part.lanes)
         else:
             # A whole register, whatever of it is used: what lies behind is readable.
-            values = self._load_raw(segment.source, {**here, TERM: 0}, part.lanes * dot.terms)
+            values = self._load_raw(segment.source, {**here, ir.TERM: 0}, part.lanes * dot.terms)
             packed = nodes.bits_as("int32", values, part.lanes)
             if dot.pairs:
                 packed = dots.plus(packed, part.lanes, dot, segment.plus)
-                return dots.pair_factors(packed, here[TERM], segment.terms)
+                return dots.pair_factors(packed, here[ir.TERM], segment.terms)
             # One shuffle, no number on its way, or LLVM loads it by itself.
-            packed = shuffle([here[TERM]] * part.lanes, packed)
+            packed = shuffle([here[ir.TERM]] * part.lanes, packed)
         return dots.plus(packed, part.lanes, dot, segment.plus)
 
     def _ended(
-        self, tile: Tile, ends: Epilogue, registers: list[Any], env: dict[Var, Any]
+        self, tile: ir.Tile, ends: ir.Epilogue, registers: list[Any], env: dict[Var, Any]
     ) -> Iterator[epilogue.Piece]:
         """The valid columns of a tile of int8, up to where they are rounded."""
         for register, part in zip(registers, tile.vectors, strict=True):
-            here = {**env, ROW: part.row, COLUMN: part.column}
+            here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
             for first, length in epilogue.valid(part, tile.columns, self.lanes):
                 sums = get(register, first, length)
                 load = functools.partial(self._load, env=here, lanes=length, first=first)
                 value = epilogue.ended(ends, sums, str(register.dtype), length, load)
                 yield epilogue.Piece(value, part.row, part.column + first, length)
 
-    def _finish(self, tile: Tile, register: Any, part: Part, env: dict[Var, Any]) -> list[Any]:
+    def _finish(
+        self, tile: ir.Tile, register: Any, part: ir.Part, env: dict[Var, Any]
+    ) -> list[Any]:
         """Activation and store, valid columns only."""
-        here = {**env, ROW: part.row, COLUMN: part.column}
+        here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
         result = self._unfold(tile, register, part, here) if part.folded else []
         target, position = tile.target.buffer, self._position(tile.target, here)
         for first, length in epilogue.valid(part, tile.columns):
@@ -407,7 +385,9 @@ class _Lowering:
             result.append(self._store(target, position + first, length, value))
         return result
 
-    def _unfold(self, tile: Tile, register: Any, part: Part, here: dict[Var, Any]) -> list[Any]:
+    def _unfold(
+        self, tile: ir.Tile, register: Any, part: ir.Part, here: dict[Var, Any]
+    ) -> list[Any]:
         """Adds the two halves of a folded accumulator and the first values, into its first lanes.
 
         The first values are added in the order of the whole accumulators'.
@@ -422,33 +402,35 @@ class _Lowering:
 
     # Memory
 
-    def _position(self, access: Access, env: Mapping[Var, Any]) -> Any:
+    def _position(self, access: ir.Access, env: Mapping[Var, Any]) -> Any:
         position = nodes.expression(access.position, env)
         if access.buffer.role == "scratch":
             return position + self.kernel.offsets[access.buffer.name]
         return position
 
-    def _buffer(self, buffer: Buffer) -> Any:
+    def _buffer(self, buffer: ir.Buffer) -> Any:
         if buffer.role == "scratch":
             return self.views.get(buffer.dtype, self.buffers["scratch"])
         return self.buffers[buffer.name]
 
-    def _load(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
+    def _load(self, access: ir.Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
         """Elements; of bfloat16 the numbers, as float32."""
         value = self._load_raw(access, env, lanes, first)
-        return bf16.widened(value, lanes) if access.buffer.dtype == BF16 else value
+        return bf16.widened(value, lanes) if access.buffer.dtype == ir.BF16 else value
 
-    def _load_raw(self, access: Access, env: Mapping[Var, Any], lanes: int, first: Any = 0) -> Any:
+    def _load_raw(
+        self, access: ir.Access, env: Mapping[Var, Any], lanes: int, first: Any = 0
+    ) -> Any:
         position = self._position(access, env) + first
         return tirx.BufferLoad(self._buffer(access.buffer), [nodes.ramp(position, lanes)])
 
-    def _store(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
+    def _store(self, buffer: ir.Buffer, position: Any, lanes: int, value: Any) -> Any:
         """To bfloat16, float32 numbers are rounded."""
-        if buffer.dtype == BF16:
+        if buffer.dtype == ir.BF16:
             value = bf16.narrowed(value, lanes, own=self.own_bf16)
         return self._store_raw(buffer, position, lanes, value)
 
-    def _store_raw(self, buffer: Buffer, position: Any, lanes: int, value: Any) -> Any:
+    def _store_raw(self, buffer: ir.Buffer, position: Any, lanes: int, value: Any) -> Any:
         return tirx.BufferStore(self._buffer(buffer), value, [nodes.ramp(position, lanes)])
 
 
@@ -456,12 +438,7 @@ def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:
     return tirx.For(variable, begin, extent, tirx.ForKind.SERIAL, nodes.sequence(body))
 
 
-def _computed(dtype: str) -> str:
-    """What elements of a type are computed with."""
-    return "float32" if dtype == BF16 else dtype
-
-
-def _by_padding(tile: Tile) -> tuple[list[Access], list[Access]]:
+def _by_padding(tile: ir.Tile) -> tuple[list[ir.Access], list[ir.Access]]:
     """The first values that are padded to whole vectors, and those that are not."""
     padded = [access for access in tile.start if access.buffer.role == "weight"]
     return padded, [access for access in tile.start if access.buffer.role != "weight"]

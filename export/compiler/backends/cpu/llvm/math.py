@@ -13,7 +13,7 @@ import numpy as np
 from tvm import tirx
 
 from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, bits_as, constant, literal
-from shiftedge.export.compiler.graph.graph import Activation
+from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.numerics.activations import (
     EXP_HIGHEST,
     EXP_LOWEST,
@@ -24,8 +24,6 @@ from shiftedge.export.compiler.numerics.activations import (
     LOG2_E,
     MANTISSA_BITS,
 )
-
-__all__ = ["activation"]
 
 
 def activation(kind: Activation, value: Any, lanes: int) -> Any:

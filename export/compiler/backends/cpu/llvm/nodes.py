@@ -9,28 +9,9 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
+from shiftedge.export.compiler.kernel_ir.index import OPERATORS, Index, Var
 from shiftedge.export.compiler.kernel_ir.kernel import BF16, Buffer
 from shiftedge.export.compiler.numerics.bf16 import bits_of
-
-__all__ = [
-    "as_type",
-    "bits_as",
-    "constant",
-    "expression",
-    "fma",
-    "get",
-    "intrinsic",
-    "literal",
-    "number",
-    "pointer",
-    "put",
-    "ramp",
-    "sequence",
-    "shuffle",
-    "splat",
-    "vector_type",
-]
 
 
 def constant(dtype: str, value: float, lanes: int = 1) -> Any:
@@ -114,10 +95,8 @@ def sequence(statements: list[Any]) -> Any:
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
 
 
-_BINARY = {
-    "+": lambda left, right: left + right,
-    "-": lambda left, right: left - right,
-    "*": lambda left, right: left * right,
+_OPERATORS = {
+    **OPERATORS,
     "//": tirx.truncdiv,
     "%": tirx.truncmod,
     "min": tirx.min,
@@ -130,14 +109,4 @@ _BINARY = {
 def expression(index: Index, env: Mapping[Var, Any]) -> Any:
     """An index as a TIR expression of int32."""
     unrolled = {name: value for name, value in env.items() if isinstance(value, int)}
-    return _tree(index.replace(unrolled), env)
-
-
-def _tree(index: Index, env: Mapping[Var, Any]) -> Any:
-    if isinstance(index, Const):
-        return number(index.value)
-    if isinstance(index, Var):
-        return env[index]
-    if isinstance(index, Binary):
-        return _BINARY[index.op](_tree(index.left, env), _tree(index.right, env))
-    raise TypeError(f"{type(index).__name__} is not an index")
+    return index.replace(unrolled).evaluate(env, _OPERATORS, number)

@@ -19,8 +19,6 @@ from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.runtime.engines.native import load_private
 from shiftedge.runtime.process.files import work_folder
 
-__all__ = ["Library", "aligned"]
-
 _ALIGNMENT = 64  # bytes: a cache line, an AVX-512 vector
 
 
@@ -39,28 +37,14 @@ class Library:
             subprocess.run(linker, check=True, capture_output=True, cwd=folder)
             self._library, _ = load_private(folder / "kernels.so", None)
 
-    def call(
-        self,
-        kernel: Kernel,
-        arrays: Mapping[str, NDArray[Any]],
-        begin: int = 0,
-        end: int | None = None,
-        scratch: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Runs work units ``begin`` to ``end`` - 1; all by default.
-
-        ``arrays`` has one contiguous array a buffer, by name; outputs are written in place.
-        """
-        end = kernel.units if end is None else end
-        self.prepare(kernel, arrays, scratch)(begin, end)
-
     def prepare(
         self,
         kernel: Kernel,
         arrays: Mapping[str, NDArray[Any]],
         scratch: NDArray[np.float32] | None = None,
     ) -> Any:
-        """The call with its buffers bound: a function of begin and end, for measuring."""
+        """The call with its buffers bound, one contiguous array each, by name: a function that does
+        work units ``begin`` to ``end`` - 1 and writes outputs in place."""
         pointers = []
         for buffer in kernel.buffers:
             array = arrays[buffer.name]

@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.benchmarks.emulation.blocks import (
-    Instruction,
-    read_recording,
-    spread,
-    straight_runs,
-)
-from shiftedge.benchmarks.emulation.cycles import loop_cuts
+from shiftedge.benchmarks.emulation.cycles import loop_cuts, straight_runs
+from shiftedge.benchmarks.emulation.qemu import Instruction, read_recording, spread
 from shiftedge.runtime.errors import ShiftedgeError
 
 END = 0xFFFF_FFFF_FFFF_FFFF
@@ -101,7 +96,8 @@ BLOCKS = [7, 0x100, 2, 4 << 32 | 0x04030201, 2 << 32 | 0x0605, 9, 0x104, 1, 2 <<
 
 def test_a_recording(tmp_path: Path) -> None:
     sections = [7, 3, END, 6, 9, 5, 7, 1, END, 13, END, 13]
-    recording = read_recording(written(tmp_path, sections + BLOCKS), 3)
+    recording = read_recording(written(tmp_path, sections + BLOCKS))
+    assert len(recording.sections) == 3
     first, second = Instruction(0x100, b"\1\2\3\4"), Instruction(0x104, b"\5\6")
     assert recording.between(0, 1) == {first: 1, second: 6}
     assert recording.between(0, 2) == recording.between(0, 1)
@@ -111,6 +107,6 @@ def test_a_recording(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lost", [1, 3, 5, 10, 12, 14])
 def test_a_recording_that_is_cut_short(lost: int, tmp_path: Path) -> None:
     words = [7, 3, END, 6, 9, 1, END, 7, *BLOCKS]
-    read_recording(written(tmp_path, words), 2)
+    read_recording(written(tmp_path, words))
     with pytest.raises(ShiftedgeError):
-        read_recording(written(tmp_path, words[:-lost]), 2)
+        read_recording(written(tmp_path, words[:-lost]))

@@ -1,12 +1,36 @@
-"""Tables of text: for a terminal, for a pipe, and in Markdown."""
+"""Tables of text: plain, and in Markdown."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-__all__ = ["Table", "number", "print_tables"]
+
+class Column(NamedTuple):
+    """What a table shows of each row, which may be a part of a document."""
+
+    heading: str
+    value: str | Callable[[Mapping[str, Any]], Any]
+    """Of a row: keys with dots between them, or what makes it; None, also on the way, is an empty
+    cell."""
+    form: str = ""
+    """Of :func:`format`."""
+    scale: float = 1.0
+    """Of a number."""
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """Text, empty where there is no value."""
+        if callable(self.value):
+            found = self.value(row)
+        else:
+            found = row
+            for key in self.value.split("."):
+                found = None if found is None else found[key]
+        if found is None:
+            return ""
+        return format(found if self.scale == 1.0 else found * self.scale, self.form)
 
 
 @dataclass(frozen=True)
@@ -18,6 +42,18 @@ class Table:
     align: str
     """``l`` or ``r`` for each column; the last one stands for those that follow."""
     title: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        columns: Sequence[Column],
+        rows: Iterable[Mapping[str, Any]],
+        align: str,
+        title: str = "",
+    ) -> Table:
+        """The table of columns as data."""
+        cells = [[column.cell(row) for column in columns] for row in rows]
+        return cls([column.heading for column in columns], cells, align, title)
 
     def lines(self) -> list[str]:
         """Plain, the title first if there is one."""
@@ -49,31 +85,7 @@ class Table:
 
 
 def print_tables(tables: Sequence[Table], notes: Sequence[str]) -> None:
-    """On stdout, with the notes below: by rich on a terminal where it is installed, else plain."""
-    stdout = sys.stdout
-    if stdout.isatty():
-        try:
-            from rich.console import Console
-            from rich.table import Table as RichTable
-        except ImportError:
-            pass
-        else:
-            console = Console(markup=False, highlight=False)
-            for table in tables:
-                shown = RichTable(title=table.title, title_justify="left")
-                for heading, left in zip(table.headings, table.lefts, strict=True):
-                    shown.add_column(heading, justify="left" if left else "right")
-                for row in table.rows:
-                    shown.add_row(*row)
-                console.print(shown)
-            for note in notes:
-                console.print(note)
-            return
+    """On stdout, with the notes below."""
     parts = ["\n".join(table.lines()) for table in tables]
     separator = "\n\n" if len(tables) > 1 else "\n"
-    stdout.write(separator.join([*parts, "\n".join(notes)]) + "\n")
-
-
-def number(value: float | None, form: str, scale: float = 1.0) -> str:
-    """A cell: empty where there is no number."""
-    return "" if value is None else format(value * scale, form)
+    sys.stdout.write(separator.join([*parts, "\n".join(notes)]) + "\n")

@@ -1,0 +1,1 @@
+"""Pages with plots, for whoever has figures to show."""
