@@ -172,7 +172,7 @@ def _add_record(commands: Any) -> None:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from shiftedge.demos.record import Settings, record, somebody_answers
+    from shiftedge.demos.record import RecordSettings, record, somebody_answers
     from shiftedge.export.data import looks_silent
     from shiftedge.runtime.capture.recording import Recorder, labels_of
     from shiftedge.runtime.errors import SettingError
@@ -189,7 +189,7 @@ def _record(options: argparse.Namespace) -> int:
     before = labels_of(data).get(options.label, 0)
     if before:
         say(f"{data} has {before} clips of {plain(options.label)} already; these are added")
-    settings = Settings(
+    settings = RecordSettings(
         options.count, options.seconds, options.countdown, options.window, not options.yes
     )
     kept = record(recorder, options.source, settings, say=say, retry=options.retry)

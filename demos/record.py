@@ -42,7 +42,7 @@ Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Settings:
+class RecordSettings:
     """How a label is recorded."""
 
     count: int = 10
@@ -59,7 +59,7 @@ class Settings:
 def record(
     recorder: Recorder,
     source_text: str,
-    settings: Settings,
+    settings: RecordSettings,
     *,
     say: Say,
     ask: Ask | None = None,
@@ -125,7 +125,7 @@ class _Studio:
     closed: bool = False
     """The user has closed the window."""
 
-    def session(self, settings: Settings, countdown_s: float) -> None:
+    def session(self, settings: RecordSettings, countdown_s: float) -> None:
         """Take clips until there is a reason to end."""
         recorder = self.recorder
         for tries in itertools.count():

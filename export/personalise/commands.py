@@ -11,7 +11,7 @@ from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import json_text, note, plain
 
 if TYPE_CHECKING:
-    from shiftedge.export.personalise.job import Report
+    from shiftedge.export.personalise.job import PersonalReport
 
 EXAMPLES = """\
 examples:
@@ -64,13 +64,13 @@ def add_commands(commands: Any) -> None:
 
 @working("personalising")
 def _personalise(options: argparse.Namespace) -> int:
-    from shiftedge.export.personalise.job import Job, personalise
+    from shiftedge.export.personalise.job import PersonalJob, personalise
     from shiftedge.runtime.process.extras import require
 
     for package in ("cv2", "onnxruntime"):
         require(package)
     report = personalise(
-        Job(
+        PersonalJob(
             options.data,
             options.output,
             model=options.model,
@@ -94,7 +94,7 @@ def most_often(counts: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: -item[1])
 
 
-def _text(report: Report) -> str:
+def _text(report: PersonalReport) -> str:
     lines = [f"clips left out of the learning, {report.folds} times in turn:"]
     for label, score in report.scores.items():
         taken = ", ".join(f"{count} {plain(name)}" for name, count in most_often(score.called))

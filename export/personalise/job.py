@@ -69,7 +69,7 @@ AGREEMENT = 1e-4
 
 
 @dataclass(frozen=True)
-class Job:
+class PersonalJob:
     """What is to be done."""
 
     data: Path
@@ -85,7 +85,7 @@ class Job:
 
 
 @dataclass
-class Score:
+class LabelScore:
     """How clips left out of the learning were judged."""
 
     clips: int = 0
@@ -95,12 +95,12 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Report:
+class PersonalReport:
     """What came of it."""
 
     output: Path
     labels: tuple[str, ...]
-    scores: dict[str, Score]
+    scores: dict[str, LabelScore]
     """Of each label of the data; background counts as right where no event comes."""
     memory: str
     """What was remembered."""
@@ -120,7 +120,7 @@ class Report:
         return document
 
 
-def personalise(job: Job) -> Report:
+def personalise(job: PersonalJob) -> PersonalReport:
     """Write a model that knows the labels of ``job.data`` too.
 
     Raises:
@@ -140,8 +140,8 @@ def personalise(job: Job) -> Report:
 
 
 def _learned(
-    job: Job, model: FeatureModel, spec: ModelSpec, labels: Labels
-) -> tuple[tuple[Floats, Floats], list[NDArray[np.float16]], Report]:
+    job: PersonalJob, model: FeatureModel, spec: ModelSpec, labels: Labels
+) -> tuple[tuple[Floats, Floats], list[NDArray[np.float16]], PersonalReport]:
     """What is to be added to the logits, the features of all clips, and the report."""
     past = _past(job, model)
     # In no order, so that each part of them is like the whole.
@@ -193,7 +193,7 @@ def _learned(
     least = min((1.0 - LOSS_MOST) * len(asked), max(keeps.values()))
     good = [by for by in RAISES if keeps[by] >= least]
     by = max(good, key=lambda by: (right(by), -abs(by)))
-    scores = {label: Score() for label in labels.paths}
+    scores = {label: LabelScore() for label in labels.paths}
     for clip, taken in zip(own, calls(by), strict=True):
         score = scores[clip.label]
         score.clips += 1
@@ -203,7 +203,7 @@ def _learned(
             score.called[names[taken]] = score.called.get(names[taken], 0) + 1
     branch = learner.branch(raised(change, fresh, by))
     seen = [*past.clips, *(clip.features for clip in own)]
-    report = Report(
+    report = PersonalReport(
         output=job.output,
         labels=names,
         scores=scores,
@@ -233,7 +233,7 @@ class _Clip:
     """The clip, and its variants."""
 
 
-def _past(job: Job, model: FeatureModel) -> remembered.Memory:
+def _past(job: PersonalJob, model: FeatureModel) -> remembered.Remembered:
     """What the model is to keep."""
     beside = None if job.model is None else remembered.memory_file(job.model)
     if job.memory is not None:
@@ -259,7 +259,7 @@ def _spec(model: FeatureModel, labels: Labels) -> ModelSpec:
 
 
 def _own(
-    job: Job,
+    job: PersonalJob,
     model: FeatureModel,
     spec: ModelSpec,
     labels: Labels,

@@ -33,7 +33,7 @@ SEED = 20_27
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class Remembered:
     """Features of clips of the labels that a model knows."""
 
     clips: tuple[NDArray[np.float16], ...]
@@ -74,7 +74,7 @@ def save(path: Path, clips: Sequence[NDArray[np.float16]], digest: bytes) -> Non
         )
 
 
-def read(path: Path, model: FeatureModel) -> Memory:
+def read(path: Path, model: FeatureModel) -> Remembered:
     """Read a memory file.
 
     Raises:
@@ -99,10 +99,10 @@ def read(path: Path, model: FeatureModel) -> Memory:
     good = all(part.ndim == 2 and part.shape[1] == inputs and len(part) for part in codes)
     if not codes or not good or low.shape != (inputs,):
         raise DataError(f"{path} is damaged; make it again, or leave it out.")
-    return Memory(tuple((low + scale * part).astype(np.float16) for part in codes), str(path))
+    return Remembered(tuple((low + scale * part).astype(np.float16) for part in codes), str(path))
 
 
-def rendered(model: FeatureModel, advance: Advance) -> Memory:
+def rendered(model: FeatureModel, advance: Advance) -> Remembered:
     """Features of :data:`CLIPS` clips, rendered one after the other: gestures that the model knows,
     as many of people who do other things, and half as many of people who do nothing.
 
@@ -129,4 +129,4 @@ def rendered(model: FeatureModel, advance: Advance) -> Memory:
         clips.append(model.features(clip.frames).astype(np.float16))
         advance(1)
     what = f"{len(known)} of its labels" if known else "people who show none of its gestures"
-    return Memory(tuple(clips), f"{CLIPS} rendered clips of {what}")
+    return Remembered(tuple(clips), f"{CLIPS} rendered clips of {what}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shiftedge.__main__ import main
-from shiftedge.demos.record import PRINT_NAME, Settings, record
+from shiftedge.demos.record import PRINT_NAME, RecordSettings, record
 from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.capture.recording import Recorder
 from shiftedge.runtime.errors import SourceError, SourceLostError
@@ -52,7 +52,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> object:
     return use
 
 
-QUIET = Settings(count=3, seconds=1.0, ask=False)
+QUIET = RecordSettings(count=3, seconds=1.0, ask=False)
 
 
 def test_clips_are_cut_from_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_somebody_says_what_is_kept(tmp_path: Path, play: object) -> None:
     answers = iter(["d", "what?", "", "k", "q"])
     said: list[str] = []
     recorder = Recorder(tmp_path, "Wave")
-    settings = Settings(count=9, seconds=1.0)
+    settings = RecordSettings(count=9, seconds=1.0)
     assert record(recorder, "x", settings, say=said.append, ask=lambda _: next(answers)) == 2
     assert next(answers, None) is None
     assert (tmp_path / PRINT_NAME).read_bytes().startswith(b"\x89PNG")
@@ -119,7 +119,7 @@ def test_somebody_says_what_is_kept(tmp_path: Path, play: object) -> None:
 def test_a_countdown_runs_before_each_clip(tmp_path: Path, play: object) -> None:
     play(Squares(60.0))  # type: ignore[operator]
     said: list[str] = []
-    settings = Settings(count=1, seconds=1.0, countdown_s=2.0, ask=False)
+    settings = RecordSettings(count=1, seconds=1.0, countdown_s=2.0, ask=False)
     record(Recorder(tmp_path, "Wave"), "x", settings, say=said.append)
     assert said[:3] == ["Wave  1/1: 2", "Wave  1/1: 1", "now"]
 

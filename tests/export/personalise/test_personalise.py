@@ -14,7 +14,7 @@ from shiftedge.__main__ import main
 from shiftedge.export.personalise import job as job_module
 from shiftedge.export.personalise import memory
 from shiftedge.export.personalise.features import FeatureModel
-from shiftedge.export.personalise.job import Job, personalise
+from shiftedge.export.personalise.job import PersonalJob, personalise
 from shiftedge.export.score.clips import call_clip
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.errors import DataError, OutputError
@@ -105,10 +105,12 @@ def test_gestures_are_learned_and_more_are_added(
 
 
 def test_a_label_that_the_model_has_is_taught_more(tmp_path: Path) -> None:
-    report = personalise(Job(data(tmp_path / "a", "Blink", "No gesture"), tmp_path / "1.onnx"))
+    report = personalise(
+        PersonalJob(data(tmp_path / "a", "Blink", "No gesture"), tmp_path / "1.onnx")
+    )
     assert report.scores["Blink"].clips == 5
     more = personalise(
-        Job(data(tmp_path / "b", "Blink"), tmp_path / "2.onnx", model=tmp_path / "1.onnx")
+        PersonalJob(data(tmp_path / "b", "Blink"), tmp_path / "2.onnx", model=tmp_path / "1.onnx")
     )
     assert more.labels == report.labels
     assert any("no clips of nobody" in remark for remark in more.remarks)
@@ -117,7 +119,7 @@ def test_a_label_that_the_model_has_is_taught_more(tmp_path: Path) -> None:
 def test_what_cannot_be_written_leaves_what_stood_there(tmp_path: Path) -> None:
     folder = data(tmp_path / "a", "Blink")
     with pytest.raises(OutputError):
-        personalise(Job(folder, tmp_path / "nowhere" / "1.onnx"))
+        personalise(PersonalJob(folder, tmp_path / "nowhere" / "1.onnx"))
     assert not (tmp_path / "nowhere").exists()
 
 
