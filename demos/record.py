@@ -62,7 +62,7 @@ def record(
     settings: Settings,
     *,
     say: Say,
-    ask: Ask = input,
+    ask: Ask | None = None,
     retry: Retry | None = None,
 ) -> int:
     """Record clips until there are as many as wanted, the user ends, or the source does.
@@ -70,7 +70,7 @@ def record(
     Args:
         source_text: see :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`.
         say: told a line for people.
-        ask: asks in the terminal, where there is no window.
+        ask: asks where there is no window; None: in the terminal, the question on stderr.
 
     Returns:
         Clips that were kept.
@@ -88,7 +88,12 @@ def record(
         countdown_s = settings.countdown_s
         if countdown_s is None:
             countdown_s = 3.0 if source.live else 0.0
-        studio = _Studio(recorder, iter(frames), screen, say, ask)
+
+        def in_terminal(question: str) -> str:
+            say(question)
+            return input()
+
+        studio = _Studio(recorder, iter(frames), screen, say, ask or in_terminal)
         try:
             studio.session(settings, countdown_s)
         except SourceLostError as error:
@@ -171,7 +176,7 @@ class _Studio:
         complaints = self.recorder.complaints(clip)
         for sentence in complaints:
             self.say(sentence)
-        if not ask:
+        if not ask or len(clip.images) < 2:
             return DISCARD if complaints else KEEP
         advised = "discard" if complaints else "keep"
         question = f"Keep it? Enter or k keeps, d discards, q ends (advised: {advised}) "

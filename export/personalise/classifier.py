@@ -46,6 +46,8 @@ NEW_BIAS = -4.0
 """Of a label that nothing is known of yet: nearly never."""
 MEMORY_WEIGHT = 16.0
 """Of all that is remembered, where all clips of gestures together weigh 1."""
+BACKGROUND_WEIGHT = 1.0
+"""Of all clips of background together."""
 GESTURE_WEIGHT = 5.0
 """More, of a remembered frame in which the old layer sees a gesture: there are few of them."""
 SHARPNESS = 3.0
@@ -110,9 +112,13 @@ class Learner:
         self._ridge = np.full((classes, self._basis.shape[1] + 1), RIDGE_NEW, np.float32)
         self._ridge[[row for row in range(known) if row not in taught]] = RIDGE_OLD
         self._ridge[:, -1] = 0.0
-        remembered = [self.example(0, *clip) for clip in memory]
-        self._memory = np.concatenate([example.seen for example in remembered])
-        self._memory_start = np.concatenate([example.start for example in remembered])
+        self.remembered = [self.example(0, *clip) for clip in memory]
+        """The remembered clips, in order; their labels say nothing."""
+        self._memory = np.concatenate([example.seen for example in self.remembered])
+        self._memory_start = np.concatenate([example.start for example in self.remembered])
+        self._turns = np.repeat(
+            np.arange(len(memory)), [len(example.seen) for example in self.remembered]
+        )
         self._wanted = np.zeros_like(self._memory_start)
         self._wanted[:, :known] = _softmax(self._memory_start[:, :known])
         quiet = [index for index in self._silent if index < known]
@@ -132,8 +138,12 @@ class Learner:
         weight: Floats = change[:, :-1] @ self._basis.T
         return weight, change[:, -1] - weight @ self._middle
 
-    def learn(self, examples: Sequence[Example]) -> Floats:
-        """What to change, (classes, components + 1); the same examples give the same."""
+    def learn(self, examples: Sequence[Example], without: tuple[int, int] | None = None) -> Floats:
+        """What to change, (classes, components + 1); the same examples give the same.
+
+        Args:
+            without: (n, of): leaves out each remembered clip whose number is n modulo ``of``.
+        """
         clips = _Clips(examples, self._silent, self._stretch)
         count = len(self._memory)
         inputs = np.concatenate(
@@ -143,6 +153,9 @@ class Learner:
         seen, start = inputs[count:], begin[count:]
         clips.believe(_unusual(seen, clips.spans), 2.0)
         weights = self._memory_weights[:, None]
+        if without is not None:
+            weights = np.where(self._turns[:, None] % without[1] == without[0], 0.0, weights)
+        weights = weights.astype(np.float32)
 
         def objective(vector: Floats) -> tuple[float, Floats]:
             change = vector.reshape(self._ridge.shape)
@@ -189,10 +202,12 @@ class _Clips:
         self.labels = np.repeat([example.label for example in examples], lengths)
         self._stretch, self._silent = stretch, silent
         self._shown = [example.label not in silent for example in examples]
-        # Gestures weigh 1 together, and so does the background; each clip as much as another.
-        shares = np.array(
-            [1.0 / max(1, self._shown.count(kind)) for kind in self._shown], np.float32
-        )
+        # Of gestures, and of background, each clip weighs as much as another.
+        each = {
+            shown: weight / max(1, self._shown.count(shown))
+            for shown, weight in ((True, 1.0), (False, BACKGROUND_WEIGHT))
+        }
+        shares = np.array([each[shown] for shown in self._shown], np.float32)
         self._share = np.repeat(shares / lengths, lengths).astype(np.float32)[:, None]
         self._shares = shares
         self._belief: Floats = np.zeros(len(self.labels), np.float32)

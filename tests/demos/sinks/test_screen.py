@@ -43,7 +43,7 @@ def imshow(title, image):
         os.abort()
 
 def waitKey(milliseconds):
-    return ord("q") if mode == "quit" and len(shown) == int(last) else -1
+    return ord("kq"[mode == "quit"]) if mode != "cross" and len(shown) == int(last) else -1
 
 def getWindowProperty(title, kind):
     return 0.0 if mode == "cross" and len(shown) == int(last) else 1.0
@@ -70,6 +70,16 @@ def test_a_window_until_it_is_closed(fake: pytest.MonkeyPatch, how: str) -> None
     with Screen() as screen:
         assert [screen.show(CANVAS) for _ in range(3)] == [True, True, False]
     screen.close()
+
+
+def test_other_keys_are_told(fake: pytest.MonkeyPatch) -> None:
+    fake.setenv("FAKE_CV2", "key 2")
+    with Screen() as screen:
+        keys = []
+        for _ in range(3):
+            assert screen.show(CANVAS)
+            keys.append(screen.key)
+    assert keys == ["", "k", ""]
 
 
 def test_a_display_that_does_not_answer_is_a_sentence(fake: pytest.MonkeyPatch) -> None:

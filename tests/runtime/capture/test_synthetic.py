@@ -140,6 +140,24 @@ def test_a_clip_is_the_same_in_another_process() -> None:
     assert done.stdout.decode().split() == mine
 
 
+def test_a_person_stays_the_same_and_acts_anew() -> None:
+    def clip(seed: int, label: str, person: int) -> NDArray[np.int16]:
+        rng = np.random.default_rng(seed)
+        ranges = synthetic.CLEAN
+        frames = synthetic.render_clip(rng, label, ranges=ranges, person=person).frames
+        return np.median(frames, axis=0).astype(np.int16)
+
+    first, again = clip(1, "Swiping Left", 5), clip(2, "Thumb Up", 5)
+    other = clip(1, "Swiping Left", 6)
+    assert np.median(np.abs(first - again)) <= 2
+    assert np.median(np.abs(first - other)) >= 8
+    moved = [
+        synthetic.render_clip(np.random.default_rng(seed), "Thumb Up", person=5).hands
+        for seed in (1, 2)
+    ]
+    assert not np.allclose(moved[0], moved[1], equal_nan=True)
+
+
 def test_an_unknown_label_is_refused() -> None:
     with pytest.raises(KeyError):
         clip(0, "Juggling")
