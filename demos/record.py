@@ -96,7 +96,9 @@ def record(
         studio = _Studio(recorder, iter(frames), screen, say, ask or in_terminal)
         try:
             studio.session(settings, countdown_s)
-        except SourceLostError as error:
+        except SourceError as error:
+            if not recorder.kept:
+                raise
             raise SourceLostError(
                 f"{error} The {len(recorder.kept)} clips of {recorder.label!r} that were kept are "
                 f"in {recorder.folder}."

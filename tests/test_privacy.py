@@ -129,6 +129,11 @@ class TestCommands:
         pytest.importorskip("ziglang", reason="the compile extra is not installed")
         check("compile", tiny_onnx, "--output", "bundle")
 
+    def test_record(self, check: Callable[..., None]) -> None:
+        pytest.importorskip("cv2", reason="the camera extra is not installed")
+        check("record", "--label", "Wave", "--data", "mine", "--yes", "--count", 1, "--seconds", 1,
+              "--source", "synthetic:moving?seconds=3&size=64x64")  # fmt: skip
+
     def test_bench(self, check: Callable[..., None], tiny_onnx: Path) -> None:
         """OpenVINO among them where it is installed: importing that sends."""
         check("bench", tiny_onnx, "--engines", "onnxruntime,openvino", "--frames", 4,

@@ -114,13 +114,12 @@ class Learner:
         self._ridge[:, -1] = 0.0
         self.remembered = [self.example(0, *clip) for clip in memory]
         """The remembered clips, in order; their labels say nothing."""
-        self._memory = np.concatenate([example.seen for example in self.remembered])
-        self._memory_start = np.concatenate([example.start for example in self.remembered])
         self._turns = np.repeat(
             np.arange(len(memory)), [len(example.seen) for example in self.remembered]
         )
-        self._wanted = np.zeros_like(self._memory_start)
-        self._wanted[:, :known] = _softmax(self._memory_start[:, :known])
+        start = np.concatenate([example.start for example in self.remembered])
+        self._wanted = np.zeros_like(start)
+        self._wanted[:, :known] = _softmax(start[:, :known])
         quiet = [index for index in self._silent if index < known]
         weights = 1.0 + GESTURE_WEIGHT * (1.0 - self._wanted[:, quiet].sum(1))
         self._memory_weights = (MEMORY_WEIGHT * weights / weights.sum()).astype(np.float32)
@@ -145,11 +144,9 @@ class Learner:
             without: (n, of): leaves out each remembered clip whose number is n modulo ``of``.
         """
         clips = _Clips(examples, self._silent, self._stretch)
-        count = len(self._memory)
-        inputs = np.concatenate(
-            [self._memory, *(example.seen for example in examples)], dtype=np.float32
-        )
-        begin = np.concatenate([self._memory_start, *(example.start for example in examples)])
+        count, together = len(self._wanted), [*self.remembered, *examples]
+        inputs = np.concatenate([example.seen for example in together], dtype=np.float32)
+        begin = np.concatenate([example.start for example in together])
         seen, start = inputs[count:], begin[count:]
         clips.believe(_unusual(seen, clips.spans), 2.0)
         weights = self._memory_weights[:, None]

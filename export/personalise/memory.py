@@ -24,7 +24,7 @@ from shiftedge.runtime.process.files import atomic_path
 from shiftedge.runtime.process.progress import Advance
 
 SUFFIX = ".memory.npz"
-CLIPS = 240
+CLIPS = 225
 """Rendered clips that are remembered of a model that has no file."""
 CLIPS_MOST = 400
 """In a file: 19 MB of 1,952 features in 24 frames."""
