@@ -161,7 +161,7 @@ static void read_figure(const char *name, int64_t bytes_each, double span_s) {
   }
   for (size_t i = 0; i < bytes / sizeof(float); i++) ((float *)work.memory)[i] = 1.0f;
   work.reading = 1;
-  printf(", \"%s\": %.3f", name, best((double)work.vectors * WIDTH_BYTES, span_s) / 1e9);
+  printf(", \"%s\": %.6g", name, best((double)work.vectors * WIDTH_BYTES, span_s) / 1e9);
   free(work.memory);
 }
 
@@ -176,9 +176,9 @@ int main(int count, char **arguments) {
   for (int i = 1; i < work.threads; i++)
     if (pthread_create(&helpers[i], NULL, helper, (void *)(intptr_t)i)) return 1;
   if (work.packed) {
-    printf("{\"gops\": %.3f}\n", best(work.packed->operations, span_s) / 1e9);
+    printf("{\"gops\": %.6g}\n", best(work.packed->operations, span_s) / 1e9);
   } else {
-    printf("{\"gflops\": %.3f", best(2.0 * CHAINS * LANES, span_s) / 1e9);
+    printf("{\"gflops\": %.6g", best(2.0 * CHAINS * LANES, span_s) / 1e9);
     read_figure("l2_gb_s", atoll(arguments[3]), span_s);
     read_figure("memory_gb_s", atoll(arguments[4]) / work.threads, span_s);
     printf("}\n");

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from kit import hosts
@@ -29,6 +30,10 @@ Frames = list[NDArray[np.uint8]]
 TORCH = re.compile(
     r'^\s*import torch|importorskip\("torch"|^from kit\.(networks|official) ', re.MULTILINE
 )
+
+# How long an example takes is the machine's affair: the first one of many imports a library.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # A shell starts what is to run in the background with Ctrl-C ignored, nohup starts it with SIGHUP
 # ignored, and programs that tests start would inherit that.

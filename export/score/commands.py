@@ -39,7 +39,8 @@ examples:
   shiftedge calibrate out/checkpoint.pt --output out/calm.pt --at 3
   shiftedge calibrate out/checkpoint.pt my_films.csv --output out/mine.pt
 
-Films that settings are chosen on say too much good of them: score on others.
+Films that settings are chosen on say too much good of them: score on others. An hour of films is
+little to choose on, some minutes are too few: one of some thousand settings is always lucky.
 """
 
 

@@ -196,7 +196,7 @@ def convolution(
     return [*before, *weights, product, *after, last], constants
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.01, 0.1), st.integers(0, 255), st.integers(0, 99))
 def test_a_quantised_convolution(tmp_path_factory, scale, zero_point, seed):
     """Within a sum at the half between two steps, added in another order: of 72 numbers a channel
@@ -288,6 +288,7 @@ def test_a_float_convolution_of_quantised_values_is_refused():
         title = "Some engine"
 
     peer = Some.__new__(Some)
+    peer.settings = {}
     peer.check_integers(Path("model.onnx"), 3, 3)
     with pytest.raises(
         ModelError, match=r"Some engine .it computes 1 of 3 quantised convolutions in float32"

@@ -215,7 +215,7 @@ def test_safetensors_that_are_not_whole(tmp_path, change, message):
         load_checkpoint(tmp_path / "c.safetensors")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_safetensors_are_a_sentence(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"

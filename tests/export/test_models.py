@@ -110,7 +110,7 @@ def reference_shift(x, frames, fold, two_way):
     return out.reshape(x.shape)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     clips=st.integers(1, 3),
     frames=st.integers(1, 5),

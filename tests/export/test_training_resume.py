@@ -185,7 +185,7 @@ def numbered(count: int, names: tuple[str, ...] = ("a", "b"), first: int = 0) ->
     seed=st.integers(0, 9),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_step_draws_the_same_wherever_a_training_begins(
     counts: list[int],
     shares: list[float] | None,

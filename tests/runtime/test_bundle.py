@@ -163,9 +163,7 @@ def test_only_listed_files_are_looked_at(folder: Path, path: str) -> None:
         Bundle.open(folder).verify(path)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([LIBRARY, "README", "manifest.json"]),
     st.integers(0, 10_000),

@@ -305,7 +305,7 @@ def good_or_refused(text: str) -> None:
     assert Manifest.from_json(again) == manifest
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), anything), min_size=1, max_size=3))
 def test_any_value_in_any_place(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     changed = copy.deepcopy(document())
@@ -320,13 +320,13 @@ def test_any_value_in_any_place(changes: list[tuple[tuple[Any, ...], Any]]) -> N
     good_or_refused(json.dumps(changed))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(anything)
 def test_any_document(value: Any) -> None:
     good_or_refused(json.dumps(value))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, len(GOOD.to_json())), st.text(max_size=3), st.integers(0, 3))
 def test_any_edit_of_the_text(at: int, put: str, cut: int) -> None:
     text = GOOD.to_json()

@@ -303,7 +303,7 @@ def test_damaged_snapshots_are_refused(fake_model: Model, moving_frames: Frames)
         assert stream.snapshot() == saved
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 400), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_noticed(place: int, bit: int) -> None:
     spec = ModelSpec("m", ("a", "b"), 8, 8, 8, (StateSpec("s", (1, 88)),), 2)

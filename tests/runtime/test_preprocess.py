@@ -104,7 +104,7 @@ def test_fit_equals_the_float64_reference(size: tuple[int, int, int, int, int]) 
     assert abs((fitted - exact).mean()) < 0.2  # rounded; cut off, it would be -0.5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(*[st.integers(1, 3000)] * 2, *[st.integers(1, 600)] * 3)
 def test_crop_box_is_exact_centred_and_inside(
     image_height: int, image_width: int, height: int, width: int, short_side: int
@@ -124,7 +124,7 @@ def test_crop_box_of_common_cameras() -> None:
     assert crop_box(1080, 1920, 224, 224, 256) == (67, 487, 945, 945)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 9))
 def test_numpy_and_opencv_agree_within_one_level(height: int, width: int, seed: int) -> None:
     pytest.importorskip("cv2")

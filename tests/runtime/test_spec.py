@@ -224,7 +224,7 @@ def test_a_whole_number_too_large_for_a_float(key: str) -> None:
         ModelSpec.from_dict(document(**{key: 10**400}))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=60))
 def test_any_text_gives_a_spec_error(text: str) -> None:
     with pytest.raises(SpecError):
@@ -240,7 +240,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(key=st.sampled_from(sorted(document())), value=JSON)
 def test_any_value_of_any_field_is_read_or_refused(key: str, value: Any) -> None:
     try:

@@ -84,7 +84,7 @@ SHAPES = st.builds(
 ).map(lambda shape: dataclasses.replace(shape, shift=shifted(shape.shift, shape.inputs)))
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=14)
 @given(shape=SHAPES, cuts=st.lists(st.integers(0, 100), max_size=3))
 def test_any_shape_is_right_and_the_same_in_any_split(shape, cuts):
     if shape.out_height > 0 and shape.out_width > 0:

@@ -18,7 +18,7 @@ from shiftedge.export.compiler.graph.activations import Activation
 UNIT = host_unit()
 
 
-@settings(max_examples=16, deadline=None)
+@settings(max_examples=16)
 @given(
     pixels=st.integers(1, 80),
     channels=st.sampled_from([1, 3, 7, 16, 33, 97]),

@@ -91,14 +91,14 @@ SHAPES = st.builds(
 )
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=14)
 @given(shape=SHAPES, cuts=st.lists(st.integers(0, 100), max_size=3))
 def test_any_shape_is_right_and_the_same_in_any_split(shape, cuts):
     if shape.out_height > 0 and shape.out_width > 0:
         verify(shape, cuts)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(shape=SHAPES, rows=st.integers(1, 9), vectors=st.integers(1, 3), outer=st.booleans())
 @example(  # several blocks of a group's channels, the last one narrower
     shape=shape_of(3, 2, 97, 0, height=4, width=4, kernel=(2, 2)), rows=5, vectors=2, outer=True

@@ -100,7 +100,7 @@ SHAPES = st.builds(
 ).map(lambda shape: dataclasses.replace(shape, shift=min(shape.shift, shape.inputs)))
 
 
-@settings(max_examples=13, deadline=None)
+@settings(max_examples=13)
 @given(shape=SHAPES, band=st.integers(0, 6), cuts=st.lists(st.integers(0, 50), max_size=3))
 def test_any_shape_in_both_forms_is_right_and_the_same_in_any_split(shape, band, cuts):
     tiles = inverted_residual.tiles_for(shape, UNIT)
@@ -109,7 +109,7 @@ def test_any_shape_in_both_forms_is_right_and_the_same_in_any_split(shape, band,
     verify(shape, dataclasses.replace(tiles, band=band), cuts)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     shape=SHAPES,
     expand=st.integers(1, 14),

@@ -40,7 +40,7 @@ def verify(shape: Pointwise, tiles: Tiles, cuts=(), unit=UNIT) -> None:
     check(kernel, arrays, unit, {"out": activate(shape.activation, expected)}, cuts)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     pixels=st.integers(1, 60),
     inputs=CHANNELS,
@@ -57,7 +57,7 @@ def test_any_shape_is_right_and_the_same_in_any_split(
     verify(shape, pointwise.tiles_for(shape, UNIT), cuts)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     rows=st.integers(1, 14),
     vectors=st.integers(1, 3),

@@ -21,7 +21,7 @@ from shiftedge.export.compiler.graph.activations import Activation
 UNIT = host_unit()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     pixels=st.integers(1, 50),
     inputs=st.sampled_from([1, 3, 7, 32, 97]),

@@ -57,7 +57,7 @@ def verify(kernels, arrays, expected, cuts) -> None:
     np.testing.assert_array_equal(*results, err_msg="depends on the split")
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=14)
 @given(
     shape=SHAPES,
     residual=st.booleans(),
@@ -81,7 +81,7 @@ def test_depthwise(shape, residual, activation, cuts):
     verify(kernels, arrays, activate(activation, expected), cuts)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(shape=SHAPES, largest=st.booleans(), cuts=st.lists(st.integers(0, 12), max_size=2))
 def test_pools(shape, largest, cuts):
     rows = tuple(min(n, k - 1) for n, k in zip(shape.padding, shape.kernel * 2, strict=True))

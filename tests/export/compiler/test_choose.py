@@ -34,7 +34,7 @@ from shiftedge.export.compiler.targets import find_variant
 V3 = find_variant("x86-64-v3")
 UNITS = (V3, find_variant("x86-64-v4"), V3.using(unit=NEON))
 on_every_unit = pytest.mark.parametrize("target", UNITS, ids=lambda each: each.name)
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=12)
 
 
 def fits(kernel: Kernel, target: CpuVariant) -> bool:

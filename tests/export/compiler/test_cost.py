@@ -36,7 +36,7 @@ def peak(target: CpuVariant) -> float:
 
 @pytest.mark.parametrize("target", [*map(find_variant, TARGETS)], ids=TARGETS)
 @given(pixels=SIZES, inputs=SIZES, outputs=SIZES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_prediction_is_faster_than_the_machine(
     target: CpuVariant, pixels: int, inputs: int, outputs: int
 ) -> None:
@@ -51,7 +51,7 @@ def test_no_prediction_is_faster_than_the_machine(
 
 @pytest.mark.parametrize("target", [*map(find_variant, TARGETS)], ids=TARGETS)
 @given(pixels=SIZES, inputs=SIZES, outputs=SIZES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_more_work_of_the_same_tiling_is_never_cheaper(
     target: CpuVariant, pixels: int, inputs: int, outputs: int
 ) -> None:

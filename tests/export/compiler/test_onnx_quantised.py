@@ -437,7 +437,7 @@ def test_refusals_name_the_node(case):
     refused(stateless(body), "(node 'n_", message)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_damaged_bytes_are_read_or_refused(data):
     """Nothing but a CompileError, wherever the damage is."""

@@ -357,7 +357,7 @@ def test_logits_that_are_a_flattened_map():
     refused(model(features=features), "The logits are a flattened map", spec=spec)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_bytes_are_read_or_refused(data):
     """Nothing but a CompileError, wherever the damage is."""

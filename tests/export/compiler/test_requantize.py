@@ -54,7 +54,7 @@ def exact(conv, x):
     return run_operator(conv, {"x": x})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(convolutions(), CODES, CODES, CODES)
 def test_a_sum_of_codes_is_the_number_in_steps(made, source, out, residual):
     conv, x = made
@@ -98,7 +98,7 @@ def test_a_file_s_whole_biases_are_taken_exactly():
     ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     convolutions(inputs=3),
     st.tuples(*[st.floats(-1, 1)] * 3),

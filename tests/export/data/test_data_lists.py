@@ -131,7 +131,7 @@ LABELS = st.text(string.ascii_letters + "éж ", min_size=2, max_size=20).filter
     quoted=st.booleans(),
     start=st.sampled_from(["", "\ufeff", "# a comment\n", "\n\n", "path{}label\n"]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_written_is_read(
     rows: list[tuple[str, str]], separator: str, ending: str, quoted: bool, start: str
 ) -> None:
@@ -152,7 +152,7 @@ def test_what_is_written_is_read(
     ),
     three=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_lists_with_spaces_are_read(rows: list[tuple[str, int, int]], three: bool) -> None:
     lines = [
         f"{path} {frames} {index}" if three else f"{path} {index}" for path, frames, index in rows
@@ -162,7 +162,7 @@ def test_lists_with_spaces_are_read(rows: list[tuple[str, int, int]], three: boo
 
 
 @given(text=st.text(st.characters(exclude_characters="\0"), max_size=200))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text_gives_clips_or_a_sentence(text: str) -> None:
     with contextlib.suppress(DataError):
         assert parse_list(text, "l")

@@ -109,7 +109,7 @@ def test_frames_of_one_time_are_not_a_rate() -> None:
     steps=st.lists(st.floats(0.0, 3.0), max_size=60),
     rate_hz=st.sampled_from([1.0, 6.0, 12.0, 25.0]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_times_give_every_tick_once_and_in_order(steps: list[float], rate_hz: float) -> None:
     times = [0.0, *np.cumsum(steps).tolist()]
     frames = shown(times, rate_hz)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -105,7 +105,6 @@ def test_the_average_of_ones_is_known(keep: float, count: int) -> None:
     np.testing.assert_allclose(smoothed(ones, keep)[:, 0], wanted, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_the_search_finds_the_least_value(seed: int) -> None:
     rng = np.random.default_rng(seed)

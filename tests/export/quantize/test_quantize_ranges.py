@@ -37,7 +37,7 @@ def ends(affine: Affine) -> np.ndarray:
     return affine.rounded(np.array([-np.inf, np.inf]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values, values)
 def test_the_choice_is_never_worse_than_the_whole_range(one: np.ndarray, two: np.ndarray) -> None:
     histogram = gathered(one, two)
@@ -48,7 +48,7 @@ def test_the_choice_is_never_worse_than_the_whole_range(one: np.ndarray, two: np
     assert np.ptp(ends(choice.affine)) <= 1.01 * np.ptp(ends(whole))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values, values, values)
 def test_nothing_is_lost_when_bins_widen(
     one: np.ndarray, two: np.ndarray, three: np.ndarray
@@ -67,7 +67,7 @@ def test_nothing_is_lost_when_bins_widen(
         assert np.abs(exact - spread).max() <= 0.51 * width  # each stayed in its bin
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
 def test_zero_is_kept_and_the_range_is_covered(one: float, two: float) -> None:
     low, high = min(one, two), max(one, two)
@@ -80,7 +80,7 @@ def test_zero_is_kept_and_the_range_is_covered(one: float, two: float) -> None:
     assert ends(affine)[1] >= max(high, 0.0) - slack
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(values)
 def test_the_judged_error_is_the_error(some: np.ndarray) -> None:
     histogram = gathered(some)

@@ -13,7 +13,7 @@ from shiftedge.export.score.intervals import RESAMPLES, Estimate, resamples
 
 
 @given(seeds=st.lists(st.integers(0, 5_000), min_size=1, max_size=6, unique=True))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_curve_never_falls_and_stays_within_its_budget(seeds: list[int]) -> None:
     curve = curve_of([random_film(seed) for seed in seeds], SPEC)
     samples = np.stack([found.samples for found in curve.drawn()])
@@ -25,7 +25,7 @@ def test_the_curve_never_falls_and_stays_within_its_budget(seeds: list[int]) -> 
 
 
 @given(seeds=st.lists(st.integers(0, 5_000), min_size=1, max_size=5, unique=True))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_labels_and_bands_share_the_events_out(seeds: list[int]) -> None:
     curve = curve_of([random_film(seed) for seed in seeds], SPEC)
     for point in (curve.own, curve.at(60.0)):

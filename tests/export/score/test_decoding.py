@@ -50,7 +50,7 @@ DECODERS = st.builds(
     seeds=st.lists(st.integers(0, 10_000), min_size=1, max_size=4),
     decoders=st.lists(DECODERS, min_size=1, max_size=5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_same_events_as_one_at_a_time(
     seeds: list[int], decoders: list[DecoderSettings]
 ) -> None:

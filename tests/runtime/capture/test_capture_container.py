@@ -105,9 +105,7 @@ def test_a_name_from_a_file_is_fit_for_a_terminal(folder: Path) -> None:
     assert read(folder, matroska([(0, b"")], codec="\x1b[2J")).codec is None
 
 
-quick = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quick

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import open_source
@@ -269,7 +269,6 @@ def test_a_wrong_pipe_says_what_is_wrong(text: str, sentence: str) -> None:
         open_source(f"pipe:{text}")
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_pipe_text_parses_or_is_refused(text: str) -> None:
     try:
@@ -279,7 +278,6 @@ def test_any_pipe_text_parses_or_is_refused(text: str) -> None:
     assert parsed.command
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 16384),
     st.integers(1, 16384),
@@ -352,7 +350,6 @@ def test_a_frame_without_room_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         open_source(f"pipe:{RAW} cat /dev/zero")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_header_parses_or_is_refused(rest: bytes) -> None:
     for line in (rest, b"YUV4MPEG2 " + rest, b"YUV4MPEG2 W4 H2 " + rest):
@@ -368,7 +365,6 @@ def test_a_stream_without_a_known_rate_has_none() -> None:
     assert parse_y4m_header(b"YUV4MPEG2 W4 H2 F0:0", "x")[1] is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 40), st.data())
 def test_frames_do_not_depend_on_the_pieces(stream: bytes, size: int, data: st.DataObject) -> None:
     place = 0
@@ -387,7 +383,6 @@ def test_frames_do_not_depend_on_the_pieces(stream: bytes, size: int, data: st.D
     assert reader.exactly(3) == b""
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=50).filter(lambda line: b"\n" not in line), st.binary(max_size=10))
 def test_lines_end_at_the_line_feed(line: bytes, rest: bytes) -> None:
     stream = line + b"\n" + rest

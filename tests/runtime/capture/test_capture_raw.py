@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture import open_source
@@ -130,7 +130,6 @@ def test_the_bytes_tell_what_was_sent(said: RawVideo, sent: RawVideo, frames: in
     assert text.endswith(" would fit.")
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 16384),
     st.integers(1, 16384),
@@ -184,7 +183,6 @@ Y4M_PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(Y4M_PIECES | st.binary(max_size=20), max_size=12), st.booleans())
 def test_any_yuv4mpeg_gives_frames_or_a_sentence(pieces: list[bytes], live: bool) -> None:
     content = b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"".join(pieces)
@@ -197,7 +195,6 @@ def test_any_yuv4mpeg_gives_frames_or_a_sentence(pieces: list[bytes], live: bool
             last_s = frame.time_s
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=300),
     st.integers(1, 4),

@@ -7,13 +7,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.runtime.capture.video import LONGEST_PAUSE_S, RecordingTimes
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1), st.floats(1, 240))
 def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) -> None:
     times = RecordingTimes(rate_hz)
@@ -24,7 +23,6 @@ def test_times_always_grow_from_zero(positions_ms: list[float], rate_hz: float) 
         assert before <= after <= before + LONGEST_PAUSE_S + 1.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=60), st.floats(1, 240))
 def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_hz: float) -> None:
     """Whatever happens to single stamps, true ones come at their true times."""
@@ -39,7 +37,6 @@ def test_frames_out_of_order_by_a_little_move_nothing(late_ms: list[int], rate_h
         assert times.stamp(true_ms + late - back) == pytest.approx(first + late / 1000)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1, 5e4), min_size=1, max_size=50), st.floats(-1e6, 1e6))
 def test_sane_stamps_are_kept(steps_ms: list[float], origin_ms: float) -> None:
     times = RecordingTimes(25.0)

@@ -266,7 +266,7 @@ def test_pixels_move_as_the_truth_says() -> None:
 
 
 @given(seed=st.integers(0, 2**32), label=st.sampled_from(LABELS), ranges=st.sampled_from(PRESETS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_frame_labels_follow_the_strokes(seed: int, label: str, ranges: Ranges) -> None:
     dice = dice_of(seed, ranges)
     lens = draw_lens(dice, 96, 128)
@@ -300,7 +300,7 @@ def test_frame_labels_follow_the_strokes(seed: int, label: str, ranges: Ranges) 
 
 
 @given(seed=st.integers(0, 2**32), label=st.sampled_from(GESTURES), left=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_cameras_see_what_hands_do(seed: int, label: str, left: bool) -> None:
     """Near and far, aside and headless: of every stroke the promised share is in the image."""
     dice = dice_of(seed)
@@ -311,7 +311,7 @@ def test_cameras_see_what_hands_do(seed: int, label: str, left: bool) -> None:
 
 
 @given(seed=st.integers(0, 2**32), label=st.sampled_from(SWIPES + SLIDES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bringing_a_stroke_into_view_keeps_its_direction(seed: int, label: str) -> None:
     dice = dice_of(seed)
     lens = draw_lens(dice, 96, 128)
@@ -592,7 +592,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 2**32), roll=st.floats(-4.0, 4.0))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_bones_keep_their_lengths(seed: int, roll: float) -> None:
     rng = np.random.default_rng(seed)
     poses = np.stack([pose(rng, name) for name in ("open", "fist", "point")])

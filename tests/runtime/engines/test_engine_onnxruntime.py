@@ -298,7 +298,7 @@ def test_metadata(make_onnx: Callable[..., Path], spec: ModelSpec) -> None:
     with pytest.raises(SpecError, match="not valid JSON"):
         OnnxRuntimeEngine(make_onnx(metadata="{"))
     newer = json.dumps({**json.loads(spec.to_json()), "schema": 3})
-    with pytest.raises(SpecError, match="reads up to 2: upgrade"):
+    with pytest.raises(SpecError, match="reads up to 1: upgrade"):
         OnnxRuntimeEngine(make_onnx(metadata=newer))
 
 

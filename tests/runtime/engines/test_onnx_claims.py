@@ -252,7 +252,7 @@ def test_frames_and_states_have_a_bound():
         check_spec(dataclasses.replace(SPEC, states=HUGE), "m")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_files_are_a_sentence(data):
     whole = bytearray(model())

@@ -43,7 +43,7 @@ def test_a_slow_camera_repeats() -> None:
     assert set(steps[2:]) == {2}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rate_hz=st.floats(5, 120),
     jitter=st.floats(0, 0.45),
@@ -69,7 +69,7 @@ def test_the_average_is_the_models_rate(
     assert -1 <= steps - expected - 0.5 * RATE_HZ / rate_hz <= 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rate_hz=st.floats(5, 120), model_hz=st.floats(4, 30), start_s=st.floats(-1e4, 1e4))
 def test_each_tick_goes_to_the_nearest_frame(
     rate_hz: float, model_hz: float, start_s: float
@@ -86,7 +86,7 @@ def test_each_tick_goes_to_the_nearest_frame(
             assert distance_s[index] <= distance_s.min() + 1e-5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     intervals_s=st.lists(st.floats(-0.5, 1.5), max_size=60),
     rate_hz=st.floats(1, 60),

@@ -190,7 +190,7 @@ def test_settings_out_of_range_are_refused() -> None:
 
 # --- for any stream --------------------------------------------------------------------------
 
-promise = settings(max_examples=60, deadline=None)
+promise = settings(max_examples=60)
 
 frames_of_any_kind = st.lists(
     st.tuples(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -106,14 +106,12 @@ def test_slow_by_the_clock_of_a_computer_is_not_frame_numbers() -> None:
         assert watch.look(i + 0.001 * (i % 3)) is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.002, 0.9), min_size=100), st.floats(-1e9, 1e9))
 def test_frames_of_any_pace_within_the_limit_are_fine(steps: list[float], start_s: float) -> None:
     watch = StampWatch(1.0)
     assert not any(watch.look(start_s + time_s) for time_s in np.cumsum(steps))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2 * WINDOW_FRAMES))
 def test_any_times_are_judged(times: list[float]) -> None:
     watch = StampWatch(1.0)

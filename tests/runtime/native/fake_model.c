@@ -214,11 +214,9 @@ static const shiftedge_cpu_plan plan = {
 /* -DFAKE_INT8 is a model that says of itself that it multiplies integers. */
 #ifdef FAKE_INT8
 #define FAKE_PRECISION "int8"
-#define FAKE_SCHEMA "2, \"precision\": \"int8\""
 #define FAKE_DTYPE ", \"dtype\": \"uint8\", \"scale\": 0.5, \"zero_point\": 3"
 #else
 #define FAKE_PRECISION "fp32"
-#define FAKE_SCHEMA "1"
 #define FAKE_DTYPE ""
 #endif
 
@@ -242,7 +240,7 @@ static const char spec_json[] =
     "\"height\": 24, \"width\": 32, \"resize_short_side\": 24, \"states\": ["
     "{\"name\": \"first\", \"shape\": [1, 1, 24, 32]" FAKE_DTYPE "}, "
     "{\"name\": \"trace\", \"shape\": [1, 32]}], "
-    "\"receptive_field\": 100, \"schema\": " FAKE_SCHEMA "}";
+    "\"receptive_field\": 100, \"schema\": 1, \"precision\": \"" FAKE_PRECISION "\"}";
 
 const shiftedge_program shiftedge_program_table = {
     .spec = &spec,

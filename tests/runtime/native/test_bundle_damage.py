@@ -127,9 +127,7 @@ def test_every_byte_of_a_signed_bundle(folder: Path, attempt: Attempt, signed: l
     assert attempt(signed) == ""
 
 
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_manifest(folder: Path, attempt: Attempt, data: st.DataObject) -> None:
     """Wrong types, huge numbers, paths and links that leave the folder, keys twice, a newer schema,

@@ -72,7 +72,7 @@ def test_a_fitted_frame(probe: Probe, camera: tuple[int, int], model: tuple[int,
     assert near(probe.fit(image.tobytes(), "bgr24", camera, model[:2], model[2]), theirs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.tuples(st.integers(1, 400), st.integers(1, 400)),
     st.tuples(st.integers(1, 120), st.integers(1, 120)),
@@ -87,7 +87,7 @@ def test_a_fitted_frame_of_any_size(
     assert near(probe.fit(image.tobytes(), "bgr24", camera, model, short), theirs)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(*[st.integers(1, 16384)] * 2, *[st.integers(1, 8192)] * 3)
 def test_the_crop(probe: Probe, a: int, b: int, c: int, d: int, e: int) -> None:
     assert probe.crop(a, b, c, d, e) == crop_box(a, b, c, d, e)
@@ -120,7 +120,7 @@ def test_every_format_of_full_range_and_with_padded_rows(
     assert near(probe.fit(data, form, camera, camera, 9, **options), to_bgr(video, data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.tuples(st.integers(1, 8192), st.integers(1, 8192)),
     st.sampled_from(FORMATS),
@@ -160,7 +160,7 @@ def test_every_colour_of_yuv(probe: Probe, full_range: bool) -> None:
     assert near(ours, to_bgr(video, data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from([0.5, 7.0, 12.0, 29.97, 30.0, 1000.0]),
     st.floats(1.0, 3.0),
@@ -204,7 +204,7 @@ DECODERS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(DECODERS, st.integers(0, 9999), st.sampled_from([1 / 12, 1 / 30, 0.0, 0.3]))
 def test_the_decoder(probe: Probe, decoder: DecoderSettings, seed: int, interval_s: float) -> None:
     generator = np.random.default_rng(seed)
@@ -232,7 +232,7 @@ def test_the_decoder(probe: Probe, decoder: DecoderSettings, seed: int, interval
     st.floats(0, 1),
     st.booleans(),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_line(probe: Probe, time_s: float, label: str, confidence: float, step: bool) -> None:
     document: dict[str, object] = {
         "time_s": round(time_s, 4),
@@ -277,7 +277,7 @@ def test_sha256_of_every_length(digest: Digest) -> None:
             assert digest(data[:length], piece) == expected, (length, piece)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 1 << 20), st.integers(1, 1 << 17), st.integers(0, 99))
 def test_sha256_of_anything(digest: Digest, length: int, piece: int, seed: int) -> None:
     data = noise(length, seed)

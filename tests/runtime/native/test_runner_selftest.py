@@ -57,7 +57,7 @@ def test_python_and_c_make_the_same_clip(probe: Probe, size: tuple[int, int]) ->
     assert np.array_equal(probe.clip(16, *size), self_test_clip(*size))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 160), st.integers(1, 160), st.integers(1, 20))
 def test_the_same_clip_of_any_size(probe: Probe, height: int, width: int, frames: int) -> None:
     assert np.array_equal(probe.clip(frames, height, width), self_test_clip(height, width, frames))

@@ -73,15 +73,16 @@ def test_one_that_python_ignores_comes_again(number: int) -> None:
     """Exceptions of ``__del__`` are printed and forgotten; the wait below would be 30 s."""
 
     class Deleted:
-        def __bool__(self) -> bool:
-            return False
-
         def __del__(self) -> None:
             signal.raise_signal(number)
 
+    def never() -> bool:
+        Deleted()
+        return False
+
     waited = threading.Condition()
     with pytest.raises(Interrupted) as caught, interrupts(), waited:
-        waited.wait_for(Deleted, 30.0)
+        waited.wait_for(never, 30.0)
     assert caught.value.number == number
 
 
