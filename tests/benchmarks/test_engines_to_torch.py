@@ -288,6 +288,7 @@ def test_a_float_convolution_of_quantised_values_is_refused():
         title = "Some engine"
 
     peer = Some.__new__(Some)
+    peer.settings = {}
     peer.check_integers(Path("model.onnx"), 3, 3)
     with pytest.raises(
         ModelError, match=r"Some engine .it computes 1 of 3 quantised convolutions in float32"
