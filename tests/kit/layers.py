@@ -3,6 +3,7 @@ torch nor TVM."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -248,9 +249,10 @@ def interpreted(
     image: np.ndarray | None = None,
     *,
     exact: bool = False,
+    execute: Callable[..., object] | None = None,
 ) -> Made:
     """One frame of a step."""
-    machine = Interpreter(step, exact=exact)
+    machine = Interpreter(step, exact=exact, execute=execute)
     for number, state in enumerate(states):
         kept = stored(graph, unit, f"state_{number}", state)
         machine.states[number][: len(kept)] = kept

@@ -27,7 +27,7 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.backends.cpu.context import FRAME_MAP
+from shiftedge.export.compiler.backends.builder import FRAME_MAP
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run

@@ -115,6 +115,37 @@ def fuse(graph: ops.Graph) -> tuple[tuple[FusedKernel, ...], tuple[ops.KeepState
     return _Fuser(graph).fuse()
 
 
+def apart(kernel: FusedKernel) -> tuple[FusedKernel, ...]:
+    """The same with one convolution a kernel, in order."""
+    if isinstance(kernel, Tail):
+        head = _alone(kernel, kernel.pointwise, kernel.join)
+        return (head, Single((kernel.mean,)), Single((kernel.dense,)))
+    if not isinstance(kernel, InvertedResidualKernel):
+        return (kernel,)
+    result: list[FusedKernel] = []
+    join = kernel.join
+    for part in (kernel.stem or kernel.expand, kernel.depthwise):
+        if part is not None:
+            result.append(_alone(kernel, part, join))
+            join = None
+    return (*result, _alone(kernel, kernel.project, None, kernel.residual))
+
+
+def _alone(
+    kernel: FusedKernel, part: Linear, join: ops.Join | None, residual: str | None = None
+) -> ConvKernel:
+    """One convolution of a kernel, with the join before it, its activation, and the sum behind."""
+    conv = part.conv
+    own = tuple(
+        each
+        for each in kernel.operators
+        if each in (conv, join)
+        or (isinstance(each, ops.Activate) and each.inputs == (conv.out,))
+        or (residual is not None and isinstance(each, ops.Add))
+    )
+    return ConvKernel(own, join, part, residual)
+
+
 class _Fuser:
     def __init__(self, graph: ops.Graph) -> None:
         self._graph = graph

@@ -2,8 +2,9 @@
 
 A backend is right when it agrees with this. Every unit of a kernel runs as a call of its own, all
 of them at once as lanes of numpy arrays; so do the turns of a loop whose body reads nothing that it
-writes. What is left of the order is what results depend on: a sum takes its segments, their steps
-and terms one after the other.
+writes. A unit's threads are lanes too, which do every statement together: barriers are kept by
+themselves. What is left of the order is what results depend on: a sum takes its segments, their
+steps and terms one after the other.
 
 - A product added to a float32 sum is rounded once with it. Two packed bfloat16 numbers are added
   one by one, the odd one first. Whole numbers are summed in int32.
@@ -17,8 +18,9 @@ its graph says, whatever the order and the precision.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +66,12 @@ def run(
     """
     if calls is None:
         calls = [(unit, unit + 1) for unit in range(kernel.units)]
-    begin, end = np.array(calls, np.int64).reshape(-1, 2).T
+    begin, end = np.array(calls, np.int64).reshape(-1, 2).repeat(kernel.threads, axis=0).T
     every = np.arange(len(begin))
     machine = _Machine(kernel, arrays, len(every), exact)
     env: Env = {ir.BEGIN: begin, ir.END: end}
+    if kernel.threads > 1:
+        env[ir.THREAD] = every % kernel.threads
     machine.run(kernel.prologue, env, every)
     machine.loop(ir.Loop(ir.UNIT, ir.BEGIN, ir.END, kernel.body), env, every)
 
@@ -82,8 +86,15 @@ class Frame:
 
 
 class Interpreter:
-    def __init__(self, step: Step, *, exact: bool = False) -> None:
+    """A stream of a step."""
+
+    def __init__(
+        self, step: Step, *, exact: bool = False, execute: Callable[..., object] | None = None
+    ) -> None:
+        """``execute`` runs a kernel instead of :func:`run`, given the kernel and its arrays: an
+        emulated device."""
         self._step, self._exact = step, exact
+        self._execute = execute or functools.partial(run, exact=exact)
         self._constants = {
             Argument(Memory.WEIGHTS, name): value for name, value in step.constants.items()
         }
@@ -116,7 +127,7 @@ class Interpreter:
                         raise ValueError(f"{call.name} reads {argument} before it is made")
                     memory[argument] = _unwritten(buffer, (), self._exact)
                 arrays[buffer.name] = memory[argument]
-            run(call.kernel, arrays, exact=self._exact)
+            self._execute(call.kernel, arrays)
         for number in range(len(self.states)):
             made = memory.get(Argument(Memory.NEXT_STATE, str(number)))
             if made is not None:
@@ -131,16 +142,24 @@ class Interpreter:
 
 
 class _Machine:
-    """Statements of one kernel. ``calls`` says of each lane which call it belongs to."""
+    """Statements of one kernel. ``calls`` says of each lane which call it belongs to, or which
+    thread of which call."""
 
     def __init__(
         self, kernel: ir.Kernel, arrays: Mapping[str, Array], calls: int, exact: bool
     ) -> None:
         self._kernel, self._exact = kernel, exact
         self._arrays = {each.name: arrays[each.name] for each in kernel.buffers}
-        self._scratch = {each.name: _unwritten(each, (calls,), exact) for each in kernel.scratch}
+        self._scratch = {
+            each.name: _unwritten(each, (calls // self._sharing(each),), exact)
+            for each in (*kernel.scratch, *kernel.block)
+        }
         self._apart: dict[int, bool] = {}
         self._packed: dict[str, Array] = {}
+
+    def _sharing(self, buffer: ir.Buffer) -> int:
+        """How many lanes have one together."""
+        return self._kernel.threads if buffer.role == "shared" else 1
 
     # Control.
 
@@ -160,7 +179,7 @@ class _Machine:
                 self._store(each.target.buffer, places, calls, value)
             elif isinstance(each, ir.Copy):
                 self._copy(each, env, calls)
-            else:
+            elif isinstance(each, ir.Tile):
                 self._tile(each, env, calls)
 
     def loop(self, loop: ir.Loop, env: Env, calls: Array) -> None:
@@ -179,7 +198,7 @@ class _Machine:
 
     def _independent(self, loop: ir.Loop) -> bool:
         """Whether its turns may run side by side: nothing is read that they write. Units may."""
-        if loop.variable == ir.UNIT and not self._kernel.scratch:
+        if loop.variable == ir.UNIT and not self._scratch:
             return True
         if id(loop) not in self._apart:
             read, written = set[str](), set[str]()
@@ -236,7 +255,7 @@ class _Machine:
             total = np.concatenate((total, both), axis=2)
         here = _axes(env, tile.rows, np.arange(tile.columns))
         value = self._ended(tile, total, here, calls)
-        self._store(tile.target.buffer, _value(tile.target.position, here), calls, value)
+        self._store(tile.target.buffer, _places(tile.target, here), calls, value)
 
     def _starts(
         self, tile: ir.Tile, env: Env, calls: Array, columns: Array, like: Array
@@ -244,7 +263,7 @@ class _Machine:
         """First values, those of padded weights first."""
         here = _axes(env, tile.rows, columns)
         for access in sorted(tile.start, key=lambda each: each.buffer.role != "weight"):
-            found = self._load(access.buffer, _value(access.position, here), calls)
+            found = self._load(access.buffer, _places(access, here), calls)
             yield np.broadcast_to(found, like.shape)
 
     def _sums(
@@ -269,7 +288,7 @@ class _Machine:
     def _segment(self, segment: ir.Segment, slots: _Slots, calls: Array, total: Array) -> Array:
         """``total`` with what a segment adds."""
         term, behind = slots.source
-        places = _value(segment.source.position, {**slots.here, ir.TERM: term}) + behind
+        places = _places(segment.source, {**slots.here, ir.TERM: term}) + behind
         source = self._load(segment.source.buffer, places, calls)
         shape = np.broadcast_shapes(source.shape, (1, total.shape[1], slots.count, 1))
         source, dot = np.broadcast_to(source, shape), segment.dot
@@ -304,7 +323,9 @@ class _Machine:
         here, (term, behind) = slots.here, slots.weight
         names = [name for name in weight.position.variables if len(here.get(name, ())) > 1]
         env, which = here | {ir.TERM: term, ir.ROW: 0}, None
-        if names:
+        if weight.buffer.name in self._scratch:
+            which = np.arange(len(calls))
+        elif names:
             found = np.stack([here[name].reshape(-1) for name in names])
             distinct, which = np.unique(found, axis=1, return_inverse=True)
             env |= zip(names, distinct[..., None, None, None], strict=True)
@@ -359,17 +380,21 @@ class _Machine:
         self, buffer: ir.Buffer, places: Array, calls: Array, dot: ir.Dot | None = None
     ) -> Array:
         """Elements, of shape ``places``; with ``dot`` those that are packed into one."""
-        if buffer.role == "scratch":
+        if buffer.name in self._scratch:
             held = self._scratch[buffer.name]
             _check(self._kernel, buffer, places, held.shape[1])
-            first = calls.reshape(-1, *[1] * (places.ndim - 1))
-            return held[first, places]
+            return held[self._owners(buffer, places, calls), places]
         held = self._elements(buffer, dot) if dot else self._arrays[buffer.name]
         _check(self._kernel, buffer, places, len(held))
         found: Array = held[places]
         if buffer.dtype in NARROW and found.dtype == np.dtype(buffer.dtype):  # a constant
             found = NARROW[buffer.dtype].numbers(found)
         return found
+
+    def _owners(self, buffer: ir.Buffer, places: Array, calls: Array) -> Array:
+        """Whose buffer each lane's places are in."""
+        owners: Array = (calls // self._sharing(buffer)).reshape(-1, *[1] * (places.ndim - 1))
+        return owners
 
     def _elements(self, buffer: ir.Buffer, dot: ir.Dot) -> Array:
         """Of a buffer of packed weights, one by one."""
@@ -380,16 +405,16 @@ class _Machine:
         return self._packed[buffer.name]
 
     def _store(self, buffer: ir.Buffer, places: Array, calls: Array, value: Array) -> None:
-        held = self._scratch if buffer.role == "scratch" else self._arrays
-        array = held[buffer.name]
+        own = buffer.name in self._scratch
+        array = (self._scratch if own else self._arrays)[buffer.name]
         _check(self._kernel, buffer, places, buffer.size)
         if buffer.dtype in NARROW and not self._exact:
             value = NARROW[buffer.dtype].round(value)
         elif array.dtype.kind != "f" and value.dtype.kind == "f":
             value = value.astype(np.int64)
         value = value.astype(array.dtype)
-        if buffer.role == "scratch":
-            array[calls.reshape(-1, *[1] * (places.ndim - 1)), places] = value
+        if own:
+            array[self._owners(buffer, places, calls), places] = value
         else:
             array[places] = value
 
@@ -486,6 +511,12 @@ def _value(index: Index, env: Env) -> Any:
     return index.evaluate(env, _OPERATORS, np.int64)
 
 
+def _places(access: ir.Access, here: Env) -> Array:
+    """Of elements over the axes, of which there is at least that of the columns."""
+    places = np.asarray(_value(access.position, here))
+    return places if places.ndim else np.full_like(here[ir.COLUMN], places)
+
+
 def _axes(env: Env, rows: int, columns: Array, *, steps: bool = False) -> Env:
     """Variables over (lanes, rows, [slots,] columns)."""
     middle = (1,) if steps else ()
@@ -528,7 +559,7 @@ def _unwritten(buffer: ir.Buffer, lanes: tuple[int, ...], exact: bool) -> Array:
 def _touched(statements: Sequence[ir.Statement], read: set[str], written: set[str]) -> None:
     """Buffers that statements read and write."""
     for each in ir.walk(statements):
-        if isinstance(each, (ir.Loop, ir.If)):
+        if isinstance(each, (ir.Loop, ir.If, ir.Barrier)):
             continue
         written.add(each.target.buffer.name)
         if isinstance(each, ir.Copy):

@@ -5,6 +5,10 @@
       Fill, Copy           runs of elements
       Tile                 where the time goes: a block of accumulators held in registers
 
+On a device whose work units are run by several threads (a GPU's blocks), all of them run the body,
+``THREAD`` says which, and ``Barrier`` waits for all. Buffers of the role "shared" are one a unit,
+those of the role "register" one a thread; what a thread sums over several tiles stands in these.
+
 A tile is ``rows`` pixels by some channels, each accumulator one vector of ``lanes`` channels:
 
     accumulator[row, column]  = sum of start[row, column]            bias, residual
@@ -41,6 +45,8 @@ BEGIN = Var("begin")
 END = Var("end")
 """Work unit after the last of this call."""
 UNIT = Var("unit")
+THREAD = Var("thread")
+"""Which of a work unit's threads, from 0 on."""
 LOWEST = -3.4028234663852886e38
 """The lowest float32: what the largest of nothing is."""
 
@@ -116,7 +122,9 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Elements in a row. ``role``: input, weight, output, or scratch (private to one call)."""
+    """Elements in a row. ``role``: input, weight, output, or scratch (private to one call); of
+    kernels with threads shared (by a unit's) and register (private to a thread; every place in it
+    is a number once tiles are unrolled)."""
 
     name: str
     size: int
@@ -299,7 +307,13 @@ class Tile:
         return 1 + max(part.row for part in self.vectors)
 
 
-Statement = Loop | If | Fill | Copy | Tile
+@dataclass(frozen=True)
+class Barrier:
+    """All threads of a unit come here before one goes on, and see what the others wrote. Not where
+    only some of them come."""
+
+
+Statement = Loop | If | Fill | Copy | Tile | Barrier
 
 
 @dataclass(frozen=True)
@@ -319,6 +333,10 @@ class Kernel:
     prologue: tuple[Statement, ...] = ()
     """Once a call, before its first unit."""
     scratch: tuple[Buffer, ...] = ()
+    threads: int = 1
+    """Of a unit."""
+    block: tuple[Buffer, ...] = ()
+    """Shared buffers and registers."""
     neighbours: bool = False
     """A call's first unit repeats work of the unit before: cut it into few calls."""
     flops: int = 0
@@ -358,11 +376,12 @@ class Kernel:
     def _lines(self) -> Iterator[str]:
         names = ", ".join(f"{each.role} {each.name}[{each.size}]" for each in self.buffers)
         yield f"kernel {self.name}({names})" + (f"  # {self.note}" if self.note else "")
-        for buffer in self.scratch:
-            yield f"  scratch {buffer.name}[{buffer.size}]"
+        for buffer in (*self.scratch, *self.block):
+            yield f"  {buffer.role} {buffer.name}[{buffer.size}]"
         for statement in self.prologue:
             yield from _text(statement, "  ")
-        yield f"  for unit in begin .. end of {self.units}:"
+        threads = f", {self.threads} threads each" if self.threads > 1 else ""
+        yield f"  for unit in begin .. end of {self.units}{threads}:"
         for statement in self.body:
             yield from _text(statement, "    ")
 
@@ -446,6 +465,8 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
             yield f"{indent}else:"
             for inner in statement.otherwise:
                 yield from _text(inner, deeper)
+    elif isinstance(statement, Barrier):
+        yield f"{indent}barrier"
     elif isinstance(statement, Fill):
         yield f"{indent}fill {statement.target} .. +{statement.count} = {statement.value}"
     elif isinstance(statement, Copy):

@@ -26,9 +26,12 @@ class Interpreted:
     """Kernels as the interpreter runs them, which code is held against in ``test_conformance``."""
 
     @staticmethod
-    def call(kernel, arrays, begin, end, scratch) -> None:
-        calls = None if (begin, end) == (0, kernel.units) else [(begin, end)]
-        interpret.run(kernel, arrays, calls=calls)
+    def prepare(kernel, arrays, scratch):
+        def call(begin, end):
+            calls = None if (begin, end) == (0, kernel.units) else [(begin, end)]
+            interpret.run(kernel, arrays, calls=calls)
+
+        return call
 
 
 def compiled(kernel: Kernel, unit: VectorUnit) -> Interpreted:

@@ -118,7 +118,9 @@ class _Walk:
             return self._loop(statement, env)
         if isinstance(statement, ir.Fill):
             return 0.0, math.ceil(statement.count / self._lanes)
-        return 0.0, 2 * math.ceil(statement.count / self._lanes)  # Copy
+        if isinstance(statement, ir.Copy):
+            return 0.0, 2 * math.ceil(statement.count / self._lanes)
+        return 0.0, 0.0  # processors have no barriers
 
     def _loop(self, loop: ir.Loop, env: Mapping[Var, int]) -> tuple[float, float]:
         begin, end = loop.begin.evaluate(env), loop.end.evaluate(env)

@@ -14,7 +14,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cpu.context import FRAME_MAP, Context
+from shiftedge.export.compiler.backends.builder import FRAME_MAP
+from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.families import padding
 from shiftedge.export.compiler.backends.cpu.families.padding import Padding
 from shiftedge.export.compiler.backends.cpu.families.tiles import VectorUnit

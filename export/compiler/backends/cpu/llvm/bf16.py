@@ -18,7 +18,7 @@ from typing import Any
 from tvm import tirx
 from tvm.ir.expr import StringImm
 
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
+from shiftedge.export.compiler.backends.tir.nodes import (
     as_type,
     bits_as,
     literal,

@@ -21,7 +21,7 @@ from typing import Any
 from tvm import tirx
 
 from shiftedge.export.compiler.backends.cpu.families.pairs import LANES
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
+from shiftedge.export.compiler.backends.tir.nodes import (
     as_type,
     bits_as,
     get,

@@ -12,8 +12,8 @@ from typing import Any
 
 from tvm import tirx
 
-from shiftedge.export.compiler.backends.cpu.llvm.math import activation
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import (
+from shiftedge.export.compiler.backends.tir.math import activation
+from shiftedge.export.compiler.backends.tir.nodes import (
     as_type,
     bits_as,
     constant,

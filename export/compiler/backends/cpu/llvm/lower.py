@@ -33,9 +33,10 @@ import tvm
 from tvm import tirx
 from tvm.target.codegen import llvm_get_cpu_archlist
 
-from shiftedge.export.compiler.backends.cpu.llvm import bf16, dots, epilogue, nodes
-from shiftedge.export.compiler.backends.cpu.llvm.math import activation
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, get, number, put, shuffle
+from shiftedge.export.compiler.backends.cpu.llvm import bf16, dots, epilogue
+from shiftedge.export.compiler.backends.tir import nodes
+from shiftedge.export.compiler.backends.tir.math import activation
+from shiftedge.export.compiler.backends.tir.nodes import as_type, get, number, put, shuffle
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Var
 
@@ -154,8 +155,10 @@ class _Lowering:
                 result += self._fill(each, env)
             elif isinstance(each, ir.Copy):
                 result += self._copy(each, env)
-            else:
+            elif isinstance(each, ir.Tile):
                 result += self._tile(each, env)
+            else:
+                raise ValueError(f"{self.kernel.name}: processors have no barriers")
         return result
 
     # Runs of elements

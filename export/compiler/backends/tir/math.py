@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from shiftedge.export.compiler.backends.cpu.llvm.nodes import as_type, bits_as, constant, literal
+from shiftedge.export.compiler.backends.tir.nodes import as_type, bits_as, constant, literal
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.numerics.activations import (
     EXP_HIGHEST,

@@ -1,0 +1,1 @@
+"""TVM's TIR, node by node: what every backend that lowers to it shares."""

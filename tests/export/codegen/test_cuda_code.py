@@ -1,0 +1,230 @@
+"""GPU code on the emulated GPU: equal to the interpreter's numbers bit for bit, with no fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
+pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
+
+from hypothesis import given
+from hypothesis import strategies as some
+from kit.conformance import CASES
+from kit.layers import UNITS, interpreted
+
+from shiftedge.export.agreement import moving_images, normalised, onnx_outputs
+from shiftedge.export.compiler.backends.cuda import ptx
+from shiftedge.export.compiler.backends.cuda.devices import GPUS, GpuVariant
+from shiftedge.export.compiler.backends.cuda.lower import multiple_of, runs
+from shiftedge.export.compiler.backends.cuda.registry import lower
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.kernel_ir.calls import Step
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
+from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
+from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.sources import read_sources
+from shiftedge.export.compiler.targets import find_target
+from shiftedge.export.compiler.verify.gpu import machine
+from shiftedge.runtime.errors import CompileError
+
+AVX2 = UNITS["avx2"]
+FLOATS = [name for name, case in CASES.items() if "avx2" in case.units]
+A, B = Var("a"), Var("b")
+
+
+def variant(arch: str) -> GpuVariant:
+    return GpuVariant(find_target("jetson-nano"), GPUS[arch])
+
+
+class Emulated:
+    """Runs the kernels of a step; ``launches`` are what they did, by kernel."""
+
+    def __init__(self, step: Step, arch: str) -> None:
+        self.text = ptx.generate(step.kernels, GPUS[arch])
+        self._module = machine.Module(self.text)
+        self.launches: dict[str, machine.Launch] = {}
+
+    def __call__(self, kernel: Kernel, arrays: dict[str, np.ndarray]) -> None:
+        done = machine.run(self._module, kernel, arrays)
+        assert not done.faults, f"{kernel.name}: {[*map(str, done.faults)]}"
+        self.launches[kernel.name] = done
+
+
+@pytest.mark.parametrize("name", FLOATS[::2])
+def test_every_family(name: str) -> None:
+    case = CASES[name]
+    layers = case.layers("avx2")
+    graph = layers.graph()
+    if name.startswith("grouped"):
+        with pytest.raises(CompileError, match="has no code for GPUs"):
+            lower(graph, case.spec, variant("sm_53"))
+        return
+    step = lower(graph, case.spec, variant("sm_53"))
+    given_to = graph, AVX2, step, layers.given, layers.states, layers.image
+    want = interpreted(*given_to)
+    made = interpreted(*given_to, execute=Emulated(step, "sm_53"))
+    pairs = [(value, want.values[key], key) for key, value in made.values.items()]
+    pairs += [(state, want.states[key], f"state {key}") for key, state in made.states.items()]
+    pairs += [(made.logits, want.logits, "logits")]
+    for ours, theirs, key in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6, err_msg=key)
+    exact = interpreted(*given_to, exact=True)
+    assert exact.values.keys() == made.values.keys()
+
+
+def with_onnxruntime(path: Path, arch: str, frames: int) -> tuple[Emulated, Step]:
+    """A file's step on the emulated GPU against ONNX Runtime, logits and states."""
+    (source,) = read_sources([path])
+    step = lower(read_onnx(source.data, source.spec), source.spec, variant(arch))
+    device = Emulated(step, arch)
+    stream, images = Interpreter(step, execute=device), moving_images(source.spec, frames)
+    expected = onnx_outputs(source.data, source.spec, normalised(images, source.spec))
+    for image, want in zip(images, expected, strict=True):
+        made = {"logits": stream.step(image).logits}
+        for number, (state, shape) in enumerate(zip(stream.states, step.states, strict=True)):
+            made[f"next_state_{number}"] = state.reshape(shape).transpose(2, 0, 1)
+        for name, ours in made.items():
+            theirs = want[name][0]
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+    return device, step
+
+
+@pytest.mark.parametrize("arch", ["sm_53", "sm_90"])
+def test_the_bundled_model(exported: Callable[[str], Path], arch: str) -> None:
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    device, step = with_onnxruntime(exported("gestures"), arch, 2)
+    assert len(step.calls) <= 56
+    for name, done in device.launches.items():
+        assert done.shared_loads.conflicts <= 1.2, name
+        assert done.shared_stores.conflicts <= 1.2, name
+        if "product" in name and arch == "sm_53":
+            loads = done.instructions["shared load"]
+            assert done.instructions["multiply-add"] >= 14 * loads, name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("arch", ["sm_53", "sm_87"])
+def test_a_mobilenet(exported: Callable[[str], Path], arch: str) -> None:
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    device, step = with_onnxruntime(exported("mobilenet-1.0@224x224"), arch, 2)
+    assert len(step.calls) <= 54
+    products = [done for name, done in device.launches.items() if "product" in name]
+    moved = [each for done in products for each in (done.loads, done.stores)]
+    assert sum(each.bytes for each in moved) >= 0.9 * sum(32 * each.sectors for each in moved)
+    for name, done in device.launches.items():
+        assert done.shared_loads.conflicts <= 1.2, name
+        assert done.shared_stores.conflicts <= 1.2, name
+
+
+@pytest.mark.long
+def test_a_resnet(exported: Callable[[str], Path]) -> None:
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    with_onnxruntime(exported("resnet@64x64"), "sm_72", 2)
+
+
+@pytest.mark.long
+def test_squeeze_and_excite_and_5_x_5(exported: Callable[[str], Path]) -> None:
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    with_onnxruntime(exported("lite0@64x48"), "sm_75", 2)
+
+
+def test_the_text_for_every_device() -> None:
+    """From one step: what is refused is not made, and no device is asked for what it lacks."""
+    case = CASES[FLOATS[0]]
+    graph = case.layers("avx2").graph()
+    for arch, gpu in GPUS.items():
+        text = ptx.generate(lower(graph, case.spec, variant(arch)).kernels, gpu)
+        assert f".target {arch}\n" in text
+        assert "ld.global.nc.v4.b32" in text
+
+
+@pytest.mark.parametrize("arch", ["sm_53", "sm_75", "sm_87", "sm_90"])
+def test_the_assembler_takes_it(arch: str) -> None:
+    found = ptx.find_ptxas()
+    if found is None:
+        pytest.skip("ptxas is not installed")
+    case, gpu = CASES["pointwise, odd shift, RELU6"], GPUS[arch]
+    kernels = lower(case.layers("avx2").graph(), case.spec, variant(arch)).kernels
+    try:
+        made = ptx.assemble(ptx.generate(kernels, gpu), gpu, found)
+    except CompileError as error:
+        if "is not defined for option" in str(error):
+            pytest.skip(f"this ptxas is too new for {arch}")
+        raise
+    assert made.keys() == {each.name for each in kernels}
+    assert all(32 <= each.registers <= 255 for each in made.values())
+
+
+GOOD = """.version 6.3
+.target sm_53
+.address_size 64
+.visible .entry k()
+{
+\tret;
+}
+"""
+BAD = {
+    "a function": (".visible .entry", ".visible .func"),
+    "a call": ("\tret;", "\tcall.uni f, ();"),
+    "of elsewhere": (".visible", ".extern .shared .align 4 .b8 x[];\n.visible"),
+    "of a thread's own": ("\tret;", "\t.local .align 4 .b8 own[16];"),
+    "registers should be": ("\tret;", "\tld.local.b32 %r1, [%rd1];"),
+    "without a memory space": ("\tret;", "\tld.v4.b32 {%r1}, [%rd1];"),
+    "is not for sm_53": ("sm_53", "sm_90"),
+    "loads 6.5": ("6.3", "6.6"),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_text_is_refused(words: str) -> None:
+    ptx.refuse_bad(GOOD, GPUS["sm_53"])
+    with pytest.raises(CompileError, match=words):
+        ptx.refuse_bad(GOOD.replace(*BAD[words]), GPUS["sm_53"])
+
+
+def test_two_kernels_of_one_name() -> None:
+    case = CASES[FLOATS[0]]
+    (kernel, *_) = lower(case.layers("avx2").graph(), case.spec, variant("sm_53")).kernels
+    with pytest.raises(ValueError, match="one name"):
+        ptx.generate([kernel, kernel], GPUS["sm_53"])
+    with pytest.raises(ValueError, match="no prologue"):
+        ptx.generate([replace(kernel, prologue=kernel.body)], GPUS["sm_53"])
+
+
+LEAVES = some.sampled_from([A, B, *map(Const, range(1, 33))])
+POSITIONS = some.recursive(
+    LEAVES,
+    lambda inner: (
+        some.builds(
+            lambda left, right, op: getattr(left, op)(right),
+            inner,
+            inner,
+            some.sampled_from(["__add__", "__mul__"]),
+        )
+        | some.builds(
+            lambda left, by, op: getattr(left, op)(by),
+            inner,
+            some.integers(1, 16),
+            some.sampled_from(["__floordiv__", "__mod__"]),
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(POSITIONS, some.integers(0, 40), some.integers(0, 40), some.integers(1, 20))
+def test_vectors_are_aligned(position: Index, a: int, b: int, count: int) -> None:
+    place = position.evaluate({A: a, B: b})
+    divisor = multiple_of(position)
+    assert place == 0 if divisor == 0 else place % divisor == 0
+    end = 0
+    for first, length in runs(position, count, 4):
+        assert first == end
+        assert (place + first) % length == 0
+        end += length
+    assert end == count
