@@ -145,11 +145,18 @@ def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
         for channel_threads in _SIDES
         if channel_threads == 1 or channel_threads <= most_outputs
         for threads in _CANDIDATES
-        if (pixel_threads := min(most_pixels, threads // channel_threads))
+        if (pixel_threads := min(most_pixels, _staging(threads // channel_threads)))
     }
     return min(
         found, key=lambda each: (cycles(shape, each, gpu), each.threads, each.channel_threads)
     )
+
+
+def _staging(pixel_threads: int) -> int:
+    """As many threads or one fewer: each pixel is staged by DEPTH / 4 neighbouring ones, and where
+    a block's threads are odd in number every second turn begins between them, with two lanes in
+    one bank."""
+    return pixel_threads - pixel_threads % (DEPTH // _RUN) if pixel_threads > 1 else pixel_threads
 
 
 def cycles(shape: BlockProduct, tiles: ThreadTiles, gpu: Gpu) -> float:
