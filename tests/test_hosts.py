@@ -32,7 +32,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 SKIPS = ("skip", "skipif", "xfail", "importorskip")
 OF_THE_PROCESSOR = re.compile(
     r"cpu_?features|cpuinfo|runs_here|find_target\('host'|precisions_of|variants_of|host_unit|llvm_get"
-    r"|avx|vnni|bf16|sse|sha_ni|asimd|neon|processor|this cpu",
+    r"|avx|vnni|bf16|\bsse|sha_ni|asimd|neon|processor|this cpu",
     re.IGNORECASE,
 )
 
