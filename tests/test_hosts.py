@@ -148,6 +148,7 @@ def ran(words: Sequence[str], host: str | None, folder: Path) -> dict[str, list[
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_same_tests_pass_on_each_host(group: str, tmp_path: Path) -> None:

@@ -121,10 +121,12 @@ class TestCommands:
     def test_models(self, check: Callable[..., None]) -> None:
         check("models", "list")
 
+    @pytest.mark.long
     def test_quantize(self, check: Callable[..., None], tiny_onnx: Path, clips: Path) -> None:
         check("quantize", tiny_onnx, "--calibration", clips, "--frames", 64,
               "--max-accuracy-drop", 100, "--output", "int8.onnx")  # fmt: skip
 
+    @pytest.mark.long
     def test_compile(self, check: Callable[..., None], tiny_onnx: Path) -> None:
         pytest.importorskip("ziglang", reason="the compile extra is not installed")
         check("compile", tiny_onnx, "--output", "bundle")
@@ -139,6 +141,7 @@ class TestCommands:
         check("bench", tiny_onnx, "--engines", "onnxruntime,openvino", "--frames", 4,
               "--starts", 1, "--json", "bench.json")  # fmt: skip
 
+    @pytest.mark.long
     def test_train_and_export(self, check: Callable[..., None], clips: Path) -> None:
         """torch is imported once for both."""
         pytest.importorskip("onnxscript", reason="the export extra is not installed")
