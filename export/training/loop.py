@@ -225,7 +225,9 @@ def fit(
         run = _Run(net, heads, clips, settings, teacher)
         if resume is not None:
             run.restore(resume)
-        return run.to_end(size, after_epoch, after_step, keep)
+        last = run.to_end(size, after_epoch, after_step, keep)
+    net.to("cpu")  # where it is scored and exported
+    return last
 
 
 class _Run:
@@ -241,7 +243,7 @@ class _Run:
     ) -> None:
         self._net, self._heads, self._clips, self._settings = net, heads, clips, settings
         self._model = StreamingModel(net)
-        self._teacher = None if teacher is None else StreamingModel(teacher)
+        self._teacher = None if teacher is None else StreamingModel(teacher.to(settings.device))
         names = clips.names
         steady = silent_labels(names) if settings.steady is None else settings.steady
         self._steady = frozenset(i for i, n in enumerate(names) if n in steady)

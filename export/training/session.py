@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,12 @@ def stored(spec: ModelSpec) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in stored.items()}
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _digest(net: nn.Module) -> str:
+    """Of the weights, whatever kind of file or folder they came from."""
+    found = hashlib.sha256()
+    for value in net.state_dict().values():
+        found.update(value.contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def digest_of(clips: Mixture) -> str:
@@ -93,7 +96,7 @@ class Session(Closing):
             "data": [data if layout is None else "folder" for data, layout in named.parts],
             "clips": 0,
             "seed": job.seed,
-            "start": _digest(job.start) if job.start else "imagenet" if job.imagenet else None,
+            "start": _digest(net) if job.start is not None or job.imagenet else None,
             "epochs": 0,
             "command": job.command,
             "settings": json.loads(json.dumps(dataclasses.asdict(settings))),

@@ -125,6 +125,18 @@ def _modified(output: Path) -> int:
         return 0
 
 
+def test_a_training_may_start_from_a_trainers_folder(tmp_path: Path, whole: bytes) -> None:
+    """As ``load_checkpoint`` takes one; what it started from is told by its weights."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "pytorch_model.bin").write_bytes(whole)
+    (tmp_path / "file.pt").write_bytes(whole)
+    more = {**SHORT, "epochs": 1, "shape": None}
+    train("synthetic:", tmp_path / "a", **more, start=tmp_path / "run")
+    train("synthetic:", tmp_path / "b", **more, start=tmp_path / "file.pt")
+    one, two = ((tmp_path / name / CHECKPOINT).read_bytes() for name in "ab")
+    assert one == two
+
+
 def test_what_is_of_another_training_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
