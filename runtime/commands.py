@@ -25,6 +25,7 @@ RUN_EXAMPLES = r"""examples:
   shiftedge run --source 0                           camera 0
   shiftedge run my.onnx --source clip.mp4 > events.jsonl
   shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
+  shiftedge run my-jetson-nano --device cuda         on its GPU, or not at all
   shiftedge run --source rtsp://camera/x --live      a service: waits for its camera for ever
   shiftedge run --source 'pipe:[size=640x480,format=yuv420p,fps=30] rpicam-vid -t 0 --codec \
       yuv420 --width 640 --height 480 --framerate 30 -o -'
@@ -87,6 +88,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "can run)",
     )
     parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="of a bundle: cpu, cuda (an NVIDIA GPU, cuda:1 the second) or auto, the GPU where "
+        "there is code and a driver for it (default: %(default)s)",
+    )
+    parser.add_argument(
         "--trusted-key",
         action="append",
         metavar="FILE",
@@ -128,6 +136,7 @@ def load_chosen(options: argparse.Namespace) -> Model:
         providers=options.provider,
         trusted_keys=options.trusted_key,
         precision=options.precision,
+        device=options.device,
     )
 
 
