@@ -302,10 +302,13 @@ API cuGraphInstantiate(Graph **x, Graph *g, void **node, char *log, size_t bytes
     return OK;
 }
 API cuStreamEndCapture(Stream *s, Graph **g) {
-    ENTER("cuStreamEndCapture");
+    pthread_mutex_lock(&turn);
     Node *nodes = s->first;
-    s->capturing = 0, s->first = NULL, s->last = &s->first;
-    if (dead) { forget(nodes); return dead; }
+    s->capturing = 0, s->first = NULL, s->last = &s->first; /* ends it, whatever it answers */
+    int failed = injected("cuStreamEndCapture");
+    pthread_mutex_unlock(&turn);
+    failed = failed ? failed : dead;
+    if (failed) { forget(nodes); return failed; }
     *g = calloc(1, sizeof **g), (*g)->first = nodes, done.graphs++, done.captures++;
     return OK;
 }
