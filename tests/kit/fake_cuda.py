@@ -36,7 +36,7 @@ class FakeCuda:
         """With -DWITHOUT_GRAPHS and the like, see its source."""
         folder.mkdir(parents=True)
         words = [f"-I{MACHINE}", "-std=gnu11", "-fno-strict-aliasing", "-fno-math-errno", "-w"]
-        words += ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", *flags]
+        words += ["-march=native", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", *flags]
         build(command, folder / "libcuda.so.1", [SOURCE], *words)
         return cls(folder)
 
