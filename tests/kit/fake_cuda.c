@@ -213,7 +213,7 @@ static int bad(const char *what, const char *where) {
 }
 
 static int run_kernel(const Node *n) {
-    static const char *const KINDS[] = {"out of bounds", "write to what is only read", "read of what has no value", "race", "barrier that only some reach", "misaligned", "endless"};
+    static const char *const KINDS[FAULTS] = {"out of bounds", "write to what is only read", "read of what has no value", "race", "barrier that only some reach", "misaligned", "endless"};
     const Function *f = n->function;
     u32 count = f->program.n_parameters;
     Buffer buffers[32];
@@ -232,7 +232,7 @@ static int run_kernel(const Node *n) {
     for (u32 i = 0; i < count; i++) free(buffers[i].writers), free(buffers[i].readers);
     done.launches++;
     if (!had) return bad("an argument that is no memory of its size", f->name);
-    for (int kind = 0; kind < FAULTS; kind++) if (report.faults[kind].count) return bad(KINDS[kind], f->name);
+    for (int kind = 0; kind < FAULTS; kind++) if (report.faults[kind].count) return bad(KINDS[kind] ? KINDS[kind] : "a fault", f->name);
     return OK;
 }
 

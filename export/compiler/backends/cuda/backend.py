@@ -64,7 +64,7 @@ class CudaBackend(Backend[Gpu, GpuVariant]):
         return {plan.TEXT_FILE: _code(kernels, variant)}
 
     def explain(self, step: Step, variant: GpuVariant) -> list[dict[str, Any]]:
-        return explain.rows(step)
+        return explain.rows(step, variant.device)
 
     def table(
         self,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shiftedge.export.compiler.backends.cuda.devices import Gpu
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.runtime.process.tables import Column, Table
 
 
-def rows(step: Step) -> list[dict[str, Any]]:
+def rows(step: Step, gpu: Gpu) -> list[dict[str, Any]]:
     """One row a launch, in order, as plain JSON types; ``bytes`` are those of its arguments."""
     return [
         {
