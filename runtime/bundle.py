@@ -163,14 +163,16 @@ class Bundle:
             "there are)."
         )
 
-    def gpu_variants(self, *, precision: str | None = None) -> list[Variant]:
-        """Those for GPUs of machines like this one, in the manifest's order. Whether there is such
-        a GPU, their libraries find out.
+    def gpu_variants(
+        self, machine: str | None = None, *, precision: str | None = None
+    ) -> list[Variant]:
+        """Those for GPUs of machines like this one, or of another architecture, in the manifest's
+        order. Whether there is such a GPU, their libraries find out.
 
         Raises:
             BundleError: nothing is compiled in that precision.
         """
-        machine = machine_name()
+        machine = machine_name() if machine is None else machine
         variants = self._variants("cuda", precision)
         return [each for each in variants if each.architecture == machine]
 
