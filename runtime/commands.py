@@ -160,7 +160,7 @@ def _run(options: argparse.Namespace) -> int:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())
                 shares = np.exp(result.logits - result.logits[best])
-                label = model.labels[best]
+                label = model.spec.labels[best]
                 _line(frame.time_s, label, float(1 / shares.sum()), step=True)
             if result.event is not None:
                 event = result.event

@@ -12,6 +12,7 @@ from shiftedge.export.agreement import AgreementReport, moving_images, normalise
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.verify.agreement import check
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,11 @@ NETWORKS = (
 def environment(**changes: str) -> dict[str, str]:
     """For a subprocess that imports shiftedge from this checkout."""
     return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", **changes}
+
+
+def library_of(bundle: Bundle) -> Path:
+    """What of a bundle runs on this machine."""
+    return bundle.folder / bundle.variant().library
 
 
 def near(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:

@@ -15,7 +15,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from kit.compiled import ROOT, environment
+from kit.compiled import ROOT, environment, library_of
 from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
@@ -38,7 +38,7 @@ FRAMES = 20
 
 @pytest.fixture
 def elf(bundles: Get) -> Elf:
-    return Elf(Bundle.open(bundles("gestures")).library)
+    return Elf(library_of(Bundle.open(bundles("gestures"))))
 
 
 def test_it_needs_the_c_library_alone(elf: Elf) -> None:
@@ -154,7 +154,7 @@ def test_a_stream_under_a_sanitizer(
     """
     flags = (f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     path = built(sources(name), tmp_path / "stream", *flags)
-    engine = NativeEngine(Bundle.open(bundles(name)).library, threads=1)
+    engine = NativeEngine(library_of(Bundle.open(bundles(name))), threads=1)
     spec = engine.spec
     lines = run(path, 1, spec.height, spec.width, spec.classes)
     assert len(lines) == FRAMES

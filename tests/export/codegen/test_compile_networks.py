@@ -15,7 +15,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from kit.compiled import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
+from kit.compiled import NETWORKS, ROOT, TOLERANCE, environment, library_of, near, with_onnxruntime
 
 import shiftedge
 from shiftedge.export.compiler.compile import compile_model, prepare
@@ -100,7 +100,7 @@ def test_a_long_stream(bundles: Get, exported: Get) -> None:
     data, spec = read_model(exported(name))
     step, places = prepare(data, spec, find_variant("host"))
     report = with_onnxruntime(
-        Bundle.open(bundles(name)).library, data, spec, step, places, frames=300
+        library_of(Bundle.open(bundles(name))), data, spec, step, places, frames=300
     )
     assert report.passed, report.table()
     assert len(report.comparisons) == 1 + len(spec.states)
@@ -145,7 +145,7 @@ def test_the_same_model_gives_the_same_bytes(
 
 def test_a_bundle_is_small(bundles: Get) -> None:
     bundle = Bundle.open(bundles("mobilenet-1.0@224x224"))
-    assert bundle.library.stat().st_size <= 1.3 * bundle.manifest.memory["weights_bytes"]
+    assert library_of(bundle).stat().st_size <= 1.3 * bundle.manifest.memory["weights_bytes"]
 
 
 def test_a_process_stays_small(bundles: Get) -> None:
