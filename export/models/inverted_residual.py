@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -103,52 +104,56 @@ class InvertedResidual(ShiftedBlock):
 
 
 class InvertedResidualNet(nn.Module):
-    """A network over single frames, with a shift in each of its residual blocks.
+    """A network over single frames, with a shift in each of its residual blocks; architectures
+    differ in :attr:`stages` and :attr:`eps`.
 
     A block without a skip connection is not shifted by default: its output would lose the features
     of now that the shift pushed out (paper, section 3.2, "residual shift").
 
     Args:
-        width: multiplier of all channel counts.
+        width: multiplier of all channel counts; 1.0 is the paper's.
         previous_frame: let the first convolution see the frame before as well (6 channels in); the
             states then begin with that frame.
         shifts: where the shifts stand, of ``features.N.conv.0`` (before the branch of a block) and
             ``features.N`` (before the whole block); None: as said above.
-        eps: of the batch norms.
 
     Raises:
         ValueError: a shift cannot stand there.
     """
 
+    stages: ClassVar[tuple[Stage, ...]]
+    eps: ClassVar[float]
+    """Of the batch norms."""
+
     def __init__(
         self,
-        stages: tuple[Stage, ...],
         classes: int,
         *,
-        width: float,
-        previous_frame: bool,
-        dropout: float,
-        shifts: Collection[str] | None,
-        shift_div: int,
-        eps: float,
+        width: float = 1.0,
+        previous_frame: bool = False,
+        dropout: float = 0.0,
+        shifts: Collection[str] | None = None,
+        shift_div: int = FOLD_DIV,
     ) -> None:
         super().__init__()
         self.shift_div = shift_div
         self.previous = PreviousFrame() if previous_frame else nn.Identity()
         channels = scaled(STEM_CHANNELS, width)
         colours = 6 if previous_frame else 3
-        stem = [*_conv_bn(colours, channels, 3, 2, eps), nn.ReLU6(inplace=True)]
+        stem = [*_conv_bn(colours, channels, 3, 2, self.eps), nn.ReLU6(inplace=True)]
         layers: list[nn.Module] = [nn.Sequential(*stem)]
-        for stage in stages:
+        for stage in self.stages:
             outputs = scaled(stage.channels, width)
             for index in range(stage.repeats):
                 stride = stage.stride if index == 0 else 1
                 layers.append(
-                    InvertedResidual(channels, outputs, stride, stage.expansion, stage.kernel, eps)
+                    InvertedResidual(
+                        channels, outputs, stride, stage.expansion, stage.kernel, self.eps
+                    )
                 )
                 channels = outputs
         head = scaled(HEAD_CHANNELS, max(width, 1.0))  # thin models keep the wide head
-        last = [*_conv_bn(channels, head, 1, 1, eps), nn.ReLU6(inplace=True)]
+        last = [*_conv_bn(channels, head, 1, 1, self.eps), nn.ReLU6(inplace=True)]
         layers.append(nn.Sequential(*last))
         self.features = nn.Sequential(*layers)
         blocks = {
@@ -187,34 +192,10 @@ class InvertedResidualNet(nn.Module):
 
 
 class MobileNetV2(InvertedResidualNet):
-    """MobileNetV2 with shifts; at width 1.0 and 27 classes it has 2,258,459 parameters.
+    """MobileNetV2 with shifts; at width 1.0 and 27 classes it has 2,258,459 parameters."""
 
-    Args:
-        width: multiplier of all channel counts; 1.0 is the paper's.
-
-    The others, and what is raised, are as of :class:`InvertedResidualNet`.
-    """
-
-    def __init__(
-        self,
-        classes: int,
-        *,
-        width: float = 1.0,
-        previous_frame: bool = False,
-        dropout: float = 0.0,
-        shifts: Collection[str] | None = None,
-        shift_div: int = FOLD_DIV,
-    ) -> None:
-        super().__init__(
-            STAGES,
-            classes,
-            width=width,
-            previous_frame=previous_frame,
-            dropout=dropout,
-            shifts=shifts,
-            shift_div=shift_div,
-            eps=1e-5,
-        )
+    stages = STAGES
+    eps = 1e-5
 
 
 class EfficientNetLite0(InvertedResidualNet):
@@ -222,25 +203,8 @@ class EfficientNetLite0(InvertedResidualNet):
     ImageNet to be had (:mod:`shiftedge.export.models.imagenet`); 3,405,595 parameters, 27 classes.
 
     Unlike TensorFlow's, its strided convolutions pad both sides alike: what they see lies a pixel
-    further up and left. Arguments are as of :class:`InvertedResidualNet`.
+    further up and left.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        *,
-        previous_frame: bool = False,
-        dropout: float = 0.0,
-        shifts: Collection[str] | None = None,
-        shift_div: int = FOLD_DIV,
-    ) -> None:
-        super().__init__(
-            LITE0_STAGES,
-            classes,
-            width=1.0,
-            previous_frame=previous_frame,
-            dropout=dropout,
-            shifts=shifts,
-            shift_div=shift_div,
-            eps=1e-3,
-        )
+    stages = LITE0_STAGES
+    eps = 1e-3

@@ -86,16 +86,15 @@ class Drift:
 def proof_images(clips: Clips, spec: ModelSpec, frames: int) -> Iterator[Images]:
     """Moving frames of the kind that was calibrated on: of a rendered source another film, of
     anything else its clips one after another, again and again."""
-    kind, _, _ = clips.source.strip().removeprefix("synthetic:").partition("?")
-    if not clips.source.strip().startswith("synthetic"):
+    if clips.film is None:
         yield from islice(cycle(np.concatenate(clips.clips)), frames)
         return
     height, width = spec.height, spec.width
-    if kind == "moving":
+    if clips.film == "moving":
         yield from map(MovingScene(SEED, height=height, width=width).frame_at, range(frames))
         return
     seconds = frames / spec.frame_rate_hz + 1.0
-    yield from islice(film_for(spec, SEED, seconds, gestures=kind != "still"), frames)
+    yield from islice(film_for(spec, SEED, seconds, gestures=clips.film != "still"), frames)
 
 
 def stream_both(

@@ -18,6 +18,7 @@ from shiftedge.export.data.lists import LIST_SUFFIXES
 from shiftedge.export.data.reader import Images, fitted, on_ticks
 from shiftedge.export.data.rendered import synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
+from shiftedge.runtime.capture.source import parse_source
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import expanded
@@ -54,6 +55,8 @@ class Clips:
     """Each uint8 (frames, H, W, 3), BGR, of the model's size and at its rate."""
     notes: tuple[str, ...] = ()
     """A sentence for each clip that was left out."""
+    film: str | None = None
+    """Kind of a rendered source, see ``synthetic:KIND``; None: clips of a user's own."""
 
     @property
     def frames(self) -> int:
@@ -94,9 +97,12 @@ def read_clips(source: str, spec: ModelSpec, *, frames: int = FRAMES) -> Clips:
         path = expanded(source)
         is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
         if source.strip().rstrip(":") == "synthetic":
-            return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
+            rendered = tuple(_rendered(spec, frames, advance))
+            return checked(Clips(source, rendered, film="gestures"))
         if not path.is_dir() and not is_list:
-            return checked(Clips(source, (take(open_source(source), frames),)))
+            named = parse_source(source)
+            film = named.target if named.kind == "synthetic" else None
+            return checked(Clips(source, (take(open_source(source), frames),), film=film))
         found, notes = _find(path)
         if found == [Clip("", path)]:
             return checked(Clips(source, (take(open_clip(path), frames),)))

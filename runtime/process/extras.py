@@ -75,8 +75,7 @@ def require(module: str) -> Any:
                 f"{pip_line(extra, '--force-reinstall ')}"
             ) from error
         raise MissingExtraError(
-            f"This needs the package {top}, which is not installed: "
-            f"run  {pip_line(extra)}"
+            f"This needs the package {top}, which is not installed: run  {pip_line(extra)}"
         ) from error
 
 
