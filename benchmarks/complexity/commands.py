@@ -38,11 +38,10 @@ def add_command(bench: argparse.ArgumentParser) -> None:
     argparse cannot have both an optional positional, which is bench's model, and sub-parsers.
     A model file of that name is given as ./complexity.
     """
-    complexity = argparse.ArgumentParser(
+    complexity = type(bench)(
         prog=f"{bench.prog} {WORD}",
         description="What the networks of the TSM paper cost, counted and measured here.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # fmt: off
     add = complexity.add_argument
