@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.agreement import AgreementReport, moving_images, normalised, onnx_outputs
+from shiftedge.export.compiler.backends.base import TargetVariant
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.verify.agreement import check
@@ -34,6 +37,11 @@ NETWORKS = (
 def environment(**changes: str) -> dict[str, str]:
     """For a subprocess that imports shiftedge from this checkout."""
     return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", **changes}
+
+
+def prepared(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, MemoryLayout]:
+    """The step of a serialised ONNX model for a variant, and where everything in it lies."""
+    return prepare(read_onnx(data, spec), spec, variant)
 
 
 def library_of(bundle: Bundle) -> Path:
