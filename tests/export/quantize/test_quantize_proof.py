@@ -19,7 +19,8 @@ from kit.quantized_files import clips, painful, quantized_to, small, spec, write
 import shiftedge
 from shiftedge.export.quantize import QuantizeSettings, quantize
 from shiftedge.export.quantize.accuracy import LayerError, keep_until
-from shiftedge.export.quantize.drift import BLOCKS, proof_images, stream_both, student, trend
+from shiftedge.export.quantize.drift import BLOCKS, stream_both, student, trend
+from shiftedge.export.quantize.source import proof_images
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError, VerificationError
