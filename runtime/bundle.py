@@ -189,15 +189,6 @@ class Bundle:
             if each.device == device and precision in (None, each.precision)
         ]
 
-    @property
-    def library(self) -> Path:
-        """The library of :meth:`variant` on this machine.
-
-        Raises:
-            BundleError: this machine can run none.
-        """
-        return self.folder / self.variant().library
-
 
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME

@@ -27,6 +27,7 @@ from kit.fake_library import compilers
 from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.backends.cuda.devices import GPUS
 from shiftedge.export.compiler.compile import compile_model, prepare
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, find_target, variants_of
 from shiftedge.runtime.bundle import Bundle
@@ -81,7 +82,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     cuda = FakeCuda.built(command, folder / "cuda")
     (source,) = read_sources([GESTURES])
     variant, processor = variants_of(target, "fp32")
-    step, _ = prepare(source.data, source.spec, variant)
+    step, _ = prepare(read_onnx(source.data, source.spec), source.spec, variant)
     (text,) = backend_of(variant.device).text(step.kernels, variant).values()
     cuda.knows(text, step.kernels)
     return Board(folder / "bundle", cuda, processor.name)
