@@ -41,7 +41,8 @@ def bundle_of(*names: str) -> Bundle:
     for name in names:
         for each in targets.variants_of(targets.find_target(name), "fp32"):
             library = f"lib/{each.name}/libmodel.so"
-            variants.append(Variant(each.name, library, each.architecture, each.features))
+            if not each.name.startswith("cuda"):
+                variants.append(Variant(each.name, library, each.architecture, each.features))
     manifest = Manifest(
         spec=ModelSpec.from_json(metadata[METADATA_KEY]),
         target=names[0],
