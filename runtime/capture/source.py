@@ -6,6 +6,7 @@ import contextlib
 import operator
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def open_source(
     on_event: EventHandler = log_event,
     stall_s: float = 10.0,
     retry: Retry | None = None,
+    closing: threading.Event | None = None,
 ) -> FrameSource:
     """Open what ``text`` names (see :data:`SOURCE_FORMS`) and check that it gives frames.
 
@@ -105,6 +107,7 @@ def open_source(
             the driver's limit, 5 s.
         retry: how long cameras and streams are tried again; see :meth:`Retry.for_service` for a
             source that is to stay.
+        closing: set by another thread to end the waiting for a camera that is not there yet.
 
     Raises:
         SourceError: the text, the device or the file is unusable; the sentence says what to do.
@@ -124,11 +127,13 @@ def open_source(
         )
     every: dict[str, Any] = {"on_event": on_event}
     opener: dict[Kind, Callable[[], FrameSource]] = {
-        "camera": lambda: _open_camera(parsed, retry=retry, **every),
+        "camera": lambda: _open_camera(parsed, retry=retry, closing=closing, **every),
         "path": lambda: _open_path(parsed.target, **every),
-        "pipe": lambda: _open_pipe(parsed.target, retry, stall_s=stall_s, **every),
+        "pipe": lambda: _open_pipe(parsed.target, retry, closing, stall_s=stall_s, **every),
         "synthetic": lambda: open_synthetic(parsed.target, parsed.options),
-        "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, **every),
+        "url": lambda: open_url(
+            parsed.target, stall_s=stall_s, retry=retry, closing=closing, **every
+        ),
     }
     try:
         return opener[parsed.kind]()
@@ -159,7 +164,9 @@ def _open_camera(parsed: SourceText, **how: Any) -> FrameSource:
     return open_camera(parsed.target, **named, **how)
 
 
-def _open_pipe(text: str, retry: Retry | None, **how: Any) -> FrameSource:
+def _open_pipe(
+    text: str, retry: Retry | None, closing: threading.Event | None, **how: Any
+) -> FrameSource:
     pipe = parse_pipe(text)
     if retry is None or not retry.service:
         return PipeSource(pipe, **how)
@@ -168,7 +175,7 @@ def _open_pipe(text: str, retry: Retry | None, **how: Any) -> FrameSource:
             f"'pipe:{text}' has live=no, so it is a recording, which ends; leave that out, or "
             "--live and --retry."
         )
-    return RestartedPipe(pipe, retry, **how)
+    return RestartedPipe(pipe, retry, closing=closing, **how)
 
 
 def _open_path(text: str, on_event: EventHandler) -> FrameSource:
