@@ -1,18 +1,39 @@
-"""The commands ``demo``, to watch gestures being recognised, and ``record``, to film one's own."""
+"""The commands ``run`` and ``demo``, which watch for gestures, and ``record``, to film them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen, number, positive
-from shiftedge.runtime.words import json_text, plain, say
+from shiftedge.runtime.errors import SettingError
+from shiftedge.runtime.process.streams import need_stdout
+from shiftedge.runtime.words import json_text, note, plain, say
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.live.decode import GestureEvent
+    from shiftedge.demos.show import Watched
+    from shiftedge.demos.sinks import Sink
+
+RUN_EXAMPLES = """examples:
+  shiftedge run                                      the bundled model on a rendered person
+  shiftedge run --source 0                           camera 0
+  shiftedge run my.onnx --source clip.mp4 > events.jsonl
+  shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
+  shiftedge run --source rtsp://camera/x --live      a service: waits for its camera for ever
+  shiftedge run --source rpicam: --size 1280x720     a Raspberry Pi's camera on its ribbon cable
+  shiftedge run --source 0 --source 2 --live         two cameras: events say which
+  shiftedge run --actions actions.toml               keys, commands, webhooks, MQTT on a gesture
+
+Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
+Of several cameras, a line begins with "camera": its name. docs/live.md tells of --actions.
+Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, the source
+stopped and the summary written, with exit status 0, 143 and 129.
+"""
 
 RECORD_EXAMPLES = """\
 examples:
@@ -48,7 +69,30 @@ with exit status 0, 143 and 129; the film is finished and the summary printed al
 
 
 def add_commands(commands: Any) -> None:
-    """Add the sub-parser of this module to ``commands`` (argparse's special object)."""
+    """Add the sub-parsers of this module to ``commands`` (argparse's special object)."""
+    run = commands.add_parser(
+        "run",
+        help="recognise gestures in a source, one JSON line each",
+        description="Stream sources through a model, print each gesture when it happens, and have "
+        "things happen.",
+        epilog=RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_options(run)
+    add_source_options(run, DEFAULT_SOURCE, several=True)
+    run.add_argument(
+        "--steps",
+        action="store_true",
+        help='print a line for every model step too, marked "step": true, with its best label',
+    )
+    run.add_argument(
+        "--actions",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of what happens on a gesture; it may name the sources and the model too",
+    )
+    run.set_defaults(handler=_run, endless=True)
+
     demo = commands.add_parser(
         "demo",
         help="watch gestures being recognised, as a film or in a window",
@@ -84,8 +128,62 @@ def add_commands(commands: Any) -> None:
 _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < value < float("inf"))
 
 
+def _run(options: argparse.Namespace) -> int:
+    from shiftedge.demos.actions import json_lines, sinks_of, sources_of
+    from shiftedge.demos.settings import Settings
+    from shiftedge.demos.show import show
+
+    settings = None if options.actions is None else Settings(options.actions)
+    lines = json_lines(settings, steps=options.steps)
+    if lines is not None:
+        need_stdout()
+    sources: list[Watched] = []
+    if options.source or settings is None:
+        sources = _watched(options.source or [DEFAULT_SOURCE], options)
+    elif sources := sources_of(settings):
+        if options.size or options.fps or options.fourcc:
+            raise SettingError(f"--size, --fps and --fourcc stand in {settings.path}, beside from.")
+        sources = [replace(each, retry=each.retry or options.retry) for each in sources]
+    else:
+        sources = _watched([DEFAULT_SOURCE], options)
+    if settings is not None and (model_table := settings.table("model")) is not None:
+        for name, value in model_table.items():
+            key = {"path": "model"}.get(name, name)
+            if getattr(options, key) is None:
+                setattr(options, key, value)
+    model = load_chosen(options)
+    sinks: list[Sink] = [] if lines is None else [lines]
+    if settings is not None:
+        sinks += sinks_of(settings, model.spec, [each.camera for each in sources])
+    report = show(model, sources, sinks, on_note=note, realtime=False)
+    if report.ended == "interrupted":
+        note("interrupted")
+    for line in report.lines():
+        note(line)
+    if report.error is not None:
+        raise report.error
+    return report.status
+
+
+def _watched(texts: Sequence[str], options: argparse.Namespace) -> list[Watched]:
+    """The sources of the command line; of two that are one text, the second has a number."""
+    from shiftedge.demos.show import Watched
+    from shiftedge.runtime.capture.source import with_settings
+
+    found: list[Watched] = []
+    for text in texts:
+        set_text = with_settings(text, size=options.size, fps=options.fps, fourcc=options.fourcc)
+        again = sum(each.text == set_text for each in found)
+        name = f"{Watched(set_text).camera} ({again + 1})" if again else None
+        found.append(Watched(set_text, name, options.retry))
+    return found
+
+
 def _demo(options: argparse.Namespace) -> int:
     from shiftedge.demos.show import show
+    from shiftedge.demos.sinks.film import Film
+    from shiftedge.demos.sinks.lines import TextLines
+    from shiftedge.demos.sinks.screen import Screen, Window
     from shiftedge.runtime.process.files import output_folder
 
     for_people = sys.stderr if options.json else sys.stdout
@@ -100,23 +198,20 @@ def _demo(options: argparse.Namespace) -> int:
         for_people,
     )
 
-    def tell(event: GestureEvent, step_s: float) -> None:
-        say(
-            f"{event.time_s:8.2f} s  {plain(event.label):<28} {event.confidence:4.0%}   "
-            f"step {1e3 * step_s:.1f} ms",
-            for_people,
-        )
-
+    sinks: list[Sink] = [TextLines(for_people)]
+    if film is not None:
+        sinks.append(Film(film))
+    if options.window:
+        sinks.append(Window(Screen()))
     report = show(
-        model,
-        options.source,
-        film=film,
-        window=options.window,
-        on_event=tell,
-        on_note=lambda sentence: say(f"shiftedge: {sentence}"),
-        limit_s=options.seconds,
-        retry=options.retry,
+        model, _watched([options.source], options), sinks, on_note=note, limit_s=options.seconds
     )
+    if (
+        film is not None
+        and report.numbers.frames
+        and not any(sink.name == "film" and sink.error for sink in report.sinks)
+    ):
+        report = replace(report, film=film)
     say(report.text(), for_people)
     if options.json:
         print(json_text(report.to_dict(), indent=2))
@@ -175,7 +270,6 @@ def _record(options: argparse.Namespace) -> int:
     from shiftedge.demos.record import RecordSettings, record, somebody_answers
     from shiftedge.export.data import looks_silent
     from shiftedge.runtime.capture.recording import Recorder, labels_of
-    from shiftedge.runtime.errors import SettingError
     from shiftedge.runtime.process.files import expanded
 
     if not (options.yes or options.window or somebody_answers()):
@@ -192,7 +286,8 @@ def _record(options: argparse.Namespace) -> int:
     settings = RecordSettings(
         options.count, options.seconds, options.countdown, options.window, not options.yes
     )
-    kept = record(recorder, options.source, settings, say=say, retry=options.retry)
+    (source,) = _watched([options.source], options)
+    kept = record(recorder, source.text, settings, say=say, retry=source.retry)
     counts = labels_of(data)
     if options.json:
         print(json_text({"kept": [str(path) for path in recorder.kept], "clips": counts}, indent=2))

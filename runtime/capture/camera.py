@@ -31,10 +31,7 @@ images are asked for as MJPG."""
 DEV, PROC = Path("/dev"), Path("/proc")
 _GONE = (errno.ENODEV, errno.ENXIO)
 
-CSI_HINT = (
-    "for a camera on a ribbon cable use pipe: with rpicam-vid (Raspberry Pi) or "
-    "gst-launch-1.0 nvarguscamerasrc (Jetson)"
-)
+CSI_HINT = "for a camera on a ribbon cable use rpicam: (Raspberry Pi) or argus: (Jetson)"
 
 
 def camera_device(text: str) -> str | None:

@@ -348,7 +348,7 @@ class RestartedPipe(Restarted):
     def __init__(
         self,
         pipe: PipeCommand,
-        retry: Retry,
+        retry: Retry | None,
         *,
         stall_s: float = 10.0,
         on_event: EventHandler = log_event,

@@ -164,7 +164,7 @@ def merged(
             with changed:
                 chosen = _longest(going, changed)
                 frame = chosen.take()
-        except Exception as error:  # noqa: BLE001 - a reader's, of whatever kind its source has
+        except Exception as error:
             if on_lost is None:
                 raise
             going.remove(chosen)

@@ -97,7 +97,7 @@ class LiveStream:
         if on_note is not None and not callable(on_note):
             raise TypeError(f"on_note is {shown(on_note)}; expected a function.")
         self._stream = model.stream()
-        self._decoder = decoder
+        self.decoder: Decoder = decoder
         self._fit = model.preprocessor.fit
         self._clock = FrameClock(model.spec.frame_rate_hz, model.spec.max_gap_s)
         self._cuts = CutDetector() if detect_cuts else None
@@ -151,7 +151,7 @@ class LiveStream:
         fitted = self._fit(image)
         if self._cuts is not None and self._cuts.update(fitted):
             self._stream.reset()
-            self._decoder.reset()
+            self.decoder.reset()
             # The other ticks of this frame lie in the time of the scene before.
             reset, steps = "cut", 1
         skipped = 0 if repeat else steps - 1
@@ -164,11 +164,11 @@ class LiveStream:
             self._empty()
             raise
         end_s = time.perf_counter()
-        event = self._decoder.update(logits, time_s)
+        event = self.decoder.update(logits, time_s)
         return Result(logits, event, steps, end_s - middle_s, middle_s - begin_s, reset, skipped)
 
     def _empty(self) -> None:
         self._stream.reset()
-        self._decoder.reset()
+        self.decoder.reset()
         if self._cuts is not None:
             self._cuts.reset()
