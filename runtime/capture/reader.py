@@ -126,11 +126,12 @@ class Reader(FrameSource):
         try:
             for frame in self._source:
                 with self._changed:
+                    waited = bool(self._ready)
                     self._make_room(frame)
                     if self._closed:
                         break
                     self._heard_s = time.monotonic()
-                    if not self._ready:
+                    if not waited:
                         self._since_s = self._heard_s
                     self._ready.append(frame)
                     self._changed.notify_all()
