@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shiftedge.demos.settings import Place, Settings, address, nearest
+from shiftedge.demos.settings import Place, RunSettings, address, nearest
 from shiftedge.demos.show import Watched
 from shiftedge.demos.sinks import Sink
 from shiftedge.demos.sinks.actions import Command, Rule, Webhook
@@ -22,7 +22,7 @@ EVERY = "*"
 """Every gesture."""
 
 
-def sources_of(settings: Settings) -> list[Watched]:
+def sources_of(settings: RunSettings) -> list[Watched]:
     """The sources of a file.
 
     Raises:
@@ -45,7 +45,7 @@ def sources_of(settings: Settings) -> list[Watched]:
     return found
 
 
-def sinks_of(settings: Settings, spec: ModelSpec, cameras: Sequence[str]) -> list[Sink]:
+def sinks_of(settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]) -> list[Sink]:
     """All that the settings want beside JSON lines, checked against the model and the cameras.
 
     Raises:
@@ -71,7 +71,7 @@ def sinks_of(settings: Settings, spec: ModelSpec, cameras: Sequence[str]) -> lis
     return sinks
 
 
-def json_lines(settings: Settings | None, *, steps: bool) -> JsonLines | None:
+def json_lines(settings: RunSettings | None, *, steps: bool) -> JsonLines | None:
     """Lines on standard output, unless the settings want none."""
     table = (settings.table("lines") if settings is not None else None) or {}
     if not table.get("print", True):
@@ -81,7 +81,7 @@ def json_lines(settings: Settings | None, *, steps: bool) -> JsonLines | None:
 
 
 def _labels(
-    settings: Settings, place: Place, given: Sequence[str], spec: ModelSpec
+    settings: RunSettings, place: Place, given: Sequence[str], spec: ModelSpec
 ) -> frozenset[str] | None:
     gestures = [label for label in spec.labels if label not in spec.silent_labels]
     for label in given:
@@ -99,7 +99,7 @@ def _labels(
 
 
 def _cameras(
-    settings: Settings, place: Place, given: Sequence[str] | None, known: Sequence[str]
+    settings: RunSettings, place: Place, given: Sequence[str] | None, known: Sequence[str]
 ) -> frozenset[str] | None:
     for name in given or ():
         if name not in known:
@@ -107,7 +107,7 @@ def _cameras(
     return frozenset(given) if given else None
 
 
-def _keys(settings: Settings, place: Place, table: Mapping[str, Any], rule: Rule) -> Sink:
+def _keys(settings: RunSettings, place: Place, table: Mapping[str, Any], rule: Rule) -> Sink:
     try:
         chords = [key_codes(text) for text in table["keys"]]
     except ValueError as error:
@@ -115,25 +115,25 @@ def _keys(settings: Settings, place: Place, table: Mapping[str, Any], rule: Rule
     return Keys(rule, table["keys"], chords)
 
 
-def _command(settings: Settings, place: Place, table: Mapping[str, Any], rule: Rule) -> Sink:
+def _command(settings: RunSettings, place: Place, table: Mapping[str, Any], rule: Rule) -> Sink:
     program = table["command"][0]
     if not program or shutil.which(program) is None:
         settings.refuse((*place, "command"), f"there is no program {program!r} that could be run")
     return Command(rule, table["command"], table.get("limit_s", 10.0))
 
 
-def _webhook(settings: Settings, place: Place, table: Mapping[str, Any], rule: Rule) -> Sink:
+def _webhook(settings: RunSettings, place: Place, table: Mapping[str, Any], rule: Rule) -> Sink:
     return Webhook(rule, table["webhook"], table.get("headers"), table.get("retry_s", 60.0))
 
 
-MAKERS: Mapping[str, Callable[[Settings, Place, Mapping[str, Any], Rule], Sink]] = {
+MAKERS: Mapping[str, Callable[[RunSettings, Place, Mapping[str, Any], Rule], Sink]] = {
     "keys": _keys,
     "command": _command,
     "webhook": _webhook,
 }
 
 
-def _broker(settings: Settings, table: Mapping[str, Any]) -> Broker:
+def _broker(settings: RunSettings, table: Mapping[str, Any]) -> Broker:
     tls = table.get("tls", False) or "ca_file" in table
     try:
         host, port = address(TLS_PORT if tls else PORT)(table["broker"])

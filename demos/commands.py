@@ -130,10 +130,10 @@ _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < valu
 
 def _run(options: argparse.Namespace) -> int:
     from shiftedge.demos.actions import json_lines, sinks_of, sources_of
-    from shiftedge.demos.settings import Settings
+    from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import show
 
-    settings = None if options.actions is None else Settings(options.actions)
+    settings = None if options.actions is None else RunSettings(options.actions)
     lines = json_lines(settings, steps=options.steps)
     if lines is not None:
         need_stdout()
@@ -181,9 +181,9 @@ def _watched(texts: Sequence[str], options: argparse.Namespace) -> list[Watched]
 
 def _demo(options: argparse.Namespace) -> int:
     from shiftedge.demos.show import show
-    from shiftedge.demos.sinks.film import Film
+    from shiftedge.demos.sinks.film import FilmSink
     from shiftedge.demos.sinks.lines import TextLines
-    from shiftedge.demos.sinks.screen import Screen, Window
+    from shiftedge.demos.sinks.screen import Screen, WindowSink
     from shiftedge.runtime.process.files import output_folder
 
     for_people = sys.stderr if options.json else sys.stdout
@@ -200,9 +200,9 @@ def _demo(options: argparse.Namespace) -> int:
 
     sinks: list[Sink] = [TextLines(for_people)]
     if film is not None:
-        sinks.append(Film(film))
+        sinks.append(FilmSink(film))
     if options.window:
-        sinks.append(Window(Screen()))
+        sinks.append(WindowSink(Screen()))
     report = show(
         model, _watched([options.source], options), sinks, on_note=note, limit_s=options.seconds
     )

@@ -131,7 +131,7 @@ def _topic(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Key:
+class Setting:
     """One key of a table."""
 
     read: Callable[[Any], Any]
@@ -146,7 +146,7 @@ class Section:
     """One kind of table."""
 
     words: str
-    keys: Mapping[str, Key]
+    keys: Mapping[str, Setting]
     several: bool = False
     """Whether it is a list of tables: ``[[source]]``."""
 
@@ -155,46 +155,54 @@ SCHEMA: Mapping[str, Section] = {
     "model": Section(
         "What recognises; the command line's words come before these",
         {
-            "path": Key(_words, "an .onnx file or a bundle's folder; left out: the bundled model"),
-            "engine": Key(_words, "`native` or `onnxruntime`"),
-            "threads": Key(_whole, "for one step"),
-            "precision": Key(_words, "`fp32`, `bf16` or `int8`, of a bundle that holds several"),
+            "path": Setting(
+                _words, "an .onnx file or a bundle's folder; left out: the bundled model"
+            ),
+            "engine": Setting(_words, "`native` or `onnxruntime`"),
+            "threads": Setting(_whole, "for one step"),
+            "precision": Setting(
+                _words, "`fp32`, `bf16` or `int8`, of a bundle that holds several"
+            ),
         },
     ),
     "source": Section(
         "A camera; `--source` on the command line takes the place of all",
         {
-            "from": Key(_words, "what `--source` takes", needed=True),
-            "name": Key(_words, "of the camera, in events; left out: what it is from"),
-            "size": Key(_read(size), 'of a camera\'s frames, such as `"1280x720"`'),
-            "fps": Key(_read(rate), "of a camera"),
-            "fourcc": Key(_read(four_letters), 'a camera\'s pixel format, such as `"MJPG"`'),
-            "retry": Key(_retry, '`"forever"`, or seconds: as `--retry`'),
+            "from": Setting(_words, "what `--source` takes", needed=True),
+            "name": Setting(_words, "of the camera, in events; left out: what it is from"),
+            "size": Setting(_read(size), 'of a camera\'s frames, such as `"1280x720"`'),
+            "fps": Setting(_read(rate), "of a camera"),
+            "fourcc": Setting(_read(four_letters), 'a camera\'s pixel format, such as `"MJPG"`'),
+            "retry": Setting(_retry, '`"forever"`, or seconds: as `--retry`'),
         },
         several=True,
     ),
     "lines": Section(
         "JSON lines on standard output",
         {
-            "print": Key(_flag, "`false` prints none"),
-            "steps": Key(_flag, "a line for every model step too: as `--steps`"),
+            "print": Setting(_flag, "`false` prints none"),
+            "steps": Setting(_flag, "a line for every model step too: as `--steps`"),
         },
     ),
     "action": Section(
         "What happens on a gesture; exactly one of `keys`, `command` and `webhook` in each",
         {
-            "on": Key(_some, 'a label, a list of labels, or `"*"` for every gesture', needed=True),
-            "camera": Key(_some, "only of these cameras, by their names"),
-            "confidence": Key(_number(0.0, 1.0), "only from this on"),
-            "pause_s": Key(_number(0.0, 86400.0), "not again for so long"),
-            "keys": Key(
+            "on": Setting(
+                _some, 'a label, a list of labels, or `"*"` for every gesture', needed=True
+            ),
+            "camera": Setting(_some, "only of these cameras, by their names"),
+            "confidence": Setting(_number(0.0, 1.0), "only from this on"),
+            "pause_s": Setting(_number(0.0, 86400.0), "not again for so long"),
+            "keys": Setting(
                 _some, 'a key such as `"PageDown"` or `"Ctrl+Alt+T"`, or several one after another'
             ),
-            "command": Key(_several, "a program and its arguments, run as they are, by no shell"),
-            "limit_s": Key(_number(0.1, 3600.0), "of a command, which is stopped then (10)"),
-            "webhook": Key(http_url, "a URL that is sent the event as JSON, by POST"),
-            "headers": Key(_texts, "of a webhook"),
-            "retry_s": Key(
+            "command": Setting(
+                _several, "a program and its arguments, run as they are, by no shell"
+            ),
+            "limit_s": Setting(_number(0.1, 3600.0), "of a command, which is stopped then (10)"),
+            "webhook": Setting(http_url, "a URL that is sent the event as JSON, by POST"),
+            "headers": Setting(_texts, "of a webhook"),
+            "retry_s": Setting(
                 _number(0.0, 86400.0), "how long one event's webhook is tried again (60)"
             ),
         },
@@ -203,26 +211,26 @@ SCHEMA: Mapping[str, Section] = {
     "mqtt": Section(
         "Every event to an MQTT broker",
         {
-            "broker": Key(_words, 'such as `"homeassistant.local"` or `"10.0.0.2:8883"`', True),
-            "user": Key(_words, "for the broker"),
-            "password_file": Key(_words, "whose first line is the password"),
-            "tls": Key(_flag, "`true` speaks TLS; the port is 8883 then, else 1883"),
-            "ca_file": Key(_words, "PEM file of who signs the broker's certificate"),
-            "topic": Key(_topic, "what all topics begin with (`shiftedge`)"),
-            "discovery": Key(_flag, "`false`: Home Assistant is not told of the cameras"),
-            "discovery_prefix": Key(_topic, "Home Assistant's (`homeassistant`)"),
+            "broker": Setting(_words, 'such as `"homeassistant.local"` or `"10.0.0.2:8883"`', True),
+            "user": Setting(_words, "for the broker"),
+            "password_file": Setting(_words, "whose first line is the password"),
+            "tls": Setting(_flag, "`true` speaks TLS; the port is 8883 then, else 1883"),
+            "ca_file": Setting(_words, "PEM file of who signs the broker's certificate"),
+            "topic": Setting(_topic, "what all topics begin with (`shiftedge`)"),
+            "discovery": Setting(_flag, "`false`: Home Assistant is not told of the cameras"),
+            "discovery_prefix": Setting(_topic, "Home Assistant's (`homeassistant`)"),
         },
     ),
     "metrics": Section(
         "Figures for Prometheus",
-        {"listen": Key(address(9464), "where `/metrics` is served (`127.0.0.1:9464`)", True)},
+        {"listen": Setting(address(9464), "where `/metrics` is served (`127.0.0.1:9464`)", True)},
     ),
 }
 DOES = ("keys", "command", "webhook")
 ONLY_WITH = {"limit_s": "command", "headers": "webhook", "retry_s": "webhook"}
 
 
-class Settings:
+class RunSettings:
     """A file that fits :data:`SCHEMA`.
 
     Raises:

@@ -90,11 +90,14 @@ def show(
         # The first step of a model plans and allocates, and a camera would not wait.
         model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
         realtime = realtime or len(sources) > 1
-        running = _Show(
-            [_session(model, each, sources, on_note, realtime) for each in sources],
-            [Outlet(sink, patient=not realtime, on_note=on_note) for sink in sinks],
-            on_note,
-        )
+        try:
+            sessions = [_session(model, each, sources, on_note, realtime) for each in sources]
+        except BaseException:
+            for sink in sinks:
+                sink.close()
+            raise
+        outlets = [Outlet(sink, patient=not realtime, on_note=on_note) for sink in sinks]
+        running = _Show(sessions, outlets, on_note)
         error: ShiftedgeError | None = None
         status = 0
         try:

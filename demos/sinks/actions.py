@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Missed, Moment, Sink
+from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.words import json_text, plain
 
@@ -170,6 +171,7 @@ class Webhook(Action):
         self._url, self._headers = url, dict(headers or {})
         self._retry_s, self._first_s = retry_s, first_s
         self._open = urllib.request.build_opener(_Stay)
+        self._news = Sparing(lambda sentence: self.note(sentence))
 
     def do(self, moment: Moment) -> None:
         """See :meth:`Action.do`."""
@@ -195,6 +197,7 @@ class Webhook(Action):
             except (OSError, http.client.HTTPException, ValueError) as error:
                 why.append(str(getattr(error, "reason", None) or error or type(error).__name__))
             else:
+                self._news.over(f"The {self.name} answers again.")
                 return
 
     def _attempts(self) -> Iterator[list[str]]:
@@ -207,6 +210,7 @@ class Webhook(Action):
             left_s = end_s - time.monotonic()
             if left_s <= 0.0 or self.hurried.wait(min(pause_s, left_s)):
                 raise Missed(f"The {self.name} could not be told of a gesture: {''.join(why)}.")
+            self._news.trouble(f"The {self.name} fails ({''.join(why)}); trying again.")
             pause_s = min(2.0 * pause_s, Retry.longest_s)
 
 

@@ -24,7 +24,7 @@ LONGEST_LAG_S = 0.5
 """Frames by which the film would fall further behind what it shows are left out."""
 
 
-class Film(Sink):
+class FilmSink(Sink):
     """Writes the annotated frames of the first camera.
 
     The film plays at the speed of the source: a picture is held as long as it took until the next

@@ -120,7 +120,7 @@ class Screen(Closing):
         return b""
 
 
-class Window(Sink):
+class WindowSink(Sink):
     """Shows the annotated frames of the first camera: always the newest."""
 
     name = "window"

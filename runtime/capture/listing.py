@@ -59,7 +59,7 @@ class Mode:
 
 
 @dataclass(frozen=True)
-class Camera:
+class FoundCamera:
     """One camera."""
 
     source: str
@@ -74,7 +74,7 @@ class Camera:
         return asdict(self)
 
 
-def cameras() -> list[Camera]:
+def cameras() -> list[FoundCamera]:
     """All that are found; nodes of V4L2 that give no images are left out."""
     found = []
     for path in sorted(DEV.glob("video[0-9]*"), key=lambda path: natural_key(path.name)):
@@ -83,7 +83,7 @@ def cameras() -> list[Camera]:
     return found + _libcamera()
 
 
-def text(found: list[Camera]) -> str:
+def text(found: list[FoundCamera]) -> str:
     """Some lines for people."""
     lines = []
     for camera in found:
@@ -102,7 +102,7 @@ class _NoCamera(Exception):  # noqa: N818 - what a node of V4L2 may be
     pass
 
 
-def _v4l2(path: Path) -> Camera:
+def _v4l2(path: Path) -> FoundCamera:
     source = path.name.removeprefix("video")
     try:
         name = check_camera(str(path))
@@ -110,9 +110,9 @@ def _v4l2(path: Path) -> Camera:
     except (OSError, SourceError) as error:
         if "gives no images" in str(error) or "is not a camera" in str(error):
             raise _NoCamera from error
-        return Camera(source, str(path), (), str(error))
+        return FoundCamera(source, str(path), (), str(error))
     try:
-        return Camera(source, name, tuple(_modes(descriptor)))
+        return FoundCamera(source, name, tuple(_modes(descriptor)))
     finally:
         os.close(descriptor)
 
@@ -160,7 +160,7 @@ def _run(line: list[str]) -> str:
 
 def _libcamera(
     which: Callable[[str], str | None] = shutil.which, run: Callable[[list[str]], str] = _run
-) -> list[Camera]:
+) -> list[FoundCamera]:
     program = next((found for name in LIBCAMERA if (found := which(name))), None)
     if program is None:
         return []
@@ -171,7 +171,7 @@ def _libcamera(
     return parse_libcamera(said)
 
 
-def parse_libcamera(said: str) -> list[Camera]:
+def parse_libcamera(said: str) -> list[FoundCamera]:
     """Of what ``rpicam-hello --list-cameras`` prints."""
     found: list[tuple[str, str, list[Mode]]] = []
     form = ""
@@ -184,4 +184,4 @@ def parse_libcamera(said: str) -> list[Camera]:
             form = modes[1] if (modes := _MODES.search(line)) else form
             if (mode := _MODE.search(line)) is not None:
                 found[-1][2].append(Mode(form, f"{mode[1]}x{mode[2]}", (float(mode[3]),)))
-    return [Camera(source, name, tuple(modes)) for source, name, modes in found]
+    return [FoundCamera(source, name, tuple(modes)) for source, name, modes in found]

@@ -150,7 +150,7 @@ class Restarted(FrameSource):
                         f"{self._subject} stopped after {self._given} frames and did not come "
                         f"back. {error}"
                     ) from error
-                self.reopened += 1
+                self.reopened += not self._closing.is_set()
                 continue
             if size is None:
                 start_s = time_s

@@ -275,7 +275,7 @@ class Paced(FrameSource):
                 self._sleep(wait_s)
             if self._closing.is_set():
                 return
-            yield replace(frame, taken_s=start_s + frame.time_s)
+            yield replace(frame, taken_s=self._clock())
 
     def close(self) -> None:
         self._closing.set()

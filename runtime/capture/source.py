@@ -32,8 +32,8 @@ SOURCE_FORMS = (
     "a video file (without time stamps: clip.h264?fps=30), a folder of pictures (option: "
     "folder?fps=12), "
     "synthetic:gestures, synthetic:still or synthetic:moving (options: ?seed=1&seconds=20), "
-    "pipe:COMMAND, rpicam: or argus: for a camera on a ribbon cable of a Raspberry Pi or a Jetson "
-    "(options: rpicam:?size=1280x720&fps=30&camera=1), or a URL such as rtsp://host/path"
+    "rpicam: or argus: for the camera of a Raspberry Pi or a Jetson (options: "
+    "rpicam:?size=1280x720&fps=30), pipe:COMMAND, or a URL such as rtsp://host/path"
 )
 """For messages and help texts."""
 

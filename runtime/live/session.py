@@ -40,6 +40,10 @@ STALL_S = 60.0
 against a driver that hangs."""
 
 
+OWN_SHARE = 1 / 16
+"""By which a camera's own delay is believed to be longer, for each frame that is too old."""
+
+
 class StepTimes:
     """Times of steps in bins of 1% from 1 us to 11 minutes, as the standalone runner counts them: a
     stream of months takes no more memory than one of seconds. A percentile is the middle of a bin,
@@ -191,8 +195,11 @@ class LiveSession(Closing):
         late, self._late = dropped and self._late, dropped
         if frame.taken_s is not None:
             age_s = time.monotonic() - frame.taken_s
-            self._own_s = min(self._own_s, age_s)  # what this camera and its driver always take
+            # What this camera and its driver always take is no delay of ours. Where they take
+            # longer from now on, frames are old for a second, until that is known.
+            self._own_s = min(self._own_s, age_s)
             if age_s - self._own_s > self.live.interval_s:
+                self._own_s += OWN_SHARE * (age_s - self._own_s)
                 counts.stale += 1
                 return None
         result = self.live.feed(frame.image, frame.time_s, repeat=not late)

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftedge.demos.actions import json_lines, sinks_of, sources_of
-from shiftedge.demos.settings import SCHEMA, Settings
+from shiftedge.demos.settings import SCHEMA, RunSettings
 from shiftedge.runtime.errors import SettingError
 from shiftedge.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 
 
-def settings(tmp_path: Path, text: str) -> Settings:
+def settings(tmp_path: Path, text: str) -> RunSettings:
     path = tmp_path / "actions.toml"
     path.write_text(text, encoding="utf-8")
-    return Settings(path)
+    return RunSettings(path)
 
 
 GOOD = """\
@@ -127,12 +127,12 @@ def test_what_is_no_toml_is_told_with_its_place(tmp_path: Path) -> None:
         settings(tmp_path, "[model]\nthreads = \n")
     (tmp_path / "latin").write_bytes(b"# \xe9")
     with pytest.raises(SettingError, match="is not TOML"):
-        Settings(tmp_path / "latin")
+        RunSettings(tmp_path / "latin")
     (tmp_path / "large").write_bytes(b"#" * 70_000)
     with pytest.raises(SettingError, match="is it the file"):
-        Settings(tmp_path / "large")
+        RunSettings(tmp_path / "large")
     with pytest.raises(SettingError, match=r"Cannot read .*absent"):
-        Settings(tmp_path / "absent")
+        RunSettings(tmp_path / "absent")
 
 
 VALUES = st.sampled_from(
@@ -156,7 +156,7 @@ def test_the_line_of_every_value(parts: list[tuple[list[str], int, str]]) -> Non
         before: tuple[Any, ...] = ("t", tables - 1) if tables else ()
         places[(*before, f"k{number}")] = len(lines) + 1
         lines += f"k{number} = {value}".split("\n")
-    found = Settings.__new__(Settings)
+    found = RunSettings.__new__(RunSettings)
     from shiftedge.demos import settings as module
 
     found._toml, found._text = module._toml(), "\n".join(lines)
@@ -166,7 +166,7 @@ def test_the_line_of_every_value(parts: list[tuple[list[str], int, str]]) -> Non
 
 def test_the_example_is_good(spec: ModelSpec) -> None:
     """Every section that there is, for the labels of the bundled model."""
-    found = Settings(ROOT / "demos" / "actions.toml")
+    found = RunSettings(ROOT / "demos" / "actions.toml")
     assert {name for name in SCHEMA if found.tables(name)} == set(SCHEMA)
     assert [each.camera for each in sources_of(found)]
 

@@ -13,7 +13,7 @@ from kit.playback import Frames, PlaySource, Told, film_of, shown
 
 from shiftedge.demos import show as show_module
 from shiftedge.demos.sinks import Moment
-from shiftedge.demos.sinks.screen import Screen, Window
+from shiftedge.demos.sinks.screen import Screen, WindowSink
 from shiftedge.runtime.capture import TimedFrame
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.errors import FrameError, OutputError, SourceError, SourceLostError
@@ -180,7 +180,7 @@ class FakeScreen(Closing):
 
 def test_closing_the_window_ends_the_show(reading_model: Model, play: PlaySource) -> None:
     screen = FakeScreen(patience=5)
-    window = Window(screen)  # type: ignore[arg-type]
+    window = WindowSink(screen)  # type: ignore[arg-type]
     report = shown(reading_model, play(Frames(film_of([(REST, 60.0)]))), window)
     assert report.ended == "closed"
     assert screen.closed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shiftedge.demos.report import ShowReport
 from shiftedge.demos.show import Watched, show
 from shiftedge.demos.sinks import Moment, Sink
-from shiftedge.demos.sinks.film import Film
+from shiftedge.demos.sinks.film import FilmSink
 from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.engines.base import Engine, EngineSession
 from shiftedge.runtime.live.decode import GestureEvent
@@ -121,5 +121,5 @@ def shown(
     model: Model, text: str, *sinks: Sink, film: Path | None = None, **how: Any
 ) -> ShowReport:
     """A show of one source, at full speed unless something else is said."""
-    every = [*sinks, *([] if film is None else [Film(film)])]
+    every = [*sinks, *([] if film is None else [FilmSink(film)])]
     return show(model, [Watched(text)], every, **{"realtime": False, **how})

@@ -163,8 +163,13 @@ def test_a_webhook_tells_the_event(serve: Any) -> None:
 def test_what_fails_for_the_moment_is_tried_again(serve: Any) -> None:
     server = serve(503, 429, 500, 204)
     url = server.url.replace("user:secret@", "")
-    Webhook(Rule(), url, first_s=0.001).take(NOTHING, moment())
+    hook = Webhook(Rule(), url, first_s=0.001)
+    said: list[str] = []
+    hook.note = said.append
+    hook.take(NOTHING, moment())
     assert len(server.got) == 4
+    assert "fails (status 503); trying again" in said[0]
+    assert said[-1].endswith("answers again.")
 
 
 @pytest.mark.parametrize("status", [302, 400, 404])

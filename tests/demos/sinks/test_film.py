@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Moment
-from shiftedge.demos.sinks.film import LONGEST_LAG_S, Film
+from shiftedge.demos.sinks.film import LONGEST_LAG_S, FilmSink
 from shiftedge.runtime.errors import OutputError
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
@@ -37,8 +37,8 @@ def moment(time_s: float) -> Moment:
     return Moment(time_s, np.array([1.0]), None, 0.004, 0)
 
 
-def film_sink(overlay: FlatOverlay, film: Path) -> Film:
-    sink = Film(film)
+def film_sink(overlay: FlatOverlay, film: Path) -> FilmSink:
+    sink = FilmSink(film)
     session: Any = SimpleNamespace(source=SimpleNamespace(rate_hz=10.0))
     sink.begin([session])
     sink.overlay = lambda image_size: overlay  # type: ignore[method-assign, return-value, assignment]

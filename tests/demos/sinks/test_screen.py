@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kit.playback import Frames, PlaySource, film_of, shown
 
-from shiftedge.demos.sinks.screen import Screen, ScreenLostError, Window
+from shiftedge.demos.sinks.screen import Screen, ScreenLostError, WindowSink
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.model import Model
 
@@ -107,7 +107,7 @@ def test_without_a_film_the_show_ends_in_order(
 ) -> None:
     fake.setenv("FAKE_CV2", "die 2")
     source = play(Frames(film_of([(0, 60.0)])))
-    report = shown(reading_model, source, Window(Screen()))
+    report = shown(reading_model, source, WindowSink(Screen()))
     assert (report.ended, report.error is None) == ("lost", False)
     assert 1 < report.numbers.frames < 1440
 
@@ -118,7 +118,7 @@ def test_a_film_goes_on_without_its_window(
     fake.setenv("FAKE_CV2", "die 2")
     notes: list[str] = []
     source = play(Frames(film_of([(0, 4.0)])))
-    window = Window(Screen())
+    window = WindowSink(Screen())
     report = shown(reading_model, source, window, film=tmp_path / "a.mp4", on_note=notes.append)
     assert (report.ended, report.numbers.frames) == ("end", 96)
     assert report.error is None

@@ -280,7 +280,9 @@ def test_an_absent_camera_names_the_others(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SourceError, match=r"no camera .*video0: plug it in.* here are .*video2\.$"):
         check_camera(str(tmp_path / "video0"))
     (tmp_path / "video2").unlink()
-    with pytest.raises(SourceError, match=r"no other video device; for a camera on a ribbon.*pipe"):
+    with pytest.raises(
+        SourceError, match=r"no other video device; for a camera on a ribbon.*rpicam:"
+    ):
         check_camera(str(tmp_path / "video0"))
 
 
@@ -380,7 +382,7 @@ def test_a_wide_picture_is_asked_for_as_mjpg_with_a_short_queue(
     ("users", "sentence"),
     [
         (["cheese (process 7)"], r"is busy: cheese \(process 7\) uses it; close that"),
-        ([], r"OpenCV cannot read the camera /dev/null \(HD Webcam\).*pipe: with rpicam-vid"),
+        ([], r"OpenCV cannot read the camera /dev/null \(HD Webcam\).*use rpicam:"),
     ],
 )
 def test_a_camera_that_opencv_cannot_open_says_why(

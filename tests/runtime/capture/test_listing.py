@@ -10,7 +10,7 @@ import pytest
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.capture import camera, listing
-from shiftedge.runtime.capture.listing import Camera, Mode, parse_libcamera, text
+from shiftedge.runtime.capture.listing import FoundCamera, Mode, parse_libcamera, text
 
 MJPG, YUYV = (int.from_bytes(name, "little") for name in (b"MJPG", b"YUYV"))
 FORMATS = {1: [MJPG, YUYV], 9: []}
@@ -124,7 +124,7 @@ def test_what_libcamera_prints() -> None:
         Mode("SRGGB10_CSI2P", "1640x1232", (41.85,)),
         Mode("SRGGB8", "640x480", (206.65,)),
     )
-    assert second == Camera(
+    assert second == FoundCamera(
         "rpicam:?camera=1", "imx708_wide", (Mode("SRGGB10_CSI2P", "1536x864", (120.13,)),)
     )
     assert parse_libcamera("No cameras available!") == []

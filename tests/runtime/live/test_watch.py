@@ -215,6 +215,21 @@ def test_a_frame_older_than_an_interval_is_not_stepped(
     session.close()
 
 
+def test_a_camera_that_becomes_slower_is_watched_all_the_same(
+    fake_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = LiveSession(fake_model, Clocked())
+    now_s = 1000.0
+    monkeypatch.setattr("shiftedge.runtime.live.session.time.monotonic", lambda: now_s)
+    for index in range(60):
+        now_s = 1000.0 + index / 12
+        age_s = 0.03 if index < 12 else 0.5
+        result = session.feed(TimedFrame(IMAGE, index / 12, index, now_s - age_s))
+    assert result is not None
+    assert 0 < session.summary().stale < 36
+    session.close()
+
+
 def test_a_recording_is_never_too_old(fake_model: Model) -> None:
     session = LiveSession(fake_model, Clocked())
     assert all(session.feed(TimedFrame(IMAGE, index / 12, index)) for index in range(5))
