@@ -67,7 +67,7 @@ def sinks_of(settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]) -> 
     if (mqtt := settings.table("mqtt")) is not None:
         sinks.append(Mqtt(_broker(settings, mqtt)))
     if (metrics := settings.table("metrics")) is not None:
-        sinks.append(Metrics(metrics["listen"]))
+        sinks.append(Metrics(metrics.get("listen", ("127.0.0.1", 9464))))
     return sinks
 
 

@@ -16,6 +16,7 @@ from shiftedge.runtime.process.streams import need_stdout
 from shiftedge.runtime.words import json_text, note, plain, say
 
 if TYPE_CHECKING:
+    from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import Watched
     from shiftedge.demos.sinks import Sink
 
@@ -129,7 +130,7 @@ _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < valu
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.demos.actions import json_lines, sinks_of, sources_of
+    from shiftedge.demos.actions import json_lines, sinks_of
     from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import show
 
@@ -137,20 +138,14 @@ def _run(options: argparse.Namespace) -> int:
     lines = json_lines(settings, steps=options.steps)
     if lines is not None:
         need_stdout()
-    sources: list[Watched] = []
-    if options.source or settings is None:
-        sources = _watched(options.source or [DEFAULT_SOURCE], options)
-    elif sources := sources_of(settings):
-        if options.size or options.fps or options.fourcc:
-            raise SettingError(f"--size, --fps and --fourcc stand in {settings.path}, beside from.")
-        sources = [replace(each, retry=each.retry or options.retry) for each in sources]
-    else:
-        sources = _watched([DEFAULT_SOURCE], options)
+    sources = _sources(options, settings)
     if settings is not None and (model_table := settings.table("model")) is not None:
         for name, value in model_table.items():
-            key = {"path": "model"}.get(name, name)
+            key, chosen = (
+                ("model", str(settings.beside(value))) if name == "path" else (name, value)
+            )
             if getattr(options, key) is None:
-                setattr(options, key, value)
+                setattr(options, key, chosen)
     model = load_chosen(options)
     sinks: list[Sink] = [] if lines is None else [lines]
     if settings is not None:
@@ -165,16 +160,33 @@ def _run(options: argparse.Namespace) -> int:
     return report.status
 
 
+def _sources(options: argparse.Namespace, settings: RunSettings | None) -> list[Watched]:
+    """Those of the command line, or else of the file, or else the default."""
+    from shiftedge.demos.actions import sources_of
+
+    named = [] if settings is None or options.source else sources_of(settings)
+    if not named:
+        return _watched(options.source or [DEFAULT_SOURCE], options)
+    if options.size or options.fps or options.fourcc:
+        raise SettingError(
+            "--size, --fps and --fourcc are for --source; of the file's sources, write them beside "
+            "their from."
+        )
+    return [replace(each, retry=each.retry or options.retry) for each in named]
+
+
 def _watched(texts: Sequence[str], options: argparse.Namespace) -> list[Watched]:
-    """The sources of the command line; of two that are one text, the second has a number."""
+    """The sources of the command line; of two that are called the same, the second has a number."""
     from shiftedge.demos.show import Watched
     from shiftedge.runtime.capture.source import with_settings
 
     found: list[Watched] = []
     for text in texts:
         set_text = with_settings(text, size=options.size, fps=options.fps, fourcc=options.fourcc)
-        again = sum(each.text == set_text for each in found)
-        name = f"{Watched(set_text).camera} ({again + 1})" if again else None
+        called = Watched(set_text).camera
+        names = [each.camera for each in found]
+        same = (f"{called} ({number})" for number in range(2, len(texts) + 1))
+        name = next((each for each in same if each not in names), None) if called in names else None
         found.append(Watched(set_text, name, options.retry))
     return found
 

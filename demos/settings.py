@@ -223,7 +223,7 @@ SCHEMA: Mapping[str, Section] = {
     ),
     "metrics": Section(
         "Figures for Prometheus",
-        {"listen": Setting(address(9464), "where `/metrics` is served (`127.0.0.1:9464`)", True)},
+        {"listen": Setting(address(9464), "where `/metrics` is served (`127.0.0.1:9464`)")},
     ),
 }
 DOES = ("keys", "command", "webhook")

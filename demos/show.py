@@ -250,7 +250,7 @@ class _Show(Closing):
             time_s=frame.time_s,
             probabilities=decoder.probabilities,
             event=result.event,
-            step_s=float(np.median(recent)) if recent else 0.0,
+            step_s=sorted(recent)[len(recent) // 2] if recent else 0.0,
             dropped=session.reader.dropped,
             camera=session.name,
             result=result,
