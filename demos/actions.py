@@ -71,12 +71,12 @@ def sinks_of(settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]) -> 
     return sinks
 
 
-def json_lines(settings: RunSettings | None, *, steps: bool) -> JsonLines | None:
+def json_lines(settings: RunSettings, *, steps: bool) -> JsonLines | None:
     """Lines on standard output, unless the settings want none."""
-    table = (settings.table("lines") if settings is not None else None) or {}
+    table = settings.table("lines") or {}
     if not table.get("print", True):
         return None
-    named = settings is not None and any("name" in each for each in settings.tables("source"))
+    named = any("name" in each for each in settings.tables("source"))
     return JsonLines(steps=steps or table.get("steps", False), camera=named or None)
 
 

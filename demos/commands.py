@@ -130,12 +130,18 @@ _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < valu
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.demos.actions import json_lines, sinks_of
     from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import show
+    from shiftedge.demos.sinks.lines import JsonLines
 
-    settings = None if options.actions is None else RunSettings(options.actions)
-    lines = json_lines(settings, steps=options.steps)
+    settings, lines = None, None
+    if options.actions is None:
+        lines = JsonLines(steps=options.steps)
+    else:
+        from shiftedge.demos import actions  # and with it HTTP and TLS, which take their time
+
+        settings = RunSettings(options.actions)
+        lines = actions.json_lines(settings, steps=options.steps)
     if lines is not None:
         need_stdout()
     sources = _sources(options, settings)
@@ -149,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     model = load_chosen(options)
     sinks: list[Sink] = [] if lines is None else [lines]
     if settings is not None:
-        sinks += sinks_of(settings, model.spec, [each.camera for each in sources])
+        sinks += actions.sinks_of(settings, model.spec, [each.camera for each in sources])
     report = show(model, sources, sinks, on_note=note, realtime=False)
     if report.ended == "interrupted":
         note("interrupted")
@@ -162,9 +168,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _sources(options: argparse.Namespace, settings: RunSettings | None) -> list[Watched]:
     """Those of the command line, or else of the file, or else the default."""
-    from shiftedge.demos.actions import sources_of
+    named = []
+    if settings is not None and not options.source:
+        from shiftedge.demos.actions import sources_of
 
-    named = [] if settings is None or options.source else sources_of(settings)
+        named = sources_of(settings)
     if not named:
         return _watched(options.source or [DEFAULT_SOURCE], options)
     if options.size or options.fps or options.fourcc:

@@ -111,7 +111,7 @@ class Sink(Closing):
     """Moments that may wait, with images fewer; then the oldest are dropped."""
     needed = True
     """Whether the show goes on for its sake, were it the last one."""
-    grace_s = 2.0
+    grace_s = 0.8
     """Longest wait at the end for what is still to be taken."""
     undelivered = 0
     """Of what it took, what has not reached its end."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -44,6 +46,7 @@ class Outlet(Closing):
         self._changed = threading.Condition()
         self._waiting: deque[tuple[NDArray[np.uint8], Moment]] = deque()
         self._closing = False
+        self._end_s = math.inf
         self._taken = self._dropped = self._missed = 0
         self._thread = threading.Thread(target=self._work, name=f"sink {sink.name}", daemon=True)
 
@@ -80,16 +83,17 @@ class Outlet(Closing):
         """Nothing more is to come: what waits is taken, and the sink ended, in its thread."""
         with self._changed:
             self._closing = True
+            self._end_s = min(self._end_s, time.monotonic() + self.sink.grace_s)
             self._changed.notify_all()
         self.sink.hurry()
 
     def close(self) -> None:
-        """The same, and wait for it, for ``sink.grace_s`` at most."""
+        """The same, and wait for it, until ``sink.grace_s`` after the first call of either."""
         self.end()
         if self._thread.ident is None:
             self.sink.close()
             return
-        self._thread.join(self.sink.grace_s)
+        self._thread.join(max(self._end_s - time.monotonic(), 0.0))
         with self._changed:
             if self._thread.is_alive():
                 self._dropped += len(self._waiting)
