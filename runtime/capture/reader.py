@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -27,8 +28,8 @@ class Reader(FrameSource):
     Args:
         stall_s: longest wait for a frame in seconds, while the source does not say that it is
             away and tried again; None trusts the source.
-        join_s: how long :meth:`close` waits for the thread. A thread that is blocked in a device
-            longer than that ends by itself later and keeps no program alive.
+        join_s: how long :meth:`close` waits for the thread, from :meth:`end` on. A thread that is
+            blocked in a device longer than that ends by itself later and keeps no program alive.
     """
 
     def __init__(self, source: FrameSource, stall_s: float | None, join_s: float) -> None:
@@ -43,6 +44,7 @@ class Reader(FrameSource):
         self._error: Exception | None = None
         self._ended = False
         self._closed = False
+        self._end_s = math.inf
         self._thread = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
 
     @property
@@ -75,6 +77,7 @@ class Reader(FrameSource):
     def end(self) -> None:
         """Close without waiting for the thread."""
         self._closed = True
+        self._end_s = min(self._end_s, time.monotonic() + self._join_s)
         with (changed := self._changed):
             changed.notify_all()
         self._source.close()
@@ -82,7 +85,7 @@ class Reader(FrameSource):
     def close(self) -> None:
         self.end()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(self._join_s)
+            self._thread.join(max(self._end_s - time.monotonic(), 0.0))
 
     def _make_room(self, frame: TimedFrame) -> None:
         """See to it that ``frame`` can be put beside what lies ready, in the reading thread."""
