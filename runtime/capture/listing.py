@@ -68,6 +68,9 @@ class FoundCamera:
     modes: tuple[Mode, ...]
     trouble: str | None = None
     """Why its modes are not known."""
+    link: str | None = None
+    """Another name, which ``--source`` takes too, and which stays when cameras are plugged in
+    otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -88,6 +91,8 @@ def text(found: list[FoundCamera]) -> str:
     lines = []
     for camera in found:
         lines.append(f"{camera.source}  {plain(camera.name)}")
+        if camera.link:
+            lines.append(f"    {plain(camera.link)}")
         if camera.trouble:
             lines.append(f"    {plain(camera.trouble)}")
         for mode in camera.modes:
@@ -104,15 +109,17 @@ class _NoCamera(Exception):  # noqa: N818 - what a node of V4L2 may be
 
 def _v4l2(path: Path) -> FoundCamera:
     source = path.name.removeprefix("video")
+    links = sorted(map(str, (DEV / "v4l" / "by-id").glob("*")))
+    link = next((name for name in links if os.path.realpath(name) == str(path.resolve())), None)
     try:
         name = check_camera(str(path))
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, SourceError) as error:
         if "gives no images" in str(error) or "is not a camera" in str(error):
             raise _NoCamera from error
-        return FoundCamera(source, str(path), (), str(error))
+        return FoundCamera(source, str(path), (), str(error), link)
     try:
-        return FoundCamera(source, name, tuple(_modes(descriptor)))
+        return FoundCamera(source, name, tuple(_modes(descriptor)), link=link)
     finally:
         os.close(descriptor)
 

@@ -61,9 +61,15 @@ def test_sizes_rates_and_formats(devices: Path) -> None:
         Mode("MJPG", "640x480", (60.0, 5.0)),
         Mode("YUYV", "32x24-640x480", ()),
     )
+    links = devices / "v4l" / "by-id"
+    links.mkdir(parents=True)
+    (links / "usb-Webcam-video-index0").symlink_to("../../video2")
+    first, second = listing.cameras()
+    assert (first.link, second.link) == (str(links / "usb-Webcam-video-index0"), None)
     lines = text([first]).splitlines()
     assert lines[0] == "2  Webcam ?[2J"
-    assert lines[1].split() == ["MJPG", "1280x720", "30,", "15", "Hz"]
+    assert lines[1].strip() == first.link
+    assert lines[2].split() == ["MJPG", "1280x720", "30,", "15", "Hz"]
 
 
 def test_nodes_that_give_no_images_are_left_out(
