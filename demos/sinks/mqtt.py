@@ -35,7 +35,7 @@ from shiftedge.runtime.words import json_text, plain
 
 ONLINE, OFFLINE = "online", "offline"
 WAITING_MOST = 10_000
-"""Events that wait while the broker is away, 2 MB of them; later ones are dropped."""
+"""Events that wait while the broker is away, 24 MB of them; later ones are counted as missed."""
 AGAIN_S = (1, 30)
 """Least and most seconds between two attempts to connect."""
 AT_LEAST_ONCE = 1
