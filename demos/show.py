@@ -27,6 +27,7 @@ from shiftedge.runtime.live.stream import Result
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.signals import Closing, ending, exit_status, interrupts
 from shiftedge.runtime.process.streams import ReaderGoneError
+from shiftedge.runtime.words import encodable
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
@@ -52,7 +53,7 @@ class Watched:
     @property
     def camera(self) -> str:
         """What events call it."""
-        return self.name or without_password(self.text)
+        return encodable(self.name or without_password(self.text))
 
 
 def show(

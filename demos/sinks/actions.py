@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from shiftedge.demos.sinks import Missed, Moment, Sink
 from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.capture.live import Retry
-from shiftedge.runtime.words import json_text, plain
+from shiftedge.runtime.words import encodable, json_text, plain
 
 ANSWER_S = 10.0
 """Longest wait for a server that is told."""
@@ -85,6 +85,11 @@ class Action(Sink):
 
     def hurry(self) -> None:
         self.hurried.set()
+
+
+def message_bytes(document: Mapping[str, Any]) -> bytes:
+    """JSON; what is no character is an escape in it."""
+    return encodable(json_text(document)).encode()
 
 
 def message(moment: Moment) -> dict[str, Any]:
@@ -175,7 +180,7 @@ class Webhook(Action):
 
     def do(self, moment: Moment) -> None:
         """See :meth:`Action.do`."""
-        body = json_text(message(moment)).encode()
+        body = message_bytes(message(moment))
         for why in self._attempts():
             request = urllib.request.Request(  # http and https alone, which settings saw to
                 self._url,

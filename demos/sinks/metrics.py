@@ -17,6 +17,7 @@ from shiftedge.demos.sinks import Moment, Sink, Wants
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.words import encodable
 
 STEP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 EVENT_BUCKETS_S = (0.005, 0.01, 0.015, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
@@ -91,7 +92,7 @@ class Metrics(Sink):
         for session in sessions:
             for label in spec.labels:
                 if label not in spec.silent_labels:
-                    self._events.labels(session.name, label)
+                    self._events.labels(session.name, encodable(label))
         host, port = self._address
         try:
             self._server, _ = self._library.start_http_server(port, host, self._registry)
@@ -107,7 +108,7 @@ class Metrics(Sink):
             step_s = moment.result.step_s / moment.steps
             self._step_times.labels(moment.camera).observe(step_s)
         if moment.event is not None:
-            self._events.labels(moment.camera, moment.event.label).inc()
+            self._events.labels(moment.camera, encodable(moment.event.label)).inc()
             if moment.taken_s is not None:
                 self._event_times.labels(moment.camera).observe(moment.told_s - moment.taken_s)
 

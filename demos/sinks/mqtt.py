@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Missed, Moment, Sink
-from shiftedge.demos.sinks.actions import message
+from shiftedge.demos.sinks.actions import message, message_bytes
 from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.process.extras import require
-from shiftedge.runtime.words import json_text, plain
+from shiftedge.runtime.words import plain
 
 ONLINE, OFFLINE = "online", "offline"
 WAITING_MOST = 10_000
@@ -73,7 +73,7 @@ class Mqtt(Sink):
         self._broker = broker
         self._availability = f"{broker.topic}/availability"
         self._names: dict[str, str] = {}
-        self._configs: list[tuple[str, str]] = []
+        self._configs: list[tuple[str, bytes]] = []
         self._sent: list[Any] = []
         self._client = client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=f"shiftedge-{uuid.uuid4().hex[:12]}"
@@ -120,7 +120,7 @@ class Mqtt(Sink):
         said = message(moment)
         document = {"event_type": said.pop("label"), **said}
         topic = f"{self._broker.topic}/{self._names[moment.camera]}/event"
-        info = self._client.publish(topic, json_text(document), AT_LEAST_ONCE)
+        info = self._client.publish(topic, message_bytes(document), AT_LEAST_ONCE)
         if info.rc == self._mqtt.MQTT_ERR_QUEUE_SIZE:
             raise Missed(
                 f"The MQTT broker {self._broker.host} is away, and {WAITING_MOST} events wait for "
@@ -169,7 +169,7 @@ class Mqtt(Sink):
             "events wait for it."
         )
 
-    def _config(self, camera: str, word: str, labels: Sequence[str]) -> tuple[str, str]:
+    def _config(self, camera: str, word: str, labels: Sequence[str]) -> tuple[str, bytes]:
         """Of https://www.home-assistant.io/integrations/event.mqtt: topic and document."""
         topic = self._broker.topic
         identity = _word(f"{topic}_{word}")
@@ -186,7 +186,7 @@ class Mqtt(Sink):
                 "manufacturer": "shiftedge",
             },
         }
-        return f"{self._broker.discovery}/event/{identity}/config", json_text(document)
+        return f"{self._broker.discovery}/event/{identity}/config", message_bytes(document)
 
 
 def _word(name: str) -> str:

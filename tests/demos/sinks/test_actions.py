@@ -160,6 +160,14 @@ def test_a_webhook_tells_the_event(serve: Any) -> None:
     }
 
 
+def test_names_that_are_no_text_are_escapes(serve: Any) -> None:
+    server = serve(200)
+    strange = moment("\ud800x", camera="v\udce9.mp4")
+    Webhook(Rule(), server.url.replace("user:secret@", "")).take(NOTHING, strange)
+    ((_, _, body),) = server.got
+    assert (body["label"], body["camera"]) == ("\ud800x", "v\udce9.mp4")
+
+
 def test_what_fails_for_the_moment_is_tried_again(serve: Any) -> None:
     server = serve(503, 429, 500, 204)
     url = server.url.replace("user:secret@", "")
