@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import Watched
     from shiftedge.demos.sinks import Sink
+    from shiftedge.runtime.model import Model
 
 RUN_EXAMPLES = """examples:
   shiftedge run                                      the bundled model on a rendered person
@@ -62,6 +63,7 @@ examples:
   shiftedge demo                                     a rendered person; the film is out/demo.mp4
   shiftedge demo --source 0 --window                 camera 0, in a window; q ends
   shiftedge demo --source 0 --seconds 60 --film me.mp4
+  shiftedge demo --source 0 --window --actions actions.toml    with keys pressed, and so on
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
 Cameras and files are filmed only where --film names a file. Ctrl-C, SIGTERM and SIGHUP end the demo
@@ -86,12 +88,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help='print a line for every model step too, marked "step": true, with its best label',
     )
-    run.add_argument(
-        "--actions",
-        type=Path,
-        metavar="FILE",
-        help="TOML file of what happens on a gesture; it may name the sources and the model too",
-    )
+    _add_actions(run)
     run.set_defaults(handler=_run, endless=True)
 
     demo = commands.add_parser(
@@ -103,7 +100,8 @@ def add_commands(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(demo)
-    add_source_options(demo, DEFAULT_SOURCE)
+    add_source_options(demo, DEFAULT_SOURCE, several=True)
+    _add_actions(demo)
     film = demo.add_mutually_exclusive_group()
     film.add_argument(
         "--film",
@@ -126,36 +124,34 @@ def add_commands(commands: Any) -> None:
     _add_record(commands)
 
 
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--actions",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of what happens on a gesture; it may name the sources and the model too",
+    )
+
+
 _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < value < float("inf"))
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import show
     from shiftedge.demos.sinks.lines import JsonLines
 
-    settings, lines = None, None
-    if options.actions is None:
-        lines = JsonLines(steps=options.steps)
-    else:
-        from shiftedge.demos import actions  # and with it HTTP and TLS, which take their time
+    settings = _settings(options)
+    lines: JsonLines | None = JsonLines(steps=options.steps)
+    if settings is not None:
+        from shiftedge.demos.actions import json_lines
 
-        settings = RunSettings(options.actions)
-        lines = actions.json_lines(settings, steps=options.steps)
+        lines = json_lines(settings, steps=options.steps)
     if lines is not None:
         need_stdout()
     sources = _sources(options, settings)
-    if settings is not None and (model_table := settings.table("model")) is not None:
-        for name, value in model_table.items():
-            key, chosen = (
-                ("model", str(settings.beside(value))) if name == "path" else (name, value)
-            )
-            if getattr(options, key) is None:
-                setattr(options, key, chosen)
     model = load_chosen(options)
     sinks: list[Sink] = [] if lines is None else [lines]
-    if settings is not None:
-        sinks += actions.sinks_of(settings, model.spec, [each.camera for each in sources])
+    sinks += _actions(settings, model, sources)
     report = show(model, sources, sinks, on_note=note, realtime=False)
     if report.ended == "interrupted":
         note("interrupted")
@@ -164,6 +160,30 @@ def _run(options: argparse.Namespace) -> int:
     if report.error is not None:
         raise report.error
     return report.status
+
+
+def _settings(options: argparse.Namespace) -> RunSettings | None:
+    """The file of ``--actions``; its model becomes options, where none were given."""
+    if options.actions is None:
+        return None
+    from shiftedge.demos.settings import RunSettings
+
+    settings = RunSettings(options.actions)
+    for name, value in (settings.table("model") or {}).items():
+        key, chosen = ("model", str(settings.beside(value))) if name == "path" else (name, value)
+        if getattr(options, key) is None:
+            setattr(options, key, chosen)
+    return settings
+
+
+def _actions(
+    settings: RunSettings | None, model: Model, sources: Sequence[Watched]
+) -> Sequence[Sink]:
+    if settings is None:
+        return []
+    from shiftedge.demos.actions import sinks_of  # and with it HTTP and TLS, which take their time
+
+    return sinks_of(settings, model.spec, [each.camera for each in sources])
 
 
 def _sources(options: argparse.Namespace, settings: RunSettings | None) -> list[Watched]:
@@ -207,14 +227,18 @@ def _demo(options: argparse.Namespace) -> int:
     from shiftedge.runtime.process.files import output_folder
 
     for_people = sys.stderr if options.json else sys.stdout
-    film = _film(options)
+    settings = _settings(options)
+    sources = _sources(options, settings)
+    if len(sources) > 1:
+        raise SettingError("demo shows one source; `shiftedge run` watches several.")
+    film = _film(options, sources[0].text)
     if film is not None and film == DEFAULT_FILM:
         output_folder(film.parent)
     model = load_chosen(options)
     spec = model.spec
     say(
         f"{plain(spec.name)} ({spec.classes} labels, {model.engine.name} {model.engine.version}) "
-        f"on {plain(options.source)}; Ctrl-C ends",
+        f"on {plain(sources[0].camera)}; Ctrl-C ends",
         for_people,
     )
 
@@ -223,9 +247,8 @@ def _demo(options: argparse.Namespace) -> int:
         sinks.append(FilmSink(film))
     if options.window:
         sinks.append(WindowSink(Screen()))
-    report = show(
-        model, _watched([options.source], options), sinks, on_note=note, limit_s=options.seconds
-    )
+    sinks += _actions(settings, model, sources)
+    report = show(model, sources, sinks, on_note=note, limit_s=options.seconds)
     if (
         film is not None
         and report.numbers.frames
@@ -240,13 +263,13 @@ def _demo(options: argparse.Namespace) -> int:
     return report.status
 
 
-def _film(options: argparse.Namespace) -> Path | None:
+def _film(options: argparse.Namespace, source: str) -> Path | None:
     """Where the film goes. People before a camera are filmed only where somebody asked for it."""
     if options.no_film:
         return None
     if options.film is not None:
         return Path(options.film)
-    return DEFAULT_FILM if options.source.startswith("synthetic:") else None
+    return DEFAULT_FILM if source.startswith("synthetic:") else None
 
 
 def _add_record(commands: Any) -> None:
