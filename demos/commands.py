@@ -79,7 +79,6 @@ def add_commands(commands: Any) -> None:
         description="Stream sources through a model, print each gesture when it happens, and have "
         "things happen.",
         epilog=RUN_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(run)
     add_source_options(run, DEFAULT_SOURCE, several=True)
@@ -97,7 +96,6 @@ def add_commands(commands: Any) -> None:
         description="Stream a source through a model in real time, print each gesture when it "
         "happens, and draw what the model sees and thinks into a film or a window.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(demo)
     add_source_options(demo, DEFAULT_SOURCE, several=True)
@@ -278,7 +276,6 @@ def _add_record(commands: Any) -> None:
         help="film clips of a gesture of your own",
         description="Film clips of one label: countdown, clip, replay, keep or discard.",
         epilog=RECORD_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--label", required=True, metavar="NAME", help="of the gesture")
     parser.add_argument(

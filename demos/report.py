@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,10 @@ class ShowReport:
             "truth": None if self.score is None else self.score.to_dict(),
             "film": None if self.film is None else str(self.film),
             "cameras": [
-                {"name": each.name, "lost": each.lost, **each.numbers.to_dict()}
+                {"name": each.name, "lost": each.lost, **asdict(each.numbers)}
                 for each in self.cameras
             ],
-            "sinks": [sink.to_dict() for sink in self.sinks],
+            "sinks": [asdict(sink) for sink in self.sinks],
         }
 
     def text(self) -> str:

@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from shiftedge.export.options import add_parser, add_reading, add_silent, reading, size, width
+from shiftedge.export.options import add_reading, add_silent, reading, size, width
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.cpu import usable_cores
 from shiftedge.runtime.process.progress import working
@@ -54,12 +54,11 @@ def _rate(text: str) -> float:
 
 def add_train(commands: Any) -> None:
     """Add the sub-parser to ``commands`` (argparse's special object)."""
-    parser = add_parser(
-        commands,
+    parser = commands.add_parser(
         "train",
-        "train an online model on rendered or your own clips",
-        "Train a one-way model and write a checkpoint that `shiftedge export` takes.",
-        EXAMPLES,
+        help="train an online model on rendered or your own clips",
+        description="Train a one-way model and write a checkpoint that `shiftedge export` takes.",
+        epilog=EXAMPLES,
     )
     parser.add_argument(
         "data",

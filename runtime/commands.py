@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +30,6 @@ def add_commands(commands: Any) -> None:
         "variants, memory, numerics, tools and kernels, after checking every file.",
         epilog="examples:\n  shiftedge inspect my.onnx\n  shiftedge inspect --json my.onnx\n"
         "  shiftedge inspect my-x86-64-v3",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     inspect.add_argument("model", nargs="?", help=MODEL_HELP)
     inspect.add_argument(
@@ -43,7 +43,6 @@ def add_commands(commands: Any) -> None:
         description="List cameras with their formats, sizes and rates, and what --source takes for "
         "each: those of V4L2, and those of libcamera where rpicam-hello is installed.",
         epilog="examples:\n  shiftedge cameras\n  shiftedge cameras --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     cameras.add_argument("--json", action="store_true", help="print them as JSON")
     cameras.set_defaults(handler=_cameras)
@@ -62,17 +61,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="fp32, bf16 or int8, of a bundle that holds several (default: the first that this CPU "
         "can run)",
     )
-    parser.add_argument(
-        "--trusted-key",
-        action="append",
-        metavar="FILE",
-        help="PEM file of a public key: load only a bundle that it, or another one given, signed",
-    )
+    add_trusted_key(parser)
     parser.add_argument(
         "--provider",
         action="append",
         metavar="NAME",
         help="ONNX Runtime provider: cpu, cuda or tensorrt; repeat in order of preference",
+    )
+
+
+def add_trusted_key(parser: argparse.ArgumentParser) -> None:
+    """Of every command that opens a bundle to have its code run."""
+    parser.add_argument(
+        "--trusted-key",
+        action="append",
+        metavar="FILE",
+        help="PEM file of a public key: take only a bundle that it, or another one given, signed",
     )
 
 
@@ -129,7 +133,7 @@ def _cameras(options: argparse.Namespace) -> int:
 
     found = listing.cameras()
     if options.json:
-        print(json_text([camera.to_dict() for camera in found], indent=2))
+        print(json_text([asdict(camera) for camera in found], indent=2))
     else:
         say(listing.text(found), sys.stdout)
     return 0

@@ -35,7 +35,7 @@ class JsonLines(Sink):
         self._camera = camera
 
     def begin(self, sessions: Sequence[LiveSession]) -> None:
-        self._labels = sessions[0].model.labels
+        self._labels = sessions[0].model.spec.labels
         if self._camera is None:
             self._camera = len(sessions) > 1
 

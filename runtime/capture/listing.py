@@ -13,7 +13,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,6 @@ class FoundCamera:
     link: str | None = None
     """Another name, which ``--source`` takes too, and which stays when cameras are plugged in
     otherwise."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return asdict(self)
 
 
 def cameras() -> list[FoundCamera]:

@@ -15,9 +15,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -97,10 +96,6 @@ class Summary:
     event_p50_ms: float | None = None
     """From the camera's frame to the event that it settled."""
     event_p99_ms: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return asdict(self)
 
     def sentence(self) -> str:
         """One line for people."""
