@@ -58,6 +58,13 @@ class Gpu:
     """That its code may use: "f16x2", "wmma-s8", "mma-f16", "mma-s8", "mma-tf32", "async-copy"."""
     ptx_attribute: str = ""
     """LLVM's, where its lowest version for the device lacks what kernels use."""
+    l1_bytes_per_cycle: int = 128
+    """Of global memory, that a multiprocessor takes through its first-level cache."""
+    launch_us: float = 1.5
+    """Of a kernel of a captured graph behind the one before; assumed, see ``docs/cuda.md``."""
+    cycles_per_mma: float = 0.0
+    """That a multiprocessor's tensor cores take for one mma of a warp, of 16 x 8 x 16 products of
+    half precision (of 16 x 8 x 8 on sm_75, 8 x 8 x 4 four times on sm_72)."""
 
     @property
     def name(self) -> str:
@@ -96,19 +103,19 @@ _AMPERE = (*_TURING, "mma-tf32", "async-copy")
 # fmt: off
 SM_53 = Gpu(
     "sm_53", "Jetson Nano", 1, 921, 25.6, 256 * _KB, 128, 48 * _KB, 64 * _KB, 65536, 2048,
-    (6, 5), _JETPACK_4, _PASCAL, "+ptx63",
+    (6, 5), _JETPACK_4, _PASCAL, "+ptx63", l1_bytes_per_cycle=64, launch_us=2.5,
 )
 SM_62 = Gpu(
     "sm_62", "Jetson TX2", 2, 1300, 59.7, 512 * _KB, 128, 48 * _KB, 64 * _KB, 65536, 2048,
-    (6, 5), _JETPACK_4, _PASCAL, "+ptx63",
+    (6, 5), _JETPACK_4, _PASCAL, "+ptx63", l1_bytes_per_cycle=64, launch_us=2.0,
 )
 SM_72 = Gpu(
     "sm_72", "Jetson Xavier NX", 6, 1100, 59.7, 512 * _KB, 64, 48 * _KB, 96 * _KB, 65536, 2048,
-    (6, 5), _JETPACK_4, _VOLTA, "+ptx63",
+    (6, 5), _JETPACK_4, _VOLTA, "+ptx64", launch_us=2.0,
 )
 SM_75 = Gpu(
     "sm_75", "T4", 40, 1590, 320, 4096 * _KB, 64, 48 * _KB, 64 * _KB, 65536, 1024,
-    (7, 0), "450 (CUDA 11.0)", _TURING,
+    (7, 0), "450 (CUDA 11.0)", _TURING, "+ptx65", l1_bytes_per_cycle=64,
 )
 SM_80 = Gpu(
     "sm_80", "A100 40 GB PCIe", 108, 1410, 1555, 40 * _KB * _KB, 64, 48 * _KB, 164 * _KB, 65536,

@@ -5,7 +5,7 @@ local allocations that LLVM promotes, since each place in them is a number. As o
 is run.
 
 An access of several elements is one vector where its place is a multiple of the vector's length
-whatever the variables are, and several narrower ones elsewhere: :func:`multiple_of`. So each vector
+whatever the variables are, and several narrower ones elsewhere: ``vectors``. So each vector
 that this module writes may be said to be aligned (``ptx`` does), and none is that is not.
 
 A tile's parts are vectors of their lanes; rows whose sources are neighbours are loaded together.
@@ -15,57 +15,25 @@ products, quantised ends, folded parts. Loops of segments are unrolled where the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tvm
 from tvm import tirx
 
+from shiftedge.export.compiler.backends.cuda.vectors import is_next, runs
 from shiftedge.export.compiler.backends.tir import nodes
 from shiftedge.export.compiler.backends.tir.math import activation
 from shiftedge.export.compiler.backends.tir.nodes import get, number, put, shuffle
 from shiftedge.export.compiler.kernel_ir import kernel as ir
-from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
+from shiftedge.export.compiler.kernel_ir.index import Const, Var
 
-_WIDEST = 16
-"""Bytes of a thread's widest load or store."""
 _BARRIER = "llvm.nvvm.barrier.cta.sync.aligned.all"
 """bar.sync. TVM's own tvm_storage_sync calls it without its operand, which LLVM refuses."""
 _C_FUNCTION = 2
 """calling_conv of tvm::CallingConv::kDeviceKernelLaunch."""
 
 Env = dict[Var, Any]
-
-
-def multiple_of(position: Index) -> int:
-    """A number that divides the position, whatever its variables are; 0 of 0."""
-    if isinstance(position, Const):
-        return abs(position.value)
-    if isinstance(position, Binary):
-        left, right = multiple_of(position.left), multiple_of(position.right)
-        if position.op == "*":
-            return left * right
-        if position.op in ("+", "-", "min", "max"):
-            return math.gcd(left, right)
-        if position.op == "%":
-            return math.gcd(left, right)
-        if position.op == "//" and isinstance(position.right, Const) and left % right == 0:
-            return left // right
-    return 1
-
-
-def runs(position: Index, count: int, itemsize: int) -> list[tuple[int, int]]:
-    """``count`` elements from ``position`` on as (first, length) of aligned vectors."""
-    most = max(1, _WIDEST // itemsize)
-    result, first, base = [], 0, multiple_of(position)
-    while first < count:
-        length = most
-        while length > count - first or math.gcd(base, first) % length:
-            length //= 2
-        result.append((first, length))
-        first += length
-    return result
 
 
 def lower(kernel: ir.Kernel) -> Any:
@@ -260,7 +228,7 @@ class _BlockLowering:
         itemsize, found, row = _itemsize(source.buffer), dict[int, Any](), 0
         while row < tile.rows:
             count = 1
-            while row + count < tile.rows and _is_next(at[row], at[row + count], count):
+            while row + count < tile.rows and is_next(at[row], at[row + count], count):
                 count += 1
             for first, length in runs(at[row], count, itemsize):
                 value = self._numbers(source, {**env, ir.ROW: row}, first, length)
@@ -322,10 +290,6 @@ def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:
 def _numbers_of(env: Mapping[Var, Any]) -> dict[Var, int]:
     """Variables that are numbers once unrolled."""
     return {name: value for name, value in env.items() if isinstance(value, int)}
-
-
-def _is_next(first: Index, other: Index, count: int) -> bool:
-    return isinstance(other - first, Index) and first + count == other
 
 
 def _itemsize(buffer: ir.Buffer) -> int:

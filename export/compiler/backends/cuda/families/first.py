@@ -20,7 +20,7 @@ from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
-from shiftedge.export.compiler.kernel_ir.index import Index, Var
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 
 _COLOURS = 3
 _OUTPUTS, _RUN = 8, 4
@@ -153,11 +153,15 @@ def schedule(name: str, shape: First) -> ir.Kernel:
     held = sums.at(ir.ROW * _OUTPUTS + ir.COLUMN)
     grid, tiles = ir.grid(pixels, _OUTPUTS, _RUN), shape.out_width // pixels
 
+    def output(column: Index) -> Index:
+        """Two runs, so far apart that neighbouring threads have neighbouring ones."""
+        return column // _RUN * (_RUN * groups) + column % _RUN
+
     def work(number: Index) -> Body:
-        first, rest = number % groups * _OUTPUTS, number // groups
+        first, rest = number % groups * _RUN, number // groups
         tile, row = rest % tiles, rest // tiles
         body: list[ir.Statement] = [
-            ir.Tile(grid, _OUTPUTS, (bias.at(first + ir.COLUMN),), (), held)
+            ir.Tile(grid, _OUTPUTS, (bias.at(first + output(ir.COLUMN)),), (), held)
         ]
         for tap in range(kernel_height):
             at, reach = row * down + tap, (shape.out_height - 1) * down + tap
@@ -182,21 +186,21 @@ def schedule(name: str, shape: First) -> ir.Kernel:
                 ir.SegmentLoop(step, kernel_width, unrolled=True),
                 ir.SegmentLoop(colour, _COLOURS, unrolled=True),
             )
-            segment = ir.Segment(steps, taken, weight.at(rank + first + ir.COLUMN))
+            segment = ir.Segment(steps, taken, weight.at(rank + first + output(ir.COLUMN)))
             read.append(ir.Tile(grid, _OUTPUTS, (held,), (segment,), held))
             body += where(inside, tuple(read))
         pixel = row * shape.out_width + tile * pixels + ir.ROW
-        to = pixel * shape.outputs + first + ir.COLUMN
+        to = pixel * shape.outputs + first + output(ir.COLUMN)
         start = (held, residual.at(to)) if shape.residual else (held,)
         if shape.outputs == padded:
             body.append(ir.Tile(grid, _OUTPUTS, start, (), out.at(to), shape.activation))
             return tuple(body)
         for each in range(_OUTPUTS):  # one column at a time
-            only = {ir.COLUMN: ir.COLUMN + each}
+            only = {ir.COLUMN: Const(each)}
             moved = tuple(ir.Access(one.buffer, one.position.replace(only)) for one in start)
             place_of = out.at(to.replace(only))
             one = ir.Tile(ir.grid(pixels, 1, 1), 1, moved, (), place_of, shape.activation)
-            body += where([(first + each).below(shape.outputs)], (one,))
+            body += where([(first + output(Const(each))).below(shape.outputs)], (one,))
         return tuple(body)
 
     count = groups * tiles * shape.out_height

@@ -3,22 +3,31 @@
 Applies to any kernel, stride and padding, with a bias, an activation, at most one residual and at
 most one shift: the first ``shift`` input channels are then read from the state.
 
-A block makes ``8 * pixel_threads`` pixels by ``8 * channel_threads`` outputs. In turns of 8 input
-channels of a tap its threads bring both sides into shared memory, pixels transposed; then each
-thread adds 8 x 8 products a channel: 64 multiply-adds for 4 loads of 16 bytes, since a Maxwell's
-shared memory binds before its multiply-adds do. A thread's pixels, and its outputs, are two
-runs of 4, half a block apart, so that neighbouring threads read neighbouring 16 bytes. A column of
-transposed pixels is padded to 4 more than a multiple of 8: then a warp's stores of 4 channels of 16
-pixels fall into different banks.
+A thread makes some rows (pixels) by some columns (outputs), a block as many of these as it has
+threads. In turns of 8 input channels of a tap its threads bring both sides into shared memory,
+pixels transposed; then each thread adds rows x columns products a channel: 96 multiply-adds for 5
+loads of 16 bytes at most, since a Maxwell's shared memory binds before its multiply-adds do. What
+the next turn needs is loaded before these products and stored into the other half of shared memory
+behind them, so that its way from memory is hidden, and a turn takes one barrier.
+
+A thread's rows, and its columns, are runs of 4, spread over the block, so that neighbouring threads
+read neighbouring 16 bytes. A channel of transposed pixels is padded to 4 more than a multiple of 8:
+then a warp's stores of 4 channels of 16 pixels fall into different banks.
+
+Which of the tilings a device takes is what ``cost`` says of counts in closed form, :func:`counts`;
+to walk each would take minutes.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cuda import cost
 from shiftedge.export.compiler.backends.cuda.context import GpuContext
 from shiftedge.export.compiler.backends.cuda.devices import Gpu
 from shiftedge.export.compiler.backends.cuda.families.threads import (
@@ -35,18 +44,18 @@ from shiftedge.export.compiler.graph.graph import is_vector
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, minimum
 
-SIDE = 8
-"""Pixels, and outputs, of a thread."""
 DEPTH = 8
 """Input channels of a turn: 32 bytes of a pixel, a sector."""
 _RUN = 4
-_REGISTERS = 128
-"""Of a thread, about: 64 sums, 32 operands, addresses. ptxas takes 96 to 168."""
-_CANDIDATES = (64, 96, 128, 192, 256)
-"""Threads of a block, at most."""
-_SIDES = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Threads beside each other in a block's outputs: of others 8 neighbours, whose loads shared memory
-answers together, meet in a bank (9: 1.38 wavefronts a phase, 13: 1.25; of these at most 1.17)."""
+_THREADS = (32, 64, 96, 128, 192, 256)
+"""Of a block, at most."""
+_TILES = ((4, 4), (4, 8), (8, 4), (8, 8), (8, 12), (4, 12))
+"""Rows and columns of a thread."""
+_CHANNEL_THREADS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Threads beside each other in a block's outputs."""
+_LEAST_USED = 0.9
+"""Of the sectors that are stored to, the part that must be written at once, where that can be."""
+_MOST_CONFLICTS = 1.2
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class ThreadTiles:
 
     pixel_threads: int
     channel_threads: int
+    rows: int = 8
+    columns: int = 8
 
     @property
     def threads(self) -> int:
@@ -93,16 +104,16 @@ class ThreadTiles:
 
     @property
     def pixels(self) -> int:
-        return SIDE * self.pixel_threads
+        return self.rows * self.pixel_threads
 
     @property
     def outputs(self) -> int:
-        return SIDE * self.channel_threads
+        return self.columns * self.channel_threads
 
     @property
     def pitch(self) -> int:
         """Of a channel of transposed pixels in shared memory."""
-        return self.pixels + _RUN
+        return self.pixels + (_RUN if self.pixels % 8 == 0 else 0)
 
     def __str__(self) -> str:
         return f"{self.pixels}x{self.outputs}"
@@ -137,19 +148,31 @@ def lower(kernel: ConvKernel, context: GpuContext) -> None:
     context.call((schedule(name, shape, tiles),), arguments, "product", kernel.name)
 
 
+@functools.lru_cache(maxsize=2048)
 def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
     """The tiles that should be quickest on a device."""
-    most_pixels, most_outputs = up(shape.pixels, SIDE), up(shape.outputs, SIDE)
-    found = {
-        ThreadTiles(pixel_threads, channel_threads)
-        for channel_threads in _SIDES
-        if channel_threads == 1 or channel_threads <= most_outputs
-        for threads in _CANDIDATES
-        if (pixel_threads := min(most_pixels, _staging(threads // channel_threads)))
-    }
-    return min(
-        found, key=lambda each: (cycles(shape, each, gpu), each.threads, each.channel_threads)
-    )
+    found: dict[ThreadTiles, cost.LaunchPrediction] = {}
+    for rows, columns in _TILES:
+        most_pixels, most_outputs = up(shape.pixels, rows), up(shape.outputs, columns)
+        for channel_threads in _CHANNEL_THREADS:
+            if channel_threads > max(1, most_outputs):
+                continue
+            for threads in _THREADS:
+                pixel_threads = min(most_pixels, _staging(threads // channel_threads))
+                if pixel_threads:
+                    tiles = ThreadTiles(pixel_threads, channel_threads, rows, columns)
+                    if tiles not in found and _conflicts(tiles) <= _MOST_CONFLICTS:
+                        units = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
+                        made = counts(shape, tiles)
+                        found[tiles] = cost.predicted(made, units, tiles.threads, gpu)
+    whole = [each for each in found if _stored(each) >= _LEAST_USED] or list(found)
+
+    def rank(tiles: ThreadTiles) -> tuple[float, ...]:
+        """Where something else binds, what takes less of the rest."""
+        prediction = found[tiles]
+        return round(prediction.microseconds, 1), sum(prediction.parts.values()), tiles.threads
+
+    return min(whole, key=rank)
 
 
 def _staging(pixel_threads: int) -> int:
@@ -159,28 +182,70 @@ def _staging(pixel_threads: int) -> int:
     return pixel_threads - pixel_threads % (DEPTH // _RUN) if pixel_threads > 1 else pixel_threads
 
 
-def cycles(shape: BlockProduct, tiles: ThreadTiles, gpu: Gpu) -> float:
-    """Of a launch: its turns over the multiprocessors, each as long as instructions are issued or
-    shared memory is busy. A multiprocessor issues as many warps a cycle as it has 32 lanes; its
-    shared memory moves 128 bytes a cycle, so a warp's load of 16 bytes a lane takes 4."""
-    warps = up(tiles.threads, 32)
-    depth = up(shape.inputs, DEPTH) * DEPTH * shape.kernel[0] * shape.kernel[1]
-    loads = 4.0
-    staged = (tiles.pixels + tiles.outputs) * DEPTH / tiles.threads
-    issued = warps * (depth * (SIDE * SIDE + loads) + depth / DEPTH * (3 * staged + 20) + 300)
-    moved = warps * depth * (4 * loads + 1.5 * staged / DEPTH)
+def _stored(tiles: ThreadTiles) -> float:
+    """Of the sectors that a warp's store touches, the part that it writes: a pixel's neighbouring
+    runs of 16 bytes."""
+    return tiles.channel_threads / (2 * up(tiles.channel_threads, 2))
+
+
+@functools.cache
+def _conflicts(tiles: ThreadTiles) -> float:
+    """Wavefronts a phase of the loads of a warp's operands."""
+    thread = np.arange(32 * up(tiles.threads, 32))
+    mask = thread < tiles.threads
+    sides = thread // tiles.channel_threads, thread % tiles.channel_threads
+    phases, wavefronts = zip(*(cost.banks(each * 16, mask, 16) for each in sides), strict=True)
+    return float(sum(wavefronts) / sum(phases))
+
+
+def counts(shape: BlockProduct, tiles: ThreadTiles) -> cost.LaunchCounts:
+    """What a launch does, in closed form."""
+    rows, columns, threads = tiles.rows, tiles.columns, tiles.threads
+    warps, size = up(threads, 32), 2 if shape.source == "float16" else 4
+    turns = up(shape.inputs, DEPTH) * shape.kernel[0] * shape.kernel[1]
     blocks = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
-    shared = 4 * DEPTH * (tiles.pitch + tiles.outputs)
-    fitting = min(
-        gpu.registers // (_REGISTERS * 32 * warps),
-        gpu.shared_per_sm // shared,
-        gpu.threads // (32 * warps),
+    launched = blocks * warps
+    vector = vector_of(shape.inputs)
+    brought = tiles.pixels * DEPTH // vector, tiles.outputs * DEPTH // _RUN
+    # Of a warp, on the average: in the last turn some have nothing to bring.
+    pixels, weights = (
+        (count // threads * warps + up(count % threads, 32)) / warps for count in brought
     )
-    at_once = max(1, min(fitting, up(blocks, gpu.multiprocessors)))
-    each = max(issued / (gpu.fmas / 32), moved)
-    # With few warps nothing hides the latency of a multiply-add, some 6 cycles.
-    hidden = min(1.0, at_once * warps / (gpu.fmas / 32) / 2)
-    return up(blocks, gpu.multiprocessors * at_once) * at_once * each / hidden
+    loads = rows // _RUN + columns // _RUN
+    around = 4 * (brought[0] % threads > 0) + 32 + pixels * (0 if shape.plain else 12)
+    turn = {
+        "multiply-add": DEPTH * rows * columns,
+        "shared load": DEPTH * loads,
+        "shared store": pixels * vector + weights,
+        "global load": pixels + weights,
+        "integer": around,
+        "barrier": 1.0,
+        "conversion": pixels * vector * (size == 2),
+        "tensor": 0.0,
+    }
+    sums = rows * columns
+    made = {kind: number * turns * launched for kind, number in turn.items()}
+    made["global load"] += columns // _RUN * launched
+    made["global store"] = sums // _RUN * launched
+    made["barrier"] += launched
+    made["integer"] += (60 + (0.2 + shape.activation.value.operations) * sums) * launched
+    stored = shape.pixels * up(shape.outputs, tiles.outputs) * tiles.outputs * size
+    asked = blocks * turns * DEPTH * (tiles.pixels * size + tiles.outputs * 4)
+    sectors = asked / cost.SECTOR + stored / cost.SECTOR / _stored(tiles)
+    phases = turns * blocks * up(threads, 8) * turn["shared load"]
+    phases += turns * launched * (pixels * vector + 4 * weights)
+    maps = shape.height * shape.width * shape.inputs + shape.pixels * shape.outputs
+    constants = 4 * turns * DEPTH * up(shape.outputs, tiles.outputs) * tiles.outputs
+    multiplied = sum(turn[each] for each in ("multiply-add", "shared load"))
+    beside = sum(turn[each] for each in ("shared store", "global load", "integer"))
+    way = turns * (max(multiplied, cost.LATENCY) + beside + cost.BARRIER) + 2 * cost.LATENCY
+    held = up(brought[0], threads) * vector + up(brought[1], threads) * _RUN
+    registers = up(cost.WORDS + sums + rows + columns + held, 8) * 8
+    return cost.LaunchCounts(
+        made, phases * _conflicts(tiles), phases, sectors, asked + stored, sectors / 4,
+        maps * size + constants, constants, way + 4 * sums, registers,
+        2 * 4 * DEPTH * (tiles.pitch + tiles.outputs),
+    )  # fmt: skip
 
 
 def schedule(name: str, shape: BlockProduct, tiles: ThreadTiles) -> ir.Kernel:
@@ -218,31 +283,37 @@ class _Schedule:
         size = shape.pixels * shape.outputs
         self.residual = ir.Buffer("residual", size, dtype=shape.source)
         self.out = ir.Buffer("out", size, "output", shape.made)
-        self.pixels = ir.Buffer("pixels", DEPTH * tiles.pitch, "shared")
-        self.weights = ir.Buffer("weights", DEPTH * tiles.outputs, "shared")
-        self.sums = ir.Buffer("sums", SIDE * SIDE, "register")
+        self.pixels = ir.Buffer("pixels", 2 * DEPTH * tiles.pitch, "shared")
+        self.weights = ir.Buffer("weights", 2 * DEPTH * tiles.outputs, "shared")
+        self.sums = ir.Buffer("sums", tiles.rows * tiles.columns, "register")
         self.vector = vector_of(shape.inputs)
-        self.held = ir.Buffer("held", self.vector, "register")
+        self.pixels_held = ir.Buffer(
+            "pixels_held", up(tiles.pixels * DEPTH // self.vector, tiles.threads) * self.vector,
+            "register", shape.source,
+        )  # fmt: skip
+        self.weights_held = ir.Buffer(
+            "weights_held", up(tiles.outputs * DEPTH // _RUN, tiles.threads) * _RUN, "register"
+        )
         self.first_pixel = ir.UNIT // self.blocks * tiles.pixels
         self.first_output = ir.UNIT % self.blocks * tiles.outputs
         self.pixel_thread = ir.THREAD // tiles.channel_threads
         self.channel_thread = ir.THREAD % tiles.channel_threads
+        self.grid = ir.grid(tiles.rows, tiles.columns, _RUN)
+        self.held = self.sums.at(ir.ROW * tiles.columns + ir.COLUMN)
 
     def kernel(self, name: str) -> ir.Kernel:
         shape, tiles = self.shape, self.tiles
-        sums = self.sums.at(ir.ROW * SIDE + ir.COLUMN)
-        begin = ir.Tile(_GRID, SIDE, (self.bias.at(self._output(ir.COLUMN)),), (), sums)
-        down, right, turn = Var("down"), Var("right"), Var("turn")
+        begin = ir.Tile(
+            self.grid, tiles.columns, (self.bias.at(self._output(ir.COLUMN)),), (), self.held
+        )
+        turn, turns = Var("turn"), self.turns * shape.kernel[0] * shape.kernel[1]
+        following = (turn + 1).below(turns)
         body: Body = (
-            *self._bring_pixels(down, right, turn),
-            *self._bring_weights((down * shape.kernel[1] + right) * self.turns + turn),
-            ir.Barrier(),
-            self._multiply(),
+            *where([following], self._load(turn + 1)),
+            self._multiply(turn % 2),
+            *where([following], self._store((turn + 1) % 2)),
             ir.Barrier(),
         )
-        counts = (self.turns, shape.kernel[1], shape.kernel[0])
-        for variable, count in zip((turn, right, down), counts, strict=True):
-            body = (ir.Loop(variable, Const(0), Const(count), body),)
         return ir.Kernel(
             name=name,
             buffers=(
@@ -254,12 +325,18 @@ class _Schedule:
                 self.out,
             ),
             units=up(shape.pixels, tiles.pixels) * self.blocks,
-            body=(begin, *body, *self._finish()),
+            body=(
+                begin,
+                *self._load(Const(0)),
+                *self._store(Const(0)),
+                ir.Barrier(),
+                ir.Loop(turn, Const(0), Const(turns), body),
+                *self._finish(),
+            ),
             threads=tiles.threads,
-            block=(self.pixels, self.weights, self.sums, self.held),
-            flops=2 * self.weight.size // self.blocks // tiles.outputs
-            * shape.pixels * shape.outputs,
-            note=f"product, blocks of {tiles}",
+            block=(self.pixels, self.weights, self.sums, self.pixels_held, self.weights_held),
+            flops=2 * turns * DEPTH * shape.pixels * shape.outputs,
+            note=f"product, blocks of {tiles}, threads of {tiles.rows}x{tiles.columns}",
         )  # fmt: skip
 
     def _output(self, column: Index) -> Index:
@@ -267,22 +344,38 @@ class _Schedule:
 
     def _column(self, column: Index) -> Index:
         """Of a thread's columns, in the block."""
-        half = column // _RUN * (self.tiles.outputs // 2)
-        return half + (self.channel_thread * _RUN + column % _RUN)
+        run = column // _RUN * (_RUN * self.tiles.channel_threads)
+        return run + (self.channel_thread * _RUN + column % _RUN)
 
     def _pixel(self, row: Index) -> Index:
         """Of a thread's rows, in the block."""
-        half = row // _RUN * (self.tiles.pixels // 2)
-        return half + (self.pixel_thread * _RUN + row % _RUN)
+        run = row // _RUN * (_RUN * self.tiles.pixel_threads)
+        return run + (self.pixel_thread * _RUN + row % _RUN)
 
-    def _bring_pixels(self, down: Index, right: Index, turn: Index) -> Body:
-        """A turn's channels of the block's pixels at a tap, transposed."""
+    def _load(self, turn: Index) -> Body:
+        """What a turn multiplies, into registers."""
+        return (
+            *self._staged(self.pixels_held, self.vector, self.tiles.pixels, self._pixels_of(turn)),
+            *self._staged(self.weights_held, _RUN, self.tiles.outputs, self._weights_of(turn)),
+        )
+
+    def _staged(
+        self, held: ir.Buffer, vector: int, side: int, body: Callable[[Index, int], Body]
+    ) -> Body:
+        """``body``, of a number and a place in registers, for all that a block brings."""
+        places = iter(range(0, held.size, vector))
+        count, threads = side * DEPTH // vector, self.tiles.threads
+        return spread(count, threads, lambda number: body(number, next(places)))
+
+    def _pixels_of(self, turn: Index) -> Callable[[Index, int], Body]:
+        """A turn's channels of the block's pixels at a tap."""
         shape, vector = self.shape, self.vector
-        groups = DEPTH // vector
+        tap, first_channel = turn // self.turns, turn % self.turns * DEPTH
+        down, right = tap // shape.kernel[1], tap % shape.kernel[1]
 
-        def bring(number: Index) -> Body:
-            pixel, first = number // groups, number % groups * vector
-            channel = turn * DEPTH + first
+        def load(number: Index, held: int) -> Body:
+            groups = DEPTH // vector
+            pixel, channel = number // groups, first_channel + number % groups * vector
             place = minimum(self.first_pixel + pixel, shape.pixels - 1)
             conditions: list[Index] = []
             if not shape.plain:
@@ -294,67 +387,87 @@ class _Schedule:
                 place = (row - top) * shape.width + (at - left)
             if shape.inputs % DEPTH:
                 conditions.append(channel.below(shape.inputs))
-            read = where(conditions, self._read(place, channel))
-            if conditions:
-                read = (ir.Fill(self.held.at(0), vector), *read)
-            to = first * self.tiles.pitch + pixel
-            stores = (
-                ir.Copy(self.held.at(each), self.pixels.at(to + each * self.tiles.pitch), 1)
+            read = where(conditions, self._read(place, channel, held))
+            fill = ir.Fill(self.pixels_held.at(held), vector)
+            return (fill, *read) if conditions else read
+
+        return load
+
+    def _weights_of(self, turn: Index) -> Callable[[Index, int], Body]:
+        count = DEPTH * self.tiles.outputs
+        turns = self.turns * self.shape.kernel[0] * self.shape.kernel[1]
+        first = (ir.UNIT % self.blocks * turns + turn) * count
+
+        def load(number: Index, held: int) -> Body:
+            source = self.weight.at(first + number * _RUN)
+            return (ir.Copy(source, self.weights_held.at(held), _RUN),)
+
+        return load
+
+    def _store(self, half: Index) -> Body:
+        """What was loaded into a half of shared memory, pixels transposed."""
+        vector, pitch = self.vector, self.tiles.pitch
+        groups = DEPTH // vector
+
+        def pixels(number: Index, held: int) -> Body:
+            first = half * (DEPTH * pitch) + number % groups * (vector * pitch) + number // groups
+            return tuple(
+                ir.Copy(self.pixels_held.at(held + each), self.pixels.at(first + each * pitch), 1)
                 for each in range(vector)
             )
-            return (*read, *stores)
 
-        return spread(self.tiles.pixels * groups, self.tiles.threads, bring)
+        def weights(number: Index, held: int) -> Body:
+            to = self.weights.at(half * (DEPTH * self.tiles.outputs) + number * _RUN)
+            return (ir.Copy(self.weights_held.at(held), to, _RUN),)
 
-    def _read(self, place: Index, channel: Index) -> Body:
+        return (
+            *self._staged(self.pixels_held, vector, self.tiles.pixels, pixels),
+            *self._staged(self.weights_held, _RUN, self.tiles.outputs, weights),
+        )
+
+    def _read(self, place: Index, channel: Index, held: int) -> Body:
         """Neighbouring channels of a pixel, of the state where they are its."""
         shape, vector = self.shape, self.vector
-        own = ir.Copy(self.x.at(place * shape.inputs + channel), self.held.at(0), vector)
+        to = self.pixels_held.at(held)
+        own = ir.Copy(self.x.at(place * shape.inputs + channel), to, vector)
         if not shape.shift:
             return (own,)
         kept = self.state.at(place * shape.shift + channel)
         if shape.shift % vector == 0:
-            before = ir.Copy(kept, self.held.at(0), vector)
+            before = ir.Copy(kept, to, vector)
             return (ir.If(channel.below(shape.shift), (before,), (own,)),)
         ones = (
             ir.If(
                 (channel + each).below(shape.shift),
-                (ir.Copy(self.state.at(kept.position + each), self.held.at(each), 1),),
+                (
+                    ir.Copy(
+                        self.state.at(kept.position + each), self.pixels_held.at(held + each), 1
+                    ),
+                ),
             )
             for each in range(vector)
         )
         return (own, *ones)
 
-    def _bring_weights(self, turn: Index) -> Body:
-        count = self.weights.size
-        turns = self.turns * self.shape.kernel[0] * self.shape.kernel[1]
-        first = (ir.UNIT % self.blocks * turns + turn) * count
-
-        def bring(number: Index) -> Body:
-            at = number * _RUN
-            return (ir.Copy(self.weight.at(first + at), self.weights.at(at), _RUN),)
-
-        return spread(count // _RUN, self.tiles.threads, bring)
-
-    def _multiply(self) -> ir.Tile:
-        k, sums = Var("k"), self.sums.at(ir.ROW * SIDE + ir.COLUMN)
-        source = self.pixels.at(k * self.tiles.pitch + self._pixel(ir.ROW))
-        weight = self.weights.at(k * self.tiles.outputs + self._column(ir.COLUMN))
+    def _multiply(self, half: Index) -> ir.Tile:
+        k, tiles = Var("k"), self.tiles
+        source = self.pixels.at((half * DEPTH + k) * tiles.pitch + self._pixel(ir.ROW))
+        weight = self.weights.at((half * DEPTH + k) * tiles.outputs + self._column(ir.COLUMN))
         segment = ir.Segment((ir.SegmentLoop(k, DEPTH, unrolled=True),), source, weight)
-        return ir.Tile(_GRID, SIDE, (sums,), (segment,), sums)
+        return ir.Tile(self.grid, tiles.columns, (self.held,), (segment,), self.held)
 
     def _finish(self) -> Body:
         """Residual, activation and store, of what there is."""
         shape, tiles = self.shape, self.tiles
         if shape.pixels % tiles.pixels == 0 and shape.outputs % tiles.outputs == 0:
             at = (self.first_pixel + self._pixel(ir.ROW)) * shape.outputs
-            sums = self.sums.at(ir.ROW * SIDE + ir.COLUMN)
-            return (self._stored(sums, at + self._output(ir.COLUMN), SIDE, SIDE),)
+            at = at + self._output(ir.COLUMN)
+            return (self._stored(self.held, at, tiles.rows, tiles.columns),)
         result: list[ir.Statement] = []
-        for row in range(SIDE):
+        for row in range(tiles.rows):
             pixel = self.first_pixel + self._pixel(Const(row))
             runs: list[ir.Statement] = []
-            for column in (0, _RUN):
+            for column in range(0, tiles.columns, _RUN):
                 runs += self._run_of(row, column, pixel)
             conditions = [pixel.below(shape.pixels)] if shape.pixels % tiles.pixels else []
             result += where(conditions, tuple(runs))
@@ -365,7 +478,7 @@ class _Schedule:
         outputs, first = self.shape.outputs, self._output(Const(column))
 
         def stored(begin: int, count: int) -> Body:
-            sums = self.sums.at(row * SIDE + column + begin + ir.COLUMN)
+            sums = self.sums.at(row * self.tiles.columns + column + begin + ir.COLUMN)
             at = pixel * outputs + first + begin + ir.COLUMN
             return (self._stored(sums, at, 1, count),)
 
@@ -381,6 +494,3 @@ class _Schedule:
         start = (sums, self.residual.at(at)) if self.shape.residual else (sums,)
         grid = ir.grid(rows, columns, min(columns, _RUN))
         return ir.Tile(grid, columns, start, (), self.out.at(at), self.shape.activation)
-
-
-_GRID = ir.grid(SIDE, SIDE, _RUN)
