@@ -1,7 +1,7 @@
 """What a kernel does on a GPU, and what it should take: a model that walks the kernel's own
 structure.
 
-LaunchCounts are of the same things as the emulated GPU's (``verify/gpu``), and are held against them
+Counts are of the same things as the emulated GPU's (``verify/gpu``), and are held against them
 kernel by kernel: instructions of warps by class, wavefronts of shared memory with their bank
 conflicts, sectors and lines of global memory. Places are evaluated for every thread of a block, so
 what depends on them is counted and not estimated; blocks, and turns of loops, are those of the
