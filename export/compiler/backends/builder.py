@@ -66,11 +66,12 @@ class StepBuilder(ABC, Generic[T]):
         return Argument(Memory.WORKSPACE, name)
 
     def pack(self, owner: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Argument]:
-        """Constants of a kernel, by name of its buffers: float32, or integers."""
+        """Constants of a kernel, by name of its buffers: float32 or float16, or integers."""
         result = {}
         for name, array in arrays.items():
             key = f"{owner}.{name}"
-            dtype = array.dtype if array.dtype.kind == "i" else np.float32
+            own = array.dtype.kind == "i" or array.dtype == np.float16
+            dtype = array.dtype if own else np.float32
             self.constants[key] = np.ascontiguousarray(array, dtype).ravel()
             result[name] = Argument(Memory.WEIGHTS, key)
         return result

@@ -6,8 +6,8 @@ writes. A unit's threads are lanes too, which do every statement together: barri
 themselves. What is left of the order is what results depend on: a sum takes its segments, their
 steps and terms one after the other.
 
-- A product added to a float32 sum is rounded once with it. Two packed bfloat16 numbers are added
-  one by one, the odd one first. Whole numbers are summed in int32.
+- A product added to a float32 sum, or to a float16 one, is rounded once with it. Two packed
+  bfloat16 numbers are added one by one, the odd one first. Whole numbers are summed in int32.
 - Buffers of narrow floats hold their numbers: what is stored is rounded to the nearest, halves to
   even; what is read is float32.
 - Nothing has a value before it is written: NaN, or a number that no quantised value is.
@@ -32,7 +32,7 @@ from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
 from shiftedge.export.compiler.kernel_ir.index import OPERATORS, Index, Var
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
-from shiftedge.export.compiler.numerics.precision import NARROW
+from shiftedge.export.compiler.numerics.precision import FP16, NARROW
 
 Array = NDArray[Any]
 Env = dict[Var, Any]
@@ -271,7 +271,8 @@ class _Machine:
     ) -> Array:
         """Sums (lanes, rows, columns) of some columns; of those ``folded``, of one of two terms."""
         dtype = tile.accumulator_dtype
-        kind = np.dtype(np.float64 if dtype == "float32" and self._exact else dtype)
+        narrow = {"float16": "float32"}.get(dtype, dtype)
+        kind = np.dtype(np.float64 if narrow == "float32" and self._exact else narrow)
         none: float = 0
         if any(segment.largest for segment in tile.segments):
             none = ir.LOWEST if kind.kind == "f" else np.iinfo(kind).min
@@ -282,10 +283,12 @@ class _Machine:
                 total = np.array(value if first else total + value, kind)
         for segment in tile.segments:
             slots = _Slots.of(segment, env, tile.rows, columns, folded)
-            total = self._segment(segment, slots, calls, total)
+            total = self._segment(segment, slots, calls, total, half=tile.half)
         return total
 
-    def _segment(self, segment: ir.Segment, slots: _Slots, calls: Array, total: Array) -> Array:
+    def _segment(
+        self, segment: ir.Segment, slots: _Slots, calls: Array, total: Array, *, half: bool
+    ) -> Array:
         """``total`` with what a segment adds."""
         term, behind = slots.source
         places = _places(segment.source, {**slots.here, ir.TERM: term}) + behind
@@ -312,6 +315,9 @@ class _Machine:
             one = source[:, :, place]
             if dot:  # products of bfloat16 numbers are exact
                 total += np.multiply(one, factor, out=product)
+            elif half:  # the sum of such a product and a half is exact in float64
+                exact = one.astype(np.float64) * factor + total
+                total = FP16.round(exact)
             else:
                 total = fma32(one, factor, total)
         return total

@@ -288,10 +288,14 @@ class Tile:
     """Multiplies the sum before the activation: a mean's 1 / count."""
     epilogue: Epilogue | None = None
     """How it ends, instead of ``activation`` and ``scale``; ``start`` is then int32 if sums are."""
+    half: bool = False
+    """Sums are float16, and each product is added to them with one rounding."""
 
     @property
     def accumulator_dtype(self) -> str:
         """Type of the accumulators; see ``Segment``."""
+        if self.half:
+            return "float16"
         for segment in self.segments:
             if segment.dot:
                 return segment.dot.accumulator_dtype

@@ -15,7 +15,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 from hypothesis import given
 from hypothesis import strategies as some
 from kit.conformance import CASES
-from kit.layers import UNITS, interpreted
+from kit.layers import UNITS, Layers, interpreted
 
 from shiftedge.export.agreement import moving_images, normalised, onnx_outputs
 from shiftedge.export.compiler.backends.cuda import cost, ptx
@@ -27,6 +27,7 @@ from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 from shiftedge.export.compiler.kernel_ir.interpret import Interpreter
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.export.compiler.numerics.precision import FP16, FP32, Precision
 from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import find_target
 from shiftedge.export.compiler.verify.gpu import machine
@@ -37,8 +38,8 @@ FLOATS = [name for name, case in CASES.items() if "avx2" in case.units]
 A, B = Var("a"), Var("b")
 
 
-def variant(arch: str) -> GpuVariant:
-    return GpuVariant(find_target("jetson-nano"), GPUS[arch])
+def variant(arch: str, precision: str = "fp32") -> GpuVariant:
+    return GpuVariant(find_target("jetson-nano"), GPUS[arch], precision)
 
 
 class Emulated:
@@ -57,24 +58,36 @@ class Emulated:
 
 @pytest.mark.parametrize("name", FLOATS[::2])
 def test_every_family(name: str) -> None:
-    case = CASES[name]
-    layers = case.layers("avx2")
-    graph = layers.graph()
+    run_everywhere(name, "sm_53", FP32)
+
+
+@pytest.mark.parametrize("name", FLOATS[1::3])
+def test_every_family_of_half_precision(name: str) -> None:
+    """Bit for bit, sums of half precision too."""
+    run_everywhere(name, "sm_53", FP16)
+
+
+def run_everywhere(name: str, arch: str, precision: Precision) -> None:
+    """A case's step on the emulated GPU, interpreted, and interpreted without rounding."""
+    case, layers = CASES[name], Layers(CASES[name].seed, precision)
+    case.build(layers)
+    graph, target = layers.graph(), variant(arch, precision.name)
     if name.startswith("grouped"):
         with pytest.raises(CompileError, match="has no code for GPUs"):
-            lower(graph, case.spec, variant("sm_53"))
+            lower(graph, case.spec, target)
         return
-    step = lower(graph, case.spec, variant("sm_53"))
+    step = lower(graph, case.spec, target)
     given_to = graph, AVX2, step, layers.given, layers.states, layers.image
     want = interpreted(*given_to)
-    made = interpreted(*given_to, execute=Emulated(step, "sm_53"))
-    pairs = [(value, want.values[key], key) for key, value in made.values.items()]
-    pairs += [(state, want.states[key], f"state {key}") for key, state in made.states.items()]
-    pairs += [(made.logits, want.logits, "logits")]
-    for ours, theirs, key in pairs:
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6, err_msg=key)
+    made = interpreted(*given_to, execute=Emulated(step, arch))
     exact = interpreted(*given_to, exact=True)
     assert exact.values.keys() == made.values.keys()
+    for other, atol in ((want, 2e-6), (exact, 40 * precision.step or 1e-4)):
+        pairs = [(value, other.values[key], key) for key, value in made.values.items()]
+        pairs += [(state, other.states[key], f"state {key}") for key, state in made.states.items()]
+        pairs += [(made.logits, other.logits, "logits")]
+        for ours, theirs, key in pairs:
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol, err_msg=key)
 
 
 def with_onnxruntime(path: Path, arch: str, frames: int) -> tuple[Emulated, Step]:

@@ -10,8 +10,8 @@ distinct part of them once.
 
 A multiprocessor takes the largest of
 
-    instructions / schedulers              one each a cycle; conversions take several
-    multiply-adds / their lanes
+    instructions / schedulers              one each a cycle
+    multiply-adds / their lanes            conversions of half precision likewise
     wavefronts of shared memory            one a cycle
     sectors of global memory               so many bytes a cycle through its first-level cache
     the way of a block                     what one warp waits for, one thing after the other, over
@@ -42,9 +42,9 @@ from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
 WARP, SECTOR, LINE = 32, 32, 128
 _SCHEDULERS = 4
 """Of a multiprocessor, since Maxwell; each issues an instruction a cycle."""
-_CONVERSION = 4
-"""Slots of a conversion of half precision: 16 to 32 lanes a cycle (Programming Guide, "Throughput
-of Native Arithmetic Instructions")."""
+_CONVERSIONS = 32
+"""Lanes of a multiprocessor that convert half precision (Programming Guide, "Throughput of Native
+Arithmetic Instructions", devices of 5.3 and 6.2)."""
 LATENCY = 350
 """Cycles that a load takes from the second-level cache or beyond. Jia et al., "Dissecting the
 NVIDIA Volta GPU Architecture via Microbenchmarking", 2018: about 200 from that cache, 350 to 500
@@ -155,9 +155,9 @@ def predicted(counts: LaunchCounts, units: int, threads: int, gpu: Gpu) -> Launc
     busiest = share / units
     """Of all blocks, those of one multiprocessor."""
     made = counts.instructions
-    slots = counts.issued + (_CONVERSION - 1) * made["conversion"]
     cycles = {
-        "issue": slots * busiest / _SCHEDULERS,
+        "issue": counts.issued * busiest / _SCHEDULERS,
+        "conversions": made["conversion"] * busiest / (_CONVERSIONS / WARP),
         "multiply-adds": made["multiply-add"] * busiest / (gpu.fmas / WARP),
         "shared memory": counts.wavefronts * busiest,
         "global memory": counts.sectors * SECTOR * busiest / gpu.l1_bytes_per_cycle,
@@ -233,10 +233,14 @@ class _LaunchWalk:
         )  # fmt: skip
 
     def _add(self, kind: str, number: float, mask: Lanes, times: float) -> None:
+        self._beside(kind, number, mask, times)
+        self._clock += number
+
+    def _beside(self, kind: str, number: float, mask: Lanes, times: float) -> None:
+        """Instructions that nothing waits for."""
         if number:
             warps = int(mask.reshape(-1, WARP).any(axis=1).sum())
             self._made[kind] += number * warps * times
-            self._clock += number
 
     # Control.
 
@@ -307,8 +311,8 @@ class _LaunchWalk:
     def _convert(
         self, source: ir.Buffer, target: ir.Buffer, number: float, mask: Lanes, times: float
     ) -> None:
-        kind = "conversion" if "float16" in (source.dtype, target.dtype) else "integer"
-        self._add(kind, number, mask, times)
+        half = "float16" in (source.dtype, target.dtype)
+        self._add("conversion" if half else "integer", number, mask, times)
 
     def _read(
         self, access: ir.Access, env: Env, pieces: list[tuple[int, int]], mask: Lanes, times: float,
@@ -336,6 +340,8 @@ class _LaunchWalk:
         waits = 0
         for place, access in enumerate(tile.start):
             waits = max(waits, self._operand(tile, access, env, mask, times, rows=True))
+            if access.buffer.role == "register":
+                self._from_half(access.buffer, numbers, tile, mask, times)
             if place:
                 self._add("float", numbers, mask, times)
         self._clock += waits
@@ -348,8 +354,7 @@ class _LaunchWalk:
             self._add("float", numbers, mask, times)
         target = tile.target
         if target.buffer.dtype != tile.accumulator_dtype and target.buffer.role != "register":
-            packed = numbers / 2 if target.buffer.dtype == "float16" else numbers
-            self._add("conversion", packed, mask, times)
+            self._add("conversion", numbers, mask, times)
         if target.buffer.role == "register":
             return
         for part in tile.vectors:
@@ -398,6 +403,12 @@ class _LaunchWalk:
         waits = 0
         if segment.by_column:
             waits = self._operand(tile, source, here, mask, turns, rows=True)
+        elif segment.by_lane:
+            for row in range(tile.rows):
+                read = source.buffer.at(source.position.replace({ir.ROW: row}))
+                self._memory(read, here, segment.terms, mask, turns / segment.terms)
+            self._clock = before + (self._clock - before) / segment.terms
+            waits = _SHARED_LATENCY
         elif source.buffer.role != "register":
             waits = self._rows(tile, source, here, mask, turns)
         if segment.weight is not None:
@@ -474,7 +485,7 @@ class _LaunchWalk:
             position = position.left  # an address's displacement
         times = self._times_of(("place", position), position)
         if times:
-            self._add("integer", _ADDRESS, mask, times)
+            self._beside("integer", _ADDRESS, mask, times)
             self._parts(position, mask)
 
     def _times_of(self, part: object, position: Index) -> float:
@@ -502,7 +513,7 @@ class _LaunchWalk:
             number = 1 if power else 2
         elif position.op == "+" and _is(position.left, "*"):
             number = 0  # a multiply-add
-        self._add(kind, number, mask, times)
+        self._beside(kind, number, mask, times)
         self._parts(position.left, mask)
         self._parts(position.right, mask)
 

@@ -137,10 +137,11 @@ class _BlockLowering:
     def _tile(self, tile: ir.Tile, env: Env) -> list[Any]:
         if tile.epilogue or any(part.folded for part in tile.vectors):
             raise ValueError(f"{self.kernel.name}: a tile of a processor's")
-        if tile.accumulator_dtype != "float32":
+        dtype = tile.accumulator_dtype
+        if dtype not in ("float32", "float16"):
             raise ValueError(f"{self.kernel.name}: sums of integers")
         sums = [
-            tirx.decl_buffer((part.lanes,), "float32", f"sum{place}", scope="local", layout=None)
+            tirx.decl_buffer((part.lanes,), dtype, f"sum{place}", scope="local", layout=None)
             for place, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in sums]
@@ -150,11 +151,11 @@ class _BlockLowering:
             here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
             if not starts:
                 result.append(
-                    put(register, 0, part.lanes, nodes.constant("float32", least, part.lanes))
+                    put(register, 0, part.lanes, nodes.constant(dtype, least, part.lanes))
                 )
             for place, access in enumerate(starts):
                 for first, length in self._runs(access, here, self._valid(tile, part)):
-                    value = self._numbers(access, here, first, length)
+                    value = self._numbers(access, here, first, length, dtype)
                     value = get(register, first, length) + value if place else value
                     result.append(put(register, first, length, value))
         for segment in tile.segments:
@@ -168,7 +169,7 @@ class _BlockLowering:
                 if tile.scale != 1.0:
                     value = value * nodes.constant("float32", tile.scale, length)
                 value = activation(tile.activation, value, length)
-                if tile.target.buffer.dtype != "float32":
+                if tile.target.buffer.dtype != dtype:
                     value = nodes.as_type(tile.target.buffer.dtype, value, length)
                 result.append(self._store(tile.target, here, first, length, value))
         return result
@@ -182,8 +183,9 @@ class _BlockLowering:
         """The loops of a segment from ``depth`` on, around one step."""
         if depth == len(segment.steps):
             result: list[Any] = []
+            rows = self._lanes(tile, segment, env) if segment.by_lane else None
             for term in range(segment.terms):
-                result += self._step(tile, segment, sums, {**env, ir.TERM: term})
+                result += self._step(tile, segment, sums, {**env, ir.TERM: term}, rows)
             return result
         step = segment.steps[depth]
         if step.unrolled or step.extent == 1:
@@ -197,15 +199,29 @@ class _BlockLowering:
         inner = self._segment(tile, segment, sums, {**env, step.variable: variable}, depth + 1)
         return [_serial(variable, number(0), number(step.extent), inner)]
 
-    def _step(self, tile: ir.Tile, segment: ir.Segment, sums: list[Any], env: Env) -> Iterator[Any]:
-        """Every accumulator takes its source, times its weight."""
-        rows = None if segment.by_column else self._rows(tile, segment.source, env)
+    def _lanes(self, tile: ir.Tile, segment: ir.Segment, env: Env) -> list[Any]:
+        """Each row's numbers of all terms, as a vector."""
+        here = [{**env, ir.ROW: row, ir.TERM: 0} for row in range(tile.rows)]
+        return [self._load(segment.source, each, 0, segment.terms) for each in here]
+
+    def _step(
+        self, tile: ir.Tile, segment: ir.Segment, sums: list[Any], env: Env, lanes: list[Any] | None
+    ) -> Iterator[Any]:
+        """Every accumulator takes its source, times its weight; ``lanes`` are those of each row's
+        terms, where they are loaded."""
+        dtype = tile.accumulator_dtype
+        rows: Callable[[int], Any] | None = None
+        if lanes is not None:
+            term = env[ir.TERM]
+            rows = lambda row: shuffle([term], lanes[row])  # noqa: E731
+        elif not segment.by_column:
+            rows = self._rows(tile, segment.source, env, dtype)
         weights: dict[tuple[int, int], Any] = {}
         for register, part in zip(sums, tile.vectors, strict=True):
             here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
             valid = self._valid(tile, part)
             if rows is None:
-                source = self._vector(segment.source, here, valid, part.lanes)
+                source = self._vector(segment.source, here, valid, part.lanes, dtype)
             else:
                 source = nodes.splat(rows(part.row), part.lanes)
             old = get(register, 0, part.lanes)
@@ -216,11 +232,11 @@ class _BlockLowering:
             else:
                 key = part.column, part.lanes
                 if key not in weights:
-                    weights[key] = self._vector(segment.weight, here, valid, part.lanes)
-                new = nodes.fma(source, weights[key], old, part.lanes)
+                    weights[key] = self._vector(segment.weight, here, valid, part.lanes, dtype)
+                new = nodes.fma(source, weights[key], old, part.lanes, dtype)
             yield put(register, 0, part.lanes, new)
 
-    def _rows(self, tile: ir.Tile, source: ir.Access, env: Env) -> Callable[[int], Any]:
+    def _rows(self, tile: ir.Tile, source: ir.Access, env: Env, dtype: str) -> Callable[[int], Any]:
         """The source of each row as a number: neighbours are loaded as vectors."""
         at = [
             source.position.replace(_numbers_of({**env, ir.ROW: row})) for row in range(tile.rows)
@@ -231,16 +247,16 @@ class _BlockLowering:
             while row + count < tile.rows and is_next(at[row], at[row + count], count):
                 count += 1
             for first, length in runs(at[row], count, itemsize):
-                value = self._numbers(source, {**env, ir.ROW: row}, first, length)
+                value = self._numbers(source, {**env, ir.ROW: row}, first, length, dtype)
                 for lane in range(length):
                     found[row + first + lane] = shuffle([lane], value) if length > 1 else value
             row += count
         return lambda row: found[row]
 
-    def _vector(self, access: ir.Access, env: Env, valid: int, lanes: int) -> Any:
+    def _vector(self, access: ir.Access, env: Env, valid: int, lanes: int, dtype: str) -> Any:
         """``lanes`` numbers of which ``valid`` are read."""
         parts = [
-            (self._numbers(access, env, first, length), length)
+            (self._numbers(access, env, first, length, dtype), length)
             for first, length in self._runs(access, env, valid)
         ]
         if len(parts) == 1 and valid == lanes:
@@ -267,12 +283,12 @@ class _BlockLowering:
         found = [self._runs(each, env, count) for each in memory]
         return max(found, key=len)
 
-    def _numbers(self, access: ir.Access, env: Env, first: int, length: int) -> Any:
-        """Elements as float32."""
+    def _numbers(self, access: ir.Access, env: Env, first: int, length: int, dtype: str) -> Any:
+        """Elements as numbers of a type."""
         value = self._load(access, env, first, length)
-        if access.buffer.dtype == "float32":
+        if access.buffer.dtype == dtype:
             return value
-        return nodes.as_type("float32", value, length)
+        return nodes.as_type(dtype, value, length)
 
     def _load(self, access: ir.Access, env: Env, first: int, length: int) -> Any:
         position = nodes.expression(access.position, env) + first

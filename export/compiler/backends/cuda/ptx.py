@@ -77,6 +77,8 @@ def corrected(text: str, gpu: Gpu) -> str:
     text = re.sub(r'"target-cpu"="\w+"', f'"target-cpu"="{gpu.arch}"', text)
 
     def aligned(found: re.Match[str]) -> str:
+        if found[3] == "half" and found[2] == "2":  # of two halves LLVM makes some of its own
+            return found[0]
         return f"{found[1]}, align {int(found[2]) * _BYTES[found[3]]}"
 
     text = re.sub(r"((?:load|store) <(\d+) x (\w+)>.*), align \d+", aligned, text)

@@ -113,6 +113,16 @@ static u32 to_half(float x) { _Float16 h = (_Float16)x; u16 bits; memcpy(&bits, 
 /* As the device does: of a number and a NaN the number. */
 static float least(float x, float y) { return x < y || y != y ? x : y; }
 static float largest(float x, float y) { return x > y || y != y ? x : y; }
+/* Of halves: a product and a sum of such are exact in double. */
+static u32 fma_half(u32 a, u32 b, u32 c) {
+    _Float16 h = (_Float16)((double)of_half(a) * of_half(b) + of_half(c));
+    u16 bits;
+    memcpy(&bits, &h, 2);
+    return bits;
+}
+#define ONE 0x3c003c00u
+#define MINUS_ZERO 0x80008000u
+#define BOTH(f, a, b, c) (f(a, b, c) | f((a) >> 16, (b) >> 16, (c) >> 16) << 16)
 #define BIT(r) ((r)->u[0] >> i & 1)
 
 /* OP(name, kind of the result, value): u of 32 bits, f float, U of 64, p a predicate. */
@@ -155,6 +165,9 @@ static float largest(float x, float y) { return x > y || y != y ? x : y; }
     OP(pack_16, u, (a->u[i] & 0xffff) | b->u[i] << 16) OP(pack_32, U, a->u[i] | (u64)b->u[i] << 32) \
     OP(low_32, u, (u32)a->U[i]) OP(high_32, u, (u32)(a->U[i] >> 32)) \
     OP(cvt_f32_f16, f, of_half(a->u[i])) OP(cvt_f16_f32, u, to_half(a->f[i])) \
+    OP(fma_f16, u, fma_half(a->u[i], b->u[i], c->u[i])) OP(fma_f16x2, u, BOTH(fma_half, a->u[i], b->u[i], c->u[i])) \
+    OP(add_f16x2, u, BOTH(fma_half, a->u[i], ONE, b->u[i])) OP(mul_f16x2, u, BOTH(fma_half, a->u[i], b->u[i], MINUS_ZERO)) \
+    OP(add_f16, u, fma_half(a->u[i], ONE, b->u[i])) OP(mul_f16, u, fma_half(a->u[i], b->u[i], MINUS_ZERO)) \
     OP(cvt_f16x2_f32, u, to_half(b->f[i]) | to_half(a->f[i]) << 16) \
     OP(cvt_f32_s32, f, (float)a->s[i]) OP(cvt_f32_u32, f, (float)a->u[i]) \
     OP(cvt_rzi_f32_f32, f, truncf(a->f[i])) \

@@ -32,12 +32,14 @@ FAULTS = (
 )  # fmt: skip
 """In the order of ``machine.c``."""
 CLASSES = (
-    ("multiply-add", r"fma.*"), ("float", r".*_f32|cvt_rn"), ("shared load", "load_shared"),
+    ("move", r"(pack|low|high)_16"), ("multiply-add", r"fma.*"), ("conversion", "cvt_f.*_f(16|32)"),
+    ("float", r".*_f(32|16|16x2)"), ("shared load", "load_shared"),
     ("shared store", "store_shared"), ("global load", "load_global"),
     ("global store", "store_global"), ("barrier", "barrier"), ("branch", "branch|ret"),
     ("compare", r"setp.*|selp.*|.*_pred"), ("integer", ".*"),
 )  # fmt: skip
-"""Of instructions, by the name of their operation; the first that fits."""
+"""Of instructions, by the name of their operation; the first that fits. Moves take halves out of
+registers and put them into others: ptxas makes them a part of what reads them."""
 
 
 class _Instruction(ctypes.Structure):
@@ -155,8 +157,8 @@ class Launch:
 
     @property
     def issued(self) -> int:
-        """Instructions of warps."""
-        return sum(self.instructions.values())
+        """Instructions of warps, without moves."""
+        return sum(self.instructions.values()) - self.instructions["move"]
 
 
 class Module:

@@ -14,6 +14,10 @@ A thread's rows, and its columns, are runs of 4, spread over the block, so that 
 read neighbouring 16 bytes. A channel of transposed pixels is padded to 4 more than a multiple of 8:
 then a warp's stores of 4 channels of 16 pixels fall into different banks.
 
+Of half precision pairs of outputs are multiplied at once, in sums of half precision too: those of a
+turn, 16 channels, are added to sums of float32 behind it. Pixels lie in shared memory as in memory,
+channels in a row, and a thread loads 8 of them at once.
+
 Which of the tilings a device takes is what ``cost`` says of counts in closed form, :func:`counts`;
 to walk each would take minutes.
 """
@@ -21,8 +25,10 @@ to walk each would take minutes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +40,6 @@ from shiftedge.export.compiler.backends.cuda.families.threads import (
     Body,
     spread,
     up,
-    vector_of,
     where,
     within,
 )
@@ -44,12 +49,18 @@ from shiftedge.export.compiler.graph.graph import is_vector
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, minimum
 
-DEPTH = 8
-"""Input channels of a turn: 32 bytes of a pixel, a sector."""
+_SECTOR = 32
+"""Bytes of a pixel that a turn takes: 8 channels of float32, 16 of float16."""
+_WIDE = 16
+"""Bytes that a thread loads at once."""
 _RUN = 4
+"""Neighbouring rows, or columns, of a thread, of float32; 8 of float16."""
 _THREADS = (32, 64, 96, 128, 192, 256)
 """Of a block, at most."""
-_TILES = ((4, 4), (4, 8), (8, 4), (8, 8), (8, 12), (4, 12))
+_TILES = {
+    "float32": ((4, 4), (4, 8), (8, 4), (8, 8), (8, 12), (4, 12)),
+    "float16": ((2, 8), (4, 8), (7, 8), (8, 8), (10, 8)),
+}
 """Rows and columns of a thread."""
 _CHANNEL_THREADS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Threads beside each other in a block's outputs."""
@@ -81,6 +92,27 @@ class BlockProduct:
     @property
     def pixels(self) -> int:
         return self.out_height * self.out_width
+
+    @property
+    def half(self) -> bool:
+        """Whether it multiplies numbers of half precision."""
+        return self.source == "float16"
+
+    @property
+    def depth(self) -> int:
+        """Input channels of a turn."""
+        return _SECTOR // (2 if self.half else 4)
+
+    @property
+    def run(self) -> int:
+        """Neighbouring columns of a thread: what it loads at once."""
+        return _WIDE // (2 if self.half else 4)
+
+    @property
+    def vector(self) -> int:
+        """Input channels that a thread brings at once."""
+        fits = (count for count in (self.run, _RUN) if self.inputs % count == 0)
+        return next(fits, 1)
 
     @property
     def plain(self) -> bool:
@@ -115,6 +147,16 @@ class ThreadTiles:
         """Of a channel of transposed pixels in shared memory."""
         return self.pixels + (_RUN if self.pixels % 8 == 0 else 0)
 
+    def shared(self, shape: BlockProduct) -> tuple[int, int]:
+        """Elements in a half of shared memory: pixels, weights."""
+        pixels = shape.depth * (self.pixels if shape.half else self.pitch)
+        return pixels, shape.depth * self.outputs
+
+    def brought(self, shape: BlockProduct) -> tuple[int, int]:
+        """What a block brings in a turn, in vectors: pixels, weights."""
+        pixels = self.pixels * shape.depth // shape.vector
+        return pixels, self.outputs * shape.depth // shape.run
+
     def __str__(self) -> str:
         return f"{self.pixels}x{self.outputs}"
 
@@ -144,7 +186,7 @@ def lower(kernel: ConvKernel, context: GpuContext) -> None:
     tiles = choose(shape, context.target.device)
     name = context.name("product", tiles)
     arguments |= {"x": context.value(source), **context.ends(kernel)}
-    arguments |= context.pack(name, pack(conv.weight, conv.bias, tiles))
+    arguments |= context.pack(name, pack(conv.weight, conv.bias, shape, tiles))
     context.call((schedule(name, shape, tiles),), arguments, "product", kernel.name)
 
 
@@ -152,7 +194,7 @@ def lower(kernel: ConvKernel, context: GpuContext) -> None:
 def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
     """The tiles that should be quickest on a device."""
     found: dict[ThreadTiles, cost.LaunchPrediction] = {}
-    for rows, columns in _TILES:
+    for rows, columns in _TILES[shape.source]:
         most_pixels, most_outputs = up(shape.pixels, rows), up(shape.outputs, columns)
         for channel_threads in _CHANNEL_THREADS:
             if channel_threads > max(1, most_outputs):
@@ -164,6 +206,8 @@ def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
                     if tiles not in found and _conflicts(tiles) <= _MOST_CONFLICTS:
                         units = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
                         made = counts(shape, tiles)
+                        if made.shared > gpu.shared_per_block:
+                            continue
                         found[tiles] = cost.predicted(made, units, tiles.threads, gpu)
     whole = [each for each in found if _stored(each) >= _LEAST_USED] or list(found)
 
@@ -176,10 +220,9 @@ def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
 
 
 def _staging(pixel_threads: int) -> int:
-    """As many threads or one fewer: each pixel is staged by DEPTH / 4 neighbouring ones, and where
-    a block's threads are odd in number every second turn begins between them, with two lanes in
-    one bank."""
-    return pixel_threads - pixel_threads % (DEPTH // _RUN) if pixel_threads > 1 else pixel_threads
+    """As many threads or one fewer: a pixel is staged by 2 neighbouring ones, and where a block's
+    threads are odd in number every second turn begins between them, with two lanes in one bank."""
+    return pixel_threads - pixel_threads % 2 if pixel_threads > 1 else pixel_threads
 
 
 def _stored(tiles: ThreadTiles) -> float:
@@ -190,61 +233,65 @@ def _stored(tiles: ThreadTiles) -> float:
 
 @functools.cache
 def _conflicts(tiles: ThreadTiles) -> float:
-    """Wavefronts a phase of the loads of a warp's operands."""
+    """Wavefronts a phase of the loads of a warp's operands; pixels of float16, which are 48 bytes
+    apart, meet as those of float32 do."""
     thread = np.arange(32 * up(tiles.threads, 32))
     mask = thread < tiles.threads
     sides = thread // tiles.channel_threads, thread % tiles.channel_threads
-    phases, wavefronts = zip(*(cost.banks(each * 16, mask, 16) for each in sides), strict=True)
+    phases, wavefronts = zip(
+        *(cost.banks(each * _WIDE, mask, _WIDE) for each in sides), strict=True
+    )
     return float(sum(wavefronts) / sum(phases))
 
 
 def counts(shape: BlockProduct, tiles: ThreadTiles) -> cost.LaunchCounts:
     """What a launch does, in closed form."""
     rows, columns, threads = tiles.rows, tiles.columns, tiles.threads
-    warps, size = up(threads, 32), 2 if shape.source == "float16" else 4
-    turns = up(shape.inputs, DEPTH) * shape.kernel[0] * shape.kernel[1]
+    warps, size, depth = up(threads, 32), 2 if shape.half else 4, shape.depth
+    turns = up(shape.inputs, depth) * shape.kernel[0] * shape.kernel[1]
     blocks = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
-    launched = blocks * warps
-    vector = vector_of(shape.inputs)
-    brought = tiles.pixels * DEPTH // vector, tiles.outputs * DEPTH // _RUN
+    launched, sums = blocks * warps, rows * columns
+    brought = tiles.brought(shape)
     # Of a warp, on the average: in the last turn some have nothing to bring.
     pixels, weights = (
         (count // threads * warps + up(count % threads, 32)) / warps for count in brought
     )
-    loads = rows // _RUN + columns // _RUN
     around = 4 * (brought[0] % threads > 0) + 32 + pixels * (0 if shape.plain else 12)
     turn = {
-        "multiply-add": DEPTH * rows * columns,
-        "shared load": DEPTH * loads,
-        "shared store": pixels * vector + weights,
+        "multiply-add": depth * sums * size / 4,
+        "shared load": depth * (rows + columns) * size / _WIDE,
+        "shared store": pixels * (1 if shape.half else shape.vector) + weights,
         "global load": pixels + weights,
         "integer": around,
         "barrier": 1.0,
-        "conversion": pixels * vector * (size == 2),
+        "conversion": 0.0,
+        "float": 0.0,
         "tensor": 0.0,
     }
-    sums = rows * columns
+    if shape.half:
+        turn["conversion"] = turn["float"] = sums
     made = {kind: number * turns * launched for kind, number in turn.items()}
     made["global load"] += columns // _RUN * launched
-    made["global store"] = sums // _RUN * launched
+    made["global store"] = sums // shape.run * launched
     made["barrier"] += launched
     made["integer"] += (60 + (0.2 + shape.activation.value.operations) * sums) * launched
+    made["conversion"] += sums * launched * shape.half
     stored = shape.pixels * up(shape.outputs, tiles.outputs) * tiles.outputs * size
-    asked = blocks * turns * DEPTH * (tiles.pixels * size + tiles.outputs * 4)
+    asked = blocks * turns * depth * (tiles.pixels + tiles.outputs) * size
     sectors = asked / cost.SECTOR + stored / cost.SECTOR / _stored(tiles)
     phases = turns * blocks * up(threads, 8) * turn["shared load"]
-    phases += turns * launched * (pixels * vector + 4 * weights)
+    phases += turns * launched * (pixels * (4 if shape.half else shape.vector) + 4 * weights)
     maps = shape.height * shape.width * shape.inputs + shape.pixels * shape.outputs
-    constants = 4 * turns * DEPTH * up(shape.outputs, tiles.outputs) * tiles.outputs
-    multiplied = sum(turn[each] for each in ("multiply-add", "shared load"))
+    constants = turns * depth * up(shape.outputs, tiles.outputs) * tiles.outputs
+    multiplied = sum(turn[each] for each in ("multiply-add", "shared load", "conversion", "float"))
     beside = sum(turn[each] for each in ("shared store", "global load", "integer"))
     way = turns * (max(multiplied, cost.LATENCY) + beside + cost.BARRIER) + 2 * cost.LATENCY
-    held = up(brought[0], threads) * vector + up(brought[1], threads) * _RUN
-    registers = up(cost.WORDS + sums + rows + columns + held, 8) * 8
+    held = (up(brought[0], threads) * shape.vector + up(brought[1], threads) * shape.run) * size
+    words = sums + rows + columns + held // 4 + (sums // 2 + 3 * rows if shape.half else 0)
     return cost.LaunchCounts(
         made, phases * _conflicts(tiles), phases, sectors, asked + stored, sectors / 4,
-        maps * size + constants, constants, way + 4 * sums, registers,
-        2 * 4 * DEPTH * (tiles.pitch + tiles.outputs),
+        (maps + constants) * size, constants * size, way + 4 * sums, up(cost.WORDS + words, 8) * 8,
+        2 * size * sum(tiles.shared(shape)),
     )  # fmt: skip
 
 
@@ -254,15 +301,18 @@ def schedule(name: str, shape: BlockProduct, tiles: ThreadTiles) -> ir.Kernel:
 
 
 def pack(
-    weight: NDArray[np.float32], bias: NDArray[np.float32], tiles: ThreadTiles
-) -> dict[str, NDArray[np.float32]]:
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    shape: BlockProduct,
+    tiles: ThreadTiles,
+) -> dict[str, NDArray[Any]]:
     """Weights (outputs, inputs, rows, columns) as [block][tap][turn][channel][output of the block],
-    what is not there being 0; and the bias, padded."""
+    of the maps' type, what is not there being 0; and the bias, padded."""
     outputs, inputs, *sides = weight.shape
-    blocks, turns = up(outputs, tiles.outputs), up(inputs, DEPTH)
-    whole = np.zeros((blocks * tiles.outputs, turns * DEPTH, *sides), np.float32)
+    blocks, turns = up(outputs, tiles.outputs), up(inputs, shape.depth)
+    whole = np.zeros((blocks * tiles.outputs, turns * shape.depth, *sides), shape.source)
     whole[:outputs, :inputs] = weight
-    whole = whole.reshape(blocks, tiles.outputs, turns, DEPTH, -1).transpose(0, 4, 2, 3, 1)
+    whole = whole.reshape(blocks, tiles.outputs, turns, shape.depth, -1).transpose(0, 4, 2, 3, 1)
     padded = np.pad(bias, (0, blocks * tiles.outputs - outputs))
     return {"weight": whole, "bias": padded}
 
@@ -273,26 +323,34 @@ class _Schedule:
     def __init__(self, shape: BlockProduct, tiles: ThreadTiles) -> None:
         self.shape, self.tiles = shape, tiles
         self.blocks = up(shape.outputs, tiles.outputs)
-        self.turns = up(shape.inputs, DEPTH)
+        self.turns = up(shape.inputs, shape.depth)
         taps, columns = shape.kernel[0] * shape.kernel[1], self.blocks * tiles.outputs
         self.x = ir.Buffer("x", shape.height * shape.width * shape.inputs, dtype=shape.source)
         state = shape.height * shape.width * shape.shift
         self.state = ir.Buffer("state", max(1, state), dtype=shape.source)
-        self.weight = ir.Buffer("weight", taps * self.turns * DEPTH * columns, "weight")
+        self.weight = ir.Buffer(
+            "weight", taps * self.turns * shape.depth * columns, "weight", shape.source
+        )
         self.bias = ir.Buffer("bias", columns, "weight")
         size = shape.pixels * shape.outputs
         self.residual = ir.Buffer("residual", size, dtype=shape.source)
         self.out = ir.Buffer("out", size, "output", shape.made)
-        self.pixels = ir.Buffer("pixels", 2 * DEPTH * tiles.pitch, "shared")
-        self.weights = ir.Buffer("weights", 2 * DEPTH * tiles.outputs, "shared")
+        self.halves = tiles.shared(shape)
+        self.pixels, self.weights = (
+            ir.Buffer(name, 2 * size, "shared", shape.source)
+            for name, size in zip(("pixels", "weights"), self.halves, strict=True)
+        )
         self.sums = ir.Buffer("sums", tiles.rows * tiles.columns, "register")
-        self.vector = vector_of(shape.inputs)
-        self.pixels_held = ir.Buffer(
-            "pixels_held", up(tiles.pixels * DEPTH // self.vector, tiles.threads) * self.vector,
-            "register", shape.source,
-        )  # fmt: skip
-        self.weights_held = ir.Buffer(
-            "weights_held", up(tiles.outputs * DEPTH // _RUN, tiles.threads) * _RUN, "register"
+        self.turns_sums = ir.Buffer("turns_sums", self.sums.size, "register", "float16")
+        self.vector = shape.vector
+        self.pixels_held, self.weights_held = (
+            ir.Buffer(name, up(count, tiles.threads) * vector, "register", shape.source)
+            for name, count, vector in zip(
+                ("pixels_held", "weights_held"),
+                tiles.brought(shape),
+                (shape.vector, shape.run),
+                strict=True,
+            )
         )
         self.first_pixel = ir.UNIT // self.blocks * tiles.pixels
         self.first_output = ir.UNIT % self.blocks * tiles.outputs
@@ -310,7 +368,7 @@ class _Schedule:
         following = (turn + 1).below(turns)
         body: Body = (
             *where([following], self._load(turn + 1)),
-            self._multiply(turn % 2),
+            *self._multiply(turn % 2),
             *where([following], self._store((turn + 1) % 2)),
             ir.Barrier(),
         )
@@ -334,8 +392,15 @@ class _Schedule:
                 *self._finish(),
             ),
             threads=tiles.threads,
-            block=(self.pixels, self.weights, self.sums, self.pixels_held, self.weights_held),
-            flops=2 * turns * DEPTH * shape.pixels * shape.outputs,
+            block=(
+                self.pixels,
+                self.weights,
+                self.sums,
+                *((self.turns_sums,) if shape.half else ()),
+                self.pixels_held,
+                self.weights_held,
+            ),
+            flops=2 * turns * shape.depth * shape.pixels * shape.outputs,
             note=f"product, blocks of {tiles}, threads of {tiles.rows}x{tiles.columns}",
         )  # fmt: skip
 
@@ -344,19 +409,24 @@ class _Schedule:
 
     def _column(self, column: Index) -> Index:
         """Of a thread's columns, in the block."""
-        run = column // _RUN * (_RUN * self.tiles.channel_threads)
-        return run + (self.channel_thread * _RUN + column % _RUN)
+        return self._spread(column, self.shape.run, self.channel_thread, self.tiles.channel_threads)
 
     def _pixel(self, row: Index) -> Index:
         """Of a thread's rows, in the block."""
-        run = row // _RUN * (_RUN * self.tiles.pixel_threads)
-        return run + (self.pixel_thread * _RUN + row % _RUN)
+        run = 1 if self.shape.half else _RUN
+        return self._spread(row, run, self.pixel_thread, self.tiles.pixel_threads)
+
+    def _spread(self, number: Index, run: int, thread: Index, threads: int) -> Index:
+        """Runs of a thread over a block."""
+        return number // run * (run * threads) + (thread * run + number % run)
 
     def _load(self, turn: Index) -> Body:
         """What a turn multiplies, into registers."""
         return (
             *self._staged(self.pixels_held, self.vector, self.tiles.pixels, self._pixels_of(turn)),
-            *self._staged(self.weights_held, _RUN, self.tiles.outputs, self._weights_of(turn)),
+            *self._staged(
+                self.weights_held, self.shape.run, self.tiles.outputs, self._weights_of(turn)
+            ),
         )
 
     def _staged(
@@ -364,17 +434,17 @@ class _Schedule:
     ) -> Body:
         """``body``, of a number and a place in registers, for all that a block brings."""
         places = iter(range(0, held.size, vector))
-        count, threads = side * DEPTH // vector, self.tiles.threads
+        count, threads = side * self.shape.depth // vector, self.tiles.threads
         return spread(count, threads, lambda number: body(number, next(places)))
 
     def _pixels_of(self, turn: Index) -> Callable[[Index, int], Body]:
         """A turn's channels of the block's pixels at a tap."""
         shape, vector = self.shape, self.vector
-        tap, first_channel = turn // self.turns, turn % self.turns * DEPTH
+        tap, first_channel = turn // self.turns, turn % self.turns * shape.depth
         down, right = tap // shape.kernel[1], tap % shape.kernel[1]
 
         def load(number: Index, held: int) -> Body:
-            groups = DEPTH // vector
+            groups = shape.depth // vector
             pixel, channel = number // groups, first_channel + number % groups * vector
             place = minimum(self.first_pixel + pixel, shape.pixels - 1)
             conditions: list[Index] = []
@@ -385,7 +455,7 @@ class _Schedule:
                 conditions = within(row, top, shape.height, shape.height + top + bottom - 1)
                 conditions += within(at, left, shape.width, shape.width + left + behind - 1)
                 place = (row - top) * shape.width + (at - left)
-            if shape.inputs % DEPTH:
+            if shape.inputs % shape.depth:
                 conditions.append(channel.below(shape.inputs))
             read = where(conditions, self._read(place, channel, held))
             fill = ir.Fill(self.pixels_held.at(held), vector)
@@ -394,35 +464,39 @@ class _Schedule:
         return load
 
     def _weights_of(self, turn: Index) -> Callable[[Index, int], Body]:
-        count = DEPTH * self.tiles.outputs
+        run, count = self.shape.run, self.halves[1]
         turns = self.turns * self.shape.kernel[0] * self.shape.kernel[1]
         first = (ir.UNIT % self.blocks * turns + turn) * count
 
         def load(number: Index, held: int) -> Body:
-            source = self.weight.at(first + number * _RUN)
-            return (ir.Copy(source, self.weights_held.at(held), _RUN),)
+            source = self.weight.at(first + number * run)
+            return (ir.Copy(source, self.weights_held.at(held), run),)
 
         return load
 
     def _store(self, half: Index) -> Body:
-        """What was loaded into a half of shared memory, pixels transposed."""
-        vector, pitch = self.vector, self.tiles.pitch
-        groups = DEPTH // vector
+        """What was loaded into a half of shared memory, pixels of float32 transposed."""
+        shape, vector, pitch = self.shape, self.vector, self.tiles.pitch
+        groups = shape.depth // vector
 
         def pixels(number: Index, held: int) -> Body:
-            first = half * (DEPTH * pitch) + number % groups * (vector * pitch) + number // groups
+            pixel, channel = number // groups, number % groups * vector
+            if shape.half:
+                to = half * self.halves[0] + self._halves_of(pixel, channel)
+                return (ir.Copy(self.pixels_held.at(held), self.pixels.at(to), vector),)
+            first = half * self.halves[0] + channel * pitch + pixel
             return tuple(
                 ir.Copy(self.pixels_held.at(held + each), self.pixels.at(first + each * pitch), 1)
                 for each in range(vector)
             )
 
         def weights(number: Index, held: int) -> Body:
-            to = self.weights.at(half * (DEPTH * self.tiles.outputs) + number * _RUN)
-            return (ir.Copy(self.weights_held.at(held), to, _RUN),)
+            to = self.weights.at(half * self.halves[1] + number * shape.run)
+            return (ir.Copy(self.weights_held.at(held), to, shape.run),)
 
         return (
             *self._staged(self.pixels_held, vector, self.tiles.pixels, pixels),
-            *self._staged(self.weights_held, _RUN, self.tiles.outputs, weights),
+            *self._staged(self.weights_held, shape.run, self.tiles.outputs, weights),
         )
 
     def _read(self, place: Index, channel: Index, held: int) -> Body:
@@ -432,29 +506,48 @@ class _Schedule:
         own = ir.Copy(self.x.at(place * shape.inputs + channel), to, vector)
         if not shape.shift:
             return (own,)
-        kept = self.state.at(place * shape.shift + channel)
+        kept = place * shape.shift + channel
         if shape.shift % vector == 0:
-            before = ir.Copy(kept, to, vector)
+            before = ir.Copy(self.state.at(kept), to, vector)
             return (ir.If(channel.below(shape.shift), (before,), (own,)),)
-        ones = (
+        piece = math.gcd(shape.shift, vector)
+        pieces = (
             ir.If(
                 (channel + each).below(shape.shift),
-                (
-                    ir.Copy(
-                        self.state.at(kept.position + each), self.pixels_held.at(held + each), 1
-                    ),
-                ),
+                (ir.Copy(self.state.at(kept + each), self.pixels_held.at(held + each), piece),),
             )
-            for each in range(vector)
+            for each in range(0, vector, piece)
         )
-        return (own, *ones)
+        return (own, *pieces)
 
-    def _multiply(self, half: Index) -> ir.Tile:
-        k, tiles = Var("k"), self.tiles
-        source = self.pixels.at((half * DEPTH + k) * tiles.pitch + self._pixel(ir.ROW))
-        weight = self.weights.at((half * DEPTH + k) * tiles.outputs + self._column(ir.COLUMN))
-        segment = ir.Segment((ir.SegmentLoop(k, DEPTH, unrolled=True),), source, weight)
-        return ir.Tile(self.grid, tiles.columns, (self.held,), (segment,), self.held)
+    def _halves_of(self, pixel: Index, channel: Index) -> Index:
+        """Where a pixel's channels of float16 lie in shared memory: its 2 times 8 the other way
+        round in every second 4 pixels, so that 8 pixels' halves, and 4 whole pixels, fall into
+        different banks."""
+        run = self.shape.run
+        half = (channel // run + pixel // 4) % 2
+        return pixel * self.shape.depth + half * run + channel % run
+
+    def _multiply(self, half: Index) -> Body:
+        shape, tiles, k = self.shape, self.tiles, Var("k")
+        if not shape.half:
+            begin = half * shape.depth + k
+            source = self.pixels.at(begin * tiles.pitch + self._pixel(ir.ROW))
+            weight = self.weights.at(begin * tiles.outputs + self._column(ir.COLUMN))
+            segment = ir.Segment((ir.SegmentLoop(k, shape.depth, unrolled=True),), source, weight)
+            return (ir.Tile(self.grid, tiles.columns, (self.held,), (segment,), self.held),)
+        channel = k * shape.run + ir.TERM
+        pixel = self._halves_of(self._pixel(ir.ROW), k * shape.run) + ir.TERM
+        source = self.pixels.at(half * self.halves[0] + pixel)
+        place = (half * shape.depth + channel) * tiles.outputs + self._column(ir.COLUMN)
+        steps = (ir.SegmentLoop(k, shape.depth // shape.run, unrolled=True),)
+        segment = ir.Segment(steps, source, self.weights.at(place), terms=shape.run, by_lane=True)
+        grid = ir.grid(tiles.rows, tiles.columns, shape.run)
+        own = self.turns_sums.at(self.held.position)
+        return (
+            ir.Tile(grid, tiles.columns, (), (segment,), own, half=True),
+            ir.Tile(self.grid, tiles.columns, (self.held, own), (), self.held),
+        )
 
     def _finish(self) -> Body:
         """Residual, activation and store, of what there is."""
@@ -467,30 +560,30 @@ class _Schedule:
         for row in range(tiles.rows):
             pixel = self.first_pixel + self._pixel(Const(row))
             runs: list[ir.Statement] = []
-            for column in range(0, tiles.columns, _RUN):
+            for column in range(0, tiles.columns, shape.run):
                 runs += self._run_of(row, column, pixel)
             conditions = [pixel.below(shape.pixels)] if shape.pixels % tiles.pixels else []
             result += where(conditions, tuple(runs))
         return tuple(result)
 
     def _run_of(self, row: int, column: int, pixel: Index) -> Body:
-        """Four columns of a row, or those of them that there are."""
-        outputs, first = self.shape.outputs, self._output(Const(column))
+        """A run of columns of a row, or those of them that there are."""
+        outputs, first, run = self.shape.outputs, self._output(Const(column)), self.shape.run
 
         def stored(begin: int, count: int) -> Body:
             sums = self.sums.at(row * self.tiles.columns + column + begin + ir.COLUMN)
             at = pixel * outputs + first + begin + ir.COLUMN
             return (self._stored(sums, at, 1, count),)
 
-        whole = stored(0, _RUN)
+        whole = stored(0, run)
         if outputs % self.tiles.outputs == 0:
             return whole
-        if outputs % _RUN == 0:
+        if outputs % run == 0:
             return (ir.If(first.below(outputs), whole),)
-        ones = (ir.If((first + each).below(outputs), stored(each, 1)) for each in range(_RUN))
+        ones = (ir.If((first + each).below(outputs), stored(each, 1)) for each in range(run))
         return tuple(ones)
 
     def _stored(self, sums: ir.Access, at: Index, rows: int, columns: int) -> ir.Tile:
         start = (sums, self.residual.at(at)) if self.shape.residual else (sums,)
-        grid = ir.grid(rows, columns, min(columns, _RUN))
+        grid = ir.grid(rows, columns, min(columns, self.shape.run))
         return ir.Tile(grid, columns, start, (), self.out.at(at), self.shape.activation)
