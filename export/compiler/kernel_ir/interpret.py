@@ -29,6 +29,15 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
+from shiftedge.export.compiler.kernel_ir.fragments import (
+    COLUMNS,
+    ELEMENT,
+    FRAGMENTS,
+    LANE,
+    ROWS,
+    SUMS,
+    WARP,
+)
 from shiftedge.export.compiler.kernel_ir.index import OPERATORS, Index, Var
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
@@ -181,6 +190,8 @@ class _Machine:
                 self._copy(each, env, calls)
             elif isinstance(each, ir.Tile):
                 self._tile(each, env, calls)
+            elif isinstance(each, ir.MatrixProduct):
+                self._matrices(each, env, calls)
 
     def loop(self, loop: ir.Loop, env: Env, calls: Array) -> None:
         begin = np.broadcast_to(_value(loop.begin, env), calls.shape)
@@ -223,6 +234,46 @@ class _Machine:
             value = (value if value.dtype.kind == "f" else value.astype(np.int64)) + copy.plus
         places = _run(copy.target, env, calls, copy.count)
         self._store(copy.target.buffer, places, calls, value)
+
+    def _matrices(self, product: ir.MatrixProduct, env: Env, calls: Array) -> None:
+        """Of warps; a product and its sum are exact in float64, but for the last bits of it."""
+        kind, count = FRAGMENTS[product.shape], len(calls) // WARP
+        if (calls.reshape(-1, WARP) != calls[::WARP, None] + np.arange(WARP)).any():
+            raise ValueError(f"{self._kernel.name}: a product of less than a warp")
+        here = {name: value.reshape(-1, 1) for name, value in env.items()}
+        warp = np.arange(count)[:, None, None]
+
+        def held(access: ir.Access, elements: int) -> Array:
+            """Places in registers, (lanes, elements)."""
+            return np.broadcast_to(
+                _value(access.position, {**here, ELEMENT: np.arange(elements)}),
+                (len(calls), elements),
+            )
+
+        def places(pair: tuple[Index, Index], elements: int) -> tuple[Array, Array]:
+            lanes = {LANE: np.arange(WARP)[:, None], ELEMENT: np.arange(elements)}
+            shape = WARP, elements
+            first, second = (np.broadcast_to(_value(each, lanes), shape) for each in pair)
+            return first, second
+
+        def matrix(access: ir.Access, pair: tuple[Index, Index], shape: tuple[int, int]) -> Array:
+            elements = shape[0] * shape[1] // WARP
+            whole = np.empty((count, *shape))
+            found = self._load(access.buffer, held(access, elements), calls)
+            first, second = places(pair, elements)
+            whole[warp, first, second] = found.reshape(count, WARP, elements)
+            return whole
+
+        a = matrix(product.a, kind.a, (ROWS, kind.depth))
+        b = matrix(product.b, kind.b, (kind.depth, COLUMNS))
+        total = matrix(product.sums, kind.sums, (ROWS, COLUMNS))
+        for place in range(kind.depth):
+            total += a[:, :, place, None] * b[:, place, None]
+        row, column = places(kind.sums, SUMS)
+        made = total[warp, row, column].reshape(len(calls), SUMS)
+        if not self._exact:
+            made = made.astype(np.float32)
+        self._store(product.sums.buffer, held(product.sums, SUMS), calls, made)
 
     # Tiles.
 
@@ -570,6 +621,8 @@ def _touched(statements: Sequence[ir.Statement], read: set[str], written: set[st
         written.add(each.target.buffer.name)
         if isinstance(each, ir.Copy):
             read.add(each.source.buffer.name)
+        elif isinstance(each, ir.MatrixProduct):
+            read.update(access.buffer.name for access in (each.sums, each.a, each.b))
         elif isinstance(each, ir.Tile):
             accesses = [*each.start, *(segment.source for segment in each.segments)]
             accesses += [one.weight for one in each.segments if one.weight]

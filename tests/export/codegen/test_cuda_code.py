@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 
 from hypothesis import given
 from hypothesis import strategies as some
-from kit.conformance import CASES
+from kit.conformance import CASES, ENDS, NOT, Case, convolution
 from kit.layers import UNITS, Layers, interpreted
 
 from shiftedge.export.agreement import moving_images, normalised, onnx_outputs
@@ -35,6 +36,16 @@ from shiftedge.runtime.errors import CompileError
 
 AVX2 = UNITS["avx2"]
 FLOATS = [name for name, case in CASES.items() if "avx2" in case.units]
+SHIFTED = {  # inputs, outputs, channels shifted, number of what it ends with
+    "shift of 3": (24, 40, 3, 2),
+    "shift of 8": (64, 24, 8, 0),
+    "shift of 20, one block of outputs": (160, 16, 20, 2),
+}
+EIGHTS = (
+    "pointwise, whole words, HARD_SWISH", "pointwise, whole words, RELU", "dense, 3 x 3, RELU",
+    "block, phased, 5 x 5", "block, large", *SHIFTED,
+)  # fmt: skip
+"""Cases some of whose channels come in eights."""
 A, B = Var("a"), Var("b")
 
 
@@ -67,15 +78,29 @@ def test_every_family_of_half_precision(name: str) -> None:
     run_everywhere(name, "sm_53", FP16)
 
 
-def run_everywhere(name: str, arch: str, precision: Precision) -> None:
-    """A case's step on the emulated GPU, interpreted, and interpreted without rounding."""
-    case, layers = CASES[name], Layers(CASES[name].seed, precision)
+@pytest.mark.parametrize("arch", ["sm_75", "sm_87"])
+@pytest.mark.parametrize("name", EIGHTS)
+def test_tensor_cores(name: str, arch: str) -> None:
+    kernels = run_everywhere(name, arch, FP16)
+    assert any("_tensor_" in each.name for each in kernels)
+
+
+def run_everywhere(name: str, arch: str, precision: Precision) -> Sequence[Kernel]:
+    """A case's step on the emulated GPU, interpreted, and interpreted without rounding; its
+    kernels."""
+    if name in SHIFTED:
+        inputs, outputs, shift, end = SHIFTED[name]
+        plain = (1, 1), (1, 1), NOT, 0, shift, 1, ENDS[end], (5, 7)
+        case = Case(partial(convolution, inputs, outputs, *plain))
+    else:
+        case = CASES[name]
+    layers = Layers(case.seed, precision)
     case.build(layers)
     graph, target = layers.graph(), variant(arch, precision.name)
     if name.startswith("grouped"):
         with pytest.raises(CompileError, match="has no code for GPUs"):
             lower(graph, case.spec, target)
-        return
+        return ()
     step = lower(graph, case.spec, target)
     given_to = graph, AVX2, step, layers.given, layers.states, layers.image
     want = interpreted(*given_to)
@@ -88,6 +113,7 @@ def run_everywhere(name: str, arch: str, precision: Precision) -> None:
         pairs += [(made.logits, other.logits, "logits")]
         for ours, theirs, key in pairs:
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol, err_msg=key)
+    return step.kernels
 
 
 def with_onnxruntime(path: Path, arch: str, frames: int) -> tuple[Emulated, Step]:

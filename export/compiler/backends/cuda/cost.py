@@ -49,6 +49,8 @@ LATENCY = 350
 """Cycles that a load takes from the second-level cache or beyond. Jia et al., "Dissecting the
 NVIDIA Volta GPU Architecture via Microbenchmarking", 2018: about 200 from that cache, 350 to 500
 from memory, on Maxwell to Volta."""
+MATRICES = 8
+"""Cycles between two products of matrices of one warp, about."""
 _SHARED_LATENCY, BARRIER = 24, 30
 _MEMORY = 0.75
 """Of a memory's bandwidth that is reached."""
@@ -261,8 +263,13 @@ class _LaunchWalk:
                     self._memory(each.target, env, each.count, mask, times, store=True)
             elif isinstance(each, ir.Copy):
                 self._copy(each, env, mask, times)
-            else:
+            elif isinstance(each, ir.Tile):
                 self._tile(each, env, mask, times)
+            else:
+                for access in (each.a, each.b):
+                    self._wait(access)
+                self._add("tensor", 1, mask, times)
+                self._clock += MATRICES - 1
 
     def _loop(self, loop: ir.Loop, env: Env, mask: Lanes, times: float) -> None:
         begin, end = (int(np.max(_value(at, env))) for at in (loop.begin, loop.end))

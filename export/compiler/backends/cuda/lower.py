@@ -21,11 +21,12 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from shiftedge.export.compiler.backends.cuda.vectors import is_next, runs
+from shiftedge.export.compiler.backends.cuda.vectors import halved, is_next, runs
 from shiftedge.export.compiler.backends.tir import nodes
 from shiftedge.export.compiler.backends.tir.math import activation
 from shiftedge.export.compiler.backends.tir.nodes import get, number, put, shuffle
 from shiftedge.export.compiler.kernel_ir import kernel as ir
+from shiftedge.export.compiler.kernel_ir.fragments import ELEMENT, FRAGMENTS, SUMS
 from shiftedge.export.compiler.kernel_ir.index import Const, Var
 
 _BARRIER = "llvm.nvvm.barrier.cta.sync.aligned.all"
@@ -63,6 +64,15 @@ class _BlockLowering:
         ]
         names = (each.name for each in (*kernel.buffers, *kernel.block))
         self.buffers = dict(zip(names, (*self.given, *self.own), strict=True))
+        self.words = {
+            each.name: tirx.decl_buffer(
+                (-(-each.size // 2),), "int32", f"{each.name}_words",
+                scope=self.buffers[each.name].scope(), layout=None,
+            )
+            for each in (*kernel.buffers, *kernel.block)
+            if each.dtype == "float16" and each.role != "register"
+        }  # fmt: skip
+        """Buffers of halves as pairs."""
 
     def function(self) -> Any:
         kernel, parameters = self.kernel, [nodes.pointer(each) for each in self.kernel.buffers]
@@ -71,6 +81,11 @@ class _BlockLowering:
             for buffer, pointer in zip(self.given, parameters, strict=True)
         ]
         body += map(tirx.AllocBuffer, self.own)
+        given = zip(self.given, parameters, strict=True)
+        pointers = {buffer.name: pointer for buffer, pointer in given}
+        for name, words in self.words.items():
+            data = pointers.get(name, self.buffers[name].data)
+            body.append(tirx.DeclBuffer(words, data=data))
         axes = [("blockIdx.x", kernel.units), ("threadIdx.x", kernel.threads)]
         variables = [tirx.Var(tag.replace(".", "_"), "int32") for tag, _ in axes]
         env = dict(zip((ir.UNIT, ir.THREAD), variables, strict=True))
@@ -110,6 +125,8 @@ class _BlockLowering:
                     result.append(self._store(each.target, env, first, length, value))
             elif isinstance(each, ir.Copy):
                 result += self._copy(each, env)
+            elif isinstance(each, ir.MatrixProduct):
+                result += self._matrices(each, env)
             else:
                 result += self._tile(each, env)
         return result
@@ -131,6 +148,30 @@ class _BlockLowering:
     def _converted(self, value: Any, source: ir.Buffer, target: ir.Buffer, length: int) -> Any:
         same = source.dtype == target.dtype
         return value if same else nodes.as_type(target.dtype, value, length)
+
+    def _matrices(self, product: ir.MatrixProduct, env: Env) -> Iterator[Any]:
+        """A call of what ``ptx`` links with it: sums, and halves in pairs."""
+        kind = FRAGMENTS[product.shape]
+
+        def at(access: ir.Access, element: int) -> Any:
+            """A place in registers, a number."""
+            return access.position.replace({**_numbers_of(env), ELEMENT: element})
+
+        def one(access: ir.Access, element: int) -> Any:
+            return self._load(ir.Access(access.buffer, at(access, element)), env, 0, 1)
+
+        sums = shuffle(range(SUMS), *(one(product.sums, each) for each in range(SUMS)))
+        given = []
+        for access, count in zip((product.a, product.b), kind.elements, strict=True):
+            given.append(shuffle(range(count), *(one(access, each) for each in range(count))))
+        made = tirx.call_pure_extern(f"float32x{SUMS}", f"mma_{product.shape}", sums, *given)
+        # Each register of the sums takes its own of the result.
+        held = tirx.decl_buffer((SUMS,), "float32", "product", scope="local", layout=None)
+        yield tirx.AllocBuffer(held)
+        yield put(held, 0, SUMS, made)
+        for each in range(SUMS):
+            target = ir.Access(product.sums.buffer, at(product.sums, each))
+            yield self._store(target, env, 0, 1, get(held, each, 1))
 
     # BlockTiles
 
@@ -291,12 +332,29 @@ class _BlockLowering:
         return nodes.as_type(dtype, value, length)
 
     def _load(self, access: ir.Access, env: Env, first: int, length: int) -> Any:
+        """Pairs of halves as the words that they are: what is not aligned stays halves, of which
+        LLVM makes vectors of its own, see ``ptx``."""
+        if self._in_words(access.buffer, length):
+            words = tirx.BufferLoad(*self._words(access, env, first, length))
+            return nodes.bits_as("float16", words, length)
         position = nodes.expression(access.position, env) + first
         return tirx.BufferLoad(self.buffers[access.buffer.name], [nodes.ramp(position, length)])
 
     def _store(self, access: ir.Access, env: Env, first: int, length: int, value: Any) -> Any:
+        if self._in_words(access.buffer, length):
+            buffer, place = self._words(access, env, first, length)
+            return tirx.BufferStore(buffer, nodes.bits_as("int32", value, length // 2), place)
         place = nodes.ramp(nodes.expression(access.position, env) + first, length)
         return tirx.BufferStore(self.buffers[access.buffer.name], value, [place])
+
+    def _in_words(self, buffer: ir.Buffer, length: int) -> bool:
+        return buffer.dtype == "float16" and buffer.role != "register" and length % 2 == 0
+
+    def _words(self, access: ir.Access, env: Env, first: int, length: int) -> tuple[Any, list[Any]]:
+        """The buffer as words, and the place in it."""
+        position = access.position.replace(_numbers_of(env)) + first
+        words = nodes.expression(halved(position), env)
+        return self.words[access.buffer.name], [nodes.ramp(words, length // 2)]
 
 
 def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:

@@ -15,6 +15,7 @@ from shiftedge.export.compiler.backends.cuda.families import (
     keep,
     pool,
     product,
+    tensor,
 )
 from shiftedge.export.compiler.graph.fusion import FusedKernel, apart, fuse
 from shiftedge.export.compiler.graph.graph import Graph
@@ -33,7 +34,16 @@ class GpuFamily(Protocol):
         """Schedule a kernel that it takes, and add its calls to the step."""
 
 
-FAMILIES: tuple[GpuFamily, ...] = (first, depthwise, dense, product, elementwise, pool, join)
+FAMILIES: tuple[GpuFamily, ...] = (
+    first,
+    depthwise,
+    dense,
+    tensor,
+    product,
+    elementwise,
+    pool,
+    join,
+)
 """In the order in which they are asked."""
 
 

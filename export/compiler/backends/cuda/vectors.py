@@ -39,6 +39,22 @@ def runs(position: Index, count: int, itemsize: int) -> list[tuple[int, int]]:
     return result
 
 
+def halved(position: Index) -> Index:
+    """Half of an even position."""
+    if isinstance(position, Const):
+        return Const(position.value // 2)
+    if isinstance(position, Binary):
+        left, right = position.left, position.right
+        sides = [multiple_of(each) % 2 == 0 for each in (left, right)]
+        if position.op in ("+", "-") and all(sides):
+            return Binary(position.op, halved(left), halved(right))
+        if position.op == "*" and sides[1]:
+            return left * halved(right)
+        if position.op == "*" and sides[0]:
+            return halved(left) * right
+    return position // 2
+
+
 def is_next(first: Index, other: Index, count: int) -> bool:
     """Whether ``other`` is ``count`` elements behind ``first``."""
     return first + count == other

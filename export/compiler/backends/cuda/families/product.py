@@ -25,7 +25,6 @@ to walk each would take minutes.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,21 +35,22 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cuda import cost
 from shiftedge.export.compiler.backends.cuda.context import GpuContext
 from shiftedge.export.compiler.backends.cuda.devices import Gpu
+from shiftedge.export.compiler.backends.cuda.families.pixels import (
+    BlockProduct,
+    ProductInput,
+    is_product,
+    product_of,
+)
 from shiftedge.export.compiler.backends.cuda.families.threads import (
     Body,
     spread,
     up,
     where,
-    within,
 )
-from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import is_vector
 from shiftedge.export.compiler.kernel_ir import kernel as ir
-from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, minimum
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 
-_SECTOR = 32
-"""Bytes of a pixel that a turn takes: 8 channels of float32, 16 of float16."""
 _WIDE = 16
 """Bytes that a thread loads at once."""
 _RUN = 4
@@ -67,58 +67,6 @@ _CHANNEL_THREADS = (1, 2, 3, 4, 6, 8, 12, 16)
 _LEAST_USED = 0.9
 """Of the sectors that are stored to, the part that must be written at once, where that can be."""
 _MOST_CONFLICTS = 1.2
-
-
-@dataclass(frozen=True)
-class BlockProduct:
-    """Shape of a dense convolution."""
-
-    height: int
-    width: int
-    inputs: int
-    out_height: int
-    out_width: int
-    outputs: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    shift: int = 0
-    residual: bool = False
-    activation: Activation = Activation.NONE
-    source: str = "float32"
-    """Type of the maps that it reads, state and residual too."""
-    made: str = "float32"
-
-    @property
-    def pixels(self) -> int:
-        return self.out_height * self.out_width
-
-    @property
-    def half(self) -> bool:
-        """Whether it multiplies numbers of half precision."""
-        return self.source == "float16"
-
-    @property
-    def depth(self) -> int:
-        """Input channels of a turn."""
-        return _SECTOR // (2 if self.half else 4)
-
-    @property
-    def run(self) -> int:
-        """Neighbouring columns of a thread: what it loads at once."""
-        return _WIDE // (2 if self.half else 4)
-
-    @property
-    def vector(self) -> int:
-        """Input channels that a thread brings at once."""
-        fits = (count for count in (self.run, _RUN) if self.inputs % count == 0)
-        return next(fits, 1)
-
-    @property
-    def plain(self) -> bool:
-        """An output pixel reads the input pixel of its own number."""
-        sides = self.kernel == (1, 1) and self.stride == (1, 1)
-        return sides and not any(self.padding)
 
 
 @dataclass(frozen=True)
@@ -162,31 +110,14 @@ class ThreadTiles:
 
 
 def matches(kernel: FusedKernel, context: GpuContext) -> bool:
-    if not isinstance(kernel, ConvKernel) or kernel.conv.groups > 1:
-        return False
-    return not is_vector(context.graph.shapes[kernel.conv.inputs[0]])
+    return is_product(kernel, context)
 
 
 def lower(kernel: ConvKernel, context: GpuContext) -> None:
-    conv, join, shift, arguments = kernel.conv, kernel.join, 0, {}
-    source = conv.inputs[0]
-    if join is not None and join.begin == context.map_of(join.inputs[0])[2]:
-        state, source = join.inputs
-        shift = join.begin
-        arguments["state"] = context.value(state)
-    elif join is not None:
-        source = context.whole(kernel)
-    height, width, channels = context.map_of(source)
-    out_height, out_width, outputs = context.map_of(kernel.out)
-    shape = BlockProduct(
-        height, width, channels, out_height, out_width, outputs, conv.kernel, conv.stride,
-        conv.padding, shift, kernel.residual is not None, kernel.linear.activation,
-        context.dtype_of(source), context.dtype_of(kernel.out),
-    )  # fmt: skip
+    shape, arguments = product_of(kernel, context)
     tiles = choose(shape, context.target.device)
     name = context.name("product", tiles)
-    arguments |= {"x": context.value(source), **context.ends(kernel)}
-    arguments |= context.pack(name, pack(conv.weight, conv.bias, shape, tiles))
+    arguments |= context.pack(name, pack(kernel.conv.weight, kernel.conv.bias, shape, tiles))
     context.call((schedule(name, shape, tiles),), arguments, "product", kernel.name)
 
 
@@ -325,9 +256,7 @@ class _Schedule:
         self.blocks = up(shape.outputs, tiles.outputs)
         self.turns = up(shape.inputs, shape.depth)
         taps, columns = shape.kernel[0] * shape.kernel[1], self.blocks * tiles.outputs
-        self.x = ir.Buffer("x", shape.height * shape.width * shape.inputs, dtype=shape.source)
-        state = shape.height * shape.width * shape.shift
-        self.state = ir.Buffer("state", max(1, state), dtype=shape.source)
+        self.input = ProductInput(shape, up(shape.inputs, shape.depth) * shape.depth)
         self.weight = ir.Buffer(
             "weight", taps * self.turns * shape.depth * columns, "weight", shape.source
         )
@@ -375,8 +304,7 @@ class _Schedule:
         return ir.Kernel(
             name=name,
             buffers=(
-                self.x,
-                *((self.state,) if shape.shift else ()),
+                *self.input.buffers,
                 self.weight,
                 self.bias,
                 *((self.residual,) if shape.residual else ()),
@@ -441,25 +369,12 @@ class _Schedule:
         """A turn's channels of the block's pixels at a tap."""
         shape, vector = self.shape, self.vector
         tap, first_channel = turn // self.turns, turn % self.turns * shape.depth
-        down, right = tap // shape.kernel[1], tap % shape.kernel[1]
 
         def load(number: Index, held: int) -> Body:
             groups = shape.depth // vector
             pixel, channel = number // groups, first_channel + number % groups * vector
-            place = minimum(self.first_pixel + pixel, shape.pixels - 1)
-            conditions: list[Index] = []
-            if not shape.plain:
-                row = place // shape.out_width * shape.stride[0] + down
-                at = place % shape.out_width * shape.stride[1] + right
-                top, left, bottom, behind = shape.padding
-                conditions = within(row, top, shape.height, shape.height + top + bottom - 1)
-                conditions += within(at, left, shape.width, shape.width + left + behind - 1)
-                place = (row - top) * shape.width + (at - left)
-            if shape.inputs % shape.depth:
-                conditions.append(channel.below(shape.inputs))
-            read = where(conditions, self._read(place, channel, held))
-            fill = ir.Fill(self.pixels_held.at(held), vector)
-            return (fill, *read) if conditions else read
+            to = self.pixels_held.at(held)
+            return self.input.read(self.first_pixel + pixel, tap, channel, to, vector)
 
         return load
 
@@ -498,27 +413,6 @@ class _Schedule:
             *self._staged(self.pixels_held, vector, self.tiles.pixels, pixels),
             *self._staged(self.weights_held, shape.run, self.tiles.outputs, weights),
         )
-
-    def _read(self, place: Index, channel: Index, held: int) -> Body:
-        """Neighbouring channels of a pixel, of the state where they are its."""
-        shape, vector = self.shape, self.vector
-        to = self.pixels_held.at(held)
-        own = ir.Copy(self.x.at(place * shape.inputs + channel), to, vector)
-        if not shape.shift:
-            return (own,)
-        kept = place * shape.shift + channel
-        if shape.shift % vector == 0:
-            before = ir.Copy(self.state.at(kept), to, vector)
-            return (ir.If(channel.below(shape.shift), (before,), (own,)),)
-        piece = math.gcd(shape.shift, vector)
-        pieces = (
-            ir.If(
-                (channel + each).below(shape.shift),
-                (ir.Copy(self.state.at(kept + each), self.pixels_held.at(held + each), piece),),
-            )
-            for each in range(0, vector, piece)
-        )
-        return (own, *pieces)
 
     def _halves_of(self, pixel: Index, channel: Index) -> Index:
         """Where a pixel's channels of float16 lie in shared memory: its 2 times 8 the other way
