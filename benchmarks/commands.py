@@ -60,7 +60,6 @@ def add_commands(commands: Any) -> None:
         description="Measure the latency of one step: the compiled model, ONNX Runtime, OpenVINO, "
         "and the time that the machine's peak would allow.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     engine = _one_of({**ENGINES, **HARNESS}, "engine {}", ENGINES)
     workload = _one_of(WORKLOADS, "{} to run", WORKLOADS)

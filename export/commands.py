@@ -9,7 +9,7 @@ from typing import Any
 
 from shiftedge.export.compiler.commands import add_commands as add_compile
 from shiftedge.export.deploy.commands import add_commands as add_deploy
-from shiftedge.export.options import add_parser, add_reading, add_silent, reading, size, width
+from shiftedge.export.options import add_reading, add_silent, reading, size, width
 from shiftedge.export.personalise.commands import add_commands as add_personalise
 from shiftedge.export.quantize.commands import add_commands as add_quantize
 from shiftedge.export.score.commands import add_commands as add_score
@@ -53,12 +53,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    parser = add_parser(
-        commands,
+    parser = commands.add_parser(
         "export",
-        "turn a checkpoint into a verified ONNX file with explicit states",
-        "Write the one-frame step of a network as ONNX, its states as inputs and outputs.",
-        EXPORT_EXAMPLES,
+        help="turn a checkpoint into a verified ONNX file with explicit states",
+        description="Write the one-frame step of a network as ONNX, its states as inputs and "
+        "outputs.",
+        epilog=EXPORT_EXAMPLES,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", metavar="FILE", help="official, mmaction2's or our own")
@@ -146,12 +146,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _add_models(commands: Any) -> None:
-    parser = add_parser(
-        commands,
+    parser = commands.add_parser(
         "models",
-        "list the models known by name, or fetch one",
-        "The bundled model and those that can be fetched.",
-        MODELS_EXAMPLES,
+        help="list the models known by name, or fetch one",
+        description="The bundled model and those that can be fetched.",
+        epilog=MODELS_EXAMPLES,
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="names, sizes and licences")

@@ -12,17 +12,6 @@ WIDTH_MOST = 8.0
 """Of MobileNetV2's channels: 64 times the work of the whole network."""
 
 
-def add_parser(commands: Any, name: str, text: str, description: str, epilog: str) -> Any:
-    """A command whose help ends with examples, as they are written."""
-    return commands.add_parser(
-        name,
-        help=text,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 def add_reading(parser: Any) -> None:
     """How to read a checkpoint that does not say it."""
     parser.add_argument(

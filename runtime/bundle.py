@@ -168,15 +168,6 @@ class Bundle:
             "there are)."
         )
 
-    @property
-    def library(self) -> Path:
-        """The library of :meth:`variant` on this machine.
-
-        Raises:
-            BundleError: this machine can run none.
-        """
-        return self.folder / self.variant().library
-
 
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME

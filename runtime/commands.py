@@ -48,7 +48,6 @@ def add_commands(commands: Any) -> None:
         "variants, memory, numerics, tools and kernels, after checking every file.",
         epilog="examples:\n  shiftedge inspect my.onnx\n  shiftedge inspect --json my.onnx\n"
         "  shiftedge inspect my-x86-64-v3",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     inspect.add_argument("model", nargs="?", help=MODEL_HELP)
     inspect.add_argument(
@@ -61,7 +60,6 @@ def add_commands(commands: Any) -> None:
         help="recognise gestures in a source, one JSON line each",
         description="Stream a source through a model and print each gesture when it happens.",
         epilog=RUN_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(run)
     add_source_options(run, "synthetic:gestures")
@@ -86,17 +84,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="fp32, bf16 or int8, of a bundle that holds several (default: the first that this CPU "
         "can run)",
     )
-    parser.add_argument(
-        "--trusted-key",
-        action="append",
-        metavar="FILE",
-        help="PEM file of a public key: load only a bundle that it, or another one given, signed",
-    )
+    add_trusted_key(parser)
     parser.add_argument(
         "--provider",
         action="append",
         metavar="NAME",
         help="ONNX Runtime provider: cpu, cuda or tensorrt; repeat in order of preference",
+    )
+
+
+def add_trusted_key(parser: argparse.ArgumentParser) -> None:
+    """Of every command that opens a bundle to have its code run."""
+    parser.add_argument(
+        "--trusted-key",
+        action="append",
+        metavar="FILE",
+        help="PEM file of a public key: take only a bundle that it, or another one given, signed",
     )
 
 
@@ -160,7 +163,7 @@ def _run(options: argparse.Namespace) -> int:
             if options.steps and result.logits is not None:
                 best = int(result.logits.argmax())
                 shares = np.exp(result.logits - result.logits[best])
-                label = model.labels[best]
+                label = model.spec.labels[best]
                 _line(frame.time_s, label, float(1 / shares.sum()), step=True)
             if result.event is not None:
                 event = result.event

@@ -156,4 +156,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _text(value: object) -> str:
     """One line, whatever it is."""
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{_text(each)} {key}" for key, each in value.items())
+    elif isinstance(value, (list, tuple)):
+        value = ", ".join(map(_text, value))
     return plain(f"{value:,.6g}" if isinstance(value, float) else value, CELL_MOST)

@@ -232,16 +232,6 @@ class Model:
         self.spec: ModelSpec = engine.spec
         self.preprocessor = Preprocessor(self.spec)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the logits."""
-        return self.spec.labels
-
-    @property
-    def classes(self) -> int:
-        """Number of labels, which is the length of the logits."""
-        return self.spec.classes
-
     def stream(self) -> Stream:
         """A new stream with empty states."""
         return Stream(self)
@@ -316,8 +306,12 @@ class Stream:
             NumericsError: the logits are not finite; the states have been emptied, so that the
                 next frame begins anew.
         """
+        return self.step_fitted(self._fit(frame))
+
+    def step_fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """:meth:`step` for who has fitted the frame already, by ``model.preprocessor.fit``."""
         with self._alone:
-            logits = self._session.step(self._fit(frame))
+            logits = self._session.step(frame)
             if not np.isfinite(logits).all():
                 self._empty()
                 raise NumericsError(

@@ -26,7 +26,7 @@ TSN, TSM (offline with 8 and 16 frames, and online), I3D-ResNet-50 and a 3-D Res
 definitions of ours with random weights: parameters, multiply-adds, memory traffic and time of one
 prediction and per frame, beside the figures of the TSM paper (arXiv 1811.08383), and what an online
 step saves over running an 8-frame window again at every frame.
-Needs torch:  pip install 'shiftedge[export]'
+Needs torch, of the extra [export].
 """
 SIZE = number("a size from 32, the smallest for a ResNet", int, lambda side: side >= 32)
 """Pixels a side: the last stage then has one."""
@@ -38,11 +38,10 @@ def add_command(bench: argparse.ArgumentParser) -> None:
     argparse cannot have both an optional positional, which is bench's model, and sub-parsers.
     A model file of that name is given as ./complexity.
     """
-    complexity = argparse.ArgumentParser(
+    complexity = type(bench)(
         prog=f"{bench.prog} {WORD}",
         description="What the networks of the TSM paper cost, counted and measured here.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # fmt: off
     add = complexity.add_argument

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from shiftedge.runtime.process.extras import pip_line
+
 __all__ = ["ENGINES", "HARNESS", "REFERENCE", "EngineRow", "by_default"]
 
 _HERE = "shiftedge.benchmarks.engines"
@@ -98,7 +100,7 @@ def by_default() -> tuple[list[str], list[str]]:
     sentences = []
     if absent:
         names = ", ".join(absent)
-        sentences.append(f"Not installed: {names} (pip install 'shiftedge[bench,peers]').")
+        sentences.append(f"Not installed: {names} ({pip_line('bench,peers')}).")
     if slow:
         names = ", ".join(slow)
         sentences.append(f"Left out, since they load slowly: {names}; name them with --engines.")

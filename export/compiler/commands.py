@@ -50,7 +50,6 @@ def add_commands(commands: Any) -> None:
         help="turn an ONNX file into one small library that needs neither Python nor TVM",
         description="Compile the one-frame step of a model ahead of time into a bundle.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model",

@@ -23,6 +23,7 @@ from pathlib import Path
 from shiftedge.export.compiler import cache, package
 from shiftedge.export.compiler.backends.base import Target, TargetVariant
 from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout, layout, weights
 from shiftedge.export.compiler.link.library import TABLE, link, link_runner, runner_table, soname
@@ -124,9 +125,9 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
     return folder
 
 
-def prepare(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, MemoryLayout]:
-    """The step of a serialised ONNX model for a variant, and where everything in it lies."""
-    step = backend_of(variant.device).lower(read_onnx(data, spec), spec, variant)
+def prepare(graph: Graph, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, MemoryLayout]:
+    """The step of a graph for a variant, and where everything in it lies."""
+    step = backend_of(variant.device).lower(graph, spec, variant)
     return step, layout(step)
 
 
@@ -210,8 +211,9 @@ def _build(
     test, shown, spec = None, None, source.compiled_spec
     digest = hashlib.sha256(source.data).hexdigest()
     model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
+    graph = read_onnx(source.data, source.spec)
     for variant in variants:
-        step, places = prepare(source.data, source.spec, variant)
+        step, places = prepare(graph, source.spec, variant)
         advance(1)
         library = folder / _library(variant)
         library.parent.mkdir(parents=True)
@@ -220,7 +222,7 @@ def _build(
         advance(1)
         numerics = proof.UNVERIFIED
         if verify:
-            shown = shown or proof.proof_of(source, step)
+            shown = shown or proof.proof_of(source, graph, step)
             test = test or shown.self_test()
             numerics = proof.verified(
                 shown, test, spec, variant, step, places, library, build_library

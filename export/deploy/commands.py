@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Any
 
-from shiftedge.runtime.commands import positive
+from shiftedge.runtime.commands import add_trusted_key, positive
 from shiftedge.runtime.process.progress import working
 from shiftedge.runtime.words import say, shown
 
@@ -37,7 +37,6 @@ def add_commands(commands: Any) -> None:
         help="put a compiled bundle on a board over ssh, tested there before it is used",
         description="Copy a bundle to a board, test it there, and put it in place.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="from `shiftedge compile`")
     parser.add_argument("destination", metavar="[USER@]HOST:PATH", help="where it is to stand")
@@ -61,12 +60,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--no-self-test", action="store_true", help="put it in place once it is copied whole"
     )
-    parser.add_argument(
-        "--trusted-key",
-        action="append",
-        metavar="FILE",
-        help="PEM file of a public key: take only a bundle that it, or another one given, signed",
-    )
+    add_trusted_key(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(handler=_deploy)
 

@@ -40,7 +40,6 @@ def add_commands(commands: Any) -> None:
         help="teach a model gestures of your own, from ten clips of each",
         description="Teach a model the labels of a folder of clips; the old ones stay.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="of labels")
     parser.add_argument("--model", metavar="M.onnx", type=Path, help="left out: the bundled model")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.data.reader import Images
 from shiftedge.export.data.rendered import film_for, synthetic_clips
 from shiftedge.export.score.clips import call_clip
 from shiftedge.export.score.events import EventScore, event_score
@@ -35,7 +36,6 @@ FILM_SEED = 500_000
 RANK_FRAMES = 48
 """Of a stream, for each layer: four receptive fields of the bundled model."""
 
-Images = NDArray[np.uint8]
 Build = Callable[[Sequence[str]], Stepper]
 """The quantised model with these layers kept in float, as a fresh stream."""
 

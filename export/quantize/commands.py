@@ -36,7 +36,6 @@ def add_commands(commands: Any) -> None:
         help="turn a float model into an int8 one, calibrated over streams, with proof",
         description="Quantise a model to int8, states included, and measure what it costs.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model", nargs="?", metavar="MODEL.onnx", help="left out: the bundled model"

@@ -9,22 +9,19 @@ scatter about it says how far chance alone could tilt it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
+from itertools import islice
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.export.data.rendered import film_for
-from shiftedge.export.quantize.source import Clips
+from shiftedge.export.data.reader import Images
 from shiftedge.export.stepper import Stepper
-from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.process.progress import progress
-from shiftedge.runtime.spec import ModelSpec
 
 LENGTHS = (300, 3000)
 """Frames over which the error is reported: the first so many of one stream."""
@@ -32,11 +29,6 @@ LENGTHS = (300, 3000)
 BLOCKS = 20
 LEVEL = 0.95
 """Of the interval that holds all slopes together: with eleven tensors each has 1 - 0.05 / 11."""
-
-SEED = 9_000
-"""Of rendered films that nothing was calibrated on."""
-
-Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -81,21 +73,6 @@ class Drift:
         """As plain JSON types."""
         rows = [{**asdict(trend), "flat": trend.flat} for trend in self.trends]
         return {**asdict(self), "trends": rows, "flat": self.flat}
-
-
-def proof_images(clips: Clips, spec: ModelSpec, frames: int) -> Iterator[Images]:
-    """Moving frames of the kind that was calibrated on: of a rendered source another film, of
-    anything else its clips one after another, again and again."""
-    kind, _, _ = clips.source.strip().removeprefix("synthetic:").partition("?")
-    if not clips.source.strip().startswith("synthetic"):
-        yield from islice(cycle(np.concatenate(clips.clips)), frames)
-        return
-    height, width = spec.height, spec.width
-    if kind == "moving":
-        yield from map(MovingScene(SEED, height=height, width=width).frame_at, range(frames))
-        return
-    seconds = frames / spec.frame_rate_hz + 1.0
-    yield from islice(film_for(spec, SEED, seconds, gestures=kind != "still"), frames)
 
 
 def stream_both(

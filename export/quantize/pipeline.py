@@ -20,13 +20,13 @@ from shiftedge.export.quantize.accuracy import (
     rendered,
 )
 from shiftedge.export.quantize.calibration import gather, read_ranges
-from shiftedge.export.quantize.drift import LENGTHS, proof_images, stream_both
+from shiftedge.export.quantize.drift import LENGTHS, stream_both
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import OnnxGraph, parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.report import Report
-from shiftedge.export.quantize.rewrite import quantized_spec, rewrite
-from shiftedge.export.quantize.source import FRAMES, Clips, read_clips
+from shiftedge.export.quantize.rewrite import rewrite
+from shiftedge.export.quantize.source import FRAMES, Clips, proof_images, read_clips
 from shiftedge.export.score.clips import change
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -87,9 +87,7 @@ def quantize(path: str | Path, calibration: str | Clips, settings: QuantizeSetti
     affine = {group: choice.affine for group, choice in choices.items()}
 
     def build(kept: Sequence[str]) -> Stepper:
-        plan = make_plan(graph, kept)
-        content = rewrite(graph, plan, affine, spec)
-        return Stepper(content, quantized_spec(graph, plan, affine, spec))
+        return Stepper(*rewrite(graph, make_plan(graph, kept), affine, spec))
 
     reference = Stepper(graph.serialised(), spec)
     longest = max(settings.lengths)

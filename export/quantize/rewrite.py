@@ -62,9 +62,9 @@ def _bias_scale(input_scale: float, scale: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(np.float32(input_scale) * scale, np.float32)
 
 
-def quantized_spec(
+def _quantized_spec(
     graph: OnnxGraph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec
-) -> Any:
+) -> ModelSpec:
     """``spec`` with what its states hold."""
     states = []
     for index, state in enumerate(spec.states):
@@ -78,8 +78,10 @@ def quantized_spec(
     return dataclasses.replace(spec, states=tuple(states), precision="int8")
 
 
-def rewrite(graph: OnnxGraph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec) -> bytes:
-    """Serialise the quantised model."""
+def rewrite(
+    graph: OnnxGraph, plan: Plan, affine: Mapping[str, Affine], spec: ModelSpec
+) -> tuple[bytes, ModelSpec]:
+    """The quantised model, serialised, and its spec."""
     writer = _Writer(OnnxGraph(graph.model.clone()), affine)
     layers = {layer.name for layer in plan.layers}
     for layer in writer.graph.layers:
@@ -89,7 +91,8 @@ def rewrite(graph: OnnxGraph, plan: Plan, affine: Mapping[str, Affine], spec: Mo
     for tensor in writer.graph.values:
         if tensor in members:
             writer.tensor(tensor)
-    return writer.serialised(quantized_spec(graph, plan, affine, spec))
+    stored = _quantized_spec(graph, plan, affine, spec)
+    return writer.serialised(stored), stored
 
 
 class _Writer:

@@ -1,4 +1,5 @@
-"""Calibration clips: whatever a user names, as frames of the model's size and rate."""
+"""Clips to calibrate on, whatever a user names, as frames of the model's size and rate; and frames
+of their kind to prove the result on."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from shiftedge.export.data.files import Clip, clips_in, has_pictures, open_clip,
 from shiftedge.export.data.layouts import find_data
 from shiftedge.export.data.lists import LIST_SUFFIXES
 from shiftedge.export.data.reader import Images, fitted, on_ticks
-from shiftedge.export.data.rendered import synthetic_clips
+from shiftedge.export.data.rendered import film_for, synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
+from shiftedge.runtime.capture.source import parse_source
+from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import DataError, FrameError, SourceError
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.files import expanded
@@ -40,6 +43,9 @@ CLIP_FRAMES = 24
 SEED = 77
 """Of rendered clips; the split's name keeps them apart from those of training."""
 
+PROOF_SEED = 9_000
+"""Of rendered films that nothing was calibrated on."""
+
 FOLDERS = 3
 """Levels of folders in which clips are looked for: DATA/train/label is the deepest in use."""
 
@@ -54,6 +60,8 @@ class Clips:
     """Each uint8 (frames, H, W, 3), BGR, of the model's size and at its rate."""
     notes: tuple[str, ...] = ()
     """A sentence for each clip that was left out."""
+    film: str | None = None
+    """Kind of a rendered source, see ``synthetic:KIND``; None: clips of a user's own."""
 
     @property
     def frames(self) -> int:
@@ -94,13 +102,30 @@ def read_clips(source: str, spec: ModelSpec, *, frames: int = FRAMES) -> Clips:
         path = expanded(source)
         is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
         if source.strip().rstrip(":") == "synthetic":
-            return checked(Clips(source, tuple(_rendered(spec, frames, advance))))
+            rendered = tuple(_rendered(spec, frames, advance))
+            return checked(Clips(source, rendered, film="gestures"))
         if not path.is_dir() and not is_list:
-            return checked(Clips(source, (take(open_source(source), frames),)))
+            named = parse_source(source)
+            film = named.target if named.kind == "synthetic" else None
+            return checked(Clips(source, (take(open_source(source), frames),), film=film))
         found, notes = _find(path)
         if found == [Clip("", path)]:
             return checked(Clips(source, (take(open_clip(path), frames),)))
         return checked(_read_all(source, found, notes, take, frames))
+
+
+def proof_images(clips: Clips, spec: ModelSpec, frames: int) -> Iterator[Images]:
+    """Moving frames of the kind that was calibrated on: of a rendered source another film, of
+    anything else its clips one after another, again and again."""
+    if clips.film is None:
+        yield from islice(cycle(np.concatenate(clips.clips)), frames)
+        return
+    height, width = spec.height, spec.width
+    if clips.film == "moving":
+        yield from map(MovingScene(PROOF_SEED, height=height, width=width).frame_at, range(frames))
+        return
+    seconds = frames / spec.frame_rate_hz + 1.0
+    yield from islice(film_for(spec, PROOF_SEED, seconds, gestures=clips.film != "still"), frames)
 
 
 def _read_all(

@@ -53,7 +53,6 @@ def add_commands(commands: Any) -> None:
         description="Stream films through one model or two, and print the curve of events right "
         "against false events an hour, with 95% intervals, by label and by condition.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     # fmt: off
@@ -89,7 +88,6 @@ def _add_calibrate(commands: Any) -> None:
         "gestures at so many false events an hour, and write a checkpoint with them. `shiftedge "
         "train` does so by itself.",
         epilog=CALIBRATE_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     # fmt: off

@@ -147,7 +147,7 @@ def _watch(models: tuple[ModelChoice, ...], film: Watchable) -> list[Streamed]:
         first = loaded[group[0]]
         opened = film.open(first.spec)
         streams = [loaded[at].stream() for at in group]
-        watchers = [_Watcher(each.step, each.reset) for each in streams]
+        watchers = [_Watcher(each.step_fitted, each.reset) for each in streams]
         for image in opened.frames:
             fitted = first.preprocessor.fit(image)
             for watcher in watchers:

@@ -68,7 +68,7 @@ class NativeEngine(Engine):
     needs an engine of its own.
 
     Args:
-        path: the library, such as :attr:`shiftedge.runtime.bundle.Bundle.library`.
+        path: the library, such as a bundle's variant names.
         threads: for one step, from 1; None is the cores this process may use, at most 4. More
             than those cores is lowered to them.
         oversubscribe: start as many threads as asked for, even on fewer cores; for tests of how

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -78,10 +77,6 @@ class Summary:
     """Reason -> how often the states were emptied for it: "gap", "clock", "cut"."""
     step_p50_ms: float | None = None
     step_p99_ms: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return asdict(self)
 
     def sentence(self) -> str:
         """One line for people."""

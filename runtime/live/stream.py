@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,10 @@ from numpy.typing import NDArray
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.live.clock import FrameClock, StampWatch
 from shiftedge.runtime.live.cuts import CutDetector
+from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.model import Model, Stream, checked_model
 from shiftedge.runtime.preprocess import check_frame
 from shiftedge.runtime.words import shown
-
-if TYPE_CHECKING:
-    from shiftedge.runtime.live.decode import GestureEvent
 
 
 class Decoder(Protocol):
@@ -82,8 +80,6 @@ class LiveStream:
     ) -> None:
         checked_model(model)
         if decoder is None:
-            from shiftedge.runtime.live.decode import GestureDecoder
-
             decoder = GestureDecoder(model.spec)
         elif isinstance(decoder, type) or not all(
             hasattr(decoder, name) for name in ("update", "reset")
@@ -148,7 +144,7 @@ class LiveStream:
         middle_s = time.perf_counter()
         try:
             for _ in range(steps):
-                logits = self._stream.step(fitted)
+                logits = self._stream.step_fitted(fitted)
         except ShiftedgeError:
             self._empty()
             raise

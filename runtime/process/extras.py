@@ -71,13 +71,17 @@ def require(module: str) -> Any:
         if not isinstance(error, ModuleNotFoundError):  # such as cv2 where there is no libGL.so.1
             raise MissingExtraError(
                 f"The package {top} is installed, but it cannot be loaded "
-                f"({plain(error, LONGEST_VALUE)}): install what it misses, or run  "
-                f"pip install --force-reinstall 'shiftedge[{extra}]'"
+                f"({plain(error, LONGEST_VALUE)}): install what it misses, or "
+                f"{pip_line(extra, '--force-reinstall ')}"
             ) from error
         raise MissingExtraError(
-            f"This needs the package {top}, which is not installed: "
-            f"run  pip install 'shiftedge[{extra}]'"
+            f"This needs the package {top}, which is not installed: run  {pip_line(extra)}"
         ) from error
+
+
+def pip_line(extras: str, options: str = "") -> str:
+    """What installs extras of ours: there are no wheels, so from the user's clone."""
+    return f"in your clone of shiftedge run  pip install {options}-e '.[{extras}]'"
 
 
 def _name_a_home() -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shiftedge import __version__
 from shiftedge.runtime.errors import ShiftedgeError
@@ -31,7 +31,20 @@ by Ctrl-C, SIGTERM or SIGHUP; run and demo, which have no other end, answer Ctrl
 """
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Examples stay as they are written; what is one line is wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        kind = argparse.HelpFormatter if "\n" not in text else argparse.RawDescriptionHelpFormatter
+        return kind._fill_text(self, text, width, indent)
+
+
 class _Parser(argparse.ArgumentParser):
+    """Of every command: argparse makes sub-parsers of the class of their parent."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, **settings})
+
     def error(self, message: str) -> NoReturn:
         """A complaint that quotes what was typed, or pasted, or made by a script."""
         super().error(plain(message, lines=True))
@@ -49,7 +62,6 @@ def parser() -> argparse.ArgumentParser:
         prog="shiftedge",
         description="Stream a camera through a temporal shift model, one small step a frame.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"shiftedge {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)

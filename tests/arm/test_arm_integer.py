@@ -16,13 +16,14 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from kit.arm import steps
+from kit.compiled import prepared
 from kit.qdq import quantized, with_equal_std
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.benchmarks.emulation.qemu import read_recording
 from shiftedge.export.agreement import moving_images, normalised
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
-from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.compile import build_library
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
@@ -61,7 +62,7 @@ def build(file: Path, folder: Path, board: str = "rpi5") -> Built:
     spec = with_equal_std(spec)
     images = moving_images(spec, FRAMES)
     model, spec = quantized(data, spec, normalised(images, spec))
-    step, places = prepare(model, spec, target)
+    step, places = prepared(model, spec, target)
     library = folder / "libmodel.so"
     build_library(step, places, spec, target, library)
     return Built(model, spec, target, step, places, library, images)
@@ -121,6 +122,6 @@ def test_how_many_instructions_a_step_takes(large: Built, tmp_path: Path) -> Non
 def test_what_a_quantised_model_weighs(large: Built, exported: Get) -> None:
     """A third of the float32 model's library, and a quarter of its states."""
     data, spec = read_model(exported("mobilenet-1.0@224x224"))
-    _, floats = prepare(data, spec, find_variant("rpi5"))
+    _, floats = prepared(data, spec, find_variant("rpi5"))
     assert large.places.weights_bytes <= 0.32 * floats.weights_bytes
     assert large.places.state_bytes <= 0.26 * floats.state_bytes

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 
+from kit.compiled import prepared
 from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import TARGETS, find_target, find_variant, variants_of
 from shiftedge.runtime.bundle import Bundle
@@ -126,7 +126,7 @@ def test_inner_loops_keep_their_sums_in_registers(name: str, most: int, exported
     """
     target = find_variant("rpi4")
     data, spec = read_model(exported(name))
-    step, _ = prepare(data, spec, target)
+    step, _ = prepared(data, spec, target)
     assembly = compile_kernels(step.kernels, target.llvm(), target.unit.lanes).text("asm")
     found, loops = [], 0
     parts = re.split(r"(?m)^(k\w+):.*$", assembly)

@@ -57,7 +57,7 @@ def test_load_of_a_bundle(python: EmulatedPython, bundles: Bundles, tmp_path: Pa
     stream, spec = model.stream(), model.spec
     own = moving_scene(5, frames=OWN, height=spec.height, width=spec.width)
     expected = np.stack([stream.step(frame) for frame in own])
-    assert ours.shape == theirs.shape == (OWN + CAMERAS, model.classes)
+    assert ours.shape == theirs.shape == (OWN + CAMERAS, model.spec.classes)
     most = TOLERANCE * np.abs(expected).max()
     assert np.abs(ours - theirs).max() <= most
     assert np.abs(ours[:OWN] - expected).max() <= most

@@ -13,6 +13,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from kit.arm import steps
+from kit.compiled import prepared
 
 from shiftedge.benchmarks.emulation import qemu
 from shiftedge.export.agreement import (
@@ -24,7 +25,6 @@ from shiftedge.export.agreement import (
     normalised,
     onnx_outputs,
 )
-from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.bundle import Bundle
@@ -55,7 +55,7 @@ def test_the_step_is_the_models(
         pytest.skip(why)
     machine = qemu.machine_of(chosen.architecture)
     data, spec = read_model(exported(name))
-    step, places = prepare(data, spec, chosen)
+    step, places = prepared(data, spec, chosen)
     images = moving_images(spec, FRAMES)
     assert spec.receptive_field <= FEW
     files = {threads: tmp_path / str(threads) for threads in (1, 2, 3)}

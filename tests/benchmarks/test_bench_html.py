@@ -308,5 +308,5 @@ def test_what_is_wrong_is_said_before_minutes_of_measuring(tiny_onnx, tmp_path, 
     with pytest.raises(OutputError, match="does not exist"):
         bench(tiny_onnx, "--html", tmp_path / "nowhere" / "page.html")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'shiftedge\[plots\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[plots\]'"):
         bench(tiny_onnx, "--html", tmp_path / "page.html")

@@ -134,7 +134,7 @@ def test_without_torch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([*COMMAND]) == 1
     said = capsys.readouterr().err
-    assert "pip install 'shiftedge[export]'" in said
+    assert "pip install -e '.[export]'" in said
     assert len(said.splitlines()) == 1
 
 

@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 def needs(engine: str) -> None:
     missing = [name for name in ENGINES[engine].modules if importlib.util.find_spec(name) is None]
     if missing:
-        pytest.skip(f"{engine} takes {', '.join(missing)}: pip install 'shiftedge[peers]'")
+        pytest.skip(f"{engine} takes {', '.join(missing)}: pip install -e '.[peers]'")
     if engine == "torch-compile" and shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("torch-compile takes a C++ compiler: install g++")
 
@@ -188,7 +188,7 @@ def test_what_runs_by_default(monkeypatch):
     assert names == ["native", "onnxruntime", "mnn"]
     absent, slow = sentences
     assert absent.startswith("Not installed: openvino, openvino-default, executorch, ncnn, litert")
-    assert "pip install 'shiftedge[bench,peers]'" in absent
+    assert "pip install -e '.[bench,peers]'" in absent
     assert "tvm" in slow
     assert "litert" not in slow
 

@@ -35,7 +35,7 @@ from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
 from shiftedge.export.quantize.ranges import Affine
-from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
+from shiftedge.export.quantize.rewrite import quantized_weights, rewrite
 from shiftedge.export.quantize.source import Clips
 from shiftedge.export.stepper import Stepper
 from shiftedge.export.to_onnx import describe
@@ -156,7 +156,7 @@ def test_a_stream_gives_what_onnx_runtime_gives_of_the_file() -> None:
         assert affine.scale == pytest.approx(choices[group].scale), group
         assert affine.zero_point == choices[group].zero_point, group
 
-    file = rewrite(folded, plan, choices, changed), quantized_spec(folded, plan, choices, changed)
+    file = rewrite(folded, plan, choices, changed)
     optimised, plain = Stepper(*file), Stepper(*file)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

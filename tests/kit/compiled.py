@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.agreement import AgreementReport, moving_images, normalised, onnx_outputs
+from shiftedge.export.compiler.backends.base import TargetVariant
+from shiftedge.export.compiler.compile import prepare
+from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.export.compiler.verify.agreement import check
+from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.spec import ModelSpec
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +37,16 @@ NETWORKS = (
 def environment(**changes: str) -> dict[str, str]:
     """For a subprocess that imports shiftedge from this checkout."""
     return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", **changes}
+
+
+def prepared(data: bytes, spec: ModelSpec, variant: TargetVariant) -> tuple[Step, MemoryLayout]:
+    """The step of a serialised ONNX model for a variant, and where everything in it lies."""
+    return prepare(read_onnx(data, spec), spec, variant)
+
+
+def library_of(bundle: Bundle) -> Path:
+    """What of a bundle runs on this machine."""
+    return bundle.folder / bundle.variant().library
 
 
 def near(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> bool:

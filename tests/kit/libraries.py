@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not installed")
 
+from kit.compiled import prepared
 from kit.layers import UNITS, Made, Unit, read, stored
 from shiftedge.export.agreement import (
     Outputs,
@@ -31,7 +32,7 @@ from shiftedge.export.compiler.backends.builder import FRAME_MAP
 from shiftedge.export.compiler.backends.cpu.families.tiles import AVX2, AVX512, VectorUnit
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.backends.cpu.llvm import run as tir_run
-from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.compile import build_library
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.graph import Activate, Graph
@@ -195,7 +196,7 @@ def agree(data: bytes, spec: ModelSpec, precision: str, library: Path) -> Step:
     if precision == "bf16":
         variant = replace(variant.using(unit=UNITS["vdpbf16ps"].unit), precision="bf16")
     graph = read_onnx(data, spec)
-    step, places = prepare(data, spec, variant)
+    step, places = prepared(data, spec, variant)
     build_library(step, places, spec, variant, library)
     images = moving_images(spec, FRAMES)
     expected = list(interpreted_outputs(step, images))

@@ -27,7 +27,7 @@ def watch(model: shiftedge.Model, text: str) -> tuple[list[shiftedge.GestureEven
 
 
 def test_it_knows_the_swipes_and_what_is_none(model: shiftedge.Model) -> None:
-    assert set(model.labels) >= SWIPES | {"No gesture", "Doing other things"}
+    assert set(model.spec.labels) >= SWIPES | {"No gesture", "Doing other things"}
     assert set(model.spec.silent_labels) == {"No gesture", "Doing other things"}
 
 
@@ -68,7 +68,7 @@ def test_the_direction_follows_the_performer(model: shiftedge.Model) -> None:
         clip = render_clip(np.random.default_rng((77, seed)), label, ranges=NARROW)
         stream = model.stream()
         logits = sum(stream.step(frame) for frame in clip.frames)
-        left, other = (model.labels.index(name) for name in ("Swiping Left", "Swiping Right"))
+        left, other = (model.spec.labels.index(name) for name in ("Swiping Left", "Swiping Right"))
         guess = "Swiping Left" if logits[left] > logits[other] else "Swiping Right"
         right += guess == label
     assert right >= 10

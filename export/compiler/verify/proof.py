@@ -27,7 +27,6 @@ from shiftedge.export.agreement import (
 )
 from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
-from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
@@ -69,13 +68,12 @@ Linker = Callable[[Step, MemoryLayout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
 
 
-def proof_of(source: Source, step: Step) -> Proof:
+def proof_of(source: Source, graph: Graph, step: Step) -> Proof:
     """The proof for a file, by the precision that it is compiled in; ``step`` is what was made of
-    it for the first variant of that precision."""
+    its graph for the first variant of that precision."""
     precision = PRECISIONS[source.precision]
-    if precision.quantized:
-        return QuantizedProof(source, step)
-    return RoundedProof(source, step) if precision.rounds else Proof(source, step)
+    kind = QuantizedProof if precision.quantized else RoundedProof if precision.rounds else Proof
+    return kind(source, graph, step)
 
 
 class Proof:
@@ -86,8 +84,9 @@ class Proof:
     """Whether only the plain lowering can be held against it to the bit, so that it is on every
     machine, also on one that runs the target's own code."""
 
-    def __init__(self, source: Source, step: Step) -> None:
-        self._data, self._spec, self._step = source.data, source.spec, step
+    def __init__(self, source: Source, graph: Graph, step: Step) -> None:
+        self._data, self._spec = source.data, source.spec
+        self._graph, self._step = graph, step
         self._precision = PRECISIONS[source.precision]
         self._clip = self_test_clip(self._spec.height, self._spec.width)
         self._images = self._stream()
@@ -157,9 +156,8 @@ class QuantizedProof(Proof):
     float32; there they and the logits may differ by ``agreement.FLIPPED``, and the report says so.
     """
 
-    def __init__(self, source: Source, step: Step) -> None:
-        self._graph = read_onnx(source.data, source.spec)
-        super().__init__(source, step)
+    def __init__(self, source: Source, graph: Graph, step: Step) -> None:
+        super().__init__(source, graph, step)
         self._loose = self._onnx_outputs(self._images)
 
     def _outputs(self, images: NDArray[np.uint8]) -> list[Outputs]:
@@ -205,9 +203,8 @@ class RoundedProof(Proof):
 
     needs_plain = True
 
-    def __init__(self, source: Source, step: Step) -> None:
-        super().__init__(source, step)
-        graph = read_onnx(source.data, source.spec)
+    def __init__(self, source: Source, graph: Graph, step: Step) -> None:
+        super().__init__(source, graph, step)
         self._exact = exact_activations(graph)
         images = self._images[:FAITHFUL_FRAMES]
         check_kernels(graph, source.spec, step, images, multiplied(graph, step, self._precision))

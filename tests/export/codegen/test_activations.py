@@ -15,14 +15,14 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
 import onnxruntime
-from kit.compiled import with_onnxruntime
+from kit.compiled import prepared, with_onnxruntime
 from kit.libraries import agree
 from kit.onnx_files import HEIGHT, SPEC, Builder, model
 from kit.random_networks import coded
 from test_schedules_kit import generated, host_unit, run
 from test_tir import pointless
 
-from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.compile import build_library
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.graph import Activate
@@ -80,7 +80,7 @@ def network(kind: Activation) -> bytes:
 def test_in_a_network(kind: Activation, tmp_path: Path) -> None:
     data, host = network(kind), find_variant("host")
     assert [each.kind for each in read_onnx(data, SPEC).operators if isinstance(each, Activate)]
-    step, places = prepare(data, SPEC, host)
+    step, places = prepared(data, SPEC, host)
     build_library(step, places, SPEC, host, tmp_path / "libmodel.so")
     report = with_onnxruntime(tmp_path / "libmodel.so", data, SPEC, step, places, frames=6)
     assert report.passed, report.table()

@@ -17,7 +17,7 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from kit.compiled import ROOT, environment
+from kit.compiled import ROOT, environment, library_of
 
 from shiftedge.runtime.bundle import Bundle, Variant
 from shiftedge.runtime.engines.native import NativeEngine
@@ -115,7 +115,7 @@ def test_events_in_c(programs: dict[str, Path], bundle: Bundle, variant: Variant
 
 def test_streams_in_c_plus_plus(programs: dict[str, Path], bundle: Bundle) -> None:
     """Forwards, and once more from the snapshot."""
-    engine = NativeEngine(bundle.library, threads=1)
+    engine = NativeEngine(library_of(bundle), threads=1)
     session, spec = engine.open_session(), engine.spec
     data = frames_of(spec, 10)
     images = np.frombuffer(data, np.uint8).reshape(10, spec.height, spec.width, 3)
@@ -172,7 +172,7 @@ def test_the_spec_in_c_is_that_in_json(bundle: Bundle) -> None:
         "silent_labels": tuple(label for label in spec.labels if label in spec.silent_labels),
         "decoder": tuple(vars(spec.decoder).values()),
     }
-    said = run([sys.executable, "-c", program, KITS, bundle.library])
+    said = run([sys.executable, "-c", program, KITS, library_of(bundle)])
     assert said.strip() == repr(expected)
 
 
@@ -216,7 +216,7 @@ def test_two_models_that_are_linked(bundles: Get, tmp_path: Path) -> None:
     for name in ("gestures", "own@64x48"):
         one = Bundle.open(bundles(name))
         plugin = tmp_path / f"lib{len(plugins)}.so"
-        rpath = f"-Wl,-rpath,{one.library.parent}"
+        rpath = f"-Wl,-rpath,{library_of(one).parent}"
         own = [*flags(one, one.variant()), rpath, "-shared", "-fPIC"]
         run([*CC, tmp_path / "plugin.c", *own, "-o", plugin])
         plugins.append(plugin)
@@ -242,7 +242,7 @@ for path in sys.argv[2:]:
 
 
 def test_two_models_that_are_loaded(bundles: Get) -> None:
-    paths = [Bundle.open(bundles(name)).library for name in ("gestures", "own@64x48")]
+    paths = [library_of(Bundle.open(bundles(name))) for name in ("gestures", "own@64x48")]
     line = [sys.executable, "-c", GLOBALLY, KITS]
     alone = [run([*line, path]) for path in paths]
     assert alone[0] != alone[1]

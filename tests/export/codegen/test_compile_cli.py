@@ -254,7 +254,7 @@ def test_a_package_that_is_missing(
     assert run(tiny_onnx, "--output", "b") == 1
     text = sentence(capsys)
     assert f"needs the package {package}, which is not installed" in text
-    assert "pip install 'shiftedge[" in text
+    assert "pip install -e '.[" in text
 
 
 @pytest.mark.usefixtures("folder")

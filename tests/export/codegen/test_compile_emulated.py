@@ -18,7 +18,7 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from kit.compiled import environment
+from kit.compiled import environment, prepared
 from kit.onnx_files import SPEC, model
 from kit.qdq import quantized, with_equal_std
 from kit.random_networks import random_network
@@ -32,7 +32,7 @@ from shiftedge.export.agreement import (
     onnx_outputs,
 )
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
-from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.compile import build_library
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.sources import read_sources
 from shiftedge.export.compiler.targets import find_target, variants_of
@@ -79,7 +79,7 @@ def outputs(
 ) -> tuple[list[Outputs], list[Outputs]]:
     """What the compiled step gave on the emulated processor, and what numpy gives."""
     library, images = folder / "libmodel.so", moving_images(spec, FRAMES)
-    step, places = prepare(model, spec, target)
+    step, places = prepared(model, spec, target)
     build_library(step, places, spec, target, library)
     raw = np.frombuffer(emulated(processor, library, images), np.uint8)
     graph = read_onnx(model, spec)
@@ -160,7 +160,7 @@ def test_a_processor_without_the_instructions(
 ) -> None:
     """Refused when it is opened, in C, by what the processor says of itself."""
     library, document = tmp_path / "libmodel.so", model()
-    step, places = prepare(document, SPEC, target)
+    step, places = prepared(document, SPEC, target)
     build_library(step, places, SPEC, target, library)
     with pytest.raises(RuntimeError, match=sentence):
         emulated(processor, library, moving_images(SPEC, 1))

@@ -17,6 +17,7 @@ pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
 import onnx
 from kit import onnx_files as onnx_kit
+from kit.compiled import prepared
 
 from shiftedge.__main__ import main
 from shiftedge.export.agreement import moving_images
@@ -110,7 +111,7 @@ def test_a_cpu_without_the_instruction_runs_float32(both: Bundle) -> None:
 def library(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bf16 kernels, generated for this machine."""
     (source,) = read_sources([file], "bf16")
-    step, places = prepare(source.data, source.spec, HALF)
+    step, places = prepared(source.data, source.spec, HALF)
     here = replace(find_variant("host").using(unit=HALF.unit), precision="bf16")
     path = tmp_path_factory.mktemp("half") / "libmodel.so"
     build_library(step, places, source.compiled_spec, here, path)
@@ -211,7 +212,7 @@ def test_a_wrong_weight_is_found(
 def test_the_processors_own_instructions(file: Path) -> None:
     """What is made for AVX512_BF16: products by its instruction, nothing converted between."""
     data, spec = read_model(file)
-    step, _ = prepare(data, spec, HALF)
+    step, _ = prepared(data, spec, HALF)
     code = tir.compile_kernels(step.kernels, HALF.llvm(), HALF.unit.lanes, HALF.dots)
     loops = _innermost_loops(code.text("asm"))
     found = [loop for loop in loops if loop["vdpbf16ps"]]

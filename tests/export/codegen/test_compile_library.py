@@ -15,11 +15,11 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from kit.compiled import ROOT, environment
+from kit.compiled import ROOT, environment, library_of, prepared
 from kit.elf import Elf
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare, table_of
+from shiftedge.export.compiler.compile import table_of
 from shiftedge.export.compiler.kernel_ir.layout import weights
 from shiftedge.export.compiler.link.program import WEIGHTS_FILE
 from shiftedge.export.compiler.sources import read_model
@@ -38,7 +38,7 @@ FRAMES = 20
 
 @pytest.fixture
 def elf(bundles: Get) -> Elf:
-    return Elf(Bundle.open(bundles("gestures")).library)
+    return Elf(library_of(Bundle.open(bundles("gestures"))))
 
 
 def test_it_needs_the_c_library_alone(elf: Elf) -> None:
@@ -83,7 +83,7 @@ def test_no_address_is_made_in_a_vector(target: str, exported: Get) -> None:
     the innermost loop: the bundled model's first convolution ran at a quarter of its speed."""
     chosen = find_variant(target)
     data, spec = read_model(exported("gestures"))
-    step, _ = prepare(data, spec, chosen)
+    step, _ = prepared(data, spec, chosen)
     assembly = compile_kernels(step.kernels, chosen.llvm(), chosen.unit.lanes).text("asm")
     assert assembly.count("vfmadd") > 1000
     assert not re.search(r"vpextr[dq]", assembly)
@@ -103,7 +103,7 @@ def sources(exported: Get, tmp_path_factory: pytest.TempPathFactory) -> Callable
             made.mkdir()
             target = find_variant("host")
             data, spec = read_model(exported(name))
-            step, places = prepare(data, spec, target)
+            step, places = prepared(data, spec, target)
             code = compile_kernels(step.kernels, target.llvm(), target.unit.lanes)
             code.write(made / "kernels.o")
             (made / WEIGHTS_FILE).write_bytes(weights(step, places))
@@ -154,7 +154,7 @@ def test_a_stream_under_a_sanitizer(
     """
     flags = (f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     path = built(sources(name), tmp_path / "stream", *flags)
-    engine = NativeEngine(Bundle.open(bundles(name)).library, threads=1)
+    engine = NativeEngine(library_of(Bundle.open(bundles(name))), threads=1)
     spec = engine.spec
     lines = run(path, 1, spec.height, spec.width, spec.classes)
     assert len(lines) == FRAMES

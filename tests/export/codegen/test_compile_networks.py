@@ -15,10 +15,19 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from kit.compiled import NETWORKS, ROOT, TOLERANCE, environment, near, with_onnxruntime
+from kit.compiled import (
+    NETWORKS,
+    ROOT,
+    TOLERANCE,
+    environment,
+    library_of,
+    near,
+    prepared,
+    with_onnxruntime,
+)
 
 import shiftedge
-from shiftedge.export.compiler.compile import compile_model, prepare
+from shiftedge.export.compiler.compile import compile_model
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_variant, runs_here
 from shiftedge.runtime.bundle import Bundle
@@ -47,7 +56,7 @@ def test_the_step_is_the_models(name: str, bundles: Get, exported: Get) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_the_manifest_says_what_was_laid_out(name: str, bundles: Get, exported: Get) -> None:
     manifest = Bundle.open(bundles(name)).manifest
-    step, places = prepare(*read_model(exported(name)), find_variant("host"))
+    step, places = prepared(*read_model(exported(name)), find_variant("host"))
     assert manifest.memory == {
         "weights_bytes": places.weights_bytes,
         "state_bytes": places.state_bytes,
@@ -98,9 +107,9 @@ def test_a_long_stream(bundles: Get, exported: Get) -> None:
     """300 frames, which is 25 seconds: nothing grows."""
     name = "mobilenet-0.5@112x112"
     data, spec = read_model(exported(name))
-    step, places = prepare(data, spec, find_variant("host"))
+    step, places = prepared(data, spec, find_variant("host"))
     report = with_onnxruntime(
-        Bundle.open(bundles(name)).library, data, spec, step, places, frames=300
+        library_of(Bundle.open(bundles(name))), data, spec, step, places, frames=300
     )
     assert report.passed, report.table()
     assert len(report.comparisons) == 1 + len(spec.states)
@@ -145,7 +154,7 @@ def test_the_same_model_gives_the_same_bytes(
 
 def test_a_bundle_is_small(bundles: Get) -> None:
     bundle = Bundle.open(bundles("mobilenet-1.0@224x224"))
-    assert bundle.library.stat().st_size <= 1.3 * bundle.manifest.memory["weights_bytes"]
+    assert library_of(bundle).stat().st_size <= 1.3 * bundle.manifest.memory["weights_bytes"]
 
 
 def test_a_process_stays_small(bundles: Get) -> None:

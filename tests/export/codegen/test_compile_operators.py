@@ -12,10 +12,10 @@ pytest.importorskip("ziglang", reason="the compile extra (ziglang) is not instal
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from kit.compiled import with_onnxruntime
+from kit.compiled import prepared, with_onnxruntime
 from kit.onnx_files import CLASSES, HEIGHT, WIDTH, Builder, step_model
 
-from shiftedge.export.compiler.compile import build_library, prepare
+from shiftedge.export.compiler.compile import build_library
 from shiftedge.export.compiler.kernel_ir.calls import Memory, Step
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.runtime.engines.native import NativeEngine
@@ -28,7 +28,7 @@ def compiled(folder: Path, body: Callable[[Builder], str], *states: tuple[int, .
     """The step, once it was built and agrees with ONNX Runtime for every number of threads."""
     data, spec = step_model(body, *states, labels=ODD)
     target = find_variant("host")
-    step, places = prepare(data, spec, target)
+    step, places = prepared(data, spec, target)
     library = folder / "libmodel.so"
     build_library(step, places, spec, target, library)
     report = with_onnxruntime(library, data, spec, step, places, frames=6)

@@ -21,12 +21,11 @@ pytest.importorskip("tvm", reason="the compile extra (apache-tvm) is not install
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
-from kit.compiled import GESTURES
+from kit.compiled import GESTURES, prepared
 from kit.random_networks import coded, random_network
 from kit.step_networks import NETWORKS, Network
 
 from shiftedge.export.compiler.backends.cpu.llvm.lower import compile_kernels
-from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.kernel_ir.layout import weights
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.export.compiler.targets import find_target, variants_of
@@ -63,7 +62,7 @@ def made(case: tuple[str, str, str], folder: Path) -> Iterator[tuple[str, dict[s
     name, precision, target = case
     data, spec = network(name, precision)
     for variant in variants_of(find_target(target), precision):
-        step, places = prepare(data, spec, variant)
+        step, places = prepared(data, spec, variant)
         # Numbered, since a kernel's name may change.
         kernels = [replace(each, name=f"kernel_{n}") for n, each in enumerate(step.kernels)]
         code = compile_kernels(kernels, variant.llvm(), variant.unit.lanes, variant.dots)

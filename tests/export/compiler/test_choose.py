@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from kit.compiled import prepared
 from kit.onnx_files import SPEC, model
 
 from shiftedge.export.compiler.backends.cpu import choose as choosing
@@ -26,7 +27,6 @@ from shiftedge.export.compiler.backends.cpu.families.conv import ConvShape
 from shiftedge.export.compiler.backends.cpu.families.inverted_residual import BlockShape
 from shiftedge.export.compiler.backends.cpu.families.pointwise import Pointwise
 from shiftedge.export.compiler.backends.cpu.families.tiles import NEON, Tiles
-from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.targets import find_variant
@@ -117,7 +117,7 @@ def test_odd_inputs_are_never_folded() -> None:
 
 
 def test_rows_are_plain_json() -> None:
-    step, _ = prepare(model(), SPEC, V3)
+    step, _ = prepared(model(), SPEC, V3)
     rows = explain.rows(step, V3)
     assert json.loads(json.dumps(rows)) == rows
     assert [row["name"] for row in rows] == [call.name for call in step.calls]
@@ -130,7 +130,7 @@ def test_rows_are_plain_json() -> None:
 
 
 def test_the_table_has_a_line_for_each_kernel() -> None:
-    step, _ = prepare(model(), SPEC, V3)
+    step, _ = prepared(model(), SPEC, V3)
     rows = explain.rows(step, V3)
     lines = explain.table(rows, V3).splitlines()
     assert len(lines) == len(rows) + 2

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the export extra (torch) is not ins
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
+from kit.compiled import prepared  # noqa: E402
 from kit.networks import Own, trained  # noqa: E402
 from kit.qdq import quantized, with_equal_std  # noqa: E402
 
@@ -42,7 +43,6 @@ from shiftedge.export.compiler.backends.cpu.instructions import (  # noqa: E402
     operations,
     operations_a_cycle,
 )
-from shiftedge.export.compiler.compile import prepare  # noqa: E402
 from shiftedge.export.compiler.graph.activations import Activation  # noqa: E402
 from shiftedge.export.compiler.numerics.requantize import OutputStage  # noqa: E402
 from shiftedge.export.compiler.targets import (  # noqa: E402
@@ -171,7 +171,7 @@ def files():
 )
 def test_the_shares_are_of_the_peak_that_is_named(files, target, precision, packed) -> None:
     variant = variants_of(find_target(target), precision)[0]
-    step, _ = prepare(*files[precision], variant)
+    step, _ = prepared(*files[precision], variant)
     rows = explain.rows(step, variant)
     rates = operations_a_cycle(variant.unit, variant.core.fmas)
     names = {name for row in rows for name in row["peak"]}
@@ -189,7 +189,7 @@ def test_the_shares_are_of_the_peak_that_is_named(files, target, precision, pack
 
 def test_the_tables_columns(files) -> None:
     _, variant = variants_of(find_target("x86-64-v3"), "int8")
-    step, _ = prepare(*files["int8"], variant)
+    step, _ = prepared(*files["int8"], variant)
     rows = explain.rows(step, variant)
     head, *lines, total = explain.table(rows, variant).splitlines()
     assert head.split()[-3:] == ["peak", "of", "tiles"]

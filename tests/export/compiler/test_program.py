@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from kit.compiled import prepared
 from kit.onnx_files import SPEC, model, step_model
 
 from shiftedge.export.compiler.backends.cpu.families import keep
 from shiftedge.export.compiler.c_text import quoted
-from shiftedge.export.compiler.compile import prepare, table_of
+from shiftedge.export.compiler.compile import table_of
 from shiftedge.export.compiler.kernel_ir.layout import ALIGNMENT, weights
 from shiftedge.export.compiler.targets import find_variant
 from shiftedge.export.compiler.verify.agreement import HEADER_BYTES
@@ -56,7 +57,7 @@ def test_odd_names_and_labels() -> None:
         return b.op("Flatten", b.op("GlobalAveragePool", x))
 
     data, spec = step_model(body, (1, 1, 6, 5), labels=ODD)
-    text = table_of(*prepare(data, spec, TARGET), spec, TARGET)
+    text = table_of(*prepared(data, spec, TARGET), spec, TARGET)
     assert text.isascii()
     stored = re.search(r"\.spec_json = (.*?),\n    \.fingerprint", text, re.DOTALL)
     assert stored is not None
@@ -64,7 +65,7 @@ def test_odd_names_and_labels() -> None:
 
 
 def test_the_weights_are_the_constants_in_the_order_of_use() -> None:
-    step, places = prepare(model(), SPEC, TARGET)
+    step, places = prepared(model(), SPEC, TARGET)
     block = weights(step, places)
     assert len(block) == places.weights_bytes
     assert places.weights_bytes % ALIGNMENT == 0
@@ -82,7 +83,7 @@ def test_the_weights_are_the_constants_in_the_order_of_use() -> None:
 
 
 def test_the_table_names_what_was_laid_out() -> None:
-    step, places = prepare(model(), SPEC, TARGET)
+    step, places = prepared(model(), SPEC, TARGET)
     text = table_of(step, places, SPEC, TARGET)
     for name, value in {
         "kernel_count": len(step.calls),
@@ -107,8 +108,8 @@ def test_the_fingerprint_is_of_weights_and_states() -> None:
         assert found is not None
         return found[1]
 
-    step, places = prepare(model(), SPEC, TARGET)
-    assert fingerprint(step, places) == fingerprint(*prepare(model(), SPEC, TARGET))
+    step, places = prepared(model(), SPEC, TARGET)
+    assert fingerprint(step, places) == fingerprint(*prepared(model(), SPEC, TARGET))
     name = next(iter(step.constants))
     step.constants[name][0] += 1  # type: ignore[index]
-    assert fingerprint(step, places) != fingerprint(*prepare(model(), SPEC, TARGET))
+    assert fingerprint(step, places) != fingerprint(*prepared(model(), SPEC, TARGET))

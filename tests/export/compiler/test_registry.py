@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("onnx", reason="the export extra (onnx) is not installed")
 
+from kit.compiled import prepared
 from kit.onnx_files import HEIGHT, SPEC, WIDTH, Builder, model, step_model
 
 from shiftedge.export.compiler.backends.cpu import registry
 from shiftedge.export.compiler.backends.cpu.families import keep, pointwise
-from shiftedge.export.compiler.compile import prepare
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.targets import find_variant
 
@@ -21,7 +21,7 @@ STATE = (1, 2, HEIGHT, WIDTH)
 
 
 def lowered(data: bytes, spec=SPEC) -> Step:
-    return prepare(data, spec, TARGET)[0]
+    return prepared(data, spec, TARGET)[0]
 
 
 def families(step: Step) -> list[str]:

@@ -89,7 +89,7 @@ def test_a_file_with_a_branch_is_onnx_and_computes_it(file: Path, tmp_path: Path
     onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
     (tmp_path / "taught.onnx").write_bytes(data)
     model = load(tmp_path / "taught.onnx")
-    assert model.labels == spec.labels
+    assert model.spec.labels == spec.labels
     assert len(model.spec.states) == 2
     images = frames(spec)
     session = model.engine.open_session()

@@ -65,7 +65,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def called(model: Model, label: str, seed: int) -> str:
     session = model.engine.open_session()
     logits = np.stack([session.step(image) for image in frames(label, seed)])
-    return model.labels[call_clip(logits, model.spec)]
+    return model.spec.labels[call_clip(logits, model.spec)]
 
 
 def test_gestures_are_learned_and_more_are_added(
@@ -82,7 +82,7 @@ def test_gestures_are_learned_and_more_are_added(
     assert "9.avi" in err
     assert "'Blink' has 5 clips; 10 or more" in err
     model = load(first)
-    assert model.labels == tuple(report["labels"])
+    assert model.spec.labels == tuple(report["labels"])
     right = [
         called(model, label, seed) == label for label in ("Blink", "Drop") for seed in (20, 21)
     ]
@@ -96,7 +96,7 @@ def test_gestures_are_learned_and_more_are_added(
     assert "Sweep" in out
     assert f"({memory.memory_file(first)})" in out
     again = load(second)
-    assert again.labels == (*model.labels, "Sweep")
+    assert again.spec.labels == (*model.spec.labels, "Sweep")
     assert len(again.spec.states) == len(model.spec.states)
     right = [
         called(again, label, seed) == label for label in ("Drop", "Sweep") for seed in (20, 21)

@@ -214,11 +214,13 @@ def test_films_are_read_at_the_models_rate() -> None:
     assert found.frames == pytest.approx(120, abs=1)
     (clip,) = found.clips
     assert clip.shape[1:] == (HEIGHT, WIDTH, 3)
+    assert found.film == "moving"
 
 
 def test_rendered_clips() -> None:
     found = read_clips("synthetic:", spec(), frames=100)
     assert [len(clip) for clip in found.clips] == [24] * 5
+    assert found.film == "gestures"
 
 
 def test_too_few_frames_are_not_asked_for() -> None:

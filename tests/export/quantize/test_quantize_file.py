@@ -21,7 +21,7 @@ from shiftedge.export.quantize.calibration import gather
 from shiftedge.export.quantize.fold import equal_std
 from shiftedge.export.quantize.graph import parse
 from shiftedge.export.quantize.plan import make_plan
-from shiftedge.export.quantize.rewrite import quantized_spec, quantized_weights, rewrite
+from shiftedge.export.quantize.rewrite import quantized_weights, rewrite
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec, StateSpec
@@ -38,8 +38,9 @@ def quantized(path: Path, kept: tuple[str, ...] = ()) -> tuple[Path, ModelSpec]:
     affine = {group: choice.affine for group, choice in found.items()}
     plan = make_plan(graph, kept)
     out = path.with_name(f"{path.stem}-int8.onnx")
-    out.write_bytes(rewrite(graph, plan, affine, description))
-    return out, quantized_spec(graph, plan, affine, description)
+    content, stored = rewrite(graph, plan, affine, description)
+    out.write_bytes(content)
+    return out, stored
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ import shiftedge
 from shiftedge.export.quantize import QuantizeSettings, quantize
 from shiftedge.export.quantize.accuracy import LayerError, keep_until
 from shiftedge.export.quantize.drift import BLOCKS, stream_both, student, trend
+from shiftedge.export.quantize.source import proof_images
 from shiftedge.export.stepper import Stepper
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
 from shiftedge.runtime.errors import NumericsError, VerificationError
@@ -45,6 +47,16 @@ def test_the_error_is_flat_over_3000_frames(net: Path) -> None:
         assert row.error == pytest.approx(early.error, rel=0.25)
         assert row.low < row.slope < row.high
     assert long.agreement > 0.9
+
+
+def test_the_proof_is_of_what_was_calibrated_on() -> None:
+    """A user's folder may have any name; a rendered source gives another film of its kind."""
+    own = dataclasses.replace(clips(2, 3), source="synthetic_hands")
+    shown = [image.tobytes() for clip in own.clips for image in clip]
+    found = [image.tobytes() for image in proof_images(own, spec(), 8)]
+    assert found == [*shown, *shown[:2]]
+    rendered = dataclasses.replace(own, film="moving")
+    assert not {image.tobytes() for image in proof_images(rendered, spec(), 3)} & set(shown)
 
 
 class Drifting(Stepper):

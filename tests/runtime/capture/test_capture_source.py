@@ -256,4 +256,4 @@ def test_nothing_imports_opencv_before_a_source_needs_it() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": path},
     )
-    assert "pip install 'shiftedge[camera]'" in done.stdout
+    assert "pip install -e '.[camera]'" in done.stdout

@@ -217,7 +217,7 @@ def test_a_missing_package_answers_with_the_pip_line(
     tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'shiftedge\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '\.\[onnx\]'"):
         OnnxRuntimeEngine(tiny_onnx)
 
 

@@ -42,7 +42,7 @@ def test_load_and_step(
     folder: Path, native_frames: Frames, reference: Reference, engine: str | None
 ) -> None:
     model = load(str(folder), engine=engine, threads=1)
-    assert (model.engine.name, model.spec.name, model.classes) == ("native", "fake", 4)
+    assert (model.engine.name, model.spec.name, model.spec.classes) == ("native", "fake", 4)
     assert isinstance(model.engine, NativeEngine)
     assert model.engine.threads == 1
     stream = model.stream()
