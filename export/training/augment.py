@@ -50,6 +50,8 @@ _OPPOSITES = (
     ("Zooming In With Two Fingers", "Zooming Out With Two Fingers"),
 )
 """Jester's labels that are each other's backwards."""
+_AIMED = 0.8
+"""Share of the cuts that are made where something is to be seen."""
 _REVERSED = 0.25
 """Share of the clips that are played backwards, of those that may be: hands seldom fall as they
 rise."""
@@ -71,6 +73,8 @@ class Batch:
     """float32 (N * T, 2, K), see
     :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; None where the clips come
     without."""
+    cut: float = 1.0
+    """Sides of what is seen, as a share of the frame's."""
 
     @property
     def length(self) -> int:
@@ -99,6 +103,7 @@ def make_batch(
     width: int,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
+    cut: float = 1.0,
     mirror: NDArray[np.int64] | None = None,
     reverse: NDArray[np.int64] | None = None,
     steady: frozenset[int] = frozenset(),
@@ -109,14 +114,17 @@ def make_batch(
         chosen: int64 (N,), which clips.
         rng: draws the variations; None: none, and the clips are taken from their first frame.
         frames: number of frames T of each clip in the batch, at most the set's.
-        height, width: of the batch, pixels.
+        height, width: of the whole frame, pixels.
         mean, std: RGB, for pixels divided by 255.
+        cut: see only this share of the frame's sides, mostly where a hand is, and mostly while the
+            gesture lasts; of clips that come with hands.
         mirror: see :func:`mirror_table`; None: never mirror.
         reverse: see :func:`reverse_table`; None: never play backwards.
         steady: labels that hold at any moment, such as "No gesture", whatever a cut takes away.
     """
     count = len(chosen)
     total = clips.frames.shape[1]
+    height, width = round(height * cut), round(width * cut)
     pictures = np.empty((count, frames, height, width, 3), np.float32)
     labels = clips.labels[chosen].copy()
     frame_labels = np.empty((count, frames), np.int64)
@@ -128,7 +136,10 @@ def make_batch(
     scale: NDArray[np.float32] = np.float32(1.0 / 255.0) / bgr_std
     shift: NDArray[np.float32] = np.array(mean[::-1], np.float32) / bgr_std
     for row, clip in enumerate(chosen.tolist()):
-        start = 0 if rng is None else int(rng.integers(0, total - frames + 1))
+        start = 0
+        if rng is not None:
+            acted = np.flatnonzero(~np.isin(clips.frame_labels[clip], [IGNORED, *steady]))
+            start = _start(rng, total, frames, acted if cut < 1.0 else acted[:0])
         truth = clips.frame_labels[clip, start : start + frames].astype(np.int64)
         source = clips.frames[clip, start : start + frames]
         backwards = False
@@ -159,19 +170,54 @@ def make_batch(
                 source, truth = source[::-1], truth[::-1]
                 labels[row] = np.append(reverse, IGNORED)[labels[row]]
             matrix = _view(source.shape[1:3], rng, flip)
-            _vary(pictures[row], source, rng, matrix, scale, shift)
-        frame_labels[row] = truth
+        size = np.array(source.shape[2:0:-1])
         if hands is not None and clips.hands is not None:
-            size = np.array(source.shape[2:0:-1])
             held = clips.hands[clip, start : start + frames].astype(np.float64)
             held = held[::-1] if backwards else held
-            held[..., :2] = ((held[..., :2] * size) @ matrix[:, :2].T + matrix[:, 2]) / size
-            held[..., 2] *= matrix[1, 1]
+            held[..., :2] = (held[..., :2] * size) @ matrix[:, :2].T + matrix[:, 2]
+            if rng is not None and cut < 1.0:
+                corner = _corner(rng, held[..., :2], size, cut)
+                held[..., :2] -= corner
+                matrix[:, 2] -= corner
+            held[..., :2] /= size * cut
+            held[..., 2] *= matrix[1, 1] / cut
             held[..., _ACROSS] *= np.sign(matrix[0, 0])
             hands[row] = held
+        if rng is not None:
+            seen = np.round(size * cut).astype(int)
+            _vary(pictures[row], source, rng, matrix, (int(seen[0]), int(seen[1])), scale, shift)
+        frame_labels[row] = truth
     rgb = np.ascontiguousarray(pictures.reshape(count * frames, height, width, 3)[..., ::-1])
     flat = None if hands is None else hands.reshape(-1, 2, len(HAND_FIELDS))
-    return Batch(rgb, labels, frame_labels.reshape(-1), flat)
+    return Batch(rgb, labels, frame_labels.reshape(-1), flat, cut)
+
+
+def _start(rng: np.random.Generator, total: int, frames: int, wanted: NDArray[np.int64]) -> int:
+    """First frame of a cut in time: mostly one that has a frame of ``wanted`` in its second half,
+    where what leads to it is seen as well."""
+    if len(wanted) and rng.random() < _AIMED:
+        return int(
+            np.clip(rng.choice(wanted) - rng.integers(frames // 2, frames), 0, total - frames)
+        )
+    return int(rng.integers(0, total - frames + 1))
+
+
+def _corner(
+    rng: np.random.Generator, hands: NDArray[np.float64], size: NDArray[np.int64], cut: float
+) -> NDArray[np.float64]:
+    """Upper left corner (x, y) of what is seen: mostly around one of the hands.
+
+    Args:
+        hands: (T, 2, 2), pixels.
+        size: width and height of the frame in pixels.
+    """
+    places = hands[:, int(rng.integers(0, 2))]
+    places = places[np.isfinite(places).all(1)]
+    places = places[((places >= 0) & (places < size)).all(1)]
+    middle = rng.uniform(0.0, size)
+    if len(places) and rng.random() < _AIMED:
+        middle = places.mean(0) + rng.normal(0.0, 0.07, 2) * size
+    return np.floor(np.clip(middle - size * cut / 2, 0.0, size * (1.0 - cut)))
 
 
 def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -201,14 +247,18 @@ def _vary(
     source: NDArray[np.uint8],
     rng: np.random.Generator,
     matrix: NDArray[np.float64],
+    size: tuple[int, int],
     scale: NDArray[np.float32],
     shift: NDArray[np.float32],
 ) -> None:
-    """Move, stutter, and change light and colour; the same for all frames of a clip."""
-    height, width = source.shape[1:3]
+    """Move, stutter, and change light and colour; the same for all frames of a clip.
+
+    Args:
+        matrix: from the source's pixels to those seen.
+        size: width and height of what is seen, in the source's pixels.
+    """
     gain = np.exp(rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, 3)).astype(np.float32)
     lift = np.float32(rng.normal(0.0, 0.12)) + rng.normal(0.0, 0.04, 3).astype(np.float32)
-    size = (width, height)
     grey = rng.random() < 0.08
     stutter = rng.random() < 0.12
     for t in range(len(target)):

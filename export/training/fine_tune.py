@@ -44,7 +44,7 @@ _CALIBRATION = 17
 def gentle() -> Settings:
     """A low rate on frames of full size: the weights have to move by steps of int8, and
     ranges of smaller frames would be others."""
-    return Settings(epochs=2, rate=3e-4, decay=0.0, sizes=((1.0, 1.0),), lesson=0.0)
+    return Settings(epochs=2, rate=3e-4, decay=0.0, lesson=0.0)
 
 
 @working("fine-tuning")

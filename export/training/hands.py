@@ -34,8 +34,13 @@ _UNITS = {"x": 8.0, "y": 8.0, "size": 30.0}
 """Changes are learned in 1/8 of the image's height a frame, a hand's length in 1/30: what a quick
 gesture does then is about 1. Fingers take four frames from a fist to an open hand."""
 _FINGERS_UNIT = 4.0
-_HELD_WEIGHT, _MOVING_WEIGHT = 0.3, 0.5
-"""Of these sums, beside the map's cross entropy."""
+_MAP_WEIGHT, _HELD_WEIGHT, _MOVING_WEIGHT = 5.0, 0.3, 0.5
+"""Of the map's cross entropy, a mean over places most of which are empty, and of two sums."""
+_EMPTY = -2.5
+"""Logit of the map where nothing is known yet: about one place in 13 is near a hand."""
+HEADS_RATE = 5.0
+"""Learning rate of the heads, by the network's: they begin with nothing, and what they ask for
+should not wait until they have found their scale."""
 
 
 class HandLesson(nn.Module):
@@ -51,10 +56,11 @@ class HandLesson(nn.Module):
         self._aspect = aspect
         self._heard: dict[int, Tensor] = {}
         features = net.get_submodule("features")
-        self._layers = [features.get_submodule(str(index)) for index in _LAYERS[type(net)]]
+        last = len(list(features.children())) - 2  # the head comes after it
+        self._layers = [features.get_submodule(str(min(i, last))) for i in _LAYERS[type(net)]]
         channels = [_channels_of(layer) for layer in self._layers]
         outputs = 1 + len(HAND_FIELDS) - 2 + len(_MOVING)
-        self.heads = nn.ModuleList(nn.Conv2d(count, outputs, 1) for count in channels)
+        self.heads = nn.ModuleList(_head(count, outputs) for count in channels)
         self._hooks: list[Any] = []
         self._columns = [HAND_FIELDS.index(name) for name in _MOVING]
         units = [_UNITS.get(name, _FINGERS_UNIT) for name in _MOVING]
@@ -82,7 +88,7 @@ class HandLesson(nn.Module):
 
         return listen
 
-    def loss(self, hands: Tensor, length: int) -> Tensor:
+    def loss(self, hands: Tensor, length: int, cut: float = 1.0) -> Tensor:
         """How far the heads are from the truth, after the network has run.
 
         Args:
@@ -90,8 +96,11 @@ class HandLesson(nn.Module):
                 :data:`~shiftedge.runtime.capture.synthetic.hand.HAND_FIELDS`; NaN where there is
                 no hand.
             length: T.
+            cut: sides of what is seen, as a share of the frame's; hands' places and sizes are
+                shares of what is seen.
         """
         square = hands.clone()
+        square[..., :3] *= cut  # shares of the whole frame, which hands are as large in
         square[..., 0] *= self._aspect
         clips = square.reshape(-1, length, 2, len(HAND_FIELDS))
         moved = (clips - clips.roll(1, dims=1))[..., self._columns] * self._units
@@ -105,18 +114,20 @@ class HandLesson(nn.Module):
         total = hands.new_zeros(())
         for number, head in enumerate(self.heads):
             guess = head(self._heard[number].float())
-            near = self._near(square, guess.shape[2], guess.shape[3])  # (NT, 2, h, w)
-            total = total + F.binary_cross_entropy_with_logits(guess[:, 0], near.amax(1))
+            near = self._near(square, guess.shape[2], guess.shape[3], cut)  # (NT, 2, h, w)
+            total = total + _MAP_WEIGHT * F.binary_cross_entropy_with_logits(
+                guess[:, 0], near.amax(1)
+            )
             mine = guess[:, 1 : len(HAND_FIELDS) - 1]
             total = total + _HELD_WEIGHT * _wrong(mine, held, near)
             total = total + _MOVING_WEIGHT * _wrong(guess[:, len(HAND_FIELDS) - 1 :], moved, near)
         return total
 
-    def _near(self, square: Tensor, rows: int, columns: int) -> Tensor:
+    def _near(self, square: Tensor, rows: int, columns: int, cut: float) -> Tensor:
         least, share, most = _SPREAD
         spread = (share * square[..., 2]).clamp(least, most)[..., None, None]
-        y = (torch.arange(rows, device=square.device) + 0.5) / rows
-        x = (torch.arange(columns, device=square.device) + 0.5) / columns * self._aspect
+        y = (torch.arange(rows, device=square.device) + 0.5) / rows * cut
+        x = (torch.arange(columns, device=square.device) + 0.5) / columns * self._aspect * cut
         far = (x[None, None, None, :] - square[..., 0, None, None]) ** 2
         far = far + (y[None, None, :, None] - square[..., 1, None, None]) ** 2
         return torch.exp(-far / (2.0 * spread**2)).nan_to_num(0.0)
@@ -142,6 +153,15 @@ def _wrong(guess: Tensor, truth: Tensor, near: Tensor) -> Tensor:
     # Each column over the places where it is known.
     sums, weights = (errors * weight).sum((0, 1, 3, 4)), weight.sum((0, 1, 3, 4))
     return (sums / weights.clamp(min=1.0)).sum()
+
+
+def _head(channels: int, outputs: int) -> nn.Module:
+    """Reads a layer, whatever its scale; gives what is mostly true before anything is learned."""
+    last = nn.Conv2d(channels, outputs, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    nn.init.constant_(last.bias[:1], _EMPTY)  # type: ignore[index]
+    return nn.Sequential(nn.BatchNorm2d(channels, affine=False), last)
 
 
 def _channels_of(layer: nn.Module) -> int:

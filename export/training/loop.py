@@ -24,7 +24,7 @@ from shiftedge.export.data.silent import silent_labels
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.training.augment import Batch, make_batch, mirror_table, reverse_table
 from shiftedge.export.training.frozen import Frozen, Key
-from shiftedge.export.training.hands import HandLesson
+from shiftedge.export.training.hands import HEADS_RATE, HandLesson
 from shiftedge.export.training.supply import Mixture, steps_of, turns
 from shiftedge.runtime.errors import NumericsError
 from shiftedge.runtime.spec import IMAGENET_MEAN, IMAGENET_STD
@@ -47,9 +47,11 @@ class Settings:
     """Label smoothing."""
     clip_weight: float = 0.3
     """Weight of the loss of a clip's mean logits against the loss per frame."""
-    sizes: tuple[tuple[float, float], ...] = ((0.5, 0.75), (1.0, 1.0))
-    """Until which share of the epochs frames are shrunk by which factor. Smaller frames teach the
-    same motions at half the cost; at half the size fingers are gone, and so is what they sign."""
+    cuts: tuple[tuple[float, float, int], ...] = ((0.5, 0.5, 12), (0.75, 0.75, 16))
+    """Until which share of the epochs which share of a frame's sides is seen, and of how many
+    frames: cuts around the hands, of clips that come with hands. Whole frames cost eight times as
+    much as the first kind, and most of what they show are no hands. Shrunken ones would be as
+    cheap, but fingers are gone there, and so is what they sign."""
     seed: int = 0
     threads: int = 2
     mirror: bool = True
@@ -171,13 +173,6 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     ]
 
 
-def _size(settings: Settings, epoch: int, full: tuple[int, int]) -> tuple[int, int]:
-    share = (epoch + 1) / settings.epochs
-    factor = next((f for until, f in settings.sizes if share <= until + 1e-9), 1.0)
-    # Five halvings in the network: sides that are no multiple of 8 waste its borders.
-    return tuple(max(32, round(side * factor / 8) * 8) for side in full)  # type: ignore[return-value]
-
-
 def fit(
     net: nn.Module,
     clips: Mixture,
@@ -254,12 +249,14 @@ class _Run:
         self._done = 0
         self._epoch = self._last = Epoch(1)
         groups = _groups(net, settings.decay)
+        rates = [settings.rate] * len(groups)
         if heads is not None:
             groups.append({"params": list(heads.parameters()), "weight_decay": 0.0})
+            rates.append(HEADS_RATE * settings.rate)
         self._optimizer = torch.optim.AdamW(groups, lr=settings.rate)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer,
-            max_lr=settings.rate,
+            max_lr=rates,
             total_steps=max(2, self._total),
             pct_start=min(0.3, max(0.05, 300 / max(1, self._total))),
         )
@@ -297,14 +294,20 @@ class _Run:
         settings = self._settings
 
         def vary(clips: ClipSet, rng: np.random.Generator, passed: int = -1) -> Batch:
-            height, width = full if passed < 0 else _size(settings, passed, full)
+            share = (passed + 1) / settings.epochs
+            cuts = settings.cuts if self._heads is not None and self._clips.hands else ()
+            cut, frames = next(
+                ((cut, frames) for until, cut, frames in cuts if share <= until + 1e-9),
+                (1.0, settings.frames),
+            )
             return make_batch(
                 clips,
                 np.arange(len(clips)),
                 rng,
-                frames=min(settings.frames, clips.frames.shape[1]),
-                height=height,
-                width=width,
+                frames=min(frames, clips.frames.shape[1]),
+                height=full[0],
+                width=full[1],
+                cut=cut,
                 mean=IMAGENET_MEAN,
                 std=IMAGENET_STD,
                 mirror=self._mirror,
@@ -379,7 +382,7 @@ class _Run:
             if self._heads is not None and batch.hands is not None:
                 share = 1.0 - self._done / max(1, self._total)
                 hands = torch.from_numpy(batch.hands).to(settings.device)
-                loss = loss + settings.lesson * share * self._heads.loss(hands, length)
+                loss = loss + settings.lesson * share * self._heads.loss(hands, length, batch.cut)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._net.parameters(), 5.0)

@@ -29,6 +29,8 @@ TRAINABLE = ("mobilenet_v2", "efficientnet_lite0")
 """Architectures that are trained here."""
 CLIPS = 10_000
 """Rendered, to learn from."""
+_START_RATE = 1e-3
+"""Learning rate of a network that has learned before."""
 PAPER_SIZE = 224
 """Pixels a side where a checkpoint does not say."""
 
@@ -41,6 +43,8 @@ class Shape:
     """Or "efficientnet_lite0"."""
     multiplier: float = 0.35
     """Of MobileNetV2's channels."""
+    blocks: int | None = None
+    """Of EfficientNet-Lite0, the first ones; None: all."""
     height: int = 96
     width: int = 128
     rate_hz: float = 12.0
@@ -58,6 +62,7 @@ class Shape:
             "architecture": self.architecture,
             "classes": classes,
             **({"width": self.multiplier} if self.architecture == "mobilenet_v2" else {}),
+            **({} if self.blocks is None else {"blocks": self.blocks}),
             "previous_frame": self.previous_frame,
             "dropout": self.dropout,
             **({} if self.shifts is None else {"shifts": list(self.shifts)}),
@@ -73,6 +78,7 @@ def train(
     size: tuple[int, int] | None = None,
     multiplier: float | None = None,
     architecture: str | None = None,
+    blocks: int | None = None,
     silent: Sequence[str] = (),
     usual_silent: bool = True,
 ) -> dict[str, Any]:
@@ -86,6 +92,7 @@ def train(
         size: (width, height) of the frame in pixels, instead of the shape's.
         multiplier: of MobileNetV2's channels, instead of the shape's.
         architecture: one of :data:`TRAINABLE`, instead of the shape's.
+        blocks: of EfficientNet-Lite0, instead of the shape's.
         silent: labels of a person who shows no gesture, besides those whose names are usual for it.
         usual_silent: whether the usual ones are, or those of a start that has the same labels.
 
@@ -100,12 +107,22 @@ def train(
         OutputError: the output cannot be written to; of a training that was done, the sentence
             says where it is instead.
     """
-    settings = job.settings(Settings())
+    usual = Settings()
+    if job.start is not None or job.imagenet:
+        usual = dataclasses.replace(usual, rate=_START_RATE)
+    settings = job.settings(usual)
     output_folder(job.output)
     start = None if job.start is None else job.checkpoint(job.start)
     shape = _shape(shape, start, size, multiplier)
     if architecture is not None:
         shape = dataclasses.replace(shape, architecture=architecture)
+    if blocks is not None:
+        if shape.architecture != "efficientnet_lite0":
+            raise DataError(
+                f"--blocks is for efficientnet_lite0, and the network to train is "
+                f"{shape.architecture}; leave it out, or give --architecture efficientnet_lite0."
+            )
+        shape = dataclasses.replace(shape, blocks=blocks)
     named = name_data(job.data, classes=job.classes)
     torch.manual_seed(job.seed)
     description = shape.description(len(named.labels))
@@ -172,6 +189,7 @@ def _shape(
         shape = Shape(
             architecture=description["architecture"],
             multiplier=description.get("width", Shape.multiplier),
+            blocks=description.get("blocks"),
             previous_frame=bool(description.get("previous_frame")),
             height=spec.get("height", PAPER_SIZE),
             width=spec.get("width", PAPER_SIZE),

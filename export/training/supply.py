@@ -35,6 +35,10 @@ class Supply(Protocol):
     def __len__(self) -> int:
         """Clips in a pass."""
 
+    @property
+    def hands(self) -> bool:
+        """Whether the clips come with where hands are."""
+
     def begin(self, passed: int, rows: NDArray[np.int64]) -> Callable[[], ClipSet]:
         """Begin to make clips ``rows``, int64 (N,), of a pass, counted from 0; what is returned
         waits for them. Clips that are kept are the same in each pass."""
@@ -48,6 +52,11 @@ class KeptClips:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    @property
+    def hands(self) -> bool:
+        """See :class:`Supply`."""
+        return self.clips.hands is not None
 
     def begin(self, passed: int, rows: NDArray[np.int64]) -> Callable[[], ClipSet]:
         """See :class:`Supply`."""
@@ -68,6 +77,11 @@ class Mixture:
     def __len__(self) -> int:
         """Clips in a pass."""
         return sum(self._counts())
+
+    @property
+    def hands(self) -> bool:
+        """Whether all clips come with where hands are."""
+        return all(part.hands for part in self.parts)
 
     def _counts(self) -> list[int]:
         if self.shares is None:

@@ -49,9 +49,16 @@ def worst(a, b):
         (lambda: MobileNetV2(27), 64, 64),
         (lambda: MobileNetV2(6, width=0.35, previous_frame=True), 48, 64),
         (lambda: EfficientNetLite0(4, previous_frame=True), 48, 64),
+        (lambda: EfficientNetLite0(4, previous_frame=True, blocks=11), 48, 64),
         (lambda: ResNet(11), 64, 64),
     ],
-    ids=["mobilenet_v2", "mobilenet_v2-0.35-previous-frame", "efficientnet_lite0", "resnet50"],
+    ids=[
+        "mobilenet_v2",
+        "mobilenet_v2-0.35-previous-frame",
+        "efficientnet_lite0",
+        "efficientnet_lite0-11",
+        "resnet50",
+    ],
 )
 def test_streaming_equals_the_clip(net, height, width, trained, scene):
     model = StreamingModel(trained(net())).eval()
@@ -266,10 +273,24 @@ def test_lite0_from_imagenet_sees_what_it_was_trained_for(monkeypatch, tmp_path)
         one, _ = StreamingModel(net.eval()).step(frames)
         other, _ = StreamingModel(wanted.eval()).step(frames)
     torch.testing.assert_close(one, other)
+    short = EfficientNetLite0(5, blocks=11)
+    imagenet.start_from_imagenet(short)
+    with torch.no_grad(), running(ClipForm(2)):
+        torch.testing.assert_close(short.eval().features[:12](frames), wanted.features[:12](frames))
     del source["_conv_head.weight"]
     torch.save(source, tmp_path / "models" / "weights.pth")
     with pytest.raises(CheckpointError, match="does not hold the weights of an EfficientNet-Lite0"):
         imagenet.start_from_imagenet(net)
+
+
+def test_the_first_blocks_alone_have_a_head_of_their_width():
+    net = EfficientNetLite0(18, previous_frame=True, blocks=11)
+    assert sum(p.numel() for p in net.parameters()) == 760_786
+    assert net.classifier.in_features == 448
+    assert len(net.shifts) == 6
+    for blocks in (0, 17):
+        with pytest.raises(ValueError, match="16 blocks"):
+            EfficientNetLite0(18, blocks=blocks)
 
 
 def package_names():

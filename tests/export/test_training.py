@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +179,52 @@ def test_hands_move_with_the_picture() -> None:
     hands[..., 0], hands[..., 1] = 21.5 / 32.0, 11.5 / 32.0
     clips = ClipSet(frames, clips.labels, clips.frame_labels, LABELS, hands)
     mirror = mirror_table(LABELS)
-    for seed in range(10):
-        batch = batch_of(clips, np.random.default_rng(seed), 2, mirror=mirror)
+    seen = 0
+    for seed, cut in itertools.product(range(10), (1.0, 0.5)):
+        batch = batch_of(clips, np.random.default_rng(seed), 2, mirror=mirror, cut=cut)
+        side = round(32 * cut)
+        assert batch.frames.shape == (2, side, side, 3)
+        assert batch.cut == cut
+        if not 0.1 < batch.hands[0, 0, :2].min() <= batch.hands[0, 0, :2].max() < 0.9:
+            continue  # not all of the spot is seen
+        seen += 1
         light = batch.frames[0].sum(-1)
         light = light - light.min()
-        y, x = np.mgrid[:32, :32] + 0.5
+        y, x = np.mgrid[:side, :side] + 0.5
         spot = np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
-        np.testing.assert_allclose(batch.hands[0, 0, :2] * 32.0, spot, atol=1.1)
+        np.testing.assert_allclose(batch.hands[0, 0, :2] * side, spot, atol=1.1)
+    assert seen > 12  # cuts are mostly made where a hand is
+
+
+def test_a_cut_in_space_is_one_in_time_too() -> None:
+    """Mostly the gesture is in its second half, so that its stroke is seen."""
+    clips = tiny_set(LEFT, [STILL] * 8 + [IGNORED] * 2 + [LEFT] * 4 + [STILL] * 10)
+    hands = np.full((1, 24, 2, len(HAND_FIELDS)), np.nan, np.float32)
+    clips = dataclasses.replace(clips, hands=hands)
+    steady = frozenset({STILL})
+    shown = {
+        cut: sum(
+            LEFT
+            in batch_of(
+                clips, np.random.default_rng(seed), 8, cut=cut, steady=steady
+            ).frame_labels.tolist()
+            for seed in range(60)
+        )
+        for cut in (1.0, 0.5)
+    }
+    # Of the first six frames after a cut no gesture counts; by chance 5 of 17 cuts show it.
+    assert shown[0.5] > 30 > shown[1.0]
+
+
+def test_the_lesson_sees_a_hand_alike_in_any_cut() -> None:
+    net = net_for(LABELS)
+    lesson = HandLesson(net, 1.0)
+    whole = torch.full((1, 2, len(HAND_FIELDS)), torch.nan)
+    whole[0, 0, :3] = torch.tensor((0.4, 0.4, 0.2))
+    cut = whole.clone()
+    cut[0, 0, :3] = torch.tensor((0.8, 0.8, 0.4))  # of the upper left quarter
+    large, small = (lesson._near(w * s, n, n, s) for w, n, s in ((whole, 8, 1.0), (cut, 4, 0.5)))
+    torch.testing.assert_close(large[:, :, :4, :4], small)
 
 
 def test_a_mirror_changes_what_points_sideways() -> None:
@@ -248,7 +289,7 @@ def test_some_steps_lower_the_loss() -> None:
     clips = dark_and_bright()
     net = net_for(clips.names)
     steps = 36
-    wanted = Settings(epochs=steps, batch=8, frames=6, rate=4e-3, threads=1, sizes=((1.0, 1.0),))
+    wanted = Settings(epochs=steps, batch=8, frames=6, rate=4e-3, threads=1, cuts=())
     seen: list[int] = []
     losses: list[float] = []
 
@@ -335,7 +376,7 @@ def test_a_training_that_diverges_is_ended_with_a_sentence() -> None:
         fit(
             net,
             mixture(clips),
-            Settings(epochs=2, batch=8, frames=6, threads=1, sizes=((1.0, 1.0),)),
+            Settings(epochs=2, batch=8, frames=6, threads=1),
             (32, 32),
             after_epoch=lambda epoch: kept.append(epoch.number),
         )
