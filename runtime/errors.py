@@ -18,7 +18,7 @@
     ├── DataError           training or calibration data that cannot be used
     ├── DownloadError       a file could not be fetched whole and genuine
     ├── OutputError         a result could not be written
-    ├── SettingError        an environment variable holds what it cannot
+    ├── SettingError        an environment variable, or a file of settings, holds what it cannot
     ├── DeployError         a bundle could not be put on a board
     ├── VerificationError   two forms of one model disagree
     └── CompileError        a model that the compiler cannot translate
@@ -104,7 +104,7 @@ class OutputError(ShiftedgeError):
 
 
 class SettingError(ShiftedgeError):
-    """An environment variable of ours holds something that it cannot."""
+    """An environment variable of ours, or a file of settings, holds something that it cannot."""
 
 
 class DeployError(ShiftedgeError):

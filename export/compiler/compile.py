@@ -119,7 +119,7 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
         As :func:`compile_model`.
     """
     sources = read_sources([Path(model)])
-    folder = cache.cache_folder() / _key(sources, find_target(target), verify=True)
+    folder = cache.bundles_folder() / _key(sources, find_target(target), verify=True)
     if cache.find(folder.name) is None:
         compile_model(model, folder, target=target, use_cache=False)
         with contextlib.suppress(OSError):
@@ -285,7 +285,7 @@ def _recall(key: str, folder: Path) -> bool:
 def _remember(key: str, bundle: Path) -> None:
     """Keep a copy; a cache that cannot be written is no reason to fail."""
     try:
-        with package.new_folder(cache.cache_folder() / key) as folder:
+        with package.new_folder(cache.bundles_folder() / key) as folder:
             unsigned = shutil.ignore_patterns(SIGNATURE_NAME)
             shutil.copytree(bundle, folder, symlinks=True, dirs_exist_ok=True, ignore=unsigned)
         cache.forget_oldest()

@@ -26,12 +26,12 @@ from shiftedge.export.agreement import (
     onnx_outputs,
 )
 from shiftedge.export.compiler.backends.base import TargetVariant
-from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
 from shiftedge.export.compiler.backends.cuda.devices import GpuVariant
 from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
+from shiftedge.export.compiler.numerics.bf16 import in_pairs
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
