@@ -22,7 +22,6 @@ from typing import Any
 
 from shiftedge.export.compiler import cache, package
 from shiftedge.export.compiler.backends.base import Target, TargetVariant
-from shiftedge.export.compiler.backends.cuda.devices import Gpu
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
@@ -220,7 +219,7 @@ def _build(
         try:
             step, places = prepare(graph, source.spec, variant)
         except CompileError as error:
-            if not isinstance(variant.device, Gpu):
+            if backend_of(variant.device).executor == "cpu":
                 raise
             note(f"{variant.name} is left out: {error}")
             advance(3)
@@ -249,7 +248,7 @@ def _build(
             },
             "kernels": tuple(backend_of(variant.device).explain(step, variant)),
         }
-        if isinstance(variant.device, Gpu):
+        if backend_of(variant.device).executor == "cuda":
             gpus[variant.name] = made
     return Build(spec=spec, source_sha256=digest, selftest=test, gpus=gpus, **made)
 

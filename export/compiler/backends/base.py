@@ -142,6 +142,10 @@ class Backend(ABC, Generic[D, V]):
     executor: ClassVar[str]
     """Whose step loop runs the kernels: ``shiftedge_<executor>_executor``, see ``executor.h``."""
 
+    emulated: ClassVar[bool] = False
+    """Whether the emulated device of ``verify.gpu`` runs its code wherever it is compiled, from
+    what :meth:`text` gives, and neither this machine nor a stand-in."""
+
     def sources(self) -> Sequence[Path]:
         """The executor's C files; by default those of its folder of ``runtime/native``."""
         return list((native_folder() / self.executor).glob("*.c"))

@@ -26,7 +26,6 @@ from shiftedge.export.agreement import (
     onnx_outputs,
 )
 from shiftedge.export.compiler.backends.base import TargetVariant
-from shiftedge.export.compiler.backends.cuda.devices import GpuVariant
 from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
@@ -115,7 +114,7 @@ class Proof:
             rows.append(tuple(float(str(value)) for value in each["logits"][0]))
         return SelfTest(CLIP, self._accepted(plain=False)["logits"], tuple(rows))
 
-    def emulated(self, step: Step, variant: GpuVariant) -> dict[str, Any]:
+    def emulated(self, step: Step, variant: TargetVariant) -> dict[str, Any]:
         """The report on the code of a variant for a GPU, run on the emulated one, over the first
         frames: each state is read twice.
 
@@ -299,7 +298,7 @@ def verified(
         CompileError: no target fits this machine, and it cannot run the variant.
     """
     own: dict[str, Any] | None = None
-    if isinstance(variant, GpuVariant):
+    if backend_of(variant.device).emulated:
         return {**proof.emulated(step, variant), "verified": True, "code": EMULATED}
     if runs_here(variant):
         own = proof.of(step, places, library, plain=False)

@@ -27,6 +27,7 @@ class CudaBackend(Backend[Gpu, GpuVariant]):
     """
 
     executor = "cuda"
+    emulated = True
 
     def variants(self, target: Target, device: Gpu, precision: str) -> tuple[GpuVariant, ...]:
         return (GpuVariant(target, device, precision),) if precision == "fp32" else ()

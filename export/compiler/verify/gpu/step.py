@@ -7,14 +7,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from shiftedge.export.compiler.backends.cuda.devices import GpuVariant
+from shiftedge.export.compiler.backends.base import TargetVariant
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.targets import backend_of
 from shiftedge.export.compiler.verify.gpu import machine
 from shiftedge.runtime.errors import VerificationError
 
 
-def emulated(kernels: Sequence[Kernel], variant: GpuVariant) -> Callable[..., object]:
+def emulated(kernels: Sequence[Kernel], variant: TargetVariant) -> Callable[..., object]:
     """What runs a kernel's code for the variant, for ``Interpreter``.
 
     It raises VerificationError where the code does what it must not: an access out of bounds, a
@@ -27,7 +27,7 @@ def emulated(kernels: Sequence[Kernel], variant: GpuVariant) -> Callable[..., ob
         done = machine.run(module, kernel, arrays)
         if done.faults:
             raise VerificationError(
-                f"The code of {kernel.name} for {variant.device.arch} has a fault, {done.faults[0]}"
+                f"The code of {kernel.name} for {variant.name} has a fault, {done.faults[0]}"
                 ": please report it. Nothing was written."
             )
 
