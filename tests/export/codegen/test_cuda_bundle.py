@@ -24,6 +24,7 @@ from kit.compiled import GESTURES, environment
 from kit.fake_cuda import NOTHING, FakeCuda, read_report
 from kit.fake_library import compilers
 
+from shiftedge.__main__ import main
 from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.backends.cuda.devices import GPUS
 from shiftedge.export.compiler.compile import compile_model, prepare
@@ -156,7 +157,7 @@ IN_PYTHON = """
 import json, sys
 import numpy as np
 from shiftedge.export.agreement import moving_images
-from shiftedge.runtime.errors import DeviceError
+from shiftedge.runtime.errors import DeviceError, ModelError
 from shiftedge.runtime.model import load
 folder, device, frames = sys.argv[1], sys.argv[2], int(sys.argv[3])
 try:
@@ -178,6 +179,16 @@ if not said and frames > 3:
     again.restore(kept)
     assert [again.step(image).tolist() for image in images[3:]] == rows[3:]
     assert again.snapshot() == stream.snapshot()
+    # A state of one device is none of the other's.
+    other = load(folder, device="cpu").engine.open_session()
+    try:
+        other.load(model.engine.open_session().save())  # an empty one is anybody's
+        other.step(images[0])
+        other.load(stream._session.save())
+        other.step(images[0])
+        assert model.device == "cpu"
+    except ModelError as error:
+        assert model.device == "cuda" and "is of another model" in str(error), error
 print(json.dumps({"device": model.device, "logits": rows, "said": said}))
 """
 
@@ -309,6 +320,26 @@ def test_what_has_no_code_for_gpus_keeps_the_processors(
     assert [each.device for each in made.bundle.manifest.variants] == ["cpu"]
     assert "cuda-sm_75 is left out: Conv (node 'x') has no code" in capsys.readouterr().err
     assert not (tmp_path / "b" / "bin" / "cuda-sm_75").exists()
+
+
+def test_explained_and_dumped(
+    tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The GPU's launches behind the processor's kernels."""
+    words = ["compile", tiny_onnx, "--target", "jetson-nano", "--no-verify", "--explain"]
+    words += ["--output", tmp_path / "b", "--dump", tmp_path / "stages"]
+    assert main([*map(str, words), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["explain"]["variant"] == "cortex-a57"
+    (gpu,) = found["explain_others"]
+    assert (gpu["variant"], gpu["seconds"]) == ("cuda-sm_53", None)
+    assert all(row["threads"] >= 1 and row["units"] >= 1 for row in gpu["kernels"])
+    assert found["builds"]["fp32"]["gpus"]["cuda-sm_53"]["numerics"]["verified"] is False
+    assert ".target sm_53" in (tmp_path / "stages" / "cuda-sm_53" / "kernels.ptx").read_text()
+    assert main(list(map(str, words))) == 0
+    captured = capsys.readouterr()
+    assert "\nfp32, cuda-sm_53\n" in captured.out
+    assert "kernels for its GPU as cuda-sm_53, libmodel.so" in captured.err
 
 
 def test_every_board_with_a_gpu() -> None:
