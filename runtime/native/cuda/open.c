@@ -279,6 +279,16 @@ static void release(shiftedge_gpu *gpu, bool forked) {
     free(gpu);
 }
 
+/* A step of zeros, its parts one by one: what is loaded late by the driver is loaded before anything is
+ * recorded, and a device that cannot run the code is found out while there is another choice. */
+static int try_once(const shiftedge_gpu *gpu) {
+    int error = gpu_enqueue(gpu, NULL);
+    int waited = gpu->driver->stream_wait(gpu->stream);
+    error = error == CUDA_OK ? waited : error;
+    return error == CUDA_OK ? SHIFTEDGE_OK
+                            : cuda_fail(gpu->driver, error, "failed in a first step", "; " OTHERWISE);
+}
+
 /* All that takes the device's context to be current. */
 static int prepare(shiftedge_gpu *gpu) {
     int status = allocate(gpu);
@@ -290,6 +300,9 @@ static int prepare(shiftedge_gpu *gpu) {
     }
     if (status == SHIFTEDGE_OK) {
         fill_arguments(gpu);
+        status = try_once(gpu);
+    }
+    if (status == SHIFTEDGE_OK) {
         gpu_record(gpu);
     }
     return status;

@@ -237,6 +237,7 @@ FAILS = {
     "an old driver": ({"version": 10020}, "is of CUDA 10.2, and the model needs one of 11.0"),
     "an old device": ({"capability": 72}, "7.2, and the model was compiled for 7.5 or higher"),
     "no memory": ({"memory": 1 << 20}, "has no room for a model of"),
+    "it cannot run it": ({"fail": "cuLaunchKernel:3:209"}, "The GPU failed in a first step: "),
     "no such code": ({"programs": "/nowhere"}, "its compiler says: ptxas application ptx input"),
 }
 
@@ -276,7 +277,7 @@ def test_without_a_driver(board: Board) -> None:
     assert load(board.folder, device="cpu").device == "cpu"
 
 
-@pytest.mark.parametrize("fail", ["cuGraphLaunch:4:719", "cuStreamSynchronize:5:700"])
+@pytest.mark.parametrize("fail", ["cuGraphLaunch:4:719", "cuStreamSynchronize:6:700"])
 def test_a_gpu_that_is_lost(board: Board, fail: str) -> None:
     """In the fourth step: the states of the third stay, and so does the sentence."""
     made, _ = in_python(board, "cuda", 5, fail=fail)
