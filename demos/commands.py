@@ -26,6 +26,7 @@ RUN_EXAMPLES = """examples:
   shiftedge run --source 0                           camera 0
   shiftedge run my.onnx --source clip.mp4 > events.jsonl
   shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
+  shiftedge run my-jetson-nano --device cuda         on its GPU, or not at all
   shiftedge run --source rtsp://camera/x --live      a service: waits for its camera for ever
   shiftedge run --source rpicam: --size 1280x720     a Raspberry Pi's camera on its ribbon cable
   shiftedge run --source 0 --source 2 --live         two cameras: events say which

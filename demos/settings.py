@@ -163,6 +163,9 @@ SCHEMA: Mapping[str, Section] = {
             "precision": Setting(
                 _words, "`fp32`, `bf16` or `int8`, of a bundle that holds several"
             ),
+            "device": Setting(
+                _words, "`cpu`, `cuda` or `auto`, of a bundle that has code for a GPU (`auto`)"
+            ),
         },
     ),
     "source": Section(

@@ -61,6 +61,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="fp32, bf16 or int8, of a bundle that holds several (default: the first that this CPU "
         "can run)",
     )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="of a bundle: cpu, cuda (an NVIDIA GPU, cuda:1 the second) or auto, the GPU where "
+        "there is code and a driver for it (default: auto)",
+    )
     add_trusted_key(parser)
     parser.add_argument(
         "--provider",
@@ -108,6 +114,7 @@ def load_chosen(options: argparse.Namespace) -> Model:
         providers=options.provider,
         trusted_keys=options.trusted_key,
         precision=options.precision,
+        device=options.device or "auto",
     )
 
 

@@ -6,7 +6,8 @@
     ├── MissingExtraError   an optional package is not installed (also an ImportError)
     ├── SpecError           model metadata: absent, malformed, or from a newer version
     ├── ModelError          a model file that cannot be run as its spec says
-    │   └── BundleError         a compiled bundle: damaged, incomplete, or not for this machine
+    │   ├── BundleError         a compiled bundle: damaged, incomplete, or not for this machine
+    │   └── DeviceError         a GPU, or its driver, that is not there or failed
     ├── CheckpointError     a checkpoint that cannot be read or does not fit the network
     │   └── TwoWayCheckpointError   weights that do not say whether they were trained two-way
     ├── FrameError          one image or its timestamp is unusable (also a ValueError)
@@ -52,6 +53,10 @@ class SpecError(ShiftedgeError):
 
 class ModelError(ShiftedgeError):
     """A model file cannot be loaded, or does not do what its spec says."""
+
+
+class DeviceError(ModelError):
+    """There is no GPU that the model was compiled for, or no driver of it, or it failed."""
 
 
 class BundleError(ModelError):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Missed, Moment, Sink
 from shiftedge.runtime.capture.base import Sparing
-from shiftedge.runtime.capture.live import Retry
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.words import encodable, json_text, plain
 
 ANSWER_S = 10.0

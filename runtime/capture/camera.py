@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from shiftedge.runtime.capture.base import EventHandler, log_event, opencv
-from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, LiveSource, Retry
+from shiftedge.runtime.capture.retry import CaptureDevice, FinalSourceError, LiveSource, Retry
 from shiftedge.runtime.errors import SourceError
 
 # linux/videodev2.h

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from shiftedge.runtime.capture.base import EventHandler, FrameSource, log_event, opencv
-from shiftedge.runtime.capture.live import (
+from shiftedge.runtime.capture.retry import (
     CaptureDevice,
     FinalSourceError,
     LiveSource,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shiftedge.runtime.capture.live import Retry
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.errors import SourceError
 
 LARGEST_SIDE_PX = 16384

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.base import EventHandler, FrameSource, TimedFrame, log_event
 from shiftedge.runtime.capture.command import CommandOutput, CommandStalledError
-from shiftedge.runtime.capture.live import Restarted, Retry
 from shiftedge.runtime.capture.options import (
     flag,
     full_range,
@@ -55,6 +54,7 @@ from shiftedge.runtime.capture.rawvideo import (
     to_bgr,
     what_fits,
 )
+from shiftedge.runtime.capture.retry import Restarted, Retry
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 DEFAULT_RATE_HZ = 30.0

@@ -17,10 +17,10 @@ from urllib.parse import unquote
 from shiftedge.runtime.capture.base import EventHandler, FrameSource, log_event
 from shiftedge.runtime.capture.camera import camera_device, open_camera
 from shiftedge.runtime.capture.folder import ImageFolder
-from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.network import SCHEMES, open_url
 from shiftedge.runtime.capture.options import four_letters, parse_options, rate, size, whole_number
 from shiftedge.runtime.capture.pipe import PipeSource, RestartedPipe, parse_pipe
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.capture.synthetic_source import open_synthetic
 from shiftedge.runtime.capture.video import open_video
 from shiftedge.runtime.errors import SourceError

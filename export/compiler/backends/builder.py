@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from shiftedge.export.compiler.graph.fusion import FusedKernel
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Call, Memory, Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
+from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
 FRAME_MAP = "frame as numbers"
@@ -22,6 +23,33 @@ FRAME_MAP = "frame as numbers"
 it. No ONNX name can be this one by accident and matter: the frame's own is ``frame``."""
 
 T = TypeVar("T", bound=TargetVariant)
+C = TypeVar("C", contravariant=True)
+
+
+class KernelFamily(Protocol[C]):
+    """Kernels of one kind: a module of a backend's ``families``."""
+
+    def matches(self, kernel: FusedKernel, context: C) -> bool:
+        """Whether it takes ``kernel``."""
+
+    def lower(self, kernel: Any, context: C) -> None:
+        """Schedule a kernel that it takes, and add its calls to the step."""
+
+
+def lower_by(
+    families: Sequence[KernelFamily[C]], kernel: FusedKernel, context: C, refusal: str
+) -> None:
+    """Lower a kernel by the first family that takes it.
+
+    Raises:
+        CompileError: none does; the message names its node and ends with ``refusal``.
+    """
+    for family in families:
+        if family.matches(kernel, context):
+            family.lower(kernel, context)
+            return
+    kind = type(kernel.operators[-1]).__name__
+    raise CompileError(f"{kind} (node {kernel.name!r}) {refusal}")
 
 
 @dataclass
@@ -66,11 +94,12 @@ class StepBuilder(ABC, Generic[T]):
         return Argument(Memory.WORKSPACE, name)
 
     def pack(self, owner: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Argument]:
-        """Constants of a kernel, by name of its buffers: float32, or integers."""
+        """Constants of a kernel, by name of its buffers: float32 or float16, or integers."""
         result = {}
         for name, array in arrays.items():
             key = f"{owner}.{name}"
-            dtype = array.dtype if array.dtype.kind == "i" else np.float32
+            own = array.dtype.kind == "i" or array.dtype == np.float16
+            dtype = array.dtype if own else np.float32
             self.constants[key] = np.ascontiguousarray(array, dtype).ravel()
             result[name] = Argument(Memory.WEIGHTS, key)
         return result

@@ -7,6 +7,7 @@ printed and tested without TVM, and with types.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -113,10 +114,18 @@ class Binary(Index):
     left: Index
     right: Index
 
+    def __hash__(self) -> int:
+        """Made once: trees are looked up by the thousand."""
+        found: int | None = self.__dict__.get("_hash")
+        if found is None:
+            found = hash((self.op, self.left, self.right))
+            object.__setattr__(self, "_hash", found)
+        return found
+
     def replace(self, values: Mapping[Var, IndexLike]) -> Index:
         return _fold(self.op, self.left.replace(values), self.right.replace(values))
 
-    @property
+    @functools.cached_property
     def variables(self) -> frozenset[Var]:
         return self.left.variables | self.right.variables
 

@@ -6,8 +6,8 @@ writes. A unit's threads are lanes too, which do every statement together: barri
 themselves. What is left of the order is what results depend on: a sum takes its segments, their
 steps and terms one after the other.
 
-- A product added to a float32 sum is rounded once with it. Two packed bfloat16 numbers are added
-  one by one, the odd one first. Whole numbers are summed in int32.
+- A product added to a float32 sum, or to a float16 one, is rounded once with it. Two packed
+  bfloat16 numbers are added one by one, the odd one first. Whole numbers are summed in int32.
 - Buffers of narrow floats hold their numbers: what is stored is rounded to the nearest, halves to
   even; what is read is float32.
 - Nothing has a value before it is written: NaN, or a number that no quantised value is.
@@ -29,10 +29,19 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory, Step
+from shiftedge.export.compiler.kernel_ir.fragments import (
+    COLUMNS,
+    ELEMENT,
+    FRAGMENTS,
+    LANE,
+    ROWS,
+    SUMS,
+    WARP,
+)
 from shiftedge.export.compiler.kernel_ir.index import OPERATORS, Index, Var
 from shiftedge.export.compiler.numerics.activations import activated
 from shiftedge.export.compiler.numerics.fma import fma32
-from shiftedge.export.compiler.numerics.precision import NARROW
+from shiftedge.export.compiler.numerics.precision import FP16, NARROW
 
 Array = NDArray[Any]
 Env = dict[Var, Any]
@@ -181,6 +190,8 @@ class _Machine:
                 self._copy(each, env, calls)
             elif isinstance(each, ir.Tile):
                 self._tile(each, env, calls)
+            elif isinstance(each, ir.MatrixProduct):
+                self._matrices(each, env, calls)
 
     def loop(self, loop: ir.Loop, env: Env, calls: Array) -> None:
         begin = np.broadcast_to(_value(loop.begin, env), calls.shape)
@@ -223,6 +234,46 @@ class _Machine:
             value = (value if value.dtype.kind == "f" else value.astype(np.int64)) + copy.plus
         places = _run(copy.target, env, calls, copy.count)
         self._store(copy.target.buffer, places, calls, value)
+
+    def _matrices(self, product: ir.MatrixProduct, env: Env, calls: Array) -> None:
+        """Of warps; a product and its sum are exact in float64, but for the last bits of it."""
+        kind, count = FRAGMENTS[product.shape], len(calls) // WARP
+        if (calls.reshape(-1, WARP) != calls[::WARP, None] + np.arange(WARP)).any():
+            raise ValueError(f"{self._kernel.name}: a product of less than a warp")
+        here = {name: value.reshape(-1, 1) for name, value in env.items()}
+        warp = np.arange(count)[:, None, None]
+
+        def held(access: ir.Access, elements: int) -> Array:
+            """Places in registers, (lanes, elements)."""
+            return np.broadcast_to(
+                _value(access.position, {**here, ELEMENT: np.arange(elements)}),
+                (len(calls), elements),
+            )
+
+        def places(pair: tuple[Index, Index], elements: int) -> tuple[Array, Array]:
+            lanes = {LANE: np.arange(WARP)[:, None], ELEMENT: np.arange(elements)}
+            shape = WARP, elements
+            first, second = (np.broadcast_to(_value(each, lanes), shape) for each in pair)
+            return first, second
+
+        def matrix(access: ir.Access, pair: tuple[Index, Index], shape: tuple[int, int]) -> Array:
+            elements = shape[0] * shape[1] // WARP
+            whole = np.empty((count, *shape))
+            found = self._load(access.buffer, held(access, elements), calls)
+            first, second = places(pair, elements)
+            whole[warp, first, second] = found.reshape(count, WARP, elements)
+            return whole
+
+        a = matrix(product.a, kind.a, (ROWS, kind.depth))
+        b = matrix(product.b, kind.b, (kind.depth, COLUMNS))
+        total = matrix(product.sums, kind.sums, (ROWS, COLUMNS))
+        for place in range(kind.depth):
+            total += a[:, :, place, None] * b[:, place, None]
+        row, column = places(kind.sums, SUMS)
+        made = total[warp, row, column].reshape(len(calls), SUMS)
+        if not self._exact:
+            made = made.astype(np.float32)
+        self._store(product.sums.buffer, held(product.sums, SUMS), calls, made)
 
     # Tiles.
 
@@ -271,7 +322,8 @@ class _Machine:
     ) -> Array:
         """Sums (lanes, rows, columns) of some columns; of those ``folded``, of one of two terms."""
         dtype = tile.accumulator_dtype
-        kind = np.dtype(np.float64 if dtype == "float32" and self._exact else dtype)
+        narrow = {"float16": "float32"}.get(dtype, dtype)
+        kind = np.dtype(np.float64 if narrow == "float32" and self._exact else narrow)
         none: float = 0
         if any(segment.largest for segment in tile.segments):
             none = ir.LOWEST if kind.kind == "f" else np.iinfo(kind).min
@@ -282,10 +334,12 @@ class _Machine:
                 total = np.array(value if first else total + value, kind)
         for segment in tile.segments:
             slots = _Slots.of(segment, env, tile.rows, columns, folded)
-            total = self._segment(segment, slots, calls, total)
+            total = self._segment(segment, slots, calls, total, half=tile.half)
         return total
 
-    def _segment(self, segment: ir.Segment, slots: _Slots, calls: Array, total: Array) -> Array:
+    def _segment(
+        self, segment: ir.Segment, slots: _Slots, calls: Array, total: Array, *, half: bool
+    ) -> Array:
         """``total`` with what a segment adds."""
         term, behind = slots.source
         places = _places(segment.source, {**slots.here, ir.TERM: term}) + behind
@@ -312,6 +366,9 @@ class _Machine:
             one = source[:, :, place]
             if dot:  # products of bfloat16 numbers are exact
                 total += np.multiply(one, factor, out=product)
+            elif half:  # the sum of such a product and a half is exact in float64
+                exact = one.astype(np.float64) * factor + total
+                total = FP16.round(exact)
             else:
                 total = fma32(one, factor, total)
         return total
@@ -564,6 +621,8 @@ def _touched(statements: Sequence[ir.Statement], read: set[str], written: set[st
         written.add(each.target.buffer.name)
         if isinstance(each, ir.Copy):
             read.add(each.source.buffer.name)
+        elif isinstance(each, ir.MatrixProduct):
+            read.update(access.buffer.name for access in (each.sums, each.a, each.b))
         elif isinstance(each, ir.Tile):
             accesses = [*each.start, *(segment.source for segment in each.segments)]
             accesses += [one.weight for one in each.segments if one.weight]

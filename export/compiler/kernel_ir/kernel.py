@@ -288,10 +288,14 @@ class Tile:
     """Multiplies the sum before the activation: a mean's 1 / count."""
     epilogue: Epilogue | None = None
     """How it ends, instead of ``activation`` and ``scale``; ``start`` is then int32 if sums are."""
+    half: bool = False
+    """Sums are float16, and each product is added to them with one rounding."""
 
     @property
     def accumulator_dtype(self) -> str:
         """Type of the accumulators; see ``Segment``."""
+        if self.half:
+            return "float16"
         for segment in self.segments:
             if segment.dot:
                 return segment.dot.accumulator_dtype
@@ -313,7 +317,26 @@ class Barrier:
     only some of them come."""
 
 
-Statement = Loop | If | Fill | Copy | Tile | Barrier
+@dataclass(frozen=True)
+class MatrixProduct:
+    """Of each warp of 32 threads: sums += a * b, matrices whose elements lie in its threads'
+    registers as ``fragments`` says of the shape; products of half precision, added in the order of
+    the depth and rounded to float32 once. All of a warp must come here together."""
+
+    shape: str
+    """One of ``fragments.FRAGMENTS``."""
+    sums: Access
+    """Over ``fragments.ELEMENT``, as are the others."""
+    a: Access
+    b: Access
+
+    @property
+    def target(self) -> Access:
+        """What is written."""
+        return self.sums
+
+
+Statement = Loop | If | Fill | Copy | Tile | MatrixProduct | Barrier
 
 
 @dataclass(frozen=True)
@@ -473,6 +496,8 @@ def _text(statement: Statement, indent: str) -> Iterator[str]:
         scaled = " * scale + shift" if statement.scale else ""
         source = f"{statement.source} .. +{statement.count}"
         yield f"{indent}copy {statement.target} = {source}{scaled}"
+    elif isinstance(statement, MatrixProduct):
+        yield f"{indent}{statement.shape} {statement.sums} += {statement.a} * {statement.b}"
     else:
         shape = f"{statement.rows} rows x {statement.columns} columns"
         yield f"{indent}tile of {shape}, {len(statement.vectors)} accumulators:"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -105,6 +105,32 @@ PLANTED: dict[str, tuple[Sequence[tuple[str, str]], set[str]]] = {
         (("bar.sync 0;", "setp.lt.u32 %p1, %r1, 32; @%p1 bra $L1; bar.sync 0;\n$L1:\n"),),
         {"barrier that only some reach", "race", "read of what has no value"},
     ),
+    "a shuffle of half a warp": (
+        (
+            (
+                "bar.sync 0;",
+                "setp.lt.u32 %p1, %r1, 16; @%p1 bra $L1; shfl.sync.bfly.b32 %r9, %r2, 1, "
+                "31, -1;\n$L1:\n bar.sync 0;",
+            ),
+        ),
+        {"exchange with a lane that is not there"},
+    ),
+    "a shuffle that names too few": (
+        (("bar.sync 0;", "shfl.sync.bfly.b32 %r9, %r2, 1, 31, 65535; bar.sync 0;"),),
+        {"exchange with a lane that is not there"},
+    ),
+    "a matrix product of half a warp": (
+        (
+            (
+                "bar.sync 0;",
+                "setp.lt.u32 %p1, %r1, 16; @%p1 bra $L1; "
+                "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%r9, %r10, %r11, %r12}, "
+                "{%r2, %r2}, {%r2}, {%r2, %r2, %r2, %r2};\n"
+                "$L1:\n bar.sync 0;",
+            ),
+        ),
+        {"exchange with a lane that is not there"},
+    ),
     "no end": ((("bar.sync 0;", "\n$L1:\n bra.uni $L1;"),), {"endless"}),
 }
 
@@ -199,8 +225,96 @@ def test_conversions_read_the_lower_bits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "lane"),
+    [
+        ("bfly.b32 %r3, %r1, 5, 31, -1", lambda lane: lane ^ 5),
+        ("down.b32 %r3, %r1, 3, 31, -1", lambda lane: np.where(lane < 29, lane + 3, lane)),
+        ("up.b32 %r3, %r1, 3, 0, -1", lambda lane: np.where(lane > 2, lane - 3, lane)),
+        ("idx.b32 %r3, %r1, 7, 31, -1", lambda lane: 0 * lane + 7),
+        ("down.b32 %r3|%p1, %r1, 1, 6175, -1",
+         lambda lane: np.where(lane % 8 < 7, lane + 1, lane)),
+    ],
+)  # fmt: skip
+def test_shuffles(words: str, lane: Callable[[np.ndarray], np.ndarray]) -> None:
+    body = f"\tshfl.sync.{words};\n\tst.global.b32 [%rd10], %r3;\n\tret;\n}}\n"
+    done, made = launched(HEAD + body, np.zeros(THREADS, np.int32))
+    assert done.faults == ()
+    number = np.arange(THREADS)
+    np.testing.assert_array_equal(made, number - number % 32 + lane(number % 32))
+    assert done.instructions["shuffle"] == 2
+
+
+# Of each product: rows, columns and depth, and where each of a lane's elements lies (of m8n8k4 the
+# lanes of the first group of 8), as the PTX ISA draws it.
+LANE = np.arange(32)[:, None]
+GROUP, MEMBER = LANE // 4, LANE % 4
+SUMS = np.add(GROUP, [0, 0, 8, 8]), np.add(2 * MEMBER, [0, 1, 0, 1])
+FRAGMENTS = {
+    "m16n8k16.row.col.f32.f16.f16.f32": (
+        (16, 8, 16), (GROUP + [0, 0, 8, 8] * 2, 2 * MEMBER + [0, 1, 0, 1, 8, 9, 8, 9]),
+        (2 * MEMBER + [0, 1, 8, 9], GROUP + [0] * 4),
+        SUMS,
+    ),
+    "m16n8k8.row.col.f32.f16.f16.f32": (
+        (16, 8, 8), SUMS,
+        (2 * MEMBER + [0, 1], GROUP + [0] * 2), SUMS,
+    ),
+    "m16n8k32.row.col.s32.s8.s8.s32": (
+        (16, 8, 32),
+        (GROUP + ([0] * 4 + [8] * 4) * 2,
+         4 * MEMBER + [0, 1, 2, 3, 0, 1, 2, 3, 16, 17, 18, 19, 16, 17, 18, 19]),
+        (4 * MEMBER + [0, 1, 2, 3, 16, 17, 18, 19], GROUP + [0] * 8),
+        SUMS,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAGMENTS)
+def test_matrix_products(name: str) -> None:
+    (rows, columns, depth), a, b, c = FRAGMENTS[name]
+    rng, whole = np.random.default_rng(0), "s8" in name
+    low, high = (-128, 128) if whole else (-3, 4)
+    left, right = (rng.integers(low, high, size) for size in ((rows, depth), (depth, columns)))
+    dtype, result = (np.int8, np.int32) if whole else (np.float16, np.float32)
+    words = [left[a].astype(dtype), right[b].astype(dtype)]
+    lanes = np.concatenate([each.view(np.int32) for each in words], axis=1)
+    given, per = np.ascontiguousarray(lanes), lanes.shape[1]
+    reads = "".join(
+        f"\tld.global.nc.b32 %r{2 + place}, [%rd11+{4 * place}];\n" for place in range(per)
+    )
+    first, second = (each.view(np.int32).shape[1] for each in words)
+    numbers = range(10, 14), range(2, 2 + first), range(2 + first, 2 + first + second), [9] * 4
+    lists = [[f"%r{number}" for number in each] for each in numbers]
+    operands = ", ".join(f"{{{', '.join(each)}}}" for each in lists)
+    body = f"""	mul.wide.u32 %rd4, %r1, {4 * per};
+	add.s64 %rd11, %rd1, %rd4;
+	mul.wide.u32 %rd5, %r1, 16;
+	add.s64 %rd6, %rd2, %rd5;
+{reads}	mov.b32 %r9, 0;
+	mma.sync.aligned.{name} {operands};
+	st.global.v4.b32 [%rd6], {{%r10, %r11, %r12, %r13}};
+	ret;
+}}
+"""
+    made = np.zeros((32, 4), result)
+    arrays = [
+        DeviceArray("given", given, writable=False, known=True),
+        DeviceArray("made", made.reshape(-1), writable=True, known=False),
+    ]
+    done = Module(HEAD + body).launch("k", 1, 32, arrays)
+    assert done.faults == ()
+    want = left.astype(np.int64) @ right
+    np.testing.assert_array_equal(made, want[c])
+    assert done.instructions["tensor"] == 1
+
+
+@pytest.mark.parametrize(
     "line",
     [
+        "shfl.bfly.b32 %r2, %r1, 1, 31;",
+        "shfl.sync.any.b32 %r2, %r1, 1, 31, -1;",
+        "mma.sync.aligned.m16n8k16.row.row.f32.f16.f16.f32 {%r1}, {%r1}, {%r1}, {%r1};",
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%r1}, {%r1}, {%r1}, {%r1};",
         "prmt.b32 %r2, %r1, %r1, 0;",
         "ld.local.b32 %r2, [%rd9];",
         "ld.b32 %r2, [%rd9];",

@@ -8,8 +8,8 @@ that is no shift) is made of smaller kernels, so that every graph the frontend r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
+from shiftedge.export.compiler.backends.builder import KernelFamily, lower_by
 from shiftedge.export.compiler.backends.cpu.context import Context
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import (
@@ -34,19 +34,9 @@ from shiftedge.export.compiler.graph.fusion import (
 )
 from shiftedge.export.compiler.graph.graph import Graph, KeepState, Quantize
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-
-class Family(Protocol):
-    def matches(self, kernel: FusedKernel, context: Context) -> bool:
-        """Whether it takes ``kernel``."""
-
-    def lower(self, kernel: Any, context: Context) -> None:
-        """Schedule a kernel that it takes, and add its calls to the step."""
-
-
-FAMILIES: tuple[Family, ...] = (
+FAMILIES: tuple[KernelFamily[Context], ...] = (
     inverted_residual,
     tail,
     separate,
@@ -80,15 +70,11 @@ def lower(graph: Graph, spec: ModelSpec, target: CpuVariant) -> Step:
 
 
 def _lower(kernel: FusedKernel, context: Context) -> None:
-    for family in FAMILIES:
-        if family.matches(kernel, context):
-            family.lower(kernel, context)
-            return
-    kind = type(kernel.operators[-1]).__name__
-    raise CompileError(
-        f"{kind} (node {kernel.name!r}) was read and has no schedule, which is a fault of "
-        "shiftedge; please report it with the model."
+    refusal = (
+        "was read and has no schedule, which is a fault of shiftedge; please report it with the "
+        "model."
     )
+    lower_by(FAMILIES, kernel, context, refusal)
 
 
 def _frame_is_a_map(

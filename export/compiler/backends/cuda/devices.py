@@ -55,9 +55,17 @@ class Gpu:
     driver: str
     """That driver."""
     instructions: tuple[str, ...] = ()
-    """That its code may use: "f16x2", "wmma-s8", "mma-f16", "mma-s8", "mma-tf32", "async-copy"."""
+    """That its code may use: "f16x2", "wmma-s8", "mma-f16-4", "mma-f16-8", "mma-f16-16" (by depth),
+    "mma-s8", "mma-tf32", "async-copy"."""
     ptx_attribute: str = ""
     """LLVM's, where its lowest version for the device lacks what kernels use."""
+    l1_bytes_per_cycle: int = 128
+    """Of global memory, that a multiprocessor takes through its first-level cache."""
+    launch_us: float = 1.5
+    """Of a kernel of a captured graph behind the one before; assumed, see ``docs/cuda.md``."""
+    cycles_per_mma: float = 0.0
+    """That a multiprocessor's tensor cores take for a warp's product of matrices of the deepest
+    shape that it has, of half precision with sums of float32: from the board's peak."""
 
     @property
     def name(self) -> str:
@@ -89,46 +97,46 @@ class Gpu:
 
 _JETPACK_4, _JETPACK_5 = "JetPack 4.6 (CUDA 10.2)", "JetPack 5.0 (CUDA 11.4)"
 _PASCAL = ("f16x2",)
-_VOLTA = (*_PASCAL, "mma-f16", "wmma-s8")
-_TURING = (*_VOLTA, "mma-s8")
-_AMPERE = (*_TURING, "mma-tf32", "async-copy")
+_VOLTA = (*_PASCAL, "mma-f16-4", "wmma-s8")
+_TURING = (*_VOLTA, "mma-f16-8", "mma-s8")
+_AMPERE = (*_TURING, "mma-f16-16", "mma-tf32", "async-copy")
 
 # fmt: off
 SM_53 = Gpu(
     "sm_53", "Jetson Nano", 1, 921, 25.6, 256 * _KB, 128, 48 * _KB, 64 * _KB, 65536, 2048,
-    (6, 5), _JETPACK_4, _PASCAL, "+ptx63",
+    (6, 5), _JETPACK_4, _PASCAL, "+ptx63", l1_bytes_per_cycle=64, launch_us=2.5,
 )
 SM_62 = Gpu(
     "sm_62", "Jetson TX2", 2, 1300, 59.7, 512 * _KB, 128, 48 * _KB, 64 * _KB, 65536, 2048,
-    (6, 5), _JETPACK_4, _PASCAL, "+ptx63",
+    (6, 5), _JETPACK_4, _PASCAL, "+ptx63", l1_bytes_per_cycle=64, launch_us=2.0,
 )
 SM_72 = Gpu(
     "sm_72", "Jetson Xavier NX", 6, 1100, 59.7, 512 * _KB, 64, 48 * _KB, 96 * _KB, 65536, 2048,
-    (6, 5), _JETPACK_4, _VOLTA, "+ptx63",
+    (6, 5), _JETPACK_4, _VOLTA, "+ptx64", launch_us=2.0,
 )
 SM_75 = Gpu(
     "sm_75", "T4", 40, 1590, 320, 4096 * _KB, 64, 48 * _KB, 64 * _KB, 65536, 1024,
-    (7, 0), "450 (CUDA 11.0)", _TURING,
+    (7, 0), "450 (CUDA 11.0)", _TURING, "+ptx65", l1_bytes_per_cycle=64, cycles_per_mma=2.0,
 )
 SM_80 = Gpu(
     "sm_80", "A100 40 GB PCIe", 108, 1410, 1555, 40 * _KB * _KB, 64, 48 * _KB, 164 * _KB, 65536,
-    2048, (7, 0), "450 (CUDA 11.0)", _AMPERE,
+    2048, (7, 0), "450 (CUDA 11.0)", _AMPERE, cycles_per_mma=2.0,
 )
 SM_86 = Gpu(
     "sm_86", "A10", 72, 1695, 600, 6 * _KB * _KB, 128, 48 * _KB, 100 * _KB, 65536, 1536,
-    (7, 1), "455 (CUDA 11.1)", _AMPERE,
+    (7, 1), "455 (CUDA 11.1)", _AMPERE, cycles_per_mma=4.0,
 )
 SM_87 = Gpu(
     "sm_87", "Jetson Orin Nano 8GB", 8, 625, 68, 2 * _KB * _KB, 128, 48 * _KB, 164 * _KB, 65536,
-    1536, (7, 4), _JETPACK_5, _AMPERE,
+    1536, (7, 4), _JETPACK_5, _AMPERE, cycles_per_mma=2.0,
 )
 SM_89 = Gpu(
     "sm_89", "L4", 58, 2040, 300, 48 * _KB * _KB, 128, 48 * _KB, 100 * _KB, 65536, 1536,
-    (7, 8), "520 (CUDA 11.8)", _AMPERE,
+    (7, 8), "520 (CUDA 11.8)", _AMPERE, cycles_per_mma=4.0,
 )
 SM_90 = Gpu(
     "sm_90", "H100 PCIe", 114, 1755, 2039, 50 * _KB * _KB, 128, 48 * _KB, 228 * _KB, 65536, 2048,
-    (7, 8), "520 (CUDA 11.8)", _AMPERE,
+    (7, 8), "520 (CUDA 11.8)", _AMPERE, cycles_per_mma=1.0,
 )
 # fmt: on
 GPUS: Mapping[str, Gpu] = {

@@ -5,7 +5,7 @@ local allocations that LLVM promotes, since each place in them is a number. As o
 is run.
 
 An access of several elements is one vector where its place is a multiple of the vector's length
-whatever the variables are, and several narrower ones elsewhere: :func:`multiple_of`. So each vector
+whatever the variables are, and several narrower ones elsewhere: ``vectors``. So each vector
 that this module writes may be said to be aligned (``ptx`` does), and none is that is not.
 
 A tile's parts are vectors of their lanes; rows whose sources are neighbours are loaded together.
@@ -15,57 +15,26 @@ products, quantised ends, folded parts. Loops of segments are unrolled where the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tvm
 from tvm import tirx
 
+from shiftedge.export.compiler.backends.cuda.vectors import halved, is_next, runs
 from shiftedge.export.compiler.backends.tir import nodes
 from shiftedge.export.compiler.backends.tir.math import activation
 from shiftedge.export.compiler.backends.tir.nodes import get, number, put, shuffle
 from shiftedge.export.compiler.kernel_ir import kernel as ir
-from shiftedge.export.compiler.kernel_ir.index import Binary, Const, Index, Var
+from shiftedge.export.compiler.kernel_ir.fragments import ELEMENT, FRAGMENTS, SUMS
+from shiftedge.export.compiler.kernel_ir.index import Const, Var
 
-_WIDEST = 16
-"""Bytes of a thread's widest load or store."""
 _BARRIER = "llvm.nvvm.barrier.cta.sync.aligned.all"
 """bar.sync. TVM's own tvm_storage_sync calls it without its operand, which LLVM refuses."""
 _C_FUNCTION = 2
 """calling_conv of tvm::CallingConv::kDeviceKernelLaunch."""
 
 Env = dict[Var, Any]
-
-
-def multiple_of(position: Index) -> int:
-    """A number that divides the position, whatever its variables are; 0 of 0."""
-    if isinstance(position, Const):
-        return abs(position.value)
-    if isinstance(position, Binary):
-        left, right = multiple_of(position.left), multiple_of(position.right)
-        if position.op == "*":
-            return left * right
-        if position.op in ("+", "-", "min", "max"):
-            return math.gcd(left, right)
-        if position.op == "%":
-            return math.gcd(left, right)
-        if position.op == "//" and isinstance(position.right, Const) and left % right == 0:
-            return left // right
-    return 1
-
-
-def runs(position: Index, count: int, itemsize: int) -> list[tuple[int, int]]:
-    """``count`` elements from ``position`` on as (first, length) of aligned vectors."""
-    most = max(1, _WIDEST // itemsize)
-    result, first, base = [], 0, multiple_of(position)
-    while first < count:
-        length = most
-        while length > count - first or math.gcd(base, first) % length:
-            length //= 2
-        result.append((first, length))
-        first += length
-    return result
 
 
 def lower(kernel: ir.Kernel) -> Any:
@@ -95,6 +64,15 @@ class _BlockLowering:
         ]
         names = (each.name for each in (*kernel.buffers, *kernel.block))
         self.buffers = dict(zip(names, (*self.given, *self.own), strict=True))
+        self.words = {
+            each.name: tirx.decl_buffer(
+                (-(-each.size // 2),), "int32", f"{each.name}_words",
+                scope=self.buffers[each.name].scope(), layout=None,
+            )
+            for each in (*kernel.buffers, *kernel.block)
+            if each.dtype == "float16" and each.role != "register"
+        }  # fmt: skip
+        """Buffers of halves as pairs."""
 
     def function(self) -> Any:
         kernel, parameters = self.kernel, [nodes.pointer(each) for each in self.kernel.buffers]
@@ -103,6 +81,11 @@ class _BlockLowering:
             for buffer, pointer in zip(self.given, parameters, strict=True)
         ]
         body += map(tirx.AllocBuffer, self.own)
+        given = zip(self.given, parameters, strict=True)
+        pointers = {buffer.name: pointer for buffer, pointer in given}
+        for name, words in self.words.items():
+            data = pointers.get(name, self.buffers[name].data)
+            body.append(tirx.DeclBuffer(words, data=data))
         axes = [("blockIdx.x", kernel.units), ("threadIdx.x", kernel.threads)]
         variables = [tirx.Var(tag.replace(".", "_"), "int32") for tag, _ in axes]
         env = dict(zip((ir.UNIT, ir.THREAD), variables, strict=True))
@@ -142,6 +125,8 @@ class _BlockLowering:
                     result.append(self._store(each.target, env, first, length, value))
             elif isinstance(each, ir.Copy):
                 result += self._copy(each, env)
+            elif isinstance(each, ir.MatrixProduct):
+                result += self._matrices(each, env)
             else:
                 result += self._tile(each, env)
         return result
@@ -164,15 +149,40 @@ class _BlockLowering:
         same = source.dtype == target.dtype
         return value if same else nodes.as_type(target.dtype, value, length)
 
+    def _matrices(self, product: ir.MatrixProduct, env: Env) -> Iterator[Any]:
+        """A call of what ``ptx`` links with it: sums, and halves in pairs."""
+        kind = FRAGMENTS[product.shape]
+
+        def at(access: ir.Access, element: int) -> Any:
+            """A place in registers, a number."""
+            return access.position.replace({**_numbers_of(env), ELEMENT: element})
+
+        def one(access: ir.Access, element: int) -> Any:
+            return self._load(ir.Access(access.buffer, at(access, element)), env, 0, 1)
+
+        sums = shuffle(range(SUMS), *(one(product.sums, each) for each in range(SUMS)))
+        given = []
+        for access, count in zip((product.a, product.b), kind.elements, strict=True):
+            given.append(shuffle(range(count), *(one(access, each) for each in range(count))))
+        made = tirx.call_pure_extern(f"float32x{SUMS}", f"mma_{product.shape}", sums, *given)
+        # Each register of the sums takes its own of the result.
+        held = tirx.decl_buffer((SUMS,), "float32", "product", scope="local", layout=None)
+        yield tirx.AllocBuffer(held)
+        yield put(held, 0, SUMS, made)
+        for each in range(SUMS):
+            target = ir.Access(product.sums.buffer, at(product.sums, each))
+            yield self._store(target, env, 0, 1, get(held, each, 1))
+
     # BlockTiles
 
     def _tile(self, tile: ir.Tile, env: Env) -> list[Any]:
         if tile.epilogue or any(part.folded for part in tile.vectors):
             raise ValueError(f"{self.kernel.name}: a tile of a processor's")
-        if tile.accumulator_dtype != "float32":
+        dtype = tile.accumulator_dtype
+        if dtype not in ("float32", "float16"):
             raise ValueError(f"{self.kernel.name}: sums of integers")
         sums = [
-            tirx.decl_buffer((part.lanes,), "float32", f"sum{place}", scope="local", layout=None)
+            tirx.decl_buffer((part.lanes,), dtype, f"sum{place}", scope="local", layout=None)
             for place, part in enumerate(tile.vectors)
         ]
         result: list[Any] = [tirx.AllocBuffer(each) for each in sums]
@@ -182,11 +192,11 @@ class _BlockLowering:
             here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
             if not starts:
                 result.append(
-                    put(register, 0, part.lanes, nodes.constant("float32", least, part.lanes))
+                    put(register, 0, part.lanes, nodes.constant(dtype, least, part.lanes))
                 )
             for place, access in enumerate(starts):
                 for first, length in self._runs(access, here, self._valid(tile, part)):
-                    value = self._numbers(access, here, first, length)
+                    value = self._numbers(access, here, first, length, dtype)
                     value = get(register, first, length) + value if place else value
                     result.append(put(register, first, length, value))
         for segment in tile.segments:
@@ -200,7 +210,7 @@ class _BlockLowering:
                 if tile.scale != 1.0:
                     value = value * nodes.constant("float32", tile.scale, length)
                 value = activation(tile.activation, value, length)
-                if tile.target.buffer.dtype != "float32":
+                if tile.target.buffer.dtype != dtype:
                     value = nodes.as_type(tile.target.buffer.dtype, value, length)
                 result.append(self._store(tile.target, here, first, length, value))
         return result
@@ -214,8 +224,9 @@ class _BlockLowering:
         """The loops of a segment from ``depth`` on, around one step."""
         if depth == len(segment.steps):
             result: list[Any] = []
+            rows = self._lanes(tile, segment, env) if segment.by_lane else None
             for term in range(segment.terms):
-                result += self._step(tile, segment, sums, {**env, ir.TERM: term})
+                result += self._step(tile, segment, sums, {**env, ir.TERM: term}, rows)
             return result
         step = segment.steps[depth]
         if step.unrolled or step.extent == 1:
@@ -229,15 +240,29 @@ class _BlockLowering:
         inner = self._segment(tile, segment, sums, {**env, step.variable: variable}, depth + 1)
         return [_serial(variable, number(0), number(step.extent), inner)]
 
-    def _step(self, tile: ir.Tile, segment: ir.Segment, sums: list[Any], env: Env) -> Iterator[Any]:
-        """Every accumulator takes its source, times its weight."""
-        rows = None if segment.by_column else self._rows(tile, segment.source, env)
+    def _lanes(self, tile: ir.Tile, segment: ir.Segment, env: Env) -> list[Any]:
+        """Each row's numbers of all terms, as a vector."""
+        here = [{**env, ir.ROW: row, ir.TERM: 0} for row in range(tile.rows)]
+        return [self._load(segment.source, each, 0, segment.terms) for each in here]
+
+    def _step(
+        self, tile: ir.Tile, segment: ir.Segment, sums: list[Any], env: Env, lanes: list[Any] | None
+    ) -> Iterator[Any]:
+        """Every accumulator takes its source, times its weight; ``lanes`` are those of each row's
+        terms, where they are loaded."""
+        dtype = tile.accumulator_dtype
+        rows: Callable[[int], Any] | None = None
+        if lanes is not None:
+            term = env[ir.TERM]
+            rows = lambda row: shuffle([term], lanes[row])  # noqa: E731
+        elif not segment.by_column:
+            rows = self._rows(tile, segment.source, env, dtype)
         weights: dict[tuple[int, int], Any] = {}
         for register, part in zip(sums, tile.vectors, strict=True):
             here = {**env, ir.ROW: part.row, ir.COLUMN: part.column}
             valid = self._valid(tile, part)
             if rows is None:
-                source = self._vector(segment.source, here, valid, part.lanes)
+                source = self._vector(segment.source, here, valid, part.lanes, dtype)
             else:
                 source = nodes.splat(rows(part.row), part.lanes)
             old = get(register, 0, part.lanes)
@@ -248,11 +273,11 @@ class _BlockLowering:
             else:
                 key = part.column, part.lanes
                 if key not in weights:
-                    weights[key] = self._vector(segment.weight, here, valid, part.lanes)
-                new = nodes.fma(source, weights[key], old, part.lanes)
+                    weights[key] = self._vector(segment.weight, here, valid, part.lanes, dtype)
+                new = nodes.fma(source, weights[key], old, part.lanes, dtype)
             yield put(register, 0, part.lanes, new)
 
-    def _rows(self, tile: ir.Tile, source: ir.Access, env: Env) -> Callable[[int], Any]:
+    def _rows(self, tile: ir.Tile, source: ir.Access, env: Env, dtype: str) -> Callable[[int], Any]:
         """The source of each row as a number: neighbours are loaded as vectors."""
         at = [
             source.position.replace(_numbers_of({**env, ir.ROW: row})) for row in range(tile.rows)
@@ -260,19 +285,19 @@ class _BlockLowering:
         itemsize, found, row = _itemsize(source.buffer), dict[int, Any](), 0
         while row < tile.rows:
             count = 1
-            while row + count < tile.rows and _is_next(at[row], at[row + count], count):
+            while row + count < tile.rows and is_next(at[row], at[row + count], count):
                 count += 1
             for first, length in runs(at[row], count, itemsize):
-                value = self._numbers(source, {**env, ir.ROW: row}, first, length)
+                value = self._numbers(source, {**env, ir.ROW: row}, first, length, dtype)
                 for lane in range(length):
                     found[row + first + lane] = shuffle([lane], value) if length > 1 else value
             row += count
         return lambda row: found[row]
 
-    def _vector(self, access: ir.Access, env: Env, valid: int, lanes: int) -> Any:
+    def _vector(self, access: ir.Access, env: Env, valid: int, lanes: int, dtype: str) -> Any:
         """``lanes`` numbers of which ``valid`` are read."""
         parts = [
-            (self._numbers(access, env, first, length), length)
+            (self._numbers(access, env, first, length, dtype), length)
             for first, length in self._runs(access, env, valid)
         ]
         if len(parts) == 1 and valid == lanes:
@@ -299,20 +324,37 @@ class _BlockLowering:
         found = [self._runs(each, env, count) for each in memory]
         return max(found, key=len)
 
-    def _numbers(self, access: ir.Access, env: Env, first: int, length: int) -> Any:
-        """Elements as float32."""
+    def _numbers(self, access: ir.Access, env: Env, first: int, length: int, dtype: str) -> Any:
+        """Elements as numbers of a type."""
         value = self._load(access, env, first, length)
-        if access.buffer.dtype == "float32":
+        if access.buffer.dtype == dtype:
             return value
-        return nodes.as_type("float32", value, length)
+        return nodes.as_type(dtype, value, length)
 
     def _load(self, access: ir.Access, env: Env, first: int, length: int) -> Any:
+        """Pairs of halves as the words that they are: what is not aligned stays halves, of which
+        LLVM makes vectors of its own, see ``ptx``."""
+        if self._in_words(access.buffer, length):
+            words = tirx.BufferLoad(*self._words(access, env, first, length))
+            return nodes.bits_as("float16", words, length)
         position = nodes.expression(access.position, env) + first
         return tirx.BufferLoad(self.buffers[access.buffer.name], [nodes.ramp(position, length)])
 
     def _store(self, access: ir.Access, env: Env, first: int, length: int, value: Any) -> Any:
+        if self._in_words(access.buffer, length):
+            buffer, place = self._words(access, env, first, length)
+            return tirx.BufferStore(buffer, nodes.bits_as("int32", value, length // 2), place)
         place = nodes.ramp(nodes.expression(access.position, env) + first, length)
         return tirx.BufferStore(self.buffers[access.buffer.name], value, [place])
+
+    def _in_words(self, buffer: ir.Buffer, length: int) -> bool:
+        return buffer.dtype == "float16" and buffer.role != "register" and length % 2 == 0
+
+    def _words(self, access: ir.Access, env: Env, first: int, length: int) -> tuple[Any, list[Any]]:
+        """The buffer as words, and the place in it."""
+        position = access.position.replace(_numbers_of(env)) + first
+        words = nodes.expression(halved(position), env)
+        return self.words[access.buffer.name], [nodes.ramp(words, length // 2)]
 
 
 def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:
@@ -322,10 +364,6 @@ def _serial(variable: Any, begin: Any, extent: Any, body: list[Any]) -> Any:
 def _numbers_of(env: Mapping[Var, Any]) -> dict[Var, int]:
     """Variables that are numbers once unrolled."""
     return {name: value for name, value in env.items() if isinstance(value, int)}
-
-
-def _is_next(first: Index, other: Index, count: int) -> bool:
-    return isinstance(other - first, Index) and first + count == other
 
 
 def _itemsize(buffer: ir.Buffer) -> int:

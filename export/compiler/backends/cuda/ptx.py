@@ -2,7 +2,8 @@
 
 What was found about TVM 0.27 and LLVM 22, and why this module looks as it does:
 
-- TVM's nvptx target insists on a libdevice. Any LLVM file does, text too: an empty module.
+- TVM's nvptx target insists on a libdevice. Any LLVM file does, text too: here it holds products of
+  matrices, which are inlined.
 - As TVM leaves it the code is poor: kernels are ``.func``, their loads generic and scalar. So its
   LLVM text is corrected and handed to LLVM again: kernels get the calling convention
   ``ptx_kernel`` (then parameters are in global memory), vectors their alignment (``lower`` writes
@@ -31,13 +32,17 @@ import tvm_ffi
 from shiftedge.export.compiler.backends.cuda.devices import Gpu
 from shiftedge.export.compiler.backends.cuda.lower import lower
 from shiftedge.export.compiler.kernel_ir import kernel as ir
+from shiftedge.export.compiler.kernel_ir.fragments import FRAGMENTS, SUMS
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.files import work_folder
 
 _FIRST = "sm_90"
 """What TVM builds for, before the text is corrected."""
 _TRIPLE = "nvptx64-nvidia-cuda"
-_BYTES = {"float": 4, "half": 2, "i32": 4, "i16": 2, "i8": 1}
+_BYTES = {"float": 4, "i32": 4, "half": 2}
+_WORD = 4
+"""Bytes. Of narrower elements LLVM makes vectors by itself, and says rightly that they are aligned
+as one element is; those of ``lower`` are words, whatever LLVM calls them then."""
 
 
 def generate(kernels: Sequence[ir.Kernel], gpu: Gpu) -> str:
@@ -49,9 +54,9 @@ def generate(kernels: Sequence[ir.Kernel], gpu: Gpu) -> str:
     if len({each.name for each in kernels}) != len(kernels):
         raise ValueError("two kernels have one name")
     with work_folder() as folder:
-        (folder / "nothing.ll").write_text(f'target triple = "{_TRIPLE}"\n')
+        (folder / "linked.ll").write_text(f'target triple = "{_TRIPLE}"\n{_matrices()}')
         tvm_ffi.register_global_func(
-            "tvm_callback_libdevice_path", lambda _: str(folder / "nothing.ll"), override=True
+            "tvm_callback_libdevice_path", lambda _: str(folder / "linked.ll"), override=True
         )
         target = tvm.target.Target({"kind": "nvptx", "mcpu": _FIRST, "max_num_threads": 1024})
         functions = {each.name: lower(each).with_attr("target", target) for each in kernels}
@@ -63,6 +68,39 @@ def generate(kernels: Sequence[ir.Kernel], gpu: Gpu) -> str:
     return text
 
 
+def _matrices() -> str:
+    """LLVM's text of products of matrices over vectors, ``mma_m16n8k16(sums, a, b)``: its own take
+    registers one by one and return a structure."""
+    result = []
+    for shape, kind in FRAGMENTS.items():
+        lines, given = [], []
+        for name, count in zip("ab", (each // 2 for each in kind.elements), strict=True):
+            lines.append(f"%{name}h = bitcast <{2 * count} x half> %{name} to <{count} x i32>")
+            for place in range(count):
+                taken = f"extractelement <{count} x i32> %{name}h, i32 {place}"
+                lines.append(f"%{name}i{place} = {taken}")
+                lines.append(f"%{name}{place} = bitcast i32 %{name}i{place} to <2 x half>")
+                given.append(f"<2 x half> %{name}{place}")
+        for place in range(SUMS):
+            lines.append(f"%c{place} = extractelement <{SUMS} x float> %c, i32 {place}")
+            given.append(f"float %c{place}")
+        made = f"{{{', '.join(['float'] * SUMS)}}}"
+        intrinsic = f"@llvm.nvvm.mma.{shape}.row.col.f32.f32"
+        lines.append(f"%made = call {made} {intrinsic}({', '.join(given)})")
+        last, vector = "undef", f"<{SUMS} x float>"
+        for place in range(SUMS):
+            lines.append(f"%r{place} = extractvalue {made} %made, {place}")
+            lines.append(f"%v{place} = insertelement {vector} {last}, float %r{place}, i32 {place}")
+            last = f"%v{place}"
+        a, b = (f"<{each} x half> %{name}" for name, each in zip("ab", kind.elements, strict=True))
+        result += [
+            f"declare {made} {intrinsic}({', '.join(each.rpartition(' ')[0] for each in given)})",
+            f"define {vector} @mma_{shape}({vector} %c, {a}, {b}) alwaysinline {{",
+            *lines, f"ret {vector} {last}", "}",
+        ]  # fmt: skip
+    return "\n".join([*result, ""])
+
+
 def corrected(text: str, gpu: Gpu) -> str:
     """LLVM's text of TVM's, as it should be; see the module's docstring."""
     for name in re.findall(r'!\{ptr @(\w+), !"kernel"', text):
@@ -71,15 +109,18 @@ def corrected(text: str, gpu: Gpu) -> str:
             raise CompileError(f"TVM wrote no function {name} into its LLVM text.")
         parameters = re.sub(r"ptr ((?:[\w()]+ )*)%", r"ptr \1align 16 %", head.group(1))
         text = text.replace(head.group(0), f"define ptx_kernel void @{name}({parameters})")
-    # TVM's conversions of half precision, which nothing calls.
-    text = re.sub(r"^define weak dso_local .*?^}\n", "", text, flags=re.M | re.S)
+    # TVM's conversions of half precision, which nothing calls, and what was inlined.
+    text = re.sub(r"^define (?:weak dso_local |[^\n]*@mma_).*?^}\n", "", text, flags=re.M | re.S)
     text = re.sub(r"^(@\S+) = .*?addrspace\(3\)", r"\1 = internal addrspace(3)", text, flags=re.M)
     text = re.sub(r'"target-cpu"="\w+"', f'"target-cpu"="{gpu.arch}"', text)
 
     def aligned(found: re.Match[str]) -> str:
+        if int(found[4]) < _WORD:
+            return found[0]
         return f"{found[1]}, align {int(found[2]) * _BYTES[found[3]]}"
 
-    text = re.sub(r"((?:load|store) <(\d+) x (\w+)>.*), align \d+", aligned, text)
+    kinds = "|".join(_BYTES)
+    text = re.sub(rf"((?:load|store) <(\d+) x ({kinds})>.*), align (\d+)", aligned, text)
     wanted = {"kind": "llvm", "mtriple": _TRIPLE, "mcpu": gpu.arch}
     if gpu.ptx_attribute:
         wanted["mattr"] = [gpu.ptx_attribute]  # type: ignore[assignment]

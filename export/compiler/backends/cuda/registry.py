@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
+from shiftedge.export.compiler.backends.builder import KernelFamily, lower_by
 from shiftedge.export.compiler.backends.cuda.context import GpuContext
 from shiftedge.export.compiler.backends.cuda.devices import GpuVariant
 from shiftedge.export.compiler.backends.cuda.families import (
@@ -15,25 +14,23 @@ from shiftedge.export.compiler.backends.cuda.families import (
     keep,
     pool,
     product,
+    tensor,
 )
 from shiftedge.export.compiler.graph.fusion import FusedKernel, apart, fuse
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
-from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.spec import ModelSpec
 
-
-class GpuFamily(Protocol):
-    """A kernel family."""
-
-    def matches(self, kernel: FusedKernel, context: GpuContext) -> bool:
-        """Whether it takes ``kernel``."""
-
-    def lower(self, kernel: Any, context: GpuContext) -> None:
-        """Schedule a kernel that it takes, and add its calls to the step."""
-
-
-FAMILIES: tuple[GpuFamily, ...] = (first, depthwise, dense, product, elementwise, pool, join)
+FAMILIES: tuple[KernelFamily[GpuContext], ...] = (
+    first,
+    depthwise,
+    dense,
+    tensor,
+    product,
+    elementwise,
+    pool,
+    join,
+)
 """In the order in which they are asked."""
 
 
@@ -58,12 +55,5 @@ def lower(graph: Graph, spec: ModelSpec, target: GpuVariant) -> Step:
 
 
 def _lower(kernel: FusedKernel, context: GpuContext) -> None:
-    for family in FAMILIES:
-        if family.matches(kernel, context):
-            family.lower(kernel, context)
-            return
-    kind = type(kernel.operators[-1]).__name__
-    raise CompileError(
-        f"{kind} (node {kernel.name!r}) has no code for GPUs yet; compile the model for a "
-        "processor."
-    )
+    refusal = "has no code for GPUs yet; compile the model for a processor."
+    lower_by(FAMILIES, kernel, context, refusal)

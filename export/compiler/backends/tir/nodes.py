@@ -16,7 +16,7 @@ from shiftedge.export.compiler.numerics.bf16 import bits_of
 
 def constant(dtype: str, value: float, lanes: int = 1) -> Any:
     """A number of a type, in all lanes."""
-    if dtype == "float32":
+    if dtype in ("float32", "float16"):
         return splat(tirx.FloatImm(dtype, value), lanes)
     if dtype == BF16:
         return literal(dtype, int(bits_of(np.array(value)).item()), lanes)
@@ -64,10 +64,11 @@ def intrinsic(result: str, name: str, *operands: Any) -> Any:
     return tirx.call_llvm_pure_intrin(result, f"llvm.{name}", *operands)
 
 
-def fma(x: Any, factor: Any, plus: Any, lanes: int) -> Any:
+def fma(x: Any, factor: Any, plus: Any, lanes: int, dtype: str = "float32") -> Any:
     """x * factor + plus, rounded once."""
-    name = "fma.f32" if lanes == 1 else f"fma.v{lanes}f32"
-    return intrinsic(vector_type("float32", lanes), name, x, factor, plus)
+    element = f"f{dtype.removeprefix('float')}"
+    name = f"fma.{element}" if lanes == 1 else f"fma.v{lanes}{element}"
+    return intrinsic(vector_type(dtype, lanes), name, x, factor, plus)
 
 
 # Memory

@@ -31,6 +31,8 @@ class PtxInstruction:
     a: int = 0
     b: int = 0
     c: int = 0
+    more: tuple[int, ...] = ()
+    """Operands beside those."""
     guard: int = 0
     negated: bool = False
     offset: int = 0
@@ -99,7 +101,11 @@ _PLAIN = {
     "ex2.approx.f32": "ex2_f32", "ex2.approx.ftz.f32": "ex2_f32",
     "cvta.to.global.u64": "mov_64", "cvt.u64.u32": "cvt_u64_u32", "cvt.s64.s32": "cvt_s64_s32",
     "cvt.u32.u64": "cvt_u32_u64", "cvt.f32.f16": "cvt_f32_f16", "cvt.rn.f16.f32": "cvt_f16_f32",
-    "cvt.rn.f16x2.f32": "cvt_f16x2_f32", "cvt.rn.f32.s32": "cvt_f32_s32",
+    "cvt.rn.f16x2.f32": "cvt_f16x2_f32", "fma.rn.f16": "fma_f16", "fma.rn.f16x2": "fma_f16x2",
+    "add.f16": "add_f16", "add.rn.f16": "add_f16", "mul.f16": "mul_f16", "mul.rn.f16": "mul_f16",
+    "add.f16x2": "add_f16x2", "add.rn.f16x2": "add_f16x2", "mul.f16x2": "mul_f16x2",
+    "mul.rn.f16x2": "mul_f16x2",
+    "cvt.rn.f32.s32": "cvt_f32_s32",
     "cvt.rn.f32.u32": "cvt_f32_u32", "cvt.rzi.s32.f32": "cvt_rzi_s32_f32",
     "cvt.u32.u16": "low_16", "cvt.s32.s16": "sign_16", "cvt.u16.u32": "low_16",
     "cvt.u32.u8": "low_8", "cvt.u16.u8": "low_8", "cvt.s32.s8": "sign_8",
@@ -140,6 +146,16 @@ for _relation in ("eq", "ne"):
             _PLAIN[f"setp.{_relation}.{_sign}{_size}"] = f"setp_{_relation}_{_size}"
 _PLAIN |= {"setp.lt.s64": "setp_lt_s64", "setp.lt.u64": "setp_lt_u64"}
 _PLAIN |= {"setp.eq.f32": "setp_eq_f32", "setp.neu.f32": "setp_neu_f32"}
+
+
+_MATRICES = {
+    "m16n8k16.row.col.f32.f16.f16.f32": ("m16n8k16_f16", 4, 2, 4),
+    "m16n8k8.row.col.f32.f16.f16.f32": ("m16n8k8_f16", 2, 1, 4),
+    "m8n8k4.row.col.f32.f16.f16.f32": ("m8n8k4_f16", 2, 2, 8),
+    "m16n8k32.row.col.s32.s8.s8.s32": ("m16n8k32_s8", 4, 2, 4),
+    "m8n8k16.row.col.s32.s8.s8.s32": ("m8n8k16_s8", 1, 1, 2),
+}
+"""Of mma.sync.aligned: the operation, and registers of a, b and c."""
 
 
 _OPERANDS = dict.fromkeys(("fma", "mad", "bfe", "selp"), 3)
@@ -205,6 +221,10 @@ class _Decoder:
             yield PtxInstruction("mov_64", line, (self._read(args[0], "64"),), source)
         elif words[0] in ("ld", "st"):
             yield self._memory(words, args, line)
+        elif words[:2] == ["shfl", "sync"] and len(words) == 4 and words[3] == "b32":
+            yield self._exchange(words[2], args, line)
+        elif words[:3] == ["mma", "sync", "aligned"] and ".".join(words[3:]) in _MATRICES:
+            yield self._matrices(".".join(words[3:]), args, line)
         elif words[0] == "mov" and "{" in line:
             half = str(int(size) // 2)
             if args[1].startswith("{"):
@@ -281,6 +301,26 @@ class _Decoder:
             name, line, tuple(registers), self._read(found[1], "64"), offset=int(found[2] or 0),
             bytes=_BYTES[size], count=count,
         )  # fmt: skip
+
+    def _exchange(self, how: str, args: list[str], line: str) -> PtxInstruction:
+        """shfl.sync.bfly.b32 %r1|%p1, %r2, 16, 31, -1 and the like."""
+        target, _, inside = args[0].partition("|")
+        value, by, limit, named = (self._read(each, "32") for each in args[1:])
+        more = by, limit, named, 1 + self._read(inside, "pred") if inside else 0
+        name = f"shfl_{how}"
+        if how not in ("bfly", "up", "down", "idx"):
+            raise _unknown(line)
+        return PtxInstruction(name, line, (self._read(target, "32"),), value, more=more)
+
+    def _matrices(self, shape: str, args: list[str], line: str) -> PtxInstruction:
+        """mma.sync.aligned.m16n8k16...: {d}, {a}, {b}, {c}."""
+        name, *sizes = _MATRICES[shape]
+        lists = [[self._read(each, "32") for each in _operands(arg.strip("{}"))] for arg in args]
+        made, *given = lists
+        if list(map(len, lists)) != [sizes[2], *sizes]:
+            raise _unknown(line)
+        more = tuple(register for each in given for register in each)
+        return PtxInstruction(f"mma_{name}", line, tuple(made), more=more)
 
     # Operands
 

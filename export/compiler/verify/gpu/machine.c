@@ -37,7 +37,8 @@ typedef union __attribute__((aligned(64))) {
 
 typedef struct {
     u32 op, guard, negated; /* guard: 1 + the predicate's register, or 0 */
-    u32 d[4], a, b, c;      /* stores: d is what is stored */
+    u32 d[8], a, b, c;      /* stores: d is what is stored */
+    u32 more[14];           /* operands beside those; of a matrix product a, b and c one after the other */
     s64 offset;
     u32 target, meet; /* of a branch */
     u32 meets;        /* whether some branch's lanes meet here */
@@ -62,7 +63,7 @@ typedef struct {
     s32 tid, ctaid, ntid, nctaid, laneid; /* registers, or -1 */
 } Program;
 
-enum { OUT_OF_BOUNDS, READ_ONLY, UNINITIALISED, RACE, PARTIAL_BARRIER, MISALIGNED, ENDLESS, FAULTS };
+enum { OUT_OF_BOUNDS, READ_ONLY, UNINITIALISED, RACE, PARTIAL_BARRIER, MISALIGNED, ENDLESS, MISSING, FAULTS };
 typedef struct {
     u64 count;
     u32 pc, block, thread, unused;
@@ -113,6 +114,16 @@ static u32 to_half(float x) { _Float16 h = (_Float16)x; u16 bits; memcpy(&bits, 
 /* As the device does: of a number and a NaN the number. */
 static float least(float x, float y) { return x < y || y != y ? x : y; }
 static float largest(float x, float y) { return x > y || y != y ? x : y; }
+/* Of halves: a product and a sum of such are exact in double. */
+static u32 fma_half(u32 a, u32 b, u32 c) {
+    _Float16 h = (_Float16)((double)of_half(a) * of_half(b) + of_half(c));
+    u16 bits;
+    memcpy(&bits, &h, 2);
+    return bits;
+}
+#define ONE 0x3c003c00u
+#define MINUS_ZERO 0x80008000u
+#define BOTH(f, a, b, c) (f(a, b, c) | f((a) >> 16, (b) >> 16, (c) >> 16) << 16)
 #define BIT(r) ((r)->u[0] >> i & 1)
 
 /* OP(name, kind of the result, value): u of 32 bits, f float, U of 64, p a predicate. */
@@ -155,6 +166,9 @@ static float largest(float x, float y) { return x > y || y != y ? x : y; }
     OP(pack_16, u, (a->u[i] & 0xffff) | b->u[i] << 16) OP(pack_32, U, a->u[i] | (u64)b->u[i] << 32) \
     OP(low_32, u, (u32)a->U[i]) OP(high_32, u, (u32)(a->U[i] >> 32)) \
     OP(cvt_f32_f16, f, of_half(a->u[i])) OP(cvt_f16_f32, u, to_half(a->f[i])) \
+    OP(fma_f16, u, fma_half(a->u[i], b->u[i], c->u[i])) OP(fma_f16x2, u, BOTH(fma_half, a->u[i], b->u[i], c->u[i])) \
+    OP(add_f16x2, u, BOTH(fma_half, a->u[i], ONE, b->u[i])) OP(mul_f16x2, u, BOTH(fma_half, a->u[i], b->u[i], MINUS_ZERO)) \
+    OP(add_f16, u, fma_half(a->u[i], ONE, b->u[i])) OP(mul_f16, u, fma_half(a->u[i], b->u[i], MINUS_ZERO)) \
     OP(cvt_f16x2_f32, u, to_half(b->f[i]) | to_half(a->f[i]) << 16) \
     OP(cvt_f32_s32, f, (float)a->s[i]) OP(cvt_f32_u32, f, (float)a->u[i]) \
     OP(cvt_rzi_f32_f32, f, truncf(a->f[i])) \
@@ -173,7 +187,8 @@ static float largest(float x, float y) { return x > y || y != y ? x : y; }
     OP(not_pred, p, !BIT(a)) OP(mov_pred, p, BIT(a))
 /* Those that are more than an expression. */
 #define OTHERS(OP) OP(load_global,,) OP(store_global,,) OP(load_shared,,) OP(store_shared,,) \
-    OP(branch,,) OP(ret,,) OP(barrier,,)
+    OP(branch,,) OP(ret,,) OP(barrier,,) OP(shfl_bfly,,) OP(shfl_up,,) OP(shfl_down,,) OP(shfl_idx,,) \
+    OP(mma_m16n8k16_f16,,) OP(mma_m16n8k8_f16,,) OP(mma_m8n8k4_f16,,) OP(mma_m16n8k32_s8,,) OP(mma_m8n8k16_s8,,)
 
 #define NAME(name, kind, value) OP_##name,
 enum { ARITHMETIC(NAME) OTHERS(NAME) };
@@ -315,6 +330,86 @@ static void shared(Block *b, Warp *w, const Instruction *in, u32 pc, u32 m, int 
     }
 }
 
+/* Values of other lanes. All that are named must be here. */
+static void exchange(Block *b, Warp *w, const Instruction *in, u32 pc, u32 m) {
+    Register from = w->registers[in->a], *d = &w->registers[in->d[0]];
+    const Register *by = &w->registers[in->more[0]], *limit = &w->registers[in->more[1]], *named = &w->registers[in->more[2]];
+    for (int i = 0; i < LANES; i++) if (m >> i & 1) {
+        u32 lane = (u32)i, shift = by->u[i] & 31, segment = limit->u[i] >> 8 & 31, clamp = limit->u[i] & 31;
+        u32 last = (lane & segment) | (clamp & ~segment & 31), first = lane & segment, other = lane;
+        int inside = 0;
+        switch (in->op) {
+        case OP_shfl_bfly: other = lane ^ shift, inside = other <= last; break;
+        case OP_shfl_up: other = lane - shift, inside = (s32)other >= (s32)last; break;
+        case OP_shfl_down: other = lane + shift, inside = other <= last; break;
+        default: other = first | (shift & ~segment & 31), inside = other <= last;
+        }
+        if (!inside) other = lane;
+        if ((named->u[i] & ~m) || !(named->u[i] >> i & 1) || !(m >> other & 1))
+            fault(b, MISSING, pc, w->id * LANES + lane, 0);
+        d->u[i] = m >> other & 1 ? from.u[other] : POISON;
+        if (in->more[3]) {
+            Register *p = &w->registers[in->more[3] - 1];
+            p->u[0] = (p->u[0] & ~(1u << i)) | (u32)inside << i;
+        }
+    }
+}
+
+/* d = a * b + c of a warp (of each of its 4 groups of 8 lanes, of m8n8k4), in order of k: products of halves are exact,
+ * sums are rounded to float once. Which element a lane's register holds: PTX ISA, "Matrix Fragments for mma". */
+enum { ROWS = 16, DEPTH = 32 };
+typedef struct { u32 m, n, k, per, na, nb, nc, whole; } Shape; /* per: elements of a register of a and b; nc: of c */
+static void place_a(const Shape *s, u32 lane, u32 r, u32 h, u32 *row, u32 *k) {
+    if (s->k == 4) { *row = lane % 4 + (lane < 16 ? 0 : 4), *k = 2 * r + h; return; }
+    *row = lane / 4 + 8 * (r & 1), *k = lane % 4 * s->per + h + 4 * s->per * (r >> 1);
+}
+static void place_b(const Shape *s, u32 lane, u32 r, u32 h, u32 *k, u32 *column) {
+    if (s->k == 4) { *column = lane % 4 + (lane < 16 ? 0 : 4), *k = 2 * r + h; return; }
+    *column = lane / 4, *k = lane % 4 * s->per + h + 4 * s->per * r;
+}
+static void place_c(const Shape *s, u32 lane, u32 i, u32 *row, u32 *column) {
+    if (s->k == 4) {
+        *row = (lane & 1) + (i & 2) + (lane < 16 ? 0 : 4), *column = (i & 4) + (lane & 2) + (i & 1);
+        return;
+    }
+    *row = lane / 4 + 8 * (i >> 1), *column = lane % 4 * 2 + (i & 1);
+}
+static double element(const Shape *s, u32 bits, u32 h) {
+    return s->whole ? (double)(int8_t)(bits >> 8 * h) : (double)of_half(bits >> 16 * h);
+}
+static void matrices(Block *b, Warp *w, const Instruction *in, u32 pc, u32 m) {
+    static const Shape shapes[] = {
+        {16, 8, 16, 2, 4, 2, 4, 0}, {16, 8, 8, 2, 2, 1, 4, 0}, {8, 8, 4, 2, 2, 2, 8, 0},
+        {16, 8, 32, 4, 4, 2, 4, 1}, {8, 8, 16, 4, 1, 1, 2, 1}};
+    const Shape *s = &shapes[in->op - OP_mma_m16n8k16_f16];
+    if (m != EVERY) fault(b, MISSING, pc, w->id * LANES, 0);
+    Register made[8];
+    for (u32 group = 0; group < (s->k == 4 ? 4u : 1u); group++) {
+        double A[ROWS][DEPTH] = {{0}}, B[DEPTH][ROWS] = {{0}};
+        u32 row, column, k;
+        for (u32 i = 0; i < LANES; i++) if (s->k != 4 || i / 4 % 4 == group) {
+            for (u32 r = 0; r < s->na; r++) for (u32 h = 0; h < s->per; h++) {
+                place_a(s, i, r, h, &row, &k);
+                A[row][k] = element(s, w->registers[in->more[r]].u[i], h);
+            }
+            for (u32 r = 0; r < s->nb; r++) for (u32 h = 0; h < s->per; h++) {
+                place_b(s, i, r, h, &k, &column);
+                B[k][column] = element(s, w->registers[in->more[s->na + r]].u[i], h);
+            }
+        }
+        for (u32 i = 0; i < LANES; i++) if (s->k != 4 || i / 4 % 4 == group)
+            for (u32 r = 0; r < s->nc; r++) {
+                place_c(s, i, r, &row, &column);
+                const Register *c = &w->registers[in->more[s->na + s->nb + r]];
+                double total = s->whole ? (double)c->s[i] : (double)c->f[i];
+                for (k = 0; k < s->k; k++) total += A[row][k] * B[k][column];
+                if (s->whole) made[r].u[i] = (u32)(s64)total;
+                else made[r].f[i] = (float)total;
+            }
+    }
+    for (u32 r = 0; r < s->nc; r++) put_u(&w->registers[in->d[r]], &made[r], m);
+}
+
 /* Until the warp waits (0) or is done (1). */
 static int run(Block *b, Warp *w) {
     const Instruction *code = b->program->code;
@@ -357,6 +452,9 @@ static int run(Block *b, Warp *w) {
             while (w->top >= 0 && !w->stack[w->top].mask) w->top--;
             if (w->top < 0) return 1;
             break;
+        case OP_shfl_bfly: case OP_shfl_up: case OP_shfl_down: case OP_shfl_idx: exchange(b, w, in, pc, m); break;
+        case OP_mma_m16n8k16_f16: case OP_mma_m16n8k8_f16: case OP_mma_m8n8k4_f16: case OP_mma_m16n8k32_s8:
+        case OP_mma_m8n8k16_s8: matrices(b, w, in, pc, m); break;
         case OP_barrier:
             if (m != w->all) fault(b, PARTIAL_BARRIER, pc, w->id * LANES, 0);
             return 0;

@@ -29,22 +29,26 @@ _U64, _U32, _S32 = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
 FAULTS = (
     "out of bounds", "write to what is only read", "read of what has no value", "race",
     "barrier that only some reach", "misaligned", "endless",
+    "exchange with a lane that is not there",
 )  # fmt: skip
 """In the order of ``machine.c``."""
 CLASSES = (
-    ("multiply-add", r"fma.*"), ("float", r".*_f32|cvt_rn"), ("shared load", "load_shared"),
+    ("tensor", "mma_.*"), ("shuffle", "shfl_.*"), ("move", r"(pack|low|high)_16"),
+    ("multiply-add", r"fma.*"), ("conversion", "cvt_f.*_f(16|32)"),
+    ("float", r".*_f(32|16|16x2)"), ("shared load", "load_shared"),
     ("shared store", "store_shared"), ("global load", "load_global"),
     ("global store", "store_global"), ("barrier", "barrier"), ("branch", "branch|ret"),
     ("compare", r"setp.*|selp.*|.*_pred"), ("integer", ".*"),
 )  # fmt: skip
-"""Of instructions, by the name of their operation; the first that fits."""
+"""Of instructions, by the name of their operation; the first that fits. Moves take halves out of
+registers and put them into others: ptxas makes them a part of what reads them."""
 
 
 class _Instruction(ctypes.Structure):
     _fields_ = (
-        ("op", _U32), ("guard", _U32), ("negated", _U32), ("d", _U32 * 4), ("a", _U32),
-        ("b", _U32), ("c", _U32), ("offset", ctypes.c_int64), ("target", _U32), ("meet", _U32),
-        ("meets", _U32), ("bytes", _U32), ("count", _U32),
+        ("op", _U32), ("guard", _U32), ("negated", _U32), ("d", _U32 * 8), ("a", _U32),
+        ("b", _U32), ("c", _U32), ("more", _U32 * 14), ("offset", ctypes.c_int64), ("target", _U32),
+        ("meet", _U32), ("meets", _U32), ("bytes", _U32), ("count", _U32),
     )  # fmt: skip
 
 
@@ -155,8 +159,8 @@ class Launch:
 
     @property
     def issued(self) -> int:
-        """Instructions of warps."""
-        return sum(self.instructions.values())
+        """Instructions of warps, without moves."""
+        return sum(self.instructions.values()) - self.instructions["move"]
 
 
 class Module:
@@ -257,6 +261,8 @@ def _encoded(kernel: decode.PtxKernel, names: Sequence[str]) -> tuple[_Program, 
         to.op, to.guard, to.negated = numbers[each.op], each.guard, each.negated
         for number, register in enumerate(each.d):
             to.d[number] = register
+        for number, register in enumerate(each.more):
+            to.more[number] = register
         to.a, to.b, to.c, to.offset = each.a, each.b, each.c, each.offset
         to.bytes, to.count = each.bytes, each.count
         to.target, to.meet = kernel.labels.get(each.target, 0), kernel.meets[place]

@@ -1,6 +1,7 @@
 """Kernel families of GPUs, one a file, as ``backends.cpu.families`` has them.
 
     product       [shift +] dense convolution over a map [+ residual], as a matrix product
+    tensor        the same of half precision on tensor cores
     depthwise     one filter a channel [+ residual]
     first         the first convolution, on the camera's bytes; those bytes as a map
     dense         a dense layer, and a convolution over a vector

@@ -18,9 +18,8 @@ from shiftedge.export.compiler.backends.cuda.context import GpuContext
 from shiftedge.export.compiler.backends.cuda.families.threads import (
     Body,
     flat,
+    rows_of_window,
     vector_of,
-    where,
-    within,
 )
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
@@ -86,10 +85,9 @@ def pack(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, ND
 
 def schedule(name: str, shape: Depthwise) -> ir.Kernel:
     """The kernel: parameters x, weight, bias, [residual], out."""
-    (kernel_height, kernel_width), (down, right) = shape.kernel, shape.stride
+    kernel_height, kernel_width = shape.kernel
     channels, vector, pixels = shape.channels, vector_of(shape.channels), shape.pixels
     columns, taps = shape.columns(pixels), kernel_height * kernel_width
-    top, left, _, _ = shape.padding
     size = shape.out_height * shape.out_width * channels
     x = ir.Buffer("x", shape.height * shape.width * channels, dtype=shape.source)
     weight = ir.Buffer("weight", taps * channels, "weight")
@@ -102,39 +100,29 @@ def schedule(name: str, shape: Depthwise) -> ir.Kernel:
     grid = ir.grid(pixels, vector, vector)
     tiles = shape.out_width // pixels
 
+    def add(tap: int, channel: Index) -> ir.Tile:
+        step = Var("step")
+        taken = line.at((ir.ROW * shape.stride[1] + step) * vector + ir.COLUMN)
+        factor = weight.at((tap * kernel_width + step) * channels + channel + ir.COLUMN)
+        steps = (ir.SegmentLoop(step, kernel_width, unrolled=True),)
+        segment = ir.Segment(steps, taken, factor, by_column=True)
+        return ir.Tile(grid, vector, (held,), (segment,), held)
+
     def work(number: Index) -> Body:
         channel, rest = number % (channels // vector) * vector, number // (channels // vector)
         tile, row = rest % tiles, rest // tiles
-        body: list[ir.Statement] = [
-            ir.Tile(grid, vector, (bias.at(channel + ir.COLUMN),), (), held)
-        ]
-        for tap in range(kernel_height):
-            at, reach = row * down + tap, (shape.out_height - 1) * down + tap
-            above = top if tap < top else 0
-            inside = within(at, above, shape.height + top - above, reach)
-            read: list[ir.Statement] = []
-            for column in range(columns):
-                place = tile * (pixels * right) + column
-                furthest = (tiles - 1) * pixels * right + column
-                before = left if column < left else 0
-                conditions = within(place, before, shape.width + left - before, furthest)
-                source = x.at(((at - top) * shape.width + (place - left)) * channels + channel)
-                target = line.at(column * vector)
-                if conditions:
-                    read.append(ir.Fill(target, vector))
-                read += where(conditions, (ir.Copy(source, target, vector),))
-            step = Var("step")
-            taken = line.at((ir.ROW * right + step) * vector + ir.COLUMN)
-            factor = weight.at((tap * kernel_width + step) * channels + channel + ir.COLUMN)
-            steps = (ir.SegmentLoop(step, kernel_width, unrolled=True),)
-            segment = ir.Segment(steps, taken, factor, by_column=True)
-            read.append(ir.Tile(grid, vector, (held,), (segment,), held))
-            body += where(inside, tuple(read))
+        begin = ir.Tile(grid, vector, (bias.at(channel + ir.COLUMN),), (), held)
+        rows = rows_of_window(
+            shape, row, tile,
+            lambda pixel, column: ir.Copy(
+                x.at(pixel * channels + channel), line.at(column * vector), vector
+            ),
+            lambda tap: add(tap, channel),
+        )  # fmt: skip
         pixel = row * shape.out_width + tile * pixels + ir.ROW
         to = pixel * channels + channel + ir.COLUMN
         start = (held, residual.at(to)) if shape.residual else (held,)
-        body.append(ir.Tile(grid, vector, start, (), out.at(to), shape.activation))
-        return tuple(body)
+        return begin, *rows, ir.Tile(grid, vector, start, (), out.at(to), shape.activation)
 
     count = channels // vector * tiles * shape.out_height
     buffers = (x, weight, bias, *((residual,) if shape.residual else ()), out)

@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from shiftedge.export.compiler.backends.builder import FRAME_MAP
 from shiftedge.export.compiler.backends.cuda.context import GpuContext
-from shiftedge.export.compiler.backends.cuda.families.threads import Body, flat, up, where, within
+from shiftedge.export.compiler.backends.cuda.families.threads import (
+    Body,
+    flat,
+    rows_of_window,
+    up,
+    where,
+)
 from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.calls import Argument, Memory
-from shiftedge.export.compiler.kernel_ir.index import Index, Var
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 
 _COLOURS = 3
 _OUTPUTS, _RUN = 8, 4
@@ -134,11 +140,10 @@ def pack(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> dict[str, ND
 
 def schedule(name: str, shape: First) -> ir.Kernel:
     """The kernel: parameters x (bytes), weight, bias, scale, offset, [residual], out."""
-    (kernel_height, kernel_width), (down, right) = shape.kernel, shape.stride
+    kernel_height, kernel_width = shape.kernel
     pixels, groups = shape.pixels, up(shape.outputs, _OUTPUTS)
     columns, padded = shape.columns(pixels), groups * _OUTPUTS
     depth = kernel_height * kernel_width * _COLOURS
-    top, left, _, _ = shape.padding
     size = shape.out_height * shape.out_width * shape.outputs
     x = ir.Buffer("x", shape.height * shape.width * _COLOURS, dtype="uint8")
     weight, bias = (
@@ -153,50 +158,46 @@ def schedule(name: str, shape: First) -> ir.Kernel:
     held = sums.at(ir.ROW * _OUTPUTS + ir.COLUMN)
     grid, tiles = ir.grid(pixels, _OUTPUTS, _RUN), shape.out_width // pixels
 
+    def output(column: Index) -> Index:
+        """Two runs, so far apart that neighbouring threads have neighbouring ones."""
+        return column // _RUN * (_RUN * groups) + column % _RUN
+
+    def add(tap: int, first: Index) -> ir.Tile:
+        step, colour = Var("step"), Var("colour")
+        taken = line.at((ir.ROW * shape.stride[1] + step) * _COLOURS + colour)
+        rank = ((tap * kernel_width + step) * _COLOURS + colour) * padded
+        steps = (
+            ir.SegmentLoop(step, kernel_width, unrolled=True),
+            ir.SegmentLoop(colour, _COLOURS, unrolled=True),
+        )
+        segment = ir.Segment(steps, taken, weight.at(rank + first + output(ir.COLUMN)))
+        return ir.Tile(grid, _OUTPUTS, (held,), (segment,), held)
+
     def work(number: Index) -> Body:
-        first, rest = number % groups * _OUTPUTS, number // groups
+        first, rest = number % groups * _RUN, number // groups
         tile, row = rest % tiles, rest // tiles
-        body: list[ir.Statement] = [
-            ir.Tile(grid, _OUTPUTS, (bias.at(first + ir.COLUMN),), (), held)
-        ]
-        for tap in range(kernel_height):
-            at, reach = row * down + tap, (shape.out_height - 1) * down + tap
-            above = top if tap < top else 0
-            inside = within(at, above, shape.height + top - above, reach)
-            read: list[ir.Statement] = []
-            for column in range(columns):
-                place = tile * (pixels * right) + column
-                furthest = (tiles - 1) * pixels * right + column
-                before = left if column < left else 0
-                conditions = within(place, before, shape.width + left - before, furthest)
-                source = x.at(((at - top) * shape.width + (place - left)) * _COLOURS)
-                target = line.at(column * _COLOURS)
-                copy = ir.Copy(source, target, _COLOURS, scale.at(0), offset.at(0))
-                if conditions:
-                    read.append(ir.Fill(target, _COLOURS))
-                read += where(conditions, (copy,))
-            step, colour = Var("step"), Var("colour")
-            taken = line.at((ir.ROW * right + step) * _COLOURS + colour)
-            rank = ((tap * kernel_width + step) * _COLOURS + colour) * padded
-            steps = (
-                ir.SegmentLoop(step, kernel_width, unrolled=True),
-                ir.SegmentLoop(colour, _COLOURS, unrolled=True),
-            )
-            segment = ir.Segment(steps, taken, weight.at(rank + first + ir.COLUMN))
-            read.append(ir.Tile(grid, _OUTPUTS, (held,), (segment,), held))
-            body += where(inside, tuple(read))
+        begin = ir.Tile(grid, _OUTPUTS, (bias.at(first + output(ir.COLUMN)),), (), held)
+        rows = rows_of_window(
+            shape, row, tile,
+            lambda pixel, column: ir.Copy(
+                x.at(pixel * _COLOURS), line.at(column * _COLOURS), _COLOURS, scale.at(0),
+                offset.at(0),
+            ),
+            lambda tap: add(tap, first),
+        )  # fmt: skip
+        body: list[ir.Statement] = [begin, *rows]
         pixel = row * shape.out_width + tile * pixels + ir.ROW
-        to = pixel * shape.outputs + first + ir.COLUMN
+        to = pixel * shape.outputs + first + output(ir.COLUMN)
         start = (held, residual.at(to)) if shape.residual else (held,)
         if shape.outputs == padded:
             body.append(ir.Tile(grid, _OUTPUTS, start, (), out.at(to), shape.activation))
             return tuple(body)
         for each in range(_OUTPUTS):  # one column at a time
-            only = {ir.COLUMN: ir.COLUMN + each}
+            only = {ir.COLUMN: Const(each)}
             moved = tuple(ir.Access(one.buffer, one.position.replace(only)) for one in start)
             place_of = out.at(to.replace(only))
             one = ir.Tile(ir.grid(pixels, 1, 1), 1, moved, (), place_of, shape.activation)
-            body += where([(first + each).below(shape.outputs)], (one,))
+            body += where([(first + output(Const(each))).below(shape.outputs)], (one,))
         return tuple(body)
 
     count = groups * tiles * shape.out_height

@@ -3,81 +3,70 @@
 Applies to any kernel, stride and padding, with a bias, an activation, at most one residual and at
 most one shift: the first ``shift`` input channels are then read from the state.
 
-A block makes ``8 * pixel_threads`` pixels by ``8 * channel_threads`` outputs. In turns of 8 input
-channels of a tap its threads bring both sides into shared memory, pixels transposed; then each
-thread adds 8 x 8 products a channel: 64 multiply-adds for 4 loads of 16 bytes, since a Maxwell's
-shared memory binds before its multiply-adds do. A thread's pixels, and its outputs, are two
-runs of 4, half a block apart, so that neighbouring threads read neighbouring 16 bytes. A column of
-transposed pixels is padded to 4 more than a multiple of 8: then a warp's stores of 4 channels of 16
-pixels fall into different banks.
+A thread makes some rows (pixels) by some columns (outputs), a block as many of these as it has
+threads. In turns of 8 input channels of a tap its threads bring both sides into shared memory,
+pixels transposed; then each thread adds rows x columns products a channel: 96 multiply-adds for 5
+loads of 16 bytes at most, since a Maxwell's shared memory binds before its multiply-adds do. What
+the next turn needs is loaded before these products and stored into the other half of shared memory
+behind them, so that its way from memory is hidden, and a turn takes one barrier.
+
+A thread's rows, and its columns, are runs of 4, spread over the block, so that neighbouring threads
+read neighbouring 16 bytes. A channel of transposed pixels is padded to 4 more than a multiple of 8:
+then a warp's stores of 4 channels of 16 pixels fall into different banks.
+
+Of half precision pairs of outputs are multiplied at once, in sums of half precision too: those of a
+turn, 16 channels, are added to sums of float32 behind it. Pixels lie in shared memory as in memory,
+channels in a row, and a thread loads 8 of them at once.
+
+Which of the tilings a device takes is what ``cost`` says of counts in closed form, :func:`counts`;
+to walk each would take minutes.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.backends.cuda import cost
 from shiftedge.export.compiler.backends.cuda.context import GpuContext
 from shiftedge.export.compiler.backends.cuda.devices import Gpu
+from shiftedge.export.compiler.backends.cuda.families.pixels import (
+    BlockProduct,
+    ProductInput,
+    is_product,
+    product_of,
+)
 from shiftedge.export.compiler.backends.cuda.families.threads import (
     Body,
     spread,
     up,
-    vector_of,
     where,
-    within,
 )
-from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import ConvKernel, FusedKernel
-from shiftedge.export.compiler.graph.graph import is_vector
 from shiftedge.export.compiler.kernel_ir import kernel as ir
-from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var, minimum
+from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 
-SIDE = 8
-"""Pixels, and outputs, of a thread."""
-DEPTH = 8
-"""Input channels of a turn: 32 bytes of a pixel, a sector."""
+_WIDE = 16
+"""Bytes that a thread loads at once."""
 _RUN = 4
-_REGISTERS = 128
-"""Of a thread, about: 64 sums, 32 operands, addresses. ptxas takes 96 to 168."""
-_CANDIDATES = (64, 96, 128, 192, 256)
-"""Threads of a block, at most."""
-_SIDES = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Threads beside each other in a block's outputs: of others 8 neighbours, whose loads shared memory
-answers together, meet in a bank (9: 1.38 wavefronts a phase, 13: 1.25; of these at most 1.17)."""
-
-
-@dataclass(frozen=True)
-class BlockProduct:
-    """Shape of a dense convolution."""
-
-    height: int
-    width: int
-    inputs: int
-    out_height: int
-    out_width: int
-    outputs: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    shift: int = 0
-    residual: bool = False
-    activation: Activation = Activation.NONE
-    source: str = "float32"
-    """Type of the maps that it reads, state and residual too."""
-    made: str = "float32"
-
-    @property
-    def pixels(self) -> int:
-        return self.out_height * self.out_width
-
-    @property
-    def plain(self) -> bool:
-        """An output pixel reads the input pixel of its own number."""
-        sides = self.kernel == (1, 1) and self.stride == (1, 1)
-        return sides and not any(self.padding)
+"""Neighbouring rows, or columns, of a thread, of float32; 8 of float16."""
+_THREADS = (32, 64, 96, 128, 192, 256)
+"""Of a block, at most."""
+_TILES = {
+    "float32": ((4, 4), (4, 8), (8, 4), (8, 8), (8, 12), (4, 12)),
+    "float16": ((2, 8), (4, 8), (7, 8), (8, 8), (10, 8)),
+}
+"""Rows and columns of a thread."""
+_CHANNEL_THREADS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Threads beside each other in a block's outputs."""
+_LEAST_USED = 0.9
+"""Of the sectors that are stored to, the part that must be written at once, where that can be."""
+_MOST_CONFLICTS = 1.2
 
 
 @dataclass(frozen=True)
@@ -86,6 +75,8 @@ class ThreadTiles:
 
     pixel_threads: int
     channel_threads: int
+    rows: int = 8
+    columns: int = 8
 
     @property
     def threads(self) -> int:
@@ -93,94 +84,146 @@ class ThreadTiles:
 
     @property
     def pixels(self) -> int:
-        return SIDE * self.pixel_threads
+        return self.rows * self.pixel_threads
 
     @property
     def outputs(self) -> int:
-        return SIDE * self.channel_threads
+        return self.columns * self.channel_threads
 
     @property
     def pitch(self) -> int:
         """Of a channel of transposed pixels in shared memory."""
-        return self.pixels + _RUN
+        return self.pixels + (_RUN if self.pixels % 8 == 0 else 0)
+
+    def shared(self, shape: BlockProduct) -> tuple[int, int]:
+        """Elements in a half of shared memory: pixels, weights."""
+        pixels = shape.depth * (self.pixels if shape.half else self.pitch)
+        return pixels, shape.depth * self.outputs
+
+    def brought(self, shape: BlockProduct) -> tuple[int, int]:
+        """What a block brings in a turn, in vectors: pixels, weights."""
+        pixels = self.pixels * shape.depth // shape.vector
+        return pixels, self.outputs * shape.depth // shape.run
 
     def __str__(self) -> str:
         return f"{self.pixels}x{self.outputs}"
 
 
 def matches(kernel: FusedKernel, context: GpuContext) -> bool:
-    if not isinstance(kernel, ConvKernel) or kernel.conv.groups > 1:
-        return False
-    return not is_vector(context.graph.shapes[kernel.conv.inputs[0]])
+    return is_product(kernel, context)
 
 
 def lower(kernel: ConvKernel, context: GpuContext) -> None:
-    conv, join, shift, arguments = kernel.conv, kernel.join, 0, {}
-    source = conv.inputs[0]
-    if join is not None and join.begin == context.map_of(join.inputs[0])[2]:
-        state, source = join.inputs
-        shift = join.begin
-        arguments["state"] = context.value(state)
-    elif join is not None:
-        source = context.whole(kernel)
-    height, width, channels = context.map_of(source)
-    out_height, out_width, outputs = context.map_of(kernel.out)
-    shape = BlockProduct(
-        height, width, channels, out_height, out_width, outputs, conv.kernel, conv.stride,
-        conv.padding, shift, kernel.residual is not None, kernel.linear.activation,
-        context.dtype_of(source), context.dtype_of(kernel.out),
-    )  # fmt: skip
+    shape, arguments = product_of(kernel, context)
     tiles = choose(shape, context.target.device)
     name = context.name("product", tiles)
-    arguments |= {"x": context.value(source), **context.ends(kernel)}
-    arguments |= context.pack(name, pack(conv.weight, conv.bias, tiles))
+    arguments |= context.pack(name, pack(kernel.conv.weight, kernel.conv.bias, shape, tiles))
     context.call((schedule(name, shape, tiles),), arguments, "product", kernel.name)
 
 
+@functools.lru_cache(maxsize=2048)
 def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
     """The tiles that should be quickest on a device."""
-    most_pixels, most_outputs = up(shape.pixels, SIDE), up(shape.outputs, SIDE)
-    found = {
-        ThreadTiles(pixel_threads, channel_threads)
-        for channel_threads in _SIDES
-        if channel_threads == 1 or channel_threads <= most_outputs
-        for threads in _CANDIDATES
-        if (pixel_threads := min(most_pixels, _staging(threads // channel_threads)))
-    }
-    return min(
-        found, key=lambda each: (cycles(shape, each, gpu), each.threads, each.channel_threads)
-    )
+    found: dict[ThreadTiles, cost.LaunchPrediction] = {}
+    for rows, columns in _TILES[shape.source]:
+        most_pixels, most_outputs = up(shape.pixels, rows), up(shape.outputs, columns)
+        for channel_threads in _CHANNEL_THREADS:
+            if channel_threads > max(1, most_outputs):
+                continue
+            for threads in _THREADS:
+                pixel_threads = min(most_pixels, _staging(threads // channel_threads))
+                if pixel_threads:
+                    tiles = ThreadTiles(pixel_threads, channel_threads, rows, columns)
+                    if tiles not in found and _conflicts(tiles) <= _MOST_CONFLICTS:
+                        units = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
+                        made = counts(shape, tiles)
+                        if made.shared > gpu.shared_per_block:
+                            continue
+                        found[tiles] = cost.predicted(made, units, tiles.threads, gpu)
+    whole = [each for each in found if _stored(each) >= _LEAST_USED] or list(found)
+
+    def rank(tiles: ThreadTiles) -> tuple[float, ...]:
+        """Where something else binds, what takes less of the rest."""
+        prediction = found[tiles]
+        return round(prediction.microseconds, 1), sum(prediction.parts.values()), tiles.threads
+
+    return min(whole, key=rank)
 
 
 def _staging(pixel_threads: int) -> int:
-    """As many threads or one fewer: each pixel is staged by DEPTH / 4 neighbouring ones, and where
-    a block's threads are odd in number every second turn begins between them, with two lanes in
-    one bank."""
-    return pixel_threads - pixel_threads % (DEPTH // _RUN) if pixel_threads > 1 else pixel_threads
+    """As many threads or one fewer: a pixel is staged by 2 neighbouring ones, and where a block's
+    threads are odd in number every second turn begins between them, with two lanes in one bank."""
+    return pixel_threads - pixel_threads % 2 if pixel_threads > 1 else pixel_threads
 
 
-def cycles(shape: BlockProduct, tiles: ThreadTiles, gpu: Gpu) -> float:
-    """Of a launch: its turns over the multiprocessors, each as long as instructions are issued or
-    shared memory is busy. A multiprocessor issues as many warps a cycle as it has 32 lanes; its
-    shared memory moves 128 bytes a cycle, so a warp's load of 16 bytes a lane takes 4."""
-    warps = up(tiles.threads, 32)
-    depth = up(shape.inputs, DEPTH) * DEPTH * shape.kernel[0] * shape.kernel[1]
-    loads = 4.0
-    staged = (tiles.pixels + tiles.outputs) * DEPTH / tiles.threads
-    issued = warps * (depth * (SIDE * SIDE + loads) + depth / DEPTH * (3 * staged + 20) + 300)
-    moved = warps * depth * (4 * loads + 1.5 * staged / DEPTH)
-    blocks = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
-    shared = 4 * DEPTH * (tiles.pitch + tiles.outputs)
-    fitting = min(
-        gpu.registers // (_REGISTERS * 32 * warps),
-        gpu.shared_per_sm // shared,
-        gpu.threads // (32 * warps),
+def _stored(tiles: ThreadTiles) -> float:
+    """Of the sectors that a warp's store touches, the part that it writes: a pixel's neighbouring
+    runs of 16 bytes."""
+    return tiles.channel_threads / (2 * up(tiles.channel_threads, 2))
+
+
+@functools.cache
+def _conflicts(tiles: ThreadTiles) -> float:
+    """Wavefronts a phase of the loads of a warp's operands; pixels of float16, which are 48 bytes
+    apart, meet as those of float32 do."""
+    thread = np.arange(32 * up(tiles.threads, 32))
+    mask = thread < tiles.threads
+    sides = thread // tiles.channel_threads, thread % tiles.channel_threads
+    phases, wavefronts = zip(
+        *(cost.banks(each * _WIDE, mask, _WIDE) for each in sides), strict=True
     )
-    at_once = max(1, min(fitting, up(blocks, gpu.multiprocessors)))
-    each = max(issued / (gpu.fmas / 32), moved)
-    # With few warps nothing hides the latency of a multiply-add, some 6 cycles.
-    hidden = min(1.0, at_once * warps / (gpu.fmas / 32) / 2)
-    return up(blocks, gpu.multiprocessors * at_once) * at_once * each / hidden
+    return float(sum(wavefronts) / sum(phases))
+
+
+def counts(shape: BlockProduct, tiles: ThreadTiles) -> cost.LaunchCounts:
+    """What a launch does, in closed form."""
+    rows, columns, threads = tiles.rows, tiles.columns, tiles.threads
+    warps, size, depth = up(threads, 32), 2 if shape.half else 4, shape.depth
+    turns = up(shape.inputs, depth) * shape.kernel[0] * shape.kernel[1]
+    blocks = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
+    launched, sums = blocks * warps, rows * columns
+    brought = tiles.brought(shape)
+    # Of a warp, on the average: in the last turn some have nothing to bring.
+    pixels, weights = (
+        (count // threads * warps + up(count % threads, 32)) / warps for count in brought
+    )
+    around = 4 * (brought[0] % threads > 0) + 32 + pixels * (0 if shape.plain else 12)
+    turn = {
+        "multiply-add": depth * sums * size / 4,
+        "shared load": depth * (rows + columns) * size / _WIDE,
+        "shared store": pixels * (1 if shape.half else shape.vector) + weights,
+        "global load": pixels + weights,
+        "integer": around,
+        "barrier": 1.0,
+        "conversion": 0.0,
+        "float": 0.0,
+        "tensor": 0.0,
+    }
+    if shape.half:
+        turn["conversion"] = turn["float"] = sums
+    made = {kind: number * turns * launched for kind, number in turn.items()}
+    made["global load"] += columns // _RUN * launched
+    made["global store"] = sums // shape.run * launched
+    made["barrier"] += launched
+    made["integer"] += (60 + (0.2 + shape.activation.value.operations) * sums) * launched
+    made["conversion"] += sums * launched * shape.half
+    stored = shape.pixels * up(shape.outputs, tiles.outputs) * tiles.outputs * size
+    asked = blocks * turns * depth * (tiles.pixels + tiles.outputs) * size
+    sectors = asked / cost.SECTOR + stored / cost.SECTOR / _stored(tiles)
+    phases = turns * blocks * up(threads, 8) * turn["shared load"]
+    phases += turns * launched * (pixels * (4 if shape.half else shape.vector) + 4 * weights)
+    maps = shape.height * shape.width * shape.inputs + shape.pixels * shape.outputs
+    constants = turns * depth * up(shape.outputs, tiles.outputs) * tiles.outputs
+    multiplied = sum(turn[each] for each in ("multiply-add", "shared load", "conversion", "float"))
+    beside = sum(turn[each] for each in ("shared store", "global load", "integer"))
+    way = turns * (max(multiplied, cost.LATENCY) + beside + cost.BARRIER) + 2 * cost.LATENCY
+    held = (up(brought[0], threads) * shape.vector + up(brought[1], threads) * shape.run) * size
+    words = sums + rows + columns + held // 4 + (sums // 2 + 3 * rows if shape.half else 0)
+    return cost.LaunchCounts(
+        made, phases * _conflicts(tiles), phases, sectors, asked + stored, sectors / 4,
+        (maps + constants) * size, constants * size, way + 4 * sums, up(cost.WORDS + words, 8) * 8,
+        2 * size * sum(tiles.shared(shape)),
+    )  # fmt: skip
 
 
 def schedule(name: str, shape: BlockProduct, tiles: ThreadTiles) -> ir.Kernel:
@@ -189,15 +232,18 @@ def schedule(name: str, shape: BlockProduct, tiles: ThreadTiles) -> ir.Kernel:
 
 
 def pack(
-    weight: NDArray[np.float32], bias: NDArray[np.float32], tiles: ThreadTiles
-) -> dict[str, NDArray[np.float32]]:
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    shape: BlockProduct,
+    tiles: ThreadTiles,
+) -> dict[str, NDArray[Any]]:
     """Weights (outputs, inputs, rows, columns) as [block][tap][turn][channel][output of the block],
-    what is not there being 0; and the bias, padded."""
+    of the maps' type, what is not there being 0; and the bias, padded."""
     outputs, inputs, *sides = weight.shape
-    blocks, turns = up(outputs, tiles.outputs), up(inputs, DEPTH)
-    whole = np.zeros((blocks * tiles.outputs, turns * DEPTH, *sides), np.float32)
+    blocks, turns = up(outputs, tiles.outputs), up(inputs, shape.depth)
+    whole = np.zeros((blocks * tiles.outputs, turns * shape.depth, *sides), shape.source)
     whole[:outputs, :inputs] = weight
-    whole = whole.reshape(blocks, tiles.outputs, turns, DEPTH, -1).transpose(0, 4, 2, 3, 1)
+    whole = whole.reshape(blocks, tiles.outputs, turns, shape.depth, -1).transpose(0, 4, 2, 3, 1)
     padded = np.pad(bias, (0, blocks * tiles.outputs - outputs))
     return {"weight": whole, "bias": padded}
 
@@ -208,58 +254,82 @@ class _Schedule:
     def __init__(self, shape: BlockProduct, tiles: ThreadTiles) -> None:
         self.shape, self.tiles = shape, tiles
         self.blocks = up(shape.outputs, tiles.outputs)
-        self.turns = up(shape.inputs, DEPTH)
+        self.turns = up(shape.inputs, shape.depth)
         taps, columns = shape.kernel[0] * shape.kernel[1], self.blocks * tiles.outputs
-        self.x = ir.Buffer("x", shape.height * shape.width * shape.inputs, dtype=shape.source)
-        state = shape.height * shape.width * shape.shift
-        self.state = ir.Buffer("state", max(1, state), dtype=shape.source)
-        self.weight = ir.Buffer("weight", taps * self.turns * DEPTH * columns, "weight")
+        self.input = ProductInput(shape, up(shape.inputs, shape.depth) * shape.depth)
+        self.weight = ir.Buffer(
+            "weight", taps * self.turns * shape.depth * columns, "weight", shape.source
+        )
         self.bias = ir.Buffer("bias", columns, "weight")
         size = shape.pixels * shape.outputs
         self.residual = ir.Buffer("residual", size, dtype=shape.source)
         self.out = ir.Buffer("out", size, "output", shape.made)
-        self.pixels = ir.Buffer("pixels", DEPTH * tiles.pitch, "shared")
-        self.weights = ir.Buffer("weights", DEPTH * tiles.outputs, "shared")
-        self.sums = ir.Buffer("sums", SIDE * SIDE, "register")
-        self.vector = vector_of(shape.inputs)
-        self.held = ir.Buffer("held", self.vector, "register")
+        self.halves = tiles.shared(shape)
+        self.pixels, self.weights = (
+            ir.Buffer(name, 2 * size, "shared", shape.source)
+            for name, size in zip(("pixels", "weights"), self.halves, strict=True)
+        )
+        self.sums = ir.Buffer("sums", tiles.rows * tiles.columns, "register")
+        self.turns_sums = ir.Buffer("turns_sums", self.sums.size, "register", "float16")
+        self.vector = shape.vector
+        self.pixels_held, self.weights_held = (
+            ir.Buffer(name, up(count, tiles.threads) * vector, "register", shape.source)
+            for name, count, vector in zip(
+                ("pixels_held", "weights_held"),
+                tiles.brought(shape),
+                (shape.vector, shape.run),
+                strict=True,
+            )
+        )
         self.first_pixel = ir.UNIT // self.blocks * tiles.pixels
         self.first_output = ir.UNIT % self.blocks * tiles.outputs
         self.pixel_thread = ir.THREAD // tiles.channel_threads
         self.channel_thread = ir.THREAD % tiles.channel_threads
+        self.grid = ir.grid(tiles.rows, tiles.columns, _RUN)
+        self.held = self.sums.at(ir.ROW * tiles.columns + ir.COLUMN)
 
     def kernel(self, name: str) -> ir.Kernel:
         shape, tiles = self.shape, self.tiles
-        sums = self.sums.at(ir.ROW * SIDE + ir.COLUMN)
-        begin = ir.Tile(_GRID, SIDE, (self.bias.at(self._output(ir.COLUMN)),), (), sums)
-        down, right, turn = Var("down"), Var("right"), Var("turn")
+        begin = ir.Tile(
+            self.grid, tiles.columns, (self.bias.at(self._output(ir.COLUMN)),), (), self.held
+        )
+        turn, turns = Var("turn"), self.turns * shape.kernel[0] * shape.kernel[1]
+        following = (turn + 1).below(turns)
         body: Body = (
-            *self._bring_pixels(down, right, turn),
-            *self._bring_weights((down * shape.kernel[1] + right) * self.turns + turn),
-            ir.Barrier(),
-            self._multiply(),
+            *where([following], self._load(turn + 1)),
+            *self._multiply(turn % 2),
+            *where([following], self._store((turn + 1) % 2)),
             ir.Barrier(),
         )
-        counts = (self.turns, shape.kernel[1], shape.kernel[0])
-        for variable, count in zip((turn, right, down), counts, strict=True):
-            body = (ir.Loop(variable, Const(0), Const(count), body),)
         return ir.Kernel(
             name=name,
             buffers=(
-                self.x,
-                *((self.state,) if shape.shift else ()),
+                *self.input.buffers,
                 self.weight,
                 self.bias,
                 *((self.residual,) if shape.residual else ()),
                 self.out,
             ),
             units=up(shape.pixels, tiles.pixels) * self.blocks,
-            body=(begin, *body, *self._finish()),
+            body=(
+                begin,
+                *self._load(Const(0)),
+                *self._store(Const(0)),
+                ir.Barrier(),
+                ir.Loop(turn, Const(0), Const(turns), body),
+                *self._finish(),
+            ),
             threads=tiles.threads,
-            block=(self.pixels, self.weights, self.sums, self.held),
-            flops=2 * self.weight.size // self.blocks // tiles.outputs
-            * shape.pixels * shape.outputs,
-            note=f"product, blocks of {tiles}",
+            block=(
+                self.pixels,
+                self.weights,
+                self.sums,
+                *((self.turns_sums,) if shape.half else ()),
+                self.pixels_held,
+                self.weights_held,
+            ),
+            flops=2 * turns * shape.depth * shape.pixels * shape.outputs,
+            note=f"product, blocks of {tiles}, threads of {tiles.rows}x{tiles.columns}",
         )  # fmt: skip
 
     def _output(self, column: Index) -> Index:
@@ -267,120 +337,147 @@ class _Schedule:
 
     def _column(self, column: Index) -> Index:
         """Of a thread's columns, in the block."""
-        half = column // _RUN * (self.tiles.outputs // 2)
-        return half + (self.channel_thread * _RUN + column % _RUN)
+        return self._spread(column, self.shape.run, self.channel_thread, self.tiles.channel_threads)
 
     def _pixel(self, row: Index) -> Index:
         """Of a thread's rows, in the block."""
-        half = row // _RUN * (self.tiles.pixels // 2)
-        return half + (self.pixel_thread * _RUN + row % _RUN)
+        run = 1 if self.shape.half else _RUN
+        return self._spread(row, run, self.pixel_thread, self.tiles.pixel_threads)
 
-    def _bring_pixels(self, down: Index, right: Index, turn: Index) -> Body:
-        """A turn's channels of the block's pixels at a tap, transposed."""
-        shape, vector = self.shape, self.vector
-        groups = DEPTH // vector
+    def _spread(self, number: Index, run: int, thread: Index, threads: int) -> Index:
+        """Runs of a thread over a block."""
+        return number // run * (run * threads) + (thread * run + number % run)
 
-        def bring(number: Index) -> Body:
-            pixel, first = number // groups, number % groups * vector
-            channel = turn * DEPTH + first
-            place = minimum(self.first_pixel + pixel, shape.pixels - 1)
-            conditions: list[Index] = []
-            if not shape.plain:
-                row = place // shape.out_width * shape.stride[0] + down
-                at = place % shape.out_width * shape.stride[1] + right
-                top, left, bottom, behind = shape.padding
-                conditions = within(row, top, shape.height, shape.height + top + bottom - 1)
-                conditions += within(at, left, shape.width, shape.width + left + behind - 1)
-                place = (row - top) * shape.width + (at - left)
-            if shape.inputs % DEPTH:
-                conditions.append(channel.below(shape.inputs))
-            read = where(conditions, self._read(place, channel))
-            if conditions:
-                read = (ir.Fill(self.held.at(0), vector), *read)
-            to = first * self.tiles.pitch + pixel
-            stores = (
-                ir.Copy(self.held.at(each), self.pixels.at(to + each * self.tiles.pitch), 1)
-                for each in range(vector)
-            )
-            return (*read, *stores)
-
-        return spread(self.tiles.pixels * groups, self.tiles.threads, bring)
-
-    def _read(self, place: Index, channel: Index) -> Body:
-        """Neighbouring channels of a pixel, of the state where they are its."""
-        shape, vector = self.shape, self.vector
-        own = ir.Copy(self.x.at(place * shape.inputs + channel), self.held.at(0), vector)
-        if not shape.shift:
-            return (own,)
-        kept = self.state.at(place * shape.shift + channel)
-        if shape.shift % vector == 0:
-            before = ir.Copy(kept, self.held.at(0), vector)
-            return (ir.If(channel.below(shape.shift), (before,), (own,)),)
-        ones = (
-            ir.If(
-                (channel + each).below(shape.shift),
-                (ir.Copy(self.state.at(kept.position + each), self.held.at(each), 1),),
-            )
-            for each in range(vector)
+    def _load(self, turn: Index) -> Body:
+        """What a turn multiplies, into registers."""
+        return (
+            *self._staged(self.pixels_held, self.vector, self.tiles.pixels, self._pixels_of(turn)),
+            *self._staged(
+                self.weights_held, self.shape.run, self.tiles.outputs, self._weights_of(turn)
+            ),
         )
-        return (own, *ones)
 
-    def _bring_weights(self, turn: Index) -> Body:
-        count = self.weights.size
+    def _staged(
+        self, held: ir.Buffer, vector: int, side: int, body: Callable[[Index, int], Body]
+    ) -> Body:
+        """``body``, of a number and a place in registers, for all that a block brings."""
+        places = iter(range(0, held.size, vector))
+        count, threads = side * self.shape.depth // vector, self.tiles.threads
+        return spread(count, threads, lambda number: body(number, next(places)))
+
+    def _pixels_of(self, turn: Index) -> Callable[[Index, int], Body]:
+        """A turn's channels of the block's pixels at a tap."""
+        shape, vector = self.shape, self.vector
+        tap, first_channel = turn // self.turns, turn % self.turns * shape.depth
+
+        def load(number: Index, held: int) -> Body:
+            groups = shape.depth // vector
+            pixel, channel = number // groups, first_channel + number % groups * vector
+            to = self.pixels_held.at(held)
+            return self.input.read(self.first_pixel + pixel, tap, channel, to, vector)
+
+        return load
+
+    def _weights_of(self, turn: Index) -> Callable[[Index, int], Body]:
+        run, count = self.shape.run, self.halves[1]
         turns = self.turns * self.shape.kernel[0] * self.shape.kernel[1]
         first = (ir.UNIT % self.blocks * turns + turn) * count
 
-        def bring(number: Index) -> Body:
-            at = number * _RUN
-            return (ir.Copy(self.weight.at(first + at), self.weights.at(at), _RUN),)
+        def load(number: Index, held: int) -> Body:
+            source = self.weight.at(first + number * run)
+            return (ir.Copy(source, self.weights_held.at(held), run),)
 
-        return spread(count // _RUN, self.tiles.threads, bring)
+        return load
 
-    def _multiply(self) -> ir.Tile:
-        k, sums = Var("k"), self.sums.at(ir.ROW * SIDE + ir.COLUMN)
-        source = self.pixels.at(k * self.tiles.pitch + self._pixel(ir.ROW))
-        weight = self.weights.at(k * self.tiles.outputs + self._column(ir.COLUMN))
-        segment = ir.Segment((ir.SegmentLoop(k, DEPTH, unrolled=True),), source, weight)
-        return ir.Tile(_GRID, SIDE, (sums,), (segment,), sums)
+    def _store(self, half: Index) -> Body:
+        """What was loaded into a half of shared memory, pixels of float32 transposed."""
+        shape, vector, pitch = self.shape, self.vector, self.tiles.pitch
+        groups = shape.depth // vector
+
+        def pixels(number: Index, held: int) -> Body:
+            pixel, channel = number // groups, number % groups * vector
+            if shape.half:
+                to = half * self.halves[0] + self._halves_of(pixel, channel)
+                return (ir.Copy(self.pixels_held.at(held), self.pixels.at(to), vector),)
+            first = half * self.halves[0] + channel * pitch + pixel
+            return tuple(
+                ir.Copy(self.pixels_held.at(held + each), self.pixels.at(first + each * pitch), 1)
+                for each in range(vector)
+            )
+
+        def weights(number: Index, held: int) -> Body:
+            to = self.weights.at(half * self.halves[1] + number * shape.run)
+            return (ir.Copy(self.weights_held.at(held), to, shape.run),)
+
+        return (
+            *self._staged(self.pixels_held, vector, self.tiles.pixels, pixels),
+            *self._staged(self.weights_held, shape.run, self.tiles.outputs, weights),
+        )
+
+    def _halves_of(self, pixel: Index, channel: Index) -> Index:
+        """Where a pixel's channels of float16 lie in shared memory: its 2 times 8 the other way
+        round in every second 4 pixels, so that 8 pixels' halves, and 4 whole pixels, fall into
+        different banks."""
+        run = self.shape.run
+        half = (channel // run + pixel // 4) % 2
+        return pixel * self.shape.depth + half * run + channel % run
+
+    def _multiply(self, half: Index) -> Body:
+        shape, tiles, k = self.shape, self.tiles, Var("k")
+        if not shape.half:
+            begin = half * shape.depth + k
+            source = self.pixels.at(begin * tiles.pitch + self._pixel(ir.ROW))
+            weight = self.weights.at(begin * tiles.outputs + self._column(ir.COLUMN))
+            segment = ir.Segment((ir.SegmentLoop(k, shape.depth, unrolled=True),), source, weight)
+            return (ir.Tile(self.grid, tiles.columns, (self.held,), (segment,), self.held),)
+        channel = k * shape.run + ir.TERM
+        pixel = self._halves_of(self._pixel(ir.ROW), k * shape.run) + ir.TERM
+        source = self.pixels.at(half * self.halves[0] + pixel)
+        place = (half * shape.depth + channel) * tiles.outputs + self._column(ir.COLUMN)
+        steps = (ir.SegmentLoop(k, shape.depth // shape.run, unrolled=True),)
+        segment = ir.Segment(steps, source, self.weights.at(place), terms=shape.run, by_lane=True)
+        grid = ir.grid(tiles.rows, tiles.columns, shape.run)
+        own = self.turns_sums.at(self.held.position)
+        return (
+            ir.Tile(grid, tiles.columns, (), (segment,), own, half=True),
+            ir.Tile(self.grid, tiles.columns, (self.held, own), (), self.held),
+        )
 
     def _finish(self) -> Body:
         """Residual, activation and store, of what there is."""
         shape, tiles = self.shape, self.tiles
         if shape.pixels % tiles.pixels == 0 and shape.outputs % tiles.outputs == 0:
             at = (self.first_pixel + self._pixel(ir.ROW)) * shape.outputs
-            sums = self.sums.at(ir.ROW * SIDE + ir.COLUMN)
-            return (self._stored(sums, at + self._output(ir.COLUMN), SIDE, SIDE),)
+            at = at + self._output(ir.COLUMN)
+            return (self._stored(self.held, at, tiles.rows, tiles.columns),)
         result: list[ir.Statement] = []
-        for row in range(SIDE):
+        for row in range(tiles.rows):
             pixel = self.first_pixel + self._pixel(Const(row))
             runs: list[ir.Statement] = []
-            for column in (0, _RUN):
+            for column in range(0, tiles.columns, shape.run):
                 runs += self._run_of(row, column, pixel)
             conditions = [pixel.below(shape.pixels)] if shape.pixels % tiles.pixels else []
             result += where(conditions, tuple(runs))
         return tuple(result)
 
     def _run_of(self, row: int, column: int, pixel: Index) -> Body:
-        """Four columns of a row, or those of them that there are."""
-        outputs, first = self.shape.outputs, self._output(Const(column))
+        """A run of columns of a row, or those of them that there are."""
+        outputs, first, run = self.shape.outputs, self._output(Const(column)), self.shape.run
 
         def stored(begin: int, count: int) -> Body:
-            sums = self.sums.at(row * SIDE + column + begin + ir.COLUMN)
+            sums = self.sums.at(row * self.tiles.columns + column + begin + ir.COLUMN)
             at = pixel * outputs + first + begin + ir.COLUMN
             return (self._stored(sums, at, 1, count),)
 
-        whole = stored(0, _RUN)
+        whole = stored(0, run)
         if outputs % self.tiles.outputs == 0:
             return whole
-        if outputs % _RUN == 0:
+        if outputs % run == 0:
             return (ir.If(first.below(outputs), whole),)
-        ones = (ir.If((first + each).below(outputs), stored(each, 1)) for each in range(_RUN))
+        ones = (ir.If((first + each).below(outputs), stored(each, 1)) for each in range(run))
         return tuple(ones)
 
     def _stored(self, sums: ir.Access, at: Index, rows: int, columns: int) -> ir.Tile:
         start = (sums, self.residual.at(at)) if self.shape.residual else (sums,)
-        grid = ir.grid(rows, columns, min(columns, _RUN))
+        grid = ir.grid(rows, columns, min(columns, self.shape.run))
         return ir.Tile(grid, columns, start, (), self.out.at(at), self.shape.activation)
-
-
-_GRID = ir.grid(SIDE, SIDE, _RUN)

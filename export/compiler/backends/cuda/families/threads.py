@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index
@@ -68,3 +69,59 @@ def within(place: Index, first: int, size: int, last: int) -> list[Index]:
     if last >= first + size:
         result.append(place.below(first + size))
     return result
+
+
+class Windowed(Protocol):
+    """Shape of a convolution some of whose pixels a thread makes, neighbours in a row."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def out_height(self) -> int: ...
+    @property
+    def out_width(self) -> int: ...
+    @property
+    def kernel(self) -> tuple[int, int]: ...
+    @property
+    def stride(self) -> tuple[int, int]: ...
+    @property
+    def padding(self) -> tuple[int, int, int, int]: ...
+    @property
+    def pixels(self) -> int:
+        """Of a thread."""
+
+    def columns(self, pixels: int) -> int:
+        """Of an input row, that so many pixels read."""
+
+
+def rows_of_window(
+    shape: Windowed,
+    row: Index,
+    tile: Index,
+    load: Callable[[Index, int], ir.Copy],
+    add: Callable[[int], ir.Tile],
+) -> Body:
+    """The rows of the windows of a thread's pixels, ``tile`` of those of output ``row``, one after
+    the other: what ``load`` copies of an input pixel for a column, 0 in the border, and then what
+    ``add`` does with a row's."""
+    (down, right), (top, left, _, _) = shape.stride, shape.padding
+    pixels, tiles = shape.pixels, shape.out_width // shape.pixels
+    body: Body = ()
+    for tap in range(shape.kernel[0]):
+        at, reach = row * down + tap, (shape.out_height - 1) * down + tap
+        above = top if tap < top else 0
+        read: list[ir.Statement] = []
+        for column in range(shape.columns(pixels)):
+            place = tile * (pixels * right) + column
+            furthest = (tiles - 1) * pixels * right + column
+            before = left if column < left else 0
+            conditions = within(place, before, shape.width + left - before, furthest)
+            copy = load((at - top) * shape.width + (place - left), column)
+            if conditions:
+                read.append(ir.Fill(copy.target, copy.count))
+            read += where(conditions, (copy,))
+        inside = within(at, above, shape.height + top - above, reach)
+        body += where(inside, (*read, add(tap)))
+    return body

@@ -25,7 +25,7 @@ from shiftedge.runtime.capture.camera import (
     connect_camera,
     open_camera,
 )
-from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, LiveSource
+from shiftedge.runtime.capture.retry import CaptureDevice, FinalSourceError, LiveSource
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
