@@ -241,7 +241,7 @@ def _demo(options: argparse.Namespace) -> int:
         for_people,
     )
 
-    sinks: list[Sink] = [TextLines(for_people)]
+    sinks: list[Sink] = [TextLines(for_people, needed=film is None and not options.window)]
     if film is not None:
         sinks.append(FilmSink(film))
     if options.window:

@@ -75,13 +75,16 @@ class JsonLines(Sink):
 
 
 class TextLines(Sink):
-    """A line for people for each event, in a show that has other ends."""
+    """A line for people for each event.
+
+    Args:
+        needed: the show is for these alone.
+    """
 
     name = "text"
-    needed = False
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = sys.stdout if stream is None else stream
+    def __init__(self, stream: IO[str], *, needed: bool) -> None:
+        self._stream, self.needed = stream, needed
 
     def take(self, image: NDArray[np.uint8], moment: Moment) -> None:
         """See :class:`Sink`."""
