@@ -138,16 +138,17 @@ def test_the_bundled_model(exported: Callable[[str], Path], arch: str) -> None:
     pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
     device, step = with_onnxruntime(exported("gestures"), arch, 2)
     assert len(step.calls) <= 56
-    as_it_should_be(device, step, arch)
+    as_it_should_be(device, step, arch, eights=False)
 
 
-def as_it_should_be(device: Emulated, step: Step, arch: str) -> None:
-    """What each launch did, against the issue's limits and against what the cost model says."""
+def as_it_should_be(device: Emulated, step: Step, arch: str, *, eights: bool = True) -> None:
+    """What each launch did, against limits and against what the cost model says; ``eights``: all
+    channels come so, and fill sectors."""
     for kernel in step.kernels:
         done, name = device.launches[kernel.name], kernel.name
         assert done.shared_loads.conflicts <= 1.2, name
         assert done.shared_stores.conflicts <= 1.2, name
-        if "product" in name:
+        if "product" in name and eights:
             sectors = done.loads.sectors + done.stores.sectors
             assert done.loads.bytes + done.stores.bytes >= 0.9 * 32 * sectors, name
             narrow = int(name.rpartition("x")[2]) < 16

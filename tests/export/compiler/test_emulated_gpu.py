@@ -224,6 +224,13 @@ def test_conversions_read_the_lower_bits() -> None:
     np.testing.assert_array_equal(made, np.arange(THREADS) * 65535 * 3 % 65536 % 256)
 
 
+def test_a_store_of_a_wider_register() -> None:
+    body = "\tadd.s64 %rd4, %rd3, 4294967296;\n\tst.global.b32 [%rd10], %rd4;\n\tret;\n}\n"
+    done, made = launched(HEAD + body, np.zeros(THREADS, np.int32))
+    assert done.faults == ()
+    np.testing.assert_array_equal(made, 4 * np.arange(THREADS))
+
+
 @pytest.mark.parametrize(
     ("words", "lane"),
     [

@@ -66,7 +66,8 @@ _CHANNEL_THREADS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Threads beside each other in a block's outputs."""
 _LEAST_USED = 0.9
 """Of the sectors that are stored to, the part that must be written at once, where that can be."""
-_MOST_CONFLICTS = 1.2
+_MOST_CONFLICTS = 1.19
+"""Wavefronts a phase, of the tilings that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,16 @@ def _stored(tiles: ThreadTiles) -> float:
 
 @functools.cache
 def _conflicts(tiles: ThreadTiles) -> float:
-    """Wavefronts a phase of the loads of a warp's operands; pixels of float16, which are 48 bytes
-    apart, meet as those of float32 do."""
+    """Wavefronts a phase of the loads of a warp's operands. Pixels of float16 lie so that they meet
+    as those of float32 do."""
     thread = np.arange(32 * up(tiles.threads, 32))
     mask = thread < tiles.threads
     sides = thread // tiles.channel_threads, thread % tiles.channel_threads
-    phases, wavefronts = zip(
-        *(cost.banks(each * _WIDE, mask, _WIDE) for each in sides), strict=True
-    )
-    return float(sum(wavefronts) / sum(phases))
+    phases = wavefronts = 0
+    for side, loads in zip(sides, (tiles.rows, tiles.columns), strict=True):
+        met = cost.banks(side * _WIDE, mask, _WIDE)
+        phases, wavefronts = phases + loads * met[0], wavefronts + loads * met[1]
+    return wavefronts / phases
 
 
 def counts(shape: BlockProduct, tiles: ThreadTiles) -> cost.LaunchCounts:
