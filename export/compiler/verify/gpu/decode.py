@@ -289,23 +289,25 @@ class _Decoder:
         names = _operands(data.strip("{}"))
         if found is None or len(names) != count:
             raise _unknown(line)
-        registers = []
+        registers, behind = [], []
         for each in names:
             held = self.bits.get(self.values.get(each, -1), size)
-            if kind == "st" and held == "64" and size != "64":  # its lower bits
-                narrow = self._register(f"{each} as 32", "32")
-                yield PtxInstruction("low_32", line, (narrow,), self.values[each])
+            if held == "64" and size != "64":  # its lower bits, or zeros before what is loaded
+                narrow, own = self._register(f"{each} as 32", "32"), self.values[each]
+                if kind == "st":
+                    yield PtxInstruction("low_32", line, (narrow,), own)
+                else:
+                    behind.append(PtxInstruction("cvt_u64_u32", line, (own,), narrow))
                 registers.append(narrow)
                 continue
             # Bytes and halves are the lower bits of a register.
-            registers.append(
-                self._read(each, held if size in ("8", "16") and held != "64" else size)
-            )
+            registers.append(self._read(each, held if size in ("8", "16") else size))
         name = f"{'load' if kind == 'ld' else 'store'}_{space}"
         yield PtxInstruction(
             name, line, tuple(registers), self._read(found[1], "64"), offset=int(found[2] or 0),
             bytes=_BYTES[size], count=count,
         )  # fmt: skip
+        yield from behind
 
     def _exchange(self, how: str, args: list[str], line: str) -> PtxInstruction:
         """shfl.sync.bfly.b32 %r1|%p1, %r2, 16, 31, -1 and the like."""
