@@ -142,8 +142,8 @@ def _bench(options: argparse.Namespace) -> int:
     workloads = (*options.runs, *(f"streams-{count}" for count in options.streams))
     baseline = None if options.compare is None else read_report(options.compare)
     onnx, bundle = _model_files(options.model, options.bundle)
-    if not named and _holds_bf16(bundle):
-        options.engines.insert(1, "native-bf16")
+    if not named:
+        options.engines[1:1] = _more_of(bundle)
     candidates, bundle = _candidates(options.engines, onnx, bundle)
     bench = Bench(
         candidates,
@@ -238,11 +238,12 @@ def _candidates(
                 bundle, reason = _compile(onnx)
             path = bundle
         elif engine.ours:
-            path = bundle if _holds_bf16(bundle) else None
+            path = bundle if name in _more_of(bundle) else None
             if path is None:
+                what, how = _MORE[name]
                 reason = (
-                    "It runs a bundle that holds bf16, given with --bundle: `shiftedge compile "
-                    "MODEL.onnx --precision bf16,fp32`."
+                    f"It runs a bundle that holds {what}, given with --bundle: `shiftedge compile "
+                    f"MODEL.onnx {how}`."
                 )
         elif name in HARNESS:
             path = onnx or bundle
@@ -255,17 +256,27 @@ def _candidates(
     return found, bundle
 
 
-def _holds_bf16(bundle: Path | None) -> bool:
-    """Whether a bundle's manifest has such a build; False of what is no bundle, which its reader
-    will say."""
+_MORE = {
+    "native-bf16": ("bf16", "--precision bf16,fp32"),
+    "native-cuda": ("code for a GPU of this machine", "--target cuda-sm_86"),
+}
+"""Engines that run other variants of a bundle than ``native`` does: what it must hold, and how it
+comes to."""
+
+
+def _more_of(bundle: Path | None) -> list[str]:
+    """Which of them a bundle has something for; none of what is no bundle, which its reader will
+    say."""
     if bundle is None or not bundle.is_dir():
-        return False
+        return []
     from shiftedge.runtime.bundle import Bundle
 
     try:
-        return "bf16" in Bundle.open(bundle).manifest.builds
+        opened = Bundle.open(bundle)
     except ShiftedgeError:
-        return False
+        return []
+    found = ["native-bf16"] if "bf16" in opened.manifest.builds else []
+    return found + (["native-cuda"] if opened.gpu_variants() else [])
 
 
 def _compile(onnx: Path) -> tuple[Path | None, str | None]:

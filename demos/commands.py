@@ -1,18 +1,42 @@
-"""The commands ``demo``, to watch gestures being recognised, and ``record``, to film one's own."""
+"""The commands ``run`` and ``demo``, which watch for gestures, and ``record``, to film them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen, number, positive
-from shiftedge.runtime.words import json_text, plain, say
+from shiftedge.runtime.errors import SettingError
+from shiftedge.runtime.process.streams import need_stdout
+from shiftedge.runtime.words import json_text, note, plain, say
 
 if TYPE_CHECKING:
-    from shiftedge.runtime.live.decode import GestureEvent
+    from shiftedge.demos.settings import RunSettings
+    from shiftedge.demos.show import Watched
+    from shiftedge.demos.sinks import Sink
+    from shiftedge.runtime.model import Model
+
+RUN_EXAMPLES = """examples:
+  shiftedge run                                      the bundled model on a rendered person
+  shiftedge run --source 0                           camera 0
+  shiftedge run my.onnx --source clip.mp4 > events.jsonl
+  shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
+  shiftedge run my-jetson-nano --device cuda         on its GPU, or not at all
+  shiftedge run --source rtsp://camera/x --live      a service: waits for its camera for ever
+  shiftedge run --source rpicam: --size 1280x720     a Raspberry Pi's camera on its ribbon cable
+  shiftedge run --source 0 --source 2 --live         two cameras: events say which
+  shiftedge run --actions actions.toml               keys, commands, webhooks, MQTT on a gesture
+
+Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
+Of several cameras, a line begins with "camera": its name. docs/live.md tells of --actions.
+Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, the source
+stopped and the summary written, with exit status 0, 143 and 129.
+"""
 
 RECORD_EXAMPLES = """\
 examples:
@@ -40,6 +64,7 @@ examples:
   shiftedge demo                                     a rendered person; the film is out/demo.mp4
   shiftedge demo --source 0 --window                 camera 0, in a window; q ends
   shiftedge demo --source 0 --seconds 60 --film me.mp4
+  shiftedge demo --source 0 --window --actions actions.toml    with keys pressed, and so on
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
 Cameras and files are filmed only where --film names a file. Ctrl-C, SIGTERM and SIGHUP end the demo
@@ -48,17 +73,34 @@ with exit status 0, 143 and 129; the film is finished and the summary printed al
 
 
 def add_commands(commands: Any) -> None:
-    """Add the sub-parser of this module to ``commands`` (argparse's special object)."""
+    """Add the sub-parsers of this module to ``commands`` (argparse's special object)."""
+    run = commands.add_parser(
+        "run",
+        help="recognise gestures in a source, one JSON line each",
+        description="Stream sources through a model, print each gesture when it happens, and have "
+        "things happen.",
+        epilog=RUN_EXAMPLES,
+    )
+    add_model_options(run)
+    add_source_options(run, DEFAULT_SOURCE, several=True)
+    run.add_argument(
+        "--steps",
+        action="store_true",
+        help='print a line for every model step too, marked "step": true, with its best label',
+    )
+    _add_actions(run)
+    run.set_defaults(handler=_run, endless=True)
+
     demo = commands.add_parser(
         "demo",
         help="watch gestures being recognised, as a film or in a window",
         description="Stream a source through a model in real time, print each gesture when it "
         "happens, and draw what the model sees and thinks into a film or a window.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_options(demo)
-    add_source_options(demo, DEFAULT_SOURCE)
+    add_source_options(demo, DEFAULT_SOURCE, several=True)
+    _add_actions(demo)
     film = demo.add_mutually_exclusive_group()
     film.add_argument(
         "--film",
@@ -81,42 +123,137 @@ def add_commands(commands: Any) -> None:
     _add_record(commands)
 
 
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--actions",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of what happens on a gesture; it may name the sources and the model too",
+    )
+
+
 _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < value < float("inf"))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from shiftedge.demos.show import show
+    from shiftedge.demos.sinks.lines import JsonLines
+
+    settings = _settings(options)
+    lines: JsonLines | None = JsonLines(steps=options.steps)
+    if settings is not None:
+        from shiftedge.demos.actions import json_lines
+
+        lines = json_lines(settings, steps=options.steps)
+    if lines is not None:
+        need_stdout()
+    sources = _sources(options, settings)
+    model = load_chosen(options)
+    sinks: list[Sink] = [] if lines is None else [lines]
+    sinks += _actions(settings, model, sources)
+    report = show(model, sources, sinks, on_note=note, realtime=False)
+    if report.ended == "interrupted":
+        note("interrupted")
+    for line in report.lines():
+        note(line)
+    if report.error is not None:
+        raise report.error
+    return report.status
+
+
+def _settings(options: argparse.Namespace) -> RunSettings | None:
+    """The file of ``--actions``; its model becomes options, where none were given."""
+    if options.actions is None:
+        return None
+    from shiftedge.demos.settings import RunSettings
+
+    settings = RunSettings(options.actions)
+    for name, value in (settings.table("model") or {}).items():
+        key, chosen = ("model", str(settings.beside(value))) if name == "path" else (name, value)
+        if getattr(options, key) is None:
+            setattr(options, key, chosen)
+    return settings
+
+
+def _actions(
+    settings: RunSettings | None, model: Model, sources: Sequence[Watched]
+) -> Sequence[Sink]:
+    if settings is None:
+        return []
+    from shiftedge.demos.actions import sinks_of  # and with it HTTP and TLS, which take their time
+
+    return sinks_of(settings, model.spec, [each.camera for each in sources])
+
+
+def _sources(options: argparse.Namespace, settings: RunSettings | None) -> list[Watched]:
+    """Those of the command line, or else of the file, or else the default."""
+    named = []
+    if settings is not None and not options.source:
+        from shiftedge.demos.actions import sources_of
+
+        named = sources_of(settings)
+    if not named:
+        return _watched(options.source or [DEFAULT_SOURCE], options)
+    if options.size or options.fps or options.fourcc:
+        raise SettingError(
+            "--size, --fps and --fourcc are for --source; of the file's sources, write them beside "
+            "their from."
+        )
+    return [replace(each, retry=each.retry or options.retry) for each in named]
+
+
+def _watched(texts: Sequence[str], options: argparse.Namespace) -> list[Watched]:
+    """The sources of the command line; of two that are called the same, the second has a number."""
+    from shiftedge.demos.show import Watched
+    from shiftedge.runtime.capture.source import with_settings
+
+    found: list[Watched] = []
+    for text in texts:
+        set_text = with_settings(text, size=options.size, fps=options.fps, fourcc=options.fourcc)
+        called = Watched(set_text).camera
+        names = [each.camera for each in found]
+        same = (f"{called} ({number})" for number in range(2, len(texts) + 1))
+        name = next((each for each in same if each not in names), None) if called in names else None
+        found.append(Watched(set_text, name, options.retry))
+    return found
 
 
 def _demo(options: argparse.Namespace) -> int:
     from shiftedge.demos.show import show
+    from shiftedge.demos.sinks.film import FilmSink
+    from shiftedge.demos.sinks.lines import TextLines
+    from shiftedge.demos.sinks.screen import Screen, WindowSink
     from shiftedge.runtime.process.files import output_folder
 
     for_people = sys.stderr if options.json else sys.stdout
-    film = _film(options)
+    settings = _settings(options)
+    sources = _sources(options, settings)
+    if len(sources) > 1:
+        raise SettingError("demo shows one source; `shiftedge run` watches several.")
+    film = _film(options, sources[0].text)
     if film is not None and film == DEFAULT_FILM:
         output_folder(film.parent)
     model = load_chosen(options)
     spec = model.spec
     say(
         f"{plain(spec.name)} ({spec.classes} labels, {model.engine.name} {model.engine.version}) "
-        f"on {plain(options.source)}; Ctrl-C ends",
+        f"on {plain(sources[0].camera)}; Ctrl-C ends",
         for_people,
     )
 
-    def tell(event: GestureEvent, step_s: float) -> None:
-        say(
-            f"{event.time_s:8.2f} s  {plain(event.label):<28} {event.confidence:4.0%}   "
-            f"step {1e3 * step_s:.1f} ms",
-            for_people,
-        )
-
-    report = show(
-        model,
-        options.source,
-        film=film,
-        window=options.window,
-        on_event=tell,
-        on_note=lambda sentence: say(f"shiftedge: {sentence}"),
-        limit_s=options.seconds,
-        retry=options.retry,
-    )
+    sinks: list[Sink] = [TextLines(for_people, needed=film is None and not options.window)]
+    if film is not None:
+        sinks.append(FilmSink(film))
+    if options.window:
+        sinks.append(WindowSink(Screen()))
+    sinks += _actions(settings, model, sources)
+    report = show(model, sources, sinks, on_note=note, limit_s=options.seconds)
+    if (
+        film is not None
+        and report.numbers.frames
+        and not any(sink.name == "film" and sink.error for sink in report.sinks)
+    ):
+        report = replace(report, film=film)
     say(report.text(), for_people)
     if options.json:
         print(json_text(report.to_dict(), indent=2))
@@ -125,13 +262,13 @@ def _demo(options: argparse.Namespace) -> int:
     return report.status
 
 
-def _film(options: argparse.Namespace) -> Path | None:
+def _film(options: argparse.Namespace, source: str) -> Path | None:
     """Where the film goes. People before a camera are filmed only where somebody asked for it."""
     if options.no_film:
         return None
     if options.film is not None:
         return Path(options.film)
-    return DEFAULT_FILM if options.source.startswith("synthetic:") else None
+    return DEFAULT_FILM if source.startswith("synthetic:") else None
 
 
 def _add_record(commands: Any) -> None:
@@ -140,7 +277,6 @@ def _add_record(commands: Any) -> None:
         help="film clips of a gesture of your own",
         description="Film clips of one label: countdown, clip, replay, keep or discard.",
         epilog=RECORD_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--label", required=True, metavar="NAME", help="of the gesture")
     parser.add_argument(
@@ -175,7 +311,6 @@ def _record(options: argparse.Namespace) -> int:
     from shiftedge.demos.record import RecordSettings, record, somebody_answers
     from shiftedge.export.data import looks_silent
     from shiftedge.runtime.capture.recording import Recorder, labels_of
-    from shiftedge.runtime.errors import SettingError
     from shiftedge.runtime.process.files import expanded
 
     if not (options.yes or options.window or somebody_answers()):
@@ -192,7 +327,8 @@ def _record(options: argparse.Namespace) -> int:
     settings = RecordSettings(
         options.count, options.seconds, options.countdown, options.window, not options.yes
     )
-    kept = record(recorder, options.source, settings, say=say, retry=options.retry)
+    (source,) = _watched([options.source], options)
+    kept = record(recorder, source.text, settings, say=say, retry=source.retry)
     counts = labels_of(data)
     if options.json:
         print(json_text({"kept": [str(path) for path in recorder.kept], "clips": counts}, indent=2))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftedge.demos.sinks import Account
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.live.score import Score
@@ -14,35 +15,61 @@ from shiftedge.runtime.words import plain
 
 
 @dataclass(frozen=True)
+class CameraReport:
+    """One source of a show."""
+
+    name: str
+    numbers: Summary
+    """Frames, steps, drops and resets."""
+    lost: str | None = None
+    """Why it was given up."""
+
+
+@dataclass(frozen=True)
 class ShowReport:
     """One show. Times in seconds, by the clock of the source."""
 
-    source: str
     model: str
     engine: str
     seconds: float
     """From the first frame to the last."""
-    numbers: Summary
-    """Frames, steps, drops and resets."""
+    cameras: tuple[CameraReport, ...]
     events: tuple[GestureEvent, ...]
-    """The last ones of a very long show; ``numbers.events`` counts all."""
+    """The last ones of a very long show; a camera's numbers count all."""
     ended: str
-    """Why: "end" of the source, "limit", "interrupted", "closed" (the window), or "lost" (the
-    source, or the window's display)."""
+    """Why: "end" of the sources, "limit", "interrupted", "closed" (the window), or "lost" (the
+    source, or the last sink that was needed)."""
     score: Score | None = None
     """Against the truth, where the source knows it."""
+    sinks: tuple[Account, ...] = ()
     film: Path | None = None
     error: ShiftedgeError | None = None
-    """What was lost, when frames had come before."""
+    """What was lost, when frames had come before, or could not be written."""
     status: int = 0
     """The exit status that goes with a signal."""
+
+    @property
+    def numbers(self) -> Summary:
+        """Of the first camera."""
+        return self.cameras[0].numbers
+
+    def lines(self) -> list[str]:
+        """A line for each camera and one for the sinks, for people."""
+        several = len(self.cameras) > 1
+        lines = [
+            (f"{plain(each.name)}: " if several else "")
+            + each.numbers.sentence()
+            + (", lost" if several and each.lost else "")
+            for each in self.cameras
+        ]
+        return lines + self._sink_lines()
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         numbers = self.numbers
         return {
-            "schema": 1,
-            "source": self.source,
+            "schema": 2,
+            "source": self.cameras[0].name,
             "model": self.model,
             "engine": self.engine,
             "ended": self.ended,
@@ -66,6 +93,11 @@ class ShowReport:
             ],
             "truth": None if self.score is None else self.score.to_dict(),
             "film": None if self.film is None else str(self.film),
+            "cameras": [
+                {"name": each.name, "lost": each.lost, **asdict(each.numbers)}
+                for each in self.cameras
+            ],
+            "sinks": [asdict(sink) for sink in self.sinks],
         }
 
     def text(self) -> str:
@@ -88,7 +120,14 @@ class ShowReport:
             lines += _truth_lines(self.score)
         if self.film is not None:
             lines.append(f"film: {plain(self.film)}")
-        return "\n".join(lines)
+        return "\n".join(lines + self._sink_lines())
+
+    def _sink_lines(self) -> list[str]:
+        """One line, where a sink missed anything or there is more than the ordinary one."""
+        told = [sink for sink in self.sinks if sink.name not in ("lines", "text", "film", "window")]
+        told += [sink for sink in self.sinks if sink.dropped or sink.missed or sink.error]
+        names = dict.fromkeys(sink.text() for sink in told)
+        return [f"sinks: {'; '.join(map(plain, names))}"] if names else []
 
 
 def _truth_lines(score: Score) -> list[str]:

@@ -1,172 +1,285 @@
-"""The demo loop: a source through a model, live, with each gesture told when it happens."""
+"""The loop of ``run`` and ``demo``: sources through a model, live, into any number of sinks."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftedge.demos.report import ShowReport
-from shiftedge.demos.sinks import Moment, Sink
-from shiftedge.demos.sinks.picture import Picture
-from shiftedge.demos.sinks.screen import Screen, ScreenLostError
-from shiftedge.runtime.capture import Retry, open_source
-from shiftedge.runtime.capture.reader import ReadAhead
-from shiftedge.runtime.errors import ShiftedgeError, SourceError
+from shiftedge.demos.report import CameraReport, ShowReport
+from shiftedge.demos.sinks import Account, Moment, Note, Sink
+from shiftedge.demos.sinks.outlet import Outlet
+from shiftedge.demos.sinks.screen import ScreenLostError
+from shiftedge.runtime.capture import FrameSource, Retry, TimedFrame, open_source
+from shiftedge.runtime.capture.network import without_password
+from shiftedge.runtime.capture.reader import Late
+from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent
 from shiftedge.runtime.live.score import score
-from shiftedge.runtime.live.session import LiveSession
+from shiftedge.runtime.live.session import LiveSession, watch
+from shiftedge.runtime.live.stream import Result
 from shiftedge.runtime.model import Model
-from shiftedge.runtime.process.signals import ending, exit_status, interrupts
+from shiftedge.runtime.process.signals import Closing, ending, exit_status, interrupts
+from shiftedge.runtime.process.streams import ReaderGoneError
+from shiftedge.runtime.words import encodable
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import TrueEvent
 
-FILM_RATE_HZ = 30.0
-"""Where the source does not know its own rate."""
 EVENTS_MOST = 10_000
 """Events kept for the report of a source without a known truth, which may be a camera that runs for
 months: 2 MB of them. The last ones are; all are counted."""
 RECENT_STEPS = 15
 """Steps whose median time is shown: a number that changes with every frame cannot be read."""
 
-Watcher = Callable[[GestureEvent, float], object]
-"""Told of an event when it happens, with the time of a model step of late, in seconds."""
+
+@dataclass(frozen=True)
+class Watched:
+    """One of the sources of a show."""
+
+    text: str
+    """See :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`."""
+    name: str | None = None
+    """Of the camera; None: the text, without its password."""
+    retry: Retry | None = None
+    """How long it is tried again once it is lost."""
+
+    @property
+    def camera(self) -> str:
+        """What events call it."""
+        return encodable(self.name or without_password(self.text))
 
 
 def show(
     model: Model,
-    source_text: str,
+    sources: Sequence[Watched],
+    sinks: Sequence[Sink] = (),
     *,
-    film: Path | None = None,
-    window: bool = False,
-    on_event: Watcher | None = None,
-    on_note: Callable[[str], None] = lambda sentence: None,
+    on_note: Note = lambda sentence: None,
     realtime: bool = True,
     limit_s: float | None = None,
-    retry: Retry | None = None,
 ) -> ShowReport:
-    """Show a source until it ends, and say what was seen.
+    """Show sources until they end, and say what was seen.
 
     In real time the newest frame is taken each time, and a frame that the model is too slow for
-    is dropped, as at a camera; a recording plays at its own speed. Ctrl-C, SIGTERM and SIGHUP end
-    the show early and in order: the film is finished and the report given.
+    is dropped, as at a camera; a recording plays at its own speed, and so it does beside other
+    sources. No sink delays a step then: what one is too slow for it misses. Ctrl-C, SIGTERM and
+    SIGHUP end the show early and in order: films are finished and the report given.
+
+    Of several sources, one that cannot be opened or fails leaves the others running.
 
     Args:
-        source_text: see :data:`shiftedge.runtime.capture.source.SOURCE_FORMS`.
-        film: where the annotated film goes (.mp4 or .avi), None for none.
-        window: show the annotated frames on the screen too. Needs the main thread.
-        on_event: told of each gesture.
-        on_note: told in a sentence when the source has trouble or the states are emptied.
-        realtime: False takes every frame of a recording, as fast as the model can.
-        limit_s: end after so many seconds of the source's clock.
-        retry: how long a source that is lost is tried again; see :class:`Retry`.
+        sinks: closed at the end. The show ends when the last of those that are ``needed`` has.
+        on_note: told in a sentence when a source or a sink has trouble or states are emptied.
+        realtime: False takes every frame of a recording, as fast as the model and the sinks can.
+        limit_s: end after so many seconds of a source's clock.
 
     Raises:
         SourceError: the source could not be opened or gave no frame at all. One that is lost
             later ends the show, and the error is in the report.
-        OutputError: the film or the window could not be made.
-        FrameError, ModelError, NumericsError: from a step.
+        OutputError: a sink cannot do what it is for.
+        FrameError, ModelError, NumericsError: from the first step.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupts())
-        screen = None
-        if window:
-            screen = stack.enter_context(Screen())
         # The first step of a model plans and allocates, and a camera would not wait.
         model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
-        source = open_source(source_text, on_event=on_note, retry=retry)
-        truth: tuple[TrueEvent, ...] = tuple(getattr(source, "truth", ()))
-        if not source.live:
-            source = ReadAhead(source)
-        decoder = GestureDecoder(model.spec)  # within reach, since its probabilities are shown
-        session = LiveSession(model, source, realtime=realtime, on_note=on_note, decoder=decoder)
-        sinks: list[Sink] = []
-        if film is not None or screen is not None:
-            rate_hz = session.source.rate_hz or FILM_RATE_HZ
-            sinks.append(
-                Picture(model, truth, film=film, rate_hz=rate_hz, screen=screen, on_note=on_note)
-            )
-        run = _Follower(session, decoder, sinks, on_event)
-        if not truth:
-            run.events = deque(maxlen=EVENTS_MOST)
+        realtime = realtime or len(sources) > 1
+        try:
+            sessions = [_session(model, each, sources, on_note, realtime) for each in sources]
+        except BaseException:
+            for sink in sinks:
+                sink.close()
+            raise
+        outlets = [Outlet(sink, patient=not realtime, on_note=on_note) for sink in sinks]
+        running = _Show(sessions, outlets, on_note)
         error: ShiftedgeError | None = None
         status = 0
         try:
-            ended = run.follow(limit_s)
+            ended = running.follow(limit_s)
+            error = running.failure()
         except KeyboardInterrupt as signalled:
             ended, status = "interrupted", exit_status(signalled, endless=True)
-        except (SourceError, ScreenLostError) as lost:
-            if not run.frames:
+        except ShiftedgeError as lost:
+            if not running.frames:
                 raise
             ended, error = "lost", lost
         finally:
-            with ending(), contextlib.closing(run):  # a second Ctrl-C must not cost the film
-                session.close()
+            with ending():  # a second Ctrl-C must not cost a film
+                running.close()
+        return running.report(ended, error or running.sink_error(ended), status)
+
+
+def _session(
+    model: Model, source: Watched, every: Sequence[Watched], on_note: Note, realtime: bool
+) -> LiveSession:
+    name = source.camera
+    note = on_note if len(every) == 1 else lambda sentence: on_note(f"{name}: {sentence}")
+
+    def opened(closing: threading.Event) -> FrameSource:
+        return open_source(source.text, on_event=note, retry=source.retry, closing=closing)
+
+    return LiveSession(
+        model,
+        Late(name, opened) if len(every) > 1 else opened(threading.Event()),
+        realtime=realtime,
+        on_note=note,
+        decoder=GestureDecoder(model.spec),  # within reach, since its probabilities are shown
+        name=name,
+    )
+
+
+class _Show(Closing):
+    """Follows sessions and hands on what is to be seen."""
+
+    def __init__(
+        self, sessions: Sequence[LiveSession], outlets: Sequence[Outlet], on_note: Note
+    ) -> None:
+        self._sessions, self._outlets, self._note = sessions, outlets, on_note
+        self._truth: tuple[TrueEvent, ...] = ()
+        if len(sessions) == 1:
+            self._truth = tuple(getattr(sessions[0].source, "truth", ()))
+        self._events: deque[GestureEvent] = deque(maxlen=None if self._truth else EVENTS_MOST)
+        self._recent: dict[LiveSession, deque[float]] = {}
+        self._lost: dict[LiveSession, ShiftedgeError] = {}
+        self._told: set[Outlet] = set()
+        self.frames = 0
+        self._first_s: dict[LiveSession, float] = {}
+        self._last_s = self._length_s = 0.0
+
+    def follow(self, limit_s: float | None) -> str:
+        """Take frames until there is a reason to end; returns it.
+
+        Raises:
+            ShiftedgeError: the one source failed, or all did.
+        """
+        for outlet in self._outlets:
+            outlet.sink.accounts = self._accounts
+            outlet.begin(self._sessions)
+        on_lost = self._on_lost if len(self._sessions) > 1 else None
+        for session, frame, result in watch(self._sessions, on_lost):
+            self.frames += 1
+            moment = self._moment(session, frame, result)
+            for outlet in self._outlets:
+                outlet.put(frame.image, moment)
+            if (why := self._over()) is not None:
+                return why
+            if limit_s is not None and frame.time_s - self._first_s[session] >= limit_s:
+                return "limit"
+        if len(self._lost) == len(self._sessions):
+            raise self._lost[self._sessions[0]]
+        return "end"
+
+    def failure(self) -> ShiftedgeError | None:
+        """That of a source, where others did not end for it."""
+        return next(iter(self._lost.values()), None)
+
+    def sink_error(self, ended: str) -> ShiftedgeError | None:
+        """That of the first sink that failed; of one that shows, only if the show ended for it.
+
+        Raises:
+            Exception: it is no error of ours.
+        """
+        for outlet in self._outlets:
+            failed = outlet.error
+            if failed is None or not outlet.sink.needed or isinstance(failed, ReaderGoneError):
+                continue
+            if isinstance(failed, ScreenLostError) and ended != "lost":
+                continue
+            if isinstance(failed, ShiftedgeError):
+                return failed
+            raise failed
+        return None
+
+    def close(self) -> None:
+        """End the sessions, then the sinks with what they still hold."""
+        for session in self._sessions:
+            session.reader.end()
+        for session in self._sessions:
+            session.close()
+        for outlet in self._outlets:
+            outlet.end()
+        for outlet in self._outlets:
+            outlet.close()
+            self._tell(outlet)
+
+    def report(self, ended: str, error: ShiftedgeError | None, status: int) -> ShowReport:
+        """What there is to say at the end."""
+        model = self._sessions[0].model
+        events = tuple(self._events)
         return ShowReport(
-            source=source_text,
             model=model.spec.name,
             engine=f"{model.engine.name} {model.engine.version}",
-            seconds=run.last_s - run.first_s,
-            numbers=session.summary(),
-            events=tuple(run.events),
+            seconds=self._length_s,
+            cameras=tuple(
+                CameraReport(
+                    session.name,
+                    session.summary(),
+                    str(self._lost[session]) if session in self._lost else None,
+                )
+                for session in self._sessions
+            ),
+            events=events,
             ended=ended,
-            score=score(tuple(run.events), truth, run.last_s) if truth else None,
-            film=film if run.frames else None,
+            score=score(events, self._truth, self._last_s) if self._truth else None,
+            sinks=self._accounts(),
             error=error,
             status=status,
         )
 
+    def _accounts(self) -> tuple[Account, ...]:
+        return tuple(outlet.account() for outlet in self._outlets)
 
-@dataclass
-class _Follower:
-    """Follows a session and hands on what is to be seen."""
+    def _moment(self, session: LiveSession, frame: TimedFrame, result: Result) -> Moment:
+        self._last_s = frame.time_s
+        begun_s = self._first_s.setdefault(session, frame.time_s)
+        self._length_s = max(self._length_s, frame.time_s - begun_s)
+        recent = self._recent.setdefault(session, deque(maxlen=RECENT_STEPS))
+        if result.steps:
+            recent.append(result.step_s / result.steps)
+        if result.event is not None:
+            self._events.append(result.event)
+        decoder = session.live.decoder
+        assert isinstance(decoder, GestureDecoder)
+        return Moment(
+            time_s=frame.time_s,
+            probabilities=decoder.probabilities,
+            event=result.event,
+            step_s=sorted(recent)[len(recent) // 2] if recent else 0.0,
+            dropped=session.reader.dropped,
+            camera=session.name,
+            result=result,
+            taken_s=frame.taken_s,
+            told_s=time.monotonic(),
+            wall_s=time.time(),
+        )
 
-    session: LiveSession
-    decoder: GestureDecoder
-    sinks: list[Sink]
-    on_event: Watcher | None
-    events: deque[GestureEvent] = field(default_factory=deque)
-    frames: int = 0
-    first_s: float = 0.0
-    last_s: float = 0.0
+    def _over(self) -> str | None:
+        """Why the show is over, if it is for the sinks' sake."""
+        for outlet in self._outlets:
+            if outlet.ended:
+                if outlet.error is None:
+                    return "closed"
+                self._tell(outlet)
+        needed = [outlet for outlet in self._outlets if outlet.sink.needed]
+        return "lost" if needed and all(outlet.ended for outlet in needed) else None
 
-    def follow(self, limit_s: float | None) -> str:
-        """Take frames until there is a reason to end; returns it."""
-        recent_s: deque[float] = deque(maxlen=RECENT_STEPS)
-        for frame, result in self.session:
-            if self.frames == 0:
-                self.first_s = frame.time_s
-            self.frames += 1
-            self.last_s = frame.time_s
-            if result.steps:
-                recent_s.append(result.step_s / result.steps)
-            step_s = float(np.median(recent_s)) if recent_s else 0.0
-            if result.event is not None:
-                self.events.append(result.event)
-                if self.on_event is not None:
-                    self.on_event(result.event, step_s)
-            moment = Moment(
-                time_s=frame.time_s,
-                probabilities=self.decoder.probabilities,
-                event=result.event,
-                step_s=step_s,
-                dropped=frame.index + 1 - self.frames,
-            )
-            going = [sink.take(frame.image, moment) for sink in self.sinks]
-            if not all(going):
-                return "closed"
-            if limit_s is not None and frame.time_s - self.first_s >= limit_s:
-                return "limit"
-        return "end"
+    def _tell(self, outlet: Outlet) -> None:
+        """Say once that a sink has failed and others go on; at the end an error says it."""
+        if outlet.error is not None and outlet not in self._told:
+            self._told.add(outlet)
+            if not all(each.ended for each in self._outlets if each.sink.needed):
+                gone = isinstance(outlet.error, ReaderGoneError)
+                why = "Nobody reads standard output any more." if gone else outlet.error
+                self._note(f"{why} The rest goes on without it ({outlet.sink.name}).")
 
-    def close(self) -> None:
-        """End the sinks."""
-        with contextlib.ExitStack() as stack:
-            for sink in self.sinks:
-                stack.callback(sink.close)
+    def _on_lost(self, session: LiveSession, error: ShiftedgeError) -> None:
+        self._lost[session] = error
+        if len(self._lost) < len(self._sessions):
+            self._note(f"{session.name}: {error} The others go on.")

@@ -218,8 +218,8 @@ def _train(options: argparse.Namespace) -> int:
 
     for package in ("torch", "cv2"):
         require(package)
+    from shiftedge.export.data.rendered import SYNTHETIC
     from shiftedge.export.training import CHECKPOINT, Job, fine_tune, train
-    from shiftedge.export.training.data import SYNTHETIC
     from shiftedge.export.training.device import on_device
 
     words = ["shiftedge", "train", *options.data, "--seed", str(options.seed)]

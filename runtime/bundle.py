@@ -4,7 +4,8 @@
 
     gestures-x86-64-v3/
         manifest.json                    what this module reads and writes
-        lib/<variant>/libmodel.so        the compiled step, for CPUs with the variant's features
+        lib/<variant>/libmodel.so        the compiled step, for CPUs with the variant's features, or
+                                         for a GPU
         LICENSE, README
 
 Nothing in the folder is believed before it was checked: the manifest's every field has bounds, a
@@ -143,13 +144,7 @@ class Bundle:
         """
         machine = machine_name() if machine is None else machine
         present = cpu_features() if features is None else frozenset(features)
-        builds = self.manifest.builds
-        if precision is not None and precision not in builds:
-            raise BundleError(
-                f"{self.folder} is compiled in {' and '.join(builds)}, and {precision} is asked "
-                "for: compile a model of that precision, or leave the precision out."
-            )
-        variants = [v for v in self.manifest.variants if precision in (None, v.precision)]
+        variants = self._variants("cpu", precision)
         for variant in variants:
             if variant.architecture == machine and present.issuperset(variant.features):
                 return variant
@@ -167,6 +162,32 @@ class Bundle:
             "the model for another target with `shiftedge compile` (--list-targets shows which "
             "there are)."
         )
+
+    def gpu_variants(
+        self, machine: str | None = None, *, precision: str | None = None
+    ) -> list[Variant]:
+        """Those for GPUs of machines like this one, or of another architecture, in the manifest's
+        order. Whether there is such a GPU, their libraries find out.
+
+        Raises:
+            BundleError: nothing is compiled in that precision.
+        """
+        machine = machine_name() if machine is None else machine
+        variants = self._variants("cuda", precision)
+        return [each for each in variants if each.architecture == machine]
+
+    def _variants(self, device: str, precision: str | None) -> list[Variant]:
+        builds = self.manifest.builds
+        if precision is not None and precision not in builds:
+            raise BundleError(
+                f"{self.folder} is compiled in {' and '.join(builds)}, and {precision} is asked "
+                "for: compile a model of that precision, or leave the precision out."
+            )
+        return [
+            each
+            for each in self.manifest.variants
+            if each.device == device and precision in (None, each.precision)
+        ]
 
 
 def _read_manifest(folder: Path) -> bytes:

@@ -1,39 +1,21 @@
-"""The commands that need a model and nothing else: ``inspect`` and ``run``."""
+"""The commands that need a model or a camera and nothing else: ``inspect`` and ``cameras``."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from shiftedge.runtime.capture.options import add_source_options
-from shiftedge.runtime.process.signals import ending, exit_status
-from shiftedge.runtime.process.streams import need_stdout
-from shiftedge.runtime.words import escaped, json_text, note, shown
+from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
     from shiftedge.runtime.model import Model
 
 T = TypeVar("T", int, float)
-
-RUN_EXAMPLES = r"""examples:
-  shiftedge run                                      the bundled model on a rendered person
-  shiftedge run --source 0                           camera 0
-  shiftedge run my.onnx --source clip.mp4 > events.jsonl
-  shiftedge run my-x86-64-v3 --threads 1             a compiled bundle
-  shiftedge run --source rtsp://camera/x --live      a service: waits for its camera for ever
-  shiftedge run --source 'pipe:[size=640x480,format=yuv420p,fps=30] rpicam-vid -t 0 --codec \
-      yuv420 --width 640 --height 480 --framerate 30 -o -'
-
-Each gesture is one line on stdout: {"time_s": 4.25, "label": "Swiping Left", "confidence": 0.93}.
-Everything meant for people goes to stderr. Ctrl-C, SIGTERM and SIGHUP end it in order, the source
-stopped and the summary written, with exit status 0, 143 and 129.
-"""
-
 
 MODEL_HELP = "an .onnx file or the folder of a compiled bundle; left out: the bundled model"
 
@@ -55,20 +37,15 @@ def add_commands(commands: Any) -> None:
     )
     inspect.set_defaults(handler=_inspect)
 
-    run = commands.add_parser(
-        "run",
-        help="recognise gestures in a source, one JSON line each",
-        description="Stream a source through a model and print each gesture when it happens.",
-        epilog=RUN_EXAMPLES,
+    cameras = commands.add_parser(
+        "cameras",
+        help="list the cameras of this machine",
+        description="List cameras with their formats, sizes and rates, and what --source takes for "
+        "each: those of V4L2, and those of libcamera where rpicam-hello is installed.",
+        epilog="examples:\n  shiftedge cameras\n  shiftedge cameras --json",
     )
-    add_model_options(run)
-    add_source_options(run, "synthetic:gestures")
-    run.add_argument(
-        "--steps",
-        action="store_true",
-        help='print a line for every model step too, marked "step": true, with its best label',
-    )
-    run.set_defaults(handler=_run, endless=True)
+    cameras.add_argument("--json", action="store_true", help="print them as JSON")
+    cameras.set_defaults(handler=_cameras)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +60,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="fp32, bf16 or int8, of a bundle that holds several (default: the first that this CPU "
         "can run)",
+    )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="of a bundle: cpu, cuda (an NVIDIA GPU, cuda:1 the second) or auto, the GPU where "
+        "there is code and a driver for it (default: auto)",
     )
     add_trusted_key(parser)
     parser.add_argument(
@@ -131,6 +114,7 @@ def load_chosen(options: argparse.Namespace) -> Model:
         providers=options.provider,
         trusted_keys=options.trusted_key,
         precision=options.precision,
+        device=options.device or "auto",
     )
 
 
@@ -151,34 +135,12 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
-    from shiftedge.runtime.live.session import LiveSession
+def _cameras(options: argparse.Namespace) -> int:
+    from shiftedge.runtime.capture import listing
 
-    need_stdout()
-    session, status = None, 0
-    try:
-        model = load_chosen(options)
-        session = LiveSession(model, options.source, on_note=note, retry=options.retry)
-        for frame, result in session:
-            if options.steps and result.logits is not None:
-                best = int(result.logits.argmax())
-                shares = np.exp(result.logits - result.logits[best])
-                label = model.spec.labels[best]
-                _line(frame.time_s, label, float(1 / shares.sum()), step=True)
-            if result.event is not None:
-                event = result.event
-                _line(event.time_s, event.label, event.confidence)
-    except KeyboardInterrupt as error:
-        status = exit_status(error, endless=True)
-        note("interrupted")
-    finally:
-        if session is not None:
-            with ending():
-                session.close()
-                note(session.summary().sentence())
-    return status
-
-
-def _line(time_s: float, label: str, confidence: float, **more: bool) -> None:
-    document = {"time_s": round(time_s, 4), "label": label, "confidence": round(confidence, 4)}
-    print(json_text({**document, **more}), flush=True)
+    found = listing.cameras()
+    if options.json:
+        print(json_text([asdict(camera) for camera in found], indent=2))
+    else:
+        say(listing.text(found), sys.stdout)
+    return 0

@@ -6,7 +6,8 @@
     ├── MissingExtraError   an optional package is not installed (also an ImportError)
     ├── SpecError           model metadata: absent, malformed, or from a newer version
     ├── ModelError          a model file that cannot be run as its spec says
-    │   └── BundleError         a compiled bundle: damaged, incomplete, or not for this machine
+    │   ├── BundleError         a compiled bundle: damaged, incomplete, or not for this machine
+    │   └── DeviceError         a GPU, or its driver, that is not there or failed
     ├── CheckpointError     a checkpoint that cannot be read or does not fit the network
     │   └── TwoWayCheckpointError   weights that do not say whether they were trained two-way
     ├── FrameError          one image or its timestamp is unusable (also a ValueError)
@@ -17,7 +18,7 @@
     ├── DataError           training or calibration data that cannot be used
     ├── DownloadError       a file could not be fetched whole and genuine
     ├── OutputError         a result could not be written
-    ├── SettingError        an environment variable holds what it cannot
+    ├── SettingError        an environment variable, or a file of settings, holds what it cannot
     ├── DeployError         a bundle could not be put on a board
     ├── VerificationError   two forms of one model disagree
     └── CompileError        a model that the compiler cannot translate
@@ -52,6 +53,10 @@ class SpecError(ShiftedgeError):
 
 class ModelError(ShiftedgeError):
     """A model file cannot be loaded, or does not do what its spec says."""
+
+
+class DeviceError(ModelError):
+    """There is no GPU that the model was compiled for, or no driver of it, or it failed."""
 
 
 class BundleError(ModelError):
@@ -99,7 +104,7 @@ class OutputError(ShiftedgeError):
 
 
 class SettingError(ShiftedgeError):
-    """An environment variable of ours holds something that it cannot."""
+    """An environment variable of ours, or a file of settings, holds something that it cannot."""
 
 
 class DeployError(ShiftedgeError):

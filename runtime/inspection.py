@@ -68,6 +68,8 @@ def _bundle_lines(bundle: Bundle) -> Iterator[str]:
         yield f"on this machine  runs {chosen.name} in {chosen.precision}"
     except BundleError:
         yield "on this machine  cannot run"
+    if gpus := bundle.gpu_variants():
+        yield f"on its GPU       {', '.join(each.name for each in gpus)}, where that is there"
     yield f"variants         {len(manifest.variants)}, in order of preference"
     for variant in manifest.variants:
         size = manifest.files[variant.library].bytes
@@ -95,6 +97,13 @@ def _build_lines(build: Build, of: str) -> Iterator[str]:
     yield f"{'source' + of:<16} SHA-256 {build.source_sha256}"
     yield f"{'kernels' + of:<16} {len(build.kernels)}"
     yield from _table(build.kernels)
+    for name, gpu in build.gpus.items():
+        yield f"memory of {_text(name)}"
+        yield from _values(dict(gpu["memory"]))
+        yield f"numerics of {_text(name)}"
+        yield from _values(_summary(gpu["numerics"]))
+        yield f"kernels of {_text(name)} {len(gpu['kernels'])}"
+        yield from _table(gpu["kernels"])
 
 
 def _reference(build: Build) -> str:

@@ -40,6 +40,9 @@ SELF_TEST_FRAMES_MOST = 256
 DEPTH_MOST = 16
 """Of objects in objects."""
 
+DEVICES = ("cpu", "cuda")
+"""Kinds of what kernels run on."""
+
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 """A target, a variant, an architecture, a CPU's feature."""
 
@@ -67,9 +70,12 @@ class Variant:
     architecture: str
     """As ``platform.machine()`` says there: "x86_64", "aarch64", "armv7l"."""
     features: tuple[str, ...]
-    """What the CPU must have, as in the line flags or Features of /proc/cpuinfo."""
+    """What the CPU must have, as in the line flags or Features of /proc/cpuinfo; of a GPU, such as
+    "cuda_sm_53", that or a newer one."""
     precision: str = "fp32"
     """Of the build that it belongs to, one of ``spec.PRECISIONS``."""
+    device: str = "cpu"
+    """What its kernels run on, of :data:`DEVICES`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Build:
     source_sha256: str
     kernels: tuple[Mapping[str, Any], ...]
     selftest: SelfTest | None = None
+    gpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -115,6 +122,8 @@ class Build:
             "source_sha256": self.source_sha256,
             "kernels": [dict(row) for row in self.kernels],
         }
+        if self.gpus:
+            document["gpus"] = {name: dict(each) for name, each in self.gpus.items()}
         if self.selftest is not None:
             logits = [list(row) for row in self.selftest.logits]
             document["selftest"] = {**asdict(self.selftest), "logits": logits}
@@ -125,8 +134,8 @@ class Build:
 class Manifest:
     """All that ``manifest.json`` says. Creating one checks it.
 
-    ``spec``, ``numerics``, ``memory``, ``source_sha256``, ``kernels`` and ``selftest`` are those of
-    the first variant's precision; :attr:`builds` has them for every precision.
+    ``spec``, ``numerics``, ``memory``, ``source_sha256``, ``kernels``, ``selftest`` and ``gpus``
+    are those of the first variant's precision; :attr:`builds` has them for every precision.
 
     Raises:
         BundleError: a field has the wrong type or is out of range.
@@ -151,6 +160,9 @@ class Manifest:
     """One row for each kernel of the step, in order, for people."""
     selftest: SelfTest | None = None
     """None where the model was not verified, or by an older version."""
+    gpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name of each variant for a GPU: its ``numerics``, ``memory`` and ``kernels``; those of the
+    build itself are a processor's."""
     others: Mapping[str, Build] = field(default_factory=dict)
     """By precision: the bundle's builds beside the first one."""
 
@@ -236,7 +248,7 @@ class Manifest:
         )
 
 
-_OPTIONAL = ("selftest", "others")
+_OPTIONAL = ("selftest", "gpus", "others")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -267,6 +279,8 @@ def _build(entry: Any) -> Build:
     need(isinstance(entry, Mapping), "a build of others", entry, "an object")
     _need_keys(entry, Build)
     need(isinstance(entry["kernels"], list), "kernels", entry["kernels"], "a list")
+    gpus = entry.get("gpus", {})
+    need(isinstance(gpus, dict), "gpus", gpus, "an object of variants by name")
     return Build(
         spec=ModelSpec.from_dict(entry["spec"]),
         numerics=entry["numerics"],
@@ -274,6 +288,7 @@ def _build(entry: Any) -> Build:
         source_sha256=entry["source_sha256"],
         kernels=tuple(entry["kernels"]),
         selftest=_self_test(entry["selftest"]) if "selftest" in entry else None,
+        gpus=gpus,
     )
 
 
@@ -286,6 +301,7 @@ def _variant(entry: Any) -> Variant:
         architecture=entry.get("architecture", ""),
         features=tuple(entry["features"]),
         precision=entry.get("precision", "fp32"),
+        device=entry.get("device", "cpu"),
     )
 
 
@@ -372,6 +388,7 @@ def _check_variants(manifest: Manifest) -> None:
         need(good, f"features {of}", variant.features, "names as in /proc/cpuinfo")
         known = isinstance(precision, str) and precision in manifest.builds
         need(known, f"precision {of}", precision, " or ".join(manifest.builds))
+        need(variant.device in DEVICES, f"device {of}", variant.device, " or ".join(DEVICES))
     need(len(set(names)) == len(names), "variants", names, "each name once")
     order = list(dict.fromkeys(variant.precision for variant in manifest.variants))
     need(order[0] == manifest.spec.precision, "a first variant of", order[0], "the first build's")
@@ -385,6 +402,11 @@ def _check_build(build: Build, of: str) -> None:
     _need_mapping(f"memory{of}", build.memory, _is_bytes, "sizes in bytes, up to 2 GiB")
     absent = [key for key in MEMORY_KEYS if key not in build.memory]
     need(not absent, f"memory{of}", dict(build.memory), f"{', '.join(MEMORY_KEYS)} in it")
+    for name, facts in build.gpus.items():
+        rows = facts.get("kernels") if isinstance(facts, Mapping) else None
+        good = isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows)
+        good = good and all(isinstance(facts.get(key), Mapping) for key in ("numerics", "memory"))
+        need(good, f"gpus[{shown(name)}]{of}", facts, "numerics, memory and a list of kernels")
     source = build.source_sha256
     need(_matches(SHA256, source), f"source_sha256{of}", source, "64 hex digits")
     for row in build.kernels:

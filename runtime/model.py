@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 import zlib
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.errors import (
     BundleError,
+    DeviceError,
     ModelError,
     NumericsError,
     ShiftedgeError,
@@ -25,10 +27,12 @@ from shiftedge.runtime.manifest import MANIFEST_NAME
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.spec import PRECISIONS, ModelSpec
-from shiftedge.runtime.words import shown
+from shiftedge.runtime.words import note, shown
 
 if TYPE_CHECKING:
+    from shiftedge.runtime.bundle import Bundle
     from shiftedge.runtime.engines.onnxruntime import Provider
+    from shiftedge.runtime.manifest import Variant
 
 ENGINES = ("native", "onnxruntime")
 """Names that :func:`load` takes as ``engine``."""
@@ -52,6 +56,7 @@ def load(
     providers: Provider | Sequence[Provider] | None = None,
     trusted_keys: str | Path | Sequence[str | Path] | None = None,
     precision: str | None = None,
+    device: str = "auto",
 ) -> Model:
     """Load a model and check it against its spec.
 
@@ -70,11 +75,16 @@ def load(
         precision: "fp32", "bf16" or "int8", where a bundle holds several; None takes the first in
             the bundle's order that this CPU can run, which is the quickest one. A file has one
             precision, and another is refused.
+        device: of a bundle: "cpu"; "cuda", the first NVIDIA GPU, or "cuda:1" and so on; or "auto",
+            the first GPU where the bundle has code for it and it can be used, and the CPU
+            otherwise, with a line on stderr that says why. A file runs on its ``providers``.
 
     Raises:
         ModelError: no such file, not a model, not as its spec says, an unknown engine, or one
             that does not fit the path, or a precision that the file has not.
-        BundleError: the folder is no bundle, is damaged, or holds nothing that this CPU can run.
+        BundleError: the folder is no bundle, is damaged, or holds nothing that this CPU can run, or
+            no code for the GPU that is asked for.
+        DeviceError: that GPU is not there, or its driver, or it failed.
         SpecError: the file's spec is absent, malformed or from a newer version.
         MissingExtraError: the engine's package is not installed.
     """
@@ -84,8 +94,14 @@ def load(
         raise ModelError(
             f"There is no precision {shown(precision)}; known are {', '.join(PRECISIONS)}."
         )
+    gpu = _gpu_of(device)
     chosen_threads(threads)  # a number for either engine, before anything is read
     path = None if path is None else _model_path(path)
+    if gpu is not None and device != "auto" and (path is None or not path.is_dir()):
+        raise ModelError(
+            f"The device {device} is for compiled bundles; an .onnx file runs there with "
+            "providers=['cuda'] (--provider cuda), or compile it with `shiftedge compile`."
+        )
     if trusted_keys is not None and (path is None or not path.is_dir()):
         raise ModelError(
             "trusted_keys is for compiled bundles, which are signed folders; an .onnx file holds "
@@ -110,7 +126,7 @@ def load(
                 f"The engine onnxruntime runs an .onnx file, and {path} is a folder; leave the "
                 "engine out, or name the .onnx file that it was compiled from."
             )
-        return _load_bundle(path, threads, providers, trusted_keys, precision)
+        return _load_bundle(path, threads, providers, trusted_keys, precision, device)
     if path.name == MANIFEST_NAME or path.suffix == ".so":
         raise ModelError(
             f"{path} is a file of a bundle; name the bundle's folder, the one with "
@@ -180,9 +196,9 @@ def _load_bundle(
     providers: Provider | Sequence[Provider] | None,
     trusted_keys: str | Path | Sequence[str | Path] | None,
     precision: str | None,
+    device: str,
 ) -> Model:
     from shiftedge.runtime.bundle import Bundle
-    from shiftedge.runtime.engines.native import NativeEngine
 
     if providers is not None:
         raise ModelError(
@@ -191,15 +207,54 @@ def _load_bundle(
             "file."
         )
     bundle = Bundle.open(path, trusted_keys=trusted_keys)
+    gpu = _gpu_of(device)
+    failed: DeviceError | None = None
+    for each in [] if gpu is None else bundle.gpu_variants(precision=precision):
+        try:
+            return _open_variant(bundle, each, threads, gpu or 0)
+        except DeviceError as error:  # noqa: PERF203 - of a few turns at most
+            failed = error
+    if device.startswith("cuda"):
+        raise failed or BundleError(
+            f"{path} has no code for a GPU of this machine: compile the model for one "
+            "(`shiftedge compile --list-targets` shows which there are), or use the device cpu."
+        )
     variant = bundle.variant(precision=precision)
+    if failed:
+        note(f"on the processor, as {variant.name}: {failed}")
+    return _open_variant(bundle, variant, threads, 0)
+
+
+def _open_variant(bundle: Bundle, variant: Variant, threads: int | None, gpu: int) -> Model:
+    from shiftedge.runtime.engines.native import NativeEngine
+
     entry = bundle.manifest.files[variant.library]
-    engine = NativeEngine(path / variant.library, threads=threads, sha256=entry.sha256)
+    library = bundle.folder / variant.library
+    engine = NativeEngine(library, threads=threads, sha256=entry.sha256, gpu=gpu)
     if engine.spec != bundle.manifest.builds[variant.precision].spec:
         raise BundleError(
-            f"{path} has one spec in its manifest and another in {variant.library}, so its files "
-            "are not of one model: compile the bundle again."
+            f"{bundle.folder} has one spec in its manifest and another in {variant.library}, so "
+            "its files are not of one model: compile the bundle again."
         )
-    return Model(engine)
+    return Model(engine, variant.device)
+
+
+def _gpu_of(device: object) -> int | None:
+    """The number of the GPU that a device is, or may be; None of the processor.
+
+    Raises:
+        ModelError: it is no device.
+    """
+    if device == "cpu":
+        return None
+    if device in ("auto", "cuda"):
+        return 0
+    found = re.fullmatch(r"cuda:(\d{1,4})", device) if isinstance(device, str) else None
+    if found is None:
+        raise ModelError(
+            f"There is no device {shown(device)}; expected cpu, cuda, cuda:1 and so on, or auto."
+        )
+    return int(found[1])
 
 
 def checked_model(model: object) -> Model:
@@ -222,13 +277,15 @@ class Model:
         ModelError: ``engine`` is none; models are loaded with :func:`load`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, device: str = "cpu") -> None:
         if not isinstance(engine, Engine):
             raise ModelError(
                 f"The model was given {shown(engine)}; expected an engine: load models with "
                 "shiftedge.load(path)."
             )
         self.engine = engine
+        self.device = device
+        """What a bundle's variant runs on, "cpu" or "cuda"; of a file see its providers."""
         self.spec: ModelSpec = engine.spec
         self.preprocessor = Preprocessor(self.spec)
 

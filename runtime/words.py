@@ -83,6 +83,11 @@ def json_text(document: Any, *, indent: int | None = None) -> str:
     return escaped(json.dumps(document, ensure_ascii=False, indent=indent))
 
 
+def encodable(text: str) -> str:
+    """Text that UTF-8 can encode, with escapes for what is no character: a name's bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def escaped(text: str) -> str:
     """JSON text with its control codes as escapes."""
     return _CONTROL_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

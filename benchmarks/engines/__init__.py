@@ -34,6 +34,7 @@ class EngineRow:
 ENGINES = {
     "native": EngineRow(f"{_HERE}.native:NativeContender", ours=True),
     "native-bf16": EngineRow(f"{_HERE}.native:NativeBf16Contender", ours=True),
+    "native-cuda": EngineRow(f"{_HERE}.native:NativeCudaContender", ours=True),
     "onnxruntime": EngineRow(f"{_HERE}.onnxruntime:OnnxRuntimeContender", ("onnxruntime",)),
     "openvino": EngineRow(f"{_HERE}.onnx_peers:OpenVinoContender", ("openvino",)),
     "openvino-default": EngineRow(f"{_HERE}.onnx_peers:OpenVinoDefaultContender", ("openvino",)),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shiftedge.benchmarks.engines.base import BF16_TOLERANCE, INT8_TOLERANCE, Array, Contender
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.engines.native import NativeEngine
+from shiftedge.runtime.errors import ModelError
 from shiftedge.runtime.model import load
 from shiftedge.runtime.spec import ModelSpec
 
@@ -27,6 +28,8 @@ class NativeContender(Contender):
     """Of the runtime."""
     wanted: str | None = None
     """The precision of the variant, where it is not the model's own."""
+    device = "cpu"
+    """What a bundle's variant runs on."""
     normalises = True
     packages: tuple[str, ...] = ("shiftedge",)
 
@@ -36,7 +39,9 @@ class NativeContender(Contender):
         if path.suffix == ".so":
             engine = NativeEngine(path, threads=threads)
         else:
-            engine = load(path, engine=self.engine, threads=threads, precision=wanted).engine
+            engine = load(
+                path, engine=self.engine, threads=threads, precision=wanted, device=self.device
+            ).engine
         self._path = path
         self._engine = engine
         self.version = engine.version
@@ -89,6 +94,16 @@ class NativeBf16Contender(NativeContender):
 
     wanted = "bf16"
     tolerance = BF16_TOLERANCE
+
+
+class NativeCudaContender(NativeContender):
+    """Of a bundle with code for a GPU of this machine; frame, states and logits cross over to it
+    and back within the timed step, as in a program of ours."""
+
+    device = "cuda"
+
+    def kernel_seconds(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+        raise ModelError("Of kernels on a GPU there is no roofline here yet.")
 
 
 class StreamContender(NativeContender):

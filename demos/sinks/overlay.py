@@ -38,6 +38,7 @@ from shiftedge.demos.sinks.paint import (
 )
 from shiftedge.runtime.capture.film_writer import letterbox
 from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import ModelSpec
 
@@ -92,6 +93,14 @@ class Overlay:
         self._count = 0
         wide, high = self.size
         self._empty: Image = np.full((high, wide, 3), GROUND, np.uint8)
+
+    @classmethod
+    def of(cls, session: LiveSession, image_size: tuple[int, int]) -> Overlay:
+        """Of one camera's frames."""
+        engine = session.model.engine
+        truth = tuple(getattr(session.source, "truth", ()))
+        name = f"{engine.name} {engine.version}"
+        return cls(session.model.spec, image_size, engine=name, truth=truth)
 
     @property
     def size(self) -> tuple[int, int]:

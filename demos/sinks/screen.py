@@ -1,4 +1,4 @@
-"""A window on the screen, where there is one."""
+"""A window on the screen, where there is one, and what is shown in it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.demos.sinks import Moment, Sink, Wants
+from shiftedge.demos.sinks.overlay import Overlay
 from shiftedge.demos.sinks.paint import Image
 from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.process.signals import Closing
 from shiftedge.runtime.words import plain
@@ -111,3 +118,32 @@ class Screen(Closing):
             if self._pipe.poll(seconds):
                 return self._pipe.recv_bytes()
         return b""
+
+
+class WindowSink(Sink):
+    """Shows the annotated frames of the first camera: always the newest."""
+
+    name = "window"
+    wants: Wants = "images"
+    most = 1
+    grace_s = END_S
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._overlay: Overlay | None = None
+
+    def begin(self, sessions: Sequence[LiveSession]) -> None:
+        self._session = sessions[0]
+
+    def take(self, image: NDArray[np.uint8], moment: Moment) -> bool:
+        """See :class:`Sink`.
+
+        Raises:
+            ScreenLostError: the display is gone.
+        """
+        if self._overlay is None:
+            self._overlay = Overlay.of(self._session, (image.shape[0], image.shape[1]))
+        return self._screen.show(self._overlay.draw(image, moment))
+
+    def close(self) -> None:
+        self._screen.close()

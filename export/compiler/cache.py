@@ -25,7 +25,7 @@ from shiftedge.export.compiler.targets import precisions_of, runs_here, variants
 from shiftedge.runtime import manifest, selftest, spec
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import OutputError, ShiftedgeError
-from shiftedge.runtime.process import files
+from shiftedge.runtime.process.files import cache_folder
 
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang", "onnx", "onnxruntime")
 _WRITERS = (agreement, manifest, selftest, spec)
@@ -43,8 +43,8 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
-def cache_folder() -> Path:
-    return files.cache_folder() / "bundles"
+def bundles_folder() -> Path:
+    return cache_folder() / "bundles"
 
 
 def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
@@ -75,7 +75,7 @@ def key_of(models: Sequence[bytes], target: Target, settings: str) -> str:
 def find(key: str) -> Bundle | None:
     """The bundle of that key, whole and verified, or None."""
     try:
-        folder = cache_folder() / key
+        folder = bundles_folder() / key
     except OutputError:  # no home, no cache
         return None
     try:
@@ -94,7 +94,7 @@ def forget_oldest() -> None:
     Raises:
         OSError: the folder cannot be read.
     """
-    folder = cache_folder()
+    folder = bundles_folder()
     names = [path for path in folder.iterdir() if not path.name.startswith(".")]
     entries = [path for path in names if path.is_dir() and not path.is_symlink()]
     for path in sorted(entries, key=lambda entry: entry.stat().st_mtime)[:-_KEPT]:

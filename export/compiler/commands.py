@@ -23,6 +23,7 @@ EXAMPLES = """\
 examples:
   shiftedge compile my.onnx                               for this machine, into my-host/
   shiftedge compile my.onnx --target rpi4                 for a Raspberry Pi 4, into my-rpi4/
+  shiftedge compile my.onnx --target jetson-nano          for its GPU and its processor
   shiftedge compile my.onnx my-int8.onnx                  both precisions in one bundle, my-host/
   shiftedge compile my.onnx --precision bf16,fp32 --target x86-64-v4
                                                           bf16 where the processor has it
@@ -39,7 +40,8 @@ a target that this machine cannot run, the same kernels are generated for this m
 An unchanged model comes from the cache.
 
 A bundle of several precisions is run by the first variant that a processor can run, int8 first,
-then bf16.
+then bf16. A board with a GPU has a variant for it too, in fp32, shown on an emulated GPU over 3
+frames; it is preferred where the board has the driver.
 """
 
 
@@ -142,7 +144,8 @@ def _compile(options: argparse.Namespace) -> int:
         return 0
     if explained:
         for each in explained:
-            variant = variants_of(target, each["precision"])[-1]
+            every = variants_of(target, each["precision"])
+            variant = next(one for one in every if one.name == each["variant"])
             if len(explained) > 1:
                 print(f"{each['precision']}, {each['variant']}")
             rows = backend_of(variant.device).table(
@@ -174,16 +177,19 @@ def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
         print(
             f"{row['name']:<17} {row['instructions']:<11} {row['vector_bits']:>4} bit "
             f"{' '.join(row['precisions']):<10} {caches:>14} {row['cores']:>5} "
-            f"{row['gpu'] or '-':<6} {row['glibc']:<5}  {row['description']}"
+            f"{(row['gpu'] or {'arch': '-'})['arch']:<6} {row['glibc']:<5}  {row['description']}"
         )
     print("--json adds triples, the features that a processor must have, and sources.")
     return 0
 
 
 def _target_row(target: Target) -> dict[str, Any]:
+    from shiftedge.export.compiler.backends.cuda.devices import Gpu
     from shiftedge.export.compiler.targets import precisions_of, variants_of
 
-    precisions, best = precisions_of(target), target.devices[0]
+    precisions = precisions_of(target)
+    best = next(each for each in target.devices if isinstance(each, type(target.devices[-1])))
+    gpu = next((each for each in target.devices if isinstance(each, Gpu)), None)
     variants = [each for precision in precisions for each in variants_of(target, precision)]
     return {
         "name": target.name,
@@ -200,14 +206,14 @@ def _target_row(target: Target) -> dict[str, Any]:
         "glibc": target.glibc,
         **best.facts(),
         "cores": target.cores,
-        "gpu": target.gpu,
+        "gpu": None if gpu is None else {"arch": gpu.arch, **gpu.facts()},
         "source": target.source,
     }
 
 
 def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
     """For each precision the manifest's rows, and where its code runs here each kernel's time and
-    the core's peak."""
+    the core's peak; behind them those of its variants for GPUs."""
     from shiftedge.export.compiler.targets import backend_of, runs_here, variants_of
 
     bundle, result = compiled.bundle, []
@@ -227,6 +233,11 @@ def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
                 "peak_flops": peak,
             }
         )
+        more: dict[str, Any] = {"precision": precision, "seconds": None, "peak_flops": None}
+        result += [
+            {**more, "variant": name, "kernels": [dict(row) for row in gpu["kernels"]]}
+            for name, gpu in build.gpus.items()
+        ]
     return result
 
 
@@ -238,7 +249,14 @@ def _result(compiled: Compiled, output: Path, explained: list[dict[str, Any]]) -
         "cached": compiled.cached,
         "seconds": round(compiled.seconds, 3),
         "builds": {
-            precision: {"memory": dict(build.memory), "numerics": dict(build.numerics)}
+            precision: {
+                "memory": dict(build.memory),
+                "numerics": dict(build.numerics),
+                "gpus": {
+                    name: {key: dict(gpu[key]) for key in ("memory", "numerics")}
+                    for name, gpu in build.gpus.items()
+                },
+            }
             for precision, build in manifest.builds.items()
         },
     }
@@ -255,11 +273,18 @@ def _summary(compiled: Compiled, output: Path) -> str:
     source = "from the cache" if compiled.cached else f"in {compiled.seconds:.1f} s"
     lines = []
     for precision, build in manifest.builds.items():
-        first = next(each for each in manifest.variants if each.precision == precision)
-        lines.append(
-            f"{output}: {precision}, {len(build.kernels)} kernels for {manifest.target}, "
-            f"libmodel.so {manifest.files[first.library].bytes:,} bytes, {_proof(build.numerics)}"
-        )
+        of = {each.name: each for each in manifest.variants if each.precision == precision}
+        first = next(each for each in of.values() if each.name not in build.gpus)
+        made = [(first, f"for {manifest.target}", build.kernels, build.numerics)]
+        made += [
+            (of[name], f"for its GPU as {name}", gpu["kernels"], gpu["numerics"])
+            for name, gpu in build.gpus.items()
+        ]
+        lines += [
+            f"{output}: {precision}, {len(kernels)} kernels {what}, libmodel.so "
+            f"{manifest.files[variant.library].bytes:,} bytes, {_proof(numerics)}"
+            for variant, what, kernels, numerics in made
+        ]
     return "\n".join((*lines[:-1], f"{lines[-1]}, {source}"))
 
 

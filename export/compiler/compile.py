@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shiftedge.export.compiler import cache, package
 from shiftedge.export.compiler.backends.base import Target, TargetVariant
+from shiftedge.export.compiler.backends.cuda.devices import Gpu
 from shiftedge.export.compiler.frontend.read import read_onnx
 from shiftedge.export.compiler.graph.graph import Graph
 from shiftedge.export.compiler.kernel_ir.calls import Step
@@ -32,11 +33,12 @@ from shiftedge.export.compiler.sources import Source, read_sources
 from shiftedge.export.compiler.targets import TARGETS, backend_of, check, find_target, variants_of
 from shiftedge.export.compiler.verify import proof
 from shiftedge.runtime.bundle import SIGNATURE_NAME, Bundle, sign
-from shiftedge.runtime.errors import OutputError, ShiftedgeError
+from shiftedge.runtime.errors import CompileError, OutputError, ShiftedgeError
 from shiftedge.runtime.manifest import MANIFEST_NAME, Build, Manifest, Variant
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.process.progress import progress
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.words import note
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def compile_cached(model: str | Path, target: str = "host") -> Path:
         As :func:`compile_model`.
     """
     sources = read_sources([Path(model)])
-    folder = cache.cache_folder() / _key(sources, find_target(target), verify=True)
+    folder = cache.bundles_folder() / _key(sources, find_target(target), verify=True)
     if cache.find(folder.name) is None:
         compile_model(model, folder, target=target, use_cache=False)
         with contextlib.suppress(OSError):
@@ -171,14 +173,15 @@ def _make(sources: Sequence[Source], target: Target, folder: Path, *, verify: bo
                 for source in sources
             }
             variants = [
-                Variant(each.name, _library(each), each.architecture, each.features, precision)
-                for precision, wanted in plan.items()
+                _entry(each)
+                for wanted in plan.values()
                 for each in wanted
+                if (folder / _library(each)).exists()
             ]
             tests = {key: build.selftest for key, build in builds.items() if build.selftest}
             table = runner_table(variants, package.entries(folder), tests)
-            for each in itertools.chain.from_iterable(plan.values()):
-                link_runner(folder / "bin" / each.name / "shiftedge-run", each.target, table)
+            for name in (each.name for each in variants):
+                link_runner(folder / "bin" / name / "shiftedge-run", target, table)
             package.write_texts(folder, first, target.name, variants)
             manifest = Manifest(
                 target=target.name,
@@ -206,14 +209,22 @@ def _build(
 ) -> Build:
     """All variants of one file, verified; what the manifest says of them.
 
-    Of several variants the last, for the weakest processor, stands in the manifest.
+    Of several variants the last, for the weakest processor, stands in the manifest, and each one
+    for a GPU under its name. A model that has no code for a GPU yet has a bundle without.
     """
-    test, shown, spec = None, None, source.compiled_spec
+    test, shown, spec, gpus = None, None, source.compiled_spec, {}
     digest = hashlib.sha256(source.data).hexdigest()
     model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
     graph = read_onnx(source.data, source.spec)
     for variant in variants:
-        step, places = prepare(graph, source.spec, variant)
+        try:
+            step, places = prepare(graph, source.spec, variant)
+        except CompileError as error:
+            if not isinstance(variant.device, Gpu):
+                raise
+            note(f"{variant.name} is left out: {error}")
+            advance(3)
+            continue
         advance(1)
         library = folder / _library(variant)
         library.parent.mkdir(parents=True)
@@ -228,19 +239,27 @@ def _build(
                 shown, test, spec, variant, step, places, library, build_library
             )
         advance(1)
-    return Build(
-        spec=spec,
-        numerics=numerics,
-        memory={
-            "weights_bytes": places.weights_bytes,
-            "state_bytes": places.state_bytes,
-            "workspace_bytes": places.workspace.size_bytes,
-            "scratch_bytes": places.scratch_bytes,
-        },
-        source_sha256=digest,
-        kernels=tuple(backend_of(variant.device).explain(step, variant)),
-        selftest=test,
-    )
+        made: dict[str, Any] = {
+            "numerics": numerics,
+            "memory": {
+                "weights_bytes": places.weights_bytes,
+                "state_bytes": places.state_bytes,
+                "workspace_bytes": places.workspace.size_bytes,
+                "scratch_bytes": places.scratch_bytes,
+            },
+            "kernels": tuple(backend_of(variant.device).explain(step, variant)),
+        }
+        if isinstance(variant.device, Gpu):
+            gpus[variant.name] = made
+    return Build(spec=spec, source_sha256=digest, selftest=test, gpus=gpus, **made)
+
+
+def _entry(variant: TargetVariant) -> Variant:
+    """As the manifest lists it."""
+    return Variant(
+        variant.name, _library(variant), variant.architecture, variant.features, variant.precision,
+        backend_of(variant.device).executor,
+    )  # fmt: skip
 
 
 def _library(variant: TargetVariant) -> str:
@@ -266,7 +285,7 @@ def _recall(key: str, folder: Path) -> bool:
 def _remember(key: str, bundle: Path) -> None:
     """Keep a copy; a cache that cannot be written is no reason to fail."""
     try:
-        with package.new_folder(cache.cache_folder() / key) as folder:
+        with package.new_folder(cache.bundles_folder() / key) as folder:
             unsigned = shutil.ignore_patterns(SIGNATURE_NAME)
             shutil.copytree(bundle, folder, symlinks=True, dirs_exist_ok=True, ignore=unsigned)
         cache.forget_oldest()

@@ -26,8 +26,7 @@ def write_texts(folder: Path, spec: ModelSpec, target: str, variants: Sequence[V
     the headers and how pkg-config and CMake find the libraries."""
     native = importlib.resources.files("shiftedge.runtime.native")
     libraries = (
-        f"- `{each.library}`, {each.precision}, for {each.architecture} with "
-        f"{' '.join(each.features)}"
+        f"- `{each.library}`, {each.precision}, for {each.architecture} with {_needed(each)}"
         for each in variants
     )
     values = {
@@ -51,6 +50,12 @@ def write_texts(folder: Path, spec: ModelSpec, target: str, variants: Sequence[V
             text = text.replace(f"@{key}@", value)
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
+
+
+def _needed(variant: Variant) -> str:
+    """What a machine must have, in words."""
+    names = " ".join(variant.features)
+    return names if variant.device == "cpu" else f"an NVIDIA GPU ({names} or newer)"
 
 
 def entries(folder: Path) -> dict[str, FileEntry]:

@@ -1,6 +1,8 @@
 """Boards to compile for, by name, and which variants each has. A board more is a row more.
 
-What the boards' devices can do stands with their backends (``backends.cpu.devices``).
+What the boards' devices can do stands with their backends (``backends.cpu.devices``,
+``backends.cuda.devices``). A board's processors are the last of its devices: what runs where a GPU
+does not.
 """
 
 from __future__ import annotations
@@ -13,10 +15,15 @@ from typing import Any
 from shiftedge.export.compiler.backends.base import Backend, Device, Target, TargetVariant
 from shiftedge.export.compiler.backends.cpu import devices as cpu
 from shiftedge.export.compiler.backends.cpu.backend import CpuBackend
+from shiftedge.export.compiler.backends.cuda import devices as cuda
+from shiftedge.export.compiler.backends.cuda.backend import CudaBackend
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.cpu import machine_name
 
-BACKENDS: Mapping[type, Backend[Any, Any]] = {cpu.Cpu: CpuBackend()}
+BACKENDS: Mapping[type, Backend[Any, Any]] = {
+    cpu.Cpu: CpuBackend(),
+    cuda.Gpu: CudaBackend(),
+}
 """By their kind of device."""
 
 _X86 = ("x86_64", "x86_64-unknown-linux-gnu", "x86_64-linux-gnu.2.27")
@@ -24,6 +31,7 @@ _ARM64 = ("aarch64", "aarch64-unknown-linux-gnu", "aarch64-linux-gnu.2.27")
 _ARM32 = ("armv7l", "armv7l-unknown-linux-gnueabihf", "arm-linux-gnueabihf.2.27")
 
 _LEVELS = "psABI x86-64 micro-architecture levels; AMD's and Intel's optimisation manuals"
+_LEVEL_3 = "those of x86-64-v3"
 _GUIDE = "Arm's software optimisation guide of Cortex-{}"
 _A57, _A76 = _GUIDE.format("A57"), _GUIDE.format("A76")
 _PI3 = "LLVM's AArch64SchedA53.td; Broadcom BCM2837: 512 KiB L2"
@@ -58,25 +66,32 @@ _BOARDS = (
     ),
     Target("rpi5", "Raspberry Pi 5: Cortex-A76", *_ARM64, (cpu.CORTEX_A76,), source=_PI5),
     Target(
-        "jetson-nano", "Jetson Nano: Cortex-A57",
-        *_ARM64, (cpu.CORTEX_A57,), gpu="sm_53", source=_NANO,
+        "jetson-nano", "Jetson Nano: its GPU, and Cortex-A57",
+        *_ARM64, (cuda.SM_53, cpu.CORTEX_A57), source=_NANO,
     ),
     Target(
-        "jetson-tx2", "Jetson TX2: Cortex-A57 (its two Denver cores run the same code)",
-        *_ARM64, (cpu.CORTEX_A57,), gpu="sm_62", source=_TX2,
+        "jetson-tx2", "Jetson TX2: its GPU, and Cortex-A57 (its Denver cores run the same code)",
+        *_ARM64, (cuda.SM_62, cpu.CORTEX_A57), source=_TX2,
     ),
     Target(
-        "jetson-xavier-nx", "Jetson Xavier NX: Carmel",
-        *_ARM64, (cpu.CARMEL,), gpu="sm_72", source=_XAVIER,
+        "jetson-xavier-nx", "Jetson Xavier NX: its GPU, and Carmel",
+        *_ARM64, (cuda.SM_72, cpu.CARMEL), source=_XAVIER,
     ),
     Target(
-        "jetson-orin-nano", "Jetson Orin Nano: Cortex-A78AE",
-        *_ARM64, (cpu.CORTEX_A78,), cores=6, gpu="sm_87", source=_ORIN,
+        "jetson-orin-nano", "Jetson Orin Nano: its GPU, and Cortex-A78AE",
+        *_ARM64, (cuda.SM_87, cpu.CORTEX_A78), cores=6, source=_ORIN,
     ),
     Target(
         "aarch64", "any 64-bit ARM with Linux: a variant for Armv8.2 and one for Armv8.0",
         *_ARM64, (cpu.CORTEX_A76, cpu.CORTEX_A72),
         source=f"those of rpi5 and rpi4: {_A76} and of A72",
+    ),
+    *(
+        Target(
+            gpu.name, f"x86-64 with {gpu.board} or another GPU of {gpu.arch}, and with AVX2",
+            *_X86, (gpu, cpu.X86_64_V3), source=_LEVEL_3,
+        )
+        for gpu in (cuda.SM_75, cuda.SM_80, cuda.SM_86, cuda.SM_89, cuda.SM_90)
     ),
 )
 # fmt: on
@@ -102,12 +117,14 @@ def find_target(name: str, own: Mapping[str, Target] | None = None) -> Target:
 
 
 def find_variant(name: str, precision: str = "fp32") -> TargetVariant:
-    """The best variant of a target.
+    """The best variant of a target's processors.
 
     Raises:
         CompileError: as :func:`find_target` and :func:`variants_of`.
     """
-    return variants_of(find_target(name), precision)[0]
+    target = find_target(name)
+    found = variants_of(target, precision)
+    return next(each for each in found if isinstance(each.device, type(target.devices[-1])))
 
 
 def variants_of(target: Target, precision: str) -> tuple[TargetVariant, ...]:
@@ -118,7 +135,7 @@ def variants_of(target: Target, precision: str) -> tuple[TargetVariant, ...]:
     """
     found = _variants(target, precision)
     if not found:
-        raise CompileError(backend_of(target.devices[0]).refusal(target, precision))
+        raise CompileError(backend_of(target.devices[-1]).refusal(target, precision))
     return found
 
 

@@ -85,7 +85,7 @@ class _Table:
             base,
             name=name,
             description=self.text("description", base.description),
-            devices=(self.cpu(base), *(d for d in base.devices if not isinstance(d, Cpu))),
+            devices=(*(d for d in base.devices if not isinstance(d, Cpu)), self.cpu(base)),
             cores=self.number("cores", base.cores, 1, 64),
             source=f"{path.name}; else as {base.name}: {base.source}",
         )

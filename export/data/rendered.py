@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import tempfile
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.export.data.clip_set import ClipSet, reserve
+from shiftedge.export.processes import mapped, process_pool
 from shiftedge.runtime.capture.synthetic import (
     GESTURES,
     IGNORED,
@@ -30,11 +29,14 @@ from shiftedge.runtime.capture.synthetic.hand import HAND_FIELDS
 from shiftedge.runtime.errors import DataError, OutputError
 from shiftedge.runtime.process.files import atomic_path, work_folder
 from shiftedge.runtime.process.progress import Advance
-from shiftedge.runtime.process.signals import Closing, end_with_parent
+from shiftedge.runtime.process.signals import Closing
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     from shiftedge.runtime.capture.synthetic import Film, Ranges
+
+SYNTHETIC = "synthetic:"
+"""DATA, FILMS or a source of clips that stands for rendered ones."""
 
 SHARES = {NO_GESTURE: 0.12, OTHER: 0.38}
 """Of the clips; the gestures share the rest. A person before a camera mostly does not gesture, so a
@@ -165,7 +167,7 @@ class FreshClips(Closing):
         self._task = _Task(seed, "train", (), frames, spec, pictures)
         self._names = names or labels_for(spec)
         self._workers = workers
-        self._pool = _pool(workers) if workers else None
+        self._pool = process_pool(workers) if workers else None
 
     def __len__(self) -> int:
         return self._count
@@ -263,7 +265,7 @@ def _kept(stem: Path, whole: _Task, workers: int, advance: Advance) -> ClipSet:
                 replace(whole, numbers=whole.numbers[first : first + chunk])
                 for first in range(0, count, chunk)
             ]
-            with contextlib.closing(_run(tasks, workers)) as parts:
+            with contextlib.closing(mapped(_render, tasks, workers)) as parts:
                 for task, made in zip(tasks, parts, strict=True):
                     rows = slice(task.numbers[0], task.numbers[-1] + 1)
                     store[rows], truth[rows], hands[rows] = made
@@ -283,23 +285,6 @@ def _clip_set(
 
 
 _Rendered = tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32]]
-
-
-def _run(tasks: list[_Task], workers: int) -> Generator[_Rendered, None, None]:
-    if workers <= 1:
-        yield from map(_render, tasks)
-        return
-    with _pool(workers) as pool:
-        try:
-            yield from pool.map(_render, tasks)
-        finally:  # where the work is over before its time, what has not begun is not waited for
-            pool.shutdown(cancel_futures=True)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=end_with_parent)
 
 
 def _render(task: _Task) -> _Rendered:

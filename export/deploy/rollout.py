@@ -61,6 +61,8 @@ class Deployed:
     """Files whose SHA-256 was right on the board; None where it has no sha256sum."""
     self_test: Mapping[str, Any] | None
     """What ``shiftedge-run --self-test`` printed; None where it was left out."""
+    gpu_self_tests: Mapping[str, Mapping[str, Any]]
+    """The same of each variant for a GPU that the board could use, by name."""
     replaced: bool
     """Whether a bundle stood there before."""
 
@@ -77,6 +79,7 @@ class Deployed:
             "copy_seconds": round(self.copy_seconds, 3),
             "files_checked": self.files_checked,
             "self_test": None if self.self_test is None else dict(self.self_test),
+            "gpu_self_tests": {name: dict(each) for name, each in self.gpu_self_tests.items()},
             "replaced": self.replaced,
         }
 
@@ -148,10 +151,17 @@ def deploy(
                 if checked is not None:
                     proof = f"SHA-256 of {checked} files right there"
                 tell(f"copied     {size / 1e6:.1f} MB in {seconds:.1f} s, {proof}")
-                result = None
+                result, gpus = None, {}
                 if self_test:
-                    result = upload.self_test(words, program, threads)
+                    result, _ = upload.self_test(words, program, threads)
                     tell(f"self-test  {_summary(result)}")
+                    for gpu in opened.gpu_variants(board.architecture):
+                        own = f"bin/{gpu.name}/shiftedge-run"
+                        found, said = upload.self_test(words, own, threads)
+                        if found["variant"] == gpu.name:  # or the processor stood in for it
+                            gpus[gpu.name] = found
+                            said = _summary(found)
+                        tell(f"{gpu.name:<10} {said}")
                 upload.put_in_place()
     folder = f"{board.folder.rstrip('/')}/{where.name}"
     run = shlex.join([*words, f"{folder}/{program}", "--size", "640x480"])
@@ -165,6 +175,7 @@ def deploy(
         copy_seconds=seconds,
         files_checked=checked,
         self_test=result,
+        gpu_self_tests=gpus,
         replaced=board.path == "bundle",
     )
     tell(f"stands at  {where.scp_login}:{folder}{' (replaced)' if done.replaced else ''}")
@@ -251,8 +262,8 @@ class _Upload:
 
     def self_test(
         self, wrapper: Sequence[str], program: str, threads: int | None
-    ) -> Mapping[str, Any]:
-        """Have the board run it; what it printed."""
+    ) -> tuple[Mapping[str, Any], str]:
+        """Have the board run it; what it printed, and what it said for people last."""
         words = [*wrapper, f"{self.folder}/{program}", "--self-test"]
         words += [] if threads is None else ["--threads", str(threads)]
         # Its number, so that one which hangs can be ended; and it may not read the script.
@@ -279,7 +290,7 @@ class _Upload:
             raise DeployError(
                 f"The self-test on {login} printed no result ({last_words(answer.out, 'nothing')})."
             ) from error
-        return dict(result)
+        return dict(result), said
 
     def put_in_place(self) -> None:
         """Rename it to its path, and what stood there away; back, if that fails."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shiftedge.export.personalise.classifier import keep_of, smoothed
 from shiftedge.export.personalise.onnx_branch import MAP_NUMBERS_MOST, Parts, take_apart
-from shiftedge.runtime.engines.onnxruntime import ask_for_exact_int8, failures_told
+from shiftedge.runtime.engines.onnxruntime import failures_told, session_options
 from shiftedge.runtime.errors import ModelError, NumericsError
 from shiftedge.runtime.model import load
 from shiftedge.runtime.preprocess import Preprocessor
@@ -50,12 +50,7 @@ class FeatureModel:
         branch = self.parts.branch
         self.keep = keep_of(self.spec.frame_rate_hz) if branch is None else branch.keep
         ort = require("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = chosen_threads(threads)
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
-        ask_for_exact_int8(options)
+        options = session_options(chosen_threads(threads))
         del engine
         with failures_told(self.name):
             self._session = ort.InferenceSession(

@@ -17,7 +17,7 @@ from shiftedge.export.data.files import Clip, clips_in, has_pictures, open_clip,
 from shiftedge.export.data.layouts import find_data
 from shiftedge.export.data.lists import LIST_SUFFIXES
 from shiftedge.export.data.reader import Images, fitted, on_ticks
-from shiftedge.export.data.rendered import film_for, synthetic_clips
+from shiftedge.export.data.rendered import SYNTHETIC, film_for, synthetic_clips
 from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.capture.source import parse_source
 from shiftedge.runtime.capture.synthetic.moving import MovingScene
@@ -101,7 +101,7 @@ def read_clips(source: str, spec: ModelSpec, *, frames: int = FRAMES) -> Clips:
 
         path = expanded(source)
         is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
-        if source.strip().rstrip(":") == "synthetic":
+        if source.strip() in (SYNTHETIC, SYNTHETIC.rstrip(":")):
             rendered = tuple(_rendered(spec, frames, advance))
             return checked(Clips(source, rendered, film="gestures"))
         if not path.is_dir() and not is_list:

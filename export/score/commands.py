@@ -122,7 +122,7 @@ def _told_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
 @working("scoring")
 def _score(options: argparse.Namespace) -> int:
     from shiftedge import __version__
-    from shiftedge.export.score.films import SYNTHETIC
+    from shiftedge.export.data.rendered import SYNTHETIC
     from shiftedge.export.score.run import chosen_models, film_set, score_models
     from shiftedge.export.score.text import notes, tables
     from shiftedge.runtime.process.cpu import usable_cores

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.data.rendered import SYNTHETIC
 from shiftedge.runtime.capture.options import parse_options, seconds, whole_number
 from shiftedge.runtime.capture.synthetic import GESTURES, LABELS, OTHER
 from shiftedge.runtime.errors import DataError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 
-SYNTHETIC = "synthetic:"
-"""FILMS that stand for rendered ones."""
 KINDS = {"gestures": 120, "others": 96, "empty": 24, "still": 20}
 """Kinds of rendered films and how many there are: an hour of gestures, of which a third of the acts
 are other things; an hour of other things and of empty rooms; ten minutes of people who sit still,

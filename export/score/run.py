@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftedge.export.data.rendered import SYNTHETIC
 from shiftedge.export.score.clips import call_clip, confusion_of
 from shiftedge.export.score.curve import curve_of
 from shiftedge.export.score.films import (
     SCORE_SEED,
-    SYNTHETIC,
     ClipTask,
     FilmTask,
     Watchable,

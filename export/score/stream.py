@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import functools
 import math
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.processes import mapped
 from shiftedge.export.score.films import Image, Watchable
 from shiftedge.runtime.live.cuts import CutDetector
 from shiftedge.runtime.model import Model, load
 from shiftedge.runtime.process.progress import Advance
-from shiftedge.runtime.process.signals import end_with_parent
 from shiftedge.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def stream(
         ShiftedgeError: a model cannot be loaded or fails, a film cannot be read.
     """
     rows = []
-    for row in _run(functools.partial(_watch, tuple(models)), films, workers):
+    for row in mapped(functools.partial(_watch, tuple(models)), films, workers):
         rows.append(row)
         advance(1)
     return [[row[at] for row in rows] for at in range(len(models))]
@@ -156,21 +154,6 @@ def _watch(models: tuple[ModelChoice, ...], film: Watchable) -> list[Streamed]:
         for at, watcher in zip(group, watchers, strict=True):
             done[at] = watcher.streamed(loaded[at].spec, film, *truth)
     return [done[at] for at in range(len(loaded))]
-
-
-def _run(
-    work: Callable[[Watchable], list[Streamed]], films: Sequence[Watchable], workers: int
-) -> Iterator[list[Streamed]]:
-    if workers <= 1 or len(films) < 2:
-        yield from map(work, films)
-        return
-    # "spawn": a fork would copy the threads' locks of whatever the caller has imported.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        try:
-            yield from pool.map(work, films, chunksize=1)
-        finally:  # where the work is over before its time, what has not begun is not waited for
-            pool.shutdown(cancel_futures=True)
 
 
 def minutes(films: Sequence[Streamed]) -> float:

@@ -5,8 +5,8 @@ Nothing here is refused: a few clips are enough to try the tools. The sentences 
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,14 @@ def before(
     if len(own) == len(learn.parts):  # rendered ones fill what a user's lack
         said[1:1] = [_silent(spec, counts), _few(names, counts, fresh), _uneven(names, counts)]
         said.append(_spelling(names))
+    checked = check.digests()
     for clips in own:
-        said += [_short(clips, check, spec), _contradicting(clips), _alike(clips, check)]
+        learned = clips.digests()
+        said += [
+            _short(clips, check, spec),
+            _contradicting(clips, learned),
+            _alike(clips, learned, check, checked),
+        ]
     return [sentence for sentence in said if sentence]
 
 
@@ -192,12 +198,12 @@ def _short(learn: ClipSet, check: ClipSet, spec: ModelSpec) -> str:
     )
 
 
-def _contradicting(learn: ClipSet) -> str:
+def _contradicting(learn: ClipSet, digests: Sequence[bytes]) -> str:
     """The same clip under two labels: neither can be learned from it."""
     first: dict[bytes, int] = {}
     pairs = []
-    for row in range(len(learn)):
-        other = first.setdefault(_digest(learn, row), row)
+    for row, digest in enumerate(digests):
+        other = first.setdefault(digest, row)
         if learn.labels[other] != learn.labels[row]:
             pairs.append((other, row))
     if not pairs:
@@ -207,10 +213,12 @@ def _contradicting(learn: ClipSet) -> str:
     return f"{len(pairs)} clips are there under two labels{where}; remove them from one"
 
 
-def _alike(learn: ClipSet, check: ClipSet) -> str:
+def _alike(
+    learn: ClipSet, learned: Sequence[bytes], check: ClipSet, checked: Sequence[bytes]
+) -> str:
     """Clips on both sides, whatever their names: they make the scores too good."""
-    known = {_digest(learn, row): row for row in range(len(learn))}
-    both = [(known[d], row) for row in range(len(check)) if (d := _digest(check, row)) in known]
+    known = {digest: row for row, digest in enumerate(learned)}
+    both = [(known[digest], row) for row, digest in enumerate(checked) if digest in known]
     if not both:
         return ""
     first, second = both[0]
@@ -221,7 +229,3 @@ def _alike(learn: ClipSet, check: ClipSet) -> str:
         f"{len(both)} of {len(check)} clips to check with are also learned from{where}; the scores "
         "will be too good"
     )
-
-
-def _digest(clips: ClipSet, row: int) -> bytes:
-    return hashlib.blake2b(clips.frames[row].tobytes(), digest_size=16).digest()

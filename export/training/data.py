@@ -19,7 +19,7 @@ from shiftedge.export.data.clip_set import (
     some,
     split_clips,
 )
-from shiftedge.export.data.rendered import FreshClips, synthetic_clips
+from shiftedge.export.data.rendered import SYNTHETIC, FreshClips, synthetic_clips
 from shiftedge.export.data.silent import plain_name
 from shiftedge.export.training.keep import Say, log
 from shiftedge.export.training.loop import Settings
@@ -31,8 +31,6 @@ from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec
 
-SYNTHETIC = "synthetic:"
-"""DATA that stands for rendered clips."""
 RENDERED_FRAMES = 24
 """Of a rendered clip: 2 s at 12 Hz."""
 CLIP_FRAMES = 36
@@ -114,18 +112,13 @@ class Job:
             epochs=epochs,
             seed=self.seed,
             threads=chosen_threads(self.threads),
-            frames=usual.frames if self.rendered else CLIP_FRAMES,
+            frames=usual.frames if set(self.data) == {SYNTHETIC} else CLIP_FRAMES,
             mirror=self.mirror,
             reverse=self.reverse,
             freeze=self.freeze,
             device=self.device,
             mixed=self.mixed,
         )
-
-    @property
-    def rendered(self) -> bool:
-        """Whether all clips are rendered."""
-        return set(self.data) == {SYNTHETIC}
 
     def checkpoint(self, path: Path) -> Checkpoint:
         """A start as it is read, and what a user should know of that."""
@@ -145,7 +138,7 @@ class Named:
     """Of all parts."""
 
     @property
-    def synthetic(self) -> bool:
+    def rendered(self) -> bool:
         """Whether all clips are rendered."""
         return all(layout is None for _, layout in self.parts)
 
@@ -223,7 +216,7 @@ def read_data(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Mixt
 
 
 def _render(job: Job, named: Named, spec: ModelSpec, clips: int) -> tuple[Supply, ClipSet]:
-    frames = RENDERED_FRAMES if named.synthetic else CLIP_FRAMES
+    frames = RENDERED_FRAMES if named.rendered else CLIP_FRAMES
     common: dict[str, Any] = {"seed": job.seed, "frames": frames, "pictures": job.pictures}
 
     def kept(count: int, split: str) -> ClipSet:

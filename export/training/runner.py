@@ -155,7 +155,7 @@ def train(
             job.say(note)
         last = session.fit("training", net)
         torch.set_num_threads(1)  # one frame at a time is too little work to share
-        if named.synthetic and job.films:
+        if named.rendered and job.films:
             chosen = calibrate_net(
                 net, spec, seed=job.seed, share=job.films, pictures=job.pictures, bar=job.bar
             )
@@ -165,7 +165,7 @@ def train(
             session.keep(last)
         found = session.score(net)
         scores = session.finish(net, found)
-        if not named.synthetic:
+        if not named.rendered:
             for note in after(found, session.check, spec):
                 job.say(note)
     return scores

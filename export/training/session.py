@@ -24,7 +24,7 @@ from shiftedge.export.training.logs import Logs
 from shiftedge.export.training.loop import Epoch, Settings, TrainingStep, fit
 from shiftedge.export.training.resume import Unfinished
 from shiftedge.export.training.score import ClipScore, score_clips, watch
-from shiftedge.export.training.supply import KeptClips, Mixture, steps_of
+from shiftedge.export.training.supply import steps_of
 from shiftedge.runtime.errors import MissingExtraError, OutputError
 from shiftedge.runtime.process.files import output_folder
 from shiftedge.runtime.process.signals import Closing
@@ -48,17 +48,6 @@ def _digest(net: nn.Module) -> str:
     for value in net.state_dict().values():
         found.update(value.contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def digest_of(clips: Mixture) -> str:
-    """Of how many clips each part has and is drawn, and of the files of those that are kept."""
-    drawn = hashlib.sha256(repr((clips.shares, [len(part) for part in clips.parts])).encode())
-    for part in clips.parts:
-        if isinstance(part, KeptClips):
-            drawn.update(part.clips.labels.tobytes())
-            names = "\n".join(path.name for path in part.clips.paths)
-            drawn.update(names.encode("utf-8", "surrogateescape"))
-    return drawn.hexdigest()[:16]
 
 
 class Session(Closing):
@@ -89,7 +78,7 @@ class Session(Closing):
     ) -> None:
         self._job, self._settings = job, settings
         self._net, self._description, self._ranges = net, description, ranges
-        self.spec, self.synthetic = spec, named.synthetic
+        self.spec, self._rendered = spec, named.rendered
         self._started = time.perf_counter()
         self._next_line_s = 0.0
         self.record: dict[str, Any] = {
@@ -128,7 +117,7 @@ class Session(Closing):
         return {
             "seed": self.record["seed"],
             "start": self.record["start"],
-            "data": [*self.record["data"], digest_of(self.learn)],
+            "data": [*self.record["data"], self.learn.digest()],
             "labels": list(self.spec.labels),
             "network": json.loads(json.dumps(dict(self._description))),
             "settings": settings,
@@ -230,7 +219,7 @@ class Session(Closing):
         }
         seconds = round(time.perf_counter() - self._started, 1)
         scores = {**self.record, "seconds": seconds, "clip": clip, **more}
-        if self.synthetic and self._job.films:
+        if self._rendered and self._job.films:
             scores["films"] = self._on_films(net, found)
         self._keeper.finish(scores)
         self._unfinished.remove()

@@ -7,6 +7,7 @@ that was stopped goes on as if it had not been.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Generator
@@ -108,6 +109,17 @@ class Mixture:
             chosen = (draws[:, 0] == number) & (draws[:, 1] == over)
             parts.append(self.parts[number].begin(over, draws[chosen, 2]))
         return lambda: joined([part() for part in parts])
+
+    def digest(self) -> str:
+        """Of how many clips each part has and is drawn, and of the names and labels of those that
+        are kept: the same in a training that goes on."""
+        drawn = hashlib.sha256(repr((self.shares, [len(part) for part in self.parts])).encode())
+        for part in self.parts:
+            if isinstance(part, KeptClips):
+                drawn.update(part.clips.labels.tobytes())
+                names = "\n".join(path.name for path in part.clips.paths)
+                drawn.update(names.encode("utf-8", "surrogateescape"))
+        return drawn.hexdigest()[:16]
 
     def variations(self, step: int) -> np.random.Generator:
         """Draws how the clips of a step are varied."""

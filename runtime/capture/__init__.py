@@ -11,8 +11,8 @@ Nothing here imports OpenCV before a source needs it.
 
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
 from shiftedge.runtime.capture.folder import ImageFolder
-from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.reader import LatestFrame, Paced
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.capture.source import open_source
 from shiftedge.runtime.capture.video import open_video
 

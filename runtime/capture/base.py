@@ -30,6 +30,9 @@ class TimedFrame:
     """Seconds since the source's first frame, for a recording by its own clock; never goes back."""
     index: int
     """Number of frames the source gave before this one, dropped ones included."""
+    taken_s: float | None = None
+    """When the camera took it, as near as can be known, on the clock of ``time.monotonic``; None
+    for a recording."""
 
 
 class FrameSource(Closing):
@@ -43,6 +46,8 @@ class FrameSource(Closing):
     """Frames per second, nominal or measured; None where that is unknown."""
     away = False
     """True while a live source is lost and tried again: no frame is to be expected."""
+    reopened = 0
+    """How often a live source was lost and found again."""
 
     @abc.abstractmethod
     def __iter__(self) -> Iterator[TimedFrame]:

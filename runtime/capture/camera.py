@@ -8,11 +8,12 @@ import os
 import re
 import stat
 import struct
+import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from shiftedge.runtime.capture.base import EventHandler, log_event, opencv
-from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, LiveSource, Retry
+from shiftedge.runtime.capture.retry import CaptureDevice, FinalSourceError, LiveSource, Retry
 from shiftedge.runtime.errors import SourceError
 
 # linux/videodev2.h
@@ -30,10 +31,7 @@ images are asked for as MJPG."""
 DEV, PROC = Path("/dev"), Path("/proc")
 _GONE = (errno.ENODEV, errno.ENXIO)
 
-CSI_HINT = (
-    "for a camera on a ribbon cable use pipe: with rpicam-vid (Raspberry Pi) or "
-    "gst-launch-1.0 nvarguscamerasrc (Jetson)"
-)
+CSI_HINT = "for a camera on a ribbon cable use rpicam: (Raspberry Pi) or argus: (Jetson)"
 
 
 def camera_device(text: str) -> str | None:
@@ -133,6 +131,7 @@ def open_camera(
     fourcc: str | None = None,
     retry: Retry | None = None,
     on_event: EventHandler = log_event,
+    closing: threading.Event | None = None,
 ) -> LiveSource:
     """Open a camera that is tried again when it is absent, busy, or unplugged while running.
 
@@ -146,7 +145,20 @@ def open_camera(
         rate_hz=rate_hz,
         retry=retry,
         on_event=on_event,
+        closing=closing,
+        taken_s=_driver_time,
     )
+
+
+OLDEST_S = 1.0
+"""A frame that the driver says is older was not stamped by this clock."""
+
+
+def _driver_time(device: CaptureDevice, now_s: float) -> float:
+    """When the driver had the frame, where it says so by the clock of ``time.monotonic``: V4L2's
+    stamps, which OpenCV gives as the position. Else now."""
+    stamp_s = float(cast(Any, device).get(opencv().CAP_PROP_POS_MSEC)) / 1000.0
+    return stamp_s if now_s - OLDEST_S < stamp_s <= now_s else now_s
 
 
 def camera_users(device: str) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from shiftedge.runtime.capture.base import EventHandler, FrameSource, log_event, opencv
-from shiftedge.runtime.capture.live import (
+from shiftedge.runtime.capture.retry import (
     CaptureDevice,
     FinalSourceError,
     LiveSource,
@@ -76,6 +77,7 @@ def open_url(
     stall_s: float = 10.0,
     retry: Retry | None = None,
     on_event: EventHandler = log_event,
+    closing: threading.Event | None = None,
 ) -> FrameSource:
     """Open a stream or a recording by its URL.
 
@@ -103,7 +105,9 @@ def open_url(
         return device
 
     try:
-        source = LiveSource(f"stream {shown}", connect, retry=retry, on_event=on_event)
+        source = LiveSource(
+            f"stream {shown}", connect, retry=retry, on_event=on_event, closing=closing
+        )
     except _Recording as found:
         return VideoFile(found.capture, shown, on_event=on_event)
     source.rate_hz = rate_hz

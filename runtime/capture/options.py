@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shiftedge.runtime.capture.live import Retry
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.errors import SourceError
 
 LARGEST_SIDE_PX = 16384
@@ -111,14 +111,31 @@ def parse_options(
     return found
 
 
-def add_source_options(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--source``, and ``--live`` and ``--retry``, which both make ``options.retry``."""
+def add_source_options(
+    parser: argparse.ArgumentParser, default: str, *, several: bool = False
+) -> None:
+    """Add ``--source``, ``--size``, ``--fps`` and ``--fourcc``, and ``--live`` and ``--retry``,
+    which both make ``options.retry``.
+
+    Args:
+        several: ``--source`` may be given again; ``options.source`` is a list then, empty where it
+            was not given.
+    """
     parser.add_argument(
         "--source",
-        default=default,
-        help="a camera number, a video file, a folder of images, synthetic:KIND, "
-        "pipe:COMMAND or a URL (default: %(default)s)",
+        default=[] if several else default,
+        action="append" if several else "store",
+        help="a camera number, a video file, a folder of images, synthetic:KIND, pipe:COMMAND, "
+        f"rpicam:, argus: or a URL (default: {default})"
+        + ("; again for each further camera" if several else ""),
     )
+    settings = (
+        ("size", size, "WxH", "of a camera's frames, such as 1280x720"),
+        ("fps", rate, "HZ", "frames a second of a camera"),
+        ("fourcc", four_letters, "NAME", "a camera's pixel format, such as MJPG or YUYV"),
+    )
+    for name, read, shape, words in settings:
+        parser.add_argument(f"--{name}", type=_checked(read), metavar=shape, help=words)
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--live",
@@ -138,10 +155,34 @@ def add_source_options(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:
+    """What argparse takes as ``type``: the text, if ``read`` takes it."""
+
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+        return text
+
+    return check
+
+
+def retry_for(text: str) -> Retry:
+    """``"forever"``, or seconds from 0.
+
+    Raises:
+        ValueError: neither.
+    """
+    try:
+        return Retry.for_service(math.inf if text.lower() == "forever" else float(text))
+    except ValueError:
+        raise ValueError("a number of seconds from 0, or 'forever'") from None
+
+
 def _retry(text: str) -> Retry:
     try:
-        limit_s = math.inf if text.lower() == "forever" else float(text)
-        return Retry.for_service(limit_s)
+        return retry_for(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a number of seconds from 0 nor 'forever'"

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.capture.base import EventHandler, FrameSource, TimedFrame, log_event
 from shiftedge.runtime.capture.command import CommandOutput, CommandStalledError
-from shiftedge.runtime.capture.live import Restarted, Retry
 from shiftedge.runtime.capture.options import (
     flag,
     full_range,
@@ -55,6 +54,7 @@ from shiftedge.runtime.capture.rawvideo import (
     to_bgr,
     what_fits,
 )
+from shiftedge.runtime.capture.retry import Restarted, Retry
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 DEFAULT_RATE_HZ = 30.0
@@ -200,7 +200,8 @@ class PipeSource(FrameSource):
             data, at_s = frame
             index = self._frames - 1
             time_s = at_s - start_s if self.live else self._recorded_s(index)
-            yield TimedFrame(to_bgr(self._video, data), time_s, index)
+            taken_s = at_s if self.live else None
+            yield TimedFrame(to_bgr(self._video, data), time_s, index, taken_s)
             frame = self._next()
 
     def close(self) -> None:
@@ -347,12 +348,13 @@ class RestartedPipe(Restarted):
     def __init__(
         self,
         pipe: PipeCommand,
-        retry: Retry,
+        retry: Retry | None,
         *,
         stall_s: float = 10.0,
         on_event: EventHandler = log_event,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] | None = None,
+        closing: threading.Event | None = None,
     ) -> None:
         self.rate_hz = None
         self._pipe = pipe
@@ -361,7 +363,8 @@ class RestartedPipe(Restarted):
         self._changing = threading.Lock()
         self._output: CommandOutput | None = None
         self._frames: Iterator[TimedFrame] = iter(())
-        super().__init__(pipe.name, f"The command of {pipe.name}", retry, on_event, clock, wait)
+        subject = f"The command of {pipe.name}"
+        super().__init__(pipe.name, subject, retry, on_event, clock, wait, closing)
 
     def close(self) -> None:
         self._closing.set()

@@ -6,8 +6,10 @@ import contextlib
 import operator
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -15,10 +17,10 @@ from urllib.parse import unquote
 from shiftedge.runtime.capture.base import EventHandler, FrameSource, log_event
 from shiftedge.runtime.capture.camera import camera_device, open_camera
 from shiftedge.runtime.capture.folder import ImageFolder
-from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.network import SCHEMES, open_url
-from shiftedge.runtime.capture.options import four_letters, parse_options, rate, size
+from shiftedge.runtime.capture.options import four_letters, parse_options, rate, size, whole_number
 from shiftedge.runtime.capture.pipe import PipeSource, RestartedPipe, parse_pipe
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.capture.synthetic_source import open_synthetic
 from shiftedge.runtime.capture.video import open_video
 from shiftedge.runtime.errors import SourceError
@@ -30,16 +32,33 @@ SOURCE_FORMS = (
     "a video file (without time stamps: clip.h264?fps=30), a folder of pictures (option: "
     "folder?fps=12), "
     "synthetic:gestures, synthetic:still or synthetic:moving (options: ?seed=1&seconds=20), "
-    "pipe:COMMAND, or a URL such as rtsp://host/path"
+    "rpicam: or argus: for the camera of a Raspberry Pi or a Jetson (options: "
+    "rpicam:?size=1280x720&fps=30), pipe:COMMAND, or a URL such as rtsp://host/path"
 )
 """For messages and help texts."""
 
-Kind = Literal["camera", "path", "pipe", "synthetic", "url"]
+Kind = Literal["camera", "path", "pipe", "ribbon", "synthetic", "url"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CAMERA = {"size": size, "fps": rate, "fourcc": four_letters}
 _CAMERA_ARGUMENTS = {"size": "size", "fps": "rate_hz", "fourcc": "fourcc"}
 _RATE = {"fps": rate}
+_RIBBON = {"size": size, "fps": rate, "camera": whole_number}
+RIBBONS = {
+    "rpicam": (
+        "[size={width}x{height},format=yuv420p,fps={fps:g},stride={stride}] rpicam-vid -n -t 0 "
+        "--camera {camera} --codec yuv420 --width {width} --height {height} --framerate {fps:g} "
+        "-o -"
+    ),
+    "argus": (
+        "[size={width}x{height},format=bgrx,fps={fps:g}] gst-launch-1.0 -q nvarguscamerasrc "
+        "sensor-id={camera} ! 'video/x-raw(memory:NVMM),framerate={ratio}' ! nvvidconv ! "
+        "video/x-raw,width={width},height={height},format=BGRx ! fdsink"
+    ),
+}
+"""Cameras on ribbon cables, which OpenCV's wheels cannot open -> what is run for them."""
+RPICAM_ROW_BYTES = 64
+"""To whose multiples rpicam-vid pads rows of Y."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,7 @@ class SourceText:
 
     kind: Kind
     target: str
-    """Device, path, command, kind of synthetic film, or whole URL."""
+    """Device, path, command (with its options), kind of synthetic film, or whole URL."""
     options: str = ""
     """What stands behind a question mark, unparsed."""
 
@@ -76,6 +95,8 @@ def parse_source(text: str) -> SourceText:
     word, rest = scheme[1].lower(), text[scheme.end() :]
     if word == "pipe":
         return SourceText("pipe", rest.strip())
+    if word in RIBBONS and rest.startswith(("", "?")[bool(rest.strip())]):
+        return SourceText("ribbon", ribbon_pipe(word, rest.strip()[1:]))
     if word == "synthetic":
         kind, _, options = rest.partition("?")
         return SourceText("synthetic", kind, options)
@@ -88,12 +109,52 @@ def parse_source(text: str) -> SourceText:
     raise SourceError(f"{text!r} is not a source; expected {SOURCE_FORMS}.")
 
 
+def ribbon_pipe(kind: str, options: str) -> str:
+    """What stands behind ``pipe:`` for a camera of :data:`RIBBONS`.
+
+    Raises:
+        SourceError: an unknown option, or a value that it cannot have.
+    """
+    given = parse_options(options, _RIBBON, f"{kind}:?{options}")
+    width, height = given.get("size", (640, 480))
+    if width % 2 or height % 2:
+        raise SourceError(f"'{kind}:?{options}' has an odd size; expected even width and height.")
+    fps = given.get("fps", 30.0)
+    return RIBBONS[kind].format(
+        width=width,
+        height=height,
+        fps=fps,
+        ratio="/".join(map(str, Fraction(fps).limit_denominator(1001).as_integer_ratio())),
+        camera=given.get("camera", 0),
+        stride=-(-width // RPICAM_ROW_BYTES) * RPICAM_ROW_BYTES,
+    )
+
+
+def with_settings(text: str, **settings: str | None) -> str:
+    """A camera's text with ``size``, ``fps`` and ``fourcc``, those that are not None.
+
+    Raises:
+        SourceError: the source is no camera, or says it already.
+    """
+    pairs = [f"{name}={value}" for name, value in settings.items() if value is not None]
+    if not pairs:
+        return text
+    if parse_source(text).kind not in ("camera", "ribbon"):
+        names = " and ".join(name for name, value in settings.items() if value is not None)
+        raise SourceError(
+            f"{text} takes no {names}: these are for cameras, such as 0 or rpicam: (a pipe says "
+            "its size in brackets, a URL's is its server's)."
+        )
+    return text + ("&" if "?" in text else "?") + "&".join(pairs)
+
+
 def open_source(
     text: str | int | Path,
     *,
     on_event: EventHandler = log_event,
     stall_s: float = 10.0,
     retry: Retry | None = None,
+    closing: threading.Event | None = None,
 ) -> FrameSource:
     """Open what ``text`` names (see :data:`SOURCE_FORMS`) and check that it gives frames.
 
@@ -105,6 +166,7 @@ def open_source(
             the driver's limit, 5 s.
         retry: how long cameras and streams are tried again; see :meth:`Retry.for_service` for a
             source that is to stay.
+        closing: set by another thread to end the waiting for a camera that is not there yet.
 
     Raises:
         SourceError: the text, the device or the file is unusable; the sentence says what to do.
@@ -124,11 +186,16 @@ def open_source(
         )
     every: dict[str, Any] = {"on_event": on_event}
     opener: dict[Kind, Callable[[], FrameSource]] = {
-        "camera": lambda: _open_camera(parsed, retry=retry, **every),
+        "camera": lambda: _open_camera(parsed, retry=retry, closing=closing, **every),
         "path": lambda: _open_path(parsed.target, **every),
-        "pipe": lambda: _open_pipe(parsed.target, retry, stall_s=stall_s, **every),
+        "pipe": lambda: _open_pipe(parsed.target, retry, closing, stall_s=stall_s, **every),
+        "ribbon": lambda: RestartedPipe(
+            parse_pipe(parsed.target), retry, closing=closing, stall_s=stall_s, **every
+        ),
         "synthetic": lambda: open_synthetic(parsed.target, parsed.options),
-        "url": lambda: open_url(parsed.target, stall_s=stall_s, retry=retry, **every),
+        "url": lambda: open_url(
+            parsed.target, stall_s=stall_s, retry=retry, closing=closing, **every
+        ),
     }
     try:
         return opener[parsed.kind]()
@@ -159,7 +226,9 @@ def _open_camera(parsed: SourceText, **how: Any) -> FrameSource:
     return open_camera(parsed.target, **named, **how)
 
 
-def _open_pipe(text: str, retry: Retry | None, **how: Any) -> FrameSource:
+def _open_pipe(
+    text: str, retry: Retry | None, closing: threading.Event | None, **how: Any
+) -> FrameSource:
     pipe = parse_pipe(text)
     if retry is None or not retry.service:
         return PipeSource(pipe, **how)
@@ -168,7 +237,7 @@ def _open_pipe(text: str, retry: Retry | None, **how: Any) -> FrameSource:
             f"'pipe:{text}' has live=no, so it is a recording, which ends; leave that out, or "
             "--live and --retry."
         )
-    return RestartedPipe(pipe, retry, **how)
+    return RestartedPipe(pipe, retry, closing=closing, **how)
 
 
 def _open_path(text: str, on_event: EventHandler) -> FrameSource:

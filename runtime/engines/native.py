@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.base import Engine, EngineSession
-from shiftedge.runtime.errors import ModelError, SpecError
+from shiftedge.runtime.errors import DeviceError, ModelError, SpecError
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.files import work_folder
 from shiftedge.runtime.spec import ModelSpec
@@ -46,6 +46,9 @@ STATE_ALIGNMENT = 64
 OVERSUBSCRIBE = 1
 """SHIFTEDGE_FLAG_OVERSUBSCRIBE."""
 
+DEVICE_FAILED = 11
+"""SHIFTEDGE_ERROR_DEVICE."""
+
 STATE_SIZE_MOST = 1 << 31
 """Bytes. A library that asks for more is damaged."""
 
@@ -57,11 +60,12 @@ class Options(ctypes.Structure):
         ("size", ctypes.c_uint32),
         ("threads", ctypes.c_int32),
         ("flags", ctypes.c_uint32),
+        ("device", ctypes.c_int32),
     )
 
 
 class NativeEngine(Engine):
-    """A ``libmodel.so`` that ``shiftedge compile`` made for this CPU.
+    """A ``libmodel.so`` that ``shiftedge compile`` made for this CPU, or a GPU of this machine.
 
     Sessions may step in several threads; their steps run one after another, each with all threads
     of the engine. Open one engine per thread to have them side by side. A process forked after this
@@ -74,6 +78,7 @@ class NativeEngine(Engine):
         oversubscribe: start as many threads as asked for, even on fewer cores; for tests of how
             work is split.
         sha256: what the file must have, hexadecimal; None takes it as it is.
+        gpu: of a library for GPUs, which one, as the driver counts them; of others 0.
 
     What is loaded, and checked, is a copy, so the file may be written to, moved or deleted
     meanwhile; a new one in its place is a new library.
@@ -81,6 +86,7 @@ class NativeEngine(Engine):
     Raises:
         ModelError: no such file, not such a library, of another version, changed since ``sha256``
             was written, or it did not open, such as for a feature that this CPU has not.
+        DeviceError: it is for a GPU, and there is none, or no driver, or it failed.
         SpecError: the library's spec is malformed or from a newer version.
     """
 
@@ -93,6 +99,7 @@ class NativeEngine(Engine):
         threads: int | None = None,
         oversubscribe: bool = False,
         sha256: str | None = None,
+        gpu: int = 0,
     ) -> None:
         self.path = Path(path)
         usable = chosen_threads(threads)  # the library's choice, so that a report can tell it
@@ -110,11 +117,11 @@ class NativeEngine(Engine):
             )
         self.threads = threads if oversubscribe and threads else usable
         flags = OVERSUBSCRIBE if oversubscribe else 0
-        options = Options(ctypes.sizeof(Options), self.threads, flags)
+        options = Options(ctypes.sizeof(Options), self.threads, flags, gpu)
         self.handle = ctypes.c_void_p()
         status = self.library.shiftedge_open(ctypes.byref(options), ctypes.byref(self.handle))
         if status != 0:
-            raise self.failure()
+            raise self.failure(status)
         # Not at exit: the process ends its threads itself, and a stream may still be stepping.
         self._closing = weakref.finalize(self, self.library.shiftedge_close, self.handle)
         self._closing.atexit = False
@@ -139,10 +146,11 @@ class NativeEngine(Engine):
         finally:
             self.library.shiftedge_profile(self.handle, None)
 
-    def failure(self) -> ModelError:
+    def failure(self, status: int) -> ModelError:
         """What the last failed call of this thread said."""
         text: bytes = self.library.shiftedge_last_error()
-        return ModelError(f"{self.path}: {text.decode('utf-8', 'replace')}")
+        kind = DeviceError if status == DEVICE_FAILED else ModelError
+        return kind(f"{self.path}: {text.decode('utf-8', 'replace')}")
 
 
 class NativeSession(EngineSession):
@@ -166,6 +174,8 @@ class NativeSession(EngineSession):
         Raises:
             ModelError: not an image of the model's size, another thread is stepping this session,
                 the process was forked, or a kernel failed; the states are as they were before.
+            DeviceError: the GPU failed; the states are as they were before, and the engine takes
+                no more steps.
         """
         if image.shape != self._shape or image.dtype != np.uint8:
             raise ModelError(
@@ -186,7 +196,7 @@ class NativeSession(EngineSession):
             self._engine.handle, self._state_pointer, address, strides[0], self._logits_pointer
         )
         if status != 0:
-            raise self._engine.failure()
+            raise self._engine.failure(status)
         logits: NDArray[np.float32] = self._logits.copy()
         return logits
 

@@ -53,6 +53,8 @@ class Result:
     """Seconds for scaling the frame and looking for a cut."""
     reset: str | None
     """None, or why the states were emptied before this frame: "gap", "clock" or "cut"."""
+    skipped: int = 0
+    """Steps that were due and not taken, since repeating was not wanted."""
 
 
 class LiveStream:
@@ -91,7 +93,7 @@ class LiveStream:
         if on_note is not None and not callable(on_note):
             raise TypeError(f"on_note is {shown(on_note)}; expected a function.")
         self._stream = model.stream()
-        self._decoder = decoder
+        self.decoder: Decoder = decoder
         self._fit = model.preprocessor.fit
         self._clock = FrameClock(model.spec.frame_rate_hz, model.spec.max_gap_s)
         self._cuts = CutDetector() if detect_cuts else None
@@ -103,17 +105,24 @@ class LiveStream:
         """The stream underneath, for its frame count and warm-up."""
         return self._stream
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds from a frame to the next, of the camera or of the model: the longer."""
+        return max(self._clock.period_s, 1.0 / self._stream.model.spec.frame_rate_hz)
+
     def reset(self) -> None:
         """Start anew: empty states, decoder, clock and cut detector."""
         self._clock.reset()
         self._empty()
 
-    def feed(self, image: NDArray[np.uint8], time_s: float) -> Result:
+    def feed(self, image: NDArray[np.uint8], time_s: float, *, repeat: bool = True) -> Result:
         """Take the camera's next frame, whatever its rate.
 
         Args:
             image: uint8, shape (any height, any width, 3), BGR.
             time_s: when it was taken, in seconds of any steady clock.
+            repeat: False takes one step at most, where several are due since frames between were
+                dropped by a model that is too slow.
 
         Warns:
             UserWarning: once, when the times cannot be seconds (see ``on_note``).
@@ -138,9 +147,11 @@ class LiveStream:
         fitted = self._fit(image)
         if self._cuts is not None and self._cuts.update(fitted):
             self._stream.reset()
-            self._decoder.reset()
+            self.decoder.reset()
             # The other ticks of this frame lie in the time of the scene before.
             reset, steps = "cut", 1
+        skipped = 0 if repeat else steps - 1
+        steps -= skipped
         middle_s = time.perf_counter()
         try:
             for _ in range(steps):
@@ -149,11 +160,11 @@ class LiveStream:
             self._empty()
             raise
         end_s = time.perf_counter()
-        event = self._decoder.update(logits, time_s)
-        return Result(logits, event, steps, end_s - middle_s, middle_s - begin_s, reset)
+        event = self.decoder.update(logits, time_s)
+        return Result(logits, event, steps, end_s - middle_s, middle_s - begin_s, reset, skipped)
 
     def _empty(self) -> None:
         self._stream.reset()
-        self._decoder.reset()
+        self.decoder.reset()
         if self._cuts is not None:
             self._cuts.reset()

@@ -1,7 +1,7 @@
 /* The seam between what every backend shares and what runs a model's kernels on one kind of device.
  *
  * Shared (model.c): options and arguments and every refusal of bad ones, the state block and
- * who owns it, one step at a time, the fork, the sentences, the commit. An executor (cpu/) gets a
+ * who owns it, one step at a time, the fork, the sentences, the commit. An executor (cpu/, cuda/) gets a
  * frame and the states as the last frame left them, and leaves the next states and the logits in
  * memory of its own. It never writes to the caller's memory: what it staged is copied there when the
  * whole step is right, so a step that fails leaves all as it was.
@@ -10,14 +10,9 @@
  * a snapshot doubles, and two equal streams differ in their bytes. The copy's cost is in cpu/pool.h
  * beside the other figures.
  *
- * A CUDA executor fits without a change of shared code. Its plan holds the device code, the kernels
- * with their launch shapes and the weights. `check` looks for libcuda.so.1 and a device of the plan's
- * architecture; `open` loads the module, puts the weights into device memory, takes pinned host memory
- * for frame, states and logits, and records the step (frame and states up, kernels, next states and
- * logits down) as one graph; `step` copies frame and states into the pinned memory, launches the
- * graph, waits for it, and points `staged` there. The states stay bytes of the host, so that memset,
- * memcpy and a move to another process remain what they are; whether the caller's are those that it
- * staged last, and need not go up again, a memcmp tells.
+ * A device of its own memory (cuda/) keeps to the same: the states stay bytes of the host, which go up
+ * with the frame and come down with the logits, so that memset, memcpy and a move to another process
+ * remain what they are.
  */
 #ifndef SHIFTEDGE_EXECUTOR_H
 #define SHIFTEDGE_EXECUTOR_H
@@ -45,7 +40,7 @@ typedef struct shiftedge_staged {
 /* Each returns a shiftedge_status, with a sentence (error.h) where it is not SHIFTEDGE_OK. */
 typedef struct shiftedge_executor {
     /* Whether the plan is right (SHIFTEDGE_ERROR_PROGRAM) and this machine has what it needs
-     * (SHIFTEDGE_ERROR_CPU). May run no code of the plan: that could be what this machine lacks. */
+     * (SHIFTEDGE_ERROR_CPU, SHIFTEDGE_ERROR_DEVICE). May run no code of the plan: that could be what this machine lacks. */
     int (*check)(const shiftedge_program *program);
 
     /* Take memory and threads, bring the weights in. What is opened is given to step and close; on

@@ -48,6 +48,11 @@ static int read_options(const shiftedge_options *given, shiftedge_options *optio
                               "default.",
                               (int)options->threads);
     }
+    if (options->device < 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "options.device is %d; expected the number of a GPU, from 0.",
+                              (int)options->device);
+    }
     if ((options->flags & ~SHIFTEDGE_FLAG_OVERSUBSCRIBE) != 0) {
         return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT, "options.flags is %#x; known is %#x.",
                               (unsigned)options->flags, SHIFTEDGE_FLAG_OVERSUBSCRIBE);

@@ -1,6 +1,7 @@
 /* The C interface of a compiled model, libmodel.so: a frame of the model's own size in, logits out.
  * From a camera's frames to events is live.h. It needs libc, libm and libpthread (glibc 2.27 or
- * newer), no TVM and no Python.
+ * newer), no TVM and no Python. A library for GPUs (lib/cuda-.../ of a bundle) looks for NVIDIA's
+ * driver, libcuda.so.1, when a model is opened, and needs nothing else of NVIDIA's.
  *
  *     shiftedge_model *model = NULL;
  *     shiftedge_options options = {.size = sizeof options, .threads = 2};
@@ -67,6 +68,9 @@ typedef enum shiftedge_status {
     SHIFTEDGE_ERROR_PROGRAM = 8,  /* the library itself is wrong: compile the model again */
     SHIFTEDGE_ERROR_CPU = 9,      /* this CPU lacks a feature that the library was compiled for */
     SHIFTEDGE_ERROR_NUMERICS = 10, /* logits that are not finite; from live.h alone */
+    SHIFTEDGE_ERROR_DEVICE = 11,  /* there is no GPU that the library was compiled for, or no driver of
+                                     it that is new enough, or it failed; after a failure in a step
+                                     the model takes no more of them */
 } shiftedge_status;
 
 /* For shiftedge_options.flags: start as many threads as asked for, even on fewer cores. Results
@@ -81,6 +85,8 @@ typedef struct shiftedge_options {
                         at most 4. More than those cores is lowered to them: threads that share a
                         core only wait for one another. */
     uint32_t flags;  /* SHIFTEDGE_FLAG_... */
+    int32_t device;  /* of a library for GPUs: which one, as its driver counts them, 0 the first; of
+                        others 0 */
 } shiftedge_options;
 
 typedef struct shiftedge_model shiftedge_model;
@@ -122,7 +128,9 @@ SHIFTEDGE_API size_t shiftedge_state_size(void);
  * Before all that it looks whether this CPU has what the library was compiled for, and answers
  * SHIFTEDGE_ERROR_CPU with a sentence that names what is missing: kernels for another CPU would end
  * the process (SIGILL). Only shiftedge_step runs such code; loading the library and every other
- * function are safe on any CPU of the architecture. SHIFTEDGE_CPU_WITHOUT="avx512f avx512_vnni" in
+ * function are safe on any CPU of the architecture. A library for GPUs answers
+ * SHIFTEDGE_ERROR_DEVICE where it finds no such GPU; with it the caller may open the bundle's library
+ * for the processor instead, as shiftedge-run does. SHIFTEDGE_CPU_WITHOUT="avx512f avx512_vnni" in
  * the environment makes it look as on a CPU without these; SHIFTEDGE_ERROR_ARGUMENT: it names what
  * no CPU has.
  *

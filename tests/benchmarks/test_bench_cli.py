@@ -221,11 +221,14 @@ def workers_of(pid: int) -> list[int]:
         return []
 
 
-def test_bf16_without_a_bundle_that_holds_it(tiny_onnx, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("engine", "holds"), [("native-bf16", "bf16"), ("native-cuda", "code for a GPU")]
+)
+def test_a_variant_that_the_bundle_has_not(engine, holds, tiny_onnx, tmp_path, capsys):
     (tmp_path / "bundle").mkdir()
     arguments = (
         "--engines",
-        "onnxruntime,native-bf16",
+        f"onnxruntime,{engine}",
         "--frames",
         4,
         "--rounds",
@@ -235,21 +238,21 @@ def test_bf16_without_a_bundle_that_holds_it(tiny_onnx, tmp_path, capsys):
     )
     assert bench(tiny_onnx, "--bundle", tmp_path / "bundle", *arguments) == 0
     _, row = json.loads(capsys.readouterr().out)["results"]
-    assert row["engine"] == "native-bf16"
-    assert row["reason"].startswith("It runs a bundle that holds bf16, given with --bundle")
+    assert row["engine"] == engine
+    assert row["reason"].startswith(f"It runs a bundle that holds {holds}")
 
 
 def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
     """A row of its own beside float32's, of the bundle's own variant, and no peer of ours."""
     manifest = SimpleNamespace(builds={"bf16": None, "fp32": None})
-    monkeypatch.setattr(
-        "shiftedge.runtime.bundle.Bundle.open", lambda folder: SimpleNamespace(manifest=manifest)
-    )
-    names = ["native", "native-bf16", "onnxruntime"]
+    opened = SimpleNamespace(manifest=manifest, gpu_variants=lambda: ["a GPU's"])
+    monkeypatch.setattr("shiftedge.runtime.bundle.Bundle.open", lambda folder: opened)
+    names = ["native", "native-bf16", "native-cuda", "onnxruntime"]
     found, _ = commands._candidates(names, tiny_onnx, tmp_path)
     assert [(each.engine, each.path, each.peer) for each in found] == [
         ("native", tmp_path, False),
         ("native-bf16", tmp_path, False),
+        ("native-cuda", tmp_path, False),
         ("onnxruntime", tiny_onnx, True),
     ]
     assert all(each.reason is None for each in found)

@@ -12,7 +12,7 @@ import pytest
 from kit.playback import Frames, PlaySource, film_of
 
 from shiftedge.__main__ import main
-from shiftedge.demos.commands import DEFAULT_FILM, _film, add_commands
+from shiftedge.demos.commands import DEFAULT_FILM, DEFAULT_SOURCE, _film, add_commands
 from shiftedge.runtime.model import Model
 
 
@@ -34,7 +34,8 @@ def parsed(*words: str) -> argparse.Namespace:
     ],
 )
 def test_people_are_filmed_only_on_request(words: list[str], film: Path | None) -> None:
-    assert _film(parsed(*words)) == film
+    options = parsed(*words)
+    assert _film(options, (options.source or [DEFAULT_SOURCE])[0]) == film
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,25 @@ def test_programs_read_json(on_frames: Any, capsys: pytest.CaptureFixture[str]) 
     assert [event["label"] for event in document["events"]] == ["Swiping Left"]
     assert document["film"] is None
     assert "Swiping Left" in captured.err
+
+
+def test_a_show_has_things_happen_too(
+    on_frames: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "actions.toml"
+    file.write_text('[[action]]\non = "*"\ncommand = ["touch", "{label}"]\n')
+    film = Frames(film_of([(0, 0.3), (1, 0.5)]))
+    assert on_frames(film, "--json", "--no-film", "--actions", str(file)) == 0
+    assert Path("Swiping Left").exists()
+    sinks = {sink["name"]: sink for sink in json.loads(capsys.readouterr().out)["sinks"]}
+    assert sinks["command touch"] == {
+        "name": "command touch", "taken": 1, "dropped": 0, "missed": 0, "error": None
+    }  # fmt: skip
+
+
+def test_a_show_is_of_one_source(on_frames: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert on_frames(Frames([]), "--source", "0", "--source", "1") == 1
+    assert "demo shows one source" in capsys.readouterr().err
 
 
 def test_a_lost_source_is_exit_1_after_the_summary(

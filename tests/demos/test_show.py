@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kit.playback import Frames, PlaySource, film_of
+from kit.playback import Frames, PlaySource, Told, film_of, shown
 
 from shiftedge.demos import show as show_module
-from shiftedge.demos.show import show
-from shiftedge.demos.sinks.screen import Screen
+from shiftedge.demos.sinks import Moment
+from shiftedge.demos.sinks.screen import Screen, WindowSink
 from shiftedge.runtime.capture import TimedFrame
 from shiftedge.runtime.capture.synthetic import TrueEvent
 from shiftedge.runtime.errors import FrameError, OutputError, SourceError, SourceLostError
-from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.signals import Closing
 
@@ -43,17 +42,11 @@ def frames_of(film: Path) -> int:
 def test_a_recording_from_end_to_end(
     reading_model: Model, play: PlaySource, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, float]] = []
+    told = Told()
     source = Frames(film_of(SCENE), truth=TRUTH)
-    report = show(
-        reading_model,
-        play(source),
-        film=tmp_path / "demo.mp4",
-        on_event=lambda event, step_s: told.append((event.label, step_s)),
-        realtime=False,
-    )
-    assert [label for label, _ in told] == ["Swiping Left", "Stop Sign"]
-    assert all(0 < step_s < 0.5 for _, step_s in told)
+    report = shown(reading_model, play(source), told, film=tmp_path / "demo.mp4")
+    assert [event.label for event in told.events] == ["Swiping Left", "Stop Sign"]
+    assert all(0 < moment.step_s < 0.5 for moment in told.moments)
     assert [event.label for event in report.events] == ["Swiping Left", "Stop Sign"]
     assert report.ended == "end"
     assert report.seconds == pytest.approx(119 / 24)
@@ -71,7 +64,6 @@ def test_a_recording_from_end_to_end(
     assert "120 frames in 5.0 s, 2 gestures reported, 0 frames dropped" in text
     assert "recognised 2 of 3 true gestures, in the median" in text
     assert "missed: Swiping Right at 4.1 s" in text
-    assert str(tmp_path / "demo.mp4") in text
     document = report.to_dict()
     assert document["truth"]["gestures"] == 3
     assert [event["label"] for event in document["events"]] == ["Swiping Left", "Stop Sign"]
@@ -80,14 +72,14 @@ def test_a_recording_from_end_to_end(
 def test_in_real_time_it_takes_as_long_as_the_recording(
     reading_model: Model, play: PlaySource
 ) -> None:
-    report = show(reading_model, play(Frames(film_of([(REST, 0.5)]))))
+    report = shown(reading_model, play(Frames(film_of([(REST, 0.5)]))), realtime=True)
     assert report.numbers.frames + report.numbers.dropped == 12
     assert report.film is None
     assert report.score is None
 
 
 def test_a_live_source_counts_what_it_drops(reading_model: Model, play: PlaySource) -> None:
-    report = show(reading_model, play(Frames(film_of([(REST, 4.0)]), live=True)))
+    report = shown(reading_model, play(Frames(film_of([(REST, 4.0)]), live=True)))
     assert report.numbers.frames + report.numbers.dropped == 96
 
 
@@ -106,16 +98,13 @@ def test_an_interrupt_ends_in_order(
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
-    def interrupt(event: GestureEvent, step_s: float) -> None:
-        signal.raise_signal(number)
+    class Interrupting(Told):
+        def fits(self, moment: Moment) -> bool:
+            signal.raise_signal(number)
+            return True
 
-    report = show(
-        reading_model,
-        play(Frames(film_of(SCENE))),
-        film=tmp_path / "demo.mp4",
-        on_event=interrupt,
-        realtime=False,
-    )
+    source = play(Frames(film_of(SCENE)))
+    report = shown(reading_model, source, Interrupting(), film=tmp_path / "demo.mp4")
     assert report.ended == "interrupted"
     assert [event.label for event in report.events] == ["Swiping Left"]
     assert 20 < frames_of(tmp_path / "demo.mp4") < 60
@@ -126,20 +115,20 @@ def test_an_interrupt_ends_in_order(
 def test_a_second_interrupt_does_not_cost_the_film(
     reading_model: Model, play: PlaySource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish = show_module._Follower.close
+    finish = show_module._Show.close
 
     def interrupted_close(run: Any) -> None:
         signal.raise_signal(signal.SIGINT)
         finish(run)
 
-    monkeypatch.setattr(show_module._Follower, "close", interrupted_close)
+    monkeypatch.setattr(show_module._Show, "close", interrupted_close)
     source = Frames(film_of([(REST, 0.5)]))
-    show(reading_model, play(source), film=tmp_path / "demo.mp4", realtime=False)
+    shown(reading_model, play(source), film=tmp_path / "demo.mp4")
     assert frames_of(tmp_path / "demo.mp4") == 12
 
 
 def test_it_ends_after_so_many_seconds(reading_model: Model, play: PlaySource) -> None:
-    report = show(reading_model, play(Frames(film_of(SCENE))), realtime=False, limit_s=1.0)
+    report = shown(reading_model, play(Frames(film_of(SCENE))), limit_s=1.0)
     assert report.ended == "limit"
     assert report.numbers.frames == 25
     assert report.seconds == pytest.approx(1.0)
@@ -150,7 +139,7 @@ def test_a_lost_camera_keeps_film_and_report(
 ) -> None:
     lost = SourceLostError("The camera stopped.")
     source = Frames(film_of([(REST, 0.5)]), error=lost)
-    report = show(reading_model, play(source), film=tmp_path / "demo.mp4", realtime=False)
+    report = shown(reading_model, play(source), film=tmp_path / "demo.mp4")
     assert report.ended == "lost"
     assert report.error is lost
     assert frames_of(tmp_path / "demo.mp4") == 12
@@ -161,17 +150,17 @@ def test_a_source_without_any_frame_is_an_error(
 ) -> None:
     source = Frames([], error=SourceError("No frames."))
     with pytest.raises(SourceError, match="No frames"):
-        show(reading_model, play(source), film=tmp_path / "demo.mp4", realtime=False)
+        shown(reading_model, play(source), film=tmp_path / "demo.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_model_goes_through_and_the_film_stays(
+def test_an_error_of_the_model_is_told_and_the_film_stays(
     reading_model: Model, play: PlaySource, tmp_path: Path
 ) -> None:
     frames = film_of([(REST, 0.5)])
     frames.append(TimedFrame(np.zeros((24, 32), np.uint8), 0.6, 12))
-    with pytest.raises(FrameError):
-        show(reading_model, play(Frames(frames)), film=tmp_path / "a.mp4", realtime=False)
+    report = shown(reading_model, play(Frames(frames)), film=tmp_path / "a.mp4")
+    assert isinstance(report.error, FrameError)
     assert frames_of(tmp_path / "a.mp4") == 12
 
 
@@ -189,28 +178,17 @@ class FakeScreen(Closing):
         self.closed = True
 
 
-def test_closing_the_window_ends_the_show(
-    reading_model: Model, play: PlaySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closing_the_window_ends_the_show(reading_model: Model, play: PlaySource) -> None:
     screen = FakeScreen(patience=5)
-    monkeypatch.setattr(show_module, "Screen", lambda: screen)
-    report = show(
-        reading_model,
-        play(Frames(film_of([(REST, 60.0)]))),
-        window=True,
-        realtime=False,
-    )
+    window = WindowSink(screen)  # type: ignore[arg-type]
+    report = shown(reading_model, play(Frames(film_of([(REST, 60.0)]))), window)
     assert report.ended == "closed"
     assert screen.closed
 
 
-def test_without_a_screen_a_window_is_a_sentence(
-    reading_model: Model, play: PlaySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_screen_a_window_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(OutputError, match=r"no screen .* --film"):
         Screen()
-    with pytest.raises(OutputError, match="no screen"):
-        show(reading_model, play(Frames([])), window=True)

@@ -109,13 +109,21 @@ def write_bundle(
     architecture: str | None = None,
     features: tuple[str, ...] = (),
     self_test: bool = True,
+    gpu: str | None = None,
 ) -> Path:
-    """A bundle of one variant, "plain"; ``mark`` is the content of its library."""
+    """A bundle of one variant, "plain"; ``mark`` is the content of its library, ``gpu`` what the
+    runner of one for a GPU before it does."""
     files = {
         "lib/plain/libmodel.so": mark,
         "bin/plain/shiftedge-run": runner_script(runner),
         "LICENSE": "Yours.\n",
     }
+    architecture = architecture or platform.machine()
+    variants = [Variant("plain", "lib/plain/libmodel.so", architecture, features)]
+    if gpu is not None:
+        files |= {"lib/gpu/libmodel.so": mark, "bin/gpu/shiftedge-run": runner_script(gpu)}
+        own = Variant("gpu", "lib/gpu/libmodel.so", architecture, ("cuda_sm_53",), device="cuda")
+        variants.insert(0, own)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +140,7 @@ def write_bundle(
             receptive_field=3,
         ),
         target="plain",
-        variants=(
-            Variant("plain", "lib/plain/libmodel.so", architecture or platform.machine(), features),
-        ),
+        variants=tuple(variants),
         files={
             name: FileEntry(hashlib.sha256(text.encode()).hexdigest(), len(text.encode()))
             for name, text in files.items()

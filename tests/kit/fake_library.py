@@ -103,6 +103,7 @@ class Options(ctypes.Structure):
         ("size", ctypes.c_uint32),
         ("threads", ctypes.c_int32),
         ("flags", ctypes.c_uint32),
+        ("device", ctypes.c_int32),
         ("later", ctypes.c_uint32),  # a header to come
     )
 
@@ -140,10 +141,12 @@ class Fake:
     def get(self, name: str) -> int:
         return ctypes.c_int32.in_dll(self.library, name).value
 
-    def try_open(self, size: int = 12, threads: int = 0, flags: int = 0, later: int = 0) -> Any:
+    def try_open(
+        self, size: int = 16, threads: int = 0, flags: int = 0, device: int = 0, later: int = 0
+    ) -> Any:
         """(status, handle)."""
         handle = ctypes.c_void_p(1)
-        options = Options(size, threads, flags, later)
+        options = Options(size, threads, flags, device, later)
         status = self.library.shiftedge_open(ctypes.byref(options), ctypes.byref(handle))
         return status, handle.value
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.demos.report import ShowReport
+from shiftedge.demos.show import Watched, show
+from shiftedge.demos.sinks import Moment, Sink
+from shiftedge.demos.sinks.film import FilmSink
 from shiftedge.runtime.capture import FrameSource, TimedFrame
 from shiftedge.runtime.engines.base import Engine, EngineSession
+from shiftedge.runtime.live.decode import GestureEvent
+from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import ModelSpec
 
 PlaySource = Callable[[FrameSource], str]
@@ -90,3 +98,28 @@ def film_of(parts: Sequence[tuple[int, float]], rate_hz: float = 24.0) -> list[T
         TimedFrame(np.full((24, 32, 3), LEVELS * (index + 1), np.uint8), number / rate_hz, number)
         for number, index in enumerate(indices)
     ]
+
+
+class Told(Sink):
+    """Keeps the events that it is given."""
+
+    name = "told"
+
+    def __init__(self) -> None:
+        self.moments: list[Moment] = []
+
+    @property
+    def events(self) -> list[GestureEvent]:
+        return [moment.event for moment in self.moments if moment.event is not None]
+
+    def take(self, image: NDArray[np.uint8], moment: Moment) -> bool | None:
+        self.moments.append(moment)
+        return None
+
+
+def shown(
+    model: Model, text: str, *sinks: Sink, film: Path | None = None, **how: Any
+) -> ShowReport:
+    """A show of one source, at full speed unless something else is said."""
+    every = [*sinks, *([] if film is None else [FilmSink(film)])]
+    return show(model, [Watched(text)], every, **{"realtime": False, **how})

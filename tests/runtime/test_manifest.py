@@ -91,7 +91,7 @@ def test_unknown_keys_are_for_later_versions() -> None:
     assert Manifest.from_dict(later) == GOOD
 
 
-OPTIONAL = ("selftest", "others")
+OPTIONAL = ("selftest", "gpus", "others")
 REQUIRED = [field.name for field in dataclasses.fields(Manifest) if field.name not in OPTIONAL]
 
 
@@ -111,6 +111,20 @@ def test_a_manifest_without_a_self_test() -> None:
     assert manifest == dataclasses.replace(GOOD, selftest=None)
     assert "selftest" not in manifest.to_json()
     assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_variant_for_a_gpu() -> None:
+    """Comes back as it was; of what is not named, the device is the processor."""
+    facts = {"numerics": {"verified": True}, "memory": {}, "kernels": [{"name": "k000"}]}
+    gpu = dataclasses.replace(GOOD.variants[0], features=("cuda_sm_53",), device="cuda")
+    manifest = dataclasses.replace(
+        GOOD, variants=(gpu, GOOD.variants[1]), gpus={"x86-64-v4": facts}
+    )
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    shorter = document()
+    for variant in shorter["variants"]:
+        del variant["device"]
+    assert parse(shorter) == GOOD
 
 
 def test_whole_numbers_are_logits_too() -> None:
@@ -188,6 +202,12 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
     *[(("tools",), value) for value in (None, [], {"tvm": 1}, {"tvm": None})],
     *[(("source_sha256",), value) for value in (None, "", "f" * 63, 12, [])],
     *[(("kernels",), value) for value in (None, {}, [1], ["a"], [[]], [{}] * 5000)],
+    *[(("variants", 0, "device"), value) for value in (None, "", "gpu", 1, [], {})],
+    *[(("gpus",), value) for value in (None, [], "x", {"a": None}, {"a": []}, {"a": {}})],
+    *[
+        (("gpus",), {"a": {"numerics": {}, "memory": {}, "kernels": [], **bad}})
+        for bad in ({"numerics": []}, {"memory": 1}, {"kernels": {}}, {"kernels": [1]})
+    ],
     *[(("selftest",), value) for value in (None, [], 1, "x", {}, {"clip": "drift-1"})],
     *[(("selftest", "clip"), value) for value in WORDS],
     *[

@@ -12,16 +12,8 @@ the code for one kind of device. The rest of the compiler knows no device: it as
     ``cache``     nothing: its key holds the board, and what runs here
     manifest      the variant's name and features, and the rows of ``explain``
 
-``cpu`` is the first. A ``cuda`` one brings a folder beside it and no change here:
-
-    a device      ``cuda-sm_53``, with its multiprocessors, memories and clocks; it stands in the
-                  rows of boards, in ``targets.TARGETS``, and names the folder lib/cuda-sm_53/
-    ``lower``     families of its own on the same kernel IR, whose units are thread blocks
-    ``emit``      PTX as text, and the assembler file that embeds it, for the same Zig to link
-    ``plan``      a ``shiftedge_cuda_plan`` for ``runtime/native/cuda``: grids instead of functions;
-                  that folder's C files are what ``sources`` gives
-    ``runs_here`` asks the driver; ``stand_in`` is the IR's interpreter, or the emulated device
-    registered    by one line in ``targets.BACKENDS``
+``cpu`` and ``cuda`` are there; a third brings a folder beside them and no change here, but for its
+line in ``targets.BACKENDS``.
 """
 
 from __future__ import annotations
@@ -54,7 +46,7 @@ class Device(Protocol):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """A machine must have all of them; names as in /proc/cpuinfo."""
+        """A machine must have all of them; of a processor, names as in /proc/cpuinfo."""
 
     def facts(self) -> Mapping[str, Any]:
         """What ``compile --list-targets --json`` says of it."""
@@ -73,11 +65,10 @@ class Target:
     zig: str
     """``zig cc -target``: for the C parts, with the oldest glibc to run on."""
     devices: tuple[Device, ...]
-    """Best first. Each is a variant of the same bundle; the first that fits is used."""
+    """Best first, processors last. Each is a variant of the same bundle; the first that fits is
+    used."""
     cores: int = 4
     """To plan for; how many threads run is chosen when the model is opened."""
-    gpu: str | None = None
-    """Architecture of the CUDA device, until it is one of ``devices``."""
     source: str = ""
     """Where the numbers of the board and its devices are from."""
 

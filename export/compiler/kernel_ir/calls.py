@@ -14,7 +14,7 @@ from shiftedge.export.compiler.kernel_ir.kernel import Buffer, Kernel
 
 
 class Memory(enum.Enum):
-    """Where an argument lies; the names of ``runtime/native/cpu/kernels.h``."""
+    """Where an argument lies; the names of ``runtime/native/buffers.h``."""
 
     FRAME = "FRAME"
     WEIGHTS = "WEIGHTS"

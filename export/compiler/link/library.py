@@ -80,7 +80,9 @@ def link(
     words += [f"-I{native}", "-I.", "-Wa,-I."]
     shared = [*native.glob("*.c"), *(native / "live").glob("*.c")]
     sources = map(str, sorted((*shared, *executor)))
-    run_zig([*words, TABLE, *sources, *objects, "-lm", "-o", "libmodel.so"], folder)
+    # The executor for GPUs loads their driver; before glibc 2.34 that is a library of its own.
+    libraries = ("-Wl,--as-needed", "-ldl", "-lm")
+    run_zig([*words, TABLE, *sources, *objects, *libraries, "-o", "libmodel.so"], folder)
     shutil.copy(folder / "libmodel.so", output)
 
 
@@ -123,9 +125,9 @@ def runner_table(
     for each in variants:
         file = files[each.library]
         test_of = f"&selftest_{each.precision}" if each.precision in tests else "NULL"
-        texts = f'"{each.name}", "{each.library}", {file.bytes}, "{file.sha256}"'
+        texts = f'"{each.name}", "{each.device}", "{each.library}", {file.bytes}, "{file.sha256}"'
         lines.append(f"    {{{texts}, {test_of}}},")
     # C has no arrays of nothing.
-    lines += [] if variants else ["    {NULL, NULL, 0, NULL, NULL},"]
+    lines += [] if variants else ["    {NULL, NULL, NULL, 0, NULL, NULL},"]
     lines += ["};", f"const int bundle_variant_count = {len(variants)};"]
     return "\n".join(lines) + "\n"

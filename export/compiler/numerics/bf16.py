@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.export.compiler.graph.graph import Conv, Graph
+
 
 def bits_of(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Finite numbers of any float type as uint16 bits, of the same shape.
@@ -34,3 +36,16 @@ def numbers_of(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 def rounded(values: NDArray[Any]) -> NDArray[np.float32]:
     """The nearest bfloat16 numbers, as float32."""
     return numbers_of(bits_of(values))
+
+
+def in_pairs(conv: Conv, graph: Graph) -> bool:
+    """Whether a convolution over maps of bfloat16 multiplies pairs of neighbouring channels, and so
+    rounds its weights to bfloat16. Otherwise it multiplies float32 numbers one by one.
+
+    It does where it sums over the channels and a row of its window is even in number. The frame's
+    three channels are few, and are numbers of float32 where its bytes are read.
+    """
+    (source,) = conv.inputs
+    if conv.groups > 1 or source == graph.frame:
+        return False
+    return conv.kernel[1] * int(conv.weight.shape[1]) % 2 == 0

@@ -70,7 +70,7 @@ def check(
     """
     ours = _on_all_threads(library, images, step, places)
     forms = f"{reference} / compiled"
-    return _report(forms, expected, ours, accepted), ours
+    return compared(forms, expected, ours, accepted), ours
 
 
 def check_kernels(
@@ -94,7 +94,7 @@ def check_kernels(
         pairs.append((theirs, named_outputs(logits[None], _states(interpreter, step))))
     expected, ours = zip(*pairs, strict=True)
     accepted = dict.fromkeys(expected[0], KERNELS)
-    _report("the graph / its kernels", expected, ours, accepted).require_passed()
+    compared("the graph / its kernels", expected, ours, accepted).require_passed()
 
 
 def evaluated_outputs(
@@ -108,9 +108,11 @@ def evaluated_outputs(
         yield named_outputs(_float32(found.logits)[None], list(map(_map, found.states)))
 
 
-def interpreted_outputs(step: Step, images: NDArray[np.uint8]) -> Iterator[Outputs]:
-    """The same from the kernels of a step."""
-    interpreter = Interpreter(step)
+def interpreted_outputs(
+    step: Step, images: NDArray[np.uint8], execute: Callable[..., object] | None = None
+) -> Iterator[Outputs]:
+    """The same from the kernels of a step; ``execute`` runs each, if not the interpreter."""
+    interpreter = Interpreter(step, execute=execute)
     for image in images:
         logits = interpreter.step(image).logits
         yield named_outputs(logits[None], _states(interpreter, step))
@@ -194,9 +196,11 @@ def _on_all_threads(
     return reference
 
 
-def _report(
+def compared(
     forms: str, expected: Sequence[Outputs], ours: Sequence[Outputs], accepted: Mapping[str, float]
 ) -> AgreementReport:
+    """The comparisons of each tensor, the worst first; ``accepted`` is of each, relative to its
+    largest value."""
     rows = []
     for name, tolerance in accepted.items():
         pair = ([{name: each[name]} for each in outputs] for outputs in (expected, ours))

@@ -26,11 +26,12 @@ from shiftedge.export.agreement import (
     onnx_outputs,
 )
 from shiftedge.export.compiler.backends.base import TargetVariant
-from shiftedge.export.compiler.backends.cpu.conv_constants import in_pairs
+from shiftedge.export.compiler.backends.cuda.devices import GpuVariant
 from shiftedge.export.compiler.graph.fusion import InvertedResidualKernel, fuse
 from shiftedge.export.compiler.graph.graph import Conv, Graph, is_vector
 from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
+from shiftedge.export.compiler.numerics.bf16 import in_pairs
 from shiftedge.export.compiler.numerics.precision import PRECISIONS, Precision
 from shiftedge.export.compiler.sources import Source
 from shiftedge.export.compiler.targets import backend_of, find_variant, runs_here
@@ -38,11 +39,13 @@ from shiftedge.export.compiler.verify.agreement import (
     check,
     check_kernels,
     check_self_test,
+    compared,
     evaluated_outputs,
     exact_activations,
     interpreted_outputs,
     quantized_tolerance,
 )
+from shiftedge.export.compiler.verify.gpu.step import emulated
 from shiftedge.runtime.errors import VerificationError
 from shiftedge.runtime.manifest import SelfTest
 from shiftedge.runtime.process.files import work_folder
@@ -63,6 +66,8 @@ FAITHFUL_FRAMES = 3
 
 TARGETS_OWN = "the target's"
 """In a report, of the code that ran: not a stand-in's."""
+EMULATED = "on the emulated GPU"
+"""The same, of a variant for a GPU."""
 
 Linker = Callable[[Step, MemoryLayout, ModelSpec, TargetVariant, Path], None]
 """Generates and links a library: ``compile.build_library``."""
@@ -109,6 +114,23 @@ class Proof:
             # The shortest decimals that are this float32 again.
             rows.append(tuple(float(str(value)) for value in each["logits"][0]))
         return SelfTest(CLIP, self._accepted(plain=False)["logits"], tuple(rows))
+
+    def emulated(self, step: Step, variant: GpuVariant) -> dict[str, Any]:
+        """The report on the code of a variant for a GPU, run on the emulated one, over the first
+        frames: each state is read twice.
+
+        Raises:
+            VerificationError: it differs from the reference, or the code has a fault.
+        """
+        images = self._images[:FAITHFUL_FRAMES]
+        ours = list(interpreted_outputs(step, images, emulated(step.kernels, variant)))
+        accepted = self._accepted(plain=False)
+        report = compared(
+            f"{self._precision.reference} / emulated", self._expected[: len(images)], ours, accepted
+        )
+        report.require_passed()
+        words = self._words(ours, accepted, plain=False)
+        return {**report.to_dict(), "reference": self._precision.reference, **words}
 
     def of(self, step: Step, places: MemoryLayout, library: Path, *, plain: bool) -> dict[str, Any]:
         """The report on a step's library for this machine, for the manifest; ``plain``: it was made
@@ -277,6 +299,8 @@ def verified(
         CompileError: no target fits this machine, and it cannot run the variant.
     """
     own: dict[str, Any] | None = None
+    if isinstance(variant, GpuVariant):
+        return {**proof.emulated(step, variant), "verified": True, "code": EMULATED}
     if runs_here(variant):
         own = proof.of(step, places, library, plain=False)
         check_self_test(library, spec, test)

@@ -11,30 +11,8 @@
 
 #include <stdint.h>
 
+#include "buffers.h"
 #include "executor.h"
-
-/* Memory that a kernel's argument lies in. All begin at a multiple of 64 bytes but FRAME. No two
- * overlap. */
-typedef enum shiftedge_buffer_kind {
-    SHIFTEDGE_FRAME = 0,      /* read: the frame, uint8 (height, width, 3) BGR, rows packed, at a
-                                 multiple of `frame_alignment`; not a byte past its end may be
-                                 read */
-    SHIFTEDGE_WEIGHTS = 1,    /* read: constants of the library */
-    SHIFTEDGE_STATE = 2,      /* read: the states as the last frame left them */
-    SHIFTEDGE_NEXT_STATE = 3, /* write: the states for the next frame, same offsets as in STATE, all
-                                 of their bytes */
-    SHIFTEDGE_WORKSPACE = 4,  /* read and write: what kernels leave for later ones, of undefined
-                                 content when a step begins */
-    SHIFTEDGE_LOGITS = 5,     /* write: float (classes) */
-    SHIFTEDGE_SCRATCH = 6,    /* read and write: a block that each thread has for itself, of
-                                 undefined content when a kernel is called */
-} shiftedge_buffer_kind;
-
-typedef struct shiftedge_buffer {
-    uint32_t kind;     /* shiftedge_buffer_kind */
-    uint32_t reserved; /* 0 */
-    uint64_t offset;   /* bytes from the beginning of that memory */
-} shiftedge_buffer;
 
 /* Compute units begin .. end-1; never called for none. Returns 0, or a number that the error message
  * will carry. Must not allocate, start threads, keep anything from one call to the next, or change

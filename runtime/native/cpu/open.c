@@ -180,6 +180,12 @@ static int start_threads(shiftedge_cpu *cpu, int32_t cores) {
 
 static int open_cpu(const shiftedge_program *program, const shiftedge_options *options,
                     void **opened) {
+    if (options->device != 0) {
+        return shiftedge_fail(SHIFTEDGE_ERROR_ARGUMENT,
+                              "options.device is %d, and this library runs on the processor: leave "
+                              "it 0, or open the bundle's library for GPUs.",
+                              (int)options->device);
+    }
     shiftedge_cpu *cpu = calloc(1, sizeof *cpu);
     if (cpu == NULL) {
         return shiftedge_fail(SHIFTEDGE_ERROR_MEMORY, "There is no memory for a model.");

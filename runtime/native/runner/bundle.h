@@ -25,6 +25,7 @@ typedef struct bundle_selftest {
 
 typedef struct bundle_variant {
     const char *name;
+    const char *device;  /* "cpu", or "cuda": one for GPUs */
     const char *library; /* its path in the bundle: lib/<name>/libmodel.so */
     long long bytes;
     const char *sha256;              /* hexadecimal */

@@ -14,6 +14,7 @@
 
 #include "bundle.h"
 #include "copy.h"
+#include "output.h"
 
 /* Bytes of a label or name: far above any model's, so that a line of output has a bound. */
 #define LABEL_BYTES_MOST 512
@@ -55,7 +56,7 @@ static bool check_labels(const shiftedge_spec *spec, failure *failure) {
     return true;
 }
 
-static bool open_model(library *library, const char *path, int threads, int *status,
+static bool open_model(library *library, const char *path, int gpu, int threads, int *status,
                        failure *failure) {
     uint32_t (*abi_version)(void) = NULL;
     int (*open)(const shiftedge_options *, shiftedge_model **) = NULL;
@@ -68,7 +69,7 @@ static bool open_model(library *library, const char *path, int threads, int *sta
                     "runner that was made with the model.",
                     path, abi_version(), SHIFTEDGE_ABI_VERSION);
     }
-    shiftedge_options options = {.size = sizeof options, .threads = threads};
+    shiftedge_options options = {.size = sizeof options, .threads = threads, .device = gpu};
     *status = open(&options, &library->model);
     return library_did(library, *status, failure) && check_labels(library->spec, failure);
 }
@@ -78,8 +79,8 @@ bool library_did(const library *library, int status, failure *failure) {
 }
 
 /* file: what dlopen takes; path: what the user knows it by. */
-static bool open_library(library *library, const char *file, const char *path, int threads,
-                         int *status, failure *failure) {
+static bool open_library(library *library, const char *file, const char *path, int gpu,
+                         int threads, int *status, failure *failure) {
     *library = (struct library){0};
     *status = SHIFTEDGE_ERROR_ARGUMENT;
     library->handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
@@ -89,7 +90,7 @@ static bool open_library(library *library, const char *file, const char *path, i
         bool named = strncmp(why, file, length) == 0 && strncmp(why + length, ": ", 2) == 0;
         return fail(failure, "Cannot load the model %s: %s.", path, named ? why + length + 2 : why);
     }
-    if (open_model(library, path, threads, status, failure)) {
+    if (open_model(library, path, gpu, threads, status, failure)) {
         return true;
     }
     library_close(library);
@@ -97,66 +98,101 @@ static bool open_library(library *library, const char *file, const char *path, i
 }
 
 /* A copy of a library, which is closed. */
-static bool open_copy(library *library, copy *copy, const char *path, int threads, int *status,
-                      failure *failure) {
-    bool opened = open_library(library, copy->file, path, threads, status, failure);
+static bool open_copy(library *library, copy *copy, const char *path, int gpu, int threads,
+                      int *status, failure *failure) {
+    bool opened = open_library(library, copy->file, path, gpu, threads, status, failure);
     /* Whether or not it opened as a model, glibc may have loaded it. */
     copy_close(copy, true);
     return opened;
 }
 
+static bool for_gpus(const bundle_variant *variant) { return strcmp(variant->device, "cuda") == 0; }
+
 /* A library of the bundle. whole: receives false where its file is not as it must be. */
 static bool open_variant(library *library, const char *folder, const bundle_variant *variant,
-                         int threads, int *status, bool *whole, failure *failure) {
+                         device device, int threads, int *status, bool *whole, failure *failure) {
     copy copy;
+    int gpu = for_gpus(variant) ? device.gpu : 0;
     *whole = bundle_copy_library(folder, variant, &copy, failure);
-    if (!*whole || !open_copy(library, &copy, variant->library, threads, status, failure)) {
+    if (!*whole || !open_copy(library, &copy, variant->library, gpu, threads, status, failure)) {
         return false;
     }
     library->variant = variant;
     return true;
 }
 
-/* The first variant that opens. Only what this CPU or system cannot run leads to the next: once a
- * file is damaged, nothing of the bundle is loaded. Of failures, one that a library found out (a CPU
- * without a feature) says more than that of the system's loader. */
-static bool open_bundle(library *library, const char *path, int threads, failure *failure) {
-    char folder[PATH_MAX];
+/* The first variant that opens, of those for GPUs or of those for processors. Only what this machine
+ * or system cannot run leads to the next: once a file is damaged, nothing of the bundle is loaded. Of
+ * failures, one that a library found out (a CPU without a feature) says more than that of the system's
+ * loader. whole: receives whether a next one may be tried. */
+static bool open_first(library *library, const char *folder, bool gpus, device device, int threads,
+                       bool *whole, failure *failure) {
     bool told = false;
+    *whole = true;
+    for (int i = 0; i < bundle_variant_count && *whole; i++) {
+        struct failure why = {""};
+        int status = 0;
+        const bundle_variant *variant = &bundle_variants[i];
+        if (for_gpus(variant) != gpus) {
+            continue;
+        }
+        if (open_variant(library, folder, variant, device, threads, &status, whole, &why)) {
+            return true;
+        }
+        if (!told || !*whole || status == SHIFTEDGE_ERROR_CPU || status == SHIFTEDGE_ERROR_DEVICE) {
+            *failure = why;
+            told = true;
+        }
+    }
+    return false;
+}
+
+static bool open_bundle(library *library, const char *path, device device, int threads,
+                        failure *failure) {
+    char folder[PATH_MAX];
+    struct failure why = {""};
+    bool whole = true;
     if (!bundle_open(folder, path, failure)) {
         return false;
     }
     if (bundle_variant_count == 0) {
         return fail(failure, "This runner was made without a bundle; name a libmodel.so.");
     }
-    for (int i = 0; i < bundle_variant_count; i++) {
-        struct failure why = {""};
-        int status = 0;
-        bool whole = true;
-        if (open_variant(library, folder, &bundle_variants[i], threads, &status, &whole, &why)) {
+    if (device.kind != DEVICE_CPU) {
+        if (open_first(library, folder, true, device, threads, &whole, &why)) {
             return true;
         }
-        if (!told || !whole || status == SHIFTEDGE_ERROR_CPU) {
-            *failure = why;
-            told = true;
+        if (device.kind == DEVICE_CUDA && *why.text == '\0') {
+            return fail(failure, "%s has no code for a GPU: compile the model for one, or use "
+                        "--device cpu.", folder);
         }
-        if (!whole) {
+        if (device.kind == DEVICE_CUDA || !whole) {
+            *failure = why;
             return false;
         }
     }
-    return false;
+    if (!open_first(library, folder, false, device, threads, &whole, failure)) {
+        if (*failure->text == '\0') {
+            (void)fail(failure, "%s has no code for a processor: use --device cuda.", folder);
+        }
+        return false;
+    }
+    if (*why.text != '\0') {
+        output_note("on the processor, as %s: %s", library->variant->name, why.text);
+    }
+    return true;
 }
 
 /* name: of the library in the bundle. */
-static bool open_named(library *library, const char *path, const char *name, int threads,
-                       failure *failure) {
+static bool open_named(library *library, const char *path, const char *name, device device,
+                       int threads, failure *failure) {
     char folder[PATH_MAX];
     int status = 0;
     bool whole = true;
     const bundle_variant *variant =
         bundle_open(folder, path, failure) ? bundle_find(folder, name, failure) : NULL;
     return variant != NULL &&
-           open_variant(library, folder, variant, threads, &status, &whole, failure);
+           open_variant(library, folder, variant, device, threads, &status, &whole, failure);
 }
 
 /* What stands between the last slash of `path` and its end; the slash goes. */
@@ -169,7 +205,8 @@ static char *cut_name(char *path) {
     return slash + 1;
 }
 
-static bool open_beside_program(library *library, int threads, failure *failure) {
+static bool open_beside_program(library *library, device device, int threads,
+                                failure *failure) {
     char program[PATH_MAX], path[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length < 0) {
@@ -186,11 +223,19 @@ static bool open_beside_program(library *library, int threads, failure *failure)
     if (access(path, F_OK) != 0) {
         return fail(failure, "There is no model %s; use --model.", path);
     }
-    return open_named(library, program, path + strlen(program) + 1, threads, failure);
+    const char *own = path + strlen(program) + 1;
+    for (int i = 0; i < bundle_variant_count; i++) {
+        const bundle_variant *each = &bundle_variants[i];
+        if (device.kind != DEVICE_AUTO || (for_gpus(each) && strcmp(each->library, own) == 0)) {
+            return open_bundle(library, program, device, threads, failure);
+        }
+    }
+    return open_named(library, program, own, device, threads, failure);
 }
 
 /* A library by its own path; if that is lib/<variant>/ of a bundle, as a file of the bundle. */
-static bool open_file(library *library, const char *path, int threads, failure *failure) {
+static bool open_file(library *library, const char *path, device device, int threads,
+                      failure *failure) {
     char real[PATH_MAX], folder[PATH_MAX];
     struct stat status;
     int ignored = 0;
@@ -205,7 +250,7 @@ static bool open_file(library *library, const char *path, int threads, failure *
     const char *name = cut_name(folder), *variant = cut_name(folder), *lib = cut_name(folder);
     if (name != NULL && variant != NULL && lib != NULL && strcmp(lib, "lib") == 0 &&
         bundle_has_manifest(folder)) {
-        return open_named(library, folder, real + strlen(folder) + 1, threads, failure);
+        return open_named(library, folder, real + strlen(folder) + 1, device, threads, failure);
     }
     int descriptor = open(real, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) {
@@ -213,21 +258,22 @@ static bool open_file(library *library, const char *path, int threads, failure *
     }
     copy copy;
     bool opened = copy_open(&copy, descriptor, path, failure) &&
-                  open_copy(library, &copy, path, threads, &ignored, failure);
+                  open_copy(library, &copy, path, device.gpu, threads, &ignored, failure);
     (void)close(descriptor);
     return opened;
 }
 
-bool library_open(library *library, const char *path, int threads, failure *failure) {
+bool library_open(library *library, const char *path, device device, int threads,
+                  failure *failure) {
     struct stat status;
     *library = (struct library){0};
     if (path == NULL) {
-        return open_beside_program(library, threads, failure);
+        return open_beside_program(library, device, threads, failure);
     }
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return open_bundle(library, path, threads, failure);
+        return open_bundle(library, path, device, threads, failure);
     }
-    return open_file(library, path, threads, failure);
+    return open_file(library, path, device, threads, failure);
 }
 
 void library_close(library *library) {

@@ -13,6 +13,12 @@
 #include "failure.h"
 #include "live.h"
 
+/* What a bundle's model is to run on. */
+typedef struct device {
+    enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } kind; /* AUTO: a GPU where there is one */
+    int gpu;                                            /* which one, from 0 */
+} device;
+
 typedef struct library {
     void *handle; /* of dlopen */
     const bundle_variant *variant; /* which it is of the bundle; NULL: a library by itself */
@@ -30,14 +36,19 @@ typedef struct library {
 /* Open a model.
  *
  * path: a libmodel.so; the folder of the bundle that this program was made with, of whose variants the
- *     first one that loads and that this CPU can run is taken; or NULL: ../../lib/<variant>/
- *     libmodel.so as seen from this program, which stands in bin/<variant>/ of that bundle.
+ *     first one that loads and that this machine can run is taken, those for GPUs before those for
+ *     processors; or NULL: ../../lib/<variant>/libmodel.so as seen from this program, which stands in
+ *     bin/<variant>/ of that bundle. Where that is one for a GPU, or a device is asked for, it is the
+ *     bundle that is opened.
+ * device: of a bundle, which of its variants may be taken. Where a GPU cannot be used and AUTO asked
+ *     for it, a note says why.
  * threads: for one step; 0: the library's default.
  *
  * A library that lies in a bundle is loaded only if it is one that this program was made with, byte
  * for byte; beside one that lies anywhere else there is nothing to compare it with. On failure there
  * is nothing to close. */
-bool library_open(library *library, const char *path, int threads, failure *failure);
+bool library_open(library *library, const char *path, device device, int threads,
+                  failure *failure);
 
 /* Whether a call of the library succeeded; on failure the sentence is the library's. */
 bool library_did(const library *library, int status, failure *failure);

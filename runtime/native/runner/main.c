@@ -185,7 +185,7 @@ static bool open_live(session *session, failure *failure) {
         .stride_bytes = video->stride,
         .flags = video->full_range ? SHIFTEDGE_LIVE_FULL_RANGE : 0,
     };
-    if (!library_open(library, options->model, options->threads, failure)) {
+    if (!library_open(library, options->model, options->device, options->threads, failure)) {
         return false;
     }
     int status = library->live_open(library->model, &wanted, &session->live);
@@ -270,7 +270,8 @@ int main(int argc, char *argv[]) {
     }
     if (session.options.self_test) {
         const options *options = &session.options;
-        if (selftest_run(options->model, options->threads, options->self_test_steps, &failure)) {
+        if (selftest_run(options->model, options->device, options->threads, options->self_test_steps,
+                         &failure)) {
             return DONE;
         }
         output_note("%s", failure.text);

@@ -7,7 +7,8 @@
 
 const char options_help[] =
     "usage: shiftedge-run --size WIDTHxHEIGHT [options] < frames\n"
-    "       shiftedge-run --self-test [--model FOLDER] [--threads N] [--frames N]\n"
+    "       shiftedge-run --self-test [--model FOLDER] [--device NAME] [--threads N]\n"
+    "                     [--frames N]\n"
     "\n"
     "Stream raw video through a compiled model: one JSON line for each gesture.\n"
     "\n"
@@ -22,6 +23,8 @@ const char options_help[] =
     "  --model PATH         the folder of this program's bundle, or a libmodel.so; left out:\n"
     "                       the model beside this program, ../../lib/<its folder's\n"
     "                       name>/libmodel.so\n"
+    "  --device NAME        of a bundle: cpu; cuda, an NVIDIA GPU (cuda:1 the second); or auto,\n"
+    "                       the GPU where there is code and a driver for it (default)\n"
     "  --threads N          threads for one step (default: the cores, at most 4)\n"
     "  --steps              print a line for every model step too, marked \"step\": true\n"
     "  --logits FILE        write each stepped frame's logits, 32-bit floats, to FILE\n"
@@ -94,8 +97,8 @@ static bool check_self_test(const options *options, failure *failure) {
                   options->rate_hz > 0 || options->input != NULL || options->logits != NULL ||
                   options->steps;
     return !others ||
-           fail(failure, "--self-test makes its own frames: only --model, --threads and --frames "
-                         "go with it.");
+           fail(failure, "--self-test makes its own frames: only --model, --device, "
+                         "--threads and --frames go with it.");
 }
 
 static bool check(const options *options, failure *failure) {
@@ -141,6 +144,27 @@ static bool read_range(options *options, const char *text, failure *failure) {
            fail(failure, "--range %s: expected full or limited.", text);
 }
 
+static bool read_device(const char *text, device *device, failure *failure) {
+    const size_t prefix = strlen("cuda:");
+    long number = 0;
+    bool good = true;
+    if (strncmp(text, "cuda:", prefix) == 0) {
+        const char *at = text + prefix;
+        number = digits(&at, 4);
+        good = number >= 0 && *at == '\0';
+        device->kind = DEVICE_CUDA;
+    } else if (strcmp(text, "cuda") == 0) {
+        device->kind = DEVICE_CUDA;
+    } else if (strcmp(text, "cpu") == 0) {
+        device->kind = DEVICE_CPU;
+    } else {
+        good = strcmp(text, "auto") == 0;
+        device->kind = DEVICE_AUTO;
+    }
+    device->gpu = (int)number;
+    return good || fail(failure, "--device %s: expected cpu, cuda, cuda:1 and so on, or auto.", text);
+}
+
 static bool read_option(options *options, int name, const char *value, failure *failure) {
     const char *at = value;
     switch (name) {
@@ -164,6 +188,8 @@ static bool read_option(options *options, int name, const char *value, failure *
         options->threads = (int)digits(&at, 9); /* more than the cores are lowered to them */
         return (options->threads > 0 && *at == '\0') ||
                fail(failure, "--threads %s: expected a whole number from 1 to 999999999.", value);
+    case 'D':
+        return read_device(value, &options->device, failure);
     case 'n':
         options->self_test_steps = (int)digits(&at, 6);
         return (options->self_test_steps > 0 && *at == '\0') ||
@@ -198,6 +224,7 @@ bool options_read(options *options, int argc, char *const argv[], failure *failu
         {"range", required_argument, NULL, 'R'},  {"stride", required_argument, NULL, 'd'},
         {"fps", required_argument, NULL, 'r'},    {"input", required_argument, NULL, 'i'},
         {"model", required_argument, NULL, 'm'},  {"threads", required_argument, NULL, 't'},
+        {"device", required_argument, NULL, 'D'},
         {"steps", no_argument, NULL, 'S'},        {"logits", required_argument, NULL, 'l'},
         {"self-test", no_argument, NULL, 'T'},    {"frames", required_argument, NULL, 'n'},
         {"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'V'},

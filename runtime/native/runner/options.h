@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "failure.h"
+#include "library.h"
 #include "live/video.h"
 
 typedef struct options {
@@ -13,6 +14,7 @@ typedef struct options {
     const char *logits; /* NULL, or a file to write them to */
     video video;
     double rate_hz; /* frame i is taken at i / rate_hz seconds; 0: frames are taken as they come */
+    device device;
     int threads;    /* 0: the library's default */
     int self_test_steps; /* to be timed; 0: the default */
     bool range_given, stride_given;

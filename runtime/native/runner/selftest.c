@@ -156,10 +156,10 @@ static bool run(selftest *test, int threads, int steps, failure *failure) {
                           test->worst_frame, test->worst, test->recorded->tolerance);
 }
 
-bool selftest_run(const char *model, int threads, int steps, failure *failure) {
+bool selftest_run(const char *model, device device, int threads, int steps, failure *failure) {
     selftest test = {0};
     bool passed = false;
-    if (!library_open(&test.library, model, threads, failure)) {
+    if (!library_open(&test.library, model, device, threads, failure)) {
         return false;
     }
     if (test.library.variant == NULL) {

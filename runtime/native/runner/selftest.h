@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "failure.h"
+#include "library.h"
 
 /* Timed steps where none are asked for: these, or as many as fit into the seconds, but one. */
 #define SELFTEST_STEPS 200
@@ -15,10 +16,11 @@
  * frames, and print one JSON line (docs/formats.md).
  *
  * model: the folder of a bundle, or NULL: the one in which this program lies.
+ * device: of the bundle's variants, which may be taken.
  * threads: for one step; 0: the library's default.
  * steps: to be timed; 0: see SELFTEST_STEPS.
  *
  * False: logits differ, or something else failed. */
-bool selftest_run(const char *model, int threads, int steps, failure *failure);
+bool selftest_run(const char *model, device device, int threads, int steps, failure *failure);
 
 #endif

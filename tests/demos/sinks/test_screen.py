@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit.playback import Frames, PlaySource, film_of
+from kit.playback import Frames, PlaySource, film_of, shown
 
-from shiftedge.demos.show import show
-from shiftedge.demos.sinks.screen import Screen, ScreenLostError
+from shiftedge.demos.sinks.screen import Screen, ScreenLostError, WindowSink
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.model import Model
 
@@ -108,7 +107,7 @@ def test_without_a_film_the_show_ends_in_order(
 ) -> None:
     fake.setenv("FAKE_CV2", "die 2")
     source = play(Frames(film_of([(0, 60.0)])))
-    report = show(reading_model, source, window=True, realtime=False)
+    report = shown(reading_model, source, WindowSink(Screen()))
     assert (report.ended, report.error is None) == ("lost", False)
     assert 1 < report.numbers.frames < 1440
 
@@ -118,15 +117,11 @@ def test_a_film_goes_on_without_its_window(
 ) -> None:
     fake.setenv("FAKE_CV2", "die 2")
     notes: list[str] = []
-    report = show(
-        reading_model,
-        play(Frames(film_of([(0, 4.0)]))),
-        window=True,
-        film=tmp_path / "a.mp4",
-        realtime=False,
-        on_note=notes.append,
-    )
+    source = play(Frames(film_of([(0, 4.0)])))
+    window = WindowSink(Screen())
+    report = shown(reading_model, source, window, film=tmp_path / "a.mp4", on_note=notes.append)
     assert (report.ended, report.numbers.frames) == ("end", 96)
+    assert report.error is None
     assert len(notes) == 1
-    assert "The film goes on" in notes[0]
+    assert "The rest goes on without it (window)" in notes[0]
     assert (tmp_path / "a.mp4").stat().st_size > 1000

@@ -31,7 +31,7 @@ def entry(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         compiled = compile_model(tiny_onnx, tmp_path_factory.mktemp("b") / "b")
         assert not compiled.cached
-        (folder,) = cache.cache_folder().iterdir()
+        (folder,) = cache.bundles_folder().iterdir()
         yield folder
 
 
@@ -39,7 +39,7 @@ def entry(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def own(entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The entry in a cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    copy = cache.cache_folder() / entry.name
+    copy = cache.bundles_folder() / entry.name
     shutil.copytree(entry, copy)
     return copy
 
@@ -192,7 +192,7 @@ def test_the_entries_unused_for_longest_go(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_KEPT", 3)
-    folder, now = cache.cache_folder(), time.time()
+    folder, now = cache.bundles_folder(), time.time()
     for age in range(5):
         shutil.copytree(entry, folder / f"old{age}")
         os.utime(folder / f"old{age}", (now - 100 * age - 100,) * 2)
@@ -210,11 +210,11 @@ def test_the_entries_unused_for_longest_go(
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.cache_folder() == tmp_path / "shiftedge" / "bundles"
+    assert cache.bundles_folder() == tmp_path / "shiftedge" / "bundles"
     for unset in ("", None):
         if unset is None:
             monkeypatch.delenv("XDG_CACHE_HOME")
         else:
             monkeypatch.setenv("XDG_CACHE_HOME", unset)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
-        assert cache.cache_folder() == tmp_path / "home/.cache/shiftedge/bundles"
+        assert cache.bundles_folder() == tmp_path / "home/.cache/shiftedge/bundles"

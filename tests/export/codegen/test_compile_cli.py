@@ -118,7 +118,8 @@ def test_list_targets(capsys: Captured) -> None:
     assert {row["name"] for row in rows} == {"host", *TARGETS}
     assert all(row["features"] and row["source"] and row["triple"] for row in rows)
     [nano] = [row for row in rows if row["name"] == "jetson-nano"]
-    assert (nano["gpu"], nano["glibc"], nano["vector_bits"]) == ("sm_53", "2.27", 128)
+    assert (nano["gpu"]["arch"], nano["glibc"], nano["vector_bits"]) == ("sm_53", "2.27", 128)
+    assert [each["name"] for each in nano["variants"]][-2:] == ["cuda-sm_53", "cortex-a57"]
 
 
 def test_every_stage_is_dumped(tiny_onnx: Path, folder: Path, capsys: Captured) -> None:

@@ -202,7 +202,7 @@ def test_without_a_cache_of_bundles(
         def none() -> Path:
             raise OutputError("This user has no home.")
 
-        monkeypatch.setattr(cache, "cache_folder", none)
+        monkeypatch.setattr(cache, "bundles_folder", none)
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", where)
     assert not compile_model(tiny_onnx, tmp_path / "b").cached
@@ -220,7 +220,7 @@ def test_an_entry_that_goes_while_it_is_copied(
     copytree = shutil.copytree
 
     def half(source: Any, target: Path, *words: object, **more: object) -> None:
-        if Path(source).parent == cache.cache_folder():
+        if Path(source).parent == cache.bundles_folder():
             copytree(source / "lib", target / "lib")
             raise FileNotFoundError(2, "No such file or directory")
         copytree(source, target, *words, **more)  # type: ignore[arg-type]

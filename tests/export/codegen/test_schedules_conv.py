@@ -95,13 +95,18 @@ def test_any_shape_is_right_and_the_same_in_any_split(shape, cuts):
 @pytest.mark.parametrize("inputs", [1, 97])
 def test_a_map_of_one_pixel(kernel, inputs):
     sides = (kernel[0] // 2, kernel[1] // 2) * 2
-    verify(ConvShape(1, 1, inputs, 7, kernel, (2, 2), sides, shift=inputs - 1), (1,))
+    shape = ConvShape(
+        1, 1, inputs, 7, kernel=kernel, stride=(2, 2), padding=sides, shift=inputs - 1
+    )
+    verify(shape, (1,))
 
 
 @pytest.mark.parametrize("size", [7, 8])
 def test_the_shortcut_of_a_strided_block(size):
     """1 x 1 of stride 2, as ResNet halves a map; an odd size leaves no row over."""
-    shape = ConvShape(size, size, 32, 48, (1, 1), (2, 2), residual=True, activation=Activation.RELU)
+    shape = ConvShape(
+        size, size, 32, 48, kernel=(1, 1), stride=(2, 2), residual=True, activation=Activation.RELU
+    )
     assert shape.out_height == shape.out_width == 4
     verify(shape, (1, 2))
 
@@ -109,21 +114,21 @@ def test_the_shortcut_of_a_strided_block(size):
 @pytest.mark.parametrize(("size", "outputs", "kernel"), [(14, 32, 3), (15, 24, 3), (21, 8, 7)])
 def test_the_first_convolution_reads_bytes(size, outputs, kernel):
     shape = ConvShape(
-        size, size, 3, outputs, (kernel, kernel), (2, 2), (kernel // 2,) * 4,
+        size, size, 3, outputs, kernel=(kernel, kernel), stride=(2, 2), padding=(kernel // 2,) * 4,
         frame=True, activation=Activation.RELU6,
     )  # fmt: skip
     verify(shape, (3,))
 
 
 def test_what_needs_no_border_is_read_as_it_is():
-    shape = ConvShape(8, 8, 16, 32, (1, 1), (2, 2))
+    shape = ConvShape(8, 8, 16, 32, kernel=(1, 1), stride=(2, 2))
     [kernel] = conv.schedule("down", shape, conv.tiles_for(shape, UNIT), UNIT)
     assert kernel.buffers[0].name == "x"
     verify(shape)
 
 
 def test_addresses_of_a_tile_of_whole_rows_are_plain():
-    shape = ConvShape(7, 7, 512, 512, (3, 3), padding=(1, 1, 1, 1))
+    shape = ConvShape(7, 7, 512, 512, kernel=(3, 3), padding=(1, 1, 1, 1))
     tiles = conv.tiles_for(shape, AVX512)
     assert tiles.rows == 14
     _, kernel = conv.schedule("conv", shape, tiles, AVX512)
@@ -132,6 +137,6 @@ def test_addresses_of_a_tile_of_whole_rows_are_plain():
 
 
 def test_compiles_for_avx2():
-    shape = ConvShape(14, 14, 64, 64, (3, 3), padding=(1, 1, 1, 1))
+    shape = ConvShape(14, 14, 64, 64, kernel=(3, 3), padding=(1, 1, 1, 1))
     tiles = conv.tiles_for(shape, AVX2)
     tir.compile_kernels(conv.schedule("conv", shape, tiles, AVX2), X86_64_V3, AVX2.lanes)

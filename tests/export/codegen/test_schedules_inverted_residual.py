@@ -189,7 +189,9 @@ def test_tiles_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(("size", "hidden"), [(16, 32), (21, 7)])
 def test_the_first_convolution_in_the_place_of_the_expand(size, hidden):
-    stem = ConvShape(size, size, 3, hidden, (3, 3), (2, 2), (1, 1, 1, 1), frame=True)
+    stem = ConvShape(
+        size, size, 3, hidden, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1), frame=True
+    )
     height = stem.out_height
     shape = BlockShape(height, height, 3, hidden, 16, stem=stem)
     tiles = inverted_residual.tiles_for(shape, UNIT)

@@ -99,7 +99,7 @@ def test_pools(shape, largest, cuts):
 @pytest.mark.parametrize(("vectors", "rest"), [(0, 1), (16, 7)])
 def test_a_mean_along_a_border(vectors, rest):
     channels = vectors * UNIT.lanes + rest
-    shape = Window(4, 5, channels, (3, 3), (2, 2), (1, 1, 1, 1))
+    shape = Window(4, 5, channels, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1))
     x = normal(np.random.default_rng(1), 4, 5, channels)
     expected = np.nanmean(windows(shape, x, x[..., :0], np.nan), axis=2)
     share = pool.pack(shape, largest=False)
@@ -110,8 +110,9 @@ def test_a_mean_along_a_border(vectors, rest):
 @pytest.mark.parametrize("padding", [(0, 3, 0, 0), (0, 0, 2, 0)])
 @pytest.mark.parametrize("largest", [True, False])
 def test_windows_of_nothing_but_padding_are_refused(padding, largest):
+    shape = Window(8, 8, 4, kernel=(2, 3), padding=padding)
     with pytest.raises(ValueError, match="reaches past a window"):
-        pool.schedule("pool", Window(8, 8, 4, (2, 3), (1, 1), padding), UNIT, largest=largest)
+        pool.schedule("pool", shape, UNIT, largest=largest)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 3), (2, 7), (0, 17), (16, 17)])

@@ -73,7 +73,9 @@ def test_pointwise(target: CpuVariant, pixels: int, inputs: int, outputs: int, s
 @given(st.integers(4, 20), st.sampled_from([3, 8, 24, 33]), st.sampled_from([8, 24, 40]))
 @few
 def test_dense_conv(target: CpuVariant, side: int, inputs: int, outputs: int) -> None:
-    shape = ConvShape(side, side + 1, inputs, outputs, (3, 3), (2, 1), (1, 1, 1, 1))
+    shape = ConvShape(
+        side, side + 1, inputs, outputs, kernel=(3, 3), stride=(2, 1), padding=(1, 1, 1, 1)
+    )
     tiles = choose(shape, target, conv.candidates, conv.schedule)
     assert all(fits(kernel, target) for kernel in conv.schedule("k", shape, tiles, target.unit))
 

@@ -109,8 +109,8 @@ def test_weights_that_arrive_from_memory_bound_a_small_map() -> None:
 
 
 def test_every_family_has_a_prediction() -> None:
-    dense = ConvShape(12, 12, 8, 16, (3, 3), (1, 1), (1, 1, 1, 1))
-    window = Window(12, 12, 8, (3, 3), (2, 2), (1, 1, 1, 1))
+    dense = ConvShape(12, 12, 8, 16, kernel=(3, 3), padding=(1, 1, 1, 1))
+    window = Window(12, 12, 8, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1))
     kernels = (
         *conv.schedule("k", dense, conv.tiles_for(dense, V3.unit), V3.unit),
         *pool.schedule("k", window, V3.unit, largest=True),

@@ -123,7 +123,7 @@ def test_a_blocks_depthwise_is_counted_apart(dot, target, precision, single) -> 
 
 def test_kernels_of_one_part() -> None:
     unit = find_variant("x86-64-v3").unit
-    (kernel,) = depthwise.schedule("k", Window(6, 6, 8, (3, 3), (1, 1), (0, 0, 0, 0)), unit)[-1:]
+    (kernel,) = depthwise.schedule("k", Window(6, 6, 8, kernel=(3, 3)), unit)[-1:]
     assert operations(kernel) == {"float32": kernel.flops}
     assert operations(elementwise.schedule("k", Elementwise(9, 5), unit)) == {}
     packed = Pointwise(9, 8, 8, arithmetic=Arithmetic(VPDPBUSD, 0, ENDING))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shiftedge.export.compiler.backends.cpu.devices import Cpu
 from shiftedge.export.compiler.targets import TARGETS, find_target
 from shiftedge.export.compiler.targets_file import read_targets
 from shiftedge.runtime.errors import CompileError
@@ -71,8 +72,15 @@ def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_feature_of_ours_can_be_asked_for(name: str) -> None:
     target = TARGETS[name]
-    for each in target.devices:
+    for each in (each for each in target.devices if isinstance(each, Cpu)):
         assert set(each.features) <= set(KNOWN[target.architecture])
+
+
+def test_a_gpu_stays_before_the_processor(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text('[mine]\nbase = "jetson-nano"\ncpu = "cortex-a53"\n')
+    gpu, cpu = read_targets(path)["mine"].devices
+    assert (gpu, cpu.name) == (TARGETS["jetson-nano"].devices[0], "cortex-a53")
 
 
 def test_a_mark_of_the_encoding_and_kib_for_bytes(tmp_path: Path) -> None:

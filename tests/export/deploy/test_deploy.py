@@ -65,8 +65,41 @@ def test_it_takes_the_place_of_a_bundle(
     )
     assert set(result) == {
         *("destination", "folder", "command", "board", "variant", "bytes", "copy_seconds"),
-        *("files_checked", "self_test", "replaced"),
+        *("files_checked", "self_test", "gpu_self_tests", "replaced"),
     }
+
+
+def test_a_gpu_is_tested_too(board: FakeBoard, tmp_path: Path, capsys: Captured) -> None:
+    """Beside the processor, which must do in its place."""
+    passed = json.dumps({**PASSED, "variant": "gpu", "worst_relative_error": 3e-6})
+    bundle = write_bundle(tmp_path / "b", gpu=f"echo '{passed}'")
+    assert deploy(bundle) == 0
+    said = {line[:9].strip(): line[11:] for line in capsys.readouterr().out.splitlines()}
+    assert said["variant"] == "plain"
+    assert said["self-test"].startswith("passed: 16 frames within 1.5e-07")
+    assert said["gpu"].startswith("passed: 16 frames within 3.0e-06")
+    assert deploy(bundle, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["gpu_self_tests"]
+    assert found["gpu"]["worst_relative_error"] == 3e-6
+
+
+def test_a_board_whose_gpu_cannot_be_used(
+    board: FakeBoard, tmp_path: Path, capsys: Captured
+) -> None:
+    passed, why = json.dumps(PASSED), "on the processor, as plain: there is no driver"
+    bundle = write_bundle(tmp_path / "b", gpu=f"echo '{passed}'; echo 'shiftedge-run: {why}' >&2")
+    assert deploy(bundle) == 0
+    said = {line[:9].strip(): line[11:] for line in capsys.readouterr().out.splitlines()}
+    assert said["gpu"] == why
+
+
+def test_a_gpu_that_computes_something_else(
+    board: FakeBoard, tmp_path: Path, capsys: Captured
+) -> None:
+    bundle = write_bundle(tmp_path / "b", gpu="echo 'shiftedge-run: it differs' >&2; exit 1")
+    assert deploy(bundle) == 1
+    assert "The self-test failed on pi@board (it differs)" in sentence(capsys)
+    assert not list(board.home.iterdir())
 
 
 def test_a_signature_goes_along(board: FakeBoard, bundle: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_taught_file_is_taken_apart_and_taught_again(file: Path, tmp_path: Pat
     assert parts.taught(parts.weight, parts.bias, parts.branch, spec) == once
     twice, _ = taught(tmp_path / "once.onnx", ("more",), seed=2)
     (tmp_path / "twice.onnx").write_bytes(twice)
-    assert load(tmp_path / "twice.onnx").labels == ("a", "b", "c", "d", "own", "more")
+    assert load(tmp_path / "twice.onnx").spec.labels == ("a", "b", "c", "d", "own", "more")
     assert len(load(tmp_path / "twice.onnx").spec.states) == 2
     assert take_apart(twice, "it").digest() == first.digest()
 

@@ -77,7 +77,7 @@ def test_gestures_are_learned_and_more_are_added(
     assert main([*words, "--output", str(first), "--json"]) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
-    assert report["labels"] == [*load().labels, "Blink", "Drop"]
+    assert report["labels"] == [*load().spec.labels, "Blink", "Drop"]
     assert report["scores"]["Drop"]["clips"] == 5
     assert "9.avi" in err
     assert "'Blink' has 5 clips; 10 or more" in err
@@ -160,4 +160,4 @@ def test_neither_torch_nor_onnx_is_needed(tmp_path: Path) -> None:
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert load(tmp_path / "m.onnx").labels[-1] == "Blink"
+    assert load(tmp_path / "m.onnx").spec.labels[-1] == "Blink"

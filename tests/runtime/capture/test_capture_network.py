@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from shiftedge.runtime.capture import Retry, open_source
-from shiftedge.runtime.capture.live import LiveSource
 from shiftedge.runtime.capture.network import open_url, without_password
+from shiftedge.runtime.capture.retry import LiveSource
 from shiftedge.runtime.capture.video import VideoFile
 from shiftedge.runtime.errors import SourceError, SourceLostError
 

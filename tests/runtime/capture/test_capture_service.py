@@ -23,9 +23,9 @@ import pytest
 from shiftedge.runtime.capture import LatestFrame, Retry, open_source
 from shiftedge.runtime.capture.base import Sparing
 from shiftedge.runtime.capture.command import _any_runs
-from shiftedge.runtime.capture.live import LiveSource
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.capture.pipe import RestartedPipe, parse_pipe
+from shiftedge.runtime.capture.retry import LiveSource
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 DAY_S = 86400.0

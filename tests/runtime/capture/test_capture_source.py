@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from shiftedge.runtime import capture
 from shiftedge.runtime.capture import open_source
 from shiftedge.runtime.capture.base import FrameSource
-from shiftedge.runtime.capture.live import Retry
 from shiftedge.runtime.capture.options import parse_options, rate, size, whole_number
+from shiftedge.runtime.capture.retry import Retry
 from shiftedge.runtime.capture.source import parse_source
 from shiftedge.runtime.capture.synthetic_source import SyntheticSource
 from shiftedge.runtime.errors import SourceError

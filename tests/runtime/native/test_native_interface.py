@@ -298,14 +298,18 @@ def test_a_fresh_state_stays_fresh_after_a_failure(fake: Fake, native_frames: Fr
 def test_options(fake: Fake) -> None:
     for size in (0, 4, 7, 4097, 2**32 - 1):
         assert fake.try_open(size=size) == (ARGUMENT, None)
-        assert f"options.size is {size}; set it to sizeof(shiftedge_options), 12" in fake.error()
+        assert f"options.size is {size}; set it to sizeof(shiftedge_options), 16" in fake.error()
     assert fake.try_open(threads=-1) == (ARGUMENT, None)
     assert "options.threads is -1; expected a number from 1" in fake.error()
     assert fake.try_open(flags=2) == (ARGUMENT, None)
     assert "options.flags is 0x2; known is 0x1" in fake.error()
-    assert fake.try_open(size=16, later=1) == (ARGUMENT, None)
+    assert fake.try_open(device=-1) == (ARGUMENT, None)
+    assert "options.device is -1; expected the number of a GPU" in fake.error()
+    assert fake.try_open(device=1) == (ARGUMENT, None)
+    assert "options.device is 1, and this library runs on the processor" in fake.error()
+    assert fake.try_open(size=20, later=1) == (ARGUMENT, None)
     assert "does not know: compile the model with a newer shiftedge" in fake.error()
-    for size, flags in ((8, 77), (12, 0), (16, 0)):  # with 8 the flags are not read
+    for size, flags in ((8, 77), (12, 0), (16, 0), (20, 0)):  # with 8 the flags are not read
         status, handle = fake.try_open(size=size, threads=1, flags=flags)
         assert status == OK
         fake.close(handle)

@@ -32,7 +32,8 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
         return tuple(CpuVariant(target, each, precision) for each in found)
 
     def refusal(self, target: Target, precision: str) -> str:
-        called = f"{target.name} ({target.devices[0].name})"
+        first = next(device for device in target.devices if isinstance(device, Cpu))
+        called = f"{target.name} ({first.name})"
         if precision == "bf16":
             machine = "This machine" if target.name == "host" else called
             return (

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from shiftedge.export.compiler.backends.cpu.families.arithmetic import FP32, Arithmetic
 from shiftedge.export.compiler.backends.cpu.families.tiles import SMLAL, SMULL
 from shiftedge.export.compiler.graph.fusion import Linear
-from shiftedge.export.compiler.graph.graph import Array, Conv, Graph, Quantization
+from shiftedge.export.compiler.graph.graph import Array, Conv, Quantization
 from shiftedge.export.compiler.kernel_ir.kernel import NOT_ADDED, Added, Dot
+from shiftedge.export.compiler.numerics.bf16 import in_pairs
 from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.export.compiler.numerics.requantize import requantize, requantize_frame
 from shiftedge.runtime.errors import CompileError
@@ -43,19 +44,6 @@ class ConvConstants:
         bias = self.arithmetic.packed_bias(self.bias, self.weight)
         values = {"bias": bias, "scale": self.scale, "offset": self.offset}
         return {name: pad(each) for name, each in values.items() if each is not None}
-
-
-def in_pairs(conv: Conv, graph: Graph) -> bool:
-    """Whether a convolution over maps of bfloat16 multiplies pairs of neighbouring channels, and so
-    rounds its weights to bfloat16. Otherwise it multiplies float32 numbers one by one.
-
-    It does where it sums over the channels and a row of its window is even in number. The frame's
-    three channels are few, and are numbers of float32 where its bytes are read.
-    """
-    (source,) = conv.inputs
-    if conv.groups > 1 or source == graph.frame:
-        return False
-    return conv.kernel[1] * int(conv.weight.shape[1]) % 2 == 0
 
 
 def constants_of(

@@ -59,16 +59,9 @@ _FEW_PACKED = 12
 
 @dataclass(frozen=True)
 class ConvShape(Sliding):
-    height: int
-    width: int
     inputs: int
     outputs: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
-    shift: int = 0
-    """Channels that come from the state; 0 for no shift."""
     begin: int | None = None
     """First channel of the map that is taken; by default ``shift``, those before are replaced."""
     frame: bool = False

@@ -37,7 +37,6 @@ from shiftedge.export.compiler.backends.cpu.conv_constants import (
     ConvConstants,
     constants_of,
     float_arithmetic,
-    in_pairs,
 )
 from shiftedge.export.compiler.backends.cpu.devices import CpuVariant
 from shiftedge.export.compiler.backends.cpu.families import conv, padding, product
@@ -71,6 +70,7 @@ from shiftedge.export.compiler.graph.activations import Activation
 from shiftedge.export.compiler.graph.fusion import FusedKernel, InvertedResidualKernel, Linear
 from shiftedge.export.compiler.kernel_ir import kernel as ir
 from shiftedge.export.compiler.kernel_ir.index import Const, Index, IndexLike, Var, index, minimum
+from shiftedge.export.compiler.numerics.bf16 import in_pairs
 from shiftedge.export.compiler.numerics.requantize import exact_in_float32
 
 _STAGES = ("expand", "depthwise", "project")

@@ -11,7 +11,7 @@ window's row of one group is then contiguous, and its lanes need not end with a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,20 @@ from shiftedge.export.compiler.kernel_ir.index import Const, Index, Var
 Array = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
 class Sliding:
-    """What slides a window over a map: sizes of its output."""
+    """What slides a window over a map."""
 
     height: int
     width: int
+    _: KW_ONLY
     kernel: tuple[int, int]
     """Height, width."""
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Rows above, columns left, rows below, columns right; zeros."""
+    shift: int = 0
+    """Channels that come from the state; 0 for no shift."""
 
     @property
     def out_height(self) -> int:

@@ -30,14 +30,7 @@ _SPARE_REGISTERS = 2
 
 @dataclass(frozen=True)
 class Window(Sliding):
-    height: int
-    width: int
     channels: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    shift: int = 0
-    """Channels that come from the state; 0 for no shift."""
     dtype: str = "float32"
     """Of the map, and of the state."""
     storage_offset: int = 0
@@ -74,7 +67,7 @@ def window_of(name: str, kernel: tuple[int, int], context: Context) -> Window:
         height,
         width,
         channels,
-        kernel,
+        kernel=kernel,
         dtype=context.dtype_of(name),
         storage_offset=context.dot().storage_offset if quantized else 0,
         zero=context.zero_of(name),

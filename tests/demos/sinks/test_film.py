@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shiftedge.demos.sinks.overlay import Moment
-from shiftedge.demos.sinks.picture import LONGEST_LAG_S, Picture
+from shiftedge.demos.sinks import Moment
+from shiftedge.demos.sinks.film import LONGEST_LAG_S, FilmSink
 from shiftedge.runtime.errors import OutputError
 
 cv2: Any = pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
@@ -36,19 +37,19 @@ def moment(time_s: float) -> Moment:
     return Moment(time_s, np.array([1.0]), None, 0.004, 0)
 
 
-def picture_of(overlay: FlatOverlay, film: Path | None) -> Picture:
-    model: Any = None  # which the overlay alone asks
-    picture = Picture(model, film=film, rate_hz=10.0)
-    picture.overlay = lambda image_size: overlay  # type: ignore[method-assign, return-value, assignment]
-    return picture
+def film_sink(overlay: FlatOverlay, film: Path) -> FilmSink:
+    sink = FilmSink(film)
+    session: Any = SimpleNamespace(source=SimpleNamespace(rate_hz=10.0))
+    sink.begin([session])
+    sink.overlay = lambda image_size: overlay  # type: ignore[method-assign, return-value, assignment]
+    return sink
 
 
-def present(film: Path | None, times: list[float]) -> Picture:
-    picture = picture_of(FlatOverlay(), film)
+def present(film: Path, times: list[float]) -> None:
+    sink = film_sink(FlatOverlay(), film)
     for number, time_s in enumerate(times):
-        picture.take(np.full((2, 2, 3), 20 * (number % 12 + 1), np.uint8), moment(time_s))
-    picture.close()
-    return picture
+        sink.take(np.full((2, 2, 3), 20 * (number % 12 + 1), np.uint8), moment(time_s))
+    sink.close()
 
 
 def levels(film: Path) -> list[int]:
@@ -61,10 +62,8 @@ def levels(film: Path) -> list[int]:
 
 
 def test_every_frame_once_at_an_even_pace(tmp_path: Path) -> None:
-    picture = present(tmp_path / "a.mp4", [7.0 + number / 10 for number in range(8)])
+    present(tmp_path / "a.mp4", [7.0 + number / 10 for number in range(8)])
     assert levels(tmp_path / "a.mp4") == list(range(8))
-    assert picture.latest is not None
-    assert picture.latest[0, 0, 0] == 160
 
 
 def test_a_dropped_frame_leaves_the_one_before_in_place(tmp_path: Path) -> None:
@@ -89,19 +88,15 @@ def test_a_long_pause_is_cut(tmp_path: Path) -> None:
     assert levels(tmp_path / "a.mp4") == [0, *[1] * 21, 2, 3, 3, 4]
 
 
-def test_without_a_film_the_picture_is_there_all_the_same() -> None:
-    assert present(None, [0.0, 0.1]).latest is not None
-
-
-def test_a_failure_reaches_the_caller_and_nobody_waits(tmp_path: Path) -> None:
-    picture = picture_of(FlatOverlay(fail_at=2), tmp_path / "a.mp4")
+def test_a_failure_leaves_no_half_film(tmp_path: Path) -> None:
+    sink = film_sink(FlatOverlay(fail_at=2), tmp_path / "a.mp4")
     image = np.zeros((2, 2, 3), np.uint8)
-    with pytest.raises(OutputError, match="dry"):  # noqa: PT012 - which call it reaches is open
-        for number in range(1000):
-            picture.take(image, moment(number / 10))
+    sink.take(image, moment(0.0))
     with pytest.raises(OutputError, match="dry"):
-        picture.close()
-    assert list(tmp_path.iterdir()) == [], "no half film is left"
+        sink.take(image, moment(0.1))
+    sink.close()
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_film_that_cannot_be_begun(tmp_path: Path) -> None:

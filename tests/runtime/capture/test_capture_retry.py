@@ -25,7 +25,7 @@ from shiftedge.runtime.capture.camera import (
     connect_camera,
     open_camera,
 )
-from shiftedge.runtime.capture.live import CaptureDevice, FinalSourceError, LiveSource
+from shiftedge.runtime.capture.retry import CaptureDevice, FinalSourceError, LiveSource
 from shiftedge.runtime.errors import SourceError, SourceLostError
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
@@ -173,6 +173,55 @@ def test_an_unplugged_camera_that_comes_back_goes_on() -> None:
     assert bench.devices[1].released == 1
 
 
+def test_how_often_it_came_back_is_counted() -> None:
+    bench = Bench("111", "11", "1")
+    source = bench.open(retry=Retry(limit_s=1.0))
+    assert len(take(source)[0]) == 3, "each first frame shows that the device works"
+    assert source.reopened == 2
+
+
+def test_a_camera_that_changes_its_size_goes_on() -> None:
+    bench = Bench("11111")
+    sizes = iter([(4, 6), (4, 6), (8, 12), (8, 12), (4, 6)])
+
+    class Changing(FakeDevice):
+        def retrieve(self) -> tuple[bool, Any]:
+            return True, np.zeros((*next(sizes), 3), np.uint8)
+
+    bench._attempts = iter([Changing("11111", bench.time)])
+    frames, _ = take(bench.open(retry=Retry(limit_s=0.0)))
+    assert [frame.image.shape[0] for frame in frames] == [4, 8, 8, 4]
+    assert [event for event in bench.events if "gives frames of" in event] == [
+        "The camera /dev/video0 gives frames of 12x8 now.",
+        "The camera /dev/video0 gives frames of 6x4 now.",
+    ]
+
+
+def test_frames_carry_the_driver_s_time() -> None:
+    """On the clock of the process; what cannot be such a time is none."""
+    bench = Bench("111111")
+    ages_s = iter([0.0, 0.03, 0.04, 5.0, -1.0, 0.02])
+    source = bench.open(
+        retry=Retry(limit_s=0.0), taken_s=lambda device, now_s: now_s - next(ages_s)
+    )
+    frames, _ = take(source)
+    assert frames[0].taken_s == pytest.approx(bench.time.now_s - 0.5 - 0.03)
+    times = [frame.time_s for frame in frames]
+    assert times == sorted(times), "whatever a driver says, time never goes back"
+
+    class Stamped:
+        def __init__(self, stamp_s: float) -> None:
+            self.stamp_s = stamp_s
+
+        def get(self, number: int) -> float:
+            assert number == cv2.CAP_PROP_POS_MSEC
+            return 1000.0 * self.stamp_s
+
+    for stamp_s, expected_s in ((99.97, 99.97), (0.0, 100.0), (101.0, 100.0), (98.0, 100.0)):
+        device: Any = Stamped(stamp_s)
+        assert camera_module._driver_time(device, 100.0) == expected_s
+
+
 def test_an_unplugged_camera_that_stays_away_is_lost() -> None:
     bench = Bench("1110")
     frames, error = take(bench.open(retry=Retry(limit_s=30.0)))
@@ -280,7 +329,9 @@ def test_an_absent_camera_names_the_others(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(SourceError, match=r"no camera .*video0: plug it in.* here are .*video2\.$"):
         check_camera(str(tmp_path / "video0"))
     (tmp_path / "video2").unlink()
-    with pytest.raises(SourceError, match=r"no other video device; for a camera on a ribbon.*pipe"):
+    with pytest.raises(
+        SourceError, match=r"no other video device; for a camera on a ribbon.*rpicam:"
+    ):
         check_camera(str(tmp_path / "video0"))
 
 
@@ -380,7 +431,7 @@ def test_a_wide_picture_is_asked_for_as_mjpg_with_a_short_queue(
     ("users", "sentence"),
     [
         (["cheese (process 7)"], r"is busy: cheese \(process 7\) uses it; close that"),
-        ([], r"OpenCV cannot read the camera /dev/null \(HD Webcam\).*pipe: with rpicam-vid"),
+        ([], r"OpenCV cannot read the camera /dev/null \(HD Webcam\).*use rpicam:"),
     ],
 )
 def test_a_camera_that_opencv_cannot_open_says_why(

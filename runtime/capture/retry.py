@@ -85,6 +85,7 @@ class Restarted(FrameSource):
         on_event: told in a sentence when it is lost, at growing intervals that it is still tried
             again, and when it is back.
         wait: waits for that many seconds, True if the source was closed meanwhile.
+        closing: set once the source is closed, also while this waits for its first frame.
 
     Raises:
         SourceError: it could not be opened, or gave no first frame, within
@@ -101,13 +102,15 @@ class Restarted(FrameSource):
         on_event: EventHandler,
         clock: Callable[[], float],
         wait: Callable[[float], object] | None,
+        closing: threading.Event | None = None,
     ) -> None:
         self.name = name
         self._subject = subject
         self._retry = retry or Retry()
+        self._report = on_event
         self._news = Sparing(on_event, clock)
         self._clock = clock
-        self._closing = threading.Event()
+        self._closing = closing or threading.Event()
         self._wait = wait or self._closing.wait
         self._given = 0
         try:
@@ -127,7 +130,7 @@ class Restarted(FrameSource):
 
     @abc.abstractmethod
     def _take(self) -> tuple[NDArray[np.uint8], float]:
-        """The next image and the time by the clock; SourceError once there is none."""
+        """The next image and when it was taken by the clock; SourceError once there is none."""
 
     def __iter__(self) -> Iterator[TimedFrame]:
         """Frames until the source is closed.
@@ -135,7 +138,7 @@ class Restarted(FrameSource):
         Raises:
             SourceLostError: it stopped and did not come back within ``retry.limit_s``.
         """
-        start_s: float | None = None
+        start_s, last_s, size = 0.0, 0.0, None
         while not self._closing.is_set():
             try:
                 image, time_s = self._take()
@@ -147,10 +150,17 @@ class Restarted(FrameSource):
                         f"{self._subject} stopped after {self._given} frames and did not come "
                         f"back. {error}"
                     ) from error
+                self.reopened += not self._closing.is_set()
                 continue
-            start_s = time_s if start_s is None else start_s
+            if size is None:
+                start_s = time_s
+            elif size != image.shape[:2]:
+                height, width = image.shape[:2]
+                self._report(f"{self._subject} gives frames of {width}x{height} now.")
+            size = image.shape[:2]
+            last_s = max(last_s, time_s - start_s)
             self._given += 1
-            yield TimedFrame(image, time_s - start_s, self._given - 1)
+            yield TimedFrame(image, last_s, self._given - 1, time_s)
 
     def _reconnect(self, error: SourceError, limit_s: float) -> None:
         """Try again with growing pauses; returns when it worked or when the source was closed."""
@@ -179,12 +189,13 @@ class Restarted(FrameSource):
 
 
 class LiveSource(Restarted):
-    """Frames of a live device, with the monotonic time at which each was grabbed.
+    """Frames of a live device, with the monotonic time at which each was taken.
 
     Args:
         name: for messages, such as ``camera /dev/video0``.
         connect: opens the device, or raises SourceError (:class:`FinalSourceError` where another
             attempt is useless).
+        taken_s: when the frame that was just grabbed was taken, given the time now.
     """
 
     def __init__(
@@ -197,11 +208,14 @@ class LiveSource(Restarted):
         on_event: EventHandler = log_event,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] | None = None,
+        closing: threading.Event | None = None,
+        taken_s: Callable[[CaptureDevice, float], float] = lambda device, now_s: now_s,
     ) -> None:
         self.rate_hz = rate_hz
         self._open_device = connect
         self._handle: Handle[CaptureDevice] | None = None
-        super().__init__(name, f"The {name}", retry, on_event, clock, wait)
+        self._taken_s = taken_s
+        super().__init__(name, f"The {name}", retry, on_event, clock, wait, closing)
 
     def close(self) -> None:
         self._closing.set()
@@ -229,7 +243,7 @@ class LiveSource(Restarted):
             for _ in range(MOST_DAMAGED):
                 if device is None or not device.grab():
                     break
-                time_s = self._clock()
+                time_s = self._taken_s(device, self._clock())
                 good, image = device.retrieve()
                 if good and image is not None:
                     return as_bgr(image, self._subject), time_s

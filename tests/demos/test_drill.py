@@ -1,0 +1,126 @@
+"""Source, broker and server are taken away in turn, under load: all comes back by itself, and no
+event is lost to anybody."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit.mosquitto import Listener, Mosquitto, broker_program, free_port, wait_until
+from kit.playback import LEVELS, Told
+
+from shiftedge.demos.show import Watched, show
+from shiftedge.demos.sinks.actions import Rule, Webhook
+from shiftedge.demos.sinks.mqtt import Broker, Mqtt
+from shiftedge.runtime.capture import Retry
+from shiftedge.runtime.model import Model
+
+pytest.importorskip("paho", reason="the mqtt extra (paho-mqtt) is not installed")
+
+CAMERA = f"""
+import os, sys, time
+with open(sys.argv[1], "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+while True:
+    for level, count in (({LEVELS}, 14), ({2 * LEVELS}, 10)):
+        for _ in range(count):
+            os.write(1, bytes([level]) * (24 * 32))
+            time.sleep(1 / 24)
+"""
+"""A gesture each second: 24 frames a second of 32x24."""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    allow_reuse_address = True
+
+    def __init__(self, port: int, got: list[Any]) -> None:
+        class Answers(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", port), Answers)
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+@pytest.mark.long
+def test_all_comes_back_and_nothing_is_lost(reading_model: Model, tmp_path: Path) -> None:
+    keeps = ("persistence true", f"persistence_location {tmp_path}/", "user root")
+    broker = Mosquitto(broker_program(), tmp_path, *keeps)
+    listener = Listener(broker, session="listener")
+    hooked: list[Any] = []
+    port = free_port()
+    server = Server(port, hooked)
+    processes = tmp_path / "processes"
+    script = tmp_path / "camera.py"
+    script.write_text(CAMERA)
+    told, notes = Told(), []
+    sinks = [
+        told,
+        Mqtt(Broker("127.0.0.1", broker.port)),
+        Webhook(Rule(), f"http://127.0.0.1:{port}/", first_s=0.1),
+    ]
+    text = f"pipe:[size=32x24,format=gray] exec {sys.executable} {script} {processes}"
+    retry = Retry(first_s=0.05, longest_s=0.5, service=True)
+
+    def events(more: int) -> None:
+        before = len(told.moments)
+        wait_until(lambda: len(told.moments) >= before + more)
+
+    def drill() -> None:
+        nonlocal server
+        events(2)
+        broker.stop()
+        events(2)
+        broker.start()
+        server.stop()
+        events(2)
+        server = Server(port, hooked)
+        os.kill(int(processes.read_text().split()[-1]), signal.SIGKILL)
+        events(3)
+        wait_until(lambda: len(hooked) == len(told.moments))
+        wait_until(lambda: any("is there again" in note for note in notes))
+
+    helper = threading.Thread(target=drill)
+
+    class Ending(Told):
+        """Ends the show when the drill is over."""
+
+        def take(self, image: Any, moment: Any) -> bool:
+            return helper.is_alive()
+
+    helper.start()
+    try:
+        watched = [Watched(text, "camera", retry)]
+        report = show(reading_model, watched, [*sinks, Ending()], on_note=notes.append)
+    finally:
+        helper.join()
+        server.stop()
+    assert report.ended == "closed"
+    assert [sink.missed + sink.dropped for sink in report.sinks] == [0, 0, 0, 0]
+    assert report.numbers.reopened == 1
+    wanted = {round(event.time_s, 4) for event in told.events}
+    assert len(wanted) >= 9
+    assert {each["time_s"] for each in hooked} == wanted
+    topic = "shiftedge/camera/event"
+    with contextlib.closing(listener):
+        wait_until(lambda: {each["time_s"] for each in listener.of(topic)} == wanted)
+    broker.stop()
+    for words in ("was ended by SIGKILL", "gives frames again", "webhook", "broker"):
+        assert any(words in note for note in notes), (words, notes)
