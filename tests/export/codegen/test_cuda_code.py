@@ -238,7 +238,7 @@ def test_the_assembler_takes_it(exported: Callable[[str], Path], arch: str, prec
     for kernel in step.kernels:
         if "product" in kernel.name or "tensor" in kernel.name:
             said = cost.count(kernel)
-            assert made[kernel.name].registers <= 1.5 * said.registers, kernel.name
+            assert made[kernel.name].registers <= 1.8 * said.registers, kernel.name
             assert made[kernel.name].shared_bytes == said.shared, kernel.name
 
 
