@@ -75,7 +75,7 @@ FP16 = Precision(
     "fp16", made_from="fp32", storage="float16", buffer="float16", accumulator="float32",
     round=_float16, numbers=_float32, reference="fp16 in numpy", frames=16, step=2.0**-11,
 )  # fmt: skip
-"""IEEE 754 binary16. No backend makes code of it yet."""
+"""IEEE 754 binary16, of GPUs."""
 INT8 = Precision(
     "int8", made_from="int8", storage="uint8", buffer="", accumulator="int32",
     round=_float32, numbers=_float32, reference="integers in numpy", frames=12,

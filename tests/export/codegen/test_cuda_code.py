@@ -72,7 +72,7 @@ def test_every_family(name: str) -> None:
     run_everywhere(name, "sm_53", FP32)
 
 
-@pytest.mark.parametrize("name", FLOATS[1::3])
+@pytest.mark.parametrize("name", FLOATS[1::5])
 def test_every_family_of_half_precision(name: str) -> None:
     """Bit for bit, sums of half precision too."""
     run_everywhere(name, "sm_53", FP16)
@@ -116,38 +116,56 @@ def run_everywhere(name: str, arch: str, precision: Precision) -> Sequence[Kerne
     return step.kernels
 
 
-def with_onnxruntime(path: Path, arch: str, frames: int) -> tuple[Emulated, Step]:
+def with_onnxruntime(
+    path: Path, arch: str, frames: int, precision: str = "fp32"
+) -> tuple[Emulated, Step]:
     """A file's step on the emulated GPU against ONNX Runtime, logits and states."""
     (source,) = read_sources([path])
-    step = lower(read_onnx(source.data, source.spec), source.spec, variant(arch))
+    step = lower(read_onnx(source.data, source.spec), source.spec, variant(arch, precision))
     device = Emulated(step, arch)
     stream, images = Interpreter(step, execute=device), moving_images(source.spec, frames)
     expected = onnx_outputs(source.data, source.spec, normalised(images, source.spec))
+    accepted = {"fp32": 1e-4, "fp16": 1e-2}[precision]
     for image, want in zip(images, expected, strict=True):
         made = {"logits": stream.step(image).logits}
+        assert made["logits"].argmax() == want["logits"].argmax()
         for number, (state, shape) in enumerate(zip(stream.states, step.states, strict=True)):
-            made[f"next_state_{number}"] = state.reshape(shape).transpose(2, 0, 1)
+            size = step.state_buffer(number).size
+            made[f"next_state_{number}"] = state[:size].reshape(shape).transpose(2, 0, 1)
         for name, ours in made.items():
             theirs = want[name][0]
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=accepted * np.abs(theirs).max())
     return device, step
 
 
-@pytest.mark.parametrize("arch", ["sm_53", "sm_90"])
-def test_the_bundled_model(exported: Callable[[str], Path], arch: str) -> None:
+@pytest.mark.parametrize(("arch", "frames"), [("sm_53", 32), ("sm_90", 2)])
+def test_the_bundled_model(exported: Callable[[str], Path], arch: str, frames: int) -> None:
     pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
-    device, step = with_onnxruntime(exported("gestures"), arch, 2)
+    device, step = with_onnxruntime(exported("gestures"), arch, frames)
     assert len(step.calls) <= 56
-    as_it_should_be(device, step, arch)
+    as_it_should_be(device, step, arch, eights=False)
 
 
-def as_it_should_be(device: Emulated, step: Step, arch: str) -> None:
-    """What each launch did, against the issue's limits and against what the cost model says."""
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("arch", "precision"),
+    [("sm_72", "fp32"), ("sm_87", "fp32"), ("sm_90", "fp32"), ("sm_53", "fp16"), ("sm_87", "fp16")],
+)
+def test_the_bundled_model_for_long(
+    exported: Callable[[str], Path], arch: str, precision: str
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    with_onnxruntime(exported("gestures"), arch, 32, precision)
+
+
+def as_it_should_be(device: Emulated, step: Step, arch: str, *, eights: bool = True) -> None:
+    """What each launch did, against limits and against what the cost model says; ``eights``: all
+    channels come so, and fill sectors."""
     for kernel in step.kernels:
         done, name = device.launches[kernel.name], kernel.name
         assert done.shared_loads.conflicts <= 1.2, name
         assert done.shared_stores.conflicts <= 1.2, name
-        if "product" in name:
+        if "product" in name and eights:
             sectors = done.loads.sectors + done.stores.sectors
             assert done.loads.bytes + done.stores.bytes >= 0.9 * 32 * sectors, name
             narrow = int(name.rpartition("x")[2]) < 16
@@ -204,21 +222,24 @@ def test_the_text_for_every_device() -> None:
         assert "ld.global.nc.v4.b32" in text
 
 
-@pytest.mark.parametrize("arch", ["sm_53", "sm_75", "sm_87", "sm_90"])
-def test_the_assembler_takes_it(arch: str) -> None:
-    found = ptx.find_ptxas()
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("arch", ["sm_53", "sm_62", "sm_72", "sm_75", "sm_87", "sm_90"])
+def test_the_assembler_takes_it(exported: Callable[[str], Path], arch: str, precision: str) -> None:
+    """No kernel is refused, none spills; and registers are about what the cost model says."""
+    gpu = GPUS[arch]
+    found = ptx.find_ptxas(gpu)
     if found is None:
-        pytest.skip("ptxas is not installed")
-    case, gpu = CASES["pointwise, odd shift, RELU6"], GPUS[arch]
-    kernels = lower(case.layers("avx2").graph(), case.spec, variant(arch)).kernels
-    try:
-        made = ptx.assemble(ptx.generate(kernels, gpu), gpu, found)
-    except CompileError as error:
-        if "is not defined for option" in str(error):
-            pytest.skip(f"this ptxas is too new for {arch}")
-        raise
-    assert made.keys() == {each.name for each in kernels}
-    assert all(32 <= each.registers <= 255 for each in made.values())
+        pytest.skip(f"no ptxas that knows {arch} is installed")
+    (source,) = read_sources([exported("gestures")])
+    step = lower(read_onnx(source.data, source.spec), source.spec, variant(arch, precision))
+    made = ptx.assemble(ptx.generate(step.kernels, gpu), gpu, found)
+    assert made.keys() == {each.name for each in step.kernels}
+    for kernel in step.kernels:
+        if "product" in kernel.name or "tensor" in kernel.name:
+            said = cost.count(kernel)
+            assert made[kernel.name].registers <= 1.8 * said.registers, kernel.name
+            assert made[kernel.name].shared_bytes == said.shared, kernel.name
 
 
 GOOD = """.version 6.3

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from shiftedge.export.compiler.backends.cuda import cost, explain
 from shiftedge.export.compiler.backends.cuda.devices import GPUS, SM_53, SM_87, SM_90
-from shiftedge.export.compiler.backends.cuda.families import product
+from shiftedge.export.compiler.backends.cuda.families import product, tensor
 from shiftedge.export.compiler.backends.cuda.families.product import BlockProduct, ThreadTiles
 from shiftedge.export.compiler.kernel_ir.calls import Call, Step
 
@@ -41,6 +41,23 @@ def test_closed_form_and_walk_count_alike(name: str) -> None:
         assert guessed.way == pytest.approx(walked.way, rel=0.2)
         assert guessed.bytes == pytest.approx(walked.bytes, rel=0.1)
         assert guessed.shared == walked.shared
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_87"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_closed_form_and_walk_of_tensor_cores(name: str, arch: str) -> None:
+    shape = replace(SHAPES[name], source="float16", made="float16")
+    tiles = tensor.choose(shape, GPUS[arch])
+    guessed, made = tensor.counts(shape, tiles), tensor.schedule("k", shape, tiles)
+    walked = cost.count(made)
+    for kind in ("tensor", "shared load", "shared store"):
+        assert guessed.instructions[kind] == walked.instructions.get(kind, 0)
+    assert guessed.issued == pytest.approx(walked.issued, rel=0.4)
+    assert guessed.wavefronts == walked.wavefronts
+    assert guessed.shared == walked.shared
+    assert walked.conflicts == 1.0
+    assert guessed.registers == walked.registers
+    assert cost.predict(made, GPUS[arch]).parts["tensor cores"] > 0
 
 
 @pytest.mark.parametrize("gpu", [SM_53, SM_87, SM_90], ids=lambda gpu: gpu.arch)

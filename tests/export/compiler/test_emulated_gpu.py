@@ -224,6 +224,21 @@ def test_conversions_read_the_lower_bits() -> None:
     np.testing.assert_array_equal(made, np.arange(THREADS) * 65535 * 3 % 65536 % 256)
 
 
+def test_wider_registers() -> None:
+    """What is loaded stands below zeros, and the lower bits are stored."""
+    body = """	mov.b64 %rd4, -1;
+	ld.global.nc.b16 %rd4, [%rd9];
+	add.s64 %rd5, %rd4, 4294967296;
+	st.global.b32 [%rd10], %rd5;
+	ret;
+}
+"""
+    given = np.arange(THREADS, dtype=np.int32) * 65537 + 7
+    done, made = launched(HEAD + body, given)
+    assert done.faults == ()
+    np.testing.assert_array_equal(made, given & 65535)
+
+
 @pytest.mark.parametrize(
     ("words", "lane"),
     [

@@ -432,7 +432,9 @@ class _LaunchWalk:
         if rolled > 1:
             for kind in ("integer", "compare", "branch"):
                 self._add(kind, 1, mask, times * -(-rolled // _TOGETHER))
-        words = tile.rows + sum(part.lanes for part in tile.vectors if part.row == 0)
+        held = segment.terms * itemsize(segment.source.buffer) // 4 if segment.by_lane else 1
+        columns = sum(part.lanes for part in tile.vectors if part.row == 0)
+        words = tile.rows * held + columns
         self._operands = max(self._operands, words)
 
     def _rows(self, tile: ir.Tile, source: ir.Access, env: Env, mask: Lanes, times: float) -> int:

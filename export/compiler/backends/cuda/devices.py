@@ -11,6 +11,8 @@ Sources of the numbers:
 - Versions of PTX: NVIDIA, PTX ISA, "Release History"; the drivers of JetPack 4.6 (CUDA 10.2) and
   5.0 (11.4), and elsewhere driver 450 (CUDA 11.0), of CUDA 11.1 for sm_86 and 11.8 for sm_89 and
   sm_90, the first that know them.
+- Bytes a cycle of the first-level cache: NVIDIA's white papers of Volta, Turing and Ampere. Cycles
+  of a product of matrices: the boards' peak of half precision in their data sheets.
 - Instructions: the same manual, by instruction: f16x2 arithmetic from sm_53 on, mma of half
   precision from sm_70, of int8 from sm_75 (wmma from sm_72), of tf32 and asynchronous copies from
   sm_80.
@@ -60,9 +62,10 @@ class Gpu:
     ptx_attribute: str = ""
     """LLVM's, where its lowest version for the device lacks what kernels use."""
     l1_bytes_per_cycle: int = 128
-    """Of global memory, that a multiprocessor takes through its first-level cache."""
+    """Of global memory, that a multiprocessor takes through its first-level cache; of Maxwell and
+    Pascal assumed."""
     launch_us: float = 1.5
-    """Of a kernel of a captured graph behind the one before; assumed, see ``docs/cuda.md``."""
+    """Of a kernel of a captured graph behind the one before. Assumed: no board was asked."""
     cycles_per_mma: float = 0.0
     """That a multiprocessor's tensor cores take for a warp's product of matrices of the deepest
     shape that it has, of half precision with sums of float32: from the board's peak."""

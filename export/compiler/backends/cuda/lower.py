@@ -137,17 +137,16 @@ class _BlockLowering:
             raise ValueError(f"{self.kernel.name}: a copy of integers")
         for first, length in self._together((copy.source, copy.target), env, copy.count):
             value = self._load(copy.source, env, first, length)
-            value = self._converted(value, copy.source.buffer, copy.target.buffer, length)
+            dtype = copy.source.buffer.dtype
             if copy.scale and copy.shift:
                 scale, shift = (
                     self._load(each, env, first, length) for each in (copy.scale, copy.shift)
                 )
-                value = nodes.fma(value, scale, shift, length)
+                value = nodes.as_type("float32", value, length) if dtype != "float32" else value
+                value, dtype = nodes.fma(value, scale, shift, length), "float32"
+            if dtype != copy.target.buffer.dtype:
+                value = nodes.as_type(copy.target.buffer.dtype, value, length)
             yield self._store(copy.target, env, first, length, value)
-
-    def _converted(self, value: Any, source: ir.Buffer, target: ir.Buffer, length: int) -> Any:
-        same = source.dtype == target.dtype
-        return value if same else nodes.as_type(target.dtype, value, length)
 
     def _matrices(self, product: ir.MatrixProduct, env: Env) -> Iterator[Any]:
         """A call of what ``ptx`` links with it: sums, and halves in pairs."""

@@ -17,6 +17,7 @@ Nothing that is not understood passes: :func:`refuse_bad` reads what came out.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -170,17 +171,17 @@ class Assembled:
     """Of a block."""
 
 
-def find_ptxas() -> str | None:
-    """NVIDIA's assembler, of the path or of the package nvidia-cuda-nvcc-cu11 or -cu12."""
-    found = shutil.which("ptxas")
-    if found is None:
-        import importlib.util
-
-        spec = importlib.util.find_spec("nvidia")
-        for folder in spec.submodule_search_locations or () if spec else ():
-            for path in sorted(Path(folder).glob("cuda_nvcc/bin/ptxas")):
-                return str(path)
-    return found
+def find_ptxas(gpu: Gpu) -> str | None:
+    """NVIDIA's assembler, of the path or of the package nvidia-cuda-nvcc-cu11 or -cu12: one that
+    knows the device, which of version 13 on those before sm_75 are not."""
+    found, spec = [shutil.which("ptxas")], importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        found += map(str, sorted(Path(folder).glob("cuda_nvcc/bin/ptxas")))
+    for each in filter(None, found):
+        told = subprocess.run([each, "--help"], capture_output=True, text=True, check=False)
+        if f"'{gpu.arch}'" in told.stdout:
+            return each
+    return None
 
 
 def assemble(text: str, gpu: Gpu, ptxas: str) -> dict[str, Assembled]:

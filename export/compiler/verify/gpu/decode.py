@@ -220,7 +220,7 @@ class _Decoder:
             source = self._read(args[1].strip("[]"), size)
             yield PtxInstruction("mov_64", line, (self._read(args[0], "64"),), source)
         elif words[0] in ("ld", "st"):
-            yield self._memory(words, args, line)
+            yield from self._memory(words, args, line)
         elif words[:2] == ["shfl", "sync"] and len(words) == 4 and words[3] == "b32":
             yield self._exchange(words[2], args, line)
         elif words[:3] == ["mma", "sync", "aligned"] and ".".join(words[3:]) in _MATRICES:
@@ -276,7 +276,7 @@ class _Decoder:
         a, b, c = (*operands, 0, 0, 0)[:3]
         yield PtxInstruction(_PLAIN[op], line, (self._read(args[0], made),), a, b, c)
 
-    def _memory(self, words: list[str], args: list[str], line: str) -> PtxInstruction:
+    def _memory(self, words: list[str], args: list[str], line: str) -> Iterator[PtxInstruction]:
         """ld.global.nc.v4.b32 {...}, [%rd1+16] and the like."""
         kind, space, *how, dtype = words
         count = {"v2": 2, "v4": 4}.get(how[-1], 1) if how else 1
@@ -289,18 +289,25 @@ class _Decoder:
         names = _operands(data.strip("{}"))
         if found is None or len(names) != count:
             raise _unknown(line)
-        registers = []
+        registers, behind = [], []
         for each in names:
             held = self.bits.get(self.values.get(each, -1), size)
+            if held == "64" and size != "64":  # its lower bits, or zeros before what is loaded
+                narrow, own = self._register(f"{each} as 32", "32"), self.values[each]
+                if kind == "st":
+                    yield PtxInstruction("low_32", line, (narrow,), own)
+                else:
+                    behind.append(PtxInstruction("cvt_u64_u32", line, (own,), narrow))
+                registers.append(narrow)
+                continue
             # Bytes and halves are the lower bits of a register.
-            registers.append(
-                self._read(each, held if size in ("8", "16") and held != "64" else size)
-            )
+            registers.append(self._read(each, held if size in ("8", "16") else size))
         name = f"{'load' if kind == 'ld' else 'store'}_{space}"
-        return PtxInstruction(
+        yield PtxInstruction(
             name, line, tuple(registers), self._read(found[1], "64"), offset=int(found[2] or 0),
             bytes=_BYTES[size], count=count,
         )  # fmt: skip
+        yield from behind
 
     def _exchange(self, how: str, args: list[str], line: str) -> PtxInstruction:
         """shfl.sync.bfly.b32 %r1|%p1, %r2, 16, 31, -1 and the like."""

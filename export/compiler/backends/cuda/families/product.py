@@ -66,7 +66,10 @@ _CHANNEL_THREADS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Threads beside each other in a block's outputs."""
 _LEAST_USED = 0.9
 """Of the sectors that are stored to, the part that must be written at once, where that can be."""
-_MOST_CONFLICTS = 1.2
+_MOST_REGISTERS = 240
+"""Of a thread, as ``counts`` guesses them: of 255 some are ptxas'."""
+_MOST_CONFLICTS = 1.19
+"""Wavefronts a phase, of the tilings that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def choose(shape: BlockProduct, gpu: Gpu) -> ThreadTiles:
                     if tiles not in found and _conflicts(tiles) <= _MOST_CONFLICTS:
                         units = up(shape.pixels, tiles.pixels) * up(shape.outputs, tiles.outputs)
                         made = counts(shape, tiles)
-                        if made.shared > gpu.shared_per_block:
+                        if made.shared > gpu.shared_per_block or made.registers > _MOST_REGISTERS:
                             continue
                         found[tiles] = cost.predicted(made, units, tiles.threads, gpu)
     whole = [each for each in found if _stored(each) >= _LEAST_USED] or list(found)
@@ -164,15 +167,16 @@ def _stored(tiles: ThreadTiles) -> float:
 
 @functools.cache
 def _conflicts(tiles: ThreadTiles) -> float:
-    """Wavefronts a phase of the loads of a warp's operands; pixels of float16, which are 48 bytes
-    apart, meet as those of float32 do."""
+    """Wavefronts a phase of the loads of a warp's operands. Pixels of float16 lie so that they meet
+    as those of float32 do."""
     thread = np.arange(32 * up(tiles.threads, 32))
     mask = thread < tiles.threads
     sides = thread // tiles.channel_threads, thread % tiles.channel_threads
-    phases, wavefronts = zip(
-        *(cost.banks(each * _WIDE, mask, _WIDE) for each in sides), strict=True
-    )
-    return float(sum(wavefronts) / sum(phases))
+    phases = wavefronts = 0
+    for side, loads in zip(sides, (tiles.rows, tiles.columns), strict=True):
+        met = cost.banks(side * _WIDE, mask, _WIDE)
+        phases, wavefronts = phases + loads * met[0], wavefronts + loads * met[1]
+    return wavefronts / phases
 
 
 def counts(shape: BlockProduct, tiles: ThreadTiles) -> cost.LaunchCounts:
@@ -218,6 +222,8 @@ def counts(shape: BlockProduct, tiles: ThreadTiles) -> cost.LaunchCounts:
     beside = sum(turn[each] for each in ("shared store", "global load", "integer"))
     way = turns * (max(multiplied, cost.LATENCY) + beside + cost.BARRIER) + 2 * cost.LATENCY
     held = (up(brought[0], threads) * shape.vector + up(brought[1], threads) * shape.run) * size
+    if shape.vector == 1:  # one by one, each with a place of its own
+        held += 12 * up(brought[0], threads)
     words = sums + rows + columns + held // 4 + (sums // 2 + 3 * rows if shape.half else 0)
     return cost.LaunchCounts(
         made, phases * _conflicts(tiles), phases, sectors, asked + stored, sectors / 4,

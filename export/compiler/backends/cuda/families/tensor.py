@@ -173,10 +173,14 @@ def counts(shape: BlockProduct, tiles: WarpTiles) -> cost.LaunchCounts:
     loads, products = 2 * rows + columns, rows * columns * steps
     ended = blocks * tiles.beside
     around = 12.0 + 2 * rows * (1 if shape.plain else 14)
+    together = min(_ROUND, turns)
+    multiplied = up(turns, together) * together  # turns that are no more are zeros
+    if _turns(shape) % (tiles.shared * together):
+        around += 4 * loads
     made = {
-        "tensor": products * turns * warps,
+        "tensor": products * multiplied * warps,
         "global load": (loads * turns + columns / 2) * warps,
-        "integer": (around * turns + 40) * warps + tiles.sums * 2.2 * ended,
+        "integer": (around * multiplied + 40) * warps + tiles.sums * 2.2 * ended,
         "conversion": tiles.sums * ended,
         "global store": tiles.sums / 2 / tiles.group * ended,
         "multiply-add": 0.0,
