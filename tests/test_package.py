@@ -50,8 +50,8 @@ def test_the_version_is_the_one_in_setup_cfg():
 LONGER = {
     "export/compiler/backends/cpu/families/inverted_residual.py": "a family is one file, and this "
     "one has three convolutions: match, shape, tiles, schedule, packing",
-    "export/compiler/backends/cuda/cost.py": "one walk over a kernel: what it counts, and what takes "
-    "the time",
+    "export/compiler/backends/cuda/cost.py": "one walk over a kernel: what it counts, and "
+    "what takes the time",
     "export/compiler/frontend/operators.py": "a reader for each of thirty operators",
     "export/compiler/kernel_ir/interpret.py": "what every statement of the IR means, in one place",
     "export/compiler/kernel_ir/kernel.py": "the IR: a class a statement, most of it docstrings",
