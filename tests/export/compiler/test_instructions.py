@@ -17,6 +17,7 @@ from kit.qdq import quantized, with_equal_std  # noqa: E402
 from shiftedge.export.agreement import moving_images, normalised  # noqa: E402
 from shiftedge.export.compiler.backends.cpu import explain  # noqa: E402
 from shiftedge.export.compiler.backends.cpu.cost import kernel_cost  # noqa: E402
+from shiftedge.export.compiler.backends.cpu.devices import CpuVariant  # noqa: E402
 from shiftedge.export.compiler.backends.cpu.families import (  # noqa: E402
     depthwise,
     elementwise,
@@ -61,6 +62,7 @@ VARIANTS = [
     for name, target in TARGETS.items()
     for precision in precisions_of(target)
     for variant in variants_of(target, precision)
+    if isinstance(variant, CpuVariant)
 ]
 
 
