@@ -76,7 +76,7 @@ def test_the_public_api(name: str, bundles: Get, exported: Get) -> None:
     """A camera of another size, reset, snapshot and restore, beside the .onnx file."""
     compiled, plain = shiftedge.load(bundles(name), threads=1), shiftedge.load(exported(name))
     assert (compiled.engine.name, plain.engine.name) == ("native", "onnxruntime")
-    assert compiled.labels == plain.labels
+    assert compiled.spec.labels == plain.spec.labels
     camera = list(moving_scene(3, frames=8, height=150, width=210))
     own = list(moving_scene(4, frames=4, height=plain.spec.height, width=plain.spec.width))
     stream, reference = compiled.stream(), plain.stream()
