@@ -83,7 +83,7 @@ def test_the_public_api(name: str, bundles: Get, exported: Get) -> None:
     first = []
     for frame in (*camera, *own):
         first.append(stream.step(frame))
-        assert first[-1].shape == (plain.classes,)
+        assert first[-1].shape == (plain.spec.classes,)
         assert near(first[-1], reference.step(frame))
         assert stream.warm == reference.warm
     again = shiftedge.load(bundles(name), threads=2).stream()
