@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "executor.h"
+
 /* Memory that a kernel's argument lies in. All begin at a multiple of 64 bytes but FRAME of cpu/. No
  * two overlap. */
 typedef enum shiftedge_buffer_kind {
@@ -27,5 +29,17 @@ typedef struct shiftedge_buffer {
     uint32_t reserved; /* 0 */
     uint64_t offset;   /* bytes from the beginning of that memory */
 } shiftedge_buffer;
+
+/* Bytes of the memory whose size only the plan tells. */
+typedef struct shiftedge_buffer_sizes {
+    uint64_t weights;
+    uint64_t workspace;
+    uint64_t scratch; /* 0 where the executor has none */
+} shiftedge_buffer_sizes;
+
+/* NULL, or what is wrong with a kernel's arguments: each must begin within its memory. */
+const char *shiftedge_check_buffers(const shiftedge_program *program,
+                                    const shiftedge_buffer_sizes *sizes,
+                                    const shiftedge_buffer *buffers, uint32_t count);
 
 #endif

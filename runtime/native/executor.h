@@ -40,7 +40,8 @@ typedef struct shiftedge_staged {
 /* Each returns a shiftedge_status, with a sentence (error.h) where it is not SHIFTEDGE_OK. */
 typedef struct shiftedge_executor {
     /* Whether the plan is right (SHIFTEDGE_ERROR_PROGRAM) and this machine has what it needs
-     * (SHIFTEDGE_ERROR_CPU, SHIFTEDGE_ERROR_DEVICE). May run no code of the plan: that could be what this machine lacks. */
+     * (SHIFTEDGE_ERROR_CPU, SHIFTEDGE_ERROR_DEVICE). May run no code of the plan: that could be
+     * what this machine lacks. */
     int (*check)(const shiftedge_program *program);
 
     /* Take memory and threads, bring the weights in. What is opened is given to step and close; on

@@ -34,28 +34,6 @@ static int32_t choose_threads(const shiftedge_options *options, int32_t cores) {
     return threads < SHIFTEDGE_THREADS_MOST ? threads : SHIFTEDGE_THREADS_MOST;
 }
 
-/* Bytes that arguments of this kind may begin within. */
-static uint64_t region_bytes(const shiftedge_program *program, uint32_t kind) {
-    const shiftedge_cpu_plan *plan = program->plan;
-    switch (kind) {
-    case SHIFTEDGE_FRAME:
-        return shiftedge_frame_bytes(program);
-    case SHIFTEDGE_WEIGHTS:
-        return plan->weights_bytes;
-    case SHIFTEDGE_STATE:
-    case SHIFTEDGE_NEXT_STATE:
-        return program->state_bytes;
-    case SHIFTEDGE_WORKSPACE:
-        return plan->workspace_bytes;
-    case SHIFTEDGE_LOGITS:
-        return (uint64_t)program->spec->classes * sizeof(float);
-    case SHIFTEDGE_SCRATCH:
-        return plan->scratch_bytes;
-    default:
-        return 0;
-    }
-}
-
 static const char *check_kernel(const shiftedge_program *program, const shiftedge_kernel *kernel) {
     if (kernel->function == NULL) {
         return "a kernel has no code";
@@ -67,13 +45,10 @@ static const char *check_kernel(const shiftedge_program *program, const shiftedg
         (kernel->buffers == NULL && kernel->buffer_count > 0)) {
         return "a kernel has too many arguments, or none where it should";
     }
-    for (uint32_t i = 0; i < kernel->buffer_count; i++) {
-        const shiftedge_buffer *buffer = &kernel->buffers[i];
-        if (buffer->offset >= region_bytes(program, buffer->kind)) {
-            return "a kernel's argument lies outside its memory";
-        }
-    }
-    return NULL;
+    const shiftedge_cpu_plan *plan = program->plan;
+    const shiftedge_buffer_sizes sizes = {plan->weights_bytes, plan->workspace_bytes,
+                                          plan->scratch_bytes};
+    return shiftedge_check_buffers(program, &sizes, kernel->buffers, kernel->buffer_count);
 }
 
 /* NULL, or what is wrong with the plan. */

@@ -8,26 +8,6 @@
 #define JIT_LOG_BYTES 4096
 #define OTHERWISE "run the model on the processor (device cpu)."
 
-/* Bytes that arguments of this kind may begin within. */
-static uint64_t region_bytes(const shiftedge_program *program, uint32_t kind) {
-    const shiftedge_cuda_plan *plan = program->plan;
-    switch (kind) {
-    case SHIFTEDGE_FRAME:
-        return shiftedge_frame_bytes(program);
-    case SHIFTEDGE_WEIGHTS:
-        return plan->weights_bytes;
-    case SHIFTEDGE_STATE:
-    case SHIFTEDGE_NEXT_STATE:
-        return program->state_bytes;
-    case SHIFTEDGE_WORKSPACE:
-        return plan->workspace_bytes;
-    case SHIFTEDGE_LOGITS:
-        return (uint64_t)program->spec->classes * sizeof(float);
-    default:
-        return 0;
-    }
-}
-
 static const char *check_launch(const shiftedge_program *program,
                                 const shiftedge_cuda_launch *launch) {
     if (launch->function == NULL) {
@@ -41,13 +21,9 @@ static const char *check_launch(const shiftedge_program *program,
         launch->buffer_count > SHIFTEDGE_CUDA_BUFFERS_MOST) {
         return "a kernel has too many arguments, or none where it should";
     }
-    for (uint32_t i = 0; i < launch->buffer_count; i++) {
-        const shiftedge_buffer *buffer = &launch->buffers[i];
-        if (buffer->offset >= region_bytes(program, buffer->kind)) {
-            return "a kernel's argument lies outside its memory";
-        }
-    }
-    return NULL;
+    const shiftedge_cuda_plan *plan = program->plan;
+    const shiftedge_buffer_sizes sizes = {plan->weights_bytes, plan->workspace_bytes, 0};
+    return shiftedge_check_buffers(program, &sizes, launch->buffers, launch->buffer_count);
 }
 
 /* NULL, or what is wrong with the plan. */
