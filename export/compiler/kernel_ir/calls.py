@@ -43,6 +43,18 @@ class Call:
     source: str
     """Name of the ONNX node that it ends with."""
 
+    def described(self) -> dict[str, Any]:
+        """What an explanation says of it on any device, as plain JSON types."""
+        kernel = self.kernel
+        return {
+            "name": self.name,
+            "family": self.family,
+            "node": self.source,
+            "tiles": kernel.note,
+            "units": kernel.units,
+            "flops": kernel.flops,
+        }
+
 
 @dataclass(frozen=True)
 class Step:

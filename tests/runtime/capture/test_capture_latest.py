@@ -8,6 +8,7 @@ from queue import Queue
 
 import numpy as np
 import pytest
+from kit.fake_time import FakeTime
 
 from shiftedge.runtime.capture import LatestFrame, Paced, open_source
 from shiftedge.runtime.capture.base import FrameSource, TimedFrame
@@ -149,35 +150,22 @@ def test_closing_from_another_thread_wakes_the_consumer() -> None:
     assert got == []
 
 
-class FakeClock:
-    def __init__(self) -> None:
-        self.now_s = 50.0
-        self.sleeps: list[float] = []
-
-    def clock(self) -> float:
-        return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
-        self.now_s += seconds
-
-
 def test_a_recording_is_played_by_its_own_times() -> None:
-    time = FakeClock()
+    time = FakeTime()
     times_s = [0.0, 0.1, 0.15, 1.0]
     source = Scripted(*[frame(i, t) for i, t in enumerate(times_s)], None)
     seen = []
-    for taken in Paced(source, time.clock, time.sleep):
+    for taken in Paced(source, time.clock, time.wait):
         seen.append((taken.time_s, time.now_s - 50.0))
         time.now_s += 0.02  # the work of the consumer
     assert seen == [(t, pytest.approx(t)) for t in times_s]
 
 
 def test_late_frames_come_at_once_and_delays_do_not_add_up() -> None:
-    time = FakeClock()
+    time = FakeTime()
     source = Scripted(*map(frame, range(6)), None)
     shown = []
-    for taken in Paced(source, time.clock, time.sleep):
+    for taken in Paced(source, time.clock, time.wait):
         shown.append(time.now_s - 50.0)
         time.now_s += 0.25 if taken.index == 1 else 0.0
     assert shown == pytest.approx([0.0, 0.1, 0.35, 0.35, 0.4, 0.5])

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from kit.fake_time import FakeTime
 
 from shiftedge.runtime.capture import Retry
 from shiftedge.runtime.capture import camera as camera_module
@@ -31,22 +32,6 @@ from shiftedge.runtime.errors import SourceError, SourceLostError
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 ABSENT = SourceError("There is no camera /dev/video0: plug it in.")
 BUSY = SourceError("The camera /dev/video0 is busy: cheese (process 7) uses it; close that.")
-
-
-class FakeTime:
-    """A clock that moves when somebody waits or a frame is grabbed."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now_s
-
-    def wait(self, seconds: float) -> bool:
-        self.waits.append(seconds)
-        self.now_s += seconds
-        return False
 
 
 class FakeDevice:
@@ -78,7 +63,7 @@ class Bench:
     """A source over a list of devices and errors, one for each attempt to connect."""
 
     def __init__(self, *attempts: FakeDevice | SourceError | str) -> None:
-        self.time = FakeTime()
+        self.time = FakeTime(1000.0)
         self.events: list[str] = []
         self.devices: list[FakeDevice] = []
         self._attempts: Iterator[FakeDevice | SourceError | str] = iter(attempts)

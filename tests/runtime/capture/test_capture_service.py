@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kit.fake_time import FakeTime
 
 from shiftedge.runtime.capture import LatestFrame, Retry, open_source
 from shiftedge.runtime.capture.base import Sparing
@@ -31,22 +32,6 @@ from shiftedge.runtime.errors import SourceError, SourceLostError
 DAY_S = 86400.0
 RAW = "[size=4x2,format=bgr24]"
 TWO_FRAMES = "head -c 48 /dev/zero"
-
-
-class FakeTime:
-    """A clock that moves when somebody waits."""
-
-    def __init__(self) -> None:
-        self.now_s = 50.0
-        self.waits: list[float] = []
-
-    def clock(self) -> float:
-        return self.now_s
-
-    def wait(self, seconds: float) -> bool:
-        self.waits.append(seconds)
-        self.now_s += seconds
-        return False
 
 
 class Camera:

@@ -34,12 +34,7 @@ def rows(step: Step, target: CpuVariant) -> list[dict[str, Any]]:
         least = sum(count / rates[part] for part, count in parts.items())
         result.append(
             {
-                "name": call.name,
-                "family": call.family,
-                "node": call.source,
-                "tiles": kernel.note,
-                "units": kernel.units,
-                "flops": kernel.flops,
+                **call.described(),
                 "operations": parts,
                 "bytes": cost.bytes,
                 "predicted_cycles": round(cost.cycles),

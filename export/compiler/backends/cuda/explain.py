@@ -21,16 +21,11 @@ def rows(step: Step, gpu: Gpu) -> list[dict[str, Any]]:
         counts = prediction.counts
         result.append(
             {
-                "name": call.name,
-                "family": call.family,
-                "node": call.source,
-                "tiles": kernel.note,
-                "units": kernel.units,
+                **call.described(),
                 "threads": kernel.threads,
                 "blocks_at_once": prediction.at_once,
                 "turns": prediction.turns,
                 "shared_bytes": counts.shared,
-                "flops": kernel.flops,
                 "bytes": counts.bytes,
                 "instructions": {name: round(number) for name, number in
                                  sorted(counts.instructions.items()) if number},
