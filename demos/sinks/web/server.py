@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.demos.sinks.web.access import Access, Refusal
+from shiftedge.demos.sinks.web.camera import LARGEST_BYTES, BrowserCamera
 from shiftedge.demos.sinks.web.viewer import LONGEST_BYTES, Viewer
 from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.extras import require
 
 FILES = {
@@ -37,7 +39,9 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Server": "shiftedge",
 }
+LIVE, CAMERA = "/live", "/camera"
 VIEWERS_MOST = 16
+CAMERAS_MOST = 4
 CONNECTIONS_MOST = 256
 """More are closed at once, those first that have not asked for anything."""
 SPEAK_S = 10.0
@@ -81,6 +85,7 @@ class Server:
         address: host and port; port 0 is any that is free.
         hello: gives a page's first message.
         figures: gives those of each second, from the number of viewers.
+        model: gives what looks at browsers' own cameras.
 
     Raises:
         MissingExtraError: aiohttp is not installed.
@@ -92,15 +97,20 @@ class Server:
         access: Access,
         hello: Callable[[], dict[str, Any]],
         figures: Callable[[int], dict[str, Any]],
+        model: Callable[[], Model],
         certificate: Certificate | None = None,
     ) -> None:
         self._web = require("aiohttp.web")
         self._address, self._access = address, access
         self._hello, self._figures, self._certificate = hello, figures, certificate
+        self._model = model
+        self._cameras = 0
+        self._pool = concurrent.futures.ThreadPoolExecutor(1, "web camera")
         self._files = {path: (_file(name), kind) for path, (name, kind) in FILES.items()}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._viewers: set[Viewer] = set()
+        self._sockets: set[Any] = set()
         self._spoke: set[Any] = set()
         self._since: dict[Any, float] = {}
         self._lock = threading.Lock()
@@ -159,6 +169,7 @@ class Server:
         concurrent.futures.wait([ended], 2.0 * END_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -175,7 +186,8 @@ class Server:
             return await self._guard(request, handler)
 
         application = web.Application(middlewares=[web.middleware(guard)], client_max_size=1)
-        application.router.add_get("/live", self._live)
+        application.router.add_get(LIVE, self._live)
+        application.router.add_get(CAMERA, self._camera)
         for path in self._files:
             application.router.add_get(path, self._file)
         application.on_response_prepare.append(_with_headers)
@@ -205,8 +217,8 @@ class Server:
             viewer.tell(json.dumps({"kind": "end"}))
         await asyncio.sleep(0.02)  # for that to leave
         farewell = [
-            asyncio.create_task(each.socket.close(code=1001, message=b"The show is over."))
-            for each in self._viewers
+            asyncio.create_task(each.close(code=1001, message=b"The show is over."))
+            for each in self._sockets
         ]
         if farewell:
             await asyncio.wait(farewell, timeout=END_S)
@@ -265,7 +277,7 @@ class Server:
         refusal = access.refusal(
             request.headers.get("Host"),
             request.headers.get("Origin"),
-            needs_origin=request.path == "/live",
+            needs_origin=request.path in (LIVE, CAMERA),
         )
         if refusal is not None:
             return self._no(refusal)
@@ -312,20 +324,42 @@ class Server:
     async def _live(self, request: Any) -> Any:
         if len(self._viewers) >= VIEWERS_MOST:
             return self._no(Refusal(503, f"{VIEWERS_MOST} browsers look on already."))
-        socket = self._web.WebSocketResponse(
-            heartbeat=20.0, max_msg_size=LONGEST_BYTES, compress=False, timeout=END_S
-        )
-        if not socket.can_prepare(request).ok:
+        socket = self._socket(request, LONGEST_BYTES)
+        if socket is None:
             return self._no(Refusal(426, "This is a WebSocket."))
         viewer = Viewer(socket)
         self._viewers.add(viewer)
+        self._sockets.add(socket)
         try:
             await socket.prepare(request)
             viewer.tell(json.dumps(self._hello()))
             await viewer.follow()
         finally:
             self._viewers.discard(viewer)
+            self._sockets.discard(socket)
         return socket
+
+    async def _camera(self, request: Any) -> Any:
+        if self._cameras >= CAMERAS_MOST:
+            return self._no(Refusal(503, f"{CAMERAS_MOST} browsers send their cameras already."))
+        socket = self._socket(request, LARGEST_BYTES)
+        if socket is None:
+            return self._no(Refusal(426, "This is a WebSocket."))
+        self._cameras += 1
+        self._sockets.add(socket)
+        try:
+            await socket.prepare(request)
+            await BrowserCamera(socket, self._model(), self._pool).follow()
+        finally:
+            self._cameras -= 1
+            self._sockets.discard(socket)
+        return socket
+
+    def _socket(self, request: Any, most_bytes: int) -> Any:
+        socket = self._web.WebSocketResponse(
+            heartbeat=20.0, max_msg_size=most_bytes, compress=False, timeout=END_S
+        )
+        return socket if socket.can_prepare(request).ok else None
 
 
 async def _with_headers(request: Any, answer: Any) -> None:

@@ -15,6 +15,7 @@ from shiftedge.demos.sinks.web.access import Access
 from shiftedge.demos.sinks.web.server import Certificate, Server
 from shiftedge.demos.sinks.web.view import View
 from shiftedge.runtime.live.session import LiveSession
+from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.extras import require
 
 DEFAULT_ADDRESS = "127.0.0.1", 8765
@@ -48,7 +49,9 @@ class WebSink(Sink):
         require("cv2")
         self._access = Access(address[0], tls=certificate is not None)
         self._say = say
-        self._server = Server(address, self._access, self._hello, self._figures, certificate)
+        self._server = Server(
+            address, self._access, self._hello, self._figures, self._model, certificate
+        )
         self._pictured_s = self._looked_s = 0.0
         self._states: Sequence[NDArray[np.float32]] | None = None
 
@@ -102,6 +105,9 @@ class WebSink(Sink):
 
     def _hello(self) -> dict[str, Any]:
         return self._view.hello()
+
+    def _model(self) -> Model:
+        return self._session.model
 
     def _figures(self, viewers: int) -> dict[str, Any]:
         return self._view.figures(self._session.summary(), viewers)

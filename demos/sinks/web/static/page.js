@@ -15,6 +15,8 @@ let newest = null;
 let paused = false;
 let over = false;
 let bannerEnds = 0;
+let own = null;
+let live = null;
 
 const colour = (index) => labels[index] && !labels[index].silent ? COLOURS[index % COLOURS.length] : GREY;
 const element = (name, text, className) => {
@@ -64,7 +66,11 @@ function gesture(event) {
 async function picture(message, bytes) {
   history.push({ s: Date.now() / 1000, p: message.probabilities });
   if (paused) return;
-  newest = new Blob([bytes], { type: "image/jpeg" });
+  await draw(message, new Blob([bytes], { type: "image/jpeg" }));
+}
+
+async function draw(message, blob) {
+  newest = blob;
   const image = await createImageBitmap(newest);
   const canvas = at("picture");
   if (canvas.width !== image.width || canvas.height !== image.height) {
@@ -161,19 +167,83 @@ function states(message, bytes) {
   });
 }
 
-function connect() {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+function open(path) {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`);
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => { at("link").textContent = "live"; };
+  return socket;
+}
+
+// This device's camera: a JPEG goes out when the last one was answered.
+async function ownCamera() {
+  if (own) {
+    own.close();
+    return;
+  }
+  if (!navigator.mediaDevices) {
+    at("link").textContent = "a browser gives its camera to https and to this machine alone: start with --cert";
+    return;
+  }
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
+  } catch (error) {
+    at("link").textContent = `no camera: ${error.message}`;
+    return;
+  }
+  const video = element("video"), canvas = element("canvas"), socket = open("/camera");
+  own = socket;
+  press(at("own"), true);
+  history = [];
+  video.muted = video.playsInline = true;
+  video.srcObject = stream;
+  let sent = null, sentAt = 0;
+  const send = () => {
+    if (socket.readyState !== WebSocket.OPEN) return;
+    const scale = Math.min(640 / video.videoWidth, 1);
+    canvas.width = Math.round(video.videoWidth * scale);
+    canvas.height = Math.round(video.videoHeight * scale);
+    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+    canvas.toBlob((blob) => {
+      if (socket.readyState !== WebSocket.OPEN) return;
+      sent = blob;
+      sentAt = performance.now();
+      socket.send(blob);
+    }, "image/jpeg", 0.8);
+  };
+  socket.onopen = async () => {
+    at("link").textContent = "this device's camera";
+    await video.play();
+    send();
+  };
+  socket.onmessage = async ({ data }) => {
+    const message = JSON.parse(data);
+    history.push({ s: Date.now() / 1000, p: message.probabilities });
+    if (message.event) gesture(message.event);
+    if (!paused) await draw(message, sent);
+    setTimeout(send, Math.max(0, 33 - (performance.now() - sentAt)));
+  };
+  socket.onclose = ({ reason }) => {
+    for (const track of stream.getTracks()) track.stop();
+    own = null;
+    press(at("own"), false);
+    at("link").textContent = reason || "live";
+    if (live.readyState === WebSocket.OPEN) live.close();
+  };
+}
+
+function connect() {
+  const socket = open("/live");
+  live = socket;
+  socket.onopen = () => { if (!own) at("link").textContent = "live"; };
   socket.onclose = () => {
-    at("link").textContent = over ? "the show is over" : "connection lost, trying again";
+    if (!own) at("link").textContent = over ? "the show is over" : "connection lost, trying again";
     setTimeout(connect, 2000);
   };
   socket.onmessage = async ({ data }) => {
     if (typeof data === "string") {
       const message = JSON.parse(data);
       if (message.kind === "hello") hello(message);
-      else if (message.kind === "event") gesture(message);
+      else if (message.kind === "event") own || gesture(message);
       else if (message.kind === "figures") figures(message);
       else if (message.kind === "end") over = true;
       return;
@@ -182,6 +252,7 @@ function connect() {
     const message = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
     const bytes = new Uint8Array(data, 4 + length);
     try {
+      if (own) return;
       if (message.kind === "picture") await picture(message, bytes);
       else states(message, bytes);
     } finally {
@@ -201,6 +272,7 @@ function mirror(on) {
 }
 
 const DOES = {
+  c: ownCamera,
   m: () => mirror(at("mirror").ariaPressed !== "true"),
   p: () => {
     paused = !paused;
@@ -217,6 +289,7 @@ const DOES = {
 };
 
 at("mirror").onclick = DOES.m;
+at("own").onclick = DOES.c;
 at("pause").onclick = DOES.p;
 at("snapshot").onclick = DOES.s;
 document.onkeydown = (event) => {
