@@ -23,7 +23,9 @@ from kit.chromium import Chromium
 from kit.playback import LEVELS, Frames, PlaySource, ReadingEngine, film_of, shown
 
 import shiftedge
+from shiftedge.demos.actions import sinks_of
 from shiftedge.demos.report import ShowReport
+from shiftedge.demos.settings import RunSettings
 from shiftedge.demos.sinks.web import server as server_module
 from shiftedge.demos.sinks.web import viewer as viewer_module
 from shiftedge.demos.sinks.web.camera import jpeg_size
@@ -380,6 +382,15 @@ def test_tls(spec: ModelSpec, play: PlaySource, tmp_path: Path) -> None:
 
         assert page.base.startswith("https://")
         page.run(talk)
+
+
+def test_the_page_of_a_file(
+    reading_model: Model, play: PlaySource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.toml").write_text("[web]\nlisten = '127.0.0.1:0'\n")
+    sinks = sinks_of(RunSettings(tmp_path / "a.toml"), reading_model.spec, ["frames"])
+    shown(reading_model, play(Frames(film_of([(0, 0.2)]))), *sinks)
+    assert "page: http://127.0.0.1:" in capsys.readouterr().err
 
 
 def test_what_cannot_be_served_is_a_sentence(
