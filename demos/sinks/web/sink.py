@@ -19,7 +19,8 @@ from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.extras import require
 
 DEFAULT_ADDRESS = "127.0.0.1", 8765
-PICTURES_HZ = 31.0
+PICTURES_HZ = 45.0
+"""At most: a camera of 30 has all of its pictures shown, however uneven, one of 60 every second."""
 STATES_S = 0.25
 """Between two looks at the states."""
 

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import socket
 import ssl
-import struct
 import subprocess
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit.chromium import Chromium
+from kit.page import HERE, WAIT_S, Page, heard
 from kit.playback import LEVELS, Frames, PlaySource, ReadingEngine, film_of, shown
 
-import shiftedge
 from shiftedge.demos.actions import sinks_of
-from shiftedge.demos.report import ShowReport
 from shiftedge.demos.settings import RunSettings
 from shiftedge.demos.sinks.web import server as server_module
 from shiftedge.demos.sinks.web import viewer as viewer_module
-from shiftedge.demos.sinks.web.camera import jpeg_size
 from shiftedge.demos.sinks.web.server import FILES, Certificate
 from shiftedge.demos.sinks.web.sink import WebSink
-from shiftedge.runtime.capture import FrameSource, TimedFrame, open_source
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import ModelSpec
@@ -39,111 +29,6 @@ from shiftedge.runtime.spec import ModelSpec
 aiohttp = pytest.importorskip("aiohttp", reason="the web extra (aiohttp) is not installed")
 pytest.importorskip("segno", reason="the web extra (segno) is not installed")
 cv2 = pytest.importorskip("cv2", reason="the camera extra is not installed")
-
-HERE = "127.0.0.1", 0
-WAIT_S = 60.0
-
-
-class Camera(FrameSource):
-    """A camera whose left half is dark and whose right half is as bright as its label, which
-    changes twice a second; until it is closed."""
-
-    name = "camera"
-    live = True
-    rate_hz = 24.0
-
-    def __init__(self) -> None:
-        self._closing = threading.Event()
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        index = 0
-        while not self._closing.wait(1 / 24):
-            now_s = time.monotonic()
-            image = np.zeros((96, 128, 3), np.uint8)
-            image[:, 64:] = 2 * LEVELS * (1 + int(2 * now_s) % 2)
-            yield TimedFrame(image, now_s, index, taken_s=now_s)
-            index += 1
-
-    def close(self) -> None:
-        self._closing.set()
-
-
-class Remembering(ReadingEngine):
-    """With states that can be looked at."""
-
-    def open_session(self) -> Any:
-        session = super().open_session()
-        session.states = lambda: [state.fresh() + state.zero_point for state in self.spec.states]
-        return session
-
-
-class Page:
-    """A show with a page, in a thread; ``with`` ends it."""
-
-    def __init__(self, model: Model, play: PlaySource, **how: Any) -> None:
-        self.said: list[str] = []
-        self.sink = WebSink(how.pop("address", HERE), self.said.append, **how)
-        self.report: ShowReport | None = None
-        self._camera = Camera()
-        text = play(self._camera)
-        begun = threading.Event()
-        begin = self.sink.begin
-
-        def tell(sessions: Any) -> None:
-            begin(sessions)
-            begun.set()
-
-        self.sink.begin = tell  # type: ignore[method-assign]
-
-        def run() -> None:
-            self.report = shown(model, text, self.sink, realtime=True)
-
-        self._thread = threading.Thread(target=run)
-        self._thread.start()
-        assert begun.wait(WAIT_S)
-        self.base = self.sink.link.split("/?")[0].rstrip("/")
-
-    def __enter__(self) -> Page:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._camera.close()
-        self._thread.join(WAIT_S)
-        assert not self._thread.is_alive()
-
-    def run(self, talk: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Something to be asked by a client that knows the page's address."""
-
-        async def asked() -> Any:
-            async with aiohttp.ClientSession(self.base) as client:
-                return await asyncio.wait_for(talk(client), WAIT_S)
-
-        return asyncio.run(asked())
-
-    def live(self, client: Any, **headers: str) -> Any:
-        return client.ws_connect("/live", headers={"Origin": self.base, **headers})
-
-
-@pytest.fixture
-def page(spec: ModelSpec, play: PlaySource) -> Iterator[Page]:
-    with Page(Model(Remembering(spec)), play) as running:
-        yield running
-
-
-async def heard(live: Any, *kinds: str) -> dict[str, tuple[dict[str, Any], bytes]]:
-    """The first message of each kind, everything on the way shown."""
-    found: dict[str, tuple[dict[str, Any], bytes]] = {}
-    while set(kinds) - set(found):
-        message = await live.receive(timeout=WAIT_S)
-        if message.type is aiohttp.WSMsgType.TEXT:
-            content: tuple[dict[str, Any], bytes] = json.loads(message.data), b""
-        else:
-            assert message.type is aiohttp.WSMsgType.BINARY, message
-            (length,) = struct.unpack_from("<I", message.data)
-            content = json.loads(message.data[4 : 4 + length]), message.data[4 + length :]
-            await live.send_str("shown")
-        found.setdefault(content[0]["kind"], content)
-    return found
 
 
 def test_what_a_browser_is_told(page: Page, spec: ModelSpec) -> None:
@@ -410,182 +295,3 @@ def test_what_cannot_be_served_is_a_sentence(
         serve(HERE, Certificate(tmp_path / "cert.pem"))
     with pytest.raises(OutputError, match="No such file"):
         serve(HERE, Certificate(tmp_path / "absent.pem"))
-
-
-@pytest.mark.long
-def test_in_chromium(page: Page, spec: ModelSpec, tmp_path: Path) -> None:
-    """A gesture is shown, and the picture mirrored; the screenshot is kept beside the test's
-    files, or where SHIFTEDGE_SCREENSHOTS says."""
-
-    async def look() -> bytes:
-        async with Chromium(tmp_path) as browser:
-            await browser.do("Page.navigate", url=page.base)
-            label = "document.getElementById('gesture')?.textContent ?? ''"
-            end_s = time.monotonic() + WAIT_S
-            while not (found := await browser.value(label)):
-                assert time.monotonic() < end_s
-                await asyncio.sleep(0.1)
-            assert found in spec.labels
-            while not await browser.value("document.querySelector('#figures dd') !== null"):
-                assert time.monotonic() < end_s
-                await asyncio.sleep(0.1)
-            assert await browser.value("document.querySelectorAll('#states canvas').length") == len(
-                spec.states
-            )
-            where = "document.getElementById('picture').getBoundingClientRect().toJSON()"
-            box = await browser.value(where)
-            mirrored = await halves(browser, box)
-            await browser.do("Input.dispatchKeyEvent", type="keyDown", key="m")
-            plain = await halves(browser, box)
-            assert mirrored[0] > 30 > 10 > mirrored[1]
-            assert plain[1] > 30 > 10 > plain[0]
-            await browser.do("Input.dispatchKeyEvent", type="keyDown", key="m")
-            return await browser.picture()
-
-    screenshot = asyncio.run(look())
-    folder = Path(os.environ.get("SHIFTEDGE_SCREENSHOTS", tmp_path))
-    (folder / "page.png").write_bytes(screenshot)
-
-
-def jpeg(height: int, width: int, label: int = 0) -> bytes:
-    image = np.full((height, width, 3), LEVELS * (label + 1), np.uint8)
-    return bytes(cv2.imencode(".jpg", image)[1])
-
-
-async def put_out(page: Page, client: Any, content: str | bytes) -> tuple[int | None, str]:
-    """What a browser camera is told that sends this."""
-    async with client.ws_connect("/camera", headers={"Origin": page.base}) as camera:
-        await (camera.send_str if isinstance(content, str) else camera.send_bytes)(content)
-        message = await camera.receive(timeout=WAIT_S)
-        return message.data, message.extra or ""
-
-
-def test_a_browsers_own_camera(page: Page, spec: ModelSpec) -> None:
-    async def talk(client: Any) -> None:
-        headers = {"Origin": page.base}
-        async with (
-            client.ws_connect("/camera", headers=headers) as first,
-            client.ws_connect("/camera", headers=headers) as second,
-        ):
-            found: list[list[str]] = [[], []]
-            end_s = time.monotonic() + WAIT_S
-            while not all(found) and time.monotonic() < end_s:
-                for index, camera in enumerate((first, second)):  # each with a stream of its own
-                    await camera.send_bytes(jpeg(48, 64, index + 1))
-                    told = await camera.receive_json(timeout=WAIT_S)
-                    if told["event"]:
-                        found[index].append(told["event"]["label"])
-                await asyncio.sleep(0.04)
-            assert found == [[spec.labels[1]], [spec.labels[2]]]
-
-    page.run(talk)
-
-
-def bomb(height: int, width: int) -> bytes:
-    """A small JPEG whose header says that it is large."""
-    content = bytearray(jpeg(16, 16))
-    place = content.index(b"\xff\xc0")
-    content[place + 5 : place + 9] = struct.pack(">HH", height, width)
-    return bytes(content)
-
-
-def test_what_is_no_picture_is_told_so(page: Page) -> None:
-    async def talk(client: Any) -> None:
-        for content, words in (
-            ("text", "a JPEG was expected"),
-            (b"", "no JPEG"),
-            (b"\x89PNG\r\n", "no JPEG"),
-            (jpeg(64, 64)[:12], "cut short"),
-            (jpeg(8, 64), "64x8 pixels; expected 16 to 1280"),
-            (bomb(65535, 65535), "65535x65535 pixels"),
-            (bomb(1280, 1281), "1281x1280 pixels"),
-        ):
-            code, said = await put_out(page, client, content)
-            assert code == 1008, content[:20]
-            assert words in said
-        try:
-            code, _ = await put_out(page, client, bytes(100_000_000))
-            assert code in (1009, None)
-        except ConnectionError:
-            pass  # it was cut off while it still sent
-        async with page.live(client) as live:
-            await heard(live, "picture")
-
-    page.run(talk)
-
-
-def test_more_cameras_than_there_is_room_for(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "CAMERAS_MOST", 1)
-
-    async def talk(client: Any) -> None:
-        async with client.ws_connect("/camera", headers={"Origin": page.base}):
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await client.ws_connect("/camera", headers={"Origin": page.base})
-            assert refused.value.status == 503
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await client.ws_connect("/camera", headers={"Origin": "http://evil.example"})
-            assert refused.value.status == 403
-
-    page.run(talk)
-
-
-@given(st.binary(max_size=64) | st.binary(max_size=64).map(lambda rest: b"\xff\xd8\xff" + rest))
-def test_any_bytes_have_a_size_or_are_no_jpeg(content: bytes) -> None:
-    try:
-        height, width = jpeg_size(content)
-    except ValueError:
-        return
-    assert 0 <= height < 65536
-    assert 0 <= width < 65536
-
-
-@given(st.integers(1, 400), st.integers(1, 400))
-@settings(max_examples=20)
-def test_the_size_is_the_jpegs(height: int, width: int) -> None:
-    assert jpeg_size(jpeg(height, width)) == (height, width)
-
-
-@pytest.mark.long
-def test_a_browsers_camera_in_chromium(play: PlaySource, tmp_path: Path) -> None:
-    """A rendered person in place of the camera, who swipes: the bundled model says so. The
-    screenshot is kept as the other one."""
-    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
-    with open_source("synthetic:gestures?seconds=5&size=320x240&fps=30") as source:
-        film = [cv2.imencode(".jpg", frame.image)[1].tobytes() for frame in source]
-        truth = source.truth[0].label  # type: ignore[attr-defined]
-    (tmp_path / "film.mjpeg").write_bytes(b"".join(film))
-    flags = (
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={tmp_path / 'film.mjpeg'}",
-    )
-
-    async def look(page: Page) -> bytes:
-        async with Chromium(tmp_path, *flags) as browser:
-            await browser.do("Page.navigate", url=page.base)
-            end_s = time.monotonic() + WAIT_S
-            while await browser.value("document.querySelector('#labels li') === null"):
-                assert time.monotonic() < end_s
-                await asyncio.sleep(0.1)
-            await browser.value("document.getElementById('own').click()")
-            named = f"document.getElementById('gesture').textContent === '{truth}'"
-            while not await browser.value(named):
-                assert time.monotonic() < end_s, await browser.value("document.body.innerText")
-                await asyncio.sleep(0.1)
-            words = await browser.value("document.getElementById('link').textContent")
-            assert words == "this device's camera"
-            return await browser.picture()
-
-    with Page(shiftedge.load(threads=1), play) as page:
-        screenshot = asyncio.run(look(page))
-    folder = Path(os.environ.get("SHIFTEDGE_SCREENSHOTS", tmp_path))
-    (folder / "camera.png").write_bytes(screenshot)
-
-
-async def halves(browser: Chromium, box: dict[str, float]) -> tuple[float, float]:
-    """How bright the left and the right of the camera's picture are, on the screen; of its upper
-    half, where no gesture is named."""
-    image = cv2.imdecode(np.frombuffer(await browser.picture(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    left, top, width, height = (round(box[key]) for key in ("x", "y", "width", "height"))
-    upper = image[top + 10 : top + height // 2, left : left + width]
-    return float(upper[:, 10 : width // 3].mean()), float(upper[:, 2 * width // 3 : -10].mean())
