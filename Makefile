@@ -64,7 +64,7 @@ $(VENV)/.demo: $(BIN)/python setup.cfg pyproject.toml
 
 $(VENV)/.test: $(BIN)/python setup.cfg pyproject.toml
 	$(PIP) '$(TORCH)'
-	$(PIP) --editable '.[onnx,camera,mqtt,metrics,export,compile,plots,dev]'
+	$(PIP) --editable '.[onnx,camera,web,mqtt,metrics,export,compile,plots,dev]'
 	@touch $@ $(VENV)/.demo
 
 clean:

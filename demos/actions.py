@@ -14,9 +14,12 @@ from shiftedge.demos.sinks.keys import Keys, key_codes
 from shiftedge.demos.sinks.lines import JsonLines
 from shiftedge.demos.sinks.metrics import Metrics
 from shiftedge.demos.sinks.mqtt import PORT, TLS_PORT, Broker, Mqtt
+from shiftedge.demos.sinks.web.server import Certificate
+from shiftedge.demos.sinks.web.sink import DEFAULT_ADDRESS, WebSink
 from shiftedge.runtime.capture.source import parse_source, with_settings
 from shiftedge.runtime.errors import SourceError
 from shiftedge.runtime.spec import ModelSpec
+from shiftedge.runtime.words import say
 
 EVERY = "*"
 """Every gesture."""
@@ -68,6 +71,8 @@ def sinks_of(settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]) -> 
         sinks.append(Mqtt(_broker(settings, mqtt)))
     if (metrics := settings.table("metrics")) is not None:
         sinks.append(Metrics(metrics.get("listen", ("127.0.0.1", 9464))))
+    if (web := settings.table("web")) is not None:
+        sinks.append(WebSink(web.get("listen", DEFAULT_ADDRESS), say, _certificate(settings, web)))
     return sinks
 
 
@@ -131,6 +136,15 @@ MAKERS: Mapping[str, Callable[[RunSettings, Place, Mapping[str, Any], Rule], Sin
     "command": _command,
     "webhook": _webhook,
 }
+
+
+def _certificate(settings: RunSettings, table: Mapping[str, Any]) -> Certificate | None:
+    if "cert" not in table:
+        if "key" in table:
+            settings.refuse(("web", "key"), "there is a key and no cert")
+        return None
+    key = settings.beside(table["key"]) if "key" in table else None
+    return Certificate(settings.beside(table["cert"]), key)
 
 
 def _broker(settings: RunSettings, table: Mapping[str, Any]) -> Broker:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen, number, positive
 from shiftedge.runtime.errors import SettingError
+from shiftedge.runtime.process.files import expanded
 from shiftedge.runtime.process.streams import need_stdout
 from shiftedge.runtime.words import json_text, note, plain, say
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import Watched
     from shiftedge.demos.sinks import Sink
+    from shiftedge.demos.sinks.web.sink import WebSink
     from shiftedge.runtime.model import Model
 
 RUN_EXAMPLES = """examples:
@@ -65,6 +67,8 @@ examples:
   shiftedge demo --source 0 --window                 camera 0, in a window; q ends
   shiftedge demo --source 0 --seconds 60 --film me.mp4
   shiftedge demo --source 0 --window --actions actions.toml    with keys pressed, and so on
+  shiftedge demo --source 0 --web                    a page at http://127.0.0.1:8765
+  shiftedge demo --source 0 --web 0.0.0.0:8765       for other machines too, by a link with a token
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
 Cameras and files are filmed only where --film names a file. Ctrl-C, SIGTERM and SIGHUP end the demo
@@ -111,6 +115,17 @@ def add_commands(commands: Any) -> None:
     )
     film.add_argument("--no-film", action="store_true", help="write no film")
     demo.add_argument("--window", action="store_true", help="show a window; needs a screen")
+    web = demo.add_argument_group("a page in the browser")
+    web.add_argument(
+        "--web",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT",
+        help="serve a page that shows it live (default: 127.0.0.1:8765, for this machine alone; "
+        "any other address asks for a token, which is printed)",
+    )
+    web.add_argument("--cert", type=Path, metavar="FILE", help="PEM certificate, for https")
+    web.add_argument("--key", type=Path, metavar="FILE", help="its key, where it is not in there")
     demo.add_argument(
         "--seconds", type=_seconds, metavar="N", help="end after N seconds of the source"
     )
@@ -231,6 +246,7 @@ def _demo(options: argparse.Namespace) -> int:
     if len(sources) > 1:
         raise SettingError("demo shows one source; `shiftedge run` watches several.")
     film = _film(options, sources[0].text)
+    page = _page(options, for_people)
     if film is not None and film == DEFAULT_FILM:
         output_folder(film.parent)
     model = load_chosen(options)
@@ -241,11 +257,13 @@ def _demo(options: argparse.Namespace) -> int:
         for_people,
     )
 
-    sinks: list[Sink] = [TextLines(for_people, needed=film is None and not options.window)]
+    sinks: list[Sink] = [TextLines(for_people, needed=not (film or options.window or page))]
     if film is not None:
         sinks.append(FilmSink(film))
     if options.window:
         sinks.append(WindowSink(Screen()))
+    if page is not None:
+        sinks.append(page)
     sinks += _actions(settings, model, sources)
     report = show(model, sources, sinks, on_note=note, limit_s=options.seconds)
     if (
@@ -268,7 +286,32 @@ def _film(options: argparse.Namespace, source: str) -> Path | None:
         return None
     if options.film is not None:
         return Path(options.film)
-    return DEFAULT_FILM if source.startswith("synthetic:") else None
+    return DEFAULT_FILM if source.startswith("synthetic:") and options.web is None else None
+
+
+def _page(options: argparse.Namespace, for_people: IO[str]) -> WebSink | None:
+    """The sink of ``--web``."""
+    if options.web is None:
+        if options.cert or options.key:
+            raise SettingError("--cert and --key are for the page of --web; give that too.")
+        return None
+    if options.key and not options.cert:
+        raise SettingError("--key belongs to a certificate; name that with --cert.")
+    from shiftedge.demos.settings import address
+    from shiftedge.demos.sinks.web.server import Certificate
+    from shiftedge.demos.sinks.web.sink import DEFAULT_ADDRESS, WebSink
+
+    where = DEFAULT_ADDRESS
+    if options.web:
+        try:
+            where = address(DEFAULT_ADDRESS[1])(options.web)
+        except ValueError as error:
+            raise SettingError(f"--web is {plain(options.web)}; expected {error}.") from error
+    certificate = None
+    if options.cert is not None:
+        key = None if options.key is None else expanded(options.key)
+        certificate = Certificate(expanded(options.cert), key)
+    return WebSink(where, lambda text: say(text, for_people), certificate)
 
 
 def _add_record(commands: Any) -> None:
@@ -311,7 +354,6 @@ def _record(options: argparse.Namespace) -> int:
     from shiftedge.demos.record import RecordSettings, record, somebody_answers
     from shiftedge.export.data import looks_silent
     from shiftedge.runtime.capture.recording import Recorder, labels_of
-    from shiftedge.runtime.process.files import expanded
 
     if not (options.yes or options.window or somebody_answers()):
         raise SettingError(

@@ -124,7 +124,8 @@ class ShowReport:
 
     def _sink_lines(self) -> list[str]:
         """One line, where a sink missed anything or there is more than the ordinary one."""
-        told = [sink for sink in self.sinks if sink.name not in ("lines", "text", "film", "window")]
+        ordinary = ("lines", "text", "film", "window", "web")
+        told = [sink for sink in self.sinks if sink.name not in ordinary]
         told += [sink for sink in self.sinks if sink.dropped or sink.missed or sink.error]
         names = dict.fromkeys(sink.text() for sink in told)
         return [f"sinks: {'; '.join(map(plain, names))}"] if names else []

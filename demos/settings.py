@@ -228,6 +228,14 @@ SCHEMA: Mapping[str, Section] = {
         "Figures for Prometheus",
         {"listen": Setting(address(9464), "where `/metrics` is served (`127.0.0.1:9464`)")},
     ),
+    "web": Section(
+        "A page in the browser, of the first camera",
+        {
+            "listen": Setting(address(8765), "where it is served (`127.0.0.1:8765`): as `--web`"),
+            "cert": Setting(_words, "PEM file of a certificate, for https: as `--cert`"),
+            "key": Setting(_words, "its key, where it is not in there: as `--key`"),
+        },
+    ),
 }
 DOES = ("keys", "command", "webhook")
 ONLY_WITH = {"limit_s": "command", "headers": "webhook", "retry_s": "webhook"}

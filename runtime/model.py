@@ -384,6 +384,17 @@ class Stream:
         with self._alone:
             self._empty()
 
+    def states(self) -> list[NDArray[np.float32]] | None:
+        """What the states stand for, one array (1, channels, height, width) each in the spec's
+        order, to be looked at; None where the engine lays them out in its own way."""
+        with self._alone:
+            found = self._session.states()
+        if found is None:
+            return None
+        return [
+            spec.numbers(state) for spec, state in zip(self._model.spec.states, found, strict=True)
+        ]
+
     def snapshot(self) -> bytes:
         """The states and the frame count as one block, for :meth:`restore`, here or elsewhere."""
         with self._alone:

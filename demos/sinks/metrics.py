@@ -5,15 +5,14 @@ Counts are read from the sessions and the sinks when somebody asks; histograms f
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Moment, Sink, Wants
+from shiftedge.demos.sinks.board import temperatures, throttled
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.process.extras import require
@@ -30,11 +29,6 @@ COUNTS = (
     ("source_reopened", "Times that a source was lost and found again", "reopened"),
 )
 """Name of a counter, its help, and the field of a session's summary."""
-THERMAL = Path("/sys/class/thermal")
-THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
-"""Of a Raspberry Pi's firmware: bit 0 under-voltage, 1 the clock is capped, 2 throttled, 3 too hot;
-the same plus 16: since the start."""
-THROTTLED_NOW = 0xF
 
 
 class Metrics(Sink):
@@ -152,19 +146,3 @@ class Metrics(Sink):
             yield core.GaugeMetricFamily(
                 "shiftedge_throttled", "1: the board is slowed down now", value=slowed
             )
-
-
-def temperatures() -> Iterator[tuple[str, float]]:
-    """Each zone's name and degrees Celsius, where the system tells them."""
-    for zone in sorted(THERMAL.glob("thermal_zone*")):
-        with contextlib.suppress(OSError, ValueError):
-            kind = (zone / "type").read_text().strip()
-            yield f"{zone.name} {kind}", int((zone / "temp").read_text()) / 1000.0
-
-
-def throttled() -> int | None:
-    """1: a Raspberry Pi's firmware slows it down now; 0: it does not; None: nobody tells."""
-    try:
-        return int(int(THROTTLED.read_text(), 16) & THROTTLED_NOW != 0)
-    except (OSError, ValueError):
-        return None

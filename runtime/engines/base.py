@@ -7,6 +7,8 @@ rest itself: one engine normalises in numpy, another inside its first convolutio
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,11 @@ class EngineSession(abc.ABC):
     @abc.abstractmethod
     def load(self, block: bytes) -> None:
         """Take the states from a block that :meth:`save` of the same engine and model gave."""
+
+    def states(self) -> Sequence[NDArray[Any]] | None:
+        """Copies of the states in the spec's order, shapes and dtypes, to be looked at; None where
+        the engine lays them out in its own way."""
+        return None
 
 
 class Engine(abc.ABC):

@@ -205,6 +205,9 @@ class OnnxRuntimeSession(EngineSession):
         uint8, as the spec says."""
         return b"".join(tensor.pull().tobytes() for tensor in self._sets[self._current])
 
+    def states(self) -> Sequence[NDArray[Any]]:
+        return [tensor.pull().copy() for tensor in self._sets[self._current]]
+
     def load(self, block: bytes) -> None:
         expected = sum(state.bytes for state in self._states)
         if len(block) != expected:

@@ -15,6 +15,7 @@ from shiftedge.runtime.words import LONGEST_VALUE, plain
 EXTRA_OF = {
     "MNN": "peers",
     "ai_edge_litert": "litert",
+    "aiohttp": "web",
     "cryptography": "signing",
     "cv2": "camera",
     "matplotlib": "plots",
@@ -35,6 +36,7 @@ EXTRA_OF = {
     "rich": "camera",
     "safetensors": "export",
     "scipy": "bench",
+    "segno": "web",
     "tensorboard": "train",
     "torch": "export",
     "tvm": "compile",

@@ -102,6 +102,33 @@ def test_a_show_is_of_one_source(on_frames: Any, capsys: pytest.CaptureFixture[s
     assert "demo shows one source" in capsys.readouterr().err
 
 
+def test_a_page_is_served_as_it_is_shown(
+    on_frames: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("aiohttp", reason="the web extra (aiohttp) is not installed")
+    source = Frames(film_of([(0, 0.2), (1, 0.5)]))
+    assert on_frames(source, "--web", "localhost:0") == 0
+    assert re.search(r"^page: http://localhost:\d+/$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--cert", "x.pem"], "--cert and --key are for the page of --web"),
+        (["--web", "--key", "x.pem"], "--key belongs to a certificate"),
+        (["--web", "a:b"], "--web is a:b; expected a host and its port"),
+        (["--web", ":::"], "expected a host and its port"),
+        (["--web", "--cert", "absent.pem"], "absent.pem cannot be used (No such file"),
+    ],
+)
+def test_a_page_that_cannot_be_is_a_sentence(
+    words: list[str], sentence: str, on_frames: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("aiohttp", reason="the web extra (aiohttp) is not installed")
+    assert on_frames(Frames(film_of([(0, 0.2)])), *words) == 1
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_lost_source_is_exit_1_after_the_summary(
     on_frames: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,8 @@ WRONG = [
     ("[mqtt]\nbroker = 'a'\nuser = 'u'\npassword_file = 'absent'", 4, "cannot be read"),
     ("[metrics]\nlisten = ':::'", 2, "a host and its port"),
     ("[lines]\nprint = 'no'", 2, "true or false"),
+    ("[web]\nlisten = 'a:b'", 2, "a host and its port"),
+    ("[web]\nkey = 'key.pem'", 2, "there is a key and no cert"),
 ]
 
 

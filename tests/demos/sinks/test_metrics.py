@@ -14,8 +14,10 @@ from kit.playback import Frames, PlaySource, Told, film_of, shown
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Moment
+from shiftedge.demos.sinks import board as board_module
 from shiftedge.demos.sinks import metrics as module
-from shiftedge.demos.sinks.metrics import Metrics, temperatures, throttled
+from shiftedge.demos.sinks.board import Busy, temperatures, throttled
+from shiftedge.demos.sinks.metrics import Metrics
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.model import Model
 
@@ -46,8 +48,8 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (zone / "temp").write_text("48312\n")
     (tmp_path / "thermal_zone1").mkdir()
     (tmp_path / "throttled").write_text("50005\n")
-    monkeypatch.setattr(module, "THERMAL", tmp_path)
-    monkeypatch.setattr(module, "THROTTLED", tmp_path / "throttled")
+    monkeypatch.setattr(board_module, "THERMAL", tmp_path)
+    monkeypatch.setattr(board_module, "THROTTLED", tmp_path / "throttled")
 
 
 def test_a_board_that_is_hot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +60,19 @@ def test_a_board_that_is_hot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert throttled() == 0
     (tmp_path / "throttled").unlink()
     assert throttled() is None
+
+
+def test_a_board_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(board_module, "STAT", stat)
+    stat.write_text("cpu  100 0 100 700 100 0 0 0 5 5\ncpu0 1 1\n")
+    busy = Busy()
+    stat.write_text("cpu  130 0 130 720 120 0 0 0 5 5\ncpu0 1 1\n")
+    assert busy.look()[1] == 0.6
+    stat.write_text("cpu none\n")
+    cores, share = busy.look()
+    assert cores >= 0.0
+    assert share is None
 
 
 def test_the_figures_of_a_show(

@@ -1,0 +1,114 @@
+"""Takes what the show gives to the page's server."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftedge.demos.sinks import Moment, Sink, Wants
+from shiftedge.demos.sinks.web.access import Access
+from shiftedge.demos.sinks.web.server import Certificate, Server
+from shiftedge.demos.sinks.web.view import View
+from shiftedge.runtime.live.session import LiveSession
+from shiftedge.runtime.model import Model
+from shiftedge.runtime.process.extras import require
+
+DEFAULT_ADDRESS = "127.0.0.1", 8765
+PICTURES_HZ = 45.0
+"""At most: a camera of 30 has all of its pictures shown, however uneven, one of 60 every second."""
+STATES_S = 0.25
+"""Between two looks at the states."""
+
+
+class WebSink(Sink):
+    """Serves a page that shows the first camera.
+
+    Args:
+        address: host and port; port 0 is any that is free.
+        say: told the link, and where a token is needed the link as a QR code.
+        certificate: serves the page by TLS.
+
+    Raises:
+        MissingExtraError: aiohttp or segno is not installed, or OpenCV.
+    """
+
+    name = "web"
+    wants: Wants = "images"
+    most = 1
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        say: Callable[[str], None] = lambda text: None,
+        certificate: Certificate | None = None,
+    ) -> None:
+        require("cv2")
+        self._access = Access(address[0], tls=certificate is not None)
+        self._say = say
+        self._server = Server(
+            address, self._access, self._hello, self._figures, self._model, certificate
+        )
+        self._pictured_s = self._looked_s = 0.0
+        self._states: Sequence[NDArray[np.float32]] | None = None
+
+    @property
+    def link(self) -> str:
+        """What opens the page."""
+        return self._access.link(self._server.port)
+
+    def begin(self, sessions: Sequence[LiveSession]) -> None:
+        """Serve from now on.
+
+        Raises:
+            OutputError: the address cannot be listened on, or the certificate not be used.
+        """
+        self._session = sessions[0]
+        self._view = View(self._session.model, self._session.name)
+        self._server.start()
+        self._say(f"page: {self.link}")
+        if self._access.token is not None:
+            code = io.StringIO()
+            require("segno").make(self.link, error="l").terminal(out=code, compact=True)
+            self._say(code.getvalue().rstrip("\n"))
+
+    def fits(self, moment: Moment) -> bool:
+        """Every moment is counted here, also one whose picture is dropped; and here the states
+        stand still."""
+        if moment.camera != self._session.name:
+            return False
+        if (event := self._view.note(moment)) is not None:
+            self._server.tell(event)
+        if not self._server.viewers:
+            return False
+        now_s = time.monotonic()
+        if moment.steps and now_s >= self._looked_s + STATES_S:
+            self._looked_s = now_s
+            self._states = self._session.live.stream.states()
+        if now_s < self._pictured_s + 1.0 / PICTURES_HZ:
+            return False
+        self._pictured_s = now_s
+        return True
+
+    def take(self, image: NDArray[np.uint8], moment: Moment) -> None:
+        """See :class:`Sink`."""
+        self._server.show("picture", self._view.picture(image, moment))
+        states, self._states = self._states, None
+        if states is not None:
+            self._server.show("states", self._view.states(states))
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _hello(self) -> dict[str, Any]:
+        return self._view.hello()
+
+    def _model(self) -> Model:
+        return self._session.model
+
+    def _figures(self, viewers: int) -> dict[str, Any]:
+        return self._view.figures(self._session.summary(), viewers)
