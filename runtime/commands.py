@@ -58,8 +58,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         metavar="NAME",
-        help="fp32, bf16 or int8, of a bundle that holds several (default: the first that this CPU "
-        "can run)",
+        help="fp32, bf16, fp16 or int8, of a bundle that holds several (default: the first that "
+        "this machine can run)",
     )
     parser.add_argument(
         "--device",

@@ -72,9 +72,9 @@ def load(
         trusted_keys: PEM files of public keys, or one such file; only a bundle whose manifest one
             of them has signed is loaded. None asks for no signature: loading a bundle is running
             its code.
-        precision: "fp32", "bf16" or "int8", where a bundle holds several; None takes the first in
-            the bundle's order that this CPU can run, which is the quickest one. A file has one
-            precision, and another is refused.
+        precision: "fp32", "bf16", "fp16" or "int8", where a bundle holds several; None takes the
+            first in the bundle's order that this machine can run, which is the quickest one. A
+            file has one precision, and another is refused.
         device: of a bundle: "cpu"; "cuda", the first NVIDIA GPU, or "cuda:1" and so on; or "auto",
             the first GPU where the bundle has code for it and it can be used, and the CPU
             otherwise, with a line on stderr that says why. A file runs on its ``providers``.
@@ -219,7 +219,10 @@ def _load_bundle(
             f"{path} has no code for a GPU of this machine: compile the model for one "
             "(`shiftedge compile --list-targets` shows which there are), or use the device cpu."
         )
-    variant = bundle.variant(precision=precision)
+    try:
+        variant = bundle.variant(precision=precision)
+    except BundleError as error:
+        raise failed or error from error
     if failed:
         note(f"on the processor, as {variant.name}: {failed}")
     return _open_variant(bundle, variant, threads, 0)
