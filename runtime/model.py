@@ -94,7 +94,7 @@ def load(
         raise ModelError(
             f"There is no precision {shown(precision)}; known are {', '.join(PRECISIONS)}."
         )
-    gpu = _gpu_of(device)
+    gpu = gpu_of(device)
     chosen_threads(threads)  # a number for either engine, before anything is read
     path = None if path is None else _model_path(path)
     if gpu is not None and device != "auto" and (path is None or not path.is_dir()):
@@ -207,7 +207,7 @@ def _load_bundle(
             "file."
         )
     bundle = Bundle.open(path, trusted_keys=trusted_keys)
-    gpu = _gpu_of(device)
+    gpu = gpu_of(device)
     failed: DeviceError | None = None
     for each in [] if gpu is None else bundle.gpu_variants(precision=precision):
         try:
@@ -242,7 +242,7 @@ def _open_variant(bundle: Bundle, variant: Variant, threads: int | None, gpu: in
     return Model(engine, variant.device)
 
 
-def _gpu_of(device: object) -> int | None:
+def gpu_of(device: object) -> int | None:
     """The number of the GPU that a device is, or may be; None of the processor.
 
     Raises:

@@ -292,6 +292,36 @@ def test_a_self_test_of_halves(halves: Board) -> None:
     assert (said["self_test"], said["variant"]) == ("passed", "cuda-sm_75-fp16")
 
 
+def test_the_report_of_a_self_test(halves: Board, tmp_path: Path) -> None:
+    """What is to be run on a board: every variant for its GPU, each kernel beside its prediction;
+    the times of the driver of the tests are none."""
+    file = tmp_path / "report.json"
+    line = [sys.executable, "-m", "shiftedge", "selftest", halves.folder, "--steps", 1]
+    done = halves.run([*line, "--device", "cuda", "--report", file])
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    assert report["passed"]
+    half, whole = report["variants"]
+    assert [half["name"], whole["name"]] == ["cuda-sm_75-fp16", "cuda-sm_75"]
+    manifest = Bundle.open(halves.folder).manifest
+    for row in (half, whole):
+        assert (row["passed"], row["frames"], row["same_argmax"]) == (True, 16, True)
+        assert 0 < row["relative_error"] <= row["accepted"]
+        rows = manifest.gpus.get(row["name"], manifest.others["fp32"].gpus.get(row["name"]))
+        expected = [each["predicted_microseconds"] for each in rows["kernels"]]
+        assert [each["predicted_microseconds"] for each in row["kernels"]] == expected
+        assert row["predicted_microseconds"] == pytest.approx(sum(expected), abs=0.01)
+        assert 0 < row["step_ms"]["p50"] <= row["step_ms"]["p99"]
+        assert f"{row['name']}: passed, 16 frames within " in done.stdout
+    assert whole["relative_error"] < TOLERANCE < half["relative_error"]
+    done = halves.run([*line, "--json"], fail="cuLaunchKernel:3:719")  # the processor's too
+    assert done.returncode == 1
+    *failed, processor = json.loads(done.stdout)["variants"]
+    assert (processor["name"], processor["passed"]) == (halves.processor, True)
+    assert not failed[0]["passed"]
+    assert "The GPU failed in a first step" in failed[0]["failed"]
+
+
 def test_halves_are_refused_to_processors(tiny_onnx: Path, tmp_path: Path) -> None:
     for target, precision, words in (
         ("rpi4", "fp16", "fp16 code is for GPUs, and rpi4"),
@@ -411,11 +441,22 @@ def test_a_device_that_is_none(board: Board, tiny_onnx: Path) -> None:
     assert load(tiny_onnx, device="cpu").device == "cpu"
 
 
-def test_a_bundle_without_code_for_gpus(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_a_bundle_without_code_for_gpus(
+    tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     compile_model(tiny_onnx, tmp_path / "b", verify=False)
     with pytest.raises(BundleError, match="has no code for a GPU of this machine"):
         load(tmp_path / "b", device="cuda")
     assert load(tmp_path / "b").device == "cpu"
+    for words, said in (
+        (["--device", "cuda"], "has no code for a GPU of this machine"),
+        (["--device", "gpu"], "There is no device 'gpu'"),
+        (["--report", tmp_path / "absent" / "r.json"], "its folder does not exist"),
+    ):
+        assert main(["selftest", *map(str, (tmp_path / "b", *words))]) == 1
+        assert said in capsys.readouterr().err
+    assert main(["selftest", str(tmp_path / "b"), "--steps", "1"]) == 1
+    assert "no self-test was recorded: compile" in capsys.readouterr().out
 
 
 def test_what_has_no_code_for_gpus_keeps_the_processors(
