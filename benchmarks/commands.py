@@ -30,6 +30,8 @@ examples:
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
   shiftedge bench --target rpi4 --emulate my.onnx    instructions, and cycles by a model
+  shiftedge bench --target jetson-nano --emulate --device cuda my.onnx
+                                                     the same of its GPU, kernel by kernel
   shiftedge bench complexity                         the TSM paper's networks: their cost, counted
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
@@ -40,7 +42,8 @@ engine that cannot be measured is a row that says why. Ctrl-C prints what has be
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
 compiled for --target and, in a Python for aarch64 that its row says how to get, of ONNX Runtime's
 build for it, with one thread each. Where llvm-mca is installed (Debian: llvm), cycles on the
-target's core are predicted from them.
+target's core are predicted from them. With --device cuda the target's GPU is emulated instead:
+each kernel's instructions, wavefronts and bytes are counted, and its microseconds predicted.
 """
 WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300
@@ -106,6 +109,8 @@ def add_commands(commands: Any) -> None:
     add("--emulate", action="store_true",
         help="count the instructions of a step on an emulated ARM machine and predict its cycles; "
         "no times")
+    add("--device", choices=("cpu", "cuda"), default="cpu",
+        help="with --emulate: the target's processor or its GPU (default: cpu)")
     # fmt: on
     bench.set_defaults(handler=_bench, usage_error=bench.error)
     add_complexity(bench)
@@ -118,6 +123,8 @@ def _bench(options: argparse.Namespace) -> int:
         options.engines, left_out = by_default()
     if options.emulate:
         return _emulate(options)
+    if options.device != "cpu":
+        options.usage_error("--device needs --emulate; times on a GPU are those of native-cuda")
     if options.target is not None:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
     frames = options.frames or TIMED_FRAMES
@@ -192,6 +199,14 @@ def _emulate(options: argparse.Namespace) -> int:
     onnx, bundle = _model_files(options.model, options.bundle)
     if options.target is None and bundle is None:
         options.usage_error("--emulate needs --target, such as --target rpi4")
+    if options.device == "cuda":
+        from shiftedge.benchmarks.emulation import gpu
+
+        if onnx is not None and options.target is not None:
+            counted = gpu.document(onnx, options.target)
+            tell(options.json, counted, lambda: print(gpu.table(counted)))
+            return 0
+        options.usage_error("--device cuda takes an .onnx file and a --target")
     report = emulation_report.document(
         onnx,
         bundle,

@@ -498,6 +498,27 @@ def test_explained_and_dumped(
     assert "kernels for its GPU as cuda-sm_53, libmodel.so" in captured.err
 
 
+def test_counted_by_the_benchmark(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kernel's instructions on the emulated GPU, beside what the cost model says of it."""
+    words = ["bench", str(tiny_onnx), "--target", "jetson-nano", "--emulate", "--device", "cuda"]
+    assert main([*words, "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gpu"]["arch"] == "sm_53"
+    assert [each["precision"] for each in report["variants"]] == ["fp32", "fp16"]
+    for variant in report["variants"]:
+        for row in variant["kernels"]:
+            counted, said = row["counted"], sum(row["instructions"].values())
+            assert counted["instructions"] == pytest.approx(said, rel=0.25, abs=1500)
+            assert counted["bytes"] >= counted["bytes_asked"] > 0
+            assert row["predicted_microseconds"] > 0
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "cuda-sm_53-fp16, Jetson Nano: " in text
+    assert "Nothing was timed" in text
+    assert main([*words[:2], "--target", "rpi4", *words[4:]]) == 1
+    assert "rpi4 has no GPU" in capsys.readouterr().err
+
+
 def test_every_board_with_a_gpu() -> None:
     """Its first variant in float32 is the GPU's, its last the processor's."""
     for name, arch in (

@@ -16,8 +16,13 @@ from shiftedge.export.compiler.verify.gpu import machine
 from shiftedge.runtime.errors import VerificationError
 
 
-def emulated(kernels: Sequence[Kernel], variant: TargetVariant) -> Callable[..., object]:
-    """What runs a kernel's code for the variant, for ``Interpreter``.
+def emulated(
+    kernels: Sequence[Kernel],
+    variant: TargetVariant,
+    tell: Callable[[machine.Launch], object] = lambda launch: None,
+) -> Callable[..., object]:
+    """What runs a kernel's code for the variant, for ``Interpreter``; ``tell`` is given what each
+    launch did.
 
     It raises VerificationError where the code does what it must not: an access out of bounds, a
     race, and whatever else the emulated GPU finds.
@@ -32,6 +37,7 @@ def emulated(kernels: Sequence[Kernel], variant: TargetVariant) -> Callable[...,
                 f"The code of {kernel.name} for {variant.name} has a fault, {done.faults[0]}"
                 ": please report it. Nothing was written."
             )
+        tell(done)
 
     return execute
 
