@@ -203,6 +203,12 @@ if not said and frames > 3:
     again.restore(kept)
     assert [again.step(image).tolist() for image in images[3:]] == rows[3:]
     assert again.snapshot() == stream.snapshot()
+if not said and frames > 3:
+    group = model.stream_group(2)
+    for number in range(2):
+        made = group.step([images[number], images[number]])
+        assert [row.tolist() for row in made] == [rows[number]] * 2
+    assert group.streams[0].snapshot() == group.streams[1].snapshot()
 if not said and frames > 3 and model.spec.precision == "fp32":
     # A state of one device is none of the other's.
     other = load(folder, device="cpu").engine.open_session()
