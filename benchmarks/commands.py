@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
-from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, ON_GPU, REFERENCE, by_default
 from shiftedge.benchmarks.output import tell, write
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.errors import ModelError, ShiftedgeError
@@ -29,6 +29,8 @@ examples:
   shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
+  shiftedge bench my.onnx --bundle my-cuda-sm_86 --device cuda
+                                                     on an NVIDIA GPU of this machine
   shiftedge bench --target rpi4 --emulate my.onnx    instructions, and cycles by a model
   shiftedge bench --target jetson-nano --emulate --device cuda my.onnx
                                                      the same of its GPU, kernel by kernel
@@ -45,6 +47,7 @@ build for it, with one thread each. Where llvm-mca is installed (Debian: llvm), 
 target's core are predicted from them. With --device cuda the target's GPU is emulated instead:
 each kernel's instructions, wavefronts and bytes are counted, and its microseconds predicted.
 """
+_EVERY = {**ENGINES, **ON_GPU, **HARNESS}
 WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
@@ -64,7 +67,7 @@ def add_commands(commands: Any) -> None:
         "and the time that the machine's peak would allow.",
         epilog=EXAMPLES,
     )
-    engine = _one_of({**ENGINES, **HARNESS}, "engine {}", ENGINES)
+    engine = _one_of(_EVERY, "engine {}", {**ENGINES, **ON_GPU})
     workload = _one_of(WORKLOADS, "{} to run", WORKLOADS)
     # fmt: off
     add = bench.add_argument
@@ -73,7 +76,8 @@ def add_commands(commands: Any) -> None:
     add("--bundle", type=Path, metavar="FOLDER",
         help="the compiled model for the engine native (default: compiled from MODEL, and kept)")
     add("--engines", type=_list_of(engine), metavar="A,B",
-        help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)")
+        help=f"of {', '.join({**ENGINES, **ON_GPU})} (default: those that are installed and load "
+        "quickly)")
     add("--threads", type=_list_of(positive), default=[1], metavar="N,N",
         help="thread counts for one step (default: 1)")
     add("--frames", type=positive,
@@ -110,7 +114,8 @@ def add_commands(commands: Any) -> None:
         help="count the instructions of a step on an emulated ARM machine and predict its cycles; "
         "no times")
     add("--device", choices=("cpu", "cuda"), default="cpu",
-        help="with --emulate: the target's processor or its GPU (default: cpu)")
+        help="cuda: engines on an NVIDIA GPU of this machine, each with a row; with --emulate the "
+        "target's GPU (default: cpu)")
     # fmt: on
     bench.set_defaults(handler=_bench, usage_error=bench.error)
     add_complexity(bench)
@@ -119,12 +124,12 @@ def add_commands(commands: Any) -> None:
 def _bench(options: argparse.Namespace) -> int:
     left_out: list[str] = []
     named = options.engines is not None
-    if not named:
+    if not named and options.device == "cuda":
+        options.engines = list(ON_GPU)
+    elif not named:
         options.engines, left_out = by_default()
     if options.emulate:
         return _emulate(options)
-    if options.device != "cpu":
-        options.usage_error("--device needs --emulate; times on a GPU are those of native-cuda")
     if options.target is not None:
         options.usage_error("--target needs --emulate: times are only taken on this machine")
     frames = options.frames or TIMED_FRAMES
@@ -149,7 +154,7 @@ def _bench(options: argparse.Namespace) -> int:
     workloads = (*options.runs, *(f"streams-{count}" for count in options.streams))
     baseline = None if options.compare is None else read_report(options.compare)
     onnx, bundle = _model_files(options.model, options.bundle)
-    if not named:
+    if not named and options.device == "cpu":
         options.engines[1:1] = _more_of(bundle)
     candidates, bundle = _candidates(options.engines, onnx, bundle)
     bench = Bench(
@@ -246,7 +251,7 @@ def _candidates(
     spec = None if onnx is None else spec_by_onnx(onnx)
     int8 = spec is not None and spec.precision == "int8"
     for name in engines:
-        engine = {**ENGINES, **HARNESS}[name]
+        engine = _EVERY[name]
         path, reason = onnx, None
         if name == "native":
             if bundle is None and onnx is not None:
