@@ -82,6 +82,18 @@ def test_every_family_of_half_precision(name: str) -> None:
     run_everywhere(name, "sm_53", FP16)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", FLOATS[1::2])
+def test_every_other_family(name: str) -> None:
+    run_everywhere(name, "sm_53", FP32)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [each for each in FLOATS if each not in FLOATS[1::5]])
+def test_every_other_family_of_half_precision(name: str) -> None:
+    run_everywhere(name, "sm_53", FP16)
+
+
 @pytest.mark.parametrize("arch", ["sm_75", "sm_87"])
 @pytest.mark.parametrize("name", EIGHTS)
 def test_tensor_cores(name: str, arch: str) -> None:
