@@ -279,6 +279,10 @@ def _candidates(
 _MORE = {
     "native-bf16": ("bf16", "--precision bf16,fp32"),
     "native-cuda": ("code for a GPU of this machine", "--target cuda-sm_86"),
+    "native-cuda-fp16": (
+        "code of half precision for a GPU of this machine",
+        "--target cuda-sm_86 --precision fp16,fp32",
+    ),
 }
 """Engines that run other variants of a bundle than ``native`` does: what it must hold, and how it
 comes to."""
@@ -296,7 +300,9 @@ def _more_of(bundle: Path | None) -> list[str]:
     except ShiftedgeError:
         return []
     found = ["native-bf16"] if "bf16" in opened.manifest.builds else []
-    return found + (["native-cuda"] if opened.gpu_variants() else [])
+    gpus = {each.precision for each in opened.gpu_variants()}
+    found += ["native-cuda"] if gpus else []
+    return found + (["native-cuda-fp16"] if "fp16" in gpus else [])
 
 
 def _compile(onnx: Path) -> tuple[Path | None, str | None]:

@@ -78,6 +78,7 @@ ENGINES = {
 
 ON_GPU = {
     "native-cuda": ENGINES["native-cuda"],
+    "native-cuda-fp16": EngineRow(f"{_HERE}.native:NativeCudaHalfContender", ours=True),
     "torch-cuda": EngineRow(f"{_HERE}.gpu_peers:TorchCudaContender"),
     "torch-cuda-graph": EngineRow(f"{_HERE}.gpu_peers:TorchCudaGraphContender"),
     "onnxruntime-cuda": EngineRow(f"{_HERE}.gpu_peers:OnnxRuntimeCudaContender"),

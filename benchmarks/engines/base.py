@@ -32,6 +32,10 @@ BF16_TOLERANCE = 5e-2
 """Of what computes in bfloat16. A product rounded to it is off by up to 0.4%; over fifty layers and
 the frames whose states are fed back that grows some tenfold. More is another function."""
 
+FP16_TOLERANCE = 5e-2
+"""Of what stores in half precision, as the compiler accepts it; a trained network loses some 3e-3
+by it (docs/cuda.md)."""
+
 FACTS = "facts.json"
 """What a conversion told of itself, beside what it made."""
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftedge.benchmarks.engines.base import BF16_TOLERANCE, INT8_TOLERANCE, Array, Contender
+from shiftedge.benchmarks.engines.base import (
+    BF16_TOLERANCE,
+    FP16_TOLERANCE,
+    INT8_TOLERANCE,
+    Array,
+    Contender,
+)
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ModelError
@@ -104,6 +110,13 @@ class NativeCudaContender(NativeContender):
 
     def kernel_seconds(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
         raise ModelError("Of kernels on a GPU there is no roofline here yet.")
+
+
+class NativeCudaHalfContender(NativeCudaContender):
+    """Of a bundle with code of half precision for that GPU; its row meets peers in that only."""
+
+    wanted = "fp16"
+    tolerance = FP16_TOLERANCE
 
 
 class StreamContender(NativeContender):

@@ -222,7 +222,12 @@ def workers_of(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "holds"), [("native-bf16", "bf16"), ("native-cuda", "code for a GPU")]
+    ("engine", "holds"),
+    [
+        ("native-bf16", "bf16"),
+        ("native-cuda", "code for a GPU"),
+        ("native-cuda-fp16", "code of half"),
+    ],
 )
 def test_a_variant_that_the_bundle_has_not(engine, holds, tiny_onnx, tmp_path, capsys):
     (tmp_path / "bundle").mkdir()
@@ -245,7 +250,8 @@ def test_a_variant_that_the_bundle_has_not(engine, holds, tiny_onnx, tmp_path, c
 def test_bf16_of_a_bundle_that_holds_it(tiny_onnx, tmp_path, monkeypatch):
     """A row of its own beside float32's, of the bundle's own variant, and no peer of ours."""
     manifest = SimpleNamespace(builds={"bf16": None, "fp32": None})
-    opened = SimpleNamespace(manifest=manifest, gpu_variants=lambda: ["a GPU's"])
+    gpu = SimpleNamespace(precision="fp32")
+    opened = SimpleNamespace(manifest=manifest, gpu_variants=lambda: [gpu])
     monkeypatch.setattr("shiftedge.runtime.bundle.Bundle.open", lambda folder: opened)
     names = ["native", "native-bf16", "native-cuda", "onnxruntime"]
     found, _ = commands._candidates(names, tiny_onnx, tmp_path)

@@ -124,16 +124,17 @@ static bool open_variant(library *library, const char *folder, const bundle_vari
 /* The first variant that opens, of those for GPUs or of those for processors. Only what this machine
  * or system cannot run leads to the next: once a file is damaged, nothing of the bundle is loaded. Of
  * failures, one that a library found out (a CPU without a feature) says more than that of the system's
- * loader. whole: receives whether a next one may be tried. */
-static bool open_first(library *library, const char *folder, bool gpus, device device, int threads,
-                       bool *whole, failure *failure) {
+ * loader. only: the library in the bundle that alone is meant, or NULL. whole: receives whether a next
+ * one may be tried. */
+static bool open_first(library *library, const char *folder, bool gpus, const char *only,
+                       device device, int threads, bool *whole, failure *failure) {
     bool told = false;
     *whole = true;
     for (int i = 0; i < bundle_variant_count && *whole; i++) {
         struct failure why = {""};
         int status = 0;
         const bundle_variant *variant = &bundle_variants[i];
-        if (for_gpus(variant) != gpus) {
+        if (for_gpus(variant) != gpus || (only != NULL && strcmp(variant->library, only) != 0)) {
             continue;
         }
         if (open_variant(library, folder, variant, device, threads, &status, whole, &why)) {
@@ -147,8 +148,9 @@ static bool open_first(library *library, const char *folder, bool gpus, device d
     return false;
 }
 
-static bool open_bundle(library *library, const char *path, device device, int threads,
-                        failure *failure) {
+/* gpu: the one of its libraries for GPUs that is meant, or NULL. */
+static bool open_bundle(library *library, const char *path, const char *gpu, device device,
+                        int threads, failure *failure) {
     char folder[PATH_MAX];
     struct failure why = {""};
     bool whole = true;
@@ -159,7 +161,7 @@ static bool open_bundle(library *library, const char *path, device device, int t
         return fail(failure, "This runner was made without a bundle; name a libmodel.so.");
     }
     if (device.kind != DEVICE_CPU) {
-        if (open_first(library, folder, true, device, threads, &whole, &why)) {
+        if (open_first(library, folder, true, gpu, device, threads, &whole, &why)) {
             return true;
         }
         if (device.kind == DEVICE_CUDA && *why.text == '\0') {
@@ -171,7 +173,7 @@ static bool open_bundle(library *library, const char *path, device device, int t
             return false;
         }
     }
-    if (!open_first(library, folder, false, device, threads, &whole, failure)) {
+    if (!open_first(library, folder, false, NULL, device, threads, &whole, failure)) {
         if (*failure->text == '\0') {
             (void)fail(failure, "%s has no code for a processor: use --device cuda.", folder);
         }
@@ -223,12 +225,13 @@ static bool open_beside_program(library *library, device device, int threads,
     if (access(path, F_OK) != 0) {
         return fail(failure, "There is no model %s; use --model.", path);
     }
-    const char *own = path + strlen(program) + 1;
+    const char *own = path + strlen(program) + 1, *gpu = NULL;
     for (int i = 0; i < bundle_variant_count; i++) {
         const bundle_variant *each = &bundle_variants[i];
-        if (device.kind != DEVICE_AUTO || (for_gpus(each) && strcmp(each->library, own) == 0)) {
-            return open_bundle(library, program, device, threads, failure);
-        }
+        gpu = for_gpus(each) && strcmp(each->library, own) == 0 ? own : gpu;
+    }
+    if (gpu != NULL || (device.kind != DEVICE_AUTO && bundle_variant_count > 0)) {
+        return open_bundle(library, program, gpu, device, threads, failure);
     }
     return open_named(library, program, own, device, threads, failure);
 }
@@ -271,7 +274,7 @@ bool library_open(library *library, const char *path, device device, int threads
         return open_beside_program(library, device, threads, failure);
     }
     if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return open_bundle(library, path, device, threads, failure);
+        return open_bundle(library, path, NULL, device, threads, failure);
     }
     return open_file(library, path, device, threads, failure);
 }

@@ -291,11 +291,17 @@ def test_halves_from_python(halves: Board) -> None:
 
 
 def test_a_self_test_of_halves(halves: Board) -> None:
-    line = [halves.program("cuda-sm_75-fp16"), "--self-test", "--frames", 1]
-    done = halves.run(line)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert (said["self_test"], said["variant"]) == ("passed", "cuda-sm_75-fp16")
+    """Each program of its own variant; where the GPU is none, the processor's."""
+    for name in ("cuda-sm_75-fp16", "cuda-sm_75"):
+        line = [halves.program(name), "--self-test", "--frames", 1]
+        for device, variant in (("auto", name), ("cuda", name), ("cpu", halves.processor)):
+            done = halves.run([*line, "--device", device])
+            assert done.returncode == 0, done.stderr
+            said = json.loads(done.stdout)
+            assert (said["self_test"], said["variant"]) == ("passed", variant)
+        done = halves.run(line, devices=0)
+        assert json.loads(done.stdout)["variant"] == halves.processor
+        assert "on the processor, as" in done.stderr
 
 
 def test_the_report_of_a_self_test(halves: Board, tmp_path: Path) -> None:
@@ -326,6 +332,20 @@ def test_the_report_of_a_self_test(halves: Board, tmp_path: Path) -> None:
     assert (processor["name"], processor["passed"]) == (halves.processor, True)
     assert not failed[0]["passed"]
     assert "The GPU failed in a first step" in failed[0]["failed"]
+
+
+def test_rows_of_the_benchmark(halves: Board, tiny_onnx: Path, tmp_path: Path) -> None:
+    """Ours in both precisions, held against ONNX Runtime and timed."""
+    pytest.importorskip("scipy", reason="the bench extra is not installed")
+    file = tmp_path / "report.json"
+    line = [sys.executable, "-m", "shiftedge", "bench", tiny_onnx, "--bundle", halves.folder]
+    line += ["--device", "cuda", "--engines", "native-cuda,native-cuda-fp16"]
+    done = halves.run([*line, "--frames", 2, "--starts", 1, "--json", file])
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["results"]
+    assert [(row["engine"], row["precision"], row["status"]) for row in rows] == [
+        ("native-cuda", "fp32", "ok"), ("native-cuda-fp16", "fp16", "ok"),
+    ]  # fmt: skip
 
 
 def test_halves_are_refused_to_processors(tiny_onnx: Path, tmp_path: Path) -> None:
