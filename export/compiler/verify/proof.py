@@ -335,8 +335,8 @@ def multiplied(graph: Graph, step: Step, precision: Precision) -> Callable[[Conv
             head = convs[0] if isinstance(kernel, InvertedResidualKernel) else conv
             inside = "" if is_vector(graph.shapes[head.inputs[0]]) else precision.buffer
             if in_pairs(conv, graph) and stored.get(source, inside) == precision.buffer:
-                rounded.add(conv.name)
-    return lambda conv: precision.round(conv.weight) if conv.name in rounded else conv.weight
+                rounded.add(conv.out)
+    return lambda conv: precision.round(conv.weight) if conv.out in rounded else conv.weight
 
 
 def verified(

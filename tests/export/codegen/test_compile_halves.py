@@ -25,6 +25,8 @@ from shiftedge.export.compiler import compile as compiling
 from shiftedge.export.compiler.backends.cpu import devices
 from shiftedge.export.compiler.backends.cpu.llvm import lower as tir
 from shiftedge.export.compiler.compile import build_library, compile_model, prepare
+from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.graph.graph import Conv
 from shiftedge.export.compiler.sources import read_model, read_sources
 from shiftedge.export.compiler.targets import (
     TARGETS,
@@ -288,3 +290,14 @@ def test_targets() -> None:
     with_it = [name for name, each in TARGETS.items() if "bf16" in precisions_of(each)]
     assert with_it == ["x86-64-v4"]
     assert "bf16" in precisions_of(find_target("host")) or not runs_here(HALF)
+
+
+def test_nodes_without_names(tiny_onnx: Path) -> None:
+    """Which weights were rounded is told by the values that convolutions make: ONNX asks for no
+    names of nodes, and a file may have none."""
+    (source,) = read_sources([tiny_onnx], "bf16")
+    graph = read_onnx(source.data, source.spec)
+    convs = [each for each in graph.operators if isinstance(each, Conv)]
+    assert {each.name for each in convs} == {""}
+    step, _ = prepare(graph, source.spec, HALF)
+    proof.proof_of(source, graph, step)
