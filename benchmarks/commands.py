@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
-from shiftedge.benchmarks.engines import ENGINES, HARNESS, REFERENCE, by_default
+from shiftedge.benchmarks.engines import ENGINES, HARNESS, ON_GPU, REFERENCE, by_default
 from shiftedge.benchmarks.output import tell, write
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.errors import ModelError, ShiftedgeError
@@ -29,7 +29,11 @@ examples:
   shiftedge bench my.onnx --bundle my-cortex-a76     the compiled model that is at hand already
   shiftedge bench my-cortex-a76 --engines native     on a board without onnxruntime
   shiftedge bench --engines onnxruntime,openvino --frames 60 --json -
+  shiftedge bench my.onnx --bundle my-cuda-sm_86 --device cuda
+                                                     on an NVIDIA GPU of this machine
   shiftedge bench --target rpi4 --emulate my.onnx    instructions, and cycles by a model
+  shiftedge bench --target jetson-nano --emulate --device cuda my.onnx
+                                                     the same of its GPU, kernel by kernel
   shiftedge bench complexity                         the TSM paper's networks: their cost, counted
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
@@ -40,8 +44,10 @@ engine that cannot be measured is a row that says why. Ctrl-C prints what has be
 With --emulate nothing is timed: guest instructions of a step are counted (qemu-user), of the model
 compiled for --target and, in a Python for aarch64 that its row says how to get, of ONNX Runtime's
 build for it, with one thread each. Where llvm-mca is installed (Debian: llvm), cycles on the
-target's core are predicted from them.
+target's core are predicted from them. With --device cuda the target's GPU is emulated instead:
+each kernel's instructions, wavefronts and bytes are counted, and its microseconds predicted.
 """
+_EVERY = {**ENGINES, **ON_GPU, **HARNESS}
 WORKLOADS = ("step", "loop", "clip")
 TIMED_FRAMES = 300
 COUNTED_FRAMES = 1
@@ -61,7 +67,7 @@ def add_commands(commands: Any) -> None:
         "and the time that the machine's peak would allow.",
         epilog=EXAMPLES,
     )
-    engine = _one_of({**ENGINES, **HARNESS}, "engine {}", ENGINES)
+    engine = _one_of(_EVERY, "engine {}", {**ENGINES, **ON_GPU})
     workload = _one_of(WORKLOADS, "{} to run", WORKLOADS)
     # fmt: off
     add = bench.add_argument
@@ -70,7 +76,8 @@ def add_commands(commands: Any) -> None:
     add("--bundle", type=Path, metavar="FOLDER",
         help="the compiled model for the engine native (default: compiled from MODEL, and kept)")
     add("--engines", type=_list_of(engine), metavar="A,B",
-        help=f"of {', '.join(ENGINES)} (default: those that are installed and load quickly)")
+        help=f"of {', '.join({**ENGINES, **ON_GPU})} (default: those that are installed and load "
+        "quickly)")
     add("--threads", type=_list_of(positive), default=[1], metavar="N,N",
         help="thread counts for one step (default: 1)")
     add("--frames", type=positive,
@@ -106,6 +113,9 @@ def add_commands(commands: Any) -> None:
     add("--emulate", action="store_true",
         help="count the instructions of a step on an emulated ARM machine and predict its cycles; "
         "no times")
+    add("--device", choices=("cpu", "cuda"), default="cpu",
+        help="cuda: engines on an NVIDIA GPU of this machine, each with a row; with --emulate the "
+        "target's GPU (default: cpu)")
     # fmt: on
     bench.set_defaults(handler=_bench, usage_error=bench.error)
     add_complexity(bench)
@@ -114,7 +124,9 @@ def add_commands(commands: Any) -> None:
 def _bench(options: argparse.Namespace) -> int:
     left_out: list[str] = []
     named = options.engines is not None
-    if not named:
+    if not named and options.device == "cuda":
+        options.engines = list(ON_GPU)
+    elif not named:
         options.engines, left_out = by_default()
     if options.emulate:
         return _emulate(options)
@@ -142,7 +154,7 @@ def _bench(options: argparse.Namespace) -> int:
     workloads = (*options.runs, *(f"streams-{count}" for count in options.streams))
     baseline = None if options.compare is None else read_report(options.compare)
     onnx, bundle = _model_files(options.model, options.bundle)
-    if not named:
+    if not named and options.device == "cpu":
         options.engines[1:1] = _more_of(bundle)
     candidates, bundle = _candidates(options.engines, onnx, bundle)
     bench = Bench(
@@ -192,6 +204,14 @@ def _emulate(options: argparse.Namespace) -> int:
     onnx, bundle = _model_files(options.model, options.bundle)
     if options.target is None and bundle is None:
         options.usage_error("--emulate needs --target, such as --target rpi4")
+    if options.device == "cuda":
+        from shiftedge.benchmarks.emulation import gpu
+
+        if onnx is not None and options.target is not None:
+            counted = gpu.document(onnx, options.target)
+            tell(options.json, counted, lambda: print(gpu.table(counted)))
+            return 0
+        options.usage_error("--device cuda takes an .onnx file and a --target")
     report = emulation_report.document(
         onnx,
         bundle,
@@ -231,7 +251,7 @@ def _candidates(
     spec = None if onnx is None else spec_by_onnx(onnx)
     int8 = spec is not None and spec.precision == "int8"
     for name in engines:
-        engine = {**ENGINES, **HARNESS}[name]
+        engine = _EVERY[name]
         path, reason = onnx, None
         if name == "native":
             if bundle is None and onnx is not None:

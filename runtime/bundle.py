@@ -148,6 +148,11 @@ class Bundle:
         for variant in variants:
             if variant.architecture == machine and present.issuperset(variant.features):
                 return variant
+        if not variants:
+            raise BundleError(
+                f"In {precision} {self.folder} has code for GPUs alone: leave the precision out, "
+                "or use the device cuda."
+            )
         mine = [variant for variant in variants if variant.architecture == machine]
         if not mine:
             kinds = ", ".join(dict.fromkeys(variant.architecture for variant in variants))

@@ -1,4 +1,5 @@
-"""The commands that need a model or a camera and nothing else: ``inspect`` and ``cameras``."""
+"""The commands that need a model or a camera and nothing else: ``inspect``, ``selftest`` and
+``cameras``."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shiftedge.runtime.process.files import atomic_path, require_folder_of
+from shiftedge.runtime.process.progress import progress, working
 from shiftedge.runtime.words import escaped, json_text, say, shown
 
 if TYPE_CHECKING:
@@ -37,6 +40,31 @@ def add_commands(commands: Any) -> None:
     )
     inspect.set_defaults(handler=_inspect)
 
+    selftest = commands.add_parser(
+        "selftest",
+        help="check a compiled bundle on this machine: its numbers, its times, its predictions",
+        description="Open each variant of a bundle that this machine can run, compare its logits "
+        "with those recorded when it was compiled, time steps and each kernel, and print which "
+        "kernels are not as the compiler predicted. Exit status 1 where one fails.",
+        epilog="examples:\n  shiftedge selftest my-jetson-nano --device cuda --report report.json"
+        "\n  shiftedge selftest my-host --steps 500 --json",
+    )
+    selftest.add_argument("bundle", help="the folder of a compiled bundle")
+    selftest.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda (cuda:1 the second GPU), or auto, all that there is (default: auto)",
+    )
+    selftest.add_argument(
+        "--steps", type=positive, default=200, metavar="N", help="that are timed (default: 200)"
+    )
+    selftest.add_argument("--threads", type=positive, help="threads for one step")
+    selftest.add_argument("--report", metavar="FILE.json", help="write all that was measured")
+    selftest.add_argument("--json", action="store_true", help="print that instead of the summary")
+    add_trusted_key(selftest)
+    selftest.set_defaults(handler=_selftest)
+
     cameras = commands.add_parser(
         "cameras",
         help="list the cameras of this machine",
@@ -58,8 +86,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         metavar="NAME",
-        help="fp32, bf16 or int8, of a bundle that holds several (default: the first that this CPU "
-        "can run)",
+        help="fp32, bf16, fp16 or int8, of a bundle that holds several (default: the first that "
+        "this machine can run)",
     )
     parser.add_argument(
         "--device",
@@ -133,6 +161,29 @@ def _inspect(options: argparse.Namespace) -> int:
         text = spec.to_json(indent=2) if options.json else inspection.spec_text(spec)
     print(escaped(text).rstrip())
     return 0
+
+
+@working("testing")
+def _selftest(options: argparse.Namespace) -> int:
+    from shiftedge.runtime import selftest_report
+    from shiftedge.runtime.bundle import Bundle
+
+    require_folder_of(options.report)
+    bundle = Bundle.open(options.bundle, trusted_keys=options.trusted_key)
+    count = len(selftest_report.variants_here(bundle, options.device))
+    with progress(f"testing {bundle.manifest.spec.name}", count, "variants") as advance:
+        report = selftest_report.report_on(
+            bundle, options.device, steps=options.steps, threads=options.threads, advance=advance
+        )
+    text = json_text(report, indent=1)
+    if options.report:
+        with atomic_path(options.report) as path:
+            path.write_text(text + "\n", encoding="utf-8")
+    if options.json:
+        print(text)
+    else:
+        say(selftest_report.report_text(report), sys.stdout)
+    return 0 if report["passed"] else 1
 
 
 def _cameras(options: argparse.Namespace) -> int:

@@ -98,6 +98,8 @@ def _build_lines(build: Build, of: str) -> Iterator[str]:
     yield f"{'kernels' + of:<16} {len(build.kernels)}"
     yield from _table(build.kernels)
     for name, gpu in build.gpus.items():
+        if list(gpu["kernels"]) == list(build.kernels):  # no processor has the precision
+            continue
         yield f"memory of {_text(name)}"
         yield from _values(dict(gpu["memory"]))
         yield f"numerics of {_text(name)}"

@@ -90,7 +90,8 @@ class FileEntry:
 @dataclass(frozen=True)
 class SelfTest:
     """What a board is to compute: logits of the model's reference for a clip that it makes
-    itself. The reference is ONNX Runtime for float32, and our own numpy for int8 and bf16."""
+    itself. The reference is ONNX Runtime for float32 and fp16, and our own numpy for int8 and
+    bf16."""
 
     clip: str
     """Name of the clip's formula, :data:`shiftedge.runtime.selftest.CLIP`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -18,6 +19,7 @@ from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.errors import (
     BundleError,
     DeviceError,
+    FrameError,
     ModelError,
     NumericsError,
     ShiftedgeError,
@@ -39,6 +41,9 @@ ENGINES = ("native", "onnxruntime")
 
 BUNDLED_NAME = "gestures.onnx"
 """The model that ships with the package, in ``shiftedge.runtime.assets``."""
+
+GROUP_MOST = 256
+"""Streams of a group."""
 
 SNAPSHOT_MAGIC = b"SEst"
 SNAPSHOT_VERSION = 1
@@ -72,9 +77,9 @@ def load(
         trusted_keys: PEM files of public keys, or one such file; only a bundle whose manifest one
             of them has signed is loaded. None asks for no signature: loading a bundle is running
             its code.
-        precision: "fp32", "bf16" or "int8", where a bundle holds several; None takes the first in
-            the bundle's order that this CPU can run, which is the quickest one. A file has one
-            precision, and another is refused.
+        precision: "fp32", "bf16", "fp16" or "int8", where a bundle holds several; None takes the
+            first in the bundle's order that this machine can run, which is the quickest one. A
+            file has one precision, and another is refused.
         device: of a bundle: "cpu"; "cuda", the first NVIDIA GPU, or "cuda:1" and so on; or "auto",
             the first GPU where the bundle has code for it and it can be used, and the CPU
             otherwise, with a line on stderr that says why. A file runs on its ``providers``.
@@ -94,7 +99,7 @@ def load(
         raise ModelError(
             f"There is no precision {shown(precision)}; known are {', '.join(PRECISIONS)}."
         )
-    gpu = _gpu_of(device)
+    gpu = gpu_of(device)
     chosen_threads(threads)  # a number for either engine, before anything is read
     path = None if path is None else _model_path(path)
     if gpu is not None and device != "auto" and (path is None or not path.is_dir()):
@@ -207,7 +212,7 @@ def _load_bundle(
             "file."
         )
     bundle = Bundle.open(path, trusted_keys=trusted_keys)
-    gpu = _gpu_of(device)
+    gpu = gpu_of(device)
     failed: DeviceError | None = None
     for each in [] if gpu is None else bundle.gpu_variants(precision=precision):
         try:
@@ -219,7 +224,10 @@ def _load_bundle(
             f"{path} has no code for a GPU of this machine: compile the model for one "
             "(`shiftedge compile --list-targets` shows which there are), or use the device cpu."
         )
-    variant = bundle.variant(precision=precision)
+    try:
+        variant = bundle.variant(precision=precision)
+    except BundleError as error:
+        raise failed or error from error
     if failed:
         note(f"on the processor, as {variant.name}: {failed}")
     return _open_variant(bundle, variant, threads, 0)
@@ -239,7 +247,7 @@ def _open_variant(bundle: Bundle, variant: Variant, threads: int | None, gpu: in
     return Model(engine, variant.device)
 
 
-def _gpu_of(device: object) -> int | None:
+def gpu_of(device: object) -> int | None:
     """The number of the GPU that a device is, or may be; None of the processor.
 
     Raises:
@@ -292,6 +300,14 @@ class Model:
     def stream(self) -> Stream:
         """A new stream with empty states."""
         return Stream(self)
+
+    def stream_group(self, count: int) -> StreamGroup:
+        """That many new streams, stepped by one call.
+
+        Raises:
+            ModelError: ``count`` is no whole number from 1 to :data:`GROUP_MOST`.
+        """
+        return StreamGroup(self, count)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -371,11 +387,7 @@ class Stream:
             logits = self._session.step(frame)
             if not np.isfinite(logits).all():
                 self._empty()
-                raise NumericsError(
-                    f"The model {self._model.spec.name} gave logits that are not finite; its "
-                    "states were emptied so that the next frame starts anew. If it happens again, "
-                    "check the weights with `shiftedge export`."
-                )
+                raise _not_finite(self._model, "its states")
             self._frames += 1
             return logits
 
@@ -461,6 +473,100 @@ class Stream:
     def _empty(self) -> None:
         self._session.reset()
         self._frames = 0
+
+
+class StreamGroup:
+    """Several streams of a model that one call steps, a frame each: cameras that are looked at
+    together. What each sees is what it would see alone, bit for bit.
+
+    ``streams`` are ordinary ones: each can be reset, looked at, kept and restored by itself between
+    the steps. Compiled for processors or for GPUs, and by ONNX Runtime, the frames of a step are
+    computed one after the other, each with all threads of the model.
+
+    Raises:
+        ModelError: ``model`` is none, or ``count`` no whole number from 1 to :data:`GROUP_MOST`.
+    """
+
+    def __init__(self, model: Model, count: int) -> None:
+        checked_model(model)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= GROUP_MOST:
+            raise ModelError(
+                f"The group was given {shown(count)} streams; expected a whole number from 1 to "
+                f"{GROUP_MOST}."
+            )
+        self._model = model
+        self.streams = tuple(Stream(model) for _ in range(count))
+
+    @property
+    def model(self) -> Model:
+        """The model that the streams step."""
+        return self._model
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def step(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Feed the next frame of every stream.
+
+        Args:
+            frames: one for each stream, as :meth:`Stream.step` takes it; their sizes may differ.
+
+        Returns:
+            Logits, float32, shape (streams, classes).
+
+        Raises:
+            FrameError: not so many, or one is no such frame; all states are as before.
+            ModelError: the engine failed; all states are as before.
+            NumericsError: the logits of a stream are not finite; its states have been emptied, and
+                those of the others are as before.
+            ShiftedgeError: another thread uses one of the streams; all states are as before.
+        """
+        if not isinstance(frames, (Sequence, np.ndarray)) or len(frames) != len(self):
+            count = len(frames) if isinstance(frames, (Sequence, np.ndarray)) else shown(frames)
+            raise FrameError(f"The group was given {count} frames; expected {len(self)}.")
+        images = []
+        for number, frame in enumerate(frames):
+            try:
+                images.append(self._model.preprocessor.fit(frame))
+            except FrameError as error:  # noqa: PERF203 - a frame's fit takes far longer
+                raise FrameError(f"Frame {number} of the group: {error}") from error
+        with contextlib.ExitStack() as held:
+            for stream in self.streams:
+                held.enter_context(stream._alone)
+            return self._step(images)
+
+    def _step(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        sessions = [stream._session for stream in self.streams]
+        before = [session.save() for session in sessions]
+        broken: list[int] = []
+        try:
+            logits = self._model.engine.step_group(sessions, images)
+            broken = np.flatnonzero(~np.isfinite(logits).all(axis=1)).tolist()
+            if broken:
+                of = f"the states of stream {', '.join(map(str, broken))} of the group"
+                raise _not_finite(self._model, of)
+        except BaseException:
+            for number, (session, block) in enumerate(zip(sessions, before, strict=True)):
+                session.load(block)
+                if number in broken:
+                    self.streams[number]._empty()
+            raise
+        for stream in self.streams:
+            stream._frames += 1
+        return logits
+
+    def reset(self) -> None:
+        """Empty the states of every stream."""
+        for stream in self.streams:
+            stream.reset()
+
+
+def _not_finite(model: Model, states: str) -> NumericsError:
+    return NumericsError(
+        f"The model {model.spec.name} gave logits that are not finite; {states} were emptied so "
+        "that the next frame starts anew. If it happens again, check the weights with `shiftedge "
+        "export`."
+    )
 
 
 class _Alone:

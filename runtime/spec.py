@@ -23,11 +23,14 @@ from shiftedge.runtime.words import plain, shown
 SCHEMA = 1
 """Version of the JSON form. Raised when a reader that does not know a key would misread a model."""
 
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 """What a model's convolutions may multiply in; "int8" with int32 sums, and some layers in float32
-where that was more accurate; "bf16" with float32 sums, in compiled bundles alone."""
+where that was more accurate; "bf16" and, on GPUs, "fp16" with float32 sums, in compiled bundles
+alone."""
 
-_ELEMENTS = {"float32": np.float32, "bfloat16": np.uint16, "uint8": np.uint8}
+_ELEMENTS = {
+    "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "uint8": np.uint8,
+}  # fmt: skip
 """A state's ``dtype`` -> what numpy holds it in: bfloat16 as its bits."""
 
 METADATA_KEY = "shiftedge.spec"

@@ -16,6 +16,7 @@ from shiftedge.__main__ import main
 
 COMMANDS = (
     "inspect",
+    "selftest",
     "cameras",
     "run",
     "demo",

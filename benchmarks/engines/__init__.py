@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shiftedge.runtime.process.extras import pip_line
 
-__all__ = ["ENGINES", "HARNESS", "REFERENCE", "EngineRow", "by_default"]
+__all__ = ["ENGINES", "HARNESS", "ON_GPU", "REFERENCE", "EngineRow", "by_default"]
 
 _HERE = "shiftedge.benchmarks.engines"
 
@@ -75,6 +75,15 @@ ENGINES = {
     ),
 }
 """By name on the command line."""
+
+ON_GPU = {
+    "native-cuda": ENGINES["native-cuda"],
+    "torch-cuda": EngineRow(f"{_HERE}.gpu_peers:TorchCudaContender"),
+    "torch-cuda-graph": EngineRow(f"{_HERE}.gpu_peers:TorchCudaGraphContender"),
+    "onnxruntime-cuda": EngineRow(f"{_HERE}.gpu_peers:OnnxRuntimeCudaContender"),
+    "onnxruntime-tensorrt": EngineRow(f"{_HERE}.gpu_peers:OnnxRuntimeTensorRtContender", slow=True),
+}
+"""Those of ``--device cuda``: each has a row, which says why where it cannot run."""
 
 HARNESS = {
     "null": EngineRow(f"{_HERE}.base:NullContender"),

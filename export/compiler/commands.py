@@ -27,6 +27,8 @@ examples:
   shiftedge compile my.onnx my-int8.onnx                  both precisions in one bundle, my-host/
   shiftedge compile my.onnx --precision bf16,fp32 --target x86-64-v4
                                                           bf16 where the processor has it
+  shiftedge compile my.onnx --precision fp16,fp32 --target jetson-nano
+                                                          fp16 for its GPU, fp32 for both
   shiftedge compile my.onnx --explain                     why each kernel is as it is, and its time
   shiftedge compile my.onnx --dump my-stages              every stage on the way, as text
   shiftedge compile --list-targets
@@ -40,8 +42,8 @@ a target that this machine cannot run, the same kernels are generated for this m
 An unchanged model comes from the cache.
 
 A bundle of several precisions is run by the first variant that a processor can run, int8 first,
-then bf16. A board with a GPU has a variant for it too, in fp32, shown on an emulated GPU over 3
-frames; it is preferred where the board has the driver.
+then bf16. A board with a GPU has a variant for it too, in fp32 and, where asked for, fp16, shown on
+an emulated GPU over 3 frames; it is preferred where the board has the driver, fp16 first.
 """
 
 
@@ -64,8 +66,8 @@ def add_commands(commands: Any) -> None:
         "--precision",
         default="auto",
         metavar="NAME",
-        help="fp32 or bf16 of a float32 file, int8 of a quantised one; several with commas "
-        "between (default: auto, what each file is)",
+        help="fp32, bf16 or, for GPUs, fp16 of a float32 file, int8 of a quantised one; several "
+        "with commas between (default: auto, what each file is)",
     )
     parser.add_argument(
         "--target", default="host", metavar="NAME", help="of --list-targets (default: %(default)s)"
@@ -169,14 +171,14 @@ def _list_targets(as_json: bool, own: Mapping[str, Target]) -> int:
         print(json.dumps(rows))
         return 0
     print(
-        f"{'name':<17} {'code':<11} {'vectors':>8} {'precision':<10} {'L1, L2':>14} {'cores':>5} "
+        f"{'name':<17} {'code':<11} {'vectors':>8} {'precision':<14} {'L1, L2':>14} {'cores':>5} "
         f"{'GPU':<6} {'glibc':<5}  for"
     )
     for row in rows:
         caches = f"{row['l1_bytes'] >> 10}, {row['l2_bytes'] >> 10} KiB"
         print(
             f"{row['name']:<17} {row['instructions']:<11} {row['vector_bits']:>4} bit "
-            f"{' '.join(row['precisions']):<10} {caches:>14} {row['cores']:>5} "
+            f"{' '.join(row['precisions']):<14} {caches:>14} {row['cores']:>5} "
             f"{(row['gpu'] or {'arch': '-'})['arch']:<6} {row['glibc']:<5}  {row['description']}"
         )
     print("--json adds triples, the features that a processor must have, and sources.")
@@ -224,15 +226,16 @@ def _explanations(compiled: Compiled, target: Target) -> list[dict[str, Any]]:
             listed = {each.name: each.library for each in bundle.manifest.variants}
             library = bundle.folder / listed[variant.name]
             seconds, peak = backend_of(variant.device).measure(library, variant)
-        result.append(
-            {
-                "precision": precision,
-                "variant": variant.name,
-                "kernels": [dict(row) for row in build.kernels],
-                "seconds": seconds,
-                "peak_flops": peak,
-            }
-        )
+        if variant.name not in build.gpus:
+            result.append(
+                {
+                    "precision": precision,
+                    "variant": variant.name,
+                    "kernels": [dict(row) for row in build.kernels],
+                    "seconds": seconds,
+                    "peak_flops": peak,
+                }
+            )
         more: dict[str, Any] = {"precision": precision, "seconds": None, "peak_flops": None}
         result += [
             {**more, "variant": name, "kernels": [dict(row) for row in gpu["kernels"]]}
@@ -274,8 +277,11 @@ def _summary(compiled: Compiled, output: Path) -> str:
     lines = []
     for precision, build in manifest.builds.items():
         of = {each.name: each for each in manifest.variants if each.precision == precision}
-        first = next(each for each in of.values() if each.name not in build.gpus)
-        made = [(first, f"for {manifest.target}", build.kernels, build.numerics)]
+        made = [
+            (each, f"for {manifest.target}", build.kernels, build.numerics)
+            for each in of.values()
+            if each.name not in build.gpus
+        ][:1]
         made += [
             (of[name], f"for its GPU as {name}", gpu["kernels"], gpu["numerics"])
             for name, gpu in build.gpus.items()
@@ -300,6 +306,8 @@ def _proof(numerics: Mapping[str, Any]) -> str:
     else:
         worst = max(row["worst"] / max(row["scale"], 1e-6) for row in numerics["comparisons"])
         proof = f"within {worst:.1e} of {reference} {over}"
+        if "kernels" in numerics:
+            proof += f", each kernel {numerics['kernels']} as its schedule says"
     code = numerics["code"]
     if "instructions" in numerics:
         code += f"; the target's own {numerics['instructions']['states']}"

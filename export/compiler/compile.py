@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ def compile_model(
             bundle with variants of each.
         output: the bundle's folder; a bundle that stands there is replaced.
         target: a name from ``targets.TARGETS``, ``host``, or a target of one's own.
-        precision: of the builds, "fp32", "bf16" or "int8", with commas between several; "auto"
-            takes the files' own. In bf16 a float32 file can be compiled.
+        precision: of the builds, "fp32", "bf16", "fp16" or "int8", with commas between several;
+            "auto" takes the files' own. In bf16 and fp16 a float32 file can be compiled; fp16 is
+            for GPUs, so that a bundle needs another precision for its processor.
         verify: compare the compiled step with its reference. Without, the manifest says so.
         use_cache: take the bundle from the cache where it was compiled before.
         sign_with: PEM file of an Ed25519 private key to sign the manifest with.
@@ -163,14 +164,17 @@ def build_library(
 def _make(sources: Sequence[Source], target: Target, folder: Path, *, verify: bool) -> None:
     # A precision that the target has not is refused before any work.
     plan = {source.precision: variants_of(target, source.precision) for source in sources}
+    _check_processor(target, plan)
     stages = 1 + 3 * sum(map(len, plan.values()))
-    first = sources[0].compiled_spec
-    with progress(f"compiling {first.name} for {target.name}", stages, "stages") as advance:
+    name = sources[0].spec.name
+    with progress(f"compiling {name} for {target.name}", stages, "stages") as advance:
         try:
-            builds = {
+            made = {
                 source.precision: _build(source, plan[source.precision], folder, verify, advance)
                 for source in sources
             }
+            builds = {precision: build for precision, build in made.items() if build is not None}
+            first = next(iter(builds.values())).spec
             variants = [
                 _entry(each)
                 for wanted in plan.values()
@@ -199,18 +203,30 @@ def _make(sources: Sequence[Source], target: Target, folder: Path, *, verify: bo
         advance(1)
 
 
+def _check_processor(target: Target, plan: Mapping[str, Sequence[TargetVariant]]) -> None:
+    """Refuse a bundle with nothing for where the GPU cannot be used."""
+    every = [each for variants in plan.values() for each in variants]
+    if all(backend_of(each.device).executor != "cpu" for each in every):
+        asked = ",".join(plan)
+        raise CompileError(
+            f"In {asked} there is code for the GPU of {target.name} alone, and nothing that runs "
+            f"where it cannot be used: ask for fp32 too, with --precision {asked},fp32."
+        )
+
+
 def _build(
     source: Source,
     variants: Sequence[TargetVariant],
     folder: Path,
     verify: bool,
     advance: Callable[[int], object],
-) -> Build:
-    """All variants of one file, verified; what the manifest says of them.
+) -> Build | None:
+    """All variants of one file, verified; what the manifest says of them, if any was made.
 
     Of several variants the last, for the weakest processor, stands in the manifest, and each one
     for a GPU under its name. A model that has no code for a GPU yet has a bundle without.
     """
+    made: dict[str, Any] | None = None
     test, shown, spec, gpus = None, None, source.compiled_spec, {}
     digest = hashlib.sha256(source.data).hexdigest()
     model = hashlib.sha256((digest + spec.to_json()).encode()).hexdigest()  # of this precision
@@ -238,7 +254,7 @@ def _build(
                 shown, test, spec, variant, step, places, library, build_library
             )
         advance(1)
-        made: dict[str, Any] = {
+        made = {
             "numerics": numerics,
             "memory": {
                 "weights_bytes": places.weights_bytes,
@@ -250,6 +266,8 @@ def _build(
         }
         if backend_of(variant.device).executor == "cuda":
             gpus[variant.name] = made
+    if made is None:
+        return None
     return Build(spec=spec, source_sha256=digest, selftest=test, gpus=gpus, **made)
 
 

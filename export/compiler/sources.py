@@ -1,7 +1,7 @@
 """The ONNX files that a bundle is made from: read, and of one model in different precisions.
 
-An int8 build is made from an int8 file, whose ranges came from calibration; a bf16 build from the
-float32 file, since rounding needs no more than the numbers themselves.
+An int8 build is made from an int8 file, whose ranges came from calibration; a bf16 or fp16 build
+from the float32 file, since rounding needs no more than the numbers themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shiftedge.runtime.errors import CompileError, MissingExtraError, ModelError
 from shiftedge.runtime.process.extras import require
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
-CHOICES = ("auto", "fp32", "bf16", "int8")
+CHOICES = ("auto", "fp32", "bf16", "fp16", "int8")
 """What a user may ask for, several with commas between; "auto" is what the files are."""
 
 
@@ -33,11 +33,11 @@ class Source:
     spec: ModelSpec
     """Of the file."""
     precision: str
-    """What it is compiled in: the file's own, or bf16 of a float32 file."""
+    """What it is compiled in: the file's own, or bf16 or fp16 of a float32 file."""
 
     @property
     def compiled_spec(self) -> ModelSpec:
-        """Of the compiled model: a spec in bf16 says so, and that of the states."""
+        """Of the compiled model: a spec in bf16 or fp16 says so, and that of the states."""
         precision = PRECISIONS[self.precision]
         if precision.made_from == self.precision:
             return self.spec

@@ -17,6 +17,7 @@ from shiftedge.export.compiler.backends.cpu import devices as cpu
 from shiftedge.export.compiler.backends.cpu.backend import CpuBackend
 from shiftedge.export.compiler.backends.cuda import devices as cuda
 from shiftedge.export.compiler.backends.cuda.backend import CudaBackend
+from shiftedge.export.compiler.numerics.precision import PRECISIONS
 from shiftedge.runtime.errors import CompileError
 from shiftedge.runtime.process.cpu import machine_name
 
@@ -141,7 +142,7 @@ def variants_of(target: Target, precision: str) -> tuple[TargetVariant, ...]:
 
 def precisions_of(target: Target) -> tuple[str, ...]:
     """That a model can be compiled in, the quickest first."""
-    return tuple(name for name in ("int8", "bf16", "fp32") if _variants(target, name))
+    return tuple(name for name in PRECISIONS if _variants(target, name))
 
 
 def _variants(target: Target, precision: str) -> tuple[TargetVariant, ...]:

@@ -62,3 +62,18 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def open_session(self) -> EngineSession:
         """A new session with empty states."""
+
+    def step_group(
+        self, sessions: Sequence[EngineSession], images: Sequence[NDArray[np.uint8]]
+    ) -> NDArray[np.float32]:
+        """Run a frame of each of several sessions of this engine, all different; by default one
+        after the other.
+
+        Returns:
+            Logits, float32, shape (sessions, classes), the caller's own.
+
+        Raises:
+            As :meth:`EngineSession.step`; the sessions before the one that failed have moved on.
+        """
+        pairs = zip(sessions, images, strict=True)
+        return np.stack([session.step(image) for session, image in pairs])

@@ -185,7 +185,15 @@ class OnnxRuntimeSession(EngineSession):
         Raises:
             ModelError: ONNX Runtime failed; the states are as they were before.
         """
+        self.normalise(image)
+        return self.run()
+
+    def normalise(self, image: NDArray[np.uint8]) -> None:
+        """The first half of a step, on the host."""
         self._normalise(image, self._frame.host)
+
+    def run(self) -> NDArray[np.float32]:
+        """The other half, of the frame that was normalised last."""
         self._frame.push()
         try:
             self._engine.session.run_with_iobinding(self._bindings[self._current])

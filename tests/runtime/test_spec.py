@@ -81,8 +81,8 @@ def test_states_of_bytes() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dtype": "int8"}, "dtype = 'int8'; expected float32, bfloat16 or uint8"),
-        ({"dtype": ["uint8"]}, "expected float32, bfloat16 or uint8"),
+        ({"dtype": "int8"}, "dtype = 'int8'; expected float32, float16, bfloat16 or uint8"),
+        ({"dtype": ["uint8"]}, "expected float32, float16, bfloat16 or uint8"),
         ({"dtype": "uint8", "scale": 0.0}, "scale = 0.0; expected a number above 0"),
         ({"dtype": "uint8", "scale": float("nan")}, "expected a number above 0"),
         ({"dtype": "uint8", "scale": "1"}, "expected a number above 0"),
@@ -117,9 +117,9 @@ def test_states_of_bfloat16() -> None:
 
 
 def test_precisions_are_known() -> None:
-    with pytest.raises(SpecError, match="precision = 'int4'; expected fp32, bf16 or int8"):
+    with pytest.raises(SpecError, match="precision = 'int4'; expected fp32, bf16, fp16 or int8"):
         ModelSpec.from_dict(document(precision="int4"))
-    with pytest.raises(SpecError, match="expected fp32, bf16 or int8"):
+    with pytest.raises(SpecError, match="expected fp32, bf16, fp16 or int8"):
         ModelSpec.from_dict(document(precision=["int8"]))
 
 

@@ -284,8 +284,9 @@ def test_variants_of_targets() -> None:
     assert of("aarch64") == [("cortex-a76-int8", "sdot"), ("cortex-a72-int8", "smlal")]
     for name in ("rpi3", "rpi4", "jetson-nano"):
         assert variants_of(TARGETS[name], "int8")[0].features == ("asimd",)
-    for name in ("rpi3-armv7", "jetson-xavier-nx"):
-        assert precisions_of(TARGETS[name]) == ("fp32",)
+    halves = {"rpi3-armv7": (), "jetson-xavier-nx": ("fp16",)}  # of its GPU
+    for name, more in halves.items():
+        assert precisions_of(TARGETS[name]) == (*more, "fp32")
         with pytest.raises(CompileError, match="compile the float32 model for it"):
             variants_of(TARGETS[name], "int8")
     for target in TARGETS.values():

@@ -29,11 +29,25 @@ from shiftedge.export.compiler.backends.base import Target
 from shiftedge.export.compiler.backends.cuda.devices import GPUS
 from shiftedge.export.compiler.compile import compile_model, prepare
 from shiftedge.export.compiler.frontend.read import read_onnx
+from shiftedge.export.compiler.kernel_ir.interpret import run
 from shiftedge.export.compiler.sources import read_sources
-from shiftedge.export.compiler.targets import TARGETS, backend_of, find_target, variants_of
+from shiftedge.export.compiler.targets import (
+    TARGETS,
+    backend_of,
+    find_target,
+    precisions_of,
+    variants_of,
+)
+from shiftedge.export.compiler.verify.proof import proof_of
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.capture import open_source
-from shiftedge.runtime.errors import BundleError, CompileError, DeviceError, ModelError
+from shiftedge.runtime.errors import (
+    BundleError,
+    CompileError,
+    DeviceError,
+    ModelError,
+    VerificationError,
+)
 from shiftedge.runtime.model import load
 
 WIDTH, HEIGHT, RATE_HZ, FRAMES = 160, 120, 12, 300
@@ -74,19 +88,29 @@ def board_of(gpu: str) -> Target:
     return replace(host, name="board", devices=(GPUS[gpu], *host.devices))
 
 
-@pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+def board_with(model: Path, folder: Path, precision: str = "fp32") -> Board:
     found = compilers()
     command = found.get("gcc") or found["zig"]
-    folder, target = tmp_path_factory.mktemp("board"), board_of("sm_75")
-    compile_model(GESTURES, folder / "bundle", target=target)
+    target = board_of("sm_75")
+    compile_model(model, folder / "bundle", target=target, precision=precision)
     cuda = FakeCuda.built(command, folder / "cuda")
-    (source,) = read_sources([GESTURES])
-    variant, processor = variants_of(target, "fp32")
-    step, _ = prepare(read_onnx(source.data, source.spec), source.spec, variant)
-    (text,) = backend_of(variant.device).text(step.kernels, variant).values()
-    cuda.knows(text, step.kernels)
-    return Board(folder / "bundle", cuda, processor.name)
+    for source in read_sources([model], precision):
+        variant, *_ = variants_of(target, source.precision)
+        step, _ = prepare(read_onnx(source.data, source.spec), source.spec, variant)
+        (text,) = backend_of(variant.device).text(step.kernels, variant).values()
+        cuda.knows(text, step.kernels)
+    return Board(folder / "bundle", cuda, variants_of(target, "fp32")[-1].name)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    return board_with(GESTURES, tmp_path_factory.mktemp("board"))
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Board:
+    """With half precision on the GPU too."""
+    return board_with(tiny_onnx, tmp_path_factory.mktemp("halves"), "fp16,fp32")
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +183,9 @@ import numpy as np
 from shiftedge.export.agreement import moving_images
 from shiftedge.runtime.errors import DeviceError, ModelError
 from shiftedge.runtime.model import load
-folder, device, frames = sys.argv[1], sys.argv[2], int(sys.argv[3])
+folder, device, frames, precision = *sys.argv[1:3], int(sys.argv[3]), sys.argv[4] or None
 try:
-    model = load(folder, device=device)
+    model = load(folder, device=device, precision=precision)
 except DeviceError as error:
     sys.exit(f"DeviceError: {error}")
 stream, kept, said, rows = model.stream(), b"", [], []
@@ -179,6 +203,13 @@ if not said and frames > 3:
     again.restore(kept)
     assert [again.step(image).tolist() for image in images[3:]] == rows[3:]
     assert again.snapshot() == stream.snapshot()
+if not said and frames > 3:
+    group = model.stream_group(2)
+    for number in range(2):
+        made = group.step([images[number], images[number]])
+        assert [row.tolist() for row in made] == [rows[number]] * 2
+    assert group.streams[0].snapshot() == group.streams[1].snapshot()
+if not said and frames > 3 and model.spec.precision == "fp32":
     # A state of one device is none of the other's.
     other = load(folder, device="cpu").engine.open_session()
     try:
@@ -189,15 +220,17 @@ if not said and frames > 3:
         assert model.device == "cpu"
     except ModelError as error:
         assert model.device == "cuda" and "is of another model" in str(error), error
-print(json.dumps({"device": model.device, "logits": rows, "said": said}))
+found = {"device": model.device, "precision": model.spec.precision}
+print(json.dumps({**found, "logits": rows, "said": said}))
 """
 
 
 def in_python(
-    board: Board, device: str, frames: int = 5, **settings: Any
+    board: Board, device: str, frames: int = 5, precision: str = "", **settings: Any
 ) -> tuple[dict[str, Any], str]:
     """What a program saw, and what it said for people."""
-    done = board.run([sys.executable, "-c", IN_PYTHON, board.folder, device, frames], **settings)
+    line = [sys.executable, "-c", IN_PYTHON, board.folder, device, frames, precision]
+    done = board.run(line, **settings)
     return (json.loads(done.stdout) if done.returncode == 0 else {}), done.stderr
 
 
@@ -212,6 +245,123 @@ def test_from_python(board: Board) -> None:
         made = np.array(ours["logits"])
         assert np.abs(made - expected).max() <= TOLERANCE * np.abs(expected).max()
         assert (made != expected).any()
+
+
+def test_what_a_bundle_with_halves_says(halves: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half precision first, on the GPU alone, with what it loses."""
+    manifest = Bundle.open(halves.folder).manifest
+    names = ["cuda-sm_75-fp16", "cuda-sm_75", halves.processor]
+    assert [each.name for each in manifest.variants] == names
+    assert [(each.precision, each.device) for each in manifest.variants] == [
+        ("fp16", "cuda"), ("fp32", "cuda"), ("fp32", "cpu"),
+    ]  # fmt: skip
+    assert list(manifest.builds) == ["fp16", "fp32"]
+    assert {state.dtype for state in manifest.spec.states} == {"float16"}
+    assert manifest.gpus["cuda-sm_75-fp16"]["kernels"] == list(manifest.kernels)
+    report = manifest.numerics
+    assert (report["verified"], report["kernels"]) == (True, "bit for bit")
+    assert (report["code"], report["frames"]) == ("on the emulated GPU", 3)
+    (logits,) = (row for row in report["comparisons"] if row["tensor"] == "logits")
+    assert 0 < logits["worst"] < 1e-2 * logits["scale"]
+    assert main(["inspect", str(halves.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "\nprecisions       fp16, fp32\n" in text
+    assert "  cuda-sm_75-fp16  fp16, " in text
+    assert "float16\n" in text
+
+
+def test_halves_from_python(halves: Board) -> None:
+    """The quickest first; float32 for who asks, and on the processor, whose answers they have."""
+    theirs, _ = in_python(halves, "cpu")
+    assert (theirs["device"], theirs["precision"]) == ("cpu", "fp32")
+    expected = np.array(theirs["logits"])
+    far = {}
+    for precision, got in (("", "fp16"), ("fp16", "fp16"), ("fp32", "fp32")):
+        ours, said = in_python(halves, "cuda", precision=precision)
+        assert (ours["device"], ours["precision"], said) == ("cuda", got, "")
+        far[got] = np.abs(np.array(ours["logits"]) - expected).max() / np.abs(expected).max()
+    assert far["fp32"] < TOLERANCE < far["fp16"] < 1e-2
+    ours, said = in_python(halves, "auto", 4, devices=0)  # no GPU: float32
+    assert (ours["device"], ours["precision"]) == ("cpu", "fp32")
+    assert "on the processor, as" in said
+    ours, said = in_python(halves, "auto", 4, precision="fp16", devices=0)
+    assert "DeviceError: " in said
+    with pytest.raises(BundleError, match=r"In fp16 .* has code for GPUs alone: leave"):
+        load(halves.folder, device="cpu", precision="fp16")
+
+
+def test_a_self_test_of_halves(halves: Board) -> None:
+    line = [halves.program("cuda-sm_75-fp16"), "--self-test", "--frames", 1]
+    done = halves.run(line)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["self_test"], said["variant"]) == ("passed", "cuda-sm_75-fp16")
+
+
+def test_the_report_of_a_self_test(halves: Board, tmp_path: Path) -> None:
+    """What is to be run on a board: every variant for its GPU, each kernel beside its prediction;
+    the times of the driver of the tests are none."""
+    file = tmp_path / "report.json"
+    line = [sys.executable, "-m", "shiftedge", "selftest", halves.folder, "--steps", 1]
+    done = halves.run([*line, "--device", "cuda", "--report", file])
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    assert report["passed"]
+    half, whole = report["variants"]
+    assert [half["name"], whole["name"]] == ["cuda-sm_75-fp16", "cuda-sm_75"]
+    manifest = Bundle.open(halves.folder).manifest
+    for row in (half, whole):
+        assert (row["passed"], row["frames"], row["same_argmax"]) == (True, 16, True)
+        assert 0 < row["relative_error"] <= row["accepted"]
+        rows = manifest.gpus.get(row["name"], manifest.others["fp32"].gpus.get(row["name"]))
+        expected = [each["predicted_microseconds"] for each in rows["kernels"]]
+        assert [each["predicted_microseconds"] for each in row["kernels"]] == expected
+        assert row["predicted_microseconds"] == pytest.approx(sum(expected), abs=0.01)
+        assert 0 < row["step_ms"]["p50"] <= row["step_ms"]["p99"]
+        assert f"{row['name']}: passed, 16 frames within " in done.stdout
+    assert whole["relative_error"] < TOLERANCE < half["relative_error"]
+    done = halves.run([*line, "--json"], fail="cuLaunchKernel:3:719")  # the processor's too
+    assert done.returncode == 1
+    *failed, processor = json.loads(done.stdout)["variants"]
+    assert (processor["name"], processor["passed"]) == (halves.processor, True)
+    assert not failed[0]["passed"]
+    assert "The GPU failed in a first step" in failed[0]["failed"]
+
+
+def test_halves_are_refused_to_processors(tiny_onnx: Path, tmp_path: Path) -> None:
+    for target, precision, words in (
+        ("rpi4", "fp16", "fp16 code is for GPUs, and rpi4"),
+        ("host", "fp16,fp32", "fp16 code is for GPUs, and host"),
+        ("jetson-nano", "fp16", "ask for fp32 too, with --precision fp16,fp32"),
+    ):
+        with pytest.raises(CompileError, match=words):
+            compile_model(tiny_onnx, tmp_path / "b", target=target, precision=precision)
+        assert not (tmp_path / "b").exists()
+
+
+def test_what_halves_must_not_lose(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is further off than rounding, and code that is not its schedule, are refused."""
+    (source,) = read_sources([tiny_onnx], "fp16")
+    variant, *_ = variants_of(board_of("sm_75"), "fp16")
+    graph = read_onnx(source.data, source.spec)
+    step, _ = prepare(graph, source.spec, variant)
+    proof = proof_of(source, graph, step)
+    assert proof.emulated(step, variant)["kernels"] == "bit for bit"
+    monkeypatch.setattr("shiftedge.export.compiler.verify.proof.HALF", 1e-6)
+    with pytest.raises(VerificationError, match="differs between ONNX Runtime / emulated"):
+        proof.emulated(step, variant)
+    name = next(key for key, each in step.constants.items() if each.dtype == np.float16)
+    wrong = replace(step, constants={**step.constants, name: step.constants[name] * 2})
+    with pytest.raises(VerificationError, match="differs between the graph / its kernels"):
+        proof_of(source, graph, wrong)
+
+    def other(*given: Any, **_: Any) -> None:
+        run(*given)
+        given[1]["out"][0] += 1
+
+    monkeypatch.setattr("shiftedge.export.compiler.verify.gpu.step.interpret.run", other)
+    with pytest.raises(VerificationError, match="makes other numbers than its schedule"):
+        proof.emulated(step, variant)
 
 
 def test_the_command_takes_a_device(board: Board, film: Path) -> None:
@@ -297,11 +447,22 @@ def test_a_device_that_is_none(board: Board, tiny_onnx: Path) -> None:
     assert load(tiny_onnx, device="cpu").device == "cpu"
 
 
-def test_a_bundle_without_code_for_gpus(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_a_bundle_without_code_for_gpus(
+    tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     compile_model(tiny_onnx, tmp_path / "b", verify=False)
     with pytest.raises(BundleError, match="has no code for a GPU of this machine"):
         load(tmp_path / "b", device="cuda")
     assert load(tmp_path / "b").device == "cpu"
+    for words, said in (
+        (["--device", "cuda"], "has no code for a GPU of this machine"),
+        (["--device", "gpu"], "There is no device 'gpu'"),
+        (["--report", tmp_path / "absent" / "r.json"], "its folder does not exist"),
+    ):
+        assert main(["selftest", *map(str, (tmp_path / "b", *words))]) == 1
+        assert said in capsys.readouterr().err
+    assert main(["selftest", str(tmp_path / "b"), "--steps", "1"]) == 1
+    assert "no self-test was recorded: compile" in capsys.readouterr().out
 
 
 def test_what_has_no_code_for_gpus_keeps_the_processors(
@@ -343,13 +504,36 @@ def test_explained_and_dumped(
     assert "kernels for its GPU as cuda-sm_53, libmodel.so" in captured.err
 
 
+def test_counted_by_the_benchmark(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kernel's instructions on the emulated GPU, beside what the cost model says of it."""
+    words = ["bench", str(tiny_onnx), "--target", "jetson-nano", "--emulate", "--device", "cuda"]
+    assert main([*words, "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gpu"]["arch"] == "sm_53"
+    assert [each["precision"] for each in report["variants"]] == ["fp32", "fp16"]
+    for variant in report["variants"]:
+        for row in variant["kernels"]:
+            counted, said = row["counted"], sum(row["instructions"].values())
+            assert counted["instructions"] == pytest.approx(said, rel=0.25, abs=1500)
+            assert counted["bytes"] >= counted["bytes_asked"] > 0
+            assert row["predicted_microseconds"] > 0
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "cuda-sm_53-fp16, Jetson Nano: " in text
+    assert "Nothing was timed" in text
+    assert main([*words[:2], "--target", "rpi4", *words[4:]]) == 1
+    assert "rpi4 has no GPU" in capsys.readouterr().err
+
+
 def test_every_board_with_a_gpu() -> None:
     """Its first variant in float32 is the GPU's, its last the processor's."""
     for name, arch in (
         ("jetson-nano", "sm_53"), ("jetson-tx2", "sm_62"), ("jetson-xavier-nx", "sm_72"),
         ("jetson-orin-nano", "sm_87"), *((f"cuda-sm_{n}", f"sm_{n}") for n in (75, 80, 86, 89, 90)),
     ):  # fmt: skip
+        assert precisions_of(TARGETS[name])[-2:] == ("fp16", "fp32")
+        (half,) = variants_of(TARGETS[name], "fp16")
         first, *_, last = variants_of(TARGETS[name], "fp32")
-        assert first.name == f"cuda-{arch}"
+        assert (first.name, half.name) == (f"cuda-{arch}", f"cuda-{arch}-fp16")
         assert last.device == TARGETS[name].devices[-1]
         assert backend_of(first.device).executor == "cuda"

@@ -228,4 +228,5 @@ def test_run_takes_a_precision(mixed: Path, capsys: pytest.CaptureFixture[str]) 
     assert main([*words, "bf16"]) == 1
     assert "compiled in int8 and fp32, and bf16 is asked for" in capsys.readouterr().err
     assert main([*words, "int4"]) == 1
-    assert "There is no precision 'int4'; known are fp32, bf16, int8." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "There is no precision 'int4'; known are fp32, bf16, fp16, int8." in said

@@ -41,6 +41,11 @@ class CpuBackend(Backend[Cpu, CpuVariant]):
                 "Intel Xeon since 2023, AMD since Zen 4), and without one float32 is quicker: "
                 "compile in fp32, or name a target that has it, such as x86-64-v4."
             )
+        if precision == "fp16":
+            return (
+                f"fp16 code is for GPUs, and {called} has none: compile in fp32, or name a target "
+                "with a GPU, such as jetson-nano (--list-targets shows which there are)."
+            )
         return (
             f"The model is quantised, and for {called} there is no {precision} code that is "
             "quicker than float32: compile the float32 model for it."

@@ -30,7 +30,7 @@ class CudaBackend(Backend[Gpu, GpuVariant]):
     emulated = True
 
     def variants(self, target: Target, device: Gpu, precision: str) -> tuple[GpuVariant, ...]:
-        return (GpuVariant(target, device, precision),) if precision == "fp32" else ()
+        return (GpuVariant(target, device, precision),) if precision in ("fp32", "fp16") else ()
 
     def refusal(self, target: Target, precision: str) -> str:
         return (
