@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftedge.demos.health import PATHS, Health
 from shiftedge.demos.sinks.web.access import Access, Refusal
 from shiftedge.demos.sinks.web.camera import LARGEST_BYTES, BrowserCamera
 from shiftedge.demos.sinks.web.viewer import LONGEST_BYTES, Viewer
@@ -86,6 +87,7 @@ class Server:
         hello: gives a page's first message.
         figures: gives those of each second, from the number of viewers.
         model: gives what looks at browsers' own cameras.
+        health: gives what ``/healthz`` and ``/readyz`` are answered from; they want no token.
 
     Raises:
         MissingExtraError: aiohttp is not installed.
@@ -98,12 +100,13 @@ class Server:
         hello: Callable[[], dict[str, Any]],
         figures: Callable[[int], dict[str, Any]],
         model: Callable[[], Model],
+        health: Callable[[], Health],
         certificate: Certificate | None = None,
     ) -> None:
         self._web = require("aiohttp.web")
         self._address, self._access = address, access
         self._hello, self._figures, self._certificate = hello, figures, certificate
-        self._model = model
+        self._model, self._health = model, health
         self._cameras = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "web camera")
         self._files = {path: (_file(name), kind) for path, (name, kind) in FILES.items()}
@@ -190,6 +193,8 @@ class Server:
         application.router.add_get(CAMERA, self._camera)
         for path in self._files:
             application.router.add_get(path, self._file)
+        for path in PATHS:
+            application.router.add_get(path, self._well)
         application.on_response_prepare.append(_with_headers)
         silent = logging.getLogger("shiftedge.web")
         silent.propagate = False
@@ -281,7 +286,7 @@ class Server:
         )
         if refusal is not None:
             return self._no(refusal)
-        if access.token is not None:
+        if access.token is not None and request.path not in PATHS:
             if access.guesses.left(peer) < 1.0:
                 return self._no(Refusal(429, "That were too many wrong tokens; wait a minute."))
             given = request.query.get("token")
@@ -320,6 +325,10 @@ class Server:
     async def _file(self, request: Any) -> Any:
         content, kind = self._files[request.path]
         return self._web.Response(body=content, content_type=kind, charset="utf-8")
+
+    async def _well(self, request: Any) -> Any:
+        status, words = self._health().answer(request.path)
+        return self._web.Response(status=status, text=words + "\n")
 
     async def _live(self, request: Any) -> Any:
         if len(self._viewers) >= VIEWERS_MOST:

@@ -51,7 +51,13 @@ class WebSink(Sink):
         self._access = Access(address[0], tls=certificate is not None)
         self._say = say
         self._server = Server(
-            address, self._access, self._hello, self._figures, self._model, certificate
+            address,
+            self._access,
+            self._hello,
+            self._figures,
+            self._model,
+            lambda: self.health(),
+            certificate,
         )
         self._pictured_s = self._looked_s = 0.0
         self._states: Sequence[NDArray[np.float32]] | None = None
