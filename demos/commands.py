@@ -19,7 +19,7 @@ from shiftedge.runtime.process.streams import need_stdout
 from shiftedge.runtime.words import json_text, note, plain, say
 
 if TYPE_CHECKING:
-    from shiftedge.demos.plan import Plan
+    from shiftedge.demos.plan import RunPlan
     from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import Watched
     from shiftedge.demos.sinks import Sink
@@ -203,13 +203,13 @@ def _run(options: argparse.Namespace) -> int:
     return report.status
 
 
-def _plan(given: argparse.Namespace, before: Plan | None = None) -> Plan:
+def _plan(given: argparse.Namespace, before: RunPlan | None = None) -> RunPlan:
     """What the options and their file want.
 
     Args:
         before: what is the same as there is taken from it.
     """
-    from shiftedge.demos.plan import Plan, changed_at
+    from shiftedge.demos.plan import RunPlan, changed_at
     from shiftedge.demos.sinks.lines import JsonLines
     from shiftedge.runtime.capture.retry import Retry
 
@@ -228,7 +228,7 @@ def _plan(given: argparse.Namespace, before: Plan | None = None) -> Plan:
     chosen = *(getattr(options, name) for name in CHOOSING), changed_at(options.model)
     same = before is not None and before.chosen == chosen
     model = before.model if before is not None and same else load_chosen(options)
-    plan = Plan(model, chosen, sources, {})
+    plan = RunPlan(model, chosen, sources, {})
     held = before.sinks if before is not None and before.goes_on(plan) else {}
     if lines is not None:
         key = f"lines {lines.wants}"

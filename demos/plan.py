@@ -16,7 +16,7 @@ from shiftedge.runtime.process.notify import Notifier
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What is to be run."""
 
     model: Model
@@ -25,7 +25,7 @@ class Plan:
     sources: tuple[Watched, ...]
     sinks: dict[str, Sink]
 
-    def goes_on(self, later: Plan) -> bool:
+    def goes_on(self, later: RunPlan) -> bool:
         """Whether the sources and the model are the same later."""
         return later.model is self.model and later.sources == self.sources
 
@@ -51,9 +51,9 @@ class Reload:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RunPlan,
         asked: Callable[[], bool],
-        read: Callable[[Plan], Plan],
+        read: Callable[[RunPlan], RunPlan],
         manager: Notifier,
         on_note: Note,
     ) -> None:

@@ -51,6 +51,8 @@ class Watched:
     """Of the camera; None: the text, without its password."""
     retry: Retry | None = None
     """How long it is tried again once it is lost."""
+    opener: Callable[[], FrameSource] | None = None
+    """Opens it, where it is none that a text could say."""
 
     @property
     def camera(self) -> str:
@@ -152,6 +154,8 @@ def _session(
     note = on_note if len(every) == 1 else lambda sentence: on_note(f"{name}: {sentence}")
 
     def opened(closing: threading.Event) -> FrameSource:
+        if source.opener is not None:
+            return source.opener()
         return open_source(source.text, on_event=note, retry=source.retry, closing=closing)
 
     return LiveSession(

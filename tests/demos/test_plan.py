@@ -17,7 +17,7 @@ import pytest
 from kit.playback import Frames, Told, film_of
 
 from shiftedge.demos.actions import sinks_of
-from shiftedge.demos.plan import Plan, Reload, changed_at
+from shiftedge.demos.plan import Reload, RunPlan, changed_at
 from shiftedge.demos.settings import RunSettings
 from shiftedge.demos.show import RELOAD, Watched, show
 from shiftedge.demos.sinks import Moment
@@ -62,12 +62,12 @@ class Hanging(Asking):
 @pytest.fixture
 def run(
     reading_model: Model, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Asking, Callable[[Plan], Plan]], tuple[Any, Reload, list[str]]]:
+) -> Callable[[Asking, Callable[[RunPlan], RunPlan]], tuple[Any, Reload, list[str]]]:
     monkeypatch.setattr("shiftedge.demos.show.open_source", lambda text, **_: Frames(film_of(FILM)))
 
-    def of(first: Asking, read: Callable[[Plan], Plan]) -> tuple[Any, Reload, list[str]]:
+    def of(first: Asking, read: Callable[[RunPlan], RunPlan]) -> tuple[Any, Reload, list[str]]:
         notes: list[str] = []
-        plan = Plan(reading_model, (), (Watched("0"),), {"first": first})
+        plan = RunPlan(reading_model, (), (Watched("0"),), {"first": first})
 
         def asked() -> bool:
             now, first.asked = first.asked, False
@@ -110,7 +110,7 @@ def test_a_sink_that_goes_has_what_waited(run: Any) -> None:
 def test_what_is_wrong_changes_nothing(run: Any) -> None:
     first = Asking()
 
-    def read(plan: Plan) -> Plan:
+    def read(plan: RunPlan) -> RunPlan:
         raise SettingError("Line 2 is wrong.")
 
     _, _, notes = run(first, read)

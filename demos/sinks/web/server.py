@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftedge.demos.health import PATHS, Health
-from shiftedge.demos.sinks.web.access import Access, Refusal
+from shiftedge.demos.sinks.web.access import PageAccess, Refusal
 from shiftedge.demos.sinks.web.camera import LARGEST_BYTES, BrowserCamera
 from shiftedge.demos.sinks.web.viewer import LONGEST_BYTES, Viewer
 from shiftedge.runtime.errors import OutputError
@@ -79,7 +79,7 @@ class Certificate:
         return context
 
 
-class Server:
+class PageServer:
     """The page's server.
 
     Args:
@@ -88,6 +88,7 @@ class Server:
         figures: gives those of each second, from the number of viewers.
         model: gives what looks at browsers' own cameras.
         health: gives what ``/healthz`` and ``/readyz`` are answered from; they want no token.
+        on_shown: see :class:`Viewer`.
 
     Raises:
         MissingExtraError: aiohttp is not installed.
@@ -96,16 +97,18 @@ class Server:
     def __init__(
         self,
         address: tuple[str, int],
-        access: Access,
+        access: PageAccess,
         hello: Callable[[], dict[str, Any]],
         figures: Callable[[int], dict[str, Any]],
         model: Callable[[], Model],
         health: Callable[[], Health],
         certificate: Certificate | None = None,
+        on_shown: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._web = require("aiohttp.web")
         self._address, self._access = address, access
         self._hello, self._figures, self._certificate = hello, figures, certificate
+        self._on_shown = on_shown
         self._model, self._health = model, health
         self._cameras = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "web camera")
@@ -118,7 +121,7 @@ class Server:
         self._since: dict[Any, float] = {}
         self._lock = threading.Lock()
         self._texts: deque[str] = deque(maxlen=TELLS_MOST)
-        self._newest: dict[str, bytes] = {}
+        self._newest: dict[str, tuple[bytes, float | None]] = {}
         self._asked = False
         self._ticking: asyncio.Task[None] | None = None
         self._runner: Any = None
@@ -155,10 +158,11 @@ class Server:
             self._texts.append(json.dumps(message))
         self._ask()
 
-    def show(self, kind: str, content: bytes) -> None:
-        """Give every page the newest of a kind. From any thread, at once."""
+    def show(self, kind: str, content: bytes, taken_s: float | None = None) -> None:
+        """Give every page the newest of a kind, and when it was taken, to be told how long it took.
+        From any thread, at once."""
         with self._lock:
-            self._newest[kind] = content
+            self._newest[kind] = content, taken_s
         self._ask()
 
     def close(self) -> None:
@@ -269,7 +273,7 @@ class Server:
             for text in texts:
                 viewer.tell(text)
             for kind, content in newest.items():
-                viewer.show(kind, content)
+                viewer.show(kind, *content)
 
     async def _guard(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         web, access = self._web, self._access
@@ -336,7 +340,7 @@ class Server:
         socket = self._socket(request, LONGEST_BYTES)
         if socket is None:
             return self._no(Refusal(426, "This is a WebSocket."))
-        viewer = Viewer(socket)
+        viewer = Viewer(socket, self._on_shown)
         self._viewers.add(viewer)
         self._sockets.add(socket)
         try:

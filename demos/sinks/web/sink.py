@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Moment, Sink, Wants
-from shiftedge.demos.sinks.web.access import Access
-from shiftedge.demos.sinks.web.server import Certificate, Server
+from shiftedge.demos.sinks.web.access import PageAccess
+from shiftedge.demos.sinks.web.server import Certificate, PageServer
 from shiftedge.demos.sinks.web.view import View
 from shiftedge.runtime.live.session import LiveSession
 from shiftedge.runtime.model import Model
@@ -48,9 +48,9 @@ class WebSink(Sink):
         certificate: Certificate | None = None,
     ) -> None:
         require("cv2")
-        self._access = Access(address[0], tls=certificate is not None)
+        self._access = PageAccess(address[0], tls=certificate is not None)
         self._say = say
-        self._server = Server(
+        self._server = PageServer(
             address,
             self._access,
             self._hello,
@@ -58,6 +58,7 @@ class WebSink(Sink):
             self._model,
             lambda: self.health(),
             certificate,
+            lambda seconds: self.shown(seconds),
         )
         self._pictured_s = self._looked_s = 0.0
         self._states: Sequence[NDArray[np.float32]] | None = None
@@ -102,10 +103,14 @@ class WebSink(Sink):
 
     def take(self, image: NDArray[np.uint8], moment: Moment) -> None:
         """See :class:`Sink`."""
-        self._server.show("picture", self._view.picture(image, moment))
+        self._server.show("picture", self._view.picture(image, moment), moment.taken_s)
         states, self._states = self._states, None
         if states is not None:
             self._server.show("states", self._view.states(states))
+
+    def shown(self, seconds: float) -> None:
+        """A browser has shown a picture, so long after the camera took it."""
+        self._view.shown(seconds)
 
     def close(self) -> None:
         self._server.close()

@@ -129,6 +129,7 @@ const pair = (shares) => shares ? `p50 ${shares[0].toFixed(1)} ms, p99 ${shares[
 function figures(found) {
   const rows = [
     ["Camera to result", pair(found.latency_ms)], ["Model step", pair(found.step_ms)],
+    ["Camera to page", pair(found.page_ms)],
     ["Frames", found.frames], ["Dropped", found.dropped], ["Too old", found.stale],
     ["Gestures", found.events], ["Viewers", found.viewers],
     ["CPU of this process", `${found.cores.toFixed(2)} cores`],

@@ -203,7 +203,7 @@ def test_a_thousand_connections(page: Page, monkeypatch: pytest.MonkeyPatch) -> 
         assert set(found) <= {200, 429, 503}
         assert 200 in found
         assert 429 in found
-        page.sink._access.requests = server_module.Access("127.0.0.1").requests
+        page.sink._access.requests = server_module.PageAccess("127.0.0.1").requests
         async with page.live(client) as live:
             await heard(live, "picture")
 
