@@ -58,6 +58,8 @@ that is there already gets more clips. docs/own-gestures.md shows the whole way.
 """
 
 DEFAULT_SOURCE = "synthetic:gestures"
+BROWSER = "browser:"
+"""The source of `demo --web` where browsers alone have cameras."""
 DEFAULT_FILM = Path("out") / "demo.mp4"
 DEFAULT_DATA = "my_gestures"
 CHOOSING = ("model", "engine", "threads", "precision", "device", "provider", "trusted_key")
@@ -73,6 +75,7 @@ examples:
   shiftedge demo --source 0 --seconds 60 --film me.mp4
   shiftedge demo --source 0 --window --actions actions.toml    with keys pressed, and so on
   shiftedge demo --source 0 --web                    a page at http://127.0.0.1:8765
+  shiftedge demo --source browser: --web             the browser's own camera, none of this machine
   shiftedge demo --source 0 --web 0.0.0.0:8765       for other machines too, by a link with a token
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
@@ -137,6 +140,13 @@ def add_commands(commands: Any) -> None:
     )
     web.add_argument("--cert", type=Path, metavar="FILE", help="PEM certificate, for https")
     web.add_argument("--key", type=Path, metavar="FILE", help="its key, where it is not in there")
+    web.add_argument(
+        "--data",
+        type=Path,
+        default=Path(DEFAULT_DATA),
+        metavar="DIR",
+        help="folder of the clips that people record on the page (default: %(default)s)",
+    )
     demo.add_argument(
         "--seconds", type=_seconds, metavar="N", help="end after N seconds of the source"
     )
@@ -288,6 +298,10 @@ def _watched(texts: Sequence[str], options: argparse.Namespace) -> list[Watched]
 
     found: list[Watched] = []
     for text in texts:
+        if text == BROWSER and getattr(options, "web", None) is not None:
+            from shiftedge.demos.sinks.web.sink import NoCamera
+
+            return [Watched(text, opener=NoCamera)]
         set_text = with_settings(text, size=options.size, fps=options.fps, fourcc=options.fourcc)
         called = Watched(set_text).camera
         names = [each.camera for each in found]
@@ -375,7 +389,8 @@ def _page(options: argparse.Namespace, for_people: IO[str]) -> WebSink | None:
     if options.cert is not None:
         key = None if options.key is None else expanded(options.key)
         certificate = Certificate(expanded(options.cert), key)
-    return WebSink(where, lambda text: say(text, for_people), certificate)
+    data = expanded(options.data)
+    return WebSink(where, lambda text: say(text, for_people), certificate, data)
 
 
 def _add_record(commands: Any) -> None:

@@ -20,9 +20,10 @@ from shiftedge.demos.health import PATHS, Health
 from shiftedge.demos.sinks.web.access import PageAccess, Refusal
 from shiftedge.demos.sinks.web.camera import LARGEST_BYTES, BrowserCamera
 from shiftedge.demos.sinks.web.viewer import LONGEST_BYTES, Viewer
-from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.words import plain
 
 FILES = {
     "/": ("index.html", "text/html"),
@@ -40,7 +41,9 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Server": "shiftedge",
 }
-LIVE, CAMERA = "/live", "/camera"
+LIVE, CAMERA, ASK = "/live", "/camera", "/ask"
+ASK_BYTES = 1024
+"""Of what a page asks for."""
 VIEWERS_MOST = 16
 CAMERAS_MOST = 4
 CONNECTIONS_MOST = 256
@@ -89,6 +92,7 @@ class PageServer:
         model: gives what looks at browsers' own cameras.
         health: gives what ``/healthz`` and ``/readyz`` are answered from; they want no token.
         on_shown: see :class:`Viewer`.
+        on_ask: does what a page asks for, in a thread that may wait, and gives the answer.
 
     Raises:
         MissingExtraError: aiohttp is not installed.
@@ -104,11 +108,13 @@ class PageServer:
         health: Callable[[], Health],
         certificate: Certificate | None = None,
         on_shown: Callable[[float], None] = lambda seconds: None,
+        on_ask: Callable[[dict[str, Any]], dict[str, Any]] = lambda asked: {},
     ) -> None:
         self._web = require("aiohttp.web")
         self._address, self._access = address, access
         self._hello, self._figures, self._certificate = hello, figures, certificate
-        self._on_shown = on_shown
+        self._on_shown, self._on_ask = on_shown, on_ask
+        self._asks = concurrent.futures.ThreadPoolExecutor(1, "web ask")
         self._model, self._health = model, health
         self._cameras = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "web camera")
@@ -177,6 +183,7 @@ class PageServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._asks.shutdown(wait=False, cancel_futures=True)
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -192,9 +199,12 @@ class PageServer:
         async def guard(request: Any, handler: Any) -> Any:
             return await self._guard(request, handler)
 
-        application = web.Application(middlewares=[web.middleware(guard)], client_max_size=1)
+        application = web.Application(
+            middlewares=[web.middleware(guard)], client_max_size=ASK_BYTES
+        )
         application.router.add_get(LIVE, self._live)
         application.router.add_get(CAMERA, self._camera)
+        application.router.add_post(ASK, self._answer)
         for path in self._files:
             application.router.add_get(path, self._file)
         for path in PATHS:
@@ -286,7 +296,7 @@ class PageServer:
         refusal = access.refusal(
             request.headers.get("Host"),
             request.headers.get("Origin"),
-            needs_origin=request.path in (LIVE, CAMERA),
+            needs_origin=request.path in (LIVE, CAMERA, ASK),
         )
         if refusal is not None:
             return self._no(refusal)
@@ -333,6 +343,20 @@ class PageServer:
     async def _well(self, request: Any) -> Any:
         status, words = self._health().answer(request.path)
         return self._web.Response(status=status, text=words + "\n")
+
+    async def _answer(self, request: Any) -> Any:
+        try:
+            asked = json.loads(await request.read())
+            if not isinstance(asked, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            return self._no(Refusal(400, "JSON of what is asked for was expected."))
+        loop = asyncio.get_running_loop()
+        try:
+            told = await loop.run_in_executor(self._asks, self._on_ask, asked)
+        except (ShiftedgeError, ValueError) as error:
+            told = {"error": plain(error)}
+        return self._web.json_response(told, status=400 if "error" in told else 200)
 
     async def _live(self, request: Any) -> Any:
         if len(self._viewers) >= VIEWERS_MOST:
