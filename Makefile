@@ -13,13 +13,14 @@ SOURCE ?= synthetic:gestures
 # to what https://pytorch.org/get-started says, or install it into .venv first.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo check test lint format clean
+.PHONY: help demo check wheels test lint format clean
 
 help:
 	@echo 'make demo                  the bundled model on a rendered person; writes out/demo.mp4'
 	@echo 'make demo SOURCE=0         the same on camera 0'
 	@echo 'make demo SOURCE=clip.mp4  the same on a file'
 	@echo 'make check                 ruff, mypy and the tests that take no torch, emulator or compiler'
+	@echo 'make wheels                dist/: for x86-64 and aarch64, with the bundled model compiled'
 	@echo 'make test                  ruff, mypy and all tests'
 
 demo: $(VENV)/.demo
@@ -49,6 +50,13 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A wheel for each machine, and none that asks for ONNX Runtime.
+wheels: $(VENV)/.test
+	for target in x86-64 aarch64; do \
+		$(BIN)/shiftedge compile runtime/assets/*.onnx --target $$target --output build/$$target && \
+		SHIFTEDGE_COMPILED=$$PWD/build/$$target $(BIN)/python -m build --wheel || exit 1; \
+	done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

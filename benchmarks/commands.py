@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shiftedge.benchmarks.complexity.commands import add_command as add_complexity
 from shiftedge.benchmarks.engines import ENGINES, HARNESS, ON_GPU, REFERENCE, by_default
+from shiftedge.benchmarks.live.commands import add_command as add_live
 from shiftedge.benchmarks.output import tell, write
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.errors import ModelError, ShiftedgeError
@@ -35,6 +36,7 @@ examples:
   shiftedge bench --target jetson-nano --emulate --device cuda my.onnx
                                                      the same of its GPU, kernel by kernel
   shiftedge bench complexity                         the TSM paper's networks: their cost, counted
+  shiftedge bench live                               camera to event and to a page, eight cameras
 
 Times are of one step, batch 1, float32, in milliseconds. Engines run in turns in processes of their
 own, on the same frames, after their logits and states have been compared with a reference. The
@@ -119,6 +121,7 @@ def add_commands(commands: Any) -> None:
     # fmt: on
     bench.set_defaults(handler=_bench, usage_error=bench.error)
     add_complexity(bench)
+    add_live(bench)
 
 
 def _bench(options: argparse.Namespace) -> int:

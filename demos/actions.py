@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftedge.demos.settings import Place, RunSettings, address, nearest
@@ -23,6 +26,8 @@ from shiftedge.runtime.words import say
 
 EVERY = "*"
 """Every gesture."""
+FILES = "password_file", "ca_file", "cert", "key"
+"""Keys whose values are files."""
 
 
 def sources_of(settings: RunSettings) -> list[Watched]:
@@ -48,15 +53,44 @@ def sources_of(settings: RunSettings) -> list[Watched]:
     return found
 
 
-def sinks_of(settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]) -> list[Sink]:
-    """All that the settings want beside JSON lines, checked against the model and the cameras.
+def sinks_of(
+    settings: RunSettings,
+    spec: ModelSpec,
+    cameras: Sequence[str],
+    held: Mapping[str, Sink] | None = None,
+) -> dict[str, Sink]:
+    """All that the settings want beside JSON lines, checked against the model and the cameras; each
+    under a text that changes with whatever is said of it.
+
+    Args:
+        held: of settings that were read before; a sink under the same text is taken from there.
 
     Raises:
         SettingError: a label that the model has not, an unknown camera or key, a program that is
             not there.
         MissingExtraError: a package that one of them needs is not installed.
     """
-    sinks: list[Sink] = []
+    held = held or {}
+    found: dict[str, Sink] = {}
+    made: list[Sink] = []
+    try:
+        for (section, table), make in _makers(settings, spec, cameras):
+            key = _key(settings, section, table)
+            key += f" {sum(each.startswith(key) for each in found)}"  # two may be the same
+            sink = held.get(key)
+            if sink is None:
+                made.append(sink := make())
+            found[key] = sink
+    except BaseException:
+        for sink in made:
+            sink.close()
+        raise
+    return found
+
+
+def _makers(
+    settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]
+) -> Iterator[tuple[tuple[str, Mapping[str, Any]], Callable[[], Sink]]]:
     for index, table in enumerate(settings.tables("action")):
         place: Place = ("action", index)
         rule = Rule(
@@ -66,14 +100,25 @@ def sinks_of(settings: RunSettings, spec: ModelSpec, cameras: Sequence[str]) -> 
             table.get("pause_s", 0.0),
         )
         make = next(MAKERS[name] for name in MAKERS if name in table)
-        sinks.append(make(settings, place, table, rule))
+        yield ("action", table), functools.partial(make, settings, place, table, rule)
     if (mqtt := settings.table("mqtt")) is not None:
-        sinks.append(Mqtt(_broker(settings, mqtt)))
+        yield ("mqtt", mqtt), lambda: Mqtt(_broker(settings, mqtt))
     if (metrics := settings.table("metrics")) is not None:
-        sinks.append(Metrics(metrics.get("listen", ("127.0.0.1", 9464))))
+        yield ("metrics", metrics), lambda: Metrics(metrics.get("listen", ("127.0.0.1", 9464)))
     if (web := settings.table("web")) is not None:
-        sinks.append(WebSink(web.get("listen", DEFAULT_ADDRESS), say, _certificate(settings, web)))
-    return sinks
+        where = web.get("listen", DEFAULT_ADDRESS)
+        yield ("web", web), lambda: WebSink(where, say, _certificate(settings, web))
+
+
+def _key(settings: RunSettings, section: str, table: Mapping[str, Any]) -> str:
+    """With what the files hold that a table names, since a certificate is renewed in its place."""
+    files = []
+    for name in FILES:
+        if name in table:
+            with contextlib.suppress(OSError):  # the sink complains of it
+                content = settings.beside(table[name]).read_bytes()
+                files.append(hashlib.sha256(content).hexdigest())
+    return f"{section} {sorted(table.items())} {files}"
 
 
 def json_lines(settings: RunSettings, *, steps: bool) -> JsonLines | None:

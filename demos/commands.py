@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from shiftedge.demos.service.commands import add_commands as add_service
 from shiftedge.runtime.capture.options import add_source_options
 from shiftedge.runtime.commands import add_model_options, load_chosen, number, positive
 from shiftedge.runtime.errors import SettingError
@@ -17,6 +19,7 @@ from shiftedge.runtime.process.streams import need_stdout
 from shiftedge.runtime.words import json_text, note, plain, say
 
 if TYPE_CHECKING:
+    from shiftedge.demos.plan import RunPlan
     from shiftedge.demos.settings import RunSettings
     from shiftedge.demos.show import Watched
     from shiftedge.demos.sinks import Sink
@@ -55,8 +58,12 @@ that is there already gets more clips. docs/own-gestures.md shows the whole way.
 """
 
 DEFAULT_SOURCE = "synthetic:gestures"
+BROWSER = "browser:"
+"""The source of `demo --web` where browsers alone have cameras."""
 DEFAULT_FILM = Path("out") / "demo.mp4"
 DEFAULT_DATA = "my_gestures"
+CHOOSING = ("model", "engine", "threads", "precision", "device", "provider", "trusted_key")
+"""Options that a model is loaded by."""
 BACKGROUND = {"No gesture": 5, "Doing other things": 10}
 """Clips of a person who shows no gesture that are asked for: the second are those that a model
 takes for gestures, so there are more of them."""
@@ -68,6 +75,7 @@ examples:
   shiftedge demo --source 0 --seconds 60 --film me.mp4
   shiftedge demo --source 0 --window --actions actions.toml    with keys pressed, and so on
   shiftedge demo --source 0 --web                    a page at http://127.0.0.1:8765
+  shiftedge demo --source browser: --web             the browser's own camera, none of this machine
   shiftedge demo --source 0 --web 0.0.0.0:8765       for other machines too, by a link with a token
   shiftedge demo my.onnx --source clip.mp4 --json > summary.json
 
@@ -93,6 +101,12 @@ def add_commands(commands: Any) -> None:
         help='print a line for every model step too, marked "step": true, with its best label',
     )
     _add_actions(run)
+    run.add_argument(
+        "--service",
+        action="store_true",
+        help="as a service of systemd or a container: with --live, it is up before its cameras "
+        "are, tells systemd how it is, and SIGHUP has it read the file of --actions again",
+    )
     run.set_defaults(handler=_run, endless=True)
 
     demo = commands.add_parser(
@@ -126,6 +140,13 @@ def add_commands(commands: Any) -> None:
     )
     web.add_argument("--cert", type=Path, metavar="FILE", help="PEM certificate, for https")
     web.add_argument("--key", type=Path, metavar="FILE", help="its key, where it is not in there")
+    web.add_argument(
+        "--data",
+        type=Path,
+        default=Path(DEFAULT_DATA),
+        metavar="DIR",
+        help="folder of the clips that people record on the page (default: %(default)s)",
+    )
     demo.add_argument(
         "--seconds", type=_seconds, metavar="N", help="end after N seconds of the source"
     )
@@ -136,6 +157,7 @@ def add_commands(commands: Any) -> None:
     )
     demo.set_defaults(handler=_demo, endless=True)
     _add_record(commands)
+    add_service(commands)
 
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
@@ -151,9 +173,59 @@ _seconds = number("a number of seconds above 0", float, lambda value: 0.0 < valu
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shiftedge.demos.show import show
-    from shiftedge.demos.sinks.lines import JsonLines
+    from shiftedge.demos.plan import Reload
+    from shiftedge.demos.show import RELOAD, show
+    from shiftedge.runtime.process.notify import Notifier
+    from shiftedge.runtime.process.signals import hangups, interrupts
 
+    if not options.service:
+        plan = _plan(options)
+        report = show(
+            plan.model, plan.sources, list(plan.sinks.values()), on_note=note, realtime=False
+        )
+    else:
+        if options.actions is None:
+            raise SettingError("--service is for a file of --actions; give that too.")
+        manager = Notifier()
+        with interrupts(), hangups() as asked:
+            reload = Reload(
+                _plan(options), asked, lambda before: _plan(options, before), manager, note
+            )
+            while True:
+                plan = reload.plan
+                sinks = list(plan.sinks.values())
+                report = show(
+                    plan.model,
+                    plan.sources,
+                    sinks,
+                    on_note=note,
+                    renewal=reload,
+                    manager=manager,
+                )
+                if report.ended != RELOAD:
+                    break
+    if report.ended == "interrupted":
+        note("interrupted")
+    for line in report.lines():
+        note(line)
+    if report.error is not None:
+        raise report.error
+    return report.status
+
+
+def _plan(given: argparse.Namespace, before: RunPlan | None = None) -> RunPlan:
+    """What the options and their file want.
+
+    Args:
+        before: what is the same as there is taken from it.
+    """
+    from shiftedge.demos.plan import RunPlan, changed_at
+    from shiftedge.demos.sinks.lines import JsonLines
+    from shiftedge.runtime.capture.retry import Retry
+
+    options = copy.copy(given)
+    if options.service:
+        options.retry = options.retry or Retry.for_service()
     settings = _settings(options)
     lines: JsonLines | None = JsonLines(steps=options.steps)
     if settings is not None:
@@ -162,18 +234,17 @@ def _run(options: argparse.Namespace) -> int:
         lines = json_lines(settings, steps=options.steps)
     if lines is not None:
         need_stdout()
-    sources = _sources(options, settings)
-    model = load_chosen(options)
-    sinks: list[Sink] = [] if lines is None else [lines]
-    sinks += _actions(settings, model, sources)
-    report = show(model, sources, sinks, on_note=note, realtime=False)
-    if report.ended == "interrupted":
-        note("interrupted")
-    for line in report.lines():
-        note(line)
-    if report.error is not None:
-        raise report.error
-    return report.status
+    sources = tuple(_sources(options, settings))
+    chosen = *(getattr(options, name) for name in CHOOSING), changed_at(options.model)
+    same = before is not None and before.chosen == chosen
+    model = before.model if before is not None and same else load_chosen(options)
+    plan = RunPlan(model, chosen, sources, {})
+    held = before.sinks if before is not None and before.goes_on(plan) else {}
+    if lines is not None:
+        key = f"lines {lines.wants}"
+        plan.sinks[key] = held.get(key, lines)
+    plan.sinks.update(_actions(settings, model, sources, held))
+    return plan
 
 
 def _settings(options: argparse.Namespace) -> RunSettings | None:
@@ -191,13 +262,16 @@ def _settings(options: argparse.Namespace) -> RunSettings | None:
 
 
 def _actions(
-    settings: RunSettings | None, model: Model, sources: Sequence[Watched]
-) -> Sequence[Sink]:
+    settings: RunSettings | None,
+    model: Model,
+    sources: Sequence[Watched],
+    held: Mapping[str, Sink] | None = None,
+) -> Mapping[str, Sink]:
     if settings is None:
-        return []
+        return {}
     from shiftedge.demos.actions import sinks_of  # and with it HTTP and TLS, which take their time
 
-    return sinks_of(settings, model.spec, [each.camera for each in sources])
+    return sinks_of(settings, model.spec, [each.camera for each in sources], held)
 
 
 def _sources(options: argparse.Namespace, settings: RunSettings | None) -> list[Watched]:
@@ -224,6 +298,10 @@ def _watched(texts: Sequence[str], options: argparse.Namespace) -> list[Watched]
 
     found: list[Watched] = []
     for text in texts:
+        if text == BROWSER and getattr(options, "web", None) is not None:
+            from shiftedge.demos.sinks.web.sink import NoCamera
+
+            return [Watched(text, opener=NoCamera)]
         set_text = with_settings(text, size=options.size, fps=options.fps, fourcc=options.fourcc)
         called = Watched(set_text).camera
         names = [each.camera for each in found]
@@ -264,7 +342,7 @@ def _demo(options: argparse.Namespace) -> int:
         sinks.append(WindowSink(Screen()))
     if page is not None:
         sinks.append(page)
-    sinks += _actions(settings, model, sources)
+    sinks += _actions(settings, model, sources).values()
     report = show(model, sources, sinks, on_note=note, limit_s=options.seconds)
     if (
         film is not None
@@ -311,7 +389,8 @@ def _page(options: argparse.Namespace, for_people: IO[str]) -> WebSink | None:
     if options.cert is not None:
         key = None if options.key is None else expanded(options.key)
         certificate = Certificate(expanded(options.cert), key)
-    return WebSink(where, lambda text: say(text, for_people), certificate)
+    data = expanded(options.data)
+    return WebSink(where, lambda text: say(text, for_people), certificate, data)
 
 
 def _add_record(commands: Any) -> None:

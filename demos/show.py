@@ -6,12 +6,13 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shiftedge.demos.health import Health
 from shiftedge.demos.report import CameraReport, ShowReport
 from shiftedge.demos.sinks import Account, Moment, Note, Sink
 from shiftedge.demos.sinks.outlet import Outlet
@@ -25,6 +26,7 @@ from shiftedge.runtime.live.score import score
 from shiftedge.runtime.live.session import LiveSession, watch
 from shiftedge.runtime.live.stream import Result
 from shiftedge.runtime.model import Model
+from shiftedge.runtime.process.notify import Notifier
 from shiftedge.runtime.process.signals import Closing, ending, exit_status, interrupts
 from shiftedge.runtime.process.streams import ReaderGoneError
 from shiftedge.runtime.words import encodable
@@ -49,11 +51,26 @@ class Watched:
     """Of the camera; None: the text, without its password."""
     retry: Retry | None = None
     """How long it is tried again once it is lost."""
+    opener: Callable[[], FrameSource] | None = None
+    """Opens it, where it is none that a text could say."""
 
     @property
     def camera(self) -> str:
         """What events call it."""
         return encodable(self.name or without_password(self.text))
+
+
+RELOAD = "reload"
+"""What the report calls it where the show ended to begin anew with other settings."""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A change while a show goes on."""
+
+    sinks: Sequence[Sink] | None
+    """All from now on: those that were there go on, others are ended with what they still hold, new
+    ones begin. None: the show ends, to begin anew with other sources or another model."""
 
 
 def show(
@@ -64,6 +81,8 @@ def show(
     on_note: Note = lambda sentence: None,
     realtime: bool = True,
     limit_s: float | None = None,
+    renewal: Callable[[], Renewal | None] = lambda: None,
+    manager: Notifier | None = None,
 ) -> ShowReport:
     """Show sources until they end, and say what was seen.
 
@@ -79,6 +98,10 @@ def show(
         on_note: told in a sentence when a source or a sink has trouble or states are emptied.
         realtime: False takes every frame of a recording, as fast as the model and the sinks can.
         limit_s: end after so many seconds of a source's clock.
+        renewal: asked before each frame, and once a second while there is none, whether
+            something is to change.
+        manager: told how the show is. A source is then opened while the show goes on, since a
+            service is up before its camera is there.
 
     Raises:
         SourceError: the source could not be opened or gave no frame at all. One that is lost
@@ -90,17 +113,18 @@ def show(
         stack.enter_context(interrupts())
         # The first step of a model plans and allocates, and a camera would not wait.
         model.stream().step(np.zeros((model.spec.height, model.spec.width, 3), np.uint8))
-        realtime = realtime or len(sources) > 1
+        realtime = realtime or len(sources) > 1 or manager is not None
         try:
-            sessions = [_session(model, each, sources, on_note, realtime) for each in sources]
+            late = len(sources) > 1 or manager is not None
+            sessions = [_session(model, each, sources, on_note, realtime, late) for each in sources]
         except BaseException:
             for sink in sinks:
                 sink.close()
             raise
         outlets = [Outlet(sink, patient=not realtime, on_note=on_note) for sink in sinks]
-        running = _Show(sessions, outlets, on_note)
+        running = _Show(sessions, outlets, on_note, renewal, Health(sessions, manager))
         error: ShiftedgeError | None = None
-        status = 0
+        ended, status = "lost", 0
         try:
             ended = running.follow(limit_s)
             error = running.failure()
@@ -109,25 +133,34 @@ def show(
         except ShiftedgeError as lost:
             if not running.frames:
                 raise
-            ended, error = "lost", lost
+            error = lost
         finally:
+            if manager is not None and ended != RELOAD:
+                manager.stopping()
             with ending():  # a second Ctrl-C must not cost a film
                 running.close()
         return running.report(ended, error or running.sink_error(ended), status)
 
 
 def _session(
-    model: Model, source: Watched, every: Sequence[Watched], on_note: Note, realtime: bool
+    model: Model,
+    source: Watched,
+    every: Sequence[Watched],
+    on_note: Note,
+    realtime: bool,
+    late: bool,
 ) -> LiveSession:
     name = source.camera
     note = on_note if len(every) == 1 else lambda sentence: on_note(f"{name}: {sentence}")
 
     def opened(closing: threading.Event) -> FrameSource:
+        if source.opener is not None:
+            return source.opener()
         return open_source(source.text, on_event=note, retry=source.retry, closing=closing)
 
     return LiveSession(
         model,
-        Late(name, opened) if len(every) > 1 else opened(threading.Event()),
+        Late(name, opened) if late else opened(threading.Event()),
         realtime=realtime,
         on_note=note,
         decoder=GestureDecoder(model.spec),  # within reach, since its probabilities are shown
@@ -135,13 +168,23 @@ def _session(
     )
 
 
+class _ReloadError(Exception):
+    """Leaves the loop, from within."""
+
+
 class _Show(Closing):
     """Follows sessions and hands on what is to be seen."""
 
     def __init__(
-        self, sessions: Sequence[LiveSession], outlets: Sequence[Outlet], on_note: Note
+        self,
+        sessions: Sequence[LiveSession],
+        outlets: Sequence[Outlet],
+        on_note: Note,
+        renewal: Callable[[], Renewal | None],
+        health: Health,
     ) -> None:
-        self._sessions, self._outlets, self._note = sessions, outlets, on_note
+        self._sessions, self._outlets, self._note = sessions, list(outlets), on_note
+        self._renewal, self._health = renewal, health
         self._truth: tuple[TrueEvent, ...] = ()
         if len(sessions) == 1:
             self._truth = tuple(getattr(sessions[0].source, "truth", ()))
@@ -160,18 +203,20 @@ class _Show(Closing):
             ShiftedgeError: the one source failed, or all did.
         """
         for outlet in self._outlets:
-            outlet.sink.accounts = self._accounts
-            outlet.begin(self._sessions)
+            self._begin(outlet)
         on_lost = self._on_lost if len(self._sessions) > 1 else None
-        for session, frame, result in watch(self._sessions, on_lost):
-            self.frames += 1
-            moment = self._moment(session, frame, result)
-            for outlet in self._outlets:
-                outlet.put(frame.image, moment)
-            if (why := self._over()) is not None:
-                return why
-            if limit_s is not None and frame.time_s - self._first_s[session] >= limit_s:
-                return "limit"
+        try:
+            for session, frame, result in watch(self._sessions, on_lost, self._turn):
+                self.frames += 1
+                moment = self._moment(session, frame, result)
+                for outlet in self._outlets:
+                    outlet.put(frame.image, moment)
+                if (why := self._over()) is not None:
+                    return why
+                if limit_s is not None and frame.time_s - self._first_s[session] >= limit_s:
+                    return "limit"
+        except _ReloadError:
+            return RELOAD
         if len(self._lost) == len(self._sessions):
             raise self._lost[self._sessions[0]]
         return "end"
@@ -198,16 +243,13 @@ class _Show(Closing):
         return None
 
     def close(self) -> None:
-        """End the sessions, then the sinks with what they still hold."""
+        """End the sessions, and the sinks with what they still hold; last, wait for cameras that
+        may hang."""
         for session in self._sessions:
             session.reader.end()
+        self._close(self._outlets)
         for session in self._sessions:
             session.close()
-        for outlet in self._outlets:
-            outlet.end()
-        for outlet in self._outlets:
-            outlet.close()
-            self._tell(outlet)
 
     def report(self, ended: str, error: ShiftedgeError | None, status: int) -> ShowReport:
         """What there is to say at the end."""
@@ -232,6 +274,39 @@ class _Show(Closing):
             error=error,
             status=status,
         )
+
+    def _turn(self) -> None:
+        self._health.beat()
+        renewal = self._renewal()
+        if renewal is None:
+            return
+        if renewal.sinks is None:
+            raise _ReloadError
+        held = {outlet.sink: outlet for outlet in self._outlets}
+        self._close([outlet for outlet in self._outlets if outlet.sink not in renewal.sinks])
+        self._outlets[:] = []
+        for sink in renewal.sinks:
+            outlet = held.get(sink) or Outlet(sink, on_note=self._note)
+            try:
+                if sink not in held:
+                    self._begin(outlet)
+            except ShiftedgeError as error:
+                outlet.close()
+                self._note(f"{error} The rest goes on without it ({sink.name}).")
+            else:
+                self._outlets.append(outlet)
+
+    def _begin(self, outlet: Outlet) -> None:
+        outlet.sink.accounts = self._accounts
+        outlet.sink.health = lambda: self._health
+        outlet.begin(self._sessions)
+
+    def _close(self, outlets: Sequence[Outlet]) -> None:
+        for outlet in outlets:
+            outlet.end()
+        for outlet in outlets:
+            outlet.close()
+            self._tell(outlet)
 
     def _accounts(self) -> tuple[Account, ...]:
         return tuple(outlet.account() for outlet in self._outlets)

@@ -26,6 +26,7 @@ from shiftedge.runtime.errors import (
     SnapshotError,
 )
 from shiftedge.runtime.manifest import MANIFEST_NAME
+from shiftedge.runtime.packaged import packaged_bundle, packaged_file
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.spec import PRECISIONS, ModelSpec
@@ -67,9 +68,10 @@ def load(
 
     Args:
         path: an .onnx file that ``shiftedge export`` wrote, or the folder of a bundle that
-            ``shiftedge compile`` made; None is the bundled model, an .onnx file.
+            ``shiftedge compile`` made; None is the bundled model: compiled, in a wheel for this
+            kind of machine, else an .onnx file.
         engine: a name from :data:`ENGINES`; None chooses by the path: "native" for a folder,
-            "onnxruntime" for a file.
+            "onnxruntime" for a file, and for the bundled one where this CPU is too old.
         threads: for one step, from 1; more than the cores that this process may use are lowered to
             them. None is those cores, at most 4.
         providers: ONNX Runtime execution providers in order of preference, such as
@@ -102,6 +104,11 @@ def load(
     gpu = gpu_of(device)
     chosen_threads(threads)  # a number for either engine, before anything is read
     path = None if path is None else _model_path(path)
+    plain = providers is None and trusted_keys is None
+    if path is None and plain and engine in (None, "native"):
+        compiled = _load_bundled(threads, precision, device, needed=engine == "native")
+        if compiled is not None:
+            return compiled
     if gpu is not None and device != "auto" and (path is None or not path.is_dir()):
         raise ModelError(
             f"The device {device} is for compiled bundles; an .onnx file runs there with "
@@ -115,15 +122,7 @@ def load(
     if path is None:
         if engine == "native":
             raise ModelError(_not_compiled(f"the bundled model, {BUNDLED_NAME},"))
-        import importlib.resources  # takes its time, which who names a file need not wait for
-
-        bundled = importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME
-        if not bundled.is_file():
-            raise ModelError(
-                f"This installation has no bundled model ({BUNDLED_NAME}); "
-                "name a model file, such as one that `shiftedge export` wrote."
-            )
-        with importlib.resources.as_file(bundled) as file:
+        with packaged_file(BUNDLED_NAME) as file:
             return _load_onnx(file, threads, providers, precision)
     if path.is_dir():
         if engine == "onnxruntime":
@@ -149,6 +148,23 @@ def load(
             else f"There is no bundle folder {path}; check the path."
         )
     return _load_onnx(path, threads, providers, precision)
+
+
+def _load_bundled(
+    threads: int | None, precision: str | None, device: str, *, needed: bool
+) -> Model | None:
+    """The bundled model, compiled; None where this installation has it not, or this CPU cannot run
+    it and it is not ``needed``."""
+    folder = packaged_bundle()
+    if folder is None:
+        return None
+    try:
+        return _load_bundle(folder, threads, None, None, precision, device)
+    except BundleError as error:
+        if needed:
+            raise
+        note(f"{error} The bundled model is run by ONNX Runtime instead.")
+        return None
 
 
 def _model_path(path: object) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kit.mosquitto import free_port, wait_until
 from kit.outgoing import ROOT, Run, Tracer, preloaded, strace
 
 from shiftedge.runtime.process import extras
@@ -90,6 +94,13 @@ def test_the_tracers_see_what_is_sent(
         assert run.left() == ["home/id"]
 
 
+def answers(url: str) -> bool:
+    """Whether somebody does, and well."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=20) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
 @pytest.mark.usefixtures("long_run", "unswitched")  # they begin here, and others go on meanwhile
 class TestCommands:
     """Each command, in a home of its own."""
@@ -114,6 +125,22 @@ class TestCommands:
     def test_demo(self, check: Callable[..., None]) -> None:
         pytest.importorskip("cv2", reason="the camera extra is not installed")
         check("demo", "--seconds", "1", "--film", "film.mp4")
+
+    def test_page(self, tracer: Tracer, tmp_path: Path) -> None:
+        """It listens where it was told to, answers who asks, and asks nobody."""
+        for package in ("cv2", "onnxruntime", "aiohttp", "segno"):
+            pytest.importorskip(package, reason=f"needs {package}")
+        port = free_port()
+        where = f"127.0.0.1:{port}"
+        command = [*SHIFTEDGE, "demo", "--web", where, "--source", "synthetic:still?seconds=600"]
+        with Run(tracer, command, tmp_path / "run") as run:
+            for path in ("/", "/page.js", "/readyz"):
+                wait_until(lambda path=path: answers(f"http://{where}{path}") or run.ended)
+            assert not run.ended, run.said
+            sent = run.sent()
+            assert run.left() == []
+        # To make a socket of the internet, which is listened on, is no sending.
+        assert [line for line in sent if not re.search(r"\bsocket\(", line)] == []
 
     def test_inspect(self, check: Callable[..., None]) -> None:
         check("inspect", GESTURES)

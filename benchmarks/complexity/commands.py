@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import Any
 
+from shiftedge.benchmarks.handover import sub_parser
 from shiftedge.benchmarks.output import tell
 from shiftedge.runtime.commands import number, positive
 from shiftedge.runtime.process.cpu import chosen_threads
@@ -33,13 +32,10 @@ SIZE = number("a size from 32, the smallest for a ResNet", int, lambda side: sid
 
 
 def add_command(bench: argparse.ArgumentParser) -> None:
-    """Let ``bench`` hand over to a parser of its own when its first word is ``complexity``.
-
-    argparse cannot have both an optional positional, which is bench's model, and sub-parsers.
-    A model file of that name is given as ./complexity.
-    """
-    complexity = type(bench)(
-        prog=f"{bench.prog} {WORD}",
+    """Let ``bench`` hand over to a parser of its own when its first word is ``complexity``."""
+    complexity = sub_parser(
+        bench,
+        WORD,
         description="What the networks of the TSM paper cost, counted and measured here.",
         epilog=EXAMPLES,
     )
@@ -55,15 +51,7 @@ def add_command(bench: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write all figures there; - is stdout, without the tables")
     add("--markdown", action="store_true", help="print the tables in Markdown")
     # fmt: on
-    complexity.set_defaults(handler=_run, usage_error=complexity.error)
-    parse_bench = bench.parse_known_args
-
-    def parse(args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        if args and args[0] == WORD:
-            return complexity.parse_known_args(args[1:], namespace)
-        return parse_bench(args, namespace)
-
-    bench.parse_known_args = parse  # type: ignore[method-assign,assignment]
+    complexity.set_defaults(handler=_run)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.demos.health import Health
 from shiftedge.runtime.errors import OutputError
 from shiftedge.runtime.live.decode import GestureEvent
 from shiftedge.runtime.live.session import LiveSession
@@ -116,6 +117,8 @@ class Sink(Closing):
     as the next."""
     accounts: Callable[[], Sequence[Account]] = staticmethod(lambda: ())
     """What became so far of what each sink of the show was given."""
+    health: Callable[[], Health] = staticmethod(lambda: Health())
+    """How the show is."""
 
     def begin(self, sessions: Sequence[LiveSession]) -> None:
         """Before the first moment, in the thread that makes the show.

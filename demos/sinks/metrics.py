@@ -1,16 +1,17 @@
-"""Figures for Prometheus, served at ``/metrics``.
+"""Figures for Prometheus, served at ``/metrics``; beside it, ``/healthz`` and ``/readyz``.
 
 Counts are read from the sessions and the sinks when somebody asks; histograms fill as frames come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftedge.demos.health import PATHS
 from shiftedge.demos.sinks import Moment, Sink, Wants
 from shiftedge.demos.sinks.board import temperatures, throttled
 from shiftedge.runtime.errors import OutputError
@@ -29,6 +30,8 @@ COUNTS = (
     ("source_reopened", "Times that a source was lost and found again", "reopened"),
 )
 """Name of a counter, its help, and the field of a session's summary."""
+
+TEXT = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
 
 
 class Metrics(Sink):
@@ -69,6 +72,7 @@ class Metrics(Sink):
             "shiftedge_events", "Gestures", ["camera", "label"], registry=registry
         )
         registry.register(self)
+        self._figures = library.make_wsgi_app(registry)
 
     @property
     def port(self) -> int:
@@ -95,6 +99,7 @@ class Metrics(Sink):
                 f"Metrics cannot be served at {host}:{port}: {error.strerror or error}; choose "
                 "another address in [metrics]."
             ) from error
+        self._server.set_app(self._answer)
 
     def take(self, image: NDArray[np.uint8], moment: Moment) -> None:
         """See :class:`Sink`."""
@@ -111,6 +116,14 @@ class Metrics(Sink):
         if server is not None:
             server.shutdown()
             server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        path = environ["PATH_INFO"]
+        if path not in PATHS:
+            return self._figures(environ, start)
+        status, words = self.health().answer(path)
+        start(f"{status} {'OK' if status == 200 else 'Unavailable'}", TEXT)
+        return [f"{words}\n".encode()]
 
     def collect(self) -> Iterator[Any]:
         """What is read when somebody asks: prometheus_client's protocol."""

@@ -54,6 +54,10 @@ _BOARDS = (
         *_X86, (cpu.X86_64_V4,), source=_LEVELS,
     ),
     Target(
+        "x86-64", "any x86-64 with AVX2: a variant for AVX-512 and one for AVX2",
+        *_X86, (cpu.X86_64_V4, cpu.X86_64_V3), source=_LEVELS,
+    ),
+    Target(
         "rpi3", "Raspberry Pi 3, Zero 2 W, 64-bit system: Cortex-A53",
         *_ARM64, (cpu.CORTEX_A53,), source=_PI3,
     ),

@@ -34,6 +34,9 @@ _START_RATE = 1e-3
 PAPER_SIZE = 224
 """Pixels a side where a checkpoint does not say."""
 
+_LAST = "classifier"
+"""Layer that has a row for each label."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -217,23 +220,27 @@ def _silent(
 
 
 def _take_over(net: nn.Module, checkpoint: Checkpoint, labels: tuple[str, ...]) -> None:
-    """Copy the weights that fit; the last layer only if the labels are the same.
+    """Copy the weights that fit; of the last layer, the rows of labels that the start has as well.
 
     Two-way weights may start it: training teaches them to do without the frames of the future.
     """
     weights = checkpoint.net.state_dict()
     own = net.state_dict()
-    same = checkpoint.labels == labels
     fitting = {
         key: value
         for key, value in weights.items()
-        if key in own
-        and own[key].shape == value.shape
-        and (same or not key.startswith("classifier"))
+        if key in own and own[key].shape == value.shape and not key.startswith(_LAST)
     }
     if len(fitting) < len(own) // 2:
         raise DataError(
             f"{checkpoint.path} fits {len(fitting)} of the {len(own)} tensors of the network to "
             "train; expected a checkpoint of the same architecture and width."
         )
+    known = checkpoint.labels or ()
+    rows = [(at, known.index(name)) for at, name in enumerate(labels) if name in known]
+    for key, value in own.items():
+        if key.startswith(_LAST) and key in weights and weights[key].shape[1:] == value.shape[1:]:
+            fitting[key] = value.clone()
+            for at, there in rows:
+                fitting[key][at] = weights[key][there]
     net.load_state_dict(fitting, strict=False)

@@ -13,6 +13,8 @@ from shiftedge.runtime.capture.base import FrameSource, TimedFrame
 from shiftedge.runtime.errors import SourceLostError
 from shiftedge.runtime.process.signals import close_at_exit
 
+TURN_S = 1.0
+"""Longest wait until who loops over readers is asked again, see :func:`merged`."""
 AHEAD_BYTES = 16 << 20
 """Frames that may lie ready: half a second of 640x480."""
 AHEAD_JOIN_S = 10.0
@@ -42,6 +44,7 @@ class Reader(FrameSource):
         self._ready: deque[TimedFrame] = deque()
         self._since_s = self._heard_s = 0.0
         self._error: Exception | None = None
+        self._given = False
         self._ended = False
         self._closed = False
         self._end_s = math.inf
@@ -86,6 +89,12 @@ class Reader(FrameSource):
         self.end()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(max(self._end_s - time.monotonic(), 0.0))
+
+    @property
+    def giving(self) -> bool:
+        """Whether frames have come and more are to be expected: it is neither lost nor at its end.
+        May be asked from any thread."""
+        return self._given and not (self._ended or self._closed or self._source.away)
 
     def _make_room(self, frame: TimedFrame) -> None:
         """See to it that ``frame`` can be put beside what lies ready, in the reading thread."""
@@ -134,6 +143,7 @@ class Reader(FrameSource):
                     if self._closed:
                         break
                     self._heard_s = time.monotonic()
+                    self._given = True
                     if not waited:
                         self._since_s = self._heard_s
                     self._ready.append(frame)
@@ -149,12 +159,16 @@ LostHandler = Callable[[Reader, Exception], None]
 
 
 def merged(
-    readers: Sequence[Reader], on_lost: LostHandler | None = None
+    readers: Sequence[Reader],
+    on_lost: LostHandler | None = None,
+    on_turn: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Reader, TimedFrame]]:
     """The frames of several readers, each time of the one that has waited the longest.
 
     Args:
         on_lost: told of a reader that failed, which the others do not end for; None raises.
+        on_turn: called before each frame, and once a second while there is none. What it raises
+            ends the loop.
 
     Raises:
         Exception: see :meth:`Reader.__iter__`, without ``on_lost``.
@@ -164,9 +178,13 @@ def merged(
         reader.start(changed)
     going = list(readers)
     while going:
+        on_turn()
         try:
             with changed:
-                chosen = _longest(going, changed)
+                longest = _longest(going, changed)
+                if longest is None:
+                    continue
+                chosen = longest
                 frame = chosen.take()
         except Exception as error:
             if on_lost is None:
@@ -180,8 +198,10 @@ def merged(
             yield chosen, frame
 
 
-def _longest(going: Sequence[Reader], changed: threading.Condition) -> Reader:
-    """The reader that has waited the longest, or one that has stalled; waits until there is one."""
+def _longest(going: Sequence[Reader], changed: threading.Condition) -> Reader | None:
+    """The reader that has waited the longest, or one that has stalled; waits for one, at most for
+    :data:`TURN_S`."""
+    until_s = time.monotonic() + TURN_S
     while True:
         waiting = {reader: reader.waiting_since() for reader in going}
         if found := _least(waiting):
@@ -190,7 +210,10 @@ def _longest(going: Sequence[Reader], changed: threading.Condition) -> Reader:
         soonest = _least({reader: reader.patience_s(now_s) for reader in going})
         if soonest is not None and soonest[1] == 0.0:
             return soonest[0]
-        changed.wait(None if soonest is None else soonest[1])
+        if now_s >= until_s:
+            return None
+        wait_s = until_s - now_s
+        changed.wait(wait_s if soonest is None else min(wait_s, soonest[1]))
 
 
 def _least(times_s: Mapping[Reader, float | None]) -> tuple[Reader, float] | None:

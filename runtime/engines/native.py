@@ -43,6 +43,9 @@ ABI_VERSION = 1
 STATE_ALIGNMENT = 64
 """Bytes, SHIFTEDGE_STATE_ALIGNMENT."""
 
+STATE_HEADER_BYTES = 64
+"""Of a block, before the states: shiftedge_state_header of program.h."""
+
 OVERSUBSCRIBE = 1
 """SHIFTEDGE_FLAG_OVERSUBSCRIBE."""
 
@@ -214,6 +217,20 @@ class NativeSession(EngineSession):
                 f"The states have {len(block)} bytes; expected {self._engine.state_size}."
             )
         self._state[:] = np.frombuffer(block, np.uint8)
+
+    def states(self) -> list[NDArray[np.float32]] | None:
+        """See :meth:`EngineSession.states`. Of float32 states, which lie behind the block's header
+        one after another, each (height, width, channels) at a multiple of 64 bytes."""
+        end, found = STATE_HEADER_BYTES, []
+        for state in self._engine.spec.states:
+            _, channels, height, width = state.shape
+            begin, end = end, end + -(-state.bytes // STATE_ALIGNMENT) * STATE_ALIGNMENT
+            if state.dtype != "float32" or end > len(self._state):
+                return None
+            numbers = self._state[begin : begin + state.bytes].view(np.float32)
+            laid_out = numbers.reshape(height, width, channels)
+            found.append(np.ascontiguousarray(laid_out.transpose(2, 0, 1))[np.newaxis])
+        return found if end == len(self._state) else None
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

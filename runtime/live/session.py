@@ -234,13 +234,17 @@ LostHandler = Callable[[LiveSession, ShiftedgeError], None]
 
 
 def watch(
-    sessions: Sequence[LiveSession], on_lost: LostHandler | None = None
+    sessions: Sequence[LiveSession],
+    on_lost: LostHandler | None = None,
+    on_turn: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[LiveSession, TimedFrame, Result]]:
     """Feed the frames of several cameras, in the order in which they have waited, and yield each
     with what it led to, until all sources have ended.
 
     Args:
         on_lost: told of a session that failed, which the others do not end for; None raises.
+        on_turn: called before each frame, and once a second while there is none. What it raises
+            ends the loop.
 
     Raises:
         ShiftedgeError: see :meth:`LiveSession.__iter__`, without ``on_lost``.
@@ -252,7 +256,7 @@ def watch(
             raise error
         on_lost(of[reader], error)
 
-    for reader, frame in merged(list(of), lost):
+    for reader, frame in merged(list(of), lost, on_turn):
         try:
             result = of[reader].feed(frame)
         except ShiftedgeError as error:

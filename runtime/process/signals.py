@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -168,6 +168,28 @@ def interrupts(*, last: bool = False) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if last else handler)
         sys.unraisablehook = hook
         _taker = None
+
+
+@contextlib.contextmanager
+def hangups() -> Iterator[Callable[[], bool]]:
+    """Within, SIGHUP ends nothing, as daemons take it: what is given tells whether one has come
+    since it was last asked. Goes inside :func:`interrupts`; does nothing in another thread."""
+    came: list[int] = []  # no lock: the handler runs in the midst of whoever holds it
+
+    def asked() -> bool:
+        found = bool(came)
+        came.clear()
+        return found
+
+    ours = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP")
+    before = (
+        signal.signal(signal.SIGHUP, lambda number, frame: came.append(number)) if ours else None
+    )
+    try:
+        yield asked
+    finally:
+        if ours:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager

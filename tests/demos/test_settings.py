@@ -63,7 +63,7 @@ def test_a_good_file(tmp_path: Path, spec: ModelSpec) -> None:
     assert door.retry is not None
     assert door.retry.service
     assert other.text == "0?size=1280x720&fps=29.97"
-    sinks = sinks_of(found, spec, ["door", other.camera])
+    sinks = list(sinks_of(found, spec, ["door", other.camera]).values())
     assert [sink.name for sink in sinks] == ["command true", "webhook https://example.org:8123"]
     assert json_lines(found, steps=False) is None
     assert found.table("mqtt") is None

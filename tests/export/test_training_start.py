@@ -56,6 +56,19 @@ def test_another_share_of_channels_goes_on(start):
     assert build(shape.description(3)).features[3].shift.fold_div == 4
 
 
+def test_labels_that_the_start_knows_keep_their_rows(tmp_path):
+    shape = _shape(None, None, (32, 24), 0.1)
+    old, new = build(shape.description(3)), build(shape.description(4))
+    path = tmp_path / "old.pt"
+    save_checkpoint(path, old, shape.description(3), labels=("a", "b", "c"), spec={}, training={})
+    before = {key: value.clone() for key, value in new.classifier.state_dict().items()}
+    _take_over(new, load_checkpoint(path), ("c", "d", "a", "e"))
+    for key, value in new.classifier.state_dict().items():
+        known = old.classifier.state_dict()[key]
+        wanted = torch.stack([known[2], before[key][1], known[0], before[key][3]])
+        assert torch.equal(value, wanted), key
+
+
 @pytest.mark.parametrize("run", [train, fine_tune])
 def test_which_way_is_asked_for_before_any_work(start, tmp_path, run):
     with pytest.raises(TwoWayCheckpointError, match="--read-as one-way"):

@@ -38,7 +38,7 @@ class Refusal:
     words: str
 
 
-class Access:
+class PageAccess:
     """The rules of one address.
 
     Args:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftedge.demos.sinks.web.access import Access, Refusal
+from shiftedge.demos.health import PATHS, Health
+from shiftedge.demos.sinks.web.access import PageAccess, Refusal
 from shiftedge.demos.sinks.web.camera import LARGEST_BYTES, BrowserCamera
 from shiftedge.demos.sinks.web.viewer import LONGEST_BYTES, Viewer
-from shiftedge.runtime.errors import OutputError
+from shiftedge.runtime.errors import OutputError, ShiftedgeError
 from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.extras import require
+from shiftedge.runtime.words import plain
 
 FILES = {
     "/": ("index.html", "text/html"),
@@ -39,7 +41,9 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Server": "shiftedge",
 }
-LIVE, CAMERA = "/live", "/camera"
+LIVE, CAMERA, ASK = "/live", "/camera", "/ask"
+ASK_BYTES = 1024
+"""Of what a page asks for."""
 VIEWERS_MOST = 16
 CAMERAS_MOST = 4
 CONNECTIONS_MOST = 256
@@ -78,7 +82,7 @@ class Certificate:
         return context
 
 
-class Server:
+class PageServer:
     """The page's server.
 
     Args:
@@ -86,6 +90,9 @@ class Server:
         hello: gives a page's first message.
         figures: gives those of each second, from the number of viewers.
         model: gives what looks at browsers' own cameras.
+        health: gives what ``/healthz`` and ``/readyz`` are answered from; they want no token.
+        on_shown: see :class:`Viewer`.
+        on_ask: does what a page asks for, in a thread that may wait, and gives the answer.
 
     Raises:
         MissingExtraError: aiohttp is not installed.
@@ -94,16 +101,21 @@ class Server:
     def __init__(
         self,
         address: tuple[str, int],
-        access: Access,
+        access: PageAccess,
         hello: Callable[[], dict[str, Any]],
         figures: Callable[[int], dict[str, Any]],
         model: Callable[[], Model],
+        health: Callable[[], Health],
         certificate: Certificate | None = None,
+        on_shown: Callable[[float], None] = lambda seconds: None,
+        on_ask: Callable[[dict[str, Any]], dict[str, Any]] = lambda asked: {},
     ) -> None:
         self._web = require("aiohttp.web")
         self._address, self._access = address, access
         self._hello, self._figures, self._certificate = hello, figures, certificate
-        self._model = model
+        self._on_shown, self._on_ask = on_shown, on_ask
+        self._asks = concurrent.futures.ThreadPoolExecutor(1, "web ask")
+        self._model, self._health = model, health
         self._cameras = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(1, "web camera")
         self._files = {path: (_file(name), kind) for path, (name, kind) in FILES.items()}
@@ -115,7 +127,7 @@ class Server:
         self._since: dict[Any, float] = {}
         self._lock = threading.Lock()
         self._texts: deque[str] = deque(maxlen=TELLS_MOST)
-        self._newest: dict[str, bytes] = {}
+        self._newest: dict[str, tuple[bytes, float | None]] = {}
         self._asked = False
         self._ticking: asyncio.Task[None] | None = None
         self._runner: Any = None
@@ -152,10 +164,11 @@ class Server:
             self._texts.append(json.dumps(message))
         self._ask()
 
-    def show(self, kind: str, content: bytes) -> None:
-        """Give every page the newest of a kind. From any thread, at once."""
+    def show(self, kind: str, content: bytes, taken_s: float | None = None) -> None:
+        """Give every page the newest of a kind, and when it was taken, to be told how long it took.
+        From any thread, at once."""
         with self._lock:
-            self._newest[kind] = content
+            self._newest[kind] = content, taken_s
         self._ask()
 
     def close(self) -> None:
@@ -170,6 +183,7 @@ class Server:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._asks.shutdown(wait=False, cancel_futures=True)
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -185,11 +199,16 @@ class Server:
         async def guard(request: Any, handler: Any) -> Any:
             return await self._guard(request, handler)
 
-        application = web.Application(middlewares=[web.middleware(guard)], client_max_size=1)
+        application = web.Application(
+            middlewares=[web.middleware(guard)], client_max_size=ASK_BYTES
+        )
         application.router.add_get(LIVE, self._live)
         application.router.add_get(CAMERA, self._camera)
+        application.router.add_post(ASK, self._answer)
         for path in self._files:
             application.router.add_get(path, self._file)
+        for path in PATHS:
+            application.router.add_get(path, self._well)
         application.on_response_prepare.append(_with_headers)
         silent = logging.getLogger("shiftedge.web")
         silent.propagate = False
@@ -264,7 +283,7 @@ class Server:
             for text in texts:
                 viewer.tell(text)
             for kind, content in newest.items():
-                viewer.show(kind, content)
+                viewer.show(kind, *content)
 
     async def _guard(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         web, access = self._web, self._access
@@ -277,11 +296,11 @@ class Server:
         refusal = access.refusal(
             request.headers.get("Host"),
             request.headers.get("Origin"),
-            needs_origin=request.path in (LIVE, CAMERA),
+            needs_origin=request.path in (LIVE, CAMERA, ASK),
         )
         if refusal is not None:
             return self._no(refusal)
-        if access.token is not None:
+        if access.token is not None and request.path not in PATHS:
             if access.guesses.left(peer) < 1.0:
                 return self._no(Refusal(429, "That were too many wrong tokens; wait a minute."))
             given = request.query.get("token")
@@ -321,13 +340,31 @@ class Server:
         content, kind = self._files[request.path]
         return self._web.Response(body=content, content_type=kind, charset="utf-8")
 
+    async def _well(self, request: Any) -> Any:
+        status, words = self._health().answer(request.path)
+        return self._web.Response(status=status, text=words + "\n")
+
+    async def _answer(self, request: Any) -> Any:
+        try:
+            asked = json.loads(await request.read())
+            if not isinstance(asked, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            return self._no(Refusal(400, "JSON of what is asked for was expected."))
+        loop = asyncio.get_running_loop()
+        try:
+            told = await loop.run_in_executor(self._asks, self._on_ask, asked)
+        except (ShiftedgeError, ValueError) as error:
+            told = {"error": plain(error)}
+        return self._web.json_response(told, status=400 if "error" in told else 200)
+
     async def _live(self, request: Any) -> Any:
         if len(self._viewers) >= VIEWERS_MOST:
             return self._no(Refusal(503, f"{VIEWERS_MOST} browsers look on already."))
         socket = self._socket(request, LONGEST_BYTES)
         if socket is None:
             return self._no(Refusal(426, "This is a WebSocket."))
-        viewer = Viewer(socket)
+        viewer = Viewer(socket, self._on_shown)
         self._viewers.add(viewer)
         self._sockets.add(socket)
         try:

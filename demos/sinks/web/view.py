@@ -40,6 +40,7 @@ class View:
         self._model, self._camera = model, camera
         self._lock = threading.Lock()
         self._times: deque[tuple[float, float | None, float | None]] = deque(maxlen=MEMORY_MOST)
+        self._shown: deque[tuple[float, float]] = deque(maxlen=MEMORY_MOST)
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_MOST)
         self._busy = Busy()
         self._brightest: list[float] = []
@@ -59,6 +60,11 @@ class View:
             if event is not None:
                 self._events.append(event)
         return event
+
+    def shown(self, seconds: float) -> None:
+        """Count a picture that a browser has shown."""
+        with self._lock:
+            self._shown.append((time.monotonic(), seconds))
 
     def hello(self) -> dict[str, Any]:
         """The first message to a page."""
@@ -83,9 +89,10 @@ class View:
         """How camera, model and board are doing."""
         since_s = time.monotonic() - MEMORY_S
         with self._lock:
-            while self._times and self._times[0][0] < since_s:
-                self._times.popleft()
-            times = list(self._times)
+            for kept in (self._times, self._shown):
+                while kept and kept[0][0] < since_s:
+                    kept.popleft()
+            times, shown = list(self._times), list(self._shown)
         cores, share = self._busy.look()
         return {
             "kind": "figures",
@@ -97,6 +104,7 @@ class View:
             "reopened": summary.reopened,
             "step_ms": _shares([step_s for _, step_s, _ in times if step_s is not None]),
             "latency_ms": _shares([seen_s for _, _, seen_s in times if seen_s is not None]),
+            "page_ms": _shares([seconds for _, seconds in shown]),
             "cores": round(cores, 2),
             "busy": None if share is None else round(share, 3),
             "celsius": {name: round(degrees, 1) for name, degrees in temperatures()},

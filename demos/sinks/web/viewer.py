@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from shiftedge.demos.sinks.web.access import Buckets
@@ -27,15 +28,21 @@ LONGEST_BYTES = 64
 
 
 class Viewer:
-    """One browser."""
+    """One browser.
 
-    def __init__(self, socket: Any) -> None:
+    Args:
+        on_shown: told how long after the camera took it a picture was shown, in seconds, with the
+            way of the answer.
+    """
+
+    def __init__(self, socket: Any, on_shown: Callable[[float], None]) -> None:
         self.socket = socket
+        self._on_shown = on_shown
         self.dropped = 0
         """Pictures and messages that it was too slow for."""
         self._texts: deque[str] = deque()
-        self._newest: dict[str, bytes] = {}
-        self._ahead = 0
+        self._newest: dict[str, tuple[bytes, float | None]] = {}
+        self._ahead: deque[float | None] = deque()
         self._heard_s = time.monotonic()
         self._changed = asyncio.Event()
         self._rate = Buckets(rate_hz=120.0, burst=240, most=1)
@@ -48,10 +55,10 @@ class Viewer:
         self._texts.append(text)
         self._changed.set()
 
-    def show(self, kind: str, content: bytes) -> None:
+    def show(self, kind: str, content: bytes, taken_s: float | None) -> None:
         """Give it a picture or states, in place of those that it was not sent yet."""
         self.dropped += kind in self._newest
-        self._newest[kind] = content
+        self._newest[kind] = content, taken_s
         self._changed.set()
 
     async def follow(self) -> None:
@@ -71,13 +78,14 @@ class Viewer:
             elif not self._rate.take(""):
                 await self.socket.close(code=1008, message=b"Too many messages.")
             else:
-                self._ahead -= 1
                 self._heard_s = time.monotonic()
+                if (taken_s := self._ahead.popleft()) is not None:
+                    self._on_shown(self._heard_s - taken_s)
                 self._changed.set()
 
     async def _send(self) -> None:
         while not self.socket.closed:
-            if not self._texts and not (self._newest and self._ahead < AHEAD):
+            if not self._texts and not (self._newest and len(self._ahead) < AHEAD):
                 # Whoever is sent new pictures all the time is looked at each time.
                 if self._ahead and time.monotonic() > self._heard_s + SILENT_S:
                     await self.socket.close(code=1008, message=b"Nothing was shown.")
@@ -87,9 +95,10 @@ class Viewer:
                 continue
             while self._texts:
                 await self.socket.send_str(self._texts.popleft())
-            if self._newest and self._ahead < AHEAD:
+            if self._newest and len(self._ahead) < AHEAD:
                 kind = next(iter(self._newest))
                 if not self._ahead:
                     self._heard_s = time.monotonic()
-                self._ahead += 1
-                await self.socket.send_bytes(self._newest.pop(kind))
+                content, taken_s = self._newest.pop(kind)
+                self._ahead.append(taken_s)
+                await self.socket.send_bytes(content)

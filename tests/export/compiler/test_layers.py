@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "runtime": (),
     "export": ("runtime",),
     "demos": ("runtime", "export"),
-    "benchmarks": ("runtime", "export"),
+    "benchmarks": ("runtime", "export", "demos"),
 }
 """Of the folders at the top."""
 ORDER = (

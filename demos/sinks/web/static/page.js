@@ -16,6 +16,7 @@ let paused = false;
 let over = false;
 let bannerEnds = 0;
 let own = null;
+let offered = false;
 let live = null;
 
 const colour = (index) => labels[index] && !labels[index].silent ? COLOURS[index % COLOURS.length] : GREY;
@@ -44,8 +45,52 @@ function hello(message) {
     item.append(row, track);
     return item;
   }));
+  threshold(enter);
+  at("clip").hidden = !message.records;
+  if (message.own && !own && !offered) {
+    offered = true;
+    at("said").textContent = "No camera of the machine is shown: this device's own is.";
+    ownCamera();
+  }
   listEvents();
 }
+
+function threshold(value) {
+  enter = value;
+  at("enter").value = value;
+  at("enter-words").textContent = `${Math.round(100 * value)}%`;
+}
+
+// The server does it, for everybody who looks on.
+async function ask(what) {
+  const answer = await fetch("/ask", { method: "POST", body: JSON.stringify(what) });
+  if (answer.headers.get("Content-Type").startsWith("application/json")) return answer.json();
+  return { error: await answer.text() };
+}
+
+function recorded(told) {
+  at("keep").hidden = !told.can_keep;
+  at("said").textContent = told.error || (told.kept ? `Kept as ${told.kept}.` : told.complaints.join(" "));
+}
+
+at("enter").oninput = () => at("enter-words").textContent = `${Math.round(100 * at("enter").value)}%`;
+at("enter").onchange = () => ask({ enter: Number(at("enter").value) });
+at("keep").onclick = async () => recorded(await ask({ keep: true }));
+at("settings").onsubmit = async (event) => {
+  event.preventDefault();
+  at("record").disabled = true;
+  for (let left = 3; left; left--) {
+    at("said").textContent = `${left} ...`;
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+  at("said").textContent = "Recording.";
+  try {
+    recorded(await ask({ label: at("label").value.trim(), seconds: Number(at("seconds").value) }));
+  } catch (error) {
+    at("said").textContent = `Nothing was recorded: ${error.message}`;
+  }
+  at("record").disabled = false;
+};
 
 function listEvents() {
   at("events").replaceChildren(...events.slice(-8).reverse().map((each) => element("li",
@@ -129,6 +174,7 @@ const pair = (shares) => shares ? `p50 ${shares[0].toFixed(1)} ms, p99 ${shares[
 function figures(found) {
   const rows = [
     ["Camera to result", pair(found.latency_ms)], ["Model step", pair(found.step_ms)],
+    ["Camera to page", pair(found.page_ms)],
     ["Frames", found.frames], ["Dropped", found.dropped], ["Too old", found.stale],
     ["Gestures", found.events], ["Viewers", found.viewers],
     ["CPU of this process", `${found.cores.toFixed(2)} cores`],
@@ -244,6 +290,7 @@ function connect() {
       const message = JSON.parse(data);
       if (message.kind === "hello") hello(message);
       else if (message.kind === "event") own || gesture(message);
+      else if (message.kind === "enter") threshold(message.enter);
       else if (message.kind === "figures") figures(message);
       else if (message.kind === "end") over = true;
       return;
@@ -293,7 +340,7 @@ at("own").onclick = DOES.c;
 at("pause").onclick = DOES.p;
 at("snapshot").onclick = DOES.s;
 document.onkeydown = (event) => {
-  if (!event.ctrlKey && !event.altKey && !event.metaKey && !event.repeat && DOES[event.key]) DOES[event.key]();
+  if (event.target.tagName !== "INPUT" && !event.ctrlKey && !event.altKey && !event.metaKey && !event.repeat && DOES[event.key]) DOES[event.key]();
 };
 mirror(localStorage.getItem("mirror") !== "false");
 setInterval(() => {

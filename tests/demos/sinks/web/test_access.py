@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftedge.demos.sinks.web.access import Access, Buckets, is_loopback
+from shiftedge.demos.sinks.web.access import Buckets, PageAccess, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ from shiftedge.demos.sinks.web.access import Access, Buckets, is_loopback
 )
 def test_only_beyond_this_machine_a_token_is_asked_for(host: str, alone: bool) -> None:
     assert is_loopback(host) is alone
-    access = Access(host)
+    access = PageAccess(host)
     assert (access.token is None) is alone
     assert access.knows(None) is alone
     assert access.knows(access.token)
 
 
 def test_two_pages_have_two_tokens() -> None:
-    first, second = Access("0.0.0.0"), Access("0.0.0.0")
+    first, second = PageAccess("0.0.0.0"), PageAccess("0.0.0.0")
     assert first.token is not None
     assert len(first.token) >= 22  # 128 bits
     assert not second.knows(first.token)
@@ -39,7 +39,7 @@ def test_two_pages_have_two_tokens() -> None:
 
 @given(st.text())
 def test_no_other_token_is_known(token: str) -> None:
-    access = Access("0.0.0.0")
+    access = PageAccess("0.0.0.0")
     assert access.knows(token) is (token == access.token)
 
 
@@ -65,13 +65,13 @@ def test_no_other_token_is_known(token: str) -> None:
 def test_forged_headers(
     host: str | None, origin: str | None, socket: bool, status: int | None
 ) -> None:
-    refusal = Access("127.0.0.1").refusal(host, origin, needs_origin=socket)
+    refusal = PageAccess("127.0.0.1").refusal(host, origin, needs_origin=socket)
     assert (None if refusal is None else refusal.status) == status
 
 
 @given(st.text(), st.none() | st.text())
 def test_only_names_of_this_machine_are_answered(host: str, origin: str | None) -> None:
-    refusal = Access("127.0.0.1").refusal(host, origin, needs_origin=True)
+    refusal = PageAccess("127.0.0.1").refusal(host, origin, needs_origin=True)
     if refusal is None:
         assert origin is not None
         assert origin.lower() == f"http://{host.lower()}"
@@ -79,7 +79,7 @@ def test_only_names_of_this_machine_are_answered(host: str, origin: str | None) 
 
 
 def test_of_all_addresses_names_in_numbers_are_ours() -> None:
-    access = Access("0.0.0.0", tls=True)
+    access = PageAccess("0.0.0.0", tls=True)
     assert access.refusal("10.0.0.2:8765", None, needs_origin=False) is None
     refusal = access.refusal("rebound.example:8765", None, needs_origin=False)
     assert refusal is not None
@@ -88,7 +88,7 @@ def test_of_all_addresses_names_in_numbers_are_ours() -> None:
     assert link.startswith("https://")
     assert link.endswith(f":8765/?token={access.token}")
     assert "0.0.0.0" not in link
-    assert Access("::1").link(80) == "http://[::1]:80/"
+    assert PageAccess("::1").link(80) == "http://[::1]:80/"
 
 
 def test_who_asks_too_often_waits() -> None:

@@ -203,7 +203,7 @@ def test_a_thousand_connections(page: Page, monkeypatch: pytest.MonkeyPatch) -> 
         assert set(found) <= {200, 429, 503}
         assert 200 in found
         assert 429 in found
-        page.sink._access.requests = server_module.Access("127.0.0.1").requests
+        page.sink._access.requests = server_module.PageAccess("127.0.0.1").requests
         async with page.live(client) as live:
             await heard(live, "picture")
 
@@ -273,7 +273,9 @@ def test_the_page_of_a_file(
     reading_model: Model, play: PlaySource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.toml").write_text("[web]\nlisten = '127.0.0.1:0'\n")
-    sinks = sinks_of(RunSettings(tmp_path / "a.toml"), reading_model.spec, ["frames"])
+    sinks = list(
+        sinks_of(RunSettings(tmp_path / "a.toml"), reading_model.spec, ["frames"]).values()
+    )
     shown(reading_model, play(Frames(film_of([(0, 0.2)]))), *sinks)
     assert "page: http://127.0.0.1:" in capsys.readouterr().err
 
