@@ -183,15 +183,20 @@ def _decoded(jpegs: Sequence[bytes]) -> Picture:
 def _page(
     model: Model, jpegs: Sequence[bytes], seconds: float, notes: list[str]
 ) -> list[dict[str, Any]]:
-    results, events, overheads = [], [], []
+    results, events, overheads, idle = [], [], [], []
+    spent_s = 0.0
     since_s = time.monotonic() + WARM_S
 
     def each(moment: Moment, now_s: float) -> None:
+        nonlocal spent_s
+        before_s, spent_s = spent_s, time.thread_time()
         if moment.taken_s is None or moment.result is None or now_s < since_s:
             return
         overheads.append(now_s - moment.taken_s - moment.result.step_s)
         if moment.steps:
             results.append(moment.told_s - moment.taken_s)
+        else:
+            idle.append(spent_s - before_s)
         if moment.event is not None:
             events.append(moment.told_s - moment.taken_s)
 
@@ -205,6 +210,8 @@ def _page(
         *_shares("camera to event", events),
         *_shares("camera to result", results),
         *_shares("loop overhead", overheads),
+        # Whatever else this machine does, that is what a frame takes that is not stepped.
+        *_shares("loop, processor time", idle),
         *_shares("camera to page", shown),
         _figure("model step p50", step_ms, "ms", f"{numbers.steps} steps"),
         _figure("frames dropped", numbers.dropped + numbers.stale, "", f"{numbers.frames} frames"),
