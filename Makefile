@@ -53,6 +53,7 @@ format: $(VENV)/.test
 
 # A wheel for each machine, and none that asks for ONNX Runtime.
 wheels: $(VENV)/.test
+	@mkdir -p build
 	for target in x86-64 aarch64; do \
 		$(BIN)/shiftedge compile runtime/assets/*.onnx --target $$target --output build/$$target && \
 		SHIFTEDGE_COMPILED=$$PWD/build/$$target $(BIN)/python -m build --wheel || exit 1; \

@@ -31,7 +31,7 @@ COUNTS = (
 )
 """Name of a counter, its help, and the field of a session's summary."""
 
-TEXT = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+TEXT = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 
 class Metrics(Sink):
@@ -122,7 +122,7 @@ class Metrics(Sink):
         if path not in PATHS:
             return self._figures(environ, start)
         status, words = self.health().answer(path)
-        start(f"{status} {'OK' if status == 200 else 'Unavailable'}", TEXT)
+        start(f"{status} {'OK' if status == 200 else 'Unavailable'}", [*TEXT])
         return [f"{words}\n".encode()]
 
     def collect(self) -> Iterator[Any]:

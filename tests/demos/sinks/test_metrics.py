@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -33,11 +34,19 @@ class Asking(Told):
         super().__init__()
         self._metrics = metrics
         self.page = ""
+        self.well: list[str] = []
 
     def take(self, image: NDArray[np.uint8], moment: Moment) -> bool | None:
         url = f"http://127.0.0.1:{self._metrics.port}/metrics"
         with urllib.request.urlopen(url, timeout=20) as answer:
             self.page = answer.read().decode()
+        for path in ("healthz", "readyz"):
+            try:
+                answer = urllib.request.urlopen(url.replace("metrics", path), timeout=20)
+            except urllib.error.HTTPError as refused:  # the film has ended meanwhile
+                answer = refused
+            with answer:
+                self.well.append(answer.read().decode())
         return super().take(image, moment)
 
 
@@ -84,6 +93,8 @@ def test_the_figures_of_a_show(
     source = play(Frames(film_of([(0, 1.0), (1, 0.7), (0, 1.0)])))
     report = shown(reading_model, source, metrics, asking, realtime=True)
     assert report.error is None
+    assert asking.well[0] == "alive\n"
+    assert re.fullmatch(r"[01] of 1 cameras give frames\n", asking.well[1])
     camera = 'camera="frames in memory"'
     found = dict(re.findall(r"^(shiftedge_\S+?(?:\{.*\})?) (\S+)$", asking.page, re.MULTILINE))
     frames = float(found[f"shiftedge_frames_total{{{camera}}}"])

@@ -101,3 +101,18 @@ def test_no_camera_of_this_machine(
     assert list(source) == []
     assert main(["demo", "--source", "browser:"]) == 1  # without a page there is nothing to see
     assert "browser:" in capsys.readouterr().err
+
+
+def test_who_looks_after_it_needs_no_token(spec: ModelSpec, play: PlaySource) -> None:
+    with Page(Model(Remembering(spec)), play, address=("0.0.0.0", 0)) as page:
+
+        async def talk(client: Any) -> Any:
+            found = []
+            for path in ("/healthz", "/"):
+                async with client.get(path) as answer:
+                    found.append((answer.status, (await answer.text())[:6]))
+            async with client.get("/healthz", headers={"Host": "elsewhere"}) as answer:
+                found.append((answer.status, ""))
+            return found
+
+        assert page.run(talk) == [(200, "alive\n"), (401, "This p"), (421, "")]
