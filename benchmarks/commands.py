@@ -326,7 +326,7 @@ def _model_files(model: Path | None, bundle: Path | None) -> tuple[Path | None, 
     if bundle is not None and not bundle.exists():
         raise ModelError(f"There is no bundle {bundle}; check the path.")
     if model is None:
-        from shiftedge.runtime.model import BUNDLED_NAME
+        from shiftedge.runtime.loading import BUNDLED_NAME
 
         bundled = Path(str(importlib.resources.files("shiftedge.runtime.assets") / BUNDLED_NAME))
         if not bundled.is_file():

@@ -133,7 +133,7 @@ positive = number("a whole number from 1", int, lambda value: value >= 1)
 
 def load_chosen(options: argparse.Namespace) -> Model:
     """Load the model that :func:`add_model_options` let the user choose."""
-    from shiftedge.runtime.model import load
+    from shiftedge.runtime.loading import load
 
     return load(
         options.model,
@@ -155,7 +155,7 @@ def _inspect(options: argparse.Namespace) -> int:
         bundle = Bundle.open(options.model)
         text = bundle.manifest.to_json() if options.json else inspection.bundle_text(bundle)
     else:
-        from shiftedge.runtime.model import load
+        from shiftedge.runtime.loading import load
 
         spec = load(options.model).spec
         text = spec.to_json(indent=2) if options.json else inspection.spec_text(spec)

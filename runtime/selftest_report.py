@@ -21,8 +21,8 @@ from shiftedge import __version__
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine, NativeSession
 from shiftedge.runtime.errors import BundleError, ModelError
+from shiftedge.runtime.loading import gpu_of
 from shiftedge.runtime.manifest import Build, SelfTest, Variant
-from shiftedge.runtime.model import gpu_of
 from shiftedge.runtime.process.tables import Column, Table
 from shiftedge.runtime.selftest import CLIP, self_test_clip
 

@@ -16,7 +16,7 @@ from kit.walk import JOURNEYS, PAGE, ROOT, Walk, first, journey
 
 from shiftedge.export.quantize import QuantizeSettings, quantize
 from shiftedge.runtime.live.session import LiveSession
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 PLACE = re.compile(r"\b(?:runtime|export|demos|benchmarks|tests|docs)/[\w/.]*\w")
 

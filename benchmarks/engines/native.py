@@ -18,7 +18,7 @@ from shiftedge.benchmarks.engines.base import (
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.spec import ModelSpec
 
 

@@ -69,7 +69,7 @@ def _install(options: argparse.Namespace) -> int:
     from shiftedge.demos.service.manager import Manager
     from shiftedge.demos.service.unit import Service
     from shiftedge.demos.settings import RunSettings
-    from shiftedge.runtime.model import load
+    from shiftedge.runtime.loading import load
 
     settings = RunSettings(options.file)
     sources = sources_of(settings)

@@ -13,7 +13,7 @@ from shiftedge.export.personalise.classifier import keep_of, smoothed
 from shiftedge.export.personalise.onnx_branch import MAP_NUMBERS_MOST, Parts, take_apart
 from shiftedge.runtime.engines.onnxruntime import failures_told, session_options
 from shiftedge.runtime.errors import ModelError, NumericsError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.preprocess import Preprocessor
 from shiftedge.runtime.process.cpu import chosen_threads
 from shiftedge.runtime.process.extras import require

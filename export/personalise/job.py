@@ -46,7 +46,7 @@ from shiftedge.export.personalise.onnx_branch import Branch, state_of
 from shiftedge.export.score.clips import call_clip
 from shiftedge.runtime.capture.synthetic import moving_scene
 from shiftedge.runtime.errors import DataError, VerificationError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.process.files import atomic_path, expanded
 from shiftedge.runtime.process.progress import ProgressFactory, progress
 from shiftedge.runtime.spec import ModelSpec

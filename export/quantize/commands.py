@@ -71,7 +71,7 @@ def _quantize(options: argparse.Namespace) -> int:
     for package in ("onnx", "onnx_ir", "onnxruntime"):
         require(package)
     from shiftedge.export.quantize import QuantizeSettings, quantize
-    from shiftedge.runtime.model import BUNDLED_NAME
+    from shiftedge.runtime.loading import BUNDLED_NAME
     from shiftedge.runtime.process.files import atomic_path
 
     settings = QuantizeSettings(frames=options.frames, max_accuracy_drop=options.max_accuracy_drop)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from shiftedge.export.processes import mapped
 from shiftedge.export.score.films import Image, Watchable
 from shiftedge.runtime.live.cuts import CutDetector
-from shiftedge.runtime.model import Model, load
+from shiftedge.runtime.loading import load
+from shiftedge.runtime.model import Model
 from shiftedge.runtime.process.progress import Advance
 from shiftedge.runtime.spec import ModelSpec
 
@@ -48,7 +49,7 @@ class Streamed:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model as :func:`shiftedge.runtime.model.load` takes it."""
+    """A model as :func:`shiftedge.runtime.loading.load` takes it."""
 
     path: str | None
     """None: the bundled model."""

@@ -39,7 +39,8 @@ switch_off()
 from shiftedge.runtime.errors import ShiftedgeError  # noqa: E402
 from shiftedge.runtime.live.decode import GestureDecoder, GestureEvent  # noqa: E402
 from shiftedge.runtime.live.stream import LiveStream, Result  # noqa: E402
-from shiftedge.runtime.model import Model, Stream, load  # noqa: E402
+from shiftedge.runtime.loading import load  # noqa: E402
+from shiftedge.runtime.model import Model, Stream  # noqa: E402
 from shiftedge.runtime.spec import DecoderSettings, ModelSpec, StateSpec  # noqa: E402
 
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ from kit.networks import from_checkpoint
 
 from shiftedge.export.models import StreamingModel
 from shiftedge.export.verify import verify_onnx
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,8 @@ from shiftedge.runtime.errors import (
     ShiftedgeError,
     SnapshotError,
 )
-from shiftedge.runtime.model import Model, load
+from shiftedge.runtime.loading import load
+from shiftedge.runtime.model import Model
 from shiftedge.runtime.spec import ModelSpec, StateSpec
 
 Frames = list[NDArray[np.uint8]]

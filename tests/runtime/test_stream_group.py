@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from shiftedge.runtime.engines.base import Engine
 from shiftedge.runtime.errors import FrameError, ModelError, NumericsError, ShiftedgeError
-from shiftedge.runtime.model import GROUP_MOST, Model, StreamGroup, load
+from shiftedge.runtime.loading import load
+from shiftedge.runtime.model import GROUP_MOST, Model, StreamGroup
 
 Frames = list[NDArray[np.uint8]]
 COUNT = 3

@@ -19,7 +19,7 @@ PATIENCE_S = 10.0
 """For the camera, beyond the clip's own length."""
 
 
-class Clips:
+class RecordedClips:
     """Takes one clip at a time out of what the sink is given.
 
     Args:

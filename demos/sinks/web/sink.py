@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shiftedge.demos.sinks import Moment, Sink, Wants
 from shiftedge.demos.sinks.web.access import PageAccess
-from shiftedge.demos.sinks.web.clips import LENGTH_S, Clips
+from shiftedge.demos.sinks.web.clips import LENGTH_S, RecordedClips
 from shiftedge.demos.sinks.web.server import Certificate, PageServer
 from shiftedge.demos.sinks.web.view import View
 from shiftedge.export.data import looks_silent
@@ -90,7 +90,7 @@ class WebSink(Sink):
             lambda seconds: self.shown(seconds),
             self._ask,
         )
-        self._clips = Clips(data)
+        self._clips = RecordedClips(data)
         self._pictured_s = self._looked_s = 0.0
         self._states: Sequence[NDArray[np.float32]] | None = None
 

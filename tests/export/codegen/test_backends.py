@@ -25,7 +25,7 @@ from shiftedge.export.compiler.kernel_ir.calls import Step
 from shiftedge.export.compiler.kernel_ir.kernel import Kernel
 from shiftedge.export.compiler.kernel_ir.layout import MemoryLayout
 from shiftedge.runtime.errors import CompileError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.spec import ModelSpec
 
 PROGRAM = "// a program of the toy's own, as text"

@@ -28,7 +28,7 @@ from shiftedge.export.compiler.link.zig import run_zig, zig_environment
 from shiftedge.export.compiler.targets import TARGETS, check
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, OutputError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 ODD = "100%s %h, a\"b\n'c \\ \udcff"
 """What lld, ssh, make, a shell, a comma-separated option and UTF-8 take for something else."""

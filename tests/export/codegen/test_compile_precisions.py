@@ -45,7 +45,7 @@ from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.runtime import bundle as bundle_module
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.errors import CompileError, ShiftedgeError, SnapshotError, VerificationError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.selftest import self_test_clip
 from shiftedge.runtime.spec import METADATA_KEY
 

@@ -21,7 +21,7 @@ from shiftedge.export.compiler.verify.evaluate import Evaluator
 from shiftedge.export.personalise.features import FeatureModel
 from shiftedge.export.personalise.onnx_branch import Branch, Parts, state_of, take_apart
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.spec import METADATA_KEY, ModelSpec
 
 

@@ -18,7 +18,8 @@ from shiftedge.export.personalise.job import PersonalJob, personalise
 from shiftedge.export.score.clips import call_clip
 from shiftedge.runtime.capture.film_writer import FilmWriter
 from shiftedge.runtime.errors import DataError, OutputError
-from shiftedge.runtime.model import Model, load
+from shiftedge.runtime.loading import load
+from shiftedge.runtime.model import Model
 
 pytest.importorskip("cv2", reason="the camera extra (OpenCV) is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra (ONNX Runtime) is not installed")

@@ -169,7 +169,7 @@ resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 from pathlib import Path
 from shiftedge.export.compiler.sources import read_model
 from shiftedge.runtime.errors import ShiftedgeError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 for path in sys.argv[1:]:
     said = []
     for read in (lambda: load(path), lambda: read_model(Path(path))):

@@ -16,7 +16,7 @@ from kit.fake_bundle import write_bundle
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines import native as private_code
 from shiftedge.runtime.errors import BundleError, ModelError, SpecError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 REFUSED = (BundleError, ModelError, SpecError)
 Attempt = Callable[..., str]

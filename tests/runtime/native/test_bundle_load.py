@@ -20,7 +20,7 @@ from shiftedge.__main__ import main
 from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import BundleError, ModelError, SnapshotError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 Frames = list[NDArray[np.uint8]]
 ROOT = Path(__file__).parents[3]

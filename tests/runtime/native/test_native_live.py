@@ -19,7 +19,7 @@ from shiftedge.runtime.capture.rawvideo import RawVideo, to_bgr
 from shiftedge.runtime.engines.native import NativeEngine
 from shiftedge.runtime.errors import ShiftedgeError
 from shiftedge.runtime.live.stream import LiveStream
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 pytestmark = pytest.mark.timeout(120, method="thread")
 

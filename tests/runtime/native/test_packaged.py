@@ -13,7 +13,7 @@ from kit.fake_bundle import write_bundle
 
 from shiftedge.runtime import packaged
 from shiftedge.runtime.errors import BundleError, MissingExtraError, ModelError
-from shiftedge.runtime.model import BUNDLED_NAME, load
+from shiftedge.runtime.loading import BUNDLED_NAME, load
 
 
 @pytest.fixture

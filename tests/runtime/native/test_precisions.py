@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from shiftedge.__main__ import main
 from shiftedge.runtime.errors import BundleError, SettingError, ShiftedgeError, SnapshotError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 from shiftedge.runtime.process.cpu import WITHOUT, machine_name
 
 pytestmark = pytest.mark.timeout(120, method="thread")

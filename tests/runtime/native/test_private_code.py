@@ -21,7 +21,7 @@ from shiftedge.runtime.bundle import Bundle
 from shiftedge.runtime.engines import native as private_code
 from shiftedge.runtime.engines.native import NativeEngine, load_private
 from shiftedge.runtime.errors import ModelError
-from shiftedge.runtime.model import load
+from shiftedge.runtime.loading import load
 
 Frames = list[NDArray[np.uint8]]
 Damage = Callable[[Path], object]
