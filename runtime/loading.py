@@ -27,6 +27,9 @@ ENGINES = ("native", "onnxruntime")
 BUNDLED_NAME = "gestures.onnx"
 """The model that ships with the package, in ``shiftedge.runtime.assets``."""
 
+BUNDLED = {"fp32": BUNDLED_NAME, "int8": "gestures-int8.onnx"}
+"""Precision -> file of that model."""
+
 
 def load(
     path: str | Path | None = None,
@@ -54,8 +57,9 @@ def load(
             of them has signed is loaded. None asks for no signature: loading a bundle is running
             its code.
         precision: "fp32", "bf16", "fp16" or "int8", where a bundle holds several; None takes the
-            first in the bundle's order that this machine can run, which is the quickest one. A
-            file has one precision, and another is refused.
+            first in the bundle's order that this machine can run, which is the quickest one. The
+            bundled model is there in fp32, which is taken where nothing is asked for, and int8.
+            Another file has one precision, and another is refused.
         device: of a bundle: "cpu"; "cuda", the first NVIDIA GPU, or "cuda:1" and so on; or "auto",
             the first GPU where the bundle has code for it and it can be used, and the CPU
             otherwise, with a line on stderr that says why. A file runs on its ``providers``.
@@ -96,7 +100,12 @@ def load(
     if path is None:
         if engine == "native":
             raise ModelError(_not_compiled(f"the bundled model, {BUNDLED_NAME},"))
-        with packaged_file(BUNDLED_NAME) as file:
+        if precision not in (None, *BUNDLED):
+            raise ModelError(
+                f"The bundled model is there in {' and '.join(BUNDLED)}, and {precision} is asked "
+                "for: take one of those, or compile it in that precision (`shiftedge compile`)."
+            )
+        with packaged_file(BUNDLED[precision or "fp32"]) as file:
             return _load_onnx(file, threads, providers, precision)
     if path.is_dir():
         if engine == "onnxruntime":
