@@ -27,7 +27,7 @@ ENGINES = ("native", "onnxruntime")
 BUNDLED_NAME = "gestures.onnx"
 """The model that ships with the package, in ``shiftedge.runtime.assets``."""
 
-BUNDLED = {"fp32": BUNDLED_NAME, "int8": "gestures-int8.onnx"}
+BUNDLED = {"fp32": BUNDLED_NAME}
 """Precision -> file of that model."""
 
 
@@ -57,9 +57,8 @@ def load(
             of them has signed is loaded. None asks for no signature: loading a bundle is running
             its code.
         precision: "fp32", "bf16", "fp16" or "int8", where a bundle holds several; None takes the
-            first in the bundle's order that this machine can run, which is the quickest one. The
-            bundled model is there in fp32, which is taken where nothing is asked for, and int8.
-            Another file has one precision, and another is refused.
+            first in the bundle's order that this machine can run, which is the quickest one. A
+            file has one precision, the bundled one fp32, and another is refused.
         device: of a bundle: "cpu"; "cuda", the first NVIDIA GPU, or "cuda:1" and so on; or "auto",
             the first GPU where the bundle has code for it and it can be used, and the CPU
             otherwise, with a line on stderr that says why. A file runs on its ``providers``.
@@ -103,7 +102,7 @@ def load(
         if precision not in (None, *BUNDLED):
             raise ModelError(
                 f"The bundled model is there in {' and '.join(BUNDLED)}, and {precision} is asked "
-                "for: take one of those, or compile it in that precision (`shiftedge compile`)."
+                "for: `shiftedge quantize` makes an int8 file of it, `shiftedge compile` the others."
             )
         with packaged_file(BUNDLED[precision or "fp32"]) as file:
             return _load_onnx(file, threads, providers, precision)
