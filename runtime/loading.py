@@ -102,7 +102,7 @@ def load(
         if precision not in (None, *BUNDLED):
             raise ModelError(
                 f"The bundled model is there in {' and '.join(BUNDLED)}, and {precision} is asked "
-                "for: `shiftedge quantize` makes an int8 file of it, `shiftedge compile` the others."
+                "for: `shiftedge quantize` makes an int8 file of it, `shiftedge compile` others."
             )
         with packaged_file(BUNDLED[precision or "fp32"]) as file:
             return _load_onnx(file, threads, providers, precision)
