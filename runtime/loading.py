@@ -27,9 +27,6 @@ ENGINES = ("native", "onnxruntime")
 BUNDLED_NAME = "gestures.onnx"
 """The model that ships with the package, in ``shiftedge.runtime.assets``."""
 
-BUNDLED = {"fp32": BUNDLED_NAME}
-"""Precision -> file of that model."""
-
 
 def load(
     path: str | Path | None = None,
@@ -99,12 +96,7 @@ def load(
     if path is None:
         if engine == "native":
             raise ModelError(_not_compiled(f"the bundled model, {BUNDLED_NAME},"))
-        if precision not in (None, *BUNDLED):
-            raise ModelError(
-                f"The bundled model is there in {' and '.join(BUNDLED)}, and {precision} is asked "
-                "for: `shiftedge quantize` makes an int8 file of it, `shiftedge compile` others."
-            )
-        with packaged_file(BUNDLED[precision or "fp32"]) as file:
+        with packaged_file(BUNDLED_NAME) as file:
             return _load_onnx(file, threads, providers, precision)
     if path.is_dir():
         if engine == "onnxruntime":

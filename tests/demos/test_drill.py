@@ -4,7 +4,6 @@ event is lost to anybody."""
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.hooked import Server
 from kit.mosquitto import Listener, Mosquitto, broker_program, free_port, wait_until
 from kit.playback import LEVELS, Frames, Told, film_of, shown
 
@@ -41,27 +41,6 @@ while True:
             time.sleep(1 / 24)
 """
 """A gesture each second: 24 frames a second of 32x24."""
-
-
-class Server(http.server.ThreadingHTTPServer):
-    allow_reuse_address = True
-
-    def __init__(self, port: int, got: list[Any]) -> None:
-        class Answers(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", port), Answers)
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 @pytest.mark.long

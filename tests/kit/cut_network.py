@@ -10,7 +10,6 @@ all events and of those that each of the two has got.
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kit.hooked import Server
 from kit.mosquitto import Listener, Mosquitto, broker_program, free_port, wait_until
 from kit.page import Camera
 from kit.playback import ReadingEngine, Told
@@ -41,19 +41,8 @@ def main(folder: Path) -> None:
     keeps = ("persistence true", f"persistence_location {folder}/", "user root")
     broker = Mosquitto(broker_program(), folder, *keeps)
     hooked: list[Any] = []
-
-    class Answers(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            hooked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
     port = free_port()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Server(port, hooked)
     camera, told, notes = Camera(), Told(), list[str]()
     mqtt = Mqtt(Broker("127.0.0.1", broker.port))
     sinks = [told, mqtt, Webhook(Rule(), f"http://127.0.0.1:{port}/", first_s=0.1)]
